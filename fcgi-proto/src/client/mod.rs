@@ -1,0 +1,530 @@
+//! The web server's end of a connection.
+//!
+//! [`ClientConnection`] starts requests, sends their streams, and hands out what the application
+//! answers: STDOUT and STDERR as they come, the [`Outcome`] when END_REQUEST does.
+//!
+//! ```
+//! use bytes::{Buf, Bytes};
+//! use fcgi_proto::{
+//!     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
+//!     client::{Event, Outcome},
+//!     record::{EndRequestBody, RecordHeader, RecordType},
+//! };
+//!
+//! let mut client = ClientConnection::new(ClientConfig::default());
+//! let params = Params::from_iter([("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "2")]);
+//! let key = client.begin(BeginRequest { role: Role::Responder, keep_conn: true, params })?;
+//! let mut request = client.request(key).unwrap();
+//! request.write(Input::Stdin, &mut Bytes::from_static(b"hi"))?;
+//! request.finish(Input::Stdin)?;
+//! assert!(client.poll_transmit().is_some(), "send this");
+//!
+//! // What an application answers.
+//! let mut wire = RecordHeader::new(RecordType::Stdout, key.id(), 8).encode().to_vec();
+//! wire.extend_from_slice(b"\r\n\r\nhi!\n");
+//! wire.extend_from_slice(&RecordHeader::new(RecordType::EndRequest, key.id(), 8).encode());
+//! wire.extend_from_slice(&EndRequestBody { app_status: 0, protocol_status: 0 }.encode());
+//! client.recv_buffer()[..wire.len()].copy_from_slice(&wire);
+//! client.handle_recv(wire.len())?;
+//!
+//! let mut answer = Vec::new();
+//! while let Some(event) = client.poll_event()? {
+//!     match event {
+//!         Event::Readable { key, output: Output::Stdout } => {
+//!             let chunk = client.request(key).unwrap().read(Output::Stdout, usize::MAX);
+//!             if let std::task::Poll::Ready(Some(bytes)) = chunk {
+//!                 answer.extend_from_slice(&bytes);
+//!             }
+//!         }
+//!         Event::Finished { outcome, .. } => assert_eq!(outcome, Outcome::Complete { app_status: 0 }),
+//!         _ => {}
+//!     }
+//! }
+//! assert_eq!(answer, b"\r\n\r\nhi!\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod records;
+mod request;
+
+use alloc::{
+    collections::{BTreeSet, BinaryHeap, VecDeque},
+    vec::Vec,
+};
+use core::cmp::Reverse;
+
+pub use request::Request;
+
+use crate::{
+    Connection, FullRequest, Limits, Output, Params, ProtocolError, ProtocolErrorKind, Rejection,
+    RequestKey, Role, Transmit, UsageError, Values,
+    connection::sealed::Sealed,
+    inbound::Inbound,
+    receiver::{Receiver, Step},
+    record::{BeginRequestBody, RecordType},
+    requests::Requests,
+    sender::SendQueue,
+    states::{ClientState, ClientTrigger},
+};
+use records::{Query, Record};
+
+/// How a [`ClientConnection`] behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientConfig {
+    /// Default [`Limits::client`]: one request at a time. More is for applications that said
+    /// `FCGI_MPXS_CONNS=1` (Q-10).
+    pub limits: Limits,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self { limits: Limits::client() }
+    }
+}
+
+/// A request to start.
+#[derive(Clone, Debug)]
+pub struct BeginRequest {
+    /// What the application is asked to be.
+    pub role: Role,
+    /// Asks the application to leave the connection open (FC-3.5-1).
+    pub keep_conn: bool,
+    /// The parameters, sent in this order.
+    pub params: Params,
+}
+
+/// What a [`ClientConnection`] reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A stream that had nothing to read has something, or has ended.
+    Readable {
+        /// The request.
+        key: RequestKey,
+        /// The stream.
+        output: Output,
+    },
+    /// A request whose `write` took less than it was given may write again.
+    Writable {
+        /// The request.
+        key: RequestKey,
+    },
+    /// The request has ended. What came of its streams before can still be read.
+    Finished {
+        /// The request.
+        key: RequestKey,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The answer to [`ClientConnection::query_values`].
+    Values(Values),
+    /// The application does not know a management record that was sent to it (FC-4.2-1).
+    UnknownType(u8),
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The application has done it.
+    Complete {
+        /// What a CGI program would have given to `exit`: 0 is success.
+        app_status: u32,
+    },
+    /// The application did not take it (FC-5.5-1, Q-13).
+    Rejected(Rejection),
+    /// The connection ended before END_REQUEST (Q-14).
+    Truncated,
+    /// It was aborted here since its output was not read, under [`FullRequest::Abort`].
+    Overrun,
+}
+
+/// The web server's end of a connection, without IO. See the [module](self).
+///
+/// Beside [`Connection`]'s: **commands** `begin`, `query_values`, `request`; **getter**
+/// `can_begin`.
+#[derive(Debug)]
+pub struct ClientConnection {
+    config: ClientConfig,
+    recv: Receiver,
+    send: SendQueue,
+    requests: Requests<State>,
+    record: Record,
+    unread: usize,
+    events: VecDeque<Event>,
+    free_ids: BinaryHeap<Reverse<u16>>,
+    /// Every id from here on was never used.
+    fresh_id: u32,
+    tombstones: BTreeSet<u16>,
+    query: Query,
+    /// Requests that have begun and not ended.
+    active: usize,
+    /// Takes no more requests: one had no keep_conn, or left the connection unfit (Q-10).
+    closing: bool,
+    eof_seen: bool,
+    error: Option<ProtocolError>,
+}
+
+/// One request, from `begin` until it has ended and its output is read or dropped.
+#[derive(Debug)]
+struct State {
+    state: ClientState,
+    role: Role,
+    stdin_finished: bool,
+    data_finished: bool,
+    stdout: Inbound,
+    stderr: Inbound,
+    overrun: bool,
+    blocked: bool,
+}
+
+impl State {
+    fn inbound(&mut self, output: Output) -> &mut Inbound {
+        match output {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn unread(&self) -> usize {
+        self.stdout.len() + self.stderr.len()
+    }
+
+    /// Moves by the table; says where to, unless there is no such move.
+    fn on(&mut self, trigger: ClientTrigger) -> Option<ClientState> {
+        let next = self.state.on(trigger)?;
+        self.state = next;
+        Some(next)
+    }
+}
+
+impl ClientConnection {
+    /// A connection that was just made.
+    #[must_use]
+    pub fn new(config: ClientConfig) -> Self {
+        Self {
+            recv: Receiver::new(&config.limits),
+            config,
+            send: SendQueue::default(),
+            requests: Requests::new(),
+            record: Record::skip(),
+            unread: 0,
+            events: VecDeque::new(),
+            free_ids: BinaryHeap::new(),
+            fresh_id: 1,
+            tombstones: BTreeSet::new(),
+            query: Query::None,
+            active: 0,
+            closing: false,
+            eof_seen: false,
+            error: None,
+        }
+    }
+
+    /// Starts a request: queues BEGIN_REQUEST and PARAMS, in records of whole pairs (Q-1), under
+    /// the smallest free id (FC-3.3-7).
+    ///
+    /// # Errors
+    /// [`UsageError::Closed`], [`UsageError::TooManyRequests`], [`UsageError::NoFreeId`],
+    /// [`UsageError::PairTooLong`].
+    pub fn begin(&mut self, request: BeginRequest) -> Result<RequestKey, UsageError> {
+        let BeginRequest { role, keep_conn, params } = request;
+        self.check_begin()?;
+        params.check()?;
+        let (id, begin) = match self.free_ids.pop() {
+            Some(Reverse(id)) => (id, self.fresh_id),
+            None => (self.fresh_id as u16, self.fresh_id + 1),
+        };
+        self.fresh_id = begin;
+        self.send.record(
+            RecordType::BeginRequest,
+            id,
+            &BeginRequestBody::new(role, keep_conn).encode(),
+        );
+        self.send.params(id, &params);
+        let trigger = role.last_input().map_or(ClientTrigger::BeginAll, |_| ClientTrigger::Begin);
+        self.active += 1;
+        self.closing |= !keep_conn;
+        Ok(self.requests.insert(
+            id,
+            State {
+                state: ClientState::Idle.on(trigger).unwrap_or(ClientState::Sending),
+                role,
+                stdin_finished: false,
+                data_finished: false,
+                stdout: Inbound::default(),
+                stderr: Inbound::default(),
+                overrun: false,
+                blocked: false,
+            },
+        ))
+    }
+
+    /// Whether [`begin`](Self::begin) would take a request now.
+    #[must_use]
+    pub fn can_begin(&self) -> bool {
+        self.check_begin().is_ok()
+    }
+
+    fn check_begin(&self) -> Result<(), UsageError> {
+        let limits = &self.config.limits;
+        if self.error.is_some()
+            || self.closing
+            || self.recv.is_eof()
+            || self.tombstones.len() > limits.tombstones
+        {
+            return Err(UsageError::Closed);
+        }
+        if self.active >= limits.requests {
+            return Err(UsageError::TooManyRequests(self.active));
+        }
+        if self.free_ids.is_empty() && self.fresh_id > u32::from(u16::MAX) {
+            return Err(UsageError::NoFreeId);
+        }
+        Ok(())
+    }
+
+    /// Asks the application for its capacity; the answer is [`Event::Values`]. Not every
+    /// application answers, and some close the connection: do it on a connection of its own, with
+    /// a time limit (Q-7, Q-9).
+    ///
+    /// # Errors
+    /// [`UsageError::Closed`], [`UsageError::QueryPending`].
+    pub fn query_values(&mut self) -> Result<(), UsageError> {
+        if self.error.is_some() || self.recv.is_eof() {
+            return Err(UsageError::Closed);
+        }
+        if !matches!(self.query, Query::None) {
+            return Err(UsageError::QueryPending);
+        }
+        self.send.record(RecordType::GetValues, 0, &Values::query());
+        self.query = Query::asked();
+        Ok(())
+    }
+
+    /// A request that has not ended, or whose output is not read to its end.
+    pub fn request(&mut self, key: RequestKey) -> Option<Request<'_>> {
+        self.requests.get(key)?;
+        Some(Request { connection: self, key })
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(key) = self.next_writable() {
+                return Ok(Some(Event::Writable { key }));
+            }
+            let room = self.room();
+            let event = match self.recv.next(room)? {
+                Some(Step::Header(header)) => {
+                    self.on_header(header)?;
+                    None
+                }
+                Some(Step::Content(span)) => self.on_content(span),
+                Some(Step::End) => self.on_end()?,
+                None if !self.recv.is_drained() => {
+                    if !self.abort_full() {
+                        return Ok(None);
+                    }
+                    None
+                }
+                None if self.recv.is_eof() && !self.eof_seen => {
+                    self.eof_seen = true;
+                    self.lose_all();
+                    None
+                }
+                None => {
+                    self.rest();
+                    return Ok(None);
+                }
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// An idle connection holds no buffer.
+    fn rest(&mut self) {
+        if self.requests.is_empty() {
+            self.recv.release();
+            if self.events.capacity() > 8 {
+                self.events = VecDeque::new();
+            }
+            if self.free_ids.len() > 64 {
+                self.forget_ids();
+            }
+        }
+    }
+
+    /// With nothing active, every id but a tombstone is free: start afresh behind the last one.
+    fn forget_ids(&mut self) {
+        self.fresh_id = self.tombstones.last().map_or(1, |last| u32::from(*last) + 1);
+        self.free_ids = BinaryHeap::new();
+    }
+
+    /// How many bytes of the current record's stream may be taken.
+    fn room(&self) -> usize {
+        let Some(key) = self.record.stream() else { return usize::MAX };
+        match self.requests.get(key) {
+            Some(request) if request.state != ClientState::Aborting => {
+                let limits = &self.config.limits;
+                limits
+                    .unread_request
+                    .saturating_sub(request.unread())
+                    .min(limits.unread_connection.saturating_sub(self.unread))
+            }
+            _ => usize::MAX,
+        }
+    }
+
+    /// Under [`FullRequest::Abort`], gives up the request that pauses the connection.
+    fn abort_full(&mut self) -> bool {
+        let limits = &self.config.limits;
+        let Some(key) = self.record.stream() else { return false };
+        let Some(request) = self.requests.get_mut(key) else { return false };
+        let full =
+            request.unread() >= limits.unread_request && limits.full_request == FullRequest::Abort;
+        if full {
+            request.overrun = true;
+            self.abort(key);
+        }
+        full
+    }
+
+    fn abort(&mut self, key: RequestKey) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        self.unread -= request.stdout.discard() + request.stderr.discard();
+        if request.on(ClientTrigger::Abort).is_some() {
+            self.send.record(RecordType::AbortRequest, key.id, &[]);
+        } else {
+            self.forget_drained(key);
+        }
+    }
+
+    /// Ends a request that END_REQUEST or the end of the connection has reached.
+    fn finish(&mut self, key: RequestKey, trigger: ClientTrigger, outcome: Outcome) {
+        let one_at_a_time = self.config.limits.requests <= 1;
+        let Some(request) = self.requests.get_mut(key) else { return };
+        let sending = request.state == ClientState::Sending;
+        let Some(next) = request.on(trigger) else { return };
+        let outcome = if request.overrun { Outcome::Overrun } else { outcome };
+        self.active -= 1;
+        // Input that the application did not wait for may be taken for the next request (Q-10).
+        if one_at_a_time && (sending || !self.send.is_empty()) {
+            self.closing = true;
+        }
+        self.events.push_back(Event::Finished { key, outcome });
+        if next == ClientState::Tombstone {
+            self.tombstones.insert(key.id);
+        }
+        request.stdout.end();
+        request.stderr.end();
+        self.forget_drained(key);
+    }
+
+    /// Forgets an ended request whose output is read or dropped.
+    fn forget_drained(&mut self, key: RequestKey) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        if request.unread() > 0 {
+            return;
+        }
+        match request.state {
+            ClientState::Ended => {
+                request.on(ClientTrigger::Drained);
+                self.free_ids.push(Reverse(key.id));
+            }
+            ClientState::Tombstone | ClientState::Idle => {}
+            _ => return,
+        }
+        self.requests.remove(key);
+    }
+
+    /// The connection ended under its active requests (Q-14).
+    fn lose_all(&mut self) {
+        let keys: Vec<_> = self
+            .requests
+            .iter_mut()
+            .filter(|(_, request)| request.state.on(ClientTrigger::Lost).is_some())
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.finish(key, ClientTrigger::Lost, Outcome::Truncated);
+        }
+    }
+
+    fn next_writable(&mut self) -> Option<RequestKey> {
+        loop {
+            let key = self.send.unblock(&self.config.limits)?;
+            if let Some(request) = self.requests.get_mut(key) {
+                request.blocked = false;
+                return Some(key);
+            }
+        }
+    }
+
+    fn fail(&mut self, kind: ProtocolErrorKind) -> ProtocolError {
+        let error = ProtocolError { kind, offset: self.recv.record_start() };
+        self.error = Some(error);
+        self.recv.close();
+        self.events.clear();
+        self.send.clear();
+        error
+    }
+}
+
+impl Sealed for ClientConnection {}
+
+impl Connection for ClientConnection {
+    type Event = Event;
+
+    fn recv_buffer(&mut self) -> &mut [u8] {
+        if self.wants_read() { self.recv.buffer() } else { &mut [] }
+    }
+
+    fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
+        self.recv.filled(n)
+    }
+
+    fn handle_eof(&mut self) {
+        self.recv.set_eof();
+    }
+
+    fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => self.next_event().map_err(|kind| self.fail(kind)),
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.send.transmit()
+    }
+
+    fn wants_read(&self) -> bool {
+        self.error.is_none()
+            && self.recv.wants_read()
+            && self.unread < self.config.limits.unread_connection
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.requests.is_empty()
+            && self.can_begin()
+            && matches!(self.query, Query::None)
+            && self.recv.is_at_boundary()
+            && self.send.is_empty()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.error.is_some()
+            || (self.active == 0 && (self.recv.is_eof() || (self.closing && self.send.is_empty())))
+    }
+
+    fn active_requests(&self) -> usize {
+        self.active
+    }
+
+    fn error(&self) -> Option<ProtocolError> {
+        self.error
+    }
+}

@@ -1,0 +1,192 @@
+//! What each record means to a web server.
+
+use super::{ClientConnection, Event, Outcome};
+use crate::{
+    Output, ProtocolErrorKind, Rejection, RequestKey, Values,
+    receiver::{Span, Worth},
+    record::{BODY_LEN, EndRequestBody, FixedBody, RecordHeader, RecordType},
+    states::{ClientState, ClientTrigger},
+    values::SmallPairs,
+};
+
+/// The record that is being received.
+#[derive(Debug)]
+pub(super) struct Record {
+    header: RecordHeader,
+    sink: Sink,
+}
+
+/// Where a record's content goes.
+#[derive(Debug)]
+enum Sink {
+    Skip,
+    Body(FixedBody),
+    Stream(RequestKey, Output),
+    Values,
+}
+
+/// A GET_VALUES of ours.
+#[derive(Debug)]
+pub(super) enum Query {
+    None,
+    Pending(SmallPairs, Values),
+}
+
+impl Query {
+    pub(super) fn asked() -> Self {
+        Self::Pending(SmallPairs::default(), Values::default())
+    }
+}
+
+impl Record {
+    pub(super) fn skip() -> Self {
+        Self { header: RecordHeader::new(RecordType::Other(0), 0, 0), sink: Sink::Skip }
+    }
+
+    /// The request whose stream the record carries.
+    pub(super) fn stream(&self) -> Option<RequestKey> {
+        match self.sink {
+            Sink::Stream(key, _) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl ClientConnection {
+    pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<(), ProtocolErrorKind> {
+        let sink = self.sink_for(&header)?;
+        let worth = match sink {
+            Sink::Skip => Worth::Nothing,
+            Sink::Stream(..) => Worth::Stream,
+            _ => Worth::Control,
+        };
+        self.recv.count(&header, worth, &self.config.limits)?;
+        self.record = Record { header, sink };
+        Ok(())
+    }
+
+    fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {
+        let &RecordHeader { record_type, request_id: id, content_length, .. } = header;
+        let body = || {
+            if usize::from(content_length) == BODY_LEN {
+                Ok(Sink::Body(FixedBody::default()))
+            } else {
+                Err(ProtocolErrorKind::ContentLength { record_type, length: content_length })
+            }
+        };
+        match record_type {
+            RecordType::BeginRequest
+            | RecordType::AbortRequest
+            | RecordType::Params
+            | RecordType::Stdin
+            | RecordType::Data
+            | RecordType::GetValues => Err(ProtocolErrorKind::WrongDirection(record_type)),
+            RecordType::UnknownType if id == 0 => body(),
+            // An answer that nobody asked for is passed over.
+            RecordType::GetValuesResult if id == 0 => match self.query {
+                Query::Pending(..) => Ok(Sink::Values),
+                Query::None => Ok(Sink::Skip),
+            },
+            RecordType::UnknownType | RecordType::GetValuesResult | RecordType::Other(_) => {
+                Ok(Sink::Skip)
+            }
+            _ if id == 0 => Err(ProtocolErrorKind::ZeroRequestId(record_type)),
+            RecordType::EndRequest => body(),
+            RecordType::Stdout => self.stream_sink(header, Output::Stdout),
+            RecordType::Stderr => self.stream_sink(header, Output::Stderr),
+        }
+    }
+
+    fn stream_sink(
+        &self,
+        header: &RecordHeader,
+        output: Output,
+    ) -> Result<Sink, ProtocolErrorKind> {
+        let &RecordHeader { record_type, request_id, content_length, .. } = header;
+        let key = self.requests.key(request_id);
+        let Some((key, request)) = key.and_then(|key| Some((key, self.requests.get(key)?))) else {
+            return Ok(Sink::Skip); // FC-3.3-6, Q-12
+        };
+        if request.state == ClientState::Ended {
+            return Ok(Sink::Skip);
+        }
+        let ended = match output {
+            Output::Stdout => request.stdout.is_ended(),
+            Output::Stderr => request.stderr.is_ended(),
+        };
+        match (ended, content_length) {
+            (false, _) => Ok(Sink::Stream(key, output)),
+            (true, 0) => Ok(Sink::Skip),
+            (true, _) => Err(ProtocolErrorKind::DataAfterEnd { record_type, request_id }),
+        }
+    }
+
+    pub(super) fn on_content(&mut self, span: Span) -> Option<Event> {
+        match &mut self.record.sink {
+            Sink::Skip => {}
+            Sink::Body(body) => body.push(self.recv.bytes(span)),
+            Sink::Values => {
+                if let Query::Pending(pairs, values) = &mut self.query {
+                    pairs.push(self.recv.bytes(span), |name, value| values.learn(name, value));
+                }
+            }
+            &mut Sink::Stream(key, output) => {
+                let request = self.requests.get_mut(key)?;
+                if request.state == ClientState::Aborting {
+                    return None;
+                }
+                self.unread += span.len();
+                if request.inbound(output).push(&mut self.recv, span) {
+                    return Some(Event::Readable { key, output });
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn on_end(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
+        let Record { header, sink } = core::mem::replace(&mut self.record, Record::skip());
+        match sink {
+            Sink::Body(body) if header.record_type == RecordType::EndRequest => {
+                self.end_request(header.request_id, EndRequestBody::decode(body.bytes()))?;
+                Ok(None)
+            }
+            Sink::Body(body) => Ok(Some(self.unknown_type(body.bytes()[0]))),
+            Sink::Stream(key, output) if header.content_length == 0 => {
+                let ended = self.requests.get_mut(key).is_some_and(|r| r.inbound(output).end());
+                Ok(ended.then_some(Event::Readable { key, output }))
+            }
+            Sink::Values => match core::mem::replace(&mut self.query, Query::None) {
+                Query::Pending(_, values) => Ok(Some(Event::Values(values))),
+                Query::None => Ok(None),
+            },
+            Sink::Skip | Sink::Stream(..) => Ok(None),
+        }
+    }
+
+    fn end_request(&mut self, id: u16, body: EndRequestBody) -> Result<(), ProtocolErrorKind> {
+        let EndRequestBody { app_status, protocol_status } = body;
+        let outcome = match (protocol_status, Rejection::from_u8(protocol_status)) {
+            (0, _) => Outcome::Complete { app_status },
+            (_, Some(rejection)) => Outcome::Rejected(rejection),
+            (status, None) => {
+                return Err(ProtocolErrorKind::ProtocolStatus { request_id: id, status });
+            }
+        };
+        match self.requests.key(id) {
+            Some(key) => self.finish(key, ClientTrigger::EndRequest, outcome),
+            // The second END_REQUEST that the tombstone waited for.
+            None if self.tombstones.remove(&id) => self.free_ids.push(core::cmp::Reverse(id)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// An application that does not know GET_VALUES has said all that it will.
+    fn unknown_type(&mut self, record_type: u8) -> Event {
+        if record_type == RecordType::GetValues.as_u8() {
+            self.query = Query::None;
+        }
+        Event::UnknownType(record_type)
+    }
+}

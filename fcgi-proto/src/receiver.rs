@@ -1,0 +1,254 @@
+//! The receiving half: the buffer that the socket fills, cut into pieces of records.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Limits, ProtocolErrorKind, UsageError,
+    record::{Framer, Piece, RecordHeader},
+};
+
+/// The window that a connection starts with.
+const FIRST_WINDOW: usize = 4096;
+/// A chunk that is less than this part of its buffer is copied out of it, so that a small chunk
+/// kept for long does not keep a large buffer.
+const SHARE_PART: usize = 4;
+
+/// Bytes of the receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    start: usize,
+    len: usize,
+}
+
+impl Span {
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// What [`Receiver::next`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Header(RecordHeader),
+    Content(Span),
+    End,
+}
+
+/// One allocation, writable until a chunk of it was given away; writable again, as it is, once
+/// all of those chunks are gone.
+#[derive(Debug)]
+enum Storage {
+    None,
+    Writable(BytesMut),
+    Shared(Bytes),
+}
+
+/// What a record brings, for the budgets of H-9.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Worth {
+    /// Nothing: it will be skipped.
+    Nothing,
+    /// Bytes of a stream, or its end.
+    Stream,
+    /// Something else.
+    Control,
+}
+
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    storage: Storage,
+    /// Parsed up to here …
+    pos: usize,
+    /// … filled up to here.
+    filled: usize,
+    framer: Framer,
+    window: usize,
+    max_window: usize,
+    /// Offset of the buffer's first byte in the stream, and of the current record.
+    base: u64,
+    record_start: u64,
+    /// Records in a row that brought nothing, and next to nothing.
+    idle_records: u32,
+    tiny_records: u32,
+    eof: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let max_window = limits.recv_buffer.max(crate::record::HEADER_LEN);
+        Self {
+            storage: Storage::None,
+            pos: 0,
+            filled: 0,
+            framer: Framer::new(),
+            window: max_window.min(FIRST_WINDOW),
+            max_window,
+            base: 0,
+            record_start: 0,
+            idle_records: 0,
+            tiny_records: 0,
+            eof: false,
+        }
+    }
+
+    /// The window to read into; empty while bytes wait to be parsed and after the end of file.
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
+        if !self.wants_read() {
+            return &mut [];
+        }
+        self.base += self.filled as u64;
+        (self.pos, self.filled) = (0, 0);
+        let old = match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Writable(buffer) => Some(buffer),
+            Storage::Shared(bytes) => bytes.try_into_mut().ok(),
+            Storage::None => None,
+        };
+        let buffer = old
+            .filter(|buffer| buffer.len() == self.window)
+            .unwrap_or_else(|| BytesMut::zeroed(self.window));
+        self.storage = Storage::Writable(buffer);
+        match &mut self.storage {
+            Storage::Writable(buffer) => buffer,
+            _ => &mut [],
+        }
+    }
+
+    pub(crate) fn filled(&mut self, n: usize) -> Result<(), UsageError> {
+        if n == 0 {
+            return Ok(());
+        }
+        if self.eof {
+            return Err(UsageError::AfterEof);
+        }
+        let room = match &self.storage {
+            Storage::Writable(buffer) if self.filled == 0 => buffer.len(),
+            _ => 0,
+        };
+        if n > room {
+            return Err(UsageError::RecvOverrun { given: n, room });
+        }
+        self.filled = n;
+        if n == self.window {
+            self.window = self.window.saturating_mul(4).min(self.max_window);
+        } else if n < self.window / 16 {
+            self.window = (self.window / 4).max(self.max_window.min(FIRST_WINDOW));
+        }
+        Ok(())
+    }
+
+    /// The next step, with content in spans of at most `max_content` bytes; `None` when more
+    /// bytes are needed, or when content comes next and `max_content` is 0.
+    #[inline]
+    pub(crate) fn next(&mut self, max_content: usize) -> Result<Option<Step>, ProtocolErrorKind> {
+        if self.framer.is_at_boundary() {
+            self.record_start = self.base + self.pos as u64;
+        }
+        let input: &[u8] = match &self.storage {
+            Storage::None => &[],
+            Storage::Writable(buffer) => &buffer[self.pos..self.filled],
+            Storage::Shared(bytes) => &bytes[self.pos..self.filled],
+        };
+        let (used, piece) = self.framer.next(input, max_content)?;
+        let start = self.pos;
+        self.pos += used;
+        Ok(piece.map(|piece| match piece {
+            Piece::Header(header) => Step::Header(header),
+            Piece::Content(len) => Step::Content(Span { start, len }),
+            Piece::End => Step::End,
+        }))
+    }
+
+    /// Holds a record against the budgets (H-9).
+    pub(crate) fn count(
+        &mut self,
+        header: &RecordHeader,
+        worth: Worth,
+        limits: &Limits,
+    ) -> Result<(), ProtocolErrorKind> {
+        let tiny = header.content_length < 8;
+        match worth {
+            Worth::Nothing if tiny => self.idle_records += 1,
+            Worth::Stream if tiny && header.content_length > 0 => self.tiny_records += 1,
+            _ => (self.idle_records, self.tiny_records) = (0, 0),
+        }
+        let (idle, most_idle) = (self.idle_records, limits.idle_records);
+        let (tiny, most_tiny) = (self.tiny_records, limits.tiny_records);
+        match (idle > most_idle, tiny > most_tiny) {
+            (true, _) => Err(ProtocolErrorKind::RecordFlood(most_idle)),
+            (_, true) => Err(ProtocolErrorKind::RecordFlood(most_tiny)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A span's bytes.
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        let range = span.start..span.start + span.len;
+        match &self.storage {
+            Storage::None => &[],
+            Storage::Writable(buffer) => &buffer[range],
+            Storage::Shared(bytes) => &bytes[range],
+        }
+    }
+
+    /// A span as a slice that shares the buffer; `None` when it is too small for that to pay.
+    pub(crate) fn share(&mut self, span: Span) -> Option<Bytes> {
+        let len = match &self.storage {
+            Storage::None => 0,
+            Storage::Writable(buffer) => buffer.len(),
+            Storage::Shared(bytes) => bytes.len(),
+        };
+        if span.len < len / SHARE_PART {
+            return None;
+        }
+        let bytes = match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Writable(buffer) => buffer.freeze(),
+            Storage::Shared(bytes) => bytes,
+            Storage::None => return None,
+        };
+        let chunk = bytes.slice(span.start..span.start + span.len);
+        self.storage = Storage::Shared(bytes);
+        Some(chunk)
+    }
+
+    /// Whether every byte so far has been parsed.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pos == self.filled
+    }
+
+    pub(crate) fn wants_read(&self) -> bool {
+        self.is_drained() && !self.eof
+    }
+
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.is_drained() && self.framer.is_at_boundary()
+    }
+
+    pub(crate) fn set_eof(&mut self) {
+        self.eof = true;
+    }
+
+    pub(crate) fn is_eof(&self) -> bool {
+        self.eof
+    }
+
+    /// Where in the stream the current record starts.
+    pub(crate) fn record_start(&self) -> u64 {
+        self.record_start
+    }
+
+    /// Gives the buffer back when nothing in it is needed.
+    pub(crate) fn release(&mut self) {
+        if self.is_drained() {
+            self.base += self.filled as u64;
+            (self.pos, self.filled) = (0, 0);
+            self.storage = Storage::None;
+        }
+    }
+
+    /// Drops what was not parsed and takes no more.
+    pub(crate) fn close(&mut self) {
+        self.eof = true;
+        self.pos = self.filled;
+        self.release();
+    }
+}

@@ -1,0 +1,310 @@
+//! The sending half: a queue of records that leaves by vectored writes.
+
+use alloc::{collections::VecDeque, vec::Vec};
+use bytes::{Buf, Bytes};
+
+use crate::{
+    Limits, Params, RequestKey, pairs,
+    record::{HEADER_LEN, MAX_ALIGNED_CONTENT, RecordHeader, RecordType},
+};
+
+/// Content up to this size is copied into the gather buffer; more is queued as it is.
+const GATHER_MAX: usize = 4096;
+/// A gather buffer larger than this is given back when the queue is empty.
+const KEEP_GATHER: usize = 256;
+
+/// Records to send, in order: headers and small contents gathered in one buffer, large contents
+/// as the caller's own `Bytes` between them.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    gather: Vec<u8>,
+    /// Where the unsent part of `gather` starts.
+    gather_pos: usize,
+    segments: VecDeque<Segment>,
+    len: usize,
+    /// The last record, while it may still grow.
+    open: Option<OpenRecord>,
+    /// Bytes of the connection's own replies not known to be sent, and the queue's end when the
+    /// last of them was queued.
+    reply_bytes: usize,
+    reply_mark: u64,
+    appended: u64,
+    sent: u64,
+    /// Requests that wait for room.
+    blocked: VecDeque<RequestKey>,
+}
+
+#[derive(Debug)]
+enum Segment {
+    /// The next so many bytes of the gather buffer.
+    Gathered(usize),
+    Shared(Bytes),
+}
+
+#[derive(Debug)]
+struct OpenRecord {
+    record_type: RecordType,
+    request_id: u16,
+    /// Where in `gather` its header is.
+    header_at: usize,
+    content: usize,
+}
+
+impl SendQueue {
+    /// Bytes queued, headers and padding included.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Queues up to `room` bytes of a stream, cut into records in this one place (H-4); small
+    /// writes that follow each other share a record. Says how many bytes were taken.
+    pub(crate) fn stream(
+        &mut self,
+        record_type: RecordType,
+        request_id: u16,
+        content: &mut Bytes,
+        room: usize,
+    ) -> usize {
+        let share = content.len() > GATHER_MAX;
+        let mut left = content.len().min(room);
+        let taken = left;
+        while left > 0 {
+            let n = left.min(MAX_ALIGNED_CONTENT);
+            let chunk = content.split_to(n);
+            if !share {
+                self.gather_content(record_type, request_id, &chunk);
+            } else {
+                self.seal();
+                let header = RecordHeader::new(record_type, request_id, n as u16);
+                self.gather(&header.encode());
+                self.len += n;
+                self.appended += n as u64;
+                self.segments.push_back(Segment::Shared(chunk));
+                self.pad(header.padding_length as usize);
+            }
+            left -= n;
+        }
+        taken
+    }
+
+    /// Queues a whole record, padded to 8 unless empty.
+    pub(crate) fn record(&mut self, record_type: RecordType, request_id: u16, content: &[u8]) {
+        self.gather_content(record_type, request_id, content);
+        self.seal();
+    }
+
+    /// Queues the empty record that ends a stream.
+    pub(crate) fn end_stream(&mut self, record_type: RecordType, request_id: u16) {
+        self.seal();
+        self.gather(&RecordHeader::new(record_type, request_id, 0).encode());
+    }
+
+    /// Queues a PARAMS stream and its end. Records hold whole pairs whenever a pair fits in one
+    /// . Every length was checked by the caller.
+    pub(crate) fn params(&mut self, request_id: u16, params: &Params) {
+        self.gather.reserve(params.encoded_len() + 4 * HEADER_LEN);
+        for (name, value) in params {
+            let (lengths, n) = pairs::encode_lengths(name.len() as u32, value.len() as u32);
+            let open = self.open.as_ref().map_or(0, |open| open.content);
+            let pair = n.saturating_add(name.len()).saturating_add(value.len());
+            if open + pair > MAX_ALIGNED_CONTENT {
+                self.seal();
+            }
+            for part in [&lengths[..n], name, value] {
+                self.gather_content(RecordType::Params, request_id, part);
+            }
+        }
+        self.end_stream(RecordType::Params, request_id);
+    }
+
+    /// Queues replies of the connection's own, counted until they are sent.
+    pub(crate) fn reply(&mut self, queue: impl FnOnce(&mut Self)) {
+        let before = self.appended;
+        queue(self);
+        self.seal();
+        self.reply_bytes += (self.appended - before) as usize;
+        self.reply_mark = self.appended;
+    }
+
+    /// Bytes of the connection's own replies that may not have been sent yet.
+    pub(crate) fn pending_replies(&self) -> usize {
+        if self.sent >= self.reply_mark { 0 } else { self.reply_bytes }
+    }
+
+    /// Whether so much waits to be sent that nothing which would add to it may be received (H-9).
+    pub(crate) fn is_behind(&self, limits: &Limits) -> bool {
+        self.pending_replies() >= limits.reply_bytes
+            || self.len > limits.send_high_water.saturating_add(limits.reply_bytes)
+    }
+
+    /// Remembers a request that was refused room.
+    pub(crate) fn block(&mut self, key: RequestKey) {
+        self.blocked.push_back(key);
+    }
+
+    /// The next request to be offered room, once half of the queue is free.
+    pub(crate) fn unblock(&mut self, limits: &Limits) -> Option<RequestKey> {
+        if self.len > limits.send_high_water / 2 {
+            return None;
+        }
+        self.blocked.pop_front()
+    }
+
+    pub(crate) fn transmit(&mut self) -> Option<Transmit<'_>> {
+        self.seal();
+        (self.len > 0).then_some(Transmit { queue: self })
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            appended: self.appended,
+            sent: self.appended,
+            blocked: core::mem::take(&mut self.blocked),
+            ..Self::default()
+        };
+    }
+
+    /// Appends to the open record of this stream, or opens one.
+    fn gather_content(&mut self, record_type: RecordType, request_id: u16, mut content: &[u8]) {
+        while !content.is_empty() {
+            let grows = self.open.as_ref().is_some_and(|open| {
+                open.record_type == record_type
+                    && open.request_id == request_id
+                    && open.content < MAX_ALIGNED_CONTENT
+            });
+            if !grows {
+                self.seal();
+                let header_at = self.gather.len();
+                self.gather(&RecordHeader::new(record_type, request_id, 0).encode());
+                self.open = Some(OpenRecord { record_type, request_id, header_at, content: 0 });
+            }
+            let Some(open) = &mut self.open else { return };
+            let n = content.len().min(MAX_ALIGNED_CONTENT - open.content);
+            open.content += n;
+            let (now, later) = content.split_at(n);
+            self.gather(now);
+            content = later;
+        }
+    }
+
+    /// Writes the open record's length and padding; it grows no more.
+    fn seal(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let header = RecordHeader::new(open.record_type, open.request_id, open.content as u16);
+        let at = open.header_at;
+        if let Some(bytes) = self.gather.get_mut(at..at + HEADER_LEN) {
+            bytes.copy_from_slice(&header.encode());
+        }
+        self.pad(header.padding_length as usize);
+    }
+
+    fn pad(&mut self, padding: usize) {
+        self.gather(&[0; 8][..padding.min(8)]);
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        self.gather.extend_from_slice(bytes);
+        self.len += bytes.len();
+        self.appended += bytes.len() as u64;
+        match self.segments.back_mut() {
+            Some(Segment::Gathered(n)) => *n += bytes.len(),
+            _ if bytes.is_empty() => {}
+            _ => self.segments.push_back(Segment::Gathered(bytes.len())),
+        }
+    }
+
+    fn acknowledge(&mut self, n: usize) {
+        let mut left = n.min(self.len);
+        self.len -= left;
+        self.sent += left as u64;
+        while left > 0 {
+            match self.segments.front_mut() {
+                Some(Segment::Gathered(n)) => {
+                    let used = left.min(*n);
+                    *n -= used;
+                    left -= used;
+                    self.gather_pos += used;
+                    if *n > 0 {
+                        break;
+                    }
+                }
+                Some(Segment::Shared(bytes)) => {
+                    let used = left.min(bytes.len());
+                    bytes.advance(used);
+                    left -= used;
+                    if !bytes.is_empty() {
+                        break;
+                    }
+                }
+                None => break,
+            }
+            self.segments.pop_front();
+        }
+        if self.len == 0 {
+            self.gather_pos = 0;
+            self.gather.clear();
+            if self.gather.capacity() > KEEP_GATHER {
+                self.gather = Vec::new();
+            }
+            if self.segments.capacity() > 8 {
+                self.segments = VecDeque::new();
+            }
+            if self.blocked.is_empty() && self.blocked.capacity() > 8 {
+                self.blocked = VecDeque::new();
+            }
+        } else if self.gather_pos > GATHER_MAX && self.gather_pos > self.gather.len() / 2 {
+            self.gather.drain(..self.gather_pos);
+            self.gather_pos = 0;
+        }
+    }
+}
+
+/// What a connection has to send, as a [`Buf`] for vectored writes. Bytes leave the queue at
+/// `advance`, so that a cancelled write loses nothing; advancing past the end stops at the end.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    queue: &'a mut SendQueue,
+}
+
+impl Transmit<'_> {
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = self.queue.gather_pos;
+        self.queue.segments.iter().map(move |segment| match segment {
+            Segment::Gathered(n) => {
+                let start = at;
+                at += n;
+                &self.queue.gather[start..at]
+            }
+            Segment::Shared(bytes) => bytes,
+        })
+    }
+}
+
+impl Buf for Transmit<'_> {
+    fn remaining(&self) -> usize {
+        self.queue.len
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices().next().unwrap_or_default()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.queue.acknowledge(n);
+    }
+
+    #[cfg(feature = "std")]
+    fn chunks_vectored<'a>(&'a self, dst: &mut [std::io::IoSlice<'a>]) -> usize {
+        let mut n = 0;
+        for (slot, slice) in dst.iter_mut().zip(self.slices()) {
+            *slot = std::io::IoSlice::new(slice);
+            n += 1;
+        }
+        n
+    }
+}

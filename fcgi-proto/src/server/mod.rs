@@ -1,0 +1,554 @@
+//! The application's end of a connection.
+//!
+//! A web server connects, sends requests, and reads what they answer. [`ServerConnection`] takes
+//! its bytes, reports each request when its PARAMS are whole, and lets the application read and
+//! write the streams through [`ServerConnection::request`]. It answers GET_VALUES, unknown
+//! management types, unknown roles and requests past its limits by itself.
+//!
+//! ```
+//! use bytes::{Buf, Bytes};
+//! use fcgi_proto::{
+//!     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
+//!     ServerConfig, ServerConnection, server::Event,
+//! };
+//!
+//! // A web server's request, as bytes.
+//! let mut client = ClientConnection::new(ClientConfig::default());
+//! let params = Params::from_iter([("REQUEST_METHOD", "GET")]);
+//! let key = client.begin(BeginRequest { role: Role::Responder, keep_conn: false, params })?;
+//! client.request(key).unwrap().finish(Input::Stdin)?;
+//! let mut wire = client.poll_transmit().unwrap();
+//! let bytes = wire.copy_to_bytes(wire.remaining());
+//!
+//! let mut server = ServerConnection::new(ServerConfig::default());
+//! server.recv_buffer()[..bytes.len()].copy_from_slice(&bytes);
+//! server.handle_recv(bytes.len())?;
+//! while let Some(event) = server.poll_event()? {
+//!     if let Event::Request { key, params, .. } = event {
+//!         assert_eq!(params.get_str("REQUEST_METHOD"), Some("GET"));
+//!         let mut request = server.request(key).unwrap();
+//!         let mut body = Bytes::from_static(b"Content-Type: text/plain\r\n\r\nhello\n");
+//!         request.write(Output::Stdout, &mut body)?;
+//!         request.finish(0)?;
+//!     }
+//! }
+//! let answer = server.poll_transmit().unwrap();
+//! assert_eq!(answer.remaining() % 8, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod records;
+mod request;
+
+use alloc::collections::VecDeque;
+use bytes::Bytes;
+
+pub use request::Request;
+
+use crate::{
+    Connection, FullRequest, Input, Limits, Params, ProtocolError, ProtocolErrorKind, Rejection,
+    RequestKey, Role, Transmit, UsageError, Values,
+    connection::sealed::Sealed,
+    inbound::Inbound,
+    params::ParamsDecoder,
+    receiver::{Receiver, Step},
+    record::{EndRequestBody, RecordType},
+    requests::Requests,
+    sender::SendQueue,
+    states::{ServerState, ServerTrigger},
+};
+use records::Record;
+
+/// The answer to a Responder whose PARAMS are no parameters (FC-3.4-5).
+const BAD_REQUEST: &[u8] =
+    b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nBad Request\n";
+/// The answer to a Responder that is refused (W-2).
+const UNAVAILABLE: &[u8] =
+    b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nService Unavailable\n";
+/// The status of a request that ends before the application has seen it.
+const NOT_RUN: u32 = 1;
+
+/// The roles that an application plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Responder, Authorizer and Filter.
+    pub const ALL: Self = Self(0b111);
+    /// Responder only.
+    pub const RESPONDER: Self = Self::of(Role::Responder);
+
+    /// One role; join several with [`and`](Self::and).
+    #[must_use]
+    pub const fn of(role: Role) -> Self {
+        Self(1 << (role.as_u16() - 1))
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub const fn and(self, role: Role) -> Self {
+        Self(self.0 | Self::of(role).0)
+    }
+
+    /// Whether the role is among them.
+    #[must_use]
+    pub const fn contains(self, role: Role) -> bool {
+        self.0 & Self::of(role).0 != 0
+    }
+}
+
+/// How a [`ServerConnection`] behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerConfig {
+    /// Default [`Limits::server`].
+    pub limits: Limits,
+    /// The roles offered; another gets UNKNOWN_ROLE (FC-5.1-2). Default all three.
+    pub roles: Roles,
+    /// What GET_VALUES is told of FCGI_MAX_CONNS and FCGI_MAX_REQS: whoever accepts connections
+    /// knows (FC-4.1-2). `None`, the default, leaves a name out. FCGI_MPXS_CONNS follows
+    /// [`Limits::requests`], whatever this says.
+    pub values: Values,
+    /// Sends a Responder's rejection with a short `Status: 503` on STDOUT, since some web servers
+    /// make an empty 200 of a bare OVERLOADED (W-2). Default true.
+    pub rejection_body: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::server(),
+            roles: Roles::ALL,
+            values: Values::default(),
+            rejection_body: true,
+        }
+    }
+}
+
+/// What a [`ServerConnection`] reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request whose PARAMS are whole. Its streams are at [`ServerConnection::request`].
+    Request {
+        /// Names it from now on.
+        key: RequestKey,
+        /// What it asks for.
+        role: Role,
+        /// Its parameters.
+        params: Params,
+        /// Whether the connection stays open after it (FC-3.5-1).
+        keep_conn: bool,
+    },
+    /// A stream that had nothing to read has something, or has ended.
+    Readable {
+        /// The request.
+        key: RequestKey,
+        /// The stream.
+        input: Input,
+    },
+    /// A request whose `write` took less than it was given may write again.
+    Writable {
+        /// The request.
+        key: RequestKey,
+    },
+    /// The web server gave a request up. The application ends it as soon as it can, with a status
+    /// of its own (FC-5.4-1).
+    Aborted {
+        /// The request.
+        key: RequestKey,
+        /// How it came about.
+        reason: AbortReason,
+    },
+}
+
+/// Why a request was aborted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbortReason {
+    /// ABORT_REQUEST.
+    Requested,
+    /// The connection ended before the request's input did, or is gone altogether.
+    Disconnected,
+    /// More unread input than [`Limits::unread_request`], under [`FullRequest::Abort`].
+    Overrun,
+}
+
+/// The application's end of a connection, without IO. See the [module](self).
+///
+/// Beside [`Connection`]'s: **commands** `request`, `shutdown`; **`handle_*`**
+/// `handle_disconnect`; **getter** `is_input_pending`.
+#[derive(Debug)]
+pub struct ServerConnection {
+    config: ServerConfig,
+    recv: Receiver,
+    send: SendQueue,
+    requests: Requests<State>,
+    record: Record,
+    /// Unread bytes of all requests; bytes of all PARAMS that have not ended.
+    unread: usize,
+    params_bytes: usize,
+    events: VecDeque<Event>,
+    closing: bool,
+    input_pending: bool,
+    /// The peer's end of file was reported, and acted on.
+    eof: bool,
+    eof_seen: bool,
+    /// Nothing can be sent any more.
+    gone: bool,
+    error: Option<ProtocolError>,
+}
+
+/// One active request.
+#[derive(Debug)]
+struct State {
+    state: ServerState,
+    role: Role,
+    keep_conn: bool,
+    params: ParamsDecoder,
+    stdin: Inbound,
+    data: Inbound,
+    stdout_used: bool,
+    stderr_used: bool,
+    blocked: bool,
+}
+
+/// How a request ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// The application's own status.
+    Complete(u32),
+    Rejected(Rejection),
+    /// PARAMS that are no parameters (FC-3.4-5).
+    BadParams,
+    /// Aborted before the application saw it.
+    NotRun,
+}
+
+impl State {
+    fn inbound(&mut self, input: Input) -> &mut Inbound {
+        match input {
+            Input::Stdin => &mut self.stdin,
+            Input::Data => &mut self.data,
+        }
+    }
+
+    fn unread(&self) -> usize {
+        self.stdin.len() + self.data.len()
+    }
+
+    /// Moves by the table; says where to, unless there is no such move.
+    fn on(&mut self, trigger: ServerTrigger) -> Option<ServerState> {
+        let next = self.state.on(trigger)?;
+        self.state = next;
+        Some(next)
+    }
+}
+
+impl ServerConnection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Self {
+        Self {
+            recv: Receiver::new(&config.limits),
+            config,
+            send: SendQueue::default(),
+            requests: Requests::new(),
+            record: Record::skip(),
+            unread: 0,
+            params_bytes: 0,
+            events: VecDeque::new(),
+            closing: false,
+            input_pending: false,
+            eof: false,
+            eof_seen: false,
+            gone: false,
+            error: None,
+        }
+    }
+
+    /// An active request that was reported. `None` once it has ended, and after a protocol error.
+    pub fn request(&mut self, key: RequestKey) -> Option<Request<'_>> {
+        if self.error.is_some() {
+            return None;
+        }
+        let state = self.requests.get(key)?.state;
+        (state != ServerState::Params).then_some(Request { connection: self, key })
+    }
+
+    /// Takes no more requests: the connection closes when the active ones have ended, at once
+    /// when there are none (FC-7-1). A request that begins meanwhile gets OVERLOADED.
+    pub fn shutdown(&mut self) {
+        self.closing = true;
+        self.drop_unheard();
+    }
+
+    /// Says that the peer is gone in both directions: nothing more can be sent. Every request is
+    /// reported as aborted, whole or not.
+    pub fn handle_disconnect(&mut self) {
+        self.gone = true;
+        self.eof = true;
+        self.recv.close();
+        self.send.clear();
+        self.abort_all(true);
+    }
+
+    /// Whether the peer may still be sending input of a request that ended before all of it had
+    /// come. Then a socket should not be closed at once, since the peer could lose the response:
+    /// shut down the sending side and read on for a while.
+    #[must_use]
+    pub fn is_input_pending(&self) -> bool {
+        self.input_pending && !self.eof
+    }
+
+    /// What is received once no request can begin any more is of no use.
+    fn drop_unheard(&mut self) {
+        if self.closing && self.requests.is_empty() {
+            self.input_pending |= !self.recv.is_at_boundary();
+            self.recv.close();
+        }
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(key) = self.next_writable() {
+                return Ok(Some(Event::Writable { key }));
+            }
+            if self.is_mute() || self.send.is_behind(&self.config.limits) {
+                return Ok(None);
+            }
+            let room = self.room();
+            let event = match self.recv.next(room)? {
+                Some(Step::Header(header)) => {
+                    self.on_header(header)?;
+                    None
+                }
+                Some(Step::Content(span)) => self.on_content(span)?,
+                Some(Step::End) => self.on_end()?,
+                None if !self.recv.is_drained() => {
+                    if !self.abort_full() {
+                        return Ok(None);
+                    }
+                    None
+                }
+                None if self.recv.is_eof() && !self.eof_seen => {
+                    self.eof_seen = true;
+                    self.abort_all(false);
+                    None
+                }
+                None => {
+                    self.rest();
+                    return Ok(None);
+                }
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// An idle connection holds no buffer.
+    fn rest(&mut self) {
+        if self.requests.is_empty() {
+            self.recv.release();
+            if self.events.capacity() > 8 {
+                self.events = VecDeque::new();
+            }
+        }
+    }
+
+    /// Closing with nothing active: no record can matter.
+    fn is_mute(&self) -> bool {
+        self.closing && self.requests.is_empty()
+    }
+
+    /// How many bytes of the current record's stream may be taken.
+    fn room(&self) -> usize {
+        let Some(key) = self.record.stream() else { return usize::MAX };
+        match self.requests.get(key) {
+            Some(request) if request.state != ServerState::Aborted => {
+                let limits = &self.config.limits;
+                limits
+                    .unread_request
+                    .saturating_sub(request.unread())
+                    .min(limits.unread_connection.saturating_sub(self.unread))
+            }
+            _ => usize::MAX,
+        }
+    }
+
+    /// Under [`FullRequest::Abort`], gives up the request that pauses the connection.
+    fn abort_full(&mut self) -> bool {
+        let Some(key) = self.record.stream() else { return false };
+        let full = self.requests.get(key).is_some_and(|request| {
+            request.state == ServerState::Input
+                && request.unread() >= self.config.limits.unread_request
+        });
+        let abort = full && self.config.limits.full_request == FullRequest::Abort;
+        if abort {
+            self.abort(key, AbortReason::Overrun);
+        }
+        abort
+    }
+
+    /// Reports an abort and drops the request's input.
+    fn abort(&mut self, key: RequestKey, reason: AbortReason) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        match request.on(ServerTrigger::Abort) {
+            Some(ServerState::Aborted) => {
+                self.unread -= request.stdin.discard() + request.data.discard();
+                self.events.push_back(Event::Aborted { key, reason });
+            }
+            Some(_) if reason == AbortReason::Requested => self.end(key, Ending::NotRun),
+            Some(_) => drop(self.remove(key)),
+            None => {}
+        }
+    }
+
+    /// The peer sends no more: requests that are not whole fail; with `all`, the others too.
+    fn abort_all(&mut self, all: bool) {
+        let keys: alloc::vec::Vec<_> = self
+            .requests
+            .iter_mut()
+            .filter(|(_, request)| all || request.state != ServerState::Complete)
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.abort(key, AbortReason::Disconnected);
+        }
+        self.closing = true;
+        self.drop_unheard();
+    }
+
+    fn next_writable(&mut self) -> Option<RequestKey> {
+        loop {
+            let key = self.send.unblock(&self.config.limits)?;
+            if let Some(request) = self.requests.get_mut(key) {
+                request.blocked = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Ends an active request.
+    fn end(&mut self, key: RequestKey, ending: Ending) {
+        let Some(request) = self.remove(key) else { return };
+        self.input_pending |= request.state != ServerState::Complete;
+        let used = (request.stdout_used, request.stderr_used);
+        self.send_ending(key.id, Some(request.role), request.keep_conn, used, ending);
+    }
+
+    /// Queues what ends a request: a page where one is due, the ends of its streams, END_REQUEST.
+    fn send_ending(
+        &mut self,
+        id: u16,
+        role: Option<Role>,
+        keep_conn: bool,
+        (stdout_used, stderr_used): (bool, bool),
+        ending: Ending,
+    ) {
+        let (page, app_status, rejection) = match ending {
+            Ending::Complete(app_status) => (None, app_status, None),
+            Ending::Rejected(rejection) => (Some(UNAVAILABLE), 0, Some(rejection)),
+            Ending::BadParams => (Some(BAD_REQUEST), NOT_RUN, None),
+            Ending::NotRun => (None, NOT_RUN, None),
+        };
+        let page = page
+            .filter(|_| role == Some(Role::Responder) && !stdout_used)
+            .filter(|_| rejection.is_none() || self.config.rejection_body);
+        let queue = |send: &mut SendQueue| {
+            if let Some(page) = page {
+                send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
+            }
+            if rejection.is_none() || page.is_some() || stdout_used {
+                send.end_stream(RecordType::Stdout, id);
+            }
+            if stderr_used {
+                send.end_stream(RecordType::Stderr, id);
+            }
+            let protocol_status = rejection.map_or(0, Rejection::as_u8);
+            let body = EndRequestBody { app_status, protocol_status };
+            send.record(RecordType::EndRequest, id, &body.encode());
+        };
+        match ending {
+            Ending::Complete(_) => queue(&mut self.send),
+            _ => self.send.reply(queue),
+        }
+        self.closing |= !keep_conn;
+        self.drop_unheard();
+    }
+
+    fn remove(&mut self, key: RequestKey) -> Option<State> {
+        let mut request = self.requests.remove(key)?;
+        self.unread -= request.stdin.discard() + request.data.discard();
+        self.params_bytes -= request.params.received();
+        Some(request)
+    }
+
+    fn fail(&mut self, kind: ProtocolErrorKind) -> ProtocolError {
+        let error = ProtocolError { kind, offset: self.recv.record_start() };
+        self.error = Some(error);
+        self.recv.close();
+        self.events.clear();
+        error
+    }
+}
+
+impl Sealed for ServerConnection {}
+
+impl Connection for ServerConnection {
+    type Event = Event;
+
+    fn recv_buffer(&mut self) -> &mut [u8] {
+        if self.wants_read() { self.recv.buffer() } else { &mut [] }
+    }
+
+    fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
+        self.recv.filled(n)
+    }
+
+    fn handle_eof(&mut self) {
+        self.eof = true;
+        self.recv.set_eof();
+    }
+
+    fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => self.next_event().map_err(|kind| self.fail(kind)),
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.send.transmit()
+    }
+
+    fn wants_read(&self) -> bool {
+        self.error.is_none()
+            && !self.is_mute()
+            && self.recv.wants_read()
+            && self.unread < self.config.limits.unread_connection
+            && !self.send.is_behind(&self.config.limits)
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.error.is_none()
+            && !self.closing
+            && !self.recv.is_eof()
+            && self.requests.is_empty()
+            && self.recv.is_at_boundary()
+            && self.send.is_empty()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.send.is_empty() && (self.error.is_some() || self.is_mute())
+    }
+
+    fn active_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    fn error(&self) -> Option<ProtocolError> {
+        self.error
+    }
+}

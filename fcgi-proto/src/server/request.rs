@@ -1,0 +1,126 @@
+//! The application's handle to one request.
+
+use bytes::Bytes;
+use core::task::Poll;
+
+use super::{Ending, ServerConnection, State};
+use crate::{
+    Input, Output, Rejection, RequestKey, Role, UsageError, record::RecordType, states::ServerState,
+};
+
+/// One active request of a [`ServerConnection`], for as long as it is borrowed.
+///
+/// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`; **commands** `read`, `write`,
+/// `finish`, `reject`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub(super) connection: &'a mut ServerConnection,
+    pub(super) key: RequestKey,
+}
+
+impl Request<'_> {
+    /// The request's key.
+    #[must_use]
+    pub fn key(&self) -> RequestKey {
+        self.key
+    }
+
+    /// The request's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.state().map_or(Role::Responder, |request| request.role)
+    }
+
+    /// Whether the web server gave the request up.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.state().is_none_or(|request| request.state == ServerState::Aborted)
+    }
+
+    /// Whether all of its input has come, read or not.
+    #[must_use]
+    pub fn is_input_complete(&self) -> bool {
+        self.state().is_some_and(|request| request.state == ServerState::Complete)
+    }
+
+    /// Takes up to `max` bytes that have come: a slice of the receive buffer where they are many.
+    /// Reading makes room for more: poll the connection for events afterwards. `Pending` means
+    /// that a [`Readable`](super::Event::Readable) will come, `Ready(None)` that the stream has
+    /// ended, as it has at once where the role has none or the request was aborted.
+    pub fn read(&mut self, input: Input, max: usize) -> Poll<Option<Bytes>> {
+        let Some(request) = self.connection.requests.get_mut(self.key) else {
+            return Poll::Ready(None);
+        };
+        if !request.role.has_input(input) || request.state == ServerState::Aborted {
+            return Poll::Ready(None);
+        }
+        let read = request.inbound(input).read(max);
+        if let Poll::Ready(Some(bytes)) = &read {
+            self.connection.unread -= bytes.len();
+        }
+        read
+    }
+
+    /// Queues bytes of STDOUT or STDERR and takes them off the front of `bytes`: as many as
+    /// [`Limits::send_high_water`](crate::Limits::send_high_water) allows. 0 for a `bytes` that is
+    /// not empty means full, which is no error: a [`Writable`](super::Event::Writable) will come.
+    /// More than 4 KiB are queued as they are, without a copy.
+    ///
+    /// # Errors
+    /// [`UsageError::Closed`] after the peer is gone.
+    pub fn write(&mut self, output: Output, bytes: &mut Bytes) -> Result<usize, UsageError> {
+        let connection = &mut *self.connection;
+        if connection.gone {
+            return Err(UsageError::Closed);
+        }
+        let Some(request) = connection.requests.get_mut(self.key) else {
+            return Err(UsageError::RequestEnded);
+        };
+        let record_type = match output {
+            Output::Stdout => RecordType::Stdout,
+            Output::Stderr => RecordType::Stderr,
+        };
+        let room = connection.config.limits.send_high_water.saturating_sub(connection.send.len());
+        let taken = connection.send.stream(record_type, self.key.id, bytes, room);
+        match output {
+            Output::Stdout => request.stdout_used |= taken > 0,
+            Output::Stderr => request.stderr_used |= taken > 0,
+        }
+        if !bytes.is_empty() && !request.blocked {
+            request.blocked = true;
+            connection.send.block(self.key);
+        }
+        Ok(taken)
+    }
+
+    /// Ends the request: closes its streams and sends END_REQUEST with REQUEST_COMPLETE and this
+    /// status (FC-5.5-1, FC-6.1-1). Input that still comes is dropped.
+    ///
+    /// # Errors
+    /// [`UsageError::RequestEnded`].
+    pub fn finish(self, app_status: u32) -> Result<(), UsageError> {
+        self.end(Ending::Complete(app_status))
+    }
+
+    /// Ends the request with a protocol status that says why it was not taken. Unless
+    /// [`ServerConfig::rejection_body`](super::ServerConfig::rejection_body) is off, a Responder's
+    /// STDOUT gets a `Status: 503` if nothing was written to it.
+    ///
+    /// # Errors
+    /// [`UsageError::RequestEnded`].
+    pub fn reject(self, rejection: Rejection) -> Result<(), UsageError> {
+        self.end(Ending::Rejected(rejection))
+    }
+
+    fn end(self, ending: Ending) -> Result<(), UsageError> {
+        if self.state().is_none() {
+            return Err(UsageError::RequestEnded);
+        }
+        self.connection.end(self.key, ending);
+        Ok(())
+    }
+
+    fn state(&self) -> Option<&State> {
+        self.connection.requests.get(self.key)
+    }
+}
