@@ -1,0 +1,47 @@
+//! Which processor runs what, and how much of it a process has used.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The processors of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Placement {
+    /// Where the load generator stays.
+    pub(crate) load: usize,
+    /// Where the server under test stays.
+    pub(crate) server: usize,
+}
+
+impl Placement {
+    /// The first two processors this process may use; one for both where there is only one.
+    pub(crate) fn choose() -> Result<Placement> {
+        let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
+        let mut allowed = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        let load = allowed.next().context("no processor is allowed")?;
+        Ok(Placement { load, server: allowed.next().unwrap_or(load) })
+    }
+}
+
+/// Pins the calling thread, and every child it starts from now on, to one processor.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).with_context(|| format!("cannot pin to processor {cpu}"))
+}
+
+/// Seconds of processor time, user and system, that process `pid` has used so far.
+///
+/// From /proc, so its resolution is one clock tick, as a rule 10 ms.
+pub(crate) fn used(pid: Pid) -> Result<f64> {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The command, in parentheses, may itself hold spaces and parentheses.
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = after.split_whitespace().skip(11).map(str::parse::<u64>);
+    let mut next = || fields.next().context("a field is missing")?.context("not a number");
+    let ticks = next()? + next()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}

@@ -1,0 +1,65 @@
+//! The servers that `hello` measures, each run as a process of its own.
+
+mod cegla;
+mod floor;
+mod tokio_fastcgi;
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+/// What every server answers on STDOUT.
+pub(crate) const STDOUT: &[u8] = b"Content-Type: text/plain\r\n\r\nHello, world\n";
+
+/// Which server to run, and on which socket.
+#[derive(Subcommand)]
+pub(crate) enum Serve {
+    /// A bare epoll loop that finds the end of each request and writes a canned answer.
+    Floor {
+        /// The unix socket to listen on.
+        socket: PathBuf,
+    },
+    /// The documented server loop of the tokio-fastcgi crate.
+    TokioFastcgi {
+        /// The unix socket to listen on.
+        socket: PathBuf,
+    },
+    /// The server of the cegla-fcgi crate.
+    CeglaFcgi {
+        /// The unix socket to listen on.
+        socket: PathBuf,
+    },
+    /// Turns into another program, which then ends with the benchmark too.
+    Exec {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        args: Vec<OsString>,
+    },
+}
+
+impl Serve {
+    /// Serves until the benchmark ends.
+    pub(crate) fn run(self) -> Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
+        match self {
+            Serve::Floor { socket } => floor::serve(&socket),
+            Serve::TokioFastcgi { socket } => block_on(tokio_fastcgi::serve(&socket)),
+            Serve::CeglaFcgi { socket } => block_on(cegla::serve(&socket)),
+            Serve::Exec { program, args } => {
+                let error = Command::new(&program).args(args).exec();
+                Err(error).with_context(|| format!("cannot run {}", program.display()))
+            }
+        }
+    }
+}
+
+/// Runs a server on tokio's single-threaded runtime.
+fn block_on(server: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(server)
+}

@@ -1,0 +1,4 @@
+<?php // ?c=STATUS
+header('Content-Type: text/plain');
+echo "exiting\n";
+exit((int)($_GET['c'] ?? 1));

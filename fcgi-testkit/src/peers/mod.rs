@@ -1,0 +1,205 @@
+//! Real peers: where they are on this machine, and running them for a test.
+//!
+//! Every daemon runs in the foreground in a temporary folder of its own, on
+//! unix sockets and free loopback ports, and is stopped by its process id
+//! when its value is dropped.
+
+mod daemon;
+mod nginx;
+mod php_fpm;
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+pub use nginx::{Nginx, NginxOptions};
+pub use php_fpm::{PhpFpm, PhpFpmOptions};
+
+/// Something outside this workspace that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peer {
+    /// The web server nginx.
+    Nginx,
+    /// PHP's FastCGI process manager, of any PHP 8.
+    PhpFpm,
+    /// libfcgi's command-line client.
+    CgiFcgi,
+    /// libfcgi's headers and library, to build a C application.
+    Libfcgi,
+    /// A C compiler, to build a C application.
+    Gcc,
+    /// strace, to count system calls.
+    Strace,
+}
+
+impl Peer {
+    /// Every peer that some test or benchmark uses.
+    pub const ALL: &'static [Self] =
+        &[Self::Nginx, Self::PhpFpm, Self::CgiFcgi, Self::Libfcgi, Self::Gcc, Self::Strace];
+
+    /// What the peer calls itself.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::PhpFpm => "php-fpm",
+            Self::CgiFcgi => "cgi-fcgi",
+            Self::Libfcgi => "libfcgi",
+            Self::Gcc => "gcc",
+            Self::Strace => "strace",
+        }
+    }
+
+    /// The Debian and Ubuntu package that installs it.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx-light",
+            // Depends on the release's own PHP 8.x.
+            Self::PhpFpm => "php-fpm",
+            Self::CgiFcgi => "libfcgi-bin",
+            Self::Libfcgi => "libfcgi-dev",
+            Self::Gcc => "gcc",
+            Self::Strace => "strace",
+        }
+    }
+
+    /// The program, or for [`Peer::Libfcgi`] the header `fcgiapp.h`.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] when it is in none of the places looked at.
+    pub fn find(self) -> Result<PathBuf, Missing> {
+        let found = match self {
+            Self::PhpFpm => find_php_fpm(),
+            Self::Libfcgi => ["/usr/include", "/usr/local/include"]
+                .iter()
+                .map(|folder| Path::new(folder).join("fcgiapp.h"))
+                .find(|header| header.is_file()),
+            Self::Nginx | Self::CgiFcgi | Self::Gcc | Self::Strace => find_program(self.name()),
+        };
+        found.ok_or(Missing { peer: self })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A peer that is not on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} not found, install {}", .peer.name(), .peer.package())]
+pub struct Missing {
+    /// The peer that was looked for.
+    pub peer: Peer,
+}
+
+/// The path of `nginx`.
+///
+/// # Errors
+///
+/// [`Missing`] when it is not installed.
+pub fn nginx() -> Result<PathBuf, Missing> {
+    Peer::Nginx.find()
+}
+
+/// The path of the newest `php-fpm8.*`, or of `php-fpm`.
+///
+/// # Errors
+///
+/// [`Missing`] when none is installed.
+pub fn php_fpm() -> Result<PathBuf, Missing> {
+    Peer::PhpFpm.find()
+}
+
+/// The path of libfcgi's `cgi-fcgi`.
+///
+/// # Errors
+///
+/// [`Missing`] when it is not installed.
+pub fn cgi_fcgi() -> Result<PathBuf, Missing> {
+    Peer::CgiFcgi.find()
+}
+
+/// Why a peer could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The peer is not installed.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// The file system or the process table refused something.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What came instead.
+        source: io::Error,
+    },
+    /// The options can't be put into the peer's configuration.
+    #[error("{peer}: {reason}")]
+    Options {
+        /// The peer.
+        peer: Peer,
+        /// Which option, and why.
+        reason: String,
+    },
+    /// The peer ended before it accepted connections.
+    #[error("{peer} ended ({status}) before it accepted connections; its log:\n{log}")]
+    Exited {
+        /// The peer.
+        peer: Peer,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of its log.
+        log: String,
+    },
+    /// The peer runs, but accepts no connections.
+    #[error("{peer} accepted no connection within {waited:?}; its log:\n{log}")]
+    NotReady {
+        /// The peer.
+        peer: Peer,
+        /// How long it was given.
+        waited: Duration,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// PATH, then the folders of daemons, which an ordinary user's PATH lacks.
+fn search_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .collect()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|folder| folder.join(name)).find(|program| is_executable(program))
+}
+
+fn find_php_fpm() -> Option<PathBuf> {
+    let minor = |path: &Path| -> Option<u32> {
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix("php-fpm8.")?.parse().ok()
+    };
+    search_path()
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flat_map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())))
+        .filter_map(|path| Some((minor(&path)?, path)))
+        .filter(|(_, path)| is_executable(path))
+        .max()
+        .map(|(_, path)| path)
+        .or_else(|| find_program("php-fpm"))
+}

@@ -1,0 +1,155 @@
+//! php-fpm with one pool on a unix socket and one on a loopback port.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::daemon::{self, Daemon, doing};
+use super::{Peer, StartError, php_fpm};
+
+/// The scripts in the document root, with their names.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("big.php", include_str!("../../assets/www/big.php")),
+    ("echo.php", include_str!("../../assets/www/echo.php")),
+    ("env.php", include_str!("../../assets/www/env.php")),
+    ("err.php", include_str!("../../assets/www/err.php")),
+    ("exit.php", include_str!("../../assets/www/exit.php")),
+    ("hello.php", include_str!("../../assets/www/hello.php")),
+    ("sleep.php", include_str!("../../assets/www/sleep.php")),
+    ("slow.php", include_str!("../../assets/www/slow.php")),
+];
+
+/// How to start [`PhpFpm`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PhpFpmOptions {
+    /// Worker processes of each pool, 4 by default. A kept connection pins
+    /// one, even while it is idle.
+    pub children: usize,
+}
+
+impl Default for PhpFpmOptions {
+    fn default() -> Self {
+        Self { children: 4 }
+    }
+}
+
+impl PhpFpmOptions {
+    /// Sets the worker processes of each pool.
+    pub fn children(mut self, children: usize) -> Self {
+        self.children = children;
+        self
+    }
+}
+
+/// A running php-fpm. It answers `/ping` with `pong`, `/status` with its
+/// status page, and runs these scripts of its document root:
+///
+/// | script | does |
+/// | --- | --- |
+/// | `hello.php` | answers `Hello, world\n` |
+/// | `env.php` | lists the parameters, then STDIN's length and MD5 |
+/// | `echo.php` | answers with STDIN |
+/// | `big.php?n=` | answers with `n` times `x` |
+/// | `err.php` | writes a line to STDERR, answers `teapot\n` with status 418 |
+/// | `slow.php` | five lines, 200 ms apart |
+/// | `sleep.php?s=` | sleeps `s` seconds, printing nothing, then `awake\n` |
+/// | `exit.php?c=` | answers `exiting\n`, exits with `c`; the app status is 0 all the same |
+///
+/// Root's workers run as an ordinary user: the loopback port is open to
+/// everybody on the machine, and runs any script that it is told.
+#[derive(Debug)]
+pub struct PhpFpm {
+    // Stopped before its folder is removed.
+    daemon: Daemon,
+    port: u16,
+    dir: TempDir,
+}
+
+impl PhpFpm {
+    /// Starts php-fpm and waits until both of its sockets accept.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], with the end of php-fpm's log where it has one.
+    pub fn start(options: PhpFpmOptions) -> Result<Self, StartError> {
+        let program = php_fpm()?;
+        let dir = daemon::scratch()?;
+        write_scripts(&dir.path().join("www"))?;
+        let conf = dir.path().join("php-fpm.conf");
+        let socket = dir.path().join("php.sock");
+        let (daemon, port) = daemon::on_free_port(|port| {
+            daemon::write(&conf, &config(&options, dir.path(), port))?;
+            let mut command = Command::new(&program);
+            command.args(["-n", "-F", "-y"]).arg(&conf);
+            Daemon::start(Peer::PhpFpm, command, dir.path().join("log"), || {
+                UnixStream::connect(&socket).is_ok()
+                    && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            })
+        })?;
+        Ok(Self { daemon, port, dir })
+    }
+
+    /// The pool on a unix socket, as `unix:PATH`.
+    pub fn unix_address(&self) -> String {
+        format!("unix:{}", self.dir.path().join("php.sock").display())
+    }
+
+    /// The pool on a loopback port, as `tcp:127.0.0.1:PORT`.
+    pub fn tcp_address(&self) -> String {
+        format!("tcp:127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of the scripts.
+    pub fn document_root(&self) -> PathBuf {
+        self.dir.path().join("www")
+    }
+
+    /// SCRIPT_FILENAME of a script, such as `hello.php`.
+    pub fn script(&self, name: &str) -> PathBuf {
+        self.document_root().join(name)
+    }
+
+    /// The process id of the master.
+    pub fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// The end of its log, for a failed test's message.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
+fn write_scripts(www: &Path) -> Result<(), StartError> {
+    fs::create_dir(www).map_err(doing(format!("creating {}", www.display())))?;
+    // The umask may be tight, and root's workers are another user.
+    daemon::set_mode(www, 0o755)?;
+    for (name, text) in SCRIPTS {
+        let script = www.join(name);
+        daemon::write(&script, text)?;
+        daemon::set_mode(&script, 0o644)?;
+    }
+    Ok(())
+}
+
+fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
+    let user = if daemon::is_root() { format!("user = {}", worker_user()) } else { String::new() };
+    let pool = include_str!("../../assets/php-fpm-pool.conf")
+        .replace("@CHILDREN@", &options.children.max(1).to_string());
+    include_str!("../../assets/php-fpm.conf")
+        .replace("@POOL@", &pool)
+        .replace("@USER@", &user)
+        .replace("@PORT@", &port.to_string())
+        .replace("@DIR@", &dir.display().to_string())
+}
+
+/// Debian's user of web servers, or the one that every system has.
+fn worker_user() -> &'static str {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if users.lines().any(|line| line.starts_with("www-data:")) { "www-data" } else { "nobody" }
+}

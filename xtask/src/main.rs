@@ -1,0 +1,53 @@
+//! The workspace's own tasks: `cargo xtask --help`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what a command-line tool does"
+)]
+
+mod bench;
+mod ci;
+mod command;
+mod fuzz;
+mod peers;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The workspace's own tasks
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install the peers that are missing, where that is allowed, and run every test
+    Test(test::Options),
+    /// Run all that a change must pass: every test, fmt, clippy, docs, no_std, packaging, fuzz smoke
+    Ci,
+    /// Run the fuzz targets, each for a given time
+    Fuzz(fuzz::Options),
+    /// Run the benchmarks, optimised
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Test(options) => test::run(&options),
+        Task::Ci => ci::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Bench(options) => bench::run(&options),
+    };
+    if let Err(error) = outcome {
+        // Without a backtrace: it is about a command, not about this program.
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

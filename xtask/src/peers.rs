@@ -1,0 +1,73 @@
+//! Installing the real peers, where that is allowed.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use fcgi_testkit::peers::{Missing, Peer};
+
+use crate::command::{program, run, shown, succeeds};
+
+/// Installs those of `peers` that are missing, when the machine has apt-get
+/// and lets us; says so when not. Returns what is missing afterwards.
+pub(crate) fn provide(peers: &[Peer]) -> Vec<Missing> {
+    let absent = missing(peers);
+    if absent.is_empty() {
+        return absent;
+    }
+    if let Err(error) = install(&absent) {
+        println!("Not installed: {error:#}");
+    }
+    missing(peers)
+}
+
+/// Those of `peers` that are not on this machine.
+pub(crate) fn missing(peers: &[Peer]) -> Vec<Missing> {
+    peers.iter().filter_map(|peer| peer.find().err()).collect()
+}
+
+fn install(absent: &[Missing]) -> Result<()> {
+    let packages: Vec<&str> = absent.iter().map(|missing| missing.peer.package()).collect();
+    let mut update = apt_get()?;
+    println!("Installing {}", packages.join(" "));
+    // A stale list may still do.
+    if let Err(error) = run(update.args(["update", "-qq"])) {
+        println!("{error:#}");
+    }
+    if install_packages(&packages).is_ok() {
+        return Ok(());
+    }
+    // One package that this release lacks must not cost the others.
+    let refused: Vec<String> = packages
+        .iter()
+        .filter_map(|package| install_packages(&[package]).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    if !refused.is_empty() {
+        bail!("{}", refused.join("; "));
+    }
+    Ok(())
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    run(apt_get()?.args(["install", "-qq", "-y", "--no-install-recommends"]).args(packages))
+}
+
+/// apt-get as root, or by a sudo that asks for no password.
+fn apt_get() -> Result<Command> {
+    if !succeeds(program("apt-get").arg("--version")) {
+        bail!("there is no apt-get here");
+    }
+    let mut command = if rustix::process::geteuid().is_root() {
+        program("env")
+    } else {
+        let mut sudo = program("sudo");
+        sudo.args(["-n", "env"]);
+        let mut probe = program("sudo");
+        if !succeeds(probe.args(["-n", "true"])) {
+            bail!("neither root nor `{}` without a password", shown(&probe));
+        }
+        sudo
+    };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]);
+    Ok(command)
+}

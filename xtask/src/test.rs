@@ -1,0 +1,59 @@
+//! `cargo xtask test`.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use fcgi_testkit::harness::REQUIRE_PEERS;
+use fcgi_testkit::peers::{Missing, Peer};
+
+use crate::command::{cargo, run as run_command};
+use crate::peers;
+
+/// What `cargo xtask test` takes.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Fail when a peer is missing and can't be installed
+    #[arg(long)]
+    pub(crate) require_peers: bool,
+    /// Install nothing
+    #[arg(long)]
+    pub(crate) no_install: bool,
+    /// Fail when Cargo.lock would have to change
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Arguments for cargo test, such as a part of a test's name
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// Provides the peers, then runs all tests, the documentation's too.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let missing =
+        if options.no_install { peers::missing(Peer::ALL) } else { peers::provide(Peer::ALL) };
+    if options.require_peers && !missing.is_empty() {
+        bail!("required peers are missing: {}", listed(&missing, "; "));
+    }
+    if !missing.is_empty() {
+        println!(
+            "Tests that need one of these peers will be ignored:\n  {}\n",
+            listed(&missing, "\n  ")
+        );
+    }
+
+    let mut test = cargo(["test", "--workspace", "--exclude", "fcgi-bench"]);
+    // Every failure in one run, and results of every test to count.
+    test.arg("--no-fail-fast");
+    if options.locked {
+        test.arg("--locked");
+    }
+    if options.require_peers {
+        test.env(REQUIRE_PEERS, "1");
+    }
+    run_command(test.args(&options.arguments))
+}
+
+fn listed(missing: &[Missing], separator: &str) -> String {
+    let lines: Vec<String> = missing.iter().map(Missing::to_string).collect();
+    lines.join(separator)
+}
