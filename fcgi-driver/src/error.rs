@@ -1,0 +1,148 @@
+//! What a call or a handler can meet, with the address and the cause in each message.
+
+use std::{io, sync::Arc, time::Duration};
+
+use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
+
+/// An error of a [`Client`](crate::client::Client) or of a request's streams in a handler.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection could not be made.
+    #[error("connect to {address}: {source}")]
+    Connect {
+        /// The application's address.
+        address: Arc<str>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("{doing} {address}: {source}")]
+    Io {
+        /// The application's address.
+        address: Arc<str>,
+        /// `read from` or `write to`.
+        doing: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The application broke the protocol.
+    #[error("{address}: {source}")]
+    Protocol {
+        /// The application's address.
+        address: Arc<str>,
+        /// What it did.
+        source: ProtocolError,
+    },
+    /// The connection ended before END_REQUEST.
+    #[error("{address}: connection closed before the request ended")]
+    Truncated {
+        /// The application's address.
+        address: Arc<str>,
+    },
+    /// The application did not take the request.
+    #[error("{address}: request refused with {rejection}")]
+    Rejected {
+        /// The application's address.
+        address: Arc<str>,
+        /// How it put it.
+        rejection: Rejection,
+    },
+    /// A time limit passed.
+    #[error("{address}: no {phase} within {limit:?}")]
+    Timeout {
+        /// The application's address.
+        address: Arc<str>,
+        /// What was waited for.
+        phase: Phase,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection can't carry another request: it was not kept, or an earlier request left it
+    /// unfit.
+    #[error("{address}: the connection can't be used again")]
+    Closed {
+        /// The application's address.
+        address: Arc<str>,
+    },
+    /// A request body failed; the request was aborted.
+    #[error("{address}: read the request's body: {source}")]
+    Body {
+        /// The application's address.
+        address: Arc<str>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A response was larger than the caller takes.
+    #[error("{address}: response of more than {limit} bytes")]
+    TooLarge {
+        /// The application's address.
+        address: Arc<str>,
+        /// The caller's limit, in bytes.
+        limit: usize,
+    },
+    /// The address can't be called, as descriptor 0 can't.
+    #[error("{address}: only unix:PATH and tcp:HOST:PORT can be called")]
+    NotCallable {
+        /// The address.
+        address: Arc<str>,
+    },
+    /// In a handler: the web server gave the request up.
+    #[error("the web server aborted the request ({0:?})")]
+    Aborted(AbortReason),
+    /// In a handler: the request has ended, or its input is longer than the caller takes.
+    #[error("the request's input has more than {limit} bytes")]
+    InputTooLarge {
+        /// The caller's limit, in bytes.
+        limit: usize,
+    },
+    /// A mistake of the caller's; nothing was changed.
+    #[error("{0}")]
+    Usage(#[from] UsageError),
+}
+
+/// What a time limit is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Phase {
+    /// The connection.
+    Connect,
+    /// The first byte of the response.
+    FirstByte,
+    /// The next byte of the response.
+    NextByte,
+    /// The end of the response.
+    Response,
+    /// The answer to GET_VALUES.
+    Values,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connection",
+            Self::FirstByte => "first byte of the response",
+            Self::NextByte => "next byte of the response",
+            Self::Response => "end of the response",
+            Self::Values => "answer to GET_VALUES",
+        })
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Connect { source, .. }
+            | Error::Io { source, .. }
+            | Error::Body { source, .. } => source.kind(),
+            Error::Protocol { .. } => io::ErrorKind::InvalidData,
+            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            Error::Rejected { .. } => io::ErrorKind::ConnectionRefused,
+            Error::Timeout { .. } => io::ErrorKind::TimedOut,
+            Error::Closed { .. } => io::ErrorKind::NotConnected,
+            Error::Aborted(_) => io::ErrorKind::ConnectionAborted,
+            Error::TooLarge { .. } | Error::InputTooLarge { .. } => io::ErrorKind::OutOfMemory,
+            Error::NotCallable { .. } | Error::Usage(_) => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,26 @@
+//! The engine of the async adapters: FastCGI's two ends over any runtime.
+//!
+//! `fcgi-proto` knows the protocol and does no IO; a runtime has sockets and timers. This crate is
+//! what lies between, written once: the poll loop that reads and writes at the same time, the
+//! server that runs handlers, the client with its time limits and its cancellation. It names no
+//! runtime: an adapter such as `fcgi-tokio` implements [`runtime::Runtime`] in some 200 lines and
+//! re-exports the rest. Applications use an adapter, not this crate.
+//!
+//! ```
+//! let address: fcgi_driver::Address = "unix:/run/php/php-fpm.sock".parse()?;
+//! # Ok::<(), fcgi_driver::AddressError>(())
+//! ```
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod address;
+mod deadline;
+mod error;
+mod pump;
+pub mod runtime;
+pub mod server;
+mod socket;
+
+pub use address::{Address, AddressError};
+pub use error::{Error, Phase};
+pub use socket::{Listener, StdListener, is_fastcgi};

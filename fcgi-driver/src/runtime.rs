@@ -1,0 +1,76 @@
+//! What an adapter provides: sockets, a timer, spawn.
+//!
+//! The engine is written against these traits and names no runtime. An adapter implements
+//! [`Runtime`] on an empty type and re-exports [`Client`](crate::client::Client),
+//! [`Server`](crate::server::Server) and [`Listener`](crate::Listener) with it filled in; nothing
+//! else is needed to bring FastCGI to another runtime.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    net::IpAddr,
+    os::fd::AsFd,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use crate::{Address, socket::StdListener};
+
+/// A connected stream socket.
+pub trait Transport: AsFd + Send + Unpin + 'static {
+    /// Ready when a read may find something. It needs no buffer, so that an idle connection holds
+    /// none; it makes no system call when the runtime knows that there is nothing to read.
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads; 0 is the end of file. After a short read the runtime should know that there is
+    /// nothing more, and not try again to find that out.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes some of the slices, in one call.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// A timer that can be set again.
+pub trait Timer: Send + Unpin + 'static {
+    /// Ready once `deadline` has passed. The deadline may differ from call to call; the task is
+    /// woken for the last one.
+    fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()>;
+}
+
+/// A runtime's sockets, timer and spawn.
+pub trait Runtime: Sized + Send + Sync + 'static {
+    /// Its stream socket, of either kind.
+    type Transport: Transport;
+    /// Its listening socket, of either kind.
+    type Listener: Send + Unpin + 'static;
+    /// Its timer.
+    type Timer: Timer;
+
+    /// Connects to a unix or TCP address. Never called with [`Address::Stdin`].
+    fn connect(address: &Address) -> impl Future<Output = io::Result<Self::Transport>> + Send;
+
+    /// Takes over a listening socket, which is in non-blocking mode.
+    ///
+    /// # Errors
+    /// What the runtime says when it registers the socket.
+    fn listen(listener: StdListener) -> io::Result<Self::Listener>;
+
+    /// Accepts a connection, and says where from when it is TCP.
+    fn poll_accept(
+        listener: &mut Self::Listener,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Self::Transport, Option<IpAddr>)>>;
+
+    /// A timer that is not set.
+    fn timer() -> Self::Timer;
+
+    /// The time, by the clock that the timers go by (which a test may have paused).
+    fn now() -> Instant;
+
+    /// Runs a future beside the others.
+    fn spawn(future: impl Future<Output = ()> + Send + 'static);
+}

@@ -1,0 +1,279 @@
+//! The task of one connection: reads, writes, and runs the handler of its first request inline.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use fcgi_proto::{
+    Connection, Rejection,
+    server::{AbortReason, Event},
+};
+
+use super::{
+    Request,
+    handler::{self, Handler},
+    shared::{Inner, Shared},
+    state::{Counted, State, Waiting},
+};
+use crate::{
+    deadline::Deadline,
+    pump::{self, Read, Wrote},
+    runtime::{Runtime, Transport},
+    socket,
+};
+
+/// Reads and writes of one turn, after which other tasks get theirs.
+const MAX_ROUNDS: usize = 32;
+/// How long a connection that was closed early is read on, so that its peer gets the response.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves one connection to its end.
+pub(super) async fn serve<R: Runtime, H: Handler>(
+    io: R::Transport,
+    state: Arc<State<H>>,
+    shared: Arc<Shared>,
+) {
+    let mut task = Task::<R, H> {
+        io,
+        state,
+        shared,
+        begun: VecDeque::new(),
+        deadline: Deadline::new(),
+        waiting: Waiting::FirstRecord,
+        wait_until: None,
+        heard: false,
+    };
+    task.wait_until = task.state.limit(task.waiting).map(|limit| R::now() + limit);
+    while let Some(request) = poll_fn(|cx| task.poll_request(cx)).await {
+        let mut run = pin!(task.run(request));
+        let mut fresh = true;
+        poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
+    }
+    poll_fn(|cx| task.poll_handlers_gone(cx)).await;
+    task.linger().await;
+}
+
+struct Task<R: Runtime, H> {
+    io: R::Transport,
+    state: Arc<State<H>>,
+    shared: Arc<Shared>,
+    /// Requests whose handlers do not run yet.
+    begun: VecDeque<Begun>,
+    deadline: Deadline<R>,
+    waiting: Waiting,
+    wait_until: Option<Instant>,
+    /// A record has begun on this connection.
+    heard: bool,
+}
+
+/// A request whose handler does not run yet, and its place in the count of all.
+type Begun = (Request, Counted);
+
+/// What a turn came to.
+enum Turn {
+    Request(Begun),
+    Closed,
+}
+
+impl<R: Runtime, H: Handler> Task<R, H> {
+    /// The next request, whose handler the caller runs; `None` at the end of the connection.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Begun>> {
+        Poll::Ready(match ready!(self.poll_io(cx)) {
+            Turn::Request(request) => Some(request),
+            Turn::Closed => None,
+        })
+    }
+
+    /// Runs a handler as part of this task; before anything else when it is `fresh`.
+    fn poll_inline(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: Pin<&mut impl Future<Output = ()>>,
+        fresh: bool,
+    ) -> Poll<()> {
+        if !fresh {
+            self.poll_beside(cx);
+        }
+        if run.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_beside(cx);
+        Poll::Pending
+    }
+
+    /// Reads and writes while a handler runs inline. A request that begins meanwhile gets a task
+    /// of its own.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Turn::Request(request)) = self.poll_io(cx) {
+            R::spawn(self.run(request));
+        }
+    }
+
+    /// Waits for the handlers that are in tasks of their own; a failed connection has told them
+    /// to stop.
+    fn poll_handlers_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.shared.lock();
+        if inner.handlers() == 0 {
+            return Poll::Ready(());
+        }
+        inner.leave(cx);
+        Poll::Pending
+    }
+
+    fn run(&self, (request, counted): Begun) -> impl Future<Output = ()> + Send + use<R, H> {
+        let state = Arc::clone(&self.state);
+        let shared = Arc::clone(&self.shared);
+        let key = request.key;
+        async move {
+            let _counted = counted;
+            handler::run::<R>(shared, key, state.times, state.handler.call(request)).await;
+        }
+    }
+
+    /// Everything that can be done now: events, then what is to be sent, then what has come.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let mut guard = self.shared.lock();
+        let inner = &mut *guard;
+        inner.attend();
+        let mut write_blocked = false;
+        let mut rounds = 0;
+        loop {
+            drain_events(inner, &self.shared, &self.state, &mut self.begun);
+            if let Some(request) = self.begun.pop_front() {
+                self.heard = true;
+                self.waiting = Waiting::Handler;
+                return Poll::Ready(Turn::Request(request));
+            }
+            match pump::write(&mut self.io, &mut inner.connection, cx) {
+                Wrote::Nothing => {}
+                Wrote::Some { blocked } => {
+                    write_blocked = blocked;
+                    // A write that goes on has its time anew.
+                    self.waiting = Waiting::Handler;
+                    if !blocked {
+                        inner.on_flushed();
+                    }
+                    if inner.handlers() > 0 {
+                        drain_events(inner, &self.shared, &self.state, &mut self.begun);
+                    }
+                }
+                Wrote::Blocked => write_blocked = true,
+                Wrote::Gone => {
+                    // The peer may leave before the last record (W-7).
+                    inner.connection.handle_disconnect();
+                    continue;
+                }
+            }
+            if inner.connection.is_closed() {
+                return Poll::Ready(Turn::Closed);
+            }
+            match pump::read(&mut self.io, &mut inner.connection, cx) {
+                Read::Nothing => break,
+                Read::Some => {}
+                Read::Eof if socket::is_hung_up(&self.io) => inner.connection.handle_disconnect(),
+                Read::Eof => inner.connection.handle_eof(),
+                Read::Gone => inner.connection.handle_disconnect(),
+            }
+            rounds += 1;
+            if rounds == pump::MAX_ROUNDS {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        let waiting = waiting_for(inner, write_blocked, self.heard);
+        let now = R::now();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.wait_until = self.state.limit(waiting).map(|limit| now + limit);
+        }
+        if self.deadline.poll(cx, self.wait_until, now).is_ready() {
+            let limit = self.state.limit(waiting).unwrap_or_default();
+            tracing::debug!(?waiting, ?limit, "connection closed: time limit");
+            inner.connection.handle_disconnect();
+            drain_events(inner, &self.shared, &self.state, &mut self.begun);
+            return Poll::Ready(Turn::Closed);
+        }
+        inner.leave(cx);
+        Poll::Pending
+    }
+
+    /// Reads on for a while when the peer may still be sending, so that a close does not become a
+    /// reset that takes the response with it.
+    async fn linger(&mut self) {
+        if !self.shared.lock().connection.is_input_pending() {
+            return;
+        }
+        socket::shutdown_write(&self.io);
+        let until = R::now() + LINGER;
+        let mut scratch = vec![0; 16 * 1024];
+        poll_fn(|cx| {
+            for _ in 0..pump::MAX_ROUNDS {
+                if self.deadline.poll(cx, Some(until), R::now()).is_ready() {
+                    return Poll::Ready(());
+                }
+                match ready!(self.io.poll_read(cx, &mut scratch)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {}
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+fn waiting_for(inner: &Inner, write_blocked: bool, heard: bool) -> Waiting {
+    if write_blocked {
+        Waiting::Write
+    } else if inner.handlers() > 0 {
+        Waiting::Handler
+    } else if inner.connection.active_requests() > 0 {
+        Waiting::Params
+    } else if heard {
+        Waiting::NextRequest
+    } else {
+        Waiting::FirstRecord
+    }
+}
+
+/// Hands every event to those who wait for it, and puts new requests in `begun`.
+fn drain_events<H>(
+    inner: &mut Inner,
+    shared: &Arc<Shared>,
+    state: &State<H>,
+    begun: &mut VecDeque<Begun>,
+) {
+    loop {
+        match inner.connection.poll_event() {
+            Ok(Some(Event::Request { key, role, params, keep_conn })) => {
+                let Some(counted) = state.request_begins() else {
+                    if let Some(request) = inner.connection.request(key) {
+                        // It was reported a moment ago, so it is active.
+                        let _ = request.reject(Rejection::Overloaded);
+                    }
+                    continue;
+                };
+                inner.add(key);
+                let shared = Arc::clone(shared);
+                begun.push_back((Request { shared, key, role, keep_conn, params }, counted));
+            }
+            Ok(Some(Event::Readable { key, input })) => inner.on_readable(key, input),
+            Ok(Some(Event::Writable { key })) => inner.on_writable(key),
+            Ok(Some(Event::Aborted { key, reason })) => inner.on_aborted(key, reason),
+            Ok(None) => return,
+            Err(error) => {
+                if inner.fail() {
+                    tracing::warn!(%error, "connection closed");
+                }
+                inner.abort_all(AbortReason::Disconnected);
+                return;
+            }
+        }
+    }
+}

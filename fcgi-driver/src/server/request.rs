@@ -1,0 +1,258 @@
+//! A request in a handler's hands: its parameters and its streams.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
+
+use super::shared::Shared;
+use crate::Error;
+
+/// The most that one read of a stream takes, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// A request to answer. Its streams are handles of their own, so that one can be read while
+/// another is written; once the handler has returned they do nothing more.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: RequestKey,
+    pub(super) role: Role,
+    pub(super) keep_conn: bool,
+    pub(super) params: Params,
+}
+
+impl Request {
+    /// What the web server asks for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The parameters, in the order in which they came.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The value of one parameter.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&[u8]> {
+        self.params.get(name)
+    }
+
+    /// The value of one parameter, if it is UTF-8.
+    #[must_use]
+    pub fn param_str(&self, name: &str) -> Option<&str> {
+        self.params.get_str(name)
+    }
+
+    /// Whether the connection stays open after this request (FCGI_KEEP_CONN).
+    #[must_use]
+    pub fn keep_conn(&self) -> bool {
+        self.keep_conn
+    }
+
+    /// The body of the HTTP request. An Authorizer's is empty.
+    #[must_use]
+    pub fn stdin(&self) -> InputStream {
+        self.input(Input::Stdin)
+    }
+
+    /// A Filter's file. Other roles' is empty.
+    #[must_use]
+    pub fn data(&self) -> InputStream {
+        self.input(Input::Data)
+    }
+
+    /// The response.
+    #[must_use]
+    pub fn stdout(&self) -> OutputStream {
+        self.output(Output::Stdout)
+    }
+
+    /// Text for the web server's error log.
+    #[must_use]
+    pub fn stderr(&self) -> OutputStream {
+        self.output(Output::Stderr)
+    }
+
+    /// Ends the request, once the handler returns, with a protocol status instead of
+    /// REQUEST_COMPLETE (FC-5.5-1).
+    pub fn reject(&self, rejection: Rejection) {
+        self.shared.reject(self.key, rejection);
+    }
+
+    /// Waits until the web server gives the request up or is gone.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future loses nothing.
+    pub async fn cancelled(&self) -> AbortReason {
+        poll_fn(|cx| self.shared.poll_cancelled(cx, self.key)).await
+    }
+
+    fn input(&self, input: Input) -> InputStream {
+        InputStream {
+            shared: Arc::clone(&self.shared),
+            key: self.key,
+            input,
+            rest: Bytes::new(),
+        }
+    }
+
+    fn output(&self, output: Output) -> OutputStream {
+        OutputStream { shared: Arc::clone(&self.shared), key: self.key, output }
+    }
+}
+
+/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
+/// one of them.
+///
+/// It is a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] too.
+#[derive(Debug)]
+pub struct InputStream {
+    shared: Arc<Shared>,
+    key: RequestKey,
+    input: Input,
+    /// What `AsyncRead` has taken and not handed out.
+    rest: Bytes,
+}
+
+impl InputStream {
+    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of
+    /// the receive buffer, not copies.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] when the web server gave the request up or is gone.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future loses nothing.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// Everything up to the end.
+    ///
+    /// # Errors
+    /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future loses what it had read.
+    pub async fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
+        let first = self.chunk().await?.unwrap_or_default();
+        let Some(second) = self.chunk().await? else {
+            return if first.len() > limit {
+                Err(Error::InputTooLarge { limit })
+            } else {
+                Ok(first)
+            };
+        };
+        let mut all = BytesMut::from(&first[..]);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if all.len().saturating_add(chunk.len()) > limit {
+                return Err(Error::InputTooLarge { limit });
+            }
+            all.extend_from_slice(&chunk);
+            next = self.chunk().await?;
+        }
+        Ok(all.freeze())
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        }
+        self.shared.poll_read(cx, self.key, self.input, CHUNK)
+    }
+}
+
+impl futures_core::Stream for InputStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_chunk(cx).map(Result::transpose)
+    }
+}
+
+impl futures_io::AsyncRead for InputStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let Some(mut chunk) = ready!(this.poll_chunk(cx))? else { return Poll::Ready(Ok(0)) };
+        let n = chunk.len().min(buf.len());
+        buf[..n].copy_from_slice(&chunk.split_to(n));
+        this.rest = chunk;
+        Poll::Ready(Ok(n))
+    }
+}
+
+/// STDOUT or STDERR of a request.
+///
+/// What is written is sent when the handler next waits for something, or returns; writes in
+/// between share records and the write to the socket. It is a [`futures_io::AsyncWrite`] too.
+#[derive(Debug)]
+pub struct OutputStream {
+    shared: Arc<Shared>,
+    key: RequestKey,
+    output: Output,
+}
+
+impl OutputStream {
+    /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB
+    /// given as [`Bytes`] are sent from where they are, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] when the web server gave the request up or is gone.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future may leave some of the bytes written.
+    pub async fn write_all(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        let mut bytes = bytes.into();
+        while !bytes.is_empty() {
+            poll_fn(|cx| self.shared.poll_write(cx, self.key, self.output, &mut bytes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written so far was handed to the socket.
+    ///
+    /// # Errors
+    /// As for [`write_all`](Self::write_all).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future loses nothing.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.shared.poll_flush(cx, self.key)).await
+    }
+}
+
+impl futures_io::AsyncWrite for OutputStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
+        let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
+        let taken = ready!(self.shared.poll_write(cx, self.key, self.output, &mut bytes))?;
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.poll_flush(cx, self.key).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}

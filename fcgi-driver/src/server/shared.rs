@@ -1,0 +1,333 @@
+//! What a connection's task and its handlers share: the state machine and who waits for it,
+//! behind one lock.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use fcgi_proto::{
+    Connection, Input, Output, Rejection, RequestKey, ServerConfig, ServerConnection,
+    server::AbortReason,
+};
+
+use crate::Error;
+
+/// A connection, as its task and the handlers of its requests see it. A connection with one
+/// request has one task, so that nobody ever waits for the lock.
+#[derive(Debug)]
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) connection: ServerConnection,
+    first: Option<(RequestKey, Waiters)>,
+    rest: HashMap<RequestKey, Waiters>,
+    /// Wakes the connection's task, unless it is running and will look anyway.
+    task: Option<Waker>,
+    /// Whether anybody waits for a flush.
+    flushing: bool,
+    failed: bool,
+}
+
+/// Who waits for what of one request.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    aborted: Option<AbortReason>,
+    rejection: Option<Rejection>,
+    stdin: Option<Waker>,
+    data: Option<Waker>,
+    stdout: Option<Waker>,
+    stderr: Option<Waker>,
+    flush: Option<Waker>,
+    cancelled: Option<Waker>,
+    handler: Option<Waker>,
+}
+
+impl Waiters {
+    fn input(&mut self, input: Input) -> &mut Option<Waker> {
+        match input {
+            Input::Stdin => &mut self.stdin,
+            Input::Data => &mut self.data,
+        }
+    }
+
+    fn output(&mut self, output: Output) -> &mut Option<Waker> {
+        match output {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: ServerConfig) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                connection: ServerConnection::new(config),
+                first: None,
+                rest: HashMap::new(),
+                task: None,
+                flushing: false,
+                failed: false,
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; a handler's panic is caught outside.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let inner = &mut *self.lock();
+        inner.check(key)?;
+        let paused = !inner.connection.wants_read();
+        let Some(mut request) = inner.connection.request(key) else {
+            return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
+        };
+        match request.read(input, max) {
+            Poll::Ready(chunk) => {
+                if paused && chunk.is_some() {
+                    inner.wake_task();
+                }
+                Poll::Ready(Ok(chunk))
+            }
+            Poll::Pending => {
+                if let Some(waiters) = inner.waiters(key) {
+                    wait(waiters.input(input), cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Queues some of `bytes`; `Pending` when nothing could be.
+    pub(super) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        key: RequestKey,
+        output: Output,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<usize, Error>> {
+        let inner = &mut *self.lock();
+        inner.check(key)?;
+        let Some(mut request) = inner.connection.request(key) else {
+            return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
+        };
+        let taken = request.write(output, bytes)?;
+        if taken > 0 || bytes.is_empty() {
+            inner.wake_task();
+            return Poll::Ready(Ok(taken));
+        }
+        if let Some(waiters) = inner.waiters(key) {
+            wait(waiters.output(output), cx);
+        }
+        Poll::Pending
+    }
+
+    /// Ready once everything queued on the connection was handed to the socket.
+    pub(super) fn poll_flush(
+        &self,
+        cx: &mut Context<'_>,
+        key: RequestKey,
+    ) -> Poll<Result<(), Error>> {
+        let inner = &mut *self.lock();
+        inner.check(key)?;
+        if inner.connection.poll_transmit().is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(waiters) = inner.waiters(key) {
+            wait(&mut waiters.flush, cx);
+        }
+        inner.flushing = true;
+        inner.wake_task();
+        Poll::Pending
+    }
+
+    /// Ready once the request was aborted or has ended.
+    pub(super) fn poll_cancelled(
+        &self,
+        cx: &mut Context<'_>,
+        key: RequestKey,
+    ) -> Poll<AbortReason> {
+        let inner = &mut *self.lock();
+        match inner.waiters(key) {
+            None => Poll::Ready(AbortReason::Disconnected),
+            Some(Waiters { aborted: Some(reason), .. }) => Poll::Ready(*reason),
+            Some(waiters) => {
+                wait(&mut waiters.cancelled, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn reject(&self, key: RequestKey, rejection: Rejection) {
+        if let Some(waiters) = self.lock().waiters(key) {
+            waiters.rejection = Some(rejection);
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn add(&mut self, key: RequestKey) {
+        if self.first.is_none() {
+            self.first = Some((key, Waiters::default()));
+        } else {
+            self.rest.insert(key, Waiters::default());
+        }
+    }
+
+    fn waiters(&mut self, key: RequestKey) -> Option<&mut Waiters> {
+        match &mut self.first {
+            Some((first, waiters)) if *first == key => Some(waiters),
+            _ => self.rest.get_mut(&key),
+        }
+    }
+
+    /// Whether the request was aborted; remembers who to wake when it is.
+    pub(super) fn poll_aborted(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: RequestKey,
+    ) -> Option<AbortReason> {
+        let waiters = self.waiters(key)?;
+        if waiters.aborted.is_none() {
+            wait(&mut waiters.handler, cx);
+        }
+        waiters.aborted
+    }
+
+    /// Ends a request with its handler's status, or as the handler rejected it.
+    pub(super) fn finish(&mut self, key: RequestKey, app_status: u32) {
+        let rejection = self.remove(key).and_then(|waiters| waiters.rejection);
+        if let Some(request) = self.connection.request(key) {
+            // The request is active: `request` found it.
+            let _ = match rejection {
+                Some(rejection) => request.reject(rejection),
+                None => request.finish(app_status),
+            };
+        }
+        self.wake_task();
+    }
+
+    fn remove(&mut self, key: RequestKey) -> Option<Waiters> {
+        if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
+            return self.first.take().map(|(_, waiters)| waiters);
+        }
+        let removed = self.rest.remove(&key);
+        if self.rest.is_empty() {
+            self.rest = HashMap::new();
+        }
+        removed
+    }
+
+    fn check(&mut self, key: RequestKey) -> Result<(), Error> {
+        match self.waiters(key) {
+            Some(Waiters { aborted: None, .. }) => Ok(()),
+            Some(Waiters { aborted: Some(reason), .. }) => Err(Error::Aborted(*reason)),
+            None => Err(Error::Usage(fcgi_proto::UsageError::RequestEnded)),
+        }
+    }
+
+    pub(super) fn on_readable(&mut self, key: RequestKey, input: Input) {
+        wake(self.waiters(key).map(|waiters| waiters.input(input)));
+    }
+
+    pub(super) fn on_writable(&mut self, key: RequestKey) {
+        if let Some(waiters) = self.waiters(key) {
+            wake(Some(&mut waiters.stdout));
+            wake(Some(&mut waiters.stderr));
+        }
+    }
+
+    pub(super) fn on_aborted(&mut self, key: RequestKey, reason: AbortReason) {
+        if let Some(waiters) = self.waiters(key) {
+            waiters.abort(reason);
+        }
+    }
+
+    /// True the first time.
+    pub(super) fn fail(&mut self) -> bool {
+        !std::mem::replace(&mut self.failed, true)
+    }
+
+    /// The connection failed: every handler is told.
+    pub(super) fn abort_all(&mut self, reason: AbortReason) {
+        if let Some((_, waiters)) = &mut self.first {
+            waiters.abort(reason);
+        }
+        self.rest.values_mut().for_each(|waiters| waiters.abort(reason));
+    }
+
+    /// Everything queued was sent.
+    pub(super) fn on_flushed(&mut self) {
+        if !std::mem::take(&mut self.flushing) {
+            return;
+        }
+        if let Some((_, waiters)) = &mut self.first {
+            wake(Some(&mut waiters.flush));
+        }
+        for waiters in self.rest.values_mut() {
+            wake(Some(&mut waiters.flush));
+        }
+    }
+
+    /// From now on the connection's task must be woken when there is something to do for it.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
+        wait(&mut self.task, cx);
+    }
+
+    /// The connection's task runs, and will look at everything before it leaves.
+    pub(super) fn attend(&mut self) {
+        self.task = None;
+    }
+
+    pub(super) fn wake_task(&mut self) {
+        wake(Some(&mut self.task));
+    }
+
+    pub(super) fn handlers(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+impl Waiters {
+    fn abort(&mut self, reason: AbortReason) {
+        self.aborted.get_or_insert(reason);
+        for waker in [
+            &mut self.stdin,
+            &mut self.data,
+            &mut self.stdout,
+            &mut self.stderr,
+            &mut self.flush,
+            &mut self.cancelled,
+            &mut self.handler,
+        ] {
+            wake(Some(waker));
+        }
+    }
+}
+
+fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(slot: Option<&mut Option<Waker>>) {
+    if let Some(waker) = slot.and_then(Option::take) {
+        waker.wake();
+    }
+}

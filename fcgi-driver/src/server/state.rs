@@ -1,0 +1,166 @@
+//! What all connections of a server share.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use fcgi_proto::{ServerConfig, Values};
+
+use super::{Server, handler::Times, shared::Shared};
+
+/// What a connection waits for, each with a time limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiting {
+    FirstRecord,
+    Params,
+    NextRequest,
+    Write,
+    /// A handler, which has its own limit.
+    Handler,
+}
+
+#[derive(Debug)]
+pub(super) struct State<H> {
+    pub(super) handler: H,
+    pub(super) times: Times,
+    config: ServerConfig,
+    max_connections: usize,
+    max_requests: usize,
+    web_server_addrs: Option<Vec<IpAddr>>,
+    limits: [Option<Duration>; 4],
+    requests: Arc<AtomicUsize>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    open: HashMap<u64, Arc<Shared>>,
+    last_id: u64,
+    /// Waits for the last one to close.
+    idle: Option<Waker>,
+}
+
+impl<H> State<H> {
+    pub(super) fn new<R>(server: Server<R>, handler: H) -> Self {
+        let number = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
+        let values = Values {
+            max_conns: number(server.max_connections),
+            max_reqs: number(server.max_requests),
+            mpxs_conns: None,
+        };
+        Self {
+            handler,
+            times: server.times,
+            config: ServerConfig { values, ..server.config },
+            max_connections: server.max_connections,
+            max_requests: server.max_requests,
+            web_server_addrs: server.web_server_addrs,
+            limits: [server.first_record, server.params, server.idle, server.write_stall],
+            requests: Arc::default(),
+            connections: Mutex::default(),
+        }
+    }
+
+    pub(super) fn limit(&self, waiting: Waiting) -> Option<Duration> {
+        self.limits.get(waiting as usize).copied().flatten()
+    }
+
+    /// FC-3.2-1.
+    pub(super) fn admits(&self, peer: Option<IpAddr>) -> bool {
+        self.web_server_addrs.as_ref().is_none_or(|addrs| {
+            peer.is_some_and(|peer| addrs.contains(&peer.to_canonical()))
+        })
+    }
+
+    /// Registers a new connection; one too many refuses every request.
+    pub(super) fn connect(&self) -> (u64, Arc<Shared>) {
+        let mut connections = self.lock();
+        let mut config = self.config;
+        if connections.open.len() >= self.max_connections {
+            config.limits.requests = 0;
+        }
+        let shared = Arc::new(Shared::new(config));
+        connections.last_id += 1;
+        let id = connections.last_id;
+        connections.open.insert(id, Arc::clone(&shared));
+        (id, shared)
+    }
+
+    fn disconnect(&self, id: u64) {
+        let mut connections = self.lock();
+        connections.open.remove(&id);
+        if connections.open.is_empty() {
+            if let Some(waker) = connections.idle.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Counts a request; `None` when it is one too many (FC-5.5-2).
+    pub(super) fn request_begins(&self) -> Option<Counted> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(&self.requests));
+        (before < self.max_requests).then_some(counted)
+    }
+
+    /// Lets every connection finish what it has.
+    pub(super) fn shutdown(&self) {
+        for shared in self.lock().open.values() {
+            let mut inner = shared.lock();
+            inner.connection.shutdown();
+            inner.wake_task();
+        }
+    }
+
+    /// Ends every connection.
+    pub(super) fn cancel(&self) {
+        for shared in self.lock().open.values() {
+            let mut inner = shared.lock();
+            inner.connection.handle_disconnect();
+            inner.wake_task();
+        }
+    }
+
+    /// Ready once no connection is open.
+    pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut connections = self.lock();
+        if connections.open.is_empty() {
+            return Poll::Ready(());
+        }
+        connections.idle = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the register, for as long as its task lives.
+pub(super) struct Registered<'a, H> {
+    pub(super) state: &'a State<H>,
+    pub(super) id: u64,
+}
+
+impl<H> Drop for Registered<'_, H> {
+    fn drop(&mut self) {
+        self.state.disconnect(self.id);
+    }
+}
+
+/// A request that counts as long as this lives.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

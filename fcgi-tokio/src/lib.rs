@@ -1,0 +1,44 @@
+//! FastCGI for tokio, both ends of the wire.
+//!
+//! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
+//! requests to php-fpm or any other application. The other adapters have the same names, so that
+//! a program changes runtime by changing `use fcgi_tokio as fcgi`.
+//!
+//! ```no_run
+//! use fcgi_tokio as fcgi;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//!     fcgi::Server::new()
+//!         .serve(listener, |request: fcgi::Request| async move {
+//!             let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!             let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
+//!             request.stdout().write_all(page).await
+//!         })
+//!         .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Features
+//! None yet: a server and a client over unix and TCP sockets.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod runtime;
+
+pub use fcgi_driver::{
+    Address, AddressError, Error, Phase, is_fastcgi,
+    server::{CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request},
+};
+pub use fcgi_proto as proto;
+pub use fcgi_proto::{
+    FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
+};
+pub use runtime::Tokio;
+
+/// Serves requests; see [`fcgi_driver::server`].
+pub type Server = fcgi_driver::server::Server<Tokio>;
+/// Where a [`Server`] takes connections from.
+pub type Listener = fcgi_driver::Listener<Tokio>;

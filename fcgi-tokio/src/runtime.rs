@@ -1,0 +1,153 @@
+//! tokio's sockets, timers and spawn.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use fcgi_driver::{Address, StdListener, runtime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::Sleep,
+};
+
+/// The tokio runtime: the current one, wherever it is used.
+#[derive(Clone, Copy, Debug)]
+pub enum Tokio {}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Transport {
+    /// A unix socket.
+    Unix(UnixStream),
+    /// A TCP socket, without Nagle's delay.
+    Tcp(TcpStream),
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum TransportListener {
+    /// A unix socket.
+    Unix(UnixListener),
+    /// A TCP socket.
+    Tcp(TcpListener),
+}
+
+/// A timer.
+#[derive(Debug, Default)]
+pub struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl runtime::Runtime for Tokio {
+    type Transport = Transport;
+    type Listener = TransportListener;
+    type Timer = Timer;
+
+    async fn connect(address: &Address) -> io::Result<Transport> {
+        match address {
+            Address::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+            Address::Tcp(host_port) => {
+                let stream = TcpStream::connect(&**host_port).await?;
+                stream.set_nodelay(true)?;
+                Ok(Transport::Tcp(stream))
+            }
+            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn listen(listener: StdListener) -> io::Result<TransportListener> {
+        match listener {
+            StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
+            StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
+        }
+    }
+
+    fn poll_accept(
+        listener: &mut TransportListener,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Transport, Option<IpAddr>)>> {
+        Poll::Ready(match listener {
+            TransportListener::Unix(unix) => {
+                ready!(unix.poll_accept(cx)).map(|(stream, _)| (Transport::Unix(stream), None))
+            }
+            TransportListener::Tcp(tcp) => {
+                ready!(tcp.poll_accept(cx)).and_then(|(stream, peer)| {
+                    stream.set_nodelay(true)?;
+                    Ok((Transport::Tcp(stream), Some(peer.ip())))
+                })
+            }
+        })
+    }
+
+    fn timer() -> Timer {
+        Timer::default()
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(future);
+    }
+}
+
+impl runtime::Transport for Transport {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(match self {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        })?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match (self, slices) {
+            (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
+            (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
+            (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
+            (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
+        }
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl runtime::Timer for Timer {
+    fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        match &mut self.0 {
+            Some(sleep) if sleep.deadline() == deadline => {}
+            Some(sleep) => sleep.as_mut().reset(deadline),
+            None => self.0 = Some(Box::pin(tokio::time::sleep_until(deadline))),
+        }
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
