@@ -45,3 +45,9 @@ impl<R: Runtime> Deadline<R> {
         Poll::Pending
     }
 }
+
+impl<R: Runtime> std::fmt::Debug for Deadline<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Deadline").field(&self.armed.as_ref().map(|armed| armed.0)).finish()
+    }
+}

@@ -48,6 +48,13 @@ pub enum Error {
         /// How it put it.
         rejection: Rejection,
     },
+    /// The response was not read fast enough, under
+    /// [`FullRequest::Abort`](fcgi_proto::FullRequest::Abort); the request was aborted.
+    #[error("{address}: request aborted, its response was not read")]
+    Overrun {
+        /// The application's address.
+        address: Arc<str>,
+    },
     /// A time limit passed.
     #[error("{address}: no {phase} within {limit:?}")]
     Timeout {
@@ -140,7 +147,9 @@ impl From<Error> for io::Error {
             Error::Timeout { .. } => io::ErrorKind::TimedOut,
             Error::Closed { .. } => io::ErrorKind::NotConnected,
             Error::Aborted(_) => io::ErrorKind::ConnectionAborted,
-            Error::TooLarge { .. } | Error::InputTooLarge { .. } => io::ErrorKind::OutOfMemory,
+            Error::TooLarge { .. } | Error::Overrun { .. } | Error::InputTooLarge { .. } => {
+                io::ErrorKind::OutOfMemory
+            }
             Error::NotCallable { .. } | Error::Usage(_) => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod client;
 mod deadline;
 mod error;
 mod pump;

@@ -16,7 +16,7 @@ pub(crate) const MAX_ROUNDS: usize = 32;
 const MAX_SLICES: usize = 32;
 
 /// What [`write()`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Wrote {
     /// There was nothing to write.
     Nothing,
@@ -25,7 +25,7 @@ pub(crate) enum Wrote {
     /// No byte: the socket is full.
     Blocked,
     /// The peer takes no more.
-    Gone,
+    Gone(io::Error),
 }
 
 /// Writes what is queued until the socket is full.
@@ -39,13 +39,13 @@ pub(crate) fn write<T: Transport>(
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let n = queued.chunks_vectored(&mut slices);
         match io.poll_write(cx, &slices[..n]) {
-            Poll::Ready(Ok(0)) => return Wrote::Gone,
+            Poll::Ready(Ok(0)) => return Wrote::Gone(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(n)) => {
                 queued.advance(n);
                 progress = true;
             }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Poll::Ready(Err(_)) => return Wrote::Gone,
+            Poll::Ready(Err(error)) => return Wrote::Gone(error),
             Poll::Pending if progress => return Wrote::Some { blocked: true },
             Poll::Pending => return Wrote::Blocked,
         }
@@ -54,14 +54,14 @@ pub(crate) fn write<T: Transport>(
 }
 
 /// What [`read()`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Read {
     /// Nothing has come, or the connection is paused.
     Nothing,
     Some,
     Eof,
     /// The connection broke.
-    Gone,
+    Gone(io::Error),
 }
 
 /// Reads once into the connection's own window.
@@ -76,7 +76,7 @@ pub(crate) fn read<T: Transport>(
     loop {
         match io.poll_read_ready(cx) {
             Poll::Pending => return Read::Nothing,
-            Poll::Ready(Err(_)) => return Read::Gone,
+            Poll::Ready(Err(error)) => return Read::Gone(error),
             Poll::Ready(Ok(())) => {}
         }
         return match io.poll_read(cx, connection.recv_buffer()) {
@@ -84,10 +84,10 @@ pub(crate) fn read<T: Transport>(
             Poll::Ready(Ok(0)) => Read::Eof,
             Poll::Ready(Ok(n)) => match connection.handle_recv(n) {
                 Ok(()) => Read::Some,
-                Err(_) => Read::Gone,
+                Err(overrun) => Read::Gone(io::Error::other(overrun)),
             },
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Poll::Ready(Err(_)) => Read::Gone,
+            Poll::Ready(Err(error)) => Read::Gone(error),
         };
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use crate::{Address, socket::StdListener};
 
 /// A connected stream socket.
-pub trait Transport: AsFd + Send + Unpin + 'static {
+pub trait Transport: AsFd + std::fmt::Debug + Send + Unpin + 'static {
     /// Ready when a read may find something. It needs no buffer, so that an idle connection holds
     /// none; it makes no system call when the runtime knows that there is nothing to read.
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

@@ -30,15 +30,49 @@ mod runtime;
 
 pub use fcgi_driver::{
     Address, AddressError, Error, Phase, is_fastcgi,
-    server::{CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request},
+    server::{
+        CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+    },
 };
 pub use fcgi_proto as proto;
 pub use fcgi_proto::{
     FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
 };
-pub use runtime::Tokio;
+pub use runtime::{Timer, Tokio, Transport, TransportListener};
 
 /// Serves requests; see [`fcgi_driver::server`].
 pub type Server = fcgi_driver::server::Server<Tokio>;
 /// Where a [`Server`] takes connections from.
 pub type Listener = fcgi_driver::Listener<Tokio>;
+/// A connection to an application; see [`client`].
+pub type Client = client::Client;
+
+/// Calls applications: php-fpm and any other.
+///
+/// A [`Client`](client::Client) is one connection, which carries one request at a time; a
+/// [`Connector`](client::Connector) makes it, with time limits.
+///
+/// ```no_run
+/// use fcgi_tokio as fcgi;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
+/// let request = fcgi::client::Request::responder()
+///     .param("SCRIPT_FILENAME", "/srv/index.php")
+///     .param("REQUEST_METHOD", "GET");
+/// let answer = client.send(request).await?.collect(1 << 20).await?;
+/// println!("{}", String::from_utf8_lossy(&answer.stdout));
+/// # Ok(())
+/// # }
+/// ```
+pub mod client {
+    use crate::Tokio;
+    pub use fcgi_driver::client::{Body, Chunk, Collected, Request};
+
+    /// A connection to an application.
+    pub type Client = fcgi_driver::client::Client<Tokio>;
+    /// A response in progress.
+    pub type Response<'a> = fcgi_driver::client::Response<'a, Tokio>;
+    /// How to connect and how long to wait.
+    pub type Connector = fcgi_driver::client::Connector<Tokio>;
+}

@@ -27,8 +27,6 @@ use crate::{
     socket,
 };
 
-/// Reads and writes of one turn, after which other tasks get theirs.
-const MAX_ROUNDS: usize = 32;
 /// How long a connection that was closed early is read on, so that its peer gets the response.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -163,7 +161,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                     }
                 }
                 Wrote::Blocked => write_blocked = true,
-                Wrote::Gone => {
+                Wrote::Gone(_) => {
                     // The peer may leave before the last record (W-7).
                     inner.connection.handle_disconnect();
                     continue;
@@ -177,7 +175,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 Read::Some => {}
                 Read::Eof if socket::is_hung_up(&self.io) => inner.connection.handle_disconnect(),
                 Read::Eof => inner.connection.handle_eof(),
-                Read::Gone => inner.connection.handle_disconnect(),
+                Read::Gone(_) => inner.connection.handle_disconnect(),
             }
             rounds += 1;
             if rounds == pump::MAX_ROUNDS {

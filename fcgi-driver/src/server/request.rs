@@ -98,12 +98,7 @@ impl Request {
     }
 
     fn input(&self, input: Input) -> InputStream {
-        InputStream {
-            shared: Arc::clone(&self.shared),
-            key: self.key,
-            input,
-            rest: Bytes::new(),
-        }
+        InputStream { shared: Arc::clone(&self.shared), key: self.key, input, rest: Bytes::new() }
     }
 
     fn output(&self, output: Output) -> OutputStream {

@@ -74,9 +74,9 @@ impl<H> State<H> {
 
     /// FC-3.2-1.
     pub(super) fn admits(&self, peer: Option<IpAddr>) -> bool {
-        self.web_server_addrs.as_ref().is_none_or(|addrs| {
-            peer.is_some_and(|peer| addrs.contains(&peer.to_canonical()))
-        })
+        self.web_server_addrs
+            .as_ref()
+            .is_none_or(|addrs| peer.is_some_and(|peer| addrs.contains(&peer.to_canonical())))
     }
 
     /// Registers a new connection; one too many refuses every request.

@@ -56,8 +56,8 @@ use core::cmp::Reverse;
 pub use request::Request;
 
 use crate::{
-    Connection, FullRequest, Limits, Output, Params, ProtocolError, ProtocolErrorKind, Rejection,
-    RequestKey, Role, Transmit, UsageError, Values,
+    Connection, FullRequest, Input, Limits, Output, Params, ProtocolError, ProtocolErrorKind,
+    Rejection, RequestKey, Role, Transmit, UsageError, Values,
     connection::sealed::Sealed,
     inbound::Inbound,
     receiver::{Receiver, Step},
@@ -181,6 +181,14 @@ impl State {
         match output {
             Output::Stdout => &mut self.stdout,
             Output::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn is_input_finished(&self) -> bool {
+        match self.role.last_input() {
+            None => true,
+            Some(Input::Stdin) => self.stdin_finished,
+            Some(Input::Data) => self.data_finished,
         }
     }
 
@@ -406,12 +414,12 @@ impl ClientConnection {
     fn finish(&mut self, key: RequestKey, trigger: ClientTrigger, outcome: Outcome) {
         let one_at_a_time = self.config.limits.requests <= 1;
         let Some(request) = self.requests.get_mut(key) else { return };
-        let sending = request.state == ClientState::Sending;
+        let unfinished = !request.is_input_finished();
         let Some(next) = request.on(trigger) else { return };
         let outcome = if request.overrun { Outcome::Overrun } else { outcome };
         self.active -= 1;
         // Input that the application did not wait for may be taken for the next request.
-        if one_at_a_time && (sending || !self.send.is_empty()) {
+        if one_at_a_time && (unfinished || !self.send.is_empty()) {
             self.closing = true;
         }
         self.events.push_back(Event::Finished { key, outcome });

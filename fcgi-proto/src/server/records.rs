@@ -181,7 +181,7 @@ impl ServerConnection {
         } else if self.closing {
             Some(Rejection::Overloaded)
         } else if self.requests.len() >= limits.requests {
-            Some(if limits.requests <= 1 { Rejection::CantMpxConn } else { Rejection::Overloaded })
+            Some(if limits.requests == 1 { Rejection::CantMpxConn } else { Rejection::Overloaded })
         } else {
             None
         };
