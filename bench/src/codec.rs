@@ -2,6 +2,7 @@
 
 mod cegla;
 mod memcpy;
+mod ours;
 mod subject;
 mod tokio_fastcgi;
 
@@ -20,6 +21,7 @@ use crate::table::{Table, number, thousands};
 fn subjects() -> Vec<Box<dyn Subject>> {
     vec![
         Box::new(memcpy::Memcpy::default()),
+        Box::new(Measured(ours::Ours::default())),
         Box::new(Measured(tokio_fastcgi::TokioFastcgi::default())),
         Box::new(Measured(cegla::Cegla::default())),
     ]

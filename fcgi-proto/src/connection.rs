@@ -39,7 +39,8 @@ pub trait Connection: sealed::Sealed {
     ///
     /// # Errors
     /// The peer broke the protocol. The connection is over: every later call gives the same
-    /// error, nothing more is sent; what was received of streams can still be read.
+    /// error, and nothing more is queued. A client's requests have ended, and what was received of
+    /// their streams can still be read; a server still sends what it had queued.
     fn poll_event(&mut self) -> Result<Option<Self::Event>, ProtocolError>;
 
     /// The bytes to send next, as a [`bytes::Buf`] over all that is queued; they leave the queue

@@ -22,8 +22,8 @@ pub enum FullRequest {
     /// so the requests beside it wait too.
     #[default]
     Pause,
-    /// The request is given up, so that the others go on: a server ends it with OVERLOADED and
-    /// reports `Aborted`, a client sends ABORT_REQUEST and reports `Outcome::Overrun`.
+    /// The request is given up, so that the others go on: a server drops its input and reports
+    /// `Aborted`, a client sends ABORT_REQUEST and reports `Outcome::Overrun`.
     Abort,
 }
 

@@ -27,7 +27,12 @@ pub const MAX_LEN: usize = 0x7fff_ffff;
 /// Bytes that a pair takes when encoded in the shortest form. Saturates.
 #[must_use]
 pub const fn encoded_len(name: usize, value: usize) -> usize {
-    length_len(name).saturating_add(length_len(value)).saturating_add(name).saturating_add(value)
+    lengths_len(name, value).saturating_add(name).saturating_add(value)
+}
+
+/// Bytes that the two lengths take in the shortest form.
+pub(crate) const fn lengths_len(name: usize, value: usize) -> usize {
+    length_len(name) + length_len(value)
 }
 
 const fn length_len(len: usize) -> usize {
@@ -141,8 +146,7 @@ impl PairDecoder {
     }
 
     fn whole_lengths(&self) -> Option<(u32, u32)> {
-        let (name, rest) = read_length(&self.lengths[..self.have as usize])?;
-        let (value, _) = read_length(rest)?;
+        let (name, value, _) = read_lengths(&self.lengths[..self.have as usize])?;
         Some((name, value))
     }
 }
@@ -151,6 +155,18 @@ fn take<'a>(input: &'a [u8], left: &mut u32) -> &'a [u8] {
     let n = input.len().min(*left as usize);
     *left -= n as u32;
     &input[..n]
+}
+
+/// The two lengths at the start of a pair, and how many bytes they take; `None` when there are
+/// too few bytes to tell.
+#[inline]
+pub(crate) fn read_lengths(bytes: &[u8]) -> Option<(u32, u32, usize)> {
+    if let [name @ 0..0x80, value @ 0..0x80, ..] = bytes {
+        return Some((u32::from(*name), u32::from(*value), 2));
+    }
+    let (name, rest) = read_length(bytes)?;
+    let (value, rest) = read_length(rest)?;
+    Some((name, value, bytes.len() - rest.len()))
 }
 
 fn read_length(bytes: &[u8]) -> Option<(u32, &[u8])> {

@@ -1,8 +1,8 @@
-//! The parameters of a request: one block of bytes and its index.
+//! The parameters of a request, in one block of bytes.
 //!
 //! A request has some 20 to 40 parameters, read once and looked up a few times. [`Params`] keeps
-//! them in the order in which they came, duplicates included (FC-3.4-4), in two allocations, and
-//! looks names up without allocating.
+//! them in the order in which they came, duplicates included (FC-3.4-4), in one allocation, and
+//! looks names up by walking it.
 //!
 //! ```
 //! use fcgi_proto::Params;
@@ -20,42 +20,42 @@ use core::fmt;
 
 use crate::{
     Limits, UsageError,
-    pairs::{self, PairDecoder, PairPiece},
+    pairs::{self, read_lengths},
 };
 
 /// Parameters in order; names and values are bytes (FC-3.4-4).
+///
+/// They are kept as they are on the wire, so that receiving and sending them is one copy.
 #[derive(Clone, Default)]
 pub struct Params {
+    /// Whole pairs, encoded.
     block: Vec<u8>,
-    index: Vec<Entry>,
-}
-
-/// Where a pair ends in the block; it starts where the one before it ends.
-#[derive(Clone, Copy)]
-struct Entry {
-    name_end: usize,
-    end: usize,
+    len: usize,
+    /// The length of a name or value that can't be encoded: such a pair is not in the block.
+    too_long: Option<usize>,
 }
 
 impl Params {
     /// No parameters; nothing is allocated.
     #[must_use]
     pub const fn new() -> Self {
-        Self { block: Vec::new(), index: Vec::new() }
+        Self { block: Vec::new(), len: 0, too_long: None }
     }
 
-    /// No parameters, with room for `pairs` of them with `bytes` of names and values in all.
+    /// No parameters, with room for `bytes` of them as encoded.
     #[must_use]
-    pub fn with_capacity(pairs: usize, bytes: usize) -> Self {
-        Self { block: Vec::with_capacity(bytes), index: Vec::with_capacity(pairs) }
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { block: Vec::with_capacity(bytes), ..Self::new() }
     }
 
-    /// Appends a parameter. A name that is there already is kept beside the new one.
+    /// Appends a parameter. A name that is there already is kept beside the new one. A name or
+    /// value of 2^31 bytes or more can't be sent: `begin` will say so.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.block.extend_from_slice(name.as_ref());
-        let name_end = self.block.len();
-        self.block.extend_from_slice(value.as_ref());
-        self.index.push(Entry { name_end, end: self.block.len() });
+        match pairs::encode(name.as_ref(), value.as_ref(), &mut self.block) {
+            Ok(()) => self.len += 1,
+            Err(UsageError::PairTooLong(len)) => self.too_long = Some(len),
+            Err(_) => {}
+        }
     }
 
     /// The value of the parameter with exactly this name; of duplicates the last, as php-fpm and
@@ -63,7 +63,7 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        self.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| value)
+        self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
     }
 
     /// [`get`](Self::get) for a value that is UTF-8; `None` too when it is not.
@@ -75,71 +75,59 @@ impl Params {
     /// The pairs in order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { params: self, range: 0..self.index.len() }
+        Iter { block: &self.block, len: self.len }
     }
 
     /// How many pairs there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.len
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// Bytes of all names and values.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.block.len()
+        self.len == 0
     }
 
     /// Bytes that all pairs take in PARAMS.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        self.iter().map(|(name, value)| pairs::encoded_len(name.len(), value.len())).sum()
+        self.block.len()
+    }
+
+    /// The content of PARAMS.
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.block
     }
 
     pub(crate) fn check(&self) -> Result<(), UsageError> {
-        self.iter().try_for_each(|(name, value)| {
-            pairs::check(name.len())?;
-            pairs::check(value.len())
-        })
-    }
-
-    fn pair(&self, at: usize) -> Option<(&[u8], &[u8])> {
-        let entry = self.index.get(at)?;
-        let start =
-            at.checked_sub(1).and_then(|before| self.index.get(before)).map_or(0, |e| e.end);
-        let pair = self.block.get(start..entry.end)?;
-        pair.split_at_checked(entry.name_end - start)
+        self.too_long.map_or(Ok(()), |len| Err(UsageError::PairTooLong(len)))
     }
 }
 
 /// Iterates over the pairs of a [`Params`] in order.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
-    params: &'a Params,
-    range: core::ops::Range<usize>,
+    block: &'a [u8],
+    len: usize,
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.range.next().and_then(|at| self.params.pair(at))
+        let (name, value, head) = read_lengths(self.block)?;
+        let (name, rest) = self.block.get(head..)?.split_at_checked(name as usize)?;
+        let (value, rest) = rest.split_at_checked(value as usize)?;
+        self.block = rest;
+        self.len -= 1;
+        Some((name, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.range.size_hint()
-    }
-}
-
-impl DoubleEndedIterator for Iter<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.range.next_back().and_then(|at| self.params.pair(at))
+        (self.len, Some(self.len))
     }
 }
 
@@ -197,58 +185,43 @@ pub(crate) struct TooLarge;
 #[derive(Debug, Default)]
 pub(crate) struct ParamsDecoder {
     params: Params,
-    pair: PairDecoder,
-    received: usize,
+    /// Where the next pair starts: past the end of the block while a pair is incomplete.
+    next: usize,
+    /// Some length is not in its shortest form.
+    long_form: bool,
 }
 
 impl ParamsDecoder {
-    pub(crate) fn push(&mut self, mut input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
-        self.received += input.len();
-        if self.received > limits.params_bytes {
+    pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
+        let Params { block, len, .. } = &mut self.params;
+        if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
-        self.params.block.reserve(input.len());
-        while let (used, Some(piece)) = self.pair.next(input) {
-            input = &input[used..];
-            match piece {
-                PairPiece::Lengths { name, value } => {
-                    let seen = self.received - input.len();
-                    let declared = (name as usize).saturating_add(value as usize);
-                    if declared > limits.params_bytes - seen
-                        || self.params.len() >= limits.params_pairs
-                    {
-                        return Err(TooLarge);
-                    }
-                    if self.params.index.capacity() == 0 {
-                        self.params.index.reserve(FIRST_INDEX.min(limits.params_pairs));
-                    }
-                    let name_end = self.params.block.len() + name as usize;
-                    let end = name_end + value as usize;
-                    self.params.index.push(Entry { name_end, end });
-                }
-                PairPiece::Name(bytes) | PairPiece::Value(bytes) => {
-                    self.params.block.extend_from_slice(bytes);
-                }
+        block.extend_from_slice(input);
+        while let Some((name, value, head)) = block.get(self.next..).and_then(read_lengths) {
+            let pair = head.saturating_add(name as usize).saturating_add(value as usize);
+            if pair > limits.params_bytes - self.next || *len >= limits.params_pairs {
+                return Err(TooLarge);
             }
+            self.long_form |= head != pairs::lengths_len(name as usize, value as usize);
+            self.next += pair;
+            *len += 1;
         }
         Ok(())
     }
 
     /// Whether the bytes so far end where a pair ends (FC-3.4-5).
     pub(crate) fn is_whole(&self) -> bool {
-        self.pair.is_at_boundary()
+        self.next == self.params.block.len()
     }
 
-    /// The parameters of a stream that is whole.
+    /// The parameters of a stream that is whole, in the shortest form (FC-3.4-2).
     pub(crate) fn finish(self) -> Params {
-        self.params
+        if self.long_form { self.params.iter().collect() } else { self.params }
     }
 
     /// Bytes received so far.
     pub(crate) fn received(&self) -> usize {
-        self.received
+        self.params.block.len()
     }
 }
-
-/// Room for the pairs that a web server usually sends.
-const FIRST_INDEX: usize = 32;

@@ -12,6 +12,8 @@ const FIRST_WINDOW: usize = 4096;
 /// A chunk that is less than this part of its buffer is copied out of it, so that a small chunk
 /// kept for long does not keep a large buffer.
 const SHARE_PART: usize = 4;
+/// A chunk of less than this is copied too: it would not pay for its bookkeeping.
+const SHARE_MIN: usize = 256;
 
 /// Bytes of the receive buffer.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,8 @@ pub(crate) enum Worth {
     Nothing,
     /// Bytes of a stream, or its end.
     Stream,
+    /// A part of what starts a request, which is worth nothing until it is whole.
+    Start,
     /// Something else.
     Control,
 }
@@ -140,14 +144,17 @@ impl Receiver {
     /// bytes are needed, or when content comes next and `max_content` is 0.
     #[inline]
     pub(crate) fn next(&mut self, max_content: usize) -> Result<Option<Step>, ProtocolErrorKind> {
-        if self.framer.is_at_boundary() {
-            self.record_start = self.base + self.pos as u64;
-        }
         let input: &[u8] = match &self.storage {
             Storage::None => &[],
             Storage::Writable(buffer) => &buffer[self.pos..self.filled],
             Storage::Shared(bytes) => &bytes[self.pos..self.filled],
         };
+        let padding = self.framer.skip_padding(input);
+        let input = &input[padding..];
+        self.pos += padding;
+        if self.framer.is_at_boundary() {
+            self.record_start = self.base + self.pos as u64;
+        }
         let (used, piece) = self.framer.next(input, max_content)?;
         let start = self.pos;
         self.pos += used;
@@ -167,9 +174,12 @@ impl Receiver {
     ) -> Result<(), ProtocolErrorKind> {
         let tiny = header.content_length < 8;
         match worth {
-            Worth::Nothing if tiny => self.idle_records += 1,
-            Worth::Stream if tiny && header.content_length > 0 => self.tiny_records += 1,
-            _ => (self.idle_records, self.tiny_records) = (0, 0),
+            Worth::Nothing if tiny => self.idle_records = self.idle_records.saturating_add(1),
+            Worth::Stream | Worth::Start if tiny && header.content_length > 0 => {
+                self.tiny_records = self.tiny_records.saturating_add(1);
+            }
+            Worth::Start => self.tiny_records = 0,
+            _ => self.progress(),
         }
         let (idle, most_idle) = (self.idle_records, limits.idle_records);
         let (tiny, most_tiny) = (self.tiny_records, limits.tiny_records);
@@ -178,6 +188,11 @@ impl Receiver {
             (_, true) => Err(ProtocolErrorKind::RecordFlood(most_tiny)),
             _ => Ok(()),
         }
+    }
+
+    /// Something was whole: both budgets start afresh.
+    pub(crate) fn progress(&mut self) {
+        (self.idle_records, self.tiny_records) = (0, 0);
     }
 
     /// A span's bytes.
@@ -197,7 +212,7 @@ impl Receiver {
             Storage::Writable(buffer) => buffer.len(),
             Storage::Shared(bytes) => bytes.len(),
         };
-        if span.len < len / SHARE_PART {
+        if span.len < (len / SHARE_PART).max(SHARE_MIN) {
             return None;
         }
         let bytes = match core::mem::replace(&mut self.storage, Storage::None) {

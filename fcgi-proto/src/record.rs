@@ -326,6 +326,16 @@ impl Framer {
         let mut used = 0;
         loop {
             match &mut self.state {
+                FramerState::Header { have: 0, .. } if input.len() - used >= HEADER_LEN => {
+                    let mut bytes = [0; HEADER_LEN];
+                    bytes.copy_from_slice(&input[used..used + HEADER_LEN]);
+                    let header = RecordHeader::decode(bytes)?;
+                    self.state = FramerState::Content {
+                        left: header.content_length,
+                        padding: header.padding_length,
+                    };
+                    return Ok((used + HEADER_LEN, Some(Piece::Header(header))));
+                }
                 FramerState::Header { bytes, have } => {
                     let have_now = *have as usize;
                     let take = (HEADER_LEN - have_now).min(input.len() - used);
@@ -357,16 +367,22 @@ impl Framer {
                     return Ok((used + take, Some(Piece::Content(take))));
                 }
                 FramerState::Padding { left: 0 } => self.state = START,
-                FramerState::Padding { left } => {
-                    let take = (*left as usize).min(input.len() - used);
-                    if take == 0 {
+                FramerState::Padding { .. } => {
+                    used += self.skip_padding(&input[used..]);
+                    if used == input.len() {
                         return Ok((used, None));
                     }
-                    *left -= take as u8;
-                    used += take;
                 }
             }
         }
+    }
+
+    /// Uses the padding at the front of `input`; says how many bytes that were.
+    pub(crate) fn skip_padding(&mut self, input: &[u8]) -> usize {
+        let FramerState::Padding { left } = &mut self.state else { return 0 };
+        let take = (*left as usize).min(input.len());
+        *left -= take as u8;
+        take
     }
 
     /// Whether the bytes so far end where a record ends.

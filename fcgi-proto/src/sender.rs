@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     Limits, Params, RequestKey, pairs,
-    record::{HEADER_LEN, MAX_ALIGNED_CONTENT, RecordHeader, RecordType},
+    record::{HEADER_LEN, MAX_ALIGNED_CONTENT, MAX_CONTENT, RecordHeader, RecordType},
 };
 
 /// Content up to this size is copied into the gather buffer; more is queued as it is.
@@ -76,7 +76,7 @@ impl SendQueue {
             let n = left.min(MAX_ALIGNED_CONTENT);
             let chunk = content.split_to(n);
             if !share {
-                self.gather_content(record_type, request_id, &chunk);
+                self.gather_content(record_type, request_id, &chunk, MAX_ALIGNED_CONTENT);
             } else {
                 self.seal();
                 let header = RecordHeader::new(record_type, request_id, n as u16);
@@ -91,9 +91,12 @@ impl SendQueue {
         taken
     }
 
-    /// Queues a whole record, padded to 8 unless empty.
+    /// Queues a whole record, padded to 8 unless empty; several if one can't hold `content`.
     pub(crate) fn record(&mut self, record_type: RecordType, request_id: u16, content: &[u8]) {
-        self.gather_content(record_type, request_id, content);
+        let one = content.len() <= MAX_CONTENT;
+        let most = if one { MAX_CONTENT } else { MAX_ALIGNED_CONTENT };
+        self.seal();
+        self.gather_content(record_type, request_id, content, most);
         self.seal();
     }
 
@@ -106,27 +109,29 @@ impl SendQueue {
     /// Queues a PARAMS stream and its end. Records hold whole pairs whenever a pair fits in one
     /// . Every length was checked by the caller.
     pub(crate) fn params(&mut self, request_id: u16, params: &Params) {
-        self.gather.reserve(params.encoded_len() + 4 * HEADER_LEN);
-        for (name, value) in params {
-            let (lengths, n) = pairs::encode_lengths(name.len() as u32, value.len() as u32);
-            let open = self.open.as_ref().map_or(0, |open| open.content);
-            let pair = n.saturating_add(name.len()).saturating_add(value.len());
-            if open + pair > MAX_ALIGNED_CONTENT {
-                self.seal();
-            }
-            for part in [&lengths[..n], name, value] {
-                self.gather_content(RecordType::Params, request_id, part);
+        let encoded = params.encoded();
+        self.gather.reserve(encoded.len() + 3 * HEADER_LEN);
+        let (mut start, mut end) = (0, 0);
+        if encoded.len() > MAX_ALIGNED_CONTENT {
+            for (name, value) in params {
+                let pair = pairs::encoded_len(name.len(), value.len());
+                if end + pair - start > MAX_ALIGNED_CONTENT {
+                    self.record(RecordType::Params, request_id, &encoded[start..end]);
+                    start = end;
+                }
+                end += pair;
             }
         }
+        self.record(RecordType::Params, request_id, &encoded[start..]);
         self.end_stream(RecordType::Params, request_id);
     }
 
     /// Queues replies of the connection's own, counted until they are sent.
     pub(crate) fn reply(&mut self, queue: impl FnOnce(&mut Self)) {
-        let before = self.appended;
+        let (pending, before) = (self.pending_replies(), self.appended);
         queue(self);
         self.seal();
-        self.reply_bytes += (self.appended - before) as usize;
+        self.reply_bytes = pending + (self.appended - before) as usize;
         self.reply_mark = self.appended;
     }
 
@@ -170,12 +175,18 @@ impl SendQueue {
     }
 
     /// Appends to the open record of this stream, or opens one.
-    fn gather_content(&mut self, record_type: RecordType, request_id: u16, mut content: &[u8]) {
+    fn gather_content(
+        &mut self,
+        record_type: RecordType,
+        request_id: u16,
+        mut content: &[u8],
+        most: usize,
+    ) {
         while !content.is_empty() {
             let grows = self.open.as_ref().is_some_and(|open| {
                 open.record_type == record_type
                     && open.request_id == request_id
-                    && open.content < MAX_ALIGNED_CONTENT
+                    && open.content < most
             });
             if !grows {
                 self.seal();
@@ -184,7 +195,7 @@ impl SendQueue {
                 self.open = Some(OpenRecord { record_type, request_id, header_at, content: 0 });
             }
             let Some(open) = &mut self.open else { return };
-            let n = content.len().min(MAX_ALIGNED_CONTENT - open.content);
+            let n = content.len().min(most - open.content);
             open.content += n;
             let (now, later) = content.split_at(n);
             self.gather(now);

@@ -139,7 +139,7 @@ state_table! {
     Sending + FinishInput => Waiting, "the empty record (FC-6.1-1)";
     Sending + Abort => Aborting, "ABORT_REQUEST (FC-5.4-1)";
     Waiting + Abort => Aborting, "ABORT_REQUEST (FC-5.4-1)";
-    Sending + EndRequest => Ended, "event Finished; sending stops (FC-6.2-1), the connection is not reused (Q-10)";
+    Sending + EndRequest => Ended, "event Finished; sending stops (FC-6.2-1), and a connection of one request at a time is not reused (Q-10)";
     Waiting + EndRequest => Ended, "event Finished";
     Aborting + EndRequest => Tombstone, "event Finished";
     Sending + Lost => Ended, "event Finished with Truncated (Q-14)";
@@ -153,7 +153,7 @@ state_table! {
 #[must_use]
 pub fn markdown() -> String {
     let mut out = String::from(
-        "# States\n\nGenerated from `fcgi_proto::states` by `cargo xtask states`; a test compares them.\n",
+        "# States\n\nGenerated from `fcgi_proto::states` by\n`UPDATE_STATES=1 cargo test -p fcgi-proto --test states`; without the variable the test compares.\n",
     );
     section(&mut out, "A request at the application (`ServerConnection`)", ServerState::ROWS);
     section(&mut out, "A request at the web server (`ClientConnection`)", ClientState::ROWS);

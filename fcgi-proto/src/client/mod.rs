@@ -356,9 +356,7 @@ impl ClientConnection {
     fn rest(&mut self) {
         if self.requests.is_empty() {
             self.recv.release();
-            if self.events.capacity() > 8 {
-                self.events = VecDeque::new();
-            }
+            self.events = VecDeque::new();
             if self.free_ids.len() > 64 {
                 self.forget_ids();
             }
@@ -403,7 +401,10 @@ impl ClientConnection {
     fn abort(&mut self, key: RequestKey) {
         let Some(request) = self.requests.get_mut(key) else { return };
         self.unread -= request.stdout.discard() + request.stderr.discard();
+        let sending = request.state == ClientState::Sending;
         if request.on(ClientTrigger::Abort).is_some() {
+            // Its STDIN will never be whole.
+            self.closing |= sending && self.config.limits.requests <= 1;
             self.send.record(RecordType::AbortRequest, key.id, &[]);
         } else {
             self.forget_drained(key);
@@ -475,6 +476,7 @@ impl ClientConnection {
         let error = ProtocolError { kind, offset: self.recv.record_start() };
         self.error = Some(error);
         self.recv.close();
+        self.lose_all();
         self.events.clear();
         self.send.clear();
         error

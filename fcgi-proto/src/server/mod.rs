@@ -234,6 +234,12 @@ impl State {
         self.stdin.len() + self.data.len()
     }
 
+    /// Whether every input stream of the role has ended, in whatever order.
+    fn is_whole(&self) -> bool {
+        (self.stdin.is_ended() || !self.role.has_input(Input::Stdin))
+            && (self.data.is_ended() || !self.role.has_input(Input::Data))
+    }
+
     /// Moves by the table; says where to, unless there is no such move.
     fn on(&mut self, trigger: ServerTrigger) -> Option<ServerState> {
         let next = self.state.on(trigger)?;
@@ -351,9 +357,7 @@ impl ServerConnection {
     fn rest(&mut self) {
         if self.requests.is_empty() {
             self.recv.release();
-            if self.events.capacity() > 8 {
-                self.events = VecDeque::new();
-            }
+            self.events = VecDeque::new();
         }
     }
 
@@ -453,6 +457,10 @@ impl ServerConnection {
             Ending::BadParams => (Some(BAD_REQUEST), NOT_RUN, None),
             Ending::NotRun => (None, NOT_RUN, None),
         };
+        self.closing |= !keep_conn;
+        if self.gone {
+            return self.drop_unheard();
+        }
         let page = page
             .filter(|_| role == Some(Role::Responder) && !stdout_used)
             .filter(|_| rejection.is_none() || self.config.rejection_body);
@@ -474,7 +482,6 @@ impl ServerConnection {
             Ending::Complete(_) => queue(&mut self.send),
             _ => self.send.reply(queue),
         }
-        self.closing |= !keep_conn;
         self.drop_unheard();
     }
 

@@ -49,7 +49,9 @@ impl ServerConnection {
         let sink = self.sink_for(&header)?;
         let worth = match sink {
             Sink::Skip => Worth::Nothing,
-            Sink::Params(_) | Sink::Stream(..) => Worth::Stream,
+            Sink::Begin(_) | Sink::Params(_) => Worth::Start,
+            Sink::Abort(key) if !self.is_known(key) => Worth::Nothing,
+            Sink::Stream(..) => Worth::Stream,
             _ => Worth::Control,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
@@ -128,9 +130,9 @@ impl ServerConnection {
                 if let Some(request) = self.requests.get_mut(key) {
                     if request.state != ServerState::Aborted {
                         self.unread += span.len();
-                        if request.inbound(input).push(&mut self.recv, span) {
-                            return Ok(self.readable(key, input));
-                        }
+                        let announce = request.inbound(input).push(&mut self.recv, span);
+                        self.refuse_early(key);
+                        return Ok(if announce { self.readable(key, input) } else { None });
                     }
                 }
             }
@@ -234,9 +236,10 @@ impl ServerConnection {
         let last = request.role.last_input();
         request.on(last.map_or(ServerTrigger::ParamsEndAll, |_| ServerTrigger::ParamsEnd));
         // STDIN and DATA may have ended before PARAMS did.
-        if last.is_some_and(|last| request.inbound(last).is_ended()) {
+        if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
         }
+        self.recv.progress();
         let &mut State { role, keep_conn, .. } = request;
         Some(Event::Request { key, role, params, keep_conn })
     }
@@ -244,7 +247,7 @@ impl ServerConnection {
     fn input_end(&mut self, key: RequestKey, input: Input) -> Option<Event> {
         let request = self.requests.get_mut(key)?;
         let announce = request.inbound(input).end();
-        if request.role.last_input() == Some(input) {
+        if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
         }
         if announce { self.readable(key, input) } else { None }
@@ -252,7 +255,22 @@ impl ServerConnection {
 
     /// The event, unless the application does not know the request yet: `Request` says it all.
     fn readable(&self, key: RequestKey, input: Input) -> Option<Event> {
-        let known = self.requests.get(key).is_some_and(|r| r.state != ServerState::Params);
-        known.then_some(Event::Readable { key, input })
+        self.is_known(key).then_some(Event::Readable { key, input })
+    }
+
+    /// Whether the application was told of the request.
+    fn is_known(&self, key: RequestKey) -> bool {
+        self.requests.get(key).is_some_and(|request| request.state != ServerState::Params)
+    }
+
+    /// Refuses a request whose input fills a limit before its PARAMS have ended: nobody could
+    /// read it, so that the connection would pause for ever.
+    fn refuse_early(&mut self, key: RequestKey) {
+        let limits = &self.config.limits;
+        let full = self.unread >= limits.unread_connection
+            || self.requests.get(key).is_some_and(|r| r.unread() >= limits.unread_request);
+        if full && !self.is_known(key) {
+            self.end(key, Ending::Rejected(Rejection::Overloaded));
+        }
     }
 }
