@@ -198,12 +198,18 @@ impl ParamsDecoder {
             return Err(TooLarge);
         }
         block.extend_from_slice(input);
-        while let Some((name, value, head)) = block.get(self.next..).and_then(read_lengths) {
-            let pair = head.saturating_add(name as usize).saturating_add(value as usize);
+        while let Some(rest) = block.get(self.next..) {
+            let pair = if let [name @ 0..0x80, value @ 0..0x80, ..] = rest {
+                2 + usize::from(*name) + usize::from(*value)
+            } else if let Some((name, value, head)) = read_lengths(rest) {
+                self.long_form |= head != pairs::lengths_len(name as usize, value as usize);
+                head.saturating_add(name as usize).saturating_add(value as usize)
+            } else {
+                break;
+            };
             if pair > limits.params_bytes - self.next || *len >= limits.params_pairs {
                 return Err(TooLarge);
             }
-            self.long_form |= head != pairs::lengths_len(name as usize, value as usize);
             self.next += pair;
             *len += 1;
         }

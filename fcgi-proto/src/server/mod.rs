@@ -313,18 +313,17 @@ impl ServerConnection {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        if let Some(key) = self.next_writable() {
+            return Ok(Some(Event::Writable { key }));
+        }
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
-            }
-            if let Some(key) = self.next_writable() {
-                return Ok(Some(Event::Writable { key }));
-            }
             if self.is_mute() || self.send.is_behind(&self.config.limits) {
                 return Ok(None);
             }
-            let room = self.room();
-            let event = match self.recv.next(room)? {
+            let event = match self.recv.next(self.room())? {
                 Some(Step::Header(header)) => {
                     self.on_header(header)?;
                     None
@@ -349,6 +348,9 @@ impl ServerConnection {
             };
             if event.is_some() {
                 return Ok(event);
+            }
+            if !self.events.is_empty() {
+                return Ok(self.events.pop_front());
             }
         }
     }

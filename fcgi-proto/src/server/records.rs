@@ -1,5 +1,7 @@
 //! What each record means to an application.
 
+use alloc::boxed::Box;
+
 use super::{AbortReason, Ending, Event, ServerConnection, State};
 use crate::{
     Input, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
@@ -26,7 +28,7 @@ enum Sink {
     Abort(RequestKey),
     Params(RequestKey),
     Stream(RequestKey, Input),
-    GetValues(SmallPairs, Asked),
+    GetValues(Box<(SmallPairs, Asked)>),
     Unknown,
 }
 
@@ -67,9 +69,7 @@ impl ServerConnection {
             | RecordType::Stderr
             | RecordType::GetValuesResult
             | RecordType::UnknownType => Err(ProtocolErrorKind::WrongDirection(record_type)),
-            RecordType::GetValues if id == 0 => {
-                Ok(Sink::GetValues(SmallPairs::default(), Asked::default()))
-            }
+            RecordType::GetValues if id == 0 => Ok(Sink::GetValues(Box::default())),
             RecordType::Other(_) if id == 0 => Ok(Sink::Unknown),
             RecordType::GetValues | RecordType::Other(_) => Ok(Sink::Skip),
             _ if id == 0 => Err(ProtocolErrorKind::ZeroRequestId(record_type)),
@@ -122,7 +122,8 @@ impl ServerConnection {
     pub(super) fn on_content(&mut self, span: Span) -> Result<Option<Event>, ProtocolErrorKind> {
         match &mut self.record.sink {
             Sink::Begin(body) => body.push(self.recv.bytes(span)),
-            Sink::GetValues(pairs, asked) => {
+            Sink::GetValues(query) => {
+                let (pairs, asked) = &mut **query;
                 pairs.push(self.recv.bytes(span), |name, _| asked.note(name));
             }
             &mut Sink::Params(key) => self.on_params(key, span),
@@ -152,12 +153,12 @@ impl ServerConnection {
             Sink::Stream(key, input) if header.content_length == 0 => {
                 return Ok(self.input_end(key, input));
             }
-            Sink::GetValues(_, asked) => {
+            Sink::GetValues(query) => {
                 let values = Values {
                     mpxs_conns: Some(self.config.limits.requests > 1),
                     ..self.config.values
                 };
-                let answer = asked.answer(&values);
+                let answer = query.1.answer(&values);
                 self.send.reply(|send| {
                     if answer.is_empty() {
                         send.end_stream(RecordType::GetValuesResult, 0);
