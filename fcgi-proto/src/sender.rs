@@ -100,8 +100,8 @@ impl SendQueue {
         self.seal();
     }
 
-    /// Queues the empty record that ends a stream.
-    pub(crate) fn end_stream(&mut self, record_type: RecordType, request_id: u16) {
+    /// Queues a record without content: the end of a stream, or ABORT_REQUEST.
+    pub(crate) fn empty_record(&mut self, record_type: RecordType, request_id: u16) {
         self.seal();
         self.gather(&RecordHeader::new(record_type, request_id, 0).encode());
     }
@@ -122,8 +122,10 @@ impl SendQueue {
                 end += pair;
             }
         }
-        self.record(RecordType::Params, request_id, &encoded[start..]);
-        self.end_stream(RecordType::Params, request_id);
+        if start < encoded.len() {
+            self.record(RecordType::Params, request_id, &encoded[start..]);
+        }
+        self.empty_record(RecordType::Params, request_id);
     }
 
     /// Queues replies of the connection's own, counted until they are sent.
@@ -157,6 +159,13 @@ impl SendQueue {
             return None;
         }
         self.blocked.pop_front()
+    }
+
+    /// Gives back what an idle connection has no use for.
+    pub(crate) fn release(&mut self) {
+        if self.blocked.is_empty() && self.blocked.capacity() > 8 {
+            self.blocked = VecDeque::new();
+        }
     }
 
     pub(crate) fn transmit(&mut self) -> Option<Transmit<'_>> {
@@ -264,9 +273,6 @@ impl SendQueue {
             }
             if self.segments.capacity() > 8 {
                 self.segments = VecDeque::new();
-            }
-            if self.blocked.is_empty() && self.blocked.capacity() > 8 {
-                self.blocked = VecDeque::new();
             }
         } else if self.gather_pos > GATHER_MAX && self.gather_pos > self.gather.len() / 2 {
             self.gather.drain(..self.gather_pos);

@@ -151,7 +151,7 @@ pub struct ClientConnection {
     unread: usize,
     events: VecDeque<Event>,
     free_ids: BinaryHeap<Reverse<u16>>,
-    /// Every id from here on was never used.
+    /// Every id from here on is free and not in `free_ids`, unless it is a tombstone.
     fresh_id: u32,
     tombstones: BTreeSet<u16>,
     query: Query,
@@ -237,11 +237,15 @@ impl ClientConnection {
         let BeginRequest { role, keep_conn, params } = request;
         self.check_begin()?;
         params.check()?;
-        let (id, begin) = match self.free_ids.pop() {
-            Some(Reverse(id)) => (id, self.fresh_id),
-            None => (self.fresh_id as u16, self.fresh_id + 1),
+        let id = match self.free_ids.pop() {
+            Some(Reverse(id)) => id,
+            None => {
+                let id = self.fresh_id as u16;
+                self.fresh_id += 1;
+                self.skip_tombstones();
+                id
+            }
         };
-        self.fresh_id = begin;
         self.send.record(
             RecordType::BeginRequest,
             id,
@@ -356,6 +360,7 @@ impl ClientConnection {
     fn rest(&mut self) {
         if self.requests.is_empty() {
             self.recv.release();
+            self.send.release();
             self.events = VecDeque::new();
             if self.free_ids.len() > 64 {
                 self.forget_ids();
@@ -363,10 +368,25 @@ impl ClientConnection {
         }
     }
 
-    /// With nothing active, every id but a tombstone is free: start afresh behind the last one.
+    /// With nothing active, every id but a tombstone is free: start afresh.
     fn forget_ids(&mut self) {
-        self.fresh_id = self.tombstones.last().map_or(1, |last| u32::from(*last) + 1);
         self.free_ids = BinaryHeap::new();
+        self.fresh_id = 1;
+        self.skip_tombstones();
+    }
+
+    /// Keeps `fresh_id` off the tombstones, which are above it after [`Self::forget_ids`].
+    fn skip_tombstones(&mut self) {
+        while u16::try_from(self.fresh_id).is_ok_and(|id| self.tombstones.contains(&id)) {
+            self.fresh_id += 1;
+        }
+    }
+
+    /// The second END_REQUEST that a tombstone waited for.
+    fn free_tombstone(&mut self, id: u16) {
+        if self.tombstones.remove(&id) && u32::from(id) < self.fresh_id {
+            self.free_ids.push(Reverse(id));
+        }
     }
 
     /// How many bytes of the current record's stream may be taken.
@@ -401,11 +421,8 @@ impl ClientConnection {
     fn abort(&mut self, key: RequestKey) {
         let Some(request) = self.requests.get_mut(key) else { return };
         self.unread -= request.stdout.discard() + request.stderr.discard();
-        let sending = request.state == ClientState::Sending;
         if request.on(ClientTrigger::Abort).is_some() {
-            // Its STDIN will never be whole.
-            self.closing |= sending && self.config.limits.requests <= 1;
-            self.send.record(RecordType::AbortRequest, key.id, &[]);
+            self.send.empty_record(RecordType::AbortRequest, key.id);
         } else {
             self.forget_drained(key);
         }

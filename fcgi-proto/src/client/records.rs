@@ -175,9 +175,7 @@ impl ClientConnection {
         };
         match self.requests.key(id) {
             Some(key) => self.finish(key, ClientTrigger::EndRequest, outcome),
-            // The second END_REQUEST that the tombstone waited for.
-            None if self.tombstones.remove(&id) => self.free_ids.push(core::cmp::Reverse(id)),
-            None => {}
+            None => self.free_tombstone(id),
         }
         Ok(())
     }

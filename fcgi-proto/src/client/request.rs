@@ -74,7 +74,7 @@ impl Request<'_> {
         if request.role.last_input() == Some(input) {
             request.on(ClientTrigger::FinishInput);
         }
-        connection.send.end_stream(record_type(input), self.key.id);
+        connection.send.empty_record(record_type(input), self.key.id);
         Ok(())
     }
 

@@ -359,6 +359,7 @@ impl ServerConnection {
     fn rest(&mut self) {
         if self.requests.is_empty() {
             self.recv.release();
+            self.send.release();
             self.events = VecDeque::new();
         }
     }
@@ -471,10 +472,10 @@ impl ServerConnection {
                 send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
             }
             if rejection.is_none() || page.is_some() || stdout_used {
-                send.end_stream(RecordType::Stdout, id);
+                send.empty_record(RecordType::Stdout, id);
             }
             if stderr_used {
-                send.end_stream(RecordType::Stderr, id);
+                send.empty_record(RecordType::Stderr, id);
             }
             let protocol_status = rejection.map_or(0, Rejection::as_u8);
             let body = EndRequestBody { app_status, protocol_status };

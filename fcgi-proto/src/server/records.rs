@@ -161,7 +161,7 @@ impl ServerConnection {
                 let answer = query.1.answer(&values);
                 self.send.reply(|send| {
                     if answer.is_empty() {
-                        send.end_stream(RecordType::GetValuesResult, 0);
+                        send.empty_record(RecordType::GetValuesResult, 0);
                     } else {
                         send.record(RecordType::GetValuesResult, 0, &answer);
                     }
@@ -217,12 +217,17 @@ impl ServerConnection {
     fn on_params(&mut self, key: RequestKey, span: Span) {
         let limits = &self.config.limits;
         let Some(request) = self.requests.get_mut(key) else { return };
-        self.params_bytes += span.len();
-        let result = request.params.push(self.recv.bytes(span), limits);
-        if self.params_bytes > limits.params_bytes_connection {
-            self.end(key, Ending::Rejected(Rejection::Overloaded));
-        } else if result.is_err() {
+        // Up to the limit and not one byte more, so that of several limits the one that counts is
+        // the one whose byte comes first, wherever the bytes are cut (H-13).
+        let room = limits.params_bytes_connection.saturating_sub(self.params_bytes);
+        let before = request.params.received();
+        let input = self.recv.bytes(span);
+        let result = request.params.push(&input[..input.len().min(room)], limits);
+        self.params_bytes += request.params.received() - before;
+        if result.is_err() {
             self.end(key, Ending::BadParams);
+        } else if span.len() > room {
+            self.end(key, Ending::Rejected(Rejection::Overloaded));
         }
     }
 

@@ -1,0 +1,70 @@
+//! Large bodies are never copied, and nothing waits for the end of a record.
+
+mod kit;
+
+use std::{io::IoSlice, ops::Range, task::Poll};
+
+use bytes::{Buf, Bytes};
+use fcgi_proto::{
+    Connection, Input, Limits, Output, ServerConfig, ServerConnection, record::RecordType as T,
+};
+use kit::*;
+
+fn addresses(bytes: &[u8]) -> Range<usize> {
+    let start = bytes.as_ptr().addr();
+    start..start + bytes.len()
+}
+
+#[test]
+fn a_large_write_leaves_from_where_it_was() {
+    let mut config = ServerConfig::default();
+    config.limits.send_high_water = 4 << 20;
+    let mut server = ServerConnection::new(config);
+    let (key, _) = accept(&mut server, &request(1, true, b""));
+    let body = Bytes::from(vec![b'x'; 1 << 20]);
+    let source = addresses(&body);
+    assert_eq!(server.request(key).unwrap().write(Output::Stdout, &mut body.clone()), Ok(1 << 20));
+    let queued = server.poll_transmit().unwrap();
+    let mut slices = [IoSlice::new(&[]); 64];
+    let n = queued.chunks_vectored(&mut slices);
+    let from_source: usize = slices[..n]
+        .iter()
+        .filter(|slice| {
+            let slice = addresses(slice);
+            source.contains(&slice.start) && slice.end <= source.end
+        })
+        .map(|slice| slice.len())
+        .sum();
+    assert_eq!(from_source, 1 << 20);
+    assert_eq!(queued.remaining() - from_source, 17 * 8, "the rest is headers");
+}
+
+#[test]
+fn a_large_read_hands_out_slices_of_the_receive_buffer() {
+    let mut config = ServerConfig::default();
+    config.limits = Limits::server();
+    let mut server = ServerConnection::new(config);
+    let (key, _) = accept(&mut server, &[begin(1, 1, true), params(1, &[])].concat());
+    let wire = record(T::Stdin, 1, &[b'x'; 60_000]);
+    let window = server.recv_buffer();
+    let buffer = addresses(window);
+    let n = window.len().min(wire.len());
+    window[..n].copy_from_slice(&wire[..n]);
+    server.handle_recv(n).unwrap();
+    while server.poll_event().unwrap().is_some() {}
+    let chunk = server.request(key).unwrap().read(Input::Stdin, usize::MAX);
+    let Poll::Ready(Some(chunk)) = chunk else { panic!("nothing to read") };
+    assert_eq!(addresses(&chunk), buffer.start + 8..buffer.start + n);
+}
+
+#[test]
+fn a_byte_is_readable_before_its_record_is_complete() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let (key, _) = accept(&mut server, &[begin(1, 1, true), params(1, &[])].concat());
+    let wire = record(T::Stdin, 1, b"slowly");
+    events(&mut server, &wire[..8]).unwrap();
+    for at in 8..wire.len() {
+        events(&mut server, &wire[at..=at]).unwrap();
+        assert_eq!(read_input(&mut server, key, Input::Stdin), (vec![wire[at]], false));
+    }
+}
