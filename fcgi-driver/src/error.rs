@@ -97,7 +97,7 @@ pub enum Error {
     /// In a handler: the web server gave the request up.
     #[error("the web server aborted the request ({0:?})")]
     Aborted(AbortReason),
-    /// In a handler: the request has ended, or its input is longer than the caller takes.
+    /// In a handler: the request's input is longer than the caller takes.
     #[error("the request's input has more than {limit} bytes")]
     InputTooLarge {
         /// The caller's limit, in bytes.

@@ -67,7 +67,10 @@ impl<R: Runtime> Server<R> {
             config: ServerConfig::default(),
             max_connections: 10_000,
             max_requests: 10_000,
-            web_server_addrs: std::env::var("FCGI_WEB_SERVER_ADDRS").ok().map(|list| addrs(&list)),
+            web_server_addrs: std::env::var("FCGI_WEB_SERVER_ADDRS")
+                .ok()
+                .filter(|list| !list.trim().is_empty())
+                .map(|list| addrs(&list)),
             times: Times { grace: Duration::ZERO, limit: None },
             first_record: Some(Duration::from_secs(30)),
             params: Some(Duration::from_secs(30)),
