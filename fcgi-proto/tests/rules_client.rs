@@ -22,7 +22,10 @@ fn fc_3_5_1_keep_conn_is_asked_for_and_decides_what_follows() {
         let params = Params::new();
         let key = client.begin(BeginRequest { role: Role::Responder, keep_conn, params }).unwrap();
         client.request(key).unwrap().finish(Input::Stdin).unwrap();
-        assert_eq!(records(&sent(&mut client))[0].content, [0, 1, u8::from(keep_conn), 0, 0, 0, 0, 0]);
+        assert_eq!(
+            records(&sent(&mut client))[0].content,
+            [0, 1, u8::from(keep_conn), 0, 0, 0, 0, 0]
+        );
         assert!(!client.is_reusable() && !client.is_closed());
         feed(&mut client, end(1, 0, 0));
         assert_eq!((client.is_reusable(), client.is_closed()), (keep_conn, !keep_conn));
@@ -62,12 +65,10 @@ fn fc_4_1_1_q_9_get_values_is_asked_with_a_length_padded_to_8() {
 fn fc_4_1_1_q_7_the_answer_may_hold_some_names_or_rubbish() {
     let answers: [(Vec<u8>, Values); 4] = [
         (vec![], Values::default()),
+        (pair(b"FCGI_MPXS_CONNS", b"0"), Values { mpxs_conns: Some(false), ..Values::default() }),
         (
-            pair(b"FCGI_MPXS_CONNS", b"0"),
-            Values { mpxs_conns: Some(false), ..Values::default() },
-        ),
-        (
-            [pair(b"FCGI_MAX_REQS", b"50"), pair(b"X", b"1"), pair(b"FCGI_MAX_CONNS", b"7")].concat(),
+            [pair(b"FCGI_MAX_REQS", b"50"), pair(b"X", b"1"), pair(b"FCGI_MAX_CONNS", b"7")]
+                .concat(),
             Values { max_conns: Some(7), max_reqs: Some(50), mpxs_conns: None },
         ),
         (pair(b"FCGI_MAX_CONNS", b"lots, really, no end of them"), Values::default()),
@@ -148,7 +149,11 @@ fn fc_6_1_1_every_stream_of_the_role_is_closed_even_when_empty() {
     let mut client = client();
     let params = Params::new();
     client.begin(BeginRequest { role: Role::Authorizer, keep_conn: true, params }).unwrap();
-    assert_eq!(brief(&sent(&mut client))[1..], [(PARAMS, 1, vec![])], "no empty record but the end");
+    assert_eq!(
+        brief(&sent(&mut client))[1..],
+        [(PARAMS, 1, vec![])],
+        "no empty record but the end"
+    );
 }
 
 #[test]
