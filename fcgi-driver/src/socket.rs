@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     os::{
         fd::{AsFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt},
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -36,10 +37,14 @@ impl StdListener {
     }
 
     fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        if !net::sockopt::socket_acceptconn(&fd)? {
+        let listens = match net::sockopt::socket_acceptconn(&fd) {
+            Err(rustix::io::Errno::NOTSOCK) => false,
+            listens => listens?,
+        };
+        if !listens {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the descriptor is a socket that does not listen",
+                "the descriptor is no listening socket",
             ));
         }
         let listener = match net::sockopt::socket_domain(&fd)? {
@@ -62,7 +67,11 @@ impl StdListener {
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+            // A file that is no socket refuses too.
+            Err(refused)
+                if refused.kind() == io::ErrorKind::ConnectionRefused
+                    && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
+            {
                 std::fs::remove_file(path)?;
                 UnixListener::bind(path)
             }
@@ -96,7 +105,7 @@ impl<R: Runtime> Listener<R> {
             _ => address.clone(),
         };
         let _file = match &address {
-            Address::Unix(path) => Some(SocketFile(path.clone())),
+            Address::Unix(path) => Some(SocketFile::new(path)?),
             _ => None,
         };
         Ok(Self { listener: R::listen(std_listener)?, address, _file })
@@ -131,12 +140,29 @@ impl<R: Runtime> std::fmt::Debug for Listener<R> {
     }
 }
 
-struct SocketFile(PathBuf);
+/// A socket's file, known again even after another server has put its own in its place.
+struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: file_id(path)? })
+    }
+}
+
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it; there is nobody to tell.
-        let _ = std::fs::remove_file(&self.0);
+        if file_id(&self.path).is_ok_and(|id| id == self.id) {
+            // Somebody else may have removed it; there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -168,10 +168,14 @@ impl<'a, R: Runtime> Response<'a, R> {
 
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>> {
         for _ in 0..pump::MAX_ROUNDS {
-            self.drain_events()?;
+            let failed = self.drain_events().err();
+            self.check_total()?;
             if let Some(chunk) = self.take_chunk() {
                 self.answered = true;
                 return Poll::Ready(Ok(Some(chunk)));
+            }
+            if let Some(error) = failed {
+                return Poll::Ready(Err(error));
             }
             if let Some(outcome) = self.outcome {
                 return Poll::Ready(self.end(outcome));
@@ -277,6 +281,16 @@ impl<'a, R: Runtime> Response<'a, R> {
             Outcome::Rejected(rejection) => Err(Error::Rejected { address, rejection }),
             Outcome::Truncated => Err(Error::Truncated { address }),
             Outcome::Overrun => Err(Error::Overrun { address }),
+        }
+    }
+
+    /// An application that always has something to say does not outlast the limit.
+    fn check_total(&self) -> Result<(), Error> {
+        match self.client.settings.total {
+            Some(limit) if self.outcome.is_none() && R::now() >= self.started + limit => {
+                Err(Error::Timeout { address: self.address(), phase: Phase::Response, limit })
+            }
+            _ => Ok(()),
         }
     }
 

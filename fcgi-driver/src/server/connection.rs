@@ -38,6 +38,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 ) {
     let mut task = Task::<R, H> {
         io,
+        place: state.place(),
         state,
         shared,
         begun: VecDeque::new(),
@@ -60,6 +61,8 @@ struct Task<R: Runtime, H> {
     io: R::Transport,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
+    /// Its place among the connections that are served.
+    place: Option<Counted>,
     /// Requests whose handlers do not run yet.
     begun: VecDeque<Begun>,
     deadline: Deadline<R>,
@@ -141,10 +144,10 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let mut write_blocked = false;
         let mut rounds = 0;
         loop {
-            drain_events(inner, &self.shared, &self.state, &mut self.begun);
+            drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
             if let Some(request) = self.begun.pop_front() {
                 self.heard = true;
-                self.waiting = Waiting::Handler;
+                (self.waiting, self.wait_until) = (Waiting::Handler, None);
                 return Poll::Ready(Turn::Request(request));
             }
             match pump::write(&mut self.io, &mut inner.connection, cx) {
@@ -152,12 +155,18 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 Wrote::Some { blocked } => {
                     write_blocked = blocked;
                     // A write that goes on has its time anew.
-                    self.waiting = Waiting::Handler;
+                    (self.waiting, self.wait_until) = (Waiting::Handler, None);
                     if !blocked {
                         inner.on_flushed();
                     }
                     if inner.handlers() > 0 {
-                        drain_events(inner, &self.shared, &self.state, &mut self.begun);
+                        drain_events(
+                            inner,
+                            &self.shared,
+                            &self.state,
+                            &mut self.place,
+                            &mut self.begun,
+                        );
                     }
                 }
                 Wrote::Blocked => write_blocked = true,
@@ -193,7 +202,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             let limit = self.state.limit(waiting).unwrap_or_default();
             tracing::debug!(?waiting, ?limit, "connection closed: time limit");
             inner.connection.handle_disconnect();
-            drain_events(inner, &self.shared, &self.state, &mut self.begun);
+            drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
             return Poll::Ready(Turn::Closed);
         }
         inner.leave(cx);
@@ -245,12 +254,16 @@ fn drain_events<H>(
     inner: &mut Inner,
     shared: &Arc<Shared>,
     state: &State<H>,
+    place: &mut Option<Counted>,
     begun: &mut VecDeque<Begun>,
 ) {
     loop {
         match inner.connection.poll_event() {
             Ok(Some(Event::Request { key, role, params, keep_conn })) => {
-                let Some(counted) = state.request_begins() else {
+                if place.is_none() {
+                    *place = state.place();
+                }
+                let Some(counted) = place.as_ref().and_then(|_| state.request_begins()) else {
                     if let Some(request) = inner.connection.request(key) {
                         // It was reported a moment ago, so it is active.
                         let _ = request.reject(Rejection::Overloaded);

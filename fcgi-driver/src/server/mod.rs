@@ -200,6 +200,7 @@ impl<R: Runtime> Server<R> {
     ) -> io::Result<()> {
         let limit = self.shutdown;
         let state = Arc::new(State::new(self, handler));
+        let _cancel = CancelOnDrop(&state);
         let mut shutdown = pin!(shutdown);
         let mut pause = Deadline::<R>::new();
         let mut paused_until = None;
@@ -244,6 +245,15 @@ impl<R: Runtime> Server<R> {
         })
         .await;
         accepted
+    }
+}
+
+/// Ends the connections of a server whose future is dropped.
+struct CancelOnDrop<'a, H>(&'a State<H>);
+
+impl<H> Drop for CancelOnDrop<'_, H> {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) struct State<H> {
     web_server_addrs: Option<Vec<IpAddr>>,
     limits: [Option<Duration>; 4],
     requests: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
     connections: Mutex<Connections>,
 }
 
@@ -64,6 +65,7 @@ impl<H> State<H> {
             web_server_addrs: server.web_server_addrs,
             limits: [server.first_record, server.params, server.idle, server.write_stall],
             requests: Arc::default(),
+            served: Arc::default(),
             connections: Mutex::default(),
         }
     }
@@ -79,14 +81,10 @@ impl<H> State<H> {
             .is_none_or(|addrs| peer.is_some_and(|peer| addrs.contains(&peer.to_canonical())))
     }
 
-    /// Registers a new connection; one too many refuses every request.
+    /// Registers a new connection.
     pub(super) fn connect(&self) -> (u64, Arc<Shared>) {
         let mut connections = self.lock();
-        let mut config = self.config;
-        if connections.open.len() >= self.max_connections {
-            config.limits.requests = 0;
-        }
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(self.config));
         connections.last_id += 1;
         let id = connections.last_id;
         connections.open.insert(id, Arc::clone(&shared));
@@ -105,9 +103,13 @@ impl<H> State<H> {
 
     /// Counts a request; `None` when it is one too many (FC-5.5-2).
     pub(super) fn request_begins(&self) -> Option<Counted> {
-        let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(Arc::clone(&self.requests));
-        (before < self.max_requests).then_some(counted)
+        Counted::new(&self.requests, self.max_requests)
+    }
+
+    /// Counts a connection whose requests are served; `None` when it is one too many, whose
+    /// requests are refused for as long as it is.
+    pub(super) fn place(&self) -> Option<Counted> {
+        Counted::new(&self.served, self.max_connections)
     }
 
     /// Lets every connection finish what it has.
@@ -155,9 +157,17 @@ impl<H> Drop for Registered<'_, H> {
     }
 }
 
-/// A request that counts as long as this lives.
+/// A request or a connection that counts as long as this lives.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(Arc::clone(count));
+        (before < most).then_some(counted)
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
