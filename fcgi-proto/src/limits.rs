@@ -27,7 +27,8 @@ pub enum FullRequest {
     Abort,
 }
 
-/// Limits of one connection. All sizes are in bytes.
+/// Limits of one connection. All sizes are in bytes; one of 0 that nothing could ever pass counts
+/// as 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -57,9 +58,9 @@ pub struct Limits {
     /// refusals) waiting to be sent. Default 16 KiB; past it the connection pauses until the peer
     /// reads (H-9).
     pub reply_bytes: usize,
-    /// Records in a row that change nothing: second empty records, records of inactive ids, of
-    /// unknown types, requests aborted before they were whole. Default 10,000; past it the
-    /// connection fails (H-9).
+    /// Records in a row, of fewer than 8 bytes, that change nothing: second empty records, records
+    /// of inactive ids, of unknown types, requests aborted before they were whole. Default 10,000;
+    /// past it the connection fails (H-9).
     pub idle_records: u32,
     /// Stream records in a row with fewer than 8 bytes. Default 1,000,000, since a stream may be
     /// cut in any way (FC-3.3-8); past it the connection fails.
@@ -94,6 +95,19 @@ impl Limits {
             tiny_records: 1_000_000,
             tombstones: 16,
         }
+    }
+
+    /// These, but for sizes that would pause a connection for ever.
+    pub(crate) fn usable(mut self) -> Self {
+        for size in [
+            &mut self.unread_request,
+            &mut self.unread_connection,
+            &mut self.send_high_water,
+            &mut self.reply_bytes,
+        ] {
+            *size = (*size).max(1);
+        }
+        self
     }
 }
 

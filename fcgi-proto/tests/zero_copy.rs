@@ -6,7 +6,8 @@ use std::{io::IoSlice, ops::Range, task::Poll};
 
 use bytes::{Buf, Bytes};
 use fcgi_proto::{
-    Connection, Input, Limits, Output, ServerConfig, ServerConnection, record::RecordType as T,
+    BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
+    ServerConfig, ServerConnection, record::RecordType as T,
 };
 use kit::*;
 
@@ -41,9 +42,7 @@ fn a_large_write_leaves_from_where_it_was() {
 
 #[test]
 fn a_large_read_hands_out_slices_of_the_receive_buffer() {
-    let mut config = ServerConfig::default();
-    config.limits = Limits::server();
-    let mut server = ServerConnection::new(config);
+    let mut server = ServerConnection::new(ServerConfig::default());
     let (key, _) = accept(&mut server, &[begin(1, 1, true), params(1, &[])].concat());
     let wire = record(T::Stdin, 1, &[b'x'; 60_000]);
     let window = server.recv_buffer();
@@ -67,4 +66,26 @@ fn a_byte_is_readable_before_its_record_is_complete() {
         events(&mut server, &wire[at..=at]).unwrap();
         assert_eq!(read_input(&mut server, key, Input::Stdin), (vec![wire[at]], false));
     }
+}
+
+#[test]
+fn a_small_exchange_is_one_contiguous_chunk_each_way() {
+    let mut client = ClientConnection::new(ClientConfig::default());
+    let params = Params::from_iter([("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "2")]);
+    let begin = BeginRequest { role: Role::Responder, keep_conn: true, params };
+    let key = client.begin(begin).unwrap();
+    let mut call = client.request(key).unwrap();
+    call.write(Input::Stdin, &mut Bytes::from_static(b"in")).unwrap();
+    call.finish(Input::Stdin).unwrap();
+    let asked = client.poll_transmit().unwrap();
+    assert_eq!(asked.chunk().len(), asked.remaining());
+
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let (key, _) = accept(&mut server, asked.chunk());
+    let mut call = server.request(key).unwrap();
+    call.write(Output::Stderr, &mut Bytes::from_static(b"noted")).unwrap();
+    call.write(Output::Stdout, &mut Bytes::from(vec![b'x'; 4096])).unwrap();
+    call.finish(0).unwrap();
+    let answer = server.poll_transmit().unwrap();
+    assert_eq!(answer.chunk().len(), answer.remaining());
 }

@@ -207,7 +207,8 @@ impl State {
 impl ClientConnection {
     /// A connection that was just made.
     #[must_use]
-    pub fn new(config: ClientConfig) -> Self {
+    pub fn new(mut config: ClientConfig) -> Self {
+        config.limits = config.limits.usable();
         Self {
             recv: Receiver::new(&config.limits),
             config,
@@ -479,12 +480,15 @@ impl ClientConnection {
         }
     }
 
+    /// The next request that waits for room and can still use it.
     fn next_writable(&mut self) -> Option<RequestKey> {
         loop {
             let key = self.send.unblock(&self.config.limits)?;
             if let Some(request) = self.requests.get_mut(key) {
                 request.blocked = false;
-                return Some(key);
+                if request.state == ClientState::Sending {
+                    return Some(key);
+                }
             }
         }
     }

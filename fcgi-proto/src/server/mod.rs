@@ -251,7 +251,8 @@ impl State {
 impl ServerConnection {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(config: ServerConfig) -> Self {
+    pub fn new(mut config: ServerConfig) -> Self {
+        config.limits = config.limits.usable();
         Self {
             recv: Receiver::new(&config.limits),
             config,
@@ -440,7 +441,7 @@ impl ServerConnection {
     /// Ends an active request.
     fn end(&mut self, key: RequestKey, ending: Ending) {
         let Some(request) = self.remove(key) else { return };
-        self.input_pending |= request.state != ServerState::Complete;
+        self.input_pending |= request.state == ServerState::Params || !request.is_whole();
         let used = (request.stdout_used, request.stderr_used);
         self.send_ending(key.id, Some(request.role), request.keep_conn, used, ending);
     }

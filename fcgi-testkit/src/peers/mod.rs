@@ -5,6 +5,7 @@
 //! when its value is dropped.
 
 mod daemon;
+mod libfcgi;
 mod nginx;
 mod php_fpm;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub use libfcgi::LibfcgiApp;
 pub use nginx::{Nginx, NginxOptions};
 pub use php_fpm::{PhpFpm, PhpFpmOptions};
 
@@ -149,6 +151,14 @@ pub enum StartError {
         peer: Peer,
         /// Which option, and why.
         reason: String,
+    },
+    /// An application in C does not build.
+    #[error("{peer}: gcc failed:\n{log}")]
+    Build {
+        /// The peer.
+        peer: Peer,
+        /// What gcc said.
+        log: String,
     },
     /// The peer ended before it accepted connections.
     #[error("{peer} ended ({status}) before it accepted connections; its log:\n{log}")]

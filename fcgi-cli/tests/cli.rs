@@ -1,0 +1,173 @@
+//! The `fcgi` command as a shell sees it.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use fcgi_tokio::{
+    self as fcgi,
+    proto::record::{EndRequestBody, RecordHeader, RecordType},
+};
+
+fn fcgi_command(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fcgi")).args(args).output().expect("the command runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A socket that takes one connection, reads a little, and answers with these bytes.
+fn canned(answer: Vec<u8>) -> (tempfile::TempDir, String) {
+    let (folder, path, address) = place();
+    let listener = UnixListener::bind(path).expect("bind");
+    thread::spawn(move || {
+        if let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&answer);
+        }
+    });
+    (folder, address)
+}
+
+fn place() -> (tempfile::TempDir, PathBuf, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let address = format!("unix:{}", path.display());
+    (folder, path, address)
+}
+
+fn record(kind: RecordType, content: &[u8]) -> Vec<u8> {
+    let mut header = RecordHeader::new(kind, 1, content.len() as u16);
+    header.padding_length = 0;
+    [&header.encode()[..], content].concat()
+}
+
+fn end(app_status: u32, protocol_status: u8) -> Vec<u8> {
+    record(RecordType::EndRequest, &EndRequestBody { app_status, protocol_status }.encode())
+}
+
+/// Exit status, stdout, and the one line on stderr.
+fn call(address: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = fcgi_command(&[&["call", address], args].concat());
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_call_that_is_done_exits_0() {
+    let answer = [record(RecordType::Stdout, b"page"), end(0, 0)].concat();
+    let (_folder, address) = canned(answer);
+    assert_eq!(call(&address, &[]), (Some(0), "page".to_owned(), String::new()));
+}
+
+#[test]
+fn an_app_status_exits_1_and_is_printed() {
+    let answer = [record(RecordType::Stdout, b"page"), end(77, 0)].concat();
+    let (_folder, address) = canned(answer);
+    let (status, stdout, stderr) = call(&address, &[]);
+    assert_eq!((status, &*stdout), (Some(1), "page"));
+    assert!(stderr.contains(&address) && stderr.contains("77"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1);
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    for args in [&["call"][..], &["call", "nowhere"], &["call", "unix:/x", "--param", "NOVALUE"]] {
+        assert_eq!(fcgi_command(args).status.code(), Some(2), "{args:?}");
+    }
+    let (status, _, stderr) = call("unix:/x", &["--stdin", "/no/such/file"]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains("/no/such/file"), "{stderr}");
+}
+
+#[test]
+fn refusals_exit_3() {
+    for (status, name) in [(1, "CANT_MPX_CONN"), (2, "OVERLOADED"), (3, "UNKNOWN_ROLE")] {
+        let (_folder, address) = canned(end(0, status));
+        let (status, _, stderr) = call(&address, &[]);
+        assert_eq!(status, Some(3));
+        assert!(stderr.contains(name) && stderr.contains(&address), "{stderr}");
+    }
+}
+
+#[test]
+fn broken_and_truncated_answers_exit_4() {
+    let truncated = record(RecordType::Stdout, b"half");
+    for (answer, cause) in [(b"HTTP/1.1 400".to_vec(), "version 72"), (truncated, "closed")] {
+        let (_folder, address) = canned(answer);
+        let (status, _, stderr) = call(&address, &[]);
+        assert_eq!(status, Some(4));
+        assert!(stderr.contains(cause) && stderr.contains(&address), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1);
+    }
+}
+
+#[test]
+fn nobody_listening_exits_5() {
+    let (_folder, _, address) = place();
+    let (status, _, stderr) = call(&address, &[]);
+    assert_eq!(status, Some(5));
+    assert!(stderr.contains(&address), "{stderr}");
+}
+
+#[test]
+fn silence_exits_6() {
+    let (_folder, path, address) = place();
+    let _listener = UnixListener::bind(path).expect("bind");
+    let (status, _, stderr) = call(&address, &["--timeout", "0.1"]);
+    assert_eq!(status, Some(6));
+    assert!(stderr.contains(&address) && stderr.contains("100ms"), "{stderr}");
+}
+
+#[test]
+fn a_body_from_a_pipe_gets_its_length() {
+    let (_folder, path, address) = place();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio");
+    let _guard = runtime.enter();
+    let listener = fcgi::Listener::bind(&fcgi::Address::Unix(path)).expect("bind");
+    runtime.spawn(fcgi::Server::new().serve(listener, |request: fcgi::Request| async move {
+        let body = request.stdin().read_to_end(1 << 20).await?;
+        let length = request.param_str("CONTENT_LENGTH").unwrap_or("none").to_owned();
+        request.stdout().write_all(format!("{length}:{}", body.len())).await
+    }));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
+        .args(["call", &address, "--stdin", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    child.stdin.take().expect("piped").write_all(&[b'x'; 100_000]).expect("write");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(text(&output.stdout), "100000:100000");
+}
+
+#[test]
+fn the_demo_shows_every_record_and_the_response() {
+    let output = fcgi_command(&["demo"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(!shown.contains('\x1b'), "no colours where stdout is no terminal");
+    let mut rest = &shown[..];
+    for part in [
+        "→ application  BEGIN_REQUEST",
+        "Responder, keep the connection",
+        "→ application  PARAMS",
+        "REQUEST_METHOD=POST",
+        "→ application  STDIN",
+        "name=world&greeting=hello",
+        "← application  STDERR",
+        "← application  STDOUT",
+        "← application  END_REQUEST",
+        "REQUEST_COMPLETE, app status 0",
+        "The response on STDOUT, app status 0:",
+        "Content-Type: text/plain",
+        "name=world&greeting=hello",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} is missing in\n{shown}"));
+        rest = &rest[at + part.len()..];
+    }
+}

@@ -1,0 +1,19 @@
+//! Real peers: our client calls php-fpm and libfcgi, nginx and cgi-fcgi call our server, and our
+//! own two ends talk to each other. A case whose peer is missing shows as ignored.
+
+mod app;
+mod libfcgi;
+mod nginx;
+mod ours;
+mod php_fpm;
+mod relay;
+mod support;
+
+use std::process::ExitCode;
+
+use fcgi_testkit::harness;
+
+fn main() -> ExitCode {
+    let cases = [php_fpm::cases(), nginx::cases(), ours::cases(), libfcgi::cases()];
+    harness::run(cases.into_iter().flatten())
+}

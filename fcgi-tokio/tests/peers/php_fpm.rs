@@ -1,0 +1,225 @@
+//! Our client calls php-fpm, over both kinds of socket.
+
+use std::{collections::HashSet, time::Duration};
+
+use fcgi_testkit::{
+    harness::{Case, Failed},
+    peers::{Peer, PhpFpm, PhpFpmOptions},
+};
+use fcgi_tokio::{
+    self as fcgi,
+    client::{Chunk, Client, Collected, Connector, Request},
+};
+
+use crate::{
+    relay::Relay,
+    support::{Kind, LIMIT, MOST, Outcome, block_on, body, call, pattern_bytes, text},
+};
+
+const UPLOAD: usize = 5 << 20;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let cases = Kind::ALL.map(|kind| {
+        [
+            case(kind, "get_q3", get),
+            case(kind, "post_5_mb_q15", post_5_mb),
+            case(kind, "ping_and_status", ping_and_status),
+            case(kind, "error_page_with_stderr", error_page),
+            case(kind, "exit_status_stays_0", exit_status),
+            case(kind, "100_requests_on_one_connection_q2", keep_conn),
+            case(kind, "abort_of_a_silent_script_h11_q6", abort_silent),
+            case(kind, "abort_of_a_printing_script_h11", abort_printing),
+            case(kind, "unknown_role_q8", unknown_role),
+            case(kind, "values_q7", values),
+            case(kind, "params_over_64_kib_q1", long_params),
+        ]
+    });
+    cases.into_iter().flatten().collect()
+}
+
+/// A php-fpm, and the pool of it that a case calls.
+struct Php {
+    fpm: PhpFpm,
+    address: fcgi::Address,
+}
+
+impl Php {
+    fn start(kind: Kind) -> Result<Self, Failed> {
+        let fpm = PhpFpm::start(PhpFpmOptions::default())?;
+        let address = match kind {
+            Kind::Unix => fpm.unix_address(),
+            Kind::Tcp => fpm.tcp_address(),
+        };
+        Ok(Self { address: address.parse()?, fpm })
+    }
+
+    fn request(&self, script: &str) -> Request {
+        Request::responder()
+            .param("SCRIPT_FILENAME", self.fpm.script(script).as_os_str().as_encoded_bytes())
+            .param("SCRIPT_NAME", format!("/{script}"))
+    }
+
+    fn get(&self, script: &str, query: &str) -> Request {
+        self.request(script).param("REQUEST_METHOD", "GET").param("QUERY_STRING", query)
+    }
+
+    async fn connect(&self) -> Result<Client, fcgi::Error> {
+        Client::connect(&self.address).await
+    }
+}
+
+fn case(kind: Kind, name: &str, run: impl AsyncFnOnce(&Php) -> Outcome + Send + 'static) -> Case {
+    Case::new(format!("php_fpm_{kind}_{name}"), move || {
+        let php = Php::start(kind)?;
+        block_on(run(&php)).map_err(|failed| {
+            let reason = failed.message().unwrap_or("failed");
+            format!("{reason}; php-fpm's log:\n{}", php.fpm.log()).into()
+        })
+    })
+    .needs(&[Peer::PhpFpm])
+}
+
+#[track_caller]
+fn assert_hello(answer: &Collected) {
+    assert_eq!(text(body(&answer.stdout)), "Hello, world\n");
+    assert_eq!((text(&answer.stderr).as_str(), answer.app_status), ("", 0));
+}
+
+async fn get(php: &Php) -> Outcome {
+    assert_hello(&call(&php.address, php.get("hello.php", "")).await?);
+    assert_hello(&call(&php.address, php.get("hello.php", "").keep_conn(false)).await?);
+    Ok(())
+}
+
+async fn post_5_mb(php: &Php) -> Outcome {
+    let sent = pattern_bytes(UPLOAD);
+    let request = php
+        .request("echo.php")
+        .param("REQUEST_METHOD", "POST")
+        .param("CONTENT_TYPE", "application/octet-stream")
+        .param("CONTENT_LENGTH", UPLOAD.to_string())
+        .stdin(sent.clone());
+    let answer = call(&php.address, request).await?;
+    let echoed = body(&answer.stdout);
+    assert_eq!(echoed.len(), sent.len());
+    assert!(echoed == sent, "the echo differs from what was sent");
+    Ok(())
+}
+
+async fn ping_and_status(php: &Php) -> Outcome {
+    let page = |path: &str| {
+        Request::responder()
+            .param("SCRIPT_FILENAME", path)
+            .param("SCRIPT_NAME", path)
+            .param("REQUEST_METHOD", "GET")
+    };
+    let ping = call(&php.address, page("/ping")).await?;
+    assert_eq!(text(body(&ping.stdout)), "pong");
+    let status = call(&php.address, page("/status")).await?;
+    let status = text(body(&status.stdout));
+    assert!(status.contains("process manager:"), "{status}");
+    Ok(())
+}
+
+async fn error_page(php: &Php) -> Outcome {
+    let mut client = php.connect().await?;
+    let mut response = client.send(php.get("err.php", "")).await?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while let Some(chunk) = response.chunk().await? {
+        match chunk {
+            Chunk::Stdout(bytes) => stdout.extend(bytes),
+            Chunk::Stderr(bytes) => stderr.extend(bytes),
+        }
+    }
+    assert!(text(&stdout).starts_with("Status: 418"), "{}", text(&stdout));
+    assert_eq!(text(body(&stdout)), "teapot\n");
+    assert!(text(&stderr).contains("logged to STDERR"), "{}", text(&stderr));
+    Ok(())
+}
+
+/// php-fpm keeps a script's exit status to itself: END_REQUEST says 0 whatever it was.
+async fn exit_status(php: &Php) -> Outcome {
+    let answer = call(&php.address, php.get("exit.php", "c=7")).await?;
+    assert_eq!(text(body(&answer.stdout)), "exiting\n");
+    assert_eq!(answer.app_status, 0);
+    Ok(())
+}
+
+async fn keep_conn(php: &Php) -> Outcome {
+    let mut client = php.connect().await?;
+    for n in 0..100 {
+        let answer =
+            client.send(php.get("env.php", &format!("n={n}"))).await?.collect(MOST).await?;
+        let page = text(body(&answer.stdout));
+        assert!(page.contains(&format!("\nQUERY_STRING=n={n}\n")), "{page}");
+        assert!(client.is_reusable(), "after request {n}");
+    }
+    Ok(())
+}
+
+/// The script sleeps on: the client gives its connection up, and a new one works.
+async fn abort_silent(php: &Php) -> Outcome {
+    let mut client = php.connect().await?;
+    // Whether the script has started by then makes no difference.
+    let pause = Duration::from_millis(300);
+    let early =
+        tokio::time::timeout(pause, client.send(php.get("sleep.php", "s=60"))).await.is_ok();
+    assert!(!early, "a script that prints nothing answered");
+    let again = client.send(php.get("hello.php", "")).await.map(drop);
+    assert!(matches!(again, Err(fcgi::Error::Closed { .. })), "{again:?}");
+    assert!(!client.is_reusable());
+    assert_hello(&call(&php.address, php.get("hello.php", "")).await?);
+    Ok(())
+}
+
+/// The script ends, and its output must not reach the next request. php-fpm reads ABORT_REQUEST
+/// only after END_REQUEST, and closes then: the client may learn of that before the next request
+/// or with it.
+async fn abort_printing(php: &Php) -> Outcome {
+    let connector = Connector::new().drain_timeout(LIMIT);
+    let mut client = connector.connect(&php.address).await?;
+    let first = client.send(php.get("slow.php", "")).await?.chunk().await?;
+    assert!(matches!(first, Some(Chunk::Stdout(_))), "{first:?}");
+    match client.send(php.get("hello.php", "")).await {
+        Ok(response) => assert_hello(&response.collect(MOST).await?),
+        Err(fcgi::Error::Closed { .. } | fcgi::Error::Truncated { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    assert_hello(&call(&php.address, php.get("hello.php", "")).await?);
+    Ok(())
+}
+
+/// php-fpm resets the connection without a reply. Our client has no such role, so that it is put
+/// in on the way.
+async fn unknown_role(php: &Php) -> Outcome {
+    let relay = Relay::start(php.address.clone(), |first| first[9] = 9)?;
+    let answer = call(&relay.address().parse()?, php.get("hello.php", "")).await;
+    assert!(matches!(answer, Err(fcgi::Error::Truncated { .. })), "{answer:?}");
+    Ok(())
+}
+
+/// php-fpm says that it does not multiplex, and nothing else.
+async fn values(php: &Php) -> Outcome {
+    let values = Connector::new().values_timeout(LIMIT).query_values(&php.address).await?;
+    assert_eq!(values, fcgi::Values { mpxs_conns: Some(false), ..Default::default() });
+    Ok(())
+}
+
+/// php-fpm resets a connection on which a pair is cut across records.
+async fn long_params(php: &Php) -> Outcome {
+    let mut params: Vec<(String, String)> =
+        (0..300).map(|n| (format!("P{n:03}"), format!("{n:03}").repeat(n))).collect();
+    params.push(("N".repeat(200), "name".into()));
+    params.push(("ALMOST_A_RECORD".into(), "v".repeat(65_000)));
+    let request = params
+        .iter()
+        .fold(php.get("env.php", ""), |request, (name, value)| request.param(name, value));
+    let answer = call(&php.address, request).await?;
+    let page = text(body(&answer.stdout));
+    let lines: HashSet<&str> = page.lines().collect();
+    for (name, value) in &params {
+        let line = format!("{name}={value}");
+        assert!(lines.contains(line.as_str()), "{name} is missing or changed");
+    }
+    Ok(())
+}
