@@ -100,6 +100,19 @@ impl SendQueue {
         self.seal();
     }
 
+    /// Queues a whole record that has padding, whatever its length: libfcgi answers a lone
+    /// GET_VALUES only once it has read something behind its content.
+    pub(crate) fn padded_record(&mut self, record_type: RecordType, content: &[u8]) {
+        self.seal();
+        let mut header = RecordHeader::new(record_type, 0, content.len() as u16);
+        if header.padding_length == 0 {
+            header.padding_length = 8;
+        }
+        self.gather(&header.encode());
+        self.gather(content);
+        self.pad(header.padding_length as usize);
+    }
+
     /// Queues a record without content: the end of a stream, or ABORT_REQUEST.
     pub(crate) fn empty_record(&mut self, record_type: RecordType, request_id: u16) {
         self.seal();

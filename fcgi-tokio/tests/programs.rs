@@ -355,7 +355,8 @@ fn descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1() {
             assert!(output.status.success());
             assert!(output.stdout.ends_with(b"Hello, world\n"));
         } else {
-            assert_eq!(output.status.code(), Some(4), "closed without a word");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(4), "closed without a word: {said}");
         }
     }
 }

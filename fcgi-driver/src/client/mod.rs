@@ -247,6 +247,7 @@ impl<R: Runtime> Connector<R> {
             settings: self.clone(),
             deadline,
             write_gone: false,
+            used: false,
             closed: false,
         })
     }
@@ -277,6 +278,8 @@ pub struct Client<R: Runtime> {
     deadline: Deadline<R>,
     /// The application takes no more bytes, but may still have sent some.
     write_gone: bool,
+    /// A request was sent before.
+    used: bool,
     /// Not to be used again.
     closed: bool,
 }
@@ -306,7 +309,9 @@ impl<R: Runtime> Client<R> {
     /// # Cancellation safety
     /// Dropping the future aborts the request: nothing of it reaches a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
-        self.settle().await?;
+        if std::mem::replace(&mut self.used, true) {
+            self.settle().await?;
+        }
         let Request { role, params, keep_conn, stdin, data } = request;
         let content_length =
             params.get_str("CONTENT_LENGTH").and_then(|length| length.parse().ok());

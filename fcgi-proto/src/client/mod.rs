@@ -308,7 +308,7 @@ impl ClientConnection {
         if !matches!(self.query, Query::None) {
             return Err(UsageError::QueryPending);
         }
-        self.send.record(RecordType::GetValues, 0, &Values::query());
+        self.send.padded_record(RecordType::GetValues, &Values::query());
         self.query = Query::asked();
         Ok(())
     }

@@ -441,7 +441,11 @@ impl ServerConnection {
     /// Ends an active request.
     fn end(&mut self, key: RequestKey, ending: Ending) {
         let Some(request) = self.remove(key) else { return };
-        self.input_pending |= request.state == ServerState::Params || !request.is_whole();
+        self.input_pending |= match request.state {
+            ServerState::Complete => false,
+            ServerState::Aborted => !request.is_whole(),
+            _ => true,
+        };
         let used = (request.stdout_used, request.stderr_used);
         self.send_ending(key.id, Some(request.role), request.keep_conn, used, ending);
     }
