@@ -1,75 +1,102 @@
 //! `fcgi call`: one request to an application.
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal, Read, Write},
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
-    pin::Pin,
     process::ExitCode,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use fcgi_tokio::{
     self as fcgi,
-    client::{Body, Chunk, Connector, Request},
+    client::{Chunk, Connector, Request},
+    proto,
 };
 
-use crate::trace::escape;
+use crate::{complain, input, text::Escaper};
 
-const BLOCK: usize = 64 * 1024;
+/// The longest time limit, in seconds: about 31 years.
+const MAX_SECONDS: f64 = 1e9;
 
-/// Send one request to an application.
+/// Send one request to an application
 ///
-/// STDOUT goes to stdout as it comes, STDERR to stderr. CONTENT_LENGTH is added when --stdin is
-/// given and it is not among the parameters.
+/// STDOUT of the application goes to stdout as it comes, its STDERR to stderr; control characters
+/// in STDERR are escaped if stderr is a terminal. When the reader of stdout has had enough
+/// (| head), the request is aborted, and that is no failure.
 #[derive(Args)]
-#[command(after_help = "Exit status:
-  0  done
-  1  the application ended with a status other than 0, which is printed
-  2  usage
-  3  refused by the application (CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE)
-  4  protocol error or truncated response
-  5  connect or IO error
-  6  time-out
-
-Examples:
-  A php-fpm health check:
-    fcgi call unix:/run/php/php-fpm.sock --timeout 2 --param REQUEST_METHOD=GET \\
-        --param SCRIPT_NAME=/ping --param SCRIPT_FILENAME=/ping
-  A form, posted:
-    printf 'a=1&b=2' | fcgi call tcp:127.0.0.1:9000 --stdin - --param REQUEST_METHOD=POST \\
-        --param CONTENT_TYPE=application/x-www-form-urlencoded \\
-        --param SCRIPT_FILENAME=/srv/www/form.php
-  A Filter:
-    fcgi call unix:/run/filter.sock --role filter --data page.html --param REQUEST_METHOD=GET")]
+#[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Call {
     /// unix:PATH or tcp:HOST:PORT
+    #[arg(value_name = "ADDR")]
     address: fcgi::Address,
     /// What the application is asked to be
     #[arg(long, value_enum, default_value = "responder")]
     role: Role,
-    /// A parameter; may be given again
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
-    params: Vec<(String, String)>,
-    /// The request's body; - reads stdin to its end first, unless CONTENT_LENGTH is given
+    /// A parameter; may be given again, and is sent in the order given
+    #[arg(
+        long = "param",
+        value_name = "NAME=VALUE",
+        value_parser = OsStringValueParser::new().try_map(param)
+    )]
+    params: Vec<Param>,
+    /// The body of the request: a file, or - for stdin
+    ///
+    /// CONTENT_LENGTH is added if it is not among the parameters; what comes from a pipe is then
+    /// read to its end before it is sent. An authorizer has no body: it gets none.
     #[arg(long, value_name = "FILE|-")]
     stdin: Option<PathBuf>,
-    /// A Filter's file
+    /// The file that a filter is to change
+    ///
+    /// Filters may want FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD too: they are not added.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Limit for the whole request; default none
+    /// Limit for the whole request, once connected; default none
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Limit for connecting; default --timeout, or none
+    /// Limit for connecting; default that of --timeout
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     connect_timeout: Option<Duration>,
     /// Ask the application to keep the connection open
     #[arg(long)]
     keep_conn: bool,
 }
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  the application ended with a status other than 0, which is printed
+  2  usage, or a file that can't be opened
+  3  refused by the application (CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE)
+  4  protocol error or truncated response
+  5  connect or IO error
+  6  time-out
+
+Examples:
+  Is php-fpm alive? (ping.path = /ping in its pool's configuration)
+    fcgi call unix:/run/php/php-fpm.sock --param SCRIPT_NAME=/ping \\
+        --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET
+  As a health check, with a time limit
+    fcgi call tcp:127.0.0.1:9000 --timeout 2 --param SCRIPT_NAME=/ping \\
+        --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET >/dev/null
+  Post a form
+    printf 'name=Ann&age=7' | fcgi call unix:/run/php/php-fpm.sock --stdin - \\
+        --param REQUEST_METHOD=POST --param SCRIPT_FILENAME=/srv/www/form.php \\
+        --param CONTENT_TYPE=application/x-www-form-urlencoded
+  Upload a file of any size
+    fcgi call tcp:127.0.0.1:9000 --stdin disk.img --param REQUEST_METHOD=PUT \\
+        --param SCRIPT_FILENAME=/srv/www/upload.php
+  Send a file through a filter
+    fcgi call unix:/run/filter.sock --role filter --data page.html \\
+        --param REQUEST_METHOD=GET --param SCRIPT_NAME=/page.html
+  May this user in?
+    fcgi call unix:/run/auth.sock --role authorizer \\
+        --param HTTP_AUTHORIZATION='Basic QW5uOnNlY3JldA=='";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
@@ -78,13 +105,32 @@ enum Role {
     Filter,
 }
 
-fn param(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
+impl From<Role> for fcgi::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Responder => Self::Responder,
+            Role::Authorizer => Self::Authorizer,
+            Role::Filter => Self::Filter,
+        }
+    }
+}
+
+/// Bytes, since neither a file's name nor a header needs to be UTF-8.
+type Param = (Vec<u8>, Vec<u8>);
+
+fn param(argument: OsString) -> Result<Param, &'static str> {
+    let mut name = argument.into_vec();
+    let equals = name.iter().position(|byte| *byte == b'=').ok_or("expected NAME=VALUE")?;
+    let value = name.split_off(equals + 1);
+    name.truncate(equals);
+    Ok((name, value))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| "expected a number of seconds")?;
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    if seconds > MAX_SECONDS {
+        return Err(format!("expected at most {MAX_SECONDS} seconds"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -93,7 +139,8 @@ enum Failure {
     Status(u32),
     Fcgi(fcgi::Error),
     File(PathBuf, io::Error),
-    Output(io::Error),
+    /// Writing to `stdout` or `stderr`.
+    Output(&'static str, io::Error),
 }
 
 impl From<fcgi::Error> for Failure {
@@ -104,14 +151,14 @@ impl From<fcgi::Error> for Failure {
 
 impl Call {
     pub(crate) async fn run(self) -> ExitCode {
-        let Err(failure) = self.call().await else { return ExitCode::SUCCESS };
+        let mut output = Output::new();
+        let Err(failure) = self.call(&mut output).await else { return ExitCode::SUCCESS };
         let address = &self.address;
-        let (code, text) = match failure {
-            // The reader of a pipe has had enough.
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+        let (code, message) = match failure {
+            Failure::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
-            Failure::Output(error) => (5, format!("{address}: write the response: {error}")),
+            Failure::Output(name, error) => (5, format!("{address}: write to {name}: {error}")),
             Failure::File(path, error) => {
                 (2, format!("{address}: read {}: {error}", path.display()))
             }
@@ -120,12 +167,12 @@ impl Call {
             }
             Failure::Fcgi(error) => (exit_status(&error), error.to_string()),
         };
-        // There is nowhere left to report a failure of stderr.
-        let _ = writeln!(io::stderr(), "fcgi call: {text}");
+        output.end_line();
+        complain(&format!("fcgi call: {message}"));
         ExitCode::from(code)
     }
 
-    async fn call(&self) -> Result<(), Failure> {
+    async fn call(&self, output: &mut Output) -> Result<(), Failure> {
         let request = self.request()?;
         let mut client = Connector::new()
             .connect_timeout(self.connect_timeout.or(self.timeout))
@@ -137,21 +184,11 @@ impl Call {
         let mut response = client.send(request).await?;
         while let Some(chunk) = response.chunk().await? {
             match chunk {
-                Chunk::Stdout(bytes) => {
-                    let mut stdout = io::stdout().lock();
-                    stdout.write_all(&bytes).map_err(Failure::Output)?;
-                    stdout.flush().map_err(Failure::Output)?;
-                }
-                // Control bytes could steer a terminal (H-10).
-                Chunk::Stderr(bytes) if io::stderr().is_terminal() => {
-                    let text = escape(&bytes, b"\n\t");
-                    io::stderr().write_all(text.as_bytes()).map_err(Failure::Output)?;
-                }
-                Chunk::Stderr(bytes) => {
-                    io::stderr().write_all(&bytes).map_err(Failure::Output)?;
-                }
+                Chunk::Stdout(bytes) => output.stdout(&bytes)?,
+                Chunk::Stderr(bytes) => output.stderr(&bytes)?,
             }
         }
+        output.finish()?;
         match response.app_status() {
             None | Some(0) => Ok(()),
             Some(status) => Err(Failure::Status(status)),
@@ -159,25 +196,24 @@ impl Call {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        let role = match self.role {
-            Role::Responder => fcgi::Role::Responder,
-            Role::Authorizer => fcgi::Role::Authorizer,
-            Role::Filter => fcgi::Role::Filter,
+        let role = fcgi::Role::from(self.role);
+        let open = |path: &Path, needs_length| {
+            input::open(path, needs_length).map_err(|error| Failure::File(path.to_owned(), error))
         };
         let mut request = Request::new(role)
             .params(self.params.iter().map(|(name, value)| (name, value)))
             .keep_conn(self.keep_conn);
         if let Some(path) = &self.stdin {
-            let says_length = self.params.iter().any(|(name, _)| name == "CONTENT_LENGTH")
-                || !role.has_input(fcgi::proto::Input::Stdin);
-            let (body, length) = open(path, !says_length)?;
-            if let (false, Some(length)) = (says_length, length) {
+            let given = self.params.iter().any(|(name, _)| name == b"CONTENT_LENGTH");
+            let (body, length) = open(path, !given && role.has_input(proto::Input::Stdin))?;
+            if let Some(length) = length {
                 request = request.param("CONTENT_LENGTH", length.to_string());
             }
             request = request.stdin(body);
         }
         if let Some(path) = &self.data {
-            request = request.data(open(path, false)?.0);
+            let (body, _) = open(path, false)?;
+            request = request.data(body);
         }
         Ok(request)
     }
@@ -193,44 +229,48 @@ fn exit_status(error: &fcgi::Error) -> u8 {
     }
 }
 
-/// A file, or stdin for `-`, as a body, and its length: what is no regular file is read to its
-/// end first where the length is needed (Q-4).
-fn open(path: &Path, needs_length: bool) -> Result<(Body, Option<u64>), Failure> {
-    let failed = |error| Failure::File(path.to_owned(), error);
-    let mut reader: Box<dyn Read + Send> = Box::new(io::stdin());
-    if path.as_os_str() != "-" {
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_file() {
-            let length = metadata.len();
-            return Ok((Body::from_stream(Blocks(Box::new(file.take(length)))), Some(length)));
-        }
-        reader = Box::new(file);
-    }
-    if !needs_length {
-        return Ok((Body::from_stream(Blocks(reader)), None));
-    }
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(failed)?;
-    let length = bytes.len() as u64;
-    Ok((bytes.into(), Some(length)))
+/// Where the application's output goes.
+struct Output {
+    /// For a terminal (H-10).
+    escaper: Option<Escaper>,
+    /// What went to stderr last has no end of line.
+    mid_line: bool,
 }
 
-/// Reads block by block. A disk is not waited for long enough to need a thread.
-struct Blocks(Box<dyn Read + Send>);
+impl Output {
+    fn new() -> Self {
+        let escaper = io::stderr().is_terminal().then(|| Escaper::new(b"\n\t"));
+        Self { escaper, mid_line: false }
+    }
 
-impl futures_core::Stream for Blocks {
-    type Item = io::Result<Bytes>;
+    fn stdout(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::Output("stdout", error))
+    }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut block = vec![0; BLOCK];
-        Poll::Ready(match self.get_mut().0.read(&mut block) {
-            Ok(0) => None,
-            Ok(n) => {
-                block.truncate(n);
-                Some(Ok(block.into()))
-            }
-            Err(error) => Some(Err(error)),
-        })
+    fn stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let escaped = self.escaper.as_mut().map(|escaper| escaper.push(bytes));
+        self.write_stderr(escaped.as_deref().map_or(bytes, str::as_bytes))
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let rest = self.escaper.as_mut().map(Escaper::finish).unwrap_or_default();
+        self.write_stderr(rest.as_bytes())
+    }
+
+    fn write_stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(last) = bytes.last() else { return Ok(()) };
+        self.mid_line = *last != b'\n';
+        io::stderr().lock().write_all(bytes).map_err(|error| Failure::Output("stderr", error))
+    }
+
+    /// Lets a message start on a line of its own.
+    fn end_line(&mut self) {
+        if self.finish().is_ok() && self.mid_line {
+            complain("");
+        }
     }
 }

@@ -1,140 +1,191 @@
 //! Records as lines to read.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use fcgi_tokio::proto::{
     ProtocolErrorKind, Rejection, Role,
     pairs::{PairDecoder, PairPiece},
-    record::{BeginRequestBody, EndRequestBody, Framer, Piece, RecordHeader, RecordType},
+    record::{BODY_LEN, BeginRequestBody, EndRequestBody, Framer, Piece, RecordHeader, RecordType},
 };
 
+use crate::text::escape;
+
+/// Lines of a stream that are shown of one record.
+const EXCERPT: usize = 4;
+
 /// Which way a record goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
     ToApplication,
     ToWebServer,
 }
 
-/// Puts the records of one direction together and describes each.
-pub(crate) struct Tracer {
-    direction: Direction,
-    framer: Framer,
-    record: Option<(RecordHeader, Vec<u8>)>,
+impl Direction {
+    const fn ends(self) -> &'static str {
+        match self {
+            Self::ToApplication => "web → app",
+            Self::ToWebServer => "web ← app",
+        }
+    }
+
+    const fn style(self) -> Style {
+        let colour = match self {
+            Self::ToApplication => AnsiColor::Cyan,
+            Self::ToWebServer => AnsiColor::Green,
+        };
+        colour.on_default()
+    }
 }
 
-impl Tracer {
-    pub(crate) fn new(direction: Direction) -> Self {
+/// A record that has passed.
+#[derive(Debug)]
+pub(crate) struct Record {
+    direction: Direction,
+    header: RecordHeader,
+    content: Vec<u8>,
+}
+
+/// Puts the records of one direction together.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    direction: Direction,
+    framer: Framer,
+    record: Option<Record>,
+}
+
+impl Recorder {
+    pub(crate) const fn new(direction: Direction) -> Self {
         Self { direction, framer: Framer::new(), record: None }
     }
 
-    /// The lines of the records that `bytes` complete.
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, ProtocolErrorKind> {
-        let mut lines = Vec::new();
+    /// Adds the records that `bytes` complete.
+    pub(crate) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        records: &mut Vec<Record>,
+    ) -> Result<(), ProtocolErrorKind> {
         loop {
             let (used, piece) = self.framer.next(bytes, usize::MAX)?;
             let (now, later) = bytes.split_at(used);
             bytes = later;
-            match (piece, &mut self.record) {
-                (Some(Piece::Header(header)), record) => *record = Some((header, Vec::new())),
-                (Some(Piece::Content(_)), Some((_, content))) => content.extend_from_slice(now),
-                (Some(Piece::End), record) => {
-                    if let Some((header, content)) = record.take() {
-                        lines.extend(self.describe(&header, &content));
-                    }
+            match piece {
+                Some(Piece::Header(header)) => {
+                    let direction = self.direction;
+                    self.record = Some(Record { direction, header, content: Vec::new() });
                 }
-                (Some(Piece::Content(_)), None) | (None, _) => return Ok(lines),
+                Some(Piece::Content(_)) => {
+                    self.record.iter_mut().for_each(|record| record.content.extend_from_slice(now));
+                }
+                Some(Piece::End) => records.extend(self.record.take()),
+                None => return Ok(()),
             }
         }
     }
 
-    fn describe(&self, header: &RecordHeader, content: &[u8]) -> Vec<String> {
-        let (arrow, colour) = match self.direction {
-            Direction::ToApplication => ("web server → application", AnsiColor::Cyan),
-            Direction::ToWebServer => ("web server ← application", AnsiColor::Green),
-        };
-        let style = Style::new().fg_color(Some(colour.into()));
-        let bold = style.bold();
-        let mut details = details(header.record_type, content).into_iter();
-        let first = details.next().unwrap_or_default();
-        let mut lines = vec![format!(
-            "{style}{arrow}{style:#}  {bold}{:<17}{bold:#} {:>2} {:>7} {:>7}  {first}",
-            header.record_type.name(),
-            header.request_id,
-            header.content_length,
-            header.padding_length,
-        )];
-        lines.extend(details.map(|detail| format!("{:63}{detail}", "")));
-        lines
+    /// Whether the last record was whole, its padding too.
+    pub(crate) const fn is_at_boundary(&self) -> bool {
+        self.framer.is_at_boundary()
     }
 }
 
-/// The heading over the columns of [`Tracer`]'s lines.
-pub(crate) fn heading() -> String {
-    let dim = Style::new().dimmed();
-    format!("{dim}{:<24}  {:<17} id content padding  meaning{dim:#}", "direction", "record")
+/// The records as a table, in order.
+pub(crate) fn table(records: &[Record]) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_table(&mut out, records);
+    out
 }
 
+fn write_table(out: &mut String, records: &[Record]) -> fmt::Result {
+    let name = |record: &Record| record.header.record_type.to_string();
+    let width = records.iter().map(|record| name(record).len()).max().unwrap_or_default().max(6);
+    let (head, dim) = (Style::new().bold(), Style::new().dimmed());
+    let title = format!("{:<9}  {:<width$}  id  length  pad", "direction", "record");
+    writeln!(out, "{head}{title}  content{head:#}")?;
+    for record in records {
+        let style = record.direction.style();
+        let RecordHeader { request_id, content_length, padding_length, .. } = record.header;
+        let details = details(record.header.record_type, &record.content);
+        let detail_style = match record.header.record_type {
+            _ if record.content.is_empty() => dim,
+            RecordType::Stderr => AnsiColor::Yellow.on_default(),
+            _ => Style::new(),
+        };
+        for (i, detail) in details.iter().enumerate() {
+            if i == 0 {
+                let (ends, bold, name) = (record.direction.ends(), style.bold(), name(record));
+                write!(out, "{style}{ends}{style:#}  {bold}{name:<width$}{bold:#}")?;
+                write!(out, "  {request_id:>2}  {content_length:>6}  {padding_length:>3}")?;
+            } else {
+                write!(out, "{:indent$}", "", indent = title.len())?;
+            }
+            writeln!(out, "  {detail_style}{detail}{detail_style:#}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What a record says, as one or more lines.
 fn details(record_type: RecordType, content: &[u8]) -> Vec<String> {
     if content.is_empty() {
-        return vec!["end of the stream".to_owned()];
+        return vec![match record_type {
+            RecordType::AbortRequest | RecordType::GetValues => String::new(),
+            _ => format!("end of {record_type}"),
+        }];
     }
-    match (record_type, <[u8; 8]>::try_from(content)) {
+    match (record_type, <[u8; BODY_LEN]>::try_from(content)) {
         (RecordType::BeginRequest, Ok(body)) => {
-            let body = BeginRequestBody::decode(body);
-            let role =
-                Role::from_u16(body.role).map_or("unknown role".to_owned(), |r| r.to_string());
-            let keep = if body.keep_conn { "keep the connection" } else { "then close" };
+            let BeginRequestBody { role, keep_conn } = BeginRequestBody::decode(body);
+            let role = Role::from_u16(role).map_or(format!("role {role}"), |role| role.to_string());
+            let keep = if keep_conn { "keep_conn" } else { "no keep_conn" };
             vec![format!("{role}, {keep}")]
         }
         (RecordType::EndRequest, Ok(body)) => {
-            let body = EndRequestBody::decode(body);
-            let status = match (body.protocol_status, Rejection::from_u8(body.protocol_status)) {
+            let EndRequestBody { app_status, protocol_status } = EndRequestBody::decode(body);
+            let status = match (protocol_status, Rejection::from_u8(protocol_status)) {
                 (0, _) => "REQUEST_COMPLETE".to_owned(),
                 (_, Some(rejection)) => rejection.to_string(),
                 (other, None) => format!("protocol status {other}"),
             };
-            vec![format!("{status}, app status {}", body.app_status)]
+            vec![format!("app status {app_status}, {status}")]
         }
-        (RecordType::Params, _) => pairs(content),
-        _ => content.split_inclusive(|byte| *byte == b'\n').map(|line| escape(line, b"")).collect(),
+        (RecordType::Params | RecordType::GetValues | RecordType::GetValuesResult, _) => {
+            pairs(content)
+        }
+        _ => excerpt(content),
     }
 }
 
-/// `NAME=VALUE` lines of a PARAMS record that holds whole pairs.
+/// `NAME=VALUE` lines of the pairs of a record.
 fn pairs(mut content: &[u8]) -> Vec<String> {
     let mut decoder = PairDecoder::new();
-    let mut lines: Vec<String> = Vec::new();
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     while let (used, Some(piece)) = decoder.next(content) {
         content = &content[used..];
-        match (piece, lines.last_mut()) {
-            (PairPiece::Lengths { .. }, _) => lines.push(String::new()),
-            (PairPiece::Name(name), Some(line)) => {
-                let _ = write!(line, "{}=", escape(name, b""));
-            }
-            (PairPiece::Value(value), Some(line)) => line.push_str(&escape(value, b"")),
+        match (piece, pairs.last_mut()) {
+            (PairPiece::Lengths { .. }, _) => pairs.push(Default::default()),
+            (PairPiece::Name(bytes), Some((name, _))) => name.extend_from_slice(bytes),
+            (PairPiece::Value(bytes), Some((_, value))) => value.extend_from_slice(bytes),
             (_, None) => {}
         }
     }
-    lines
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name, b""), escape(value, b"")))
+        .collect()
 }
 
-/// Bytes as text that can't steer a terminal (H-10): what is not printable is escaped, except the
-/// bytes in `keep`.
-pub(crate) fn escape(bytes: &[u8], keep: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            let kept = u8::try_from(c).is_ok_and(|byte| keep.contains(&byte));
-            if c.is_control() && !kept {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
+/// The first lines of a stream's bytes.
+fn excerpt(content: &[u8]) -> Vec<String> {
+    let mut shown = 0;
+    let mut lines = Vec::new();
+    for line in content.split_inclusive(|byte| *byte == b'\n').take(EXCERPT) {
+        shown += line.len();
+        lines.push(escape(line, b""));
     }
-    out
+    if shown < content.len() {
+        lines.push(format!("… {} bytes more", content.len() - shown));
+    }
+    lines
 }

@@ -144,30 +144,3 @@ fn a_body_from_a_pipe_gets_its_length() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(text(&output.stdout), "100000:100000");
 }
-
-#[test]
-fn the_demo_shows_every_record_and_the_response() {
-    let output = fcgi_command(&["demo"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let shown = text(&output.stdout);
-    assert!(!shown.contains('\x1b'), "no colours where stdout is no terminal");
-    let mut rest = &shown[..];
-    for part in [
-        "→ application  BEGIN_REQUEST",
-        "Responder, keep the connection",
-        "→ application  PARAMS",
-        "REQUEST_METHOD=POST",
-        "→ application  STDIN",
-        "name=world&greeting=hello",
-        "← application  STDERR",
-        "← application  STDOUT",
-        "← application  END_REQUEST",
-        "REQUEST_COMPLETE, app status 0",
-        "The response on STDOUT, app status 0:",
-        "Content-Type: text/plain",
-        "name=world&greeting=hello",
-    ] {
-        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} is missing in\n{shown}"));
-        rest = &rest[at + part.len()..];
-    }
-}

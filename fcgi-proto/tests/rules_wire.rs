@@ -108,7 +108,9 @@ fn fc_3_3_2_q_2_records_are_aligned_and_empty_ones_not_padded() {
     assert!(all.len() > 15);
     for record in all {
         assert_eq!((record.content.len() + record.padding) % 8, 0, "{record:?}");
-        assert!(record.padding < 8 && (record.padding == 0 || !record.content.is_empty()));
+        // GET_VALUES has padding even where none is needed.
+        let most = if record.kind == GET_VALUES { 8 } else { 7 };
+        assert!(record.padding <= most && (record.padding == 0 || !record.content.is_empty()));
     }
 }
 

@@ -4,6 +4,8 @@
 //! 2 usage; 3 refused by the application; 4 protocol error or truncated response; 5 connect or IO
 //! error; 6 time-out. CONTENT_LENGTH is added where STDIN is given and it is not.
 
+#![allow(clippy::print_stderr, reason = "a program's one line on failure")]
+
 use std::{
     io::{Read, Write},
     path::PathBuf,

@@ -226,7 +226,7 @@ impl<R: Runtime> Connector<R> {
         }
         let mut connect = pin!(R::connect(address));
         let mut deadline = Deadline::<R>::new();
-        let until = self.connect.map(|limit| R::now() + limit);
+        let until = self.connect.and_then(|limit| R::now().checked_add(limit));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
             Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
@@ -263,7 +263,7 @@ impl<R: Runtime> Connector<R> {
     pub async fn query_values(&self, address: &Address) -> Result<Values, Error> {
         let mut client = self.connect(address).await?;
         client.connection.query_values()?;
-        let until = Some(R::now() + self.values);
+        let until = R::now().checked_add(self.values);
         poll_fn(|cx| client.poll_values(cx, until)).await
     }
 }
@@ -337,7 +337,7 @@ impl<R: Runtime> Client<R> {
     /// Waits for the end of a request that was aborted, and notices a connection that the
     /// application has closed meanwhile.
     async fn settle(&mut self) -> Result<(), Error> {
-        let until = Some(R::now() + self.settings.drain);
+        let until = R::now().checked_add(self.settings.drain);
         let settled = poll_fn(|cx| self.poll_settled(cx, until)).await;
         if settled && self.is_reusable() {
             return Ok(());

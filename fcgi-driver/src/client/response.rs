@@ -287,7 +287,7 @@ impl<'a, R: Runtime> Response<'a, R> {
     /// An application that always has something to say does not outlast the limit.
     fn check_total(&self) -> Result<(), Error> {
         match self.client.settings.total {
-            Some(limit) if self.outcome.is_none() && R::now() >= self.started + limit => {
+            Some(limit) if self.outcome.is_none() && R::now() - self.started >= limit => {
                 Err(Error::Timeout { address: self.address(), phase: Phase::Response, limit })
             }
             _ => Ok(()),
@@ -302,7 +302,7 @@ impl<'a, R: Runtime> Response<'a, R> {
             (Phase::FirstByte, settings.first_byte)
         };
         let at = |from: Instant, phase, limit: Option<Duration>| {
-            limit.map(|limit| (from + limit, phase, limit))
+            limit.and_then(|limit| Some((from.checked_add(limit)?, phase, limit)))
         };
         let pause = at(self.progress, phase, pause);
         let total = at(self.started, Phase::Response, settings.total);

@@ -47,7 +47,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
         wait_until: None,
         heard: false,
     };
-    task.wait_until = task.state.limit(task.waiting).map(|limit| R::now() + limit);
+    task.wait_until = task.state.limit(task.waiting).and_then(|limit| R::now().checked_add(limit));
     while let Some(request) = poll_fn(|cx| task.poll_request(cx)).await {
         let mut run = pin!(task.run(request));
         let mut fresh = true;
@@ -196,7 +196,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let now = R::now();
         if waiting != self.waiting {
             self.waiting = waiting;
-            self.wait_until = self.state.limit(waiting).map(|limit| now + limit);
+            self.wait_until = self.state.limit(waiting).and_then(|limit| now.checked_add(limit));
         }
         if self.deadline.poll(cx, self.wait_until, now).is_ready() {
             let limit = self.state.limit(waiting).unwrap_or_default();

@@ -78,7 +78,7 @@ pub(super) async fn run<R: Runtime>(
 ) {
     let mut handler = pin!(handler);
     let mut deadline = Deadline::<R>::new();
-    let mut stop_at = times.limit.map(|limit| R::now() + limit);
+    let mut stop_at = times.limit.and_then(|limit| R::now().checked_add(limit));
     let mut told = false;
     let status = poll_fn(|cx| {
         let aborted = shared.lock().poll_aborted(cx, key);
@@ -87,8 +87,8 @@ pub(super) async fn run<R: Runtime>(
             if times.grace.is_zero() {
                 return Poll::Ready(CANCELLED);
             }
-            let end_of_grace = R::now() + times.grace;
-            stop_at = Some(stop_at.map_or(end_of_grace, |at| at.min(end_of_grace)));
+            let end_of_grace = R::now().checked_add(times.grace);
+            stop_at = [stop_at, end_of_grace].into_iter().flatten().min();
         }
         if stop_at.is_some() && deadline.poll(cx, stop_at, R::now()).is_ready() {
             tracing::warn!(request_id = key.id(), "handler stopped: its time is over");

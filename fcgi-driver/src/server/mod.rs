@@ -231,7 +231,7 @@ impl<R: Runtime> Server<R> {
         drop(listener);
         state.shutdown();
         let mut deadline = Deadline::<R>::new();
-        let mut until = Some(R::now() + limit);
+        let mut until = R::now().checked_add(limit);
         poll_fn(|cx| {
             if state.poll_idle(cx).is_ready() {
                 return Poll::Ready(());

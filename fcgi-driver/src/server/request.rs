@@ -107,7 +107,7 @@ impl Request {
 }
 
 /// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
-/// one of them.
+/// one of them. One task at a time may wait for a stream.
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] too.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl futures_io::AsyncRead for InputStream {
 /// STDOUT or STDERR of a request.
 ///
 /// What is written is sent when the handler next waits for something, or returns; writes in
-/// between share records and the write to the socket. It is a [`futures_io::AsyncWrite`] too.
+/// between share records and the write to the socket. One task at a time may wait for a stream. It is a [`futures_io::AsyncWrite`] too.
 #[derive(Debug)]
 pub struct OutputStream {
     shared: Arc<Shared>,

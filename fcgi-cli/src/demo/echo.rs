@@ -1,0 +1,54 @@
+//! The application of the demo: it sends back what it was sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fcgi_tokio as fcgi;
+
+const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
+
+/// Answers a Responder request as `examples/echo.rs` of fcgi-tokio does: each parameter as
+/// `NAME=VALUE`, an empty line, then STDIN as it comes. ECHO_SLEEP_MS, ECHO_REPEAT_BYTES,
+/// ECHO_STDERR, ECHO_EXIT and ECHO_PANIC steer it.
+pub(crate) async fn echo(request: fcgi::Request) -> Result<u32, fcgi::Error> {
+    let number = |name| request.param_str(name).and_then(|value| value.parse::<u64>().ok());
+    if let Some(ms) = number("ECHO_SLEEP_MS") {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+    assert!(request.param("ECHO_PANIC").is_none(), "ECHO_PANIC");
+    if let Some(text) = request.param("ECHO_STDERR") {
+        request.stderr().write_all(text.to_vec()).await?;
+    }
+    match number("ECHO_REPEAT_BYTES") {
+        Some(n) => repeat(&request, n).await?,
+        None => send_back(&request).await?,
+    }
+    Ok(number("ECHO_EXIT").and_then(|status| status.try_into().ok()).unwrap_or(0))
+}
+
+async fn send_back(request: &fcgi::Request) -> Result<(), fcgi::Error> {
+    let mut out = request.stdout();
+    let mut params = HEAD.as_bytes().to_vec();
+    for (name, value) in request.params() {
+        params.extend([name, b"=", value, b"\n"].concat());
+    }
+    params.push(b'\n');
+    out.write_all(params).await?;
+    let mut stdin = request.stdin();
+    while let Some(chunk) = stdin.chunk().await? {
+        out.write_all(chunk).await?;
+    }
+    Ok(())
+}
+
+async fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> {
+    static BLOCK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    let mut out = request.stdout();
+    out.write_all(HEAD).await?;
+    while n > 0 {
+        let take = n.min(BLOCK.len() as u64);
+        out.write_all(Bytes::from_static(&BLOCK[..take as usize])).await?;
+        n -= take;
+    }
+    Ok(())
+}

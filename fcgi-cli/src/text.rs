@@ -1,0 +1,105 @@
+//! Bytes of a peer as text that can't steer a terminal (H-10).
+
+use std::fmt::Write;
+
+/// Escapes control characters and what is not UTF-8, except the bytes in `keep`, in text that
+/// comes in pieces.
+#[derive(Debug)]
+pub(crate) struct Escaper {
+    keep: &'static [u8],
+    /// The start of a character whose rest has not come.
+    cut: Vec<u8>,
+}
+
+impl Escaper {
+    pub(crate) const fn new(keep: &'static [u8]) -> Self {
+        Self { keep, cut: Vec::new() }
+    }
+
+    /// The next piece as text. A character that is cut at its end comes with a later piece.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+        let mut all = std::mem::take(&mut self.cut);
+        all.extend_from_slice(bytes);
+        let mut out = String::with_capacity(all.len());
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let (valid, invalid) = match std::str::from_utf8(rest) {
+                Ok(text) => (text.len(), 0),
+                Err(error) => {
+                    let valid = error.valid_up_to();
+                    let Some(invalid) = error.error_len() else {
+                        self.cut = rest[valid..].to_vec();
+                        self.characters(&rest[..valid], &mut out);
+                        break;
+                    };
+                    (valid, invalid)
+                }
+            };
+            self.characters(&rest[..valid], &mut out);
+            hex(&rest[valid..valid + invalid], &mut out);
+            rest = &rest[valid + invalid..];
+        }
+        out
+    }
+
+    /// The end of the text.
+    pub(crate) fn finish(&mut self) -> String {
+        let mut out = String::new();
+        hex(&std::mem::take(&mut self.cut), &mut out);
+        out
+    }
+
+    fn characters(&self, bytes: &[u8], out: &mut String) {
+        for c in String::from_utf8_lossy(bytes).chars() {
+            let kept = u8::try_from(c).is_ok_and(|byte| self.keep.contains(&byte));
+            match c {
+                c if kept || !c.is_control() => out.push(c),
+                '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+                c => hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
+            }
+        }
+    }
+}
+
+/// A whole text, escaped.
+pub(crate) fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
+    let mut escaper = Escaper::new(keep);
+    let mut out = escaper.push(bytes);
+    out.push_str(&escaper.finish());
+    out
+}
+
+fn hex(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _ = write!(out, "\\x{byte:02x}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Escaper, escape};
+
+    #[test]
+    fn h_10_control_bytes_are_escaped() {
+        assert_eq!(escape(b"\x1b[31mred\x07\n\r", b"\n"), "\\x1b[31mred\\x07\n\\r");
+        assert_eq!(escape("caf\u{e9} \u{9b}2J".as_bytes(), b""), "café \\xc2\\x9b2J");
+        assert_eq!(escape(b"\x9b2J \xff \xe2\x82", b""), "\\x9b2J \\xff \\xe2\\x82");
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_text() {
+        let text = "a\u{e9}\u{20ac}\u{1f980}\u{9b}\x1b[0m\n".as_bytes();
+        let text = [text, b"\xff\xe2\x82x\xf0\x9f"].concat();
+        for (first, second) in (0..=text.len()).flat_map(|a| (a..=text.len()).map(move |b| (a, b)))
+        {
+            let mut escaper = Escaper::new(b"\n");
+            let mut out = String::new();
+            for piece in [&text[..first], &text[first..second], &text[second..]] {
+                out.push_str(&escaper.push(piece));
+            }
+            out.push_str(&escaper.finish());
+            assert_eq!(out, escape(&text, b"\n"), "cut at {first} and {second}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the tests stand on: the command, and a terminal to run it on.
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+pub(crate) fn fcgi() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fcgi"))
+}
+
+/// A terminal.
+pub(crate) struct Pty {
+    master: OwnedFd,
+    path: String,
+}
+
+impl Pty {
+    pub(crate) fn open() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        grantpt(&master).expect("grantpt");
+        unlockpt(&master).expect("unlockpt");
+        let path = ptsname(&master, Vec::new()).expect("ptsname");
+        Self { master, path: path.into_string().expect("a path") }
+    }
+
+    /// The end for a program.
+    pub(crate) fn end(&self) -> Stdio {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path);
+        file.expect("the terminal opens").into()
+    }
+
+    /// Runs a command that has the only ends; gives what it wrote there and its exit status.
+    pub(crate) fn run(self, mut command: Command) -> (String, i32) {
+        let mut child = command.spawn().expect("the command runs");
+        drop(command);
+        let mut text = Vec::new();
+        let mut master = File::from(self.master);
+        let mut block = [0; 4096];
+        // A terminal that nobody has open any more ends with an error on Linux.
+        while let Ok(n @ 1..) = master.read(&mut block) {
+            text.extend_from_slice(&block[..n]);
+        }
+        let code = child.wait().expect("it ends").code().expect("not by a signal");
+        (String::from_utf8_lossy(&text).into_owned(), code)
+    }
+}
