@@ -673,3 +673,28 @@ fn idle_after_aborts_and_blocked_writers() {
     let held = heap_of(server);
     assert!(held <= IDLE, "{held}");
 }
+
+#[test]
+fn an_abort_gives_unread_input_back() {
+    let mut wire = [begin(1, 1, 1), record(PARAMS, 1, &[], 0)].concat();
+    for _ in 0..4 {
+        wire.extend(record(STDIN, 1, &ZEROS[..50_000], 0));
+    }
+    wire.extend(record(ABORT, 1, &[], 0));
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let (mut at, mut key, mut held) = (0, None, 0);
+    let meter = Meter::start();
+    while at < wire.len() {
+        at += feed(&mut server, &wire[at..], usize::MAX);
+        held = held.max(meter.live());
+        while let Some(event) = server.poll_event().unwrap() {
+            if let server::Event::Aborted { key: aborted, .. } = event {
+                key = Some(aborted);
+            }
+        }
+    }
+    // The application has not answered yet.
+    assert!(server.request(key.unwrap()).unwrap().is_aborted());
+    assert!(held > 100_000, "{held}");
+    assert!(meter.live() <= Limits::server().recv_buffer + IDLE, "{}", meter.live());
+}
