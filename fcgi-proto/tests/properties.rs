@@ -843,7 +843,7 @@ fn the_first_limit_decides() {
 #[test]
 fn ids_stay_small_beside_tombstones() {
     let mut limits = Limits::client();
-    limits.requests = 100;
+    limits.requests = 200;
     let mut client = ClientConnection::new(ClientConfig { limits });
     let mut set_aside = Vec::new();
     for _ in 0..10 {
@@ -876,8 +876,8 @@ fn ids_stay_small_beside_tombstones() {
     }
     let params = Params::new;
     let begin = || BeginRequest { role: Role::Authorizer, keep_conn: true, params: params() };
-    let mut ids: Vec<u16> = (0..100).map(|_| client.begin(begin()).unwrap().id()).collect();
+    let mut ids: Vec<u16> = (0..200).map(|_| client.begin(begin()).unwrap().id()).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), 100);
+    assert_eq!(ids.len(), 200);
 }

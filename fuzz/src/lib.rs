@@ -1,0 +1,11 @@
+//! What the fuzz targets share. Each target is the `run` of a module; README.md says what each
+//! asserts.
+
+pub mod checked;
+pub mod client;
+pub mod heap;
+pub mod input;
+pub mod pair;
+pub mod params;
+pub mod server;
+pub mod wire;
