@@ -1,12 +1,18 @@
 //! The web server's side: connects to an application and sends requests.
 //!
-//! ```ignore
-//! // With any adapter, as `fcgi`:
+//! ```no_run
+//! use fcgi_tokio as fcgi; // or any other adapter
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
 //! let request = fcgi::client::Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")
 //!     .param("REQUEST_METHOD", "GET");
 //! let answer = client.send(request).await?.collect(1 << 20).await?;
+//! println!("{}", String::from_utf8_lossy(&answer.stdout));
+//! # Ok(())
+//! # }
 //! ```
 
 mod body;

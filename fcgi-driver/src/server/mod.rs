@@ -1,11 +1,17 @@
 //! The application's side: accepts connections and runs a handler on each request.
 //!
-//! ```ignore
-//! // With any adapter, as `fcgi`:
+//! ```no_run
+//! use fcgi_tokio as fcgi; // or any other adapter
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-//! fcgi::Server::new().serve(listener, |request: fcgi::Request| async move {
+//! let hello = |request: fcgi::Request| async move {
 //!     request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n").await
-//! }).await?;
+//! };
+//! fcgi::Server::new().serve(listener, hello).await?;
+//! # Ok(())
+//! # }
 //! ```
 
 mod connection;
