@@ -623,7 +623,14 @@ impl Chaos {
                 }
                 let wild = &self.wild[&key];
                 let ended = wild.finished || wild.aborted || over;
-                assert!(!wild.blocked || ended, "no Writable, and nothing is queued");
+                // A request that was given up under `FullRequest::Abort` takes no more input.
+                let refused = conn.call(0, |conn| {
+                    conn.request(key).is_none_or(|mut request| {
+                        let none = request.write(Input::Stdin, &mut Bytes::new());
+                        none == Err(UsageError::RequestEnded)
+                    })
+                });
+                assert!(!wild.blocked || ended || refused, "no Writable, and nothing is queued");
             }
             if !self.poll(conn) {
                 return;

@@ -61,6 +61,7 @@ pub fn limits_for(u: &mut Unstructured<'_>, mut limits: Limits, len: usize) -> R
     let least = len / 2000 + 1;
     limits.unread_request = limits.unread_request.max(least);
     limits.unread_connection = limits.unread_connection.max(least);
+    limits.send_high_water = limits.send_high_water.max(least);
     if which & 1 << 10 != 0 {
         limits.idle_records = *u.choose(&[0, 3, 50])?;
     }

@@ -497,8 +497,8 @@ impl Pair {
         if given_up || self.server.get().is_closed() || request.outcome.is_some() {
             return;
         }
-        for stream in 0..2 {
-            if ROLES[request.role].has_input(INPUTS[stream]) {
+        for (stream, input) in INPUTS.into_iter().enumerate() {
+            if ROLES[request.role].has_input(input) {
                 let all = request.written[stream];
                 assert_eq!(request.read[stream], all, "input of {i} is missing");
             }

@@ -466,7 +466,7 @@ fn chaos(
             }
             (10 | 11, Some(key)) => {
                 let len = *u.choose(&[0, 1, 100, 4096, 4097, 70_000])?;
-                let output = if op % 2 == 0 { Output::Stdout } else { Output::Stderr };
+                let output = if op & 1 == 0 { Output::Stdout } else { Output::Stderr };
                 state.write(&mut conn, key, output, len);
             }
             (12, Some(key)) => state.end(&mut conn, key, false),

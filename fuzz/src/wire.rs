@@ -351,11 +351,12 @@ impl Sent {
             assert!(!self.ended.contains(&(id, kind)), "stream {kind} of {id} after its end");
             if content.is_empty() {
                 self.ended.push((id, kind));
-            } else if let Some((k, i, all)) = self.log.last_mut() {
-                if (*k, *i) == (kind, id) && !all.is_empty() {
-                    all.extend(content);
-                    return;
-                }
+            } else if let Some((k, i, all)) = self.log.last_mut()
+                && (*k, *i) == (kind, id)
+                && !all.is_empty()
+            {
+                all.extend(content);
+                return;
             }
         }
         self.log.push((kind, id, content));

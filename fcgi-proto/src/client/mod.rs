@@ -302,7 +302,7 @@ impl ClientConnection {
     /// # Errors
     /// [`UsageError::Closed`], [`UsageError::QueryPending`].
     pub fn query_values(&mut self) -> Result<(), UsageError> {
-        if self.error.is_some() || self.recv.is_eof() {
+        if self.is_closed() || self.recv.is_eof() {
             return Err(UsageError::Closed);
         }
         if !matches!(self.query, Query::None) {

@@ -314,7 +314,7 @@ impl ServerConnection {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.next_queued() {
             return Ok(Some(event));
         }
         if let Some(key) = self.next_writable() {
@@ -350,8 +350,18 @@ impl ServerConnection {
             if event.is_some() {
                 return Ok(event);
             }
-            if !self.events.is_empty() {
-                return Ok(self.events.pop_front());
+            if let Some(event) = self.next_queued() {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The next event that waits, unless its request has ended meanwhile.
+    fn next_queued(&mut self) -> Option<Event> {
+        loop {
+            match self.events.pop_front()? {
+                Event::Aborted { key, .. } if self.requests.get(key).is_none() => {}
+                event => return Some(event),
             }
         }
     }

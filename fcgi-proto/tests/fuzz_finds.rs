@@ -1,0 +1,32 @@
+//! What the fuzz targets found, as tests.
+
+mod kit;
+
+use fcgi_proto::{
+    BeginRequest, ClientConfig, ClientConnection, Connection, Params, Role, ServerConfig,
+    ServerConnection, UsageError, server::Event,
+};
+use kit::*;
+
+#[test]
+fn an_abort_of_a_request_that_has_ended_meanwhile_is_not_reported() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let (first, _) = accept(&mut server, &request(1, true, b""));
+    let (second, _) = accept(&mut server, &request(2, true, b""));
+    server.handle_disconnect();
+    assert!(matches!(server.poll_event(), Ok(Some(Event::Aborted { key, .. })) if key == first));
+    finish(&mut server, second, 0);
+    assert_eq!(server.poll_event(), Ok(None));
+}
+
+#[test]
+fn a_closed_client_asks_for_no_values() {
+    let mut client = ClientConnection::new(ClientConfig::default());
+    let begin = BeginRequest { role: Role::Authorizer, keep_conn: false, params: Params::new() };
+    client.begin(begin).expect("can begin");
+    sent(&mut client);
+    events(&mut client, &end_request(1, 0, 0)).expect("valid");
+    assert!(client.is_closed());
+    assert_eq!(client.query_values(), Err(UsageError::Closed));
+    assert!(client.is_closed());
+}
