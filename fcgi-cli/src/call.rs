@@ -19,7 +19,9 @@ use fcgi_tokio::{
     proto,
 };
 
-use crate::{complain, input, text::Escaper};
+use fcgi_net::text::Escaper;
+
+use crate::{complain, input};
 
 /// The longest time limit, in seconds: about 31 years.
 const MAX_SECONDS: f64 = 1e9;

@@ -4,7 +4,6 @@
 mod call;
 mod demo;
 mod input;
-mod text;
 mod trace;
 
 use std::{

@@ -13,15 +13,12 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-mod address;
 pub mod client;
 mod deadline;
-mod error;
 mod pump;
 pub mod runtime;
 pub mod server;
 mod socket;
 
-pub use address::{Address, AddressError};
-pub use error::{Error, Phase};
-pub use socket::{Listener, StdListener, is_fastcgi};
+pub use fcgi_net::{Address, AddressError, Error, Phase, is_fastcgi, socket::StdListener};
+pub use socket::Listener;

@@ -53,6 +53,16 @@ pub(crate) fn write<T: Transport>(
     if progress { Wrote::Some { blocked: false } } else { Wrote::Nothing }
 }
 
+/// Drops what is queued for a peer that takes no more.
+pub(crate) fn discard(connection: &mut impl Connection) -> Wrote {
+    let mut progress = false;
+    while let Some(mut queued) = connection.poll_transmit() {
+        queued.advance(queued.remaining());
+        progress = true;
+    }
+    if progress { Wrote::Some { blocked: false } } else { Wrote::Nothing }
+}
+
 /// What [`read()`] did.
 #[derive(Debug)]
 pub(crate) enum Read {

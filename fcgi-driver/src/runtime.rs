@@ -8,16 +8,16 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
-    net::IpAddr,
-    os::fd::AsFd,
     task::{Context, Poll},
     time::Instant,
 };
 
-use crate::{Address, socket::StdListener};
+use fcgi_net::socket::Peer;
+
+use crate::{Address, StdListener};
 
 /// A connected stream socket.
-pub trait Transport: AsFd + std::fmt::Debug + Send + Unpin + 'static {
+pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// Ready when a read may find something. It needs no buffer, so that an idle connection holds
     /// none; it makes no system call when the runtime knows that there is nothing to read.
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -32,6 +32,14 @@ pub trait Transport: AsFd + std::fmt::Debug + Send + Unpin + 'static {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
+
+    /// Whether the peer has closed both directions, as far as can be told:
+    /// [`socket::is_hung_up`](fcgi_net::socket::is_hung_up) for a socket.
+    fn is_hung_up(&self) -> bool;
+
+    /// Tells the peer that nothing more will come:
+    /// [`socket::shutdown_write`](fcgi_net::socket::shutdown_write) for a socket.
+    fn shutdown_write(&self);
 }
 
 /// A timer that can be set again.
@@ -59,11 +67,11 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// What the runtime says when it registers the socket.
     fn listen(listener: StdListener) -> io::Result<Self::Listener>;
 
-    /// Accepts a connection, and says where from when it is TCP.
+    /// Accepts a connection, and says where from.
     fn poll_accept(
         listener: &mut Self::Listener,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Self::Transport, Option<IpAddr>)>>;
+    ) -> Poll<io::Result<(Self::Transport, Peer)>>;
 
     /// A timer that is not set.
     fn timer() -> Self::Timer;

@@ -1,85 +1,17 @@
-//! Listening sockets before a runtime takes them over.
+//! Listening sockets that a runtime has taken over.
 
 use std::{
     io,
-    net::TcpListener,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt},
-        unix::net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
-    pin::Pin,
+    os::fd::OwnedFd,
     task::{Context, Poll},
 };
 
-use rustix::{event, net};
+use fcgi_net::{
+    ListeningSocket,
+    socket::{Peer, SocketFile},
+};
 
 use crate::{Address, runtime::Runtime};
-
-/// A listening socket of the standard library, in non-blocking mode.
-#[derive(Debug)]
-pub enum StdListener {
-    /// A unix socket.
-    Unix(UnixListener),
-    /// A TCP socket.
-    Tcp(TcpListener),
-}
-
-impl StdListener {
-    fn bind(address: &Address) -> io::Result<Self> {
-        let listener = match address {
-            Address::Unix(path) => Self::Unix(bind_unix(path)?),
-            Address::Tcp(host_port) => Self::Tcp(TcpListener::bind(&**host_port)?),
-            Address::Stdin => return Self::from_fd(io::stdin().as_fd().try_clone_to_owned()?),
-        };
-        listener.nonblocking()
-    }
-
-    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let listens = match net::sockopt::socket_acceptconn(&fd) {
-            Err(rustix::io::Errno::NOTSOCK) => false,
-            listens => listens?,
-        };
-        if !listens {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the descriptor is no listening socket",
-            ));
-        }
-        let listener = match net::sockopt::socket_domain(&fd)? {
-            net::AddressFamily::UNIX => Self::Unix(UnixListener::from(fd)),
-            _ => Self::Tcp(TcpListener::from(fd)),
-        };
-        listener.nonblocking()
-    }
-
-    fn nonblocking(self) -> io::Result<Self> {
-        match &self {
-            Self::Unix(listener) => listener.set_nonblocking(true)?,
-            Self::Tcp(listener) => listener.set_nonblocking(true)?,
-        }
-        Ok(self)
-    }
-}
-
-/// Binds a path; a socket there that nobody listens on any more is replaced.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            // A file that is no socket refuses too.
-            Err(refused)
-                if refused.kind() == io::ErrorKind::ConnectionRefused
-                    && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
-            {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
-            }
-            _ => Err(error),
-        },
-        other => other,
-    }
-}
 
 /// Where a server takes connections from. A unix socket's file is removed when this is dropped.
 pub struct Listener<R: Runtime> {
@@ -97,18 +29,7 @@ impl<R: Runtime> Listener<R> {
     /// # Errors
     /// The socket's own; [`io::ErrorKind::InvalidInput`] when descriptor 0 does not listen.
     pub fn bind(address: &Address) -> io::Result<Self> {
-        let std_listener = StdListener::bind(address)?;
-        let address = match &std_listener {
-            StdListener::Tcp(tcp) if *address != Address::Stdin => {
-                Address::Tcp(tcp.local_addr()?.to_string().into())
-            }
-            _ => address.clone(),
-        };
-        let _file = match &address {
-            Address::Unix(path) => Some(SocketFile::new(path)?),
-            _ => None,
-        };
-        Ok(Self { listener: R::listen(std_listener)?, address, _file })
+        Self::take(ListeningSocket::bind(address)?)
     }
 
     /// Takes over a listening socket, from systemd's socket activation for example.
@@ -116,8 +37,12 @@ impl<R: Runtime> Listener<R> {
     /// # Errors
     /// As for [`bind`](Self::bind).
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let listener = R::listen(StdListener::from_fd(fd)?)?;
-        Ok(Self { listener, address: Address::Stdin, _file: None })
+        Self::take(ListeningSocket::from_fd(fd)?)
+    }
+
+    /// A listener that the runtime has made itself; `address` is what logs call it.
+    pub fn from_runtime(listener: R::Listener, address: Address) -> Self {
+        Self { listener, address, _file: None }
     }
 
     /// Where it listens: for TCP with the port that the system chose.
@@ -126,11 +51,16 @@ impl<R: Runtime> Listener<R> {
         &self.address
     }
 
+    fn take(socket: ListeningSocket) -> io::Result<Self> {
+        let ListeningSocket { listener, address, file } = socket;
+        Ok(Self { listener: R::listen(listener)?, address, _file: file })
+    }
+
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(R::Transport, Option<std::net::IpAddr>)>> {
-        R::poll_accept(Pin::new(&mut self.listener).get_mut(), cx)
+    ) -> Poll<io::Result<(R::Transport, Peer)>> {
+        R::poll_accept(&mut self.listener, cx)
     }
 }
 
@@ -138,52 +68,4 @@ impl<R: Runtime> std::fmt::Debug for Listener<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// A socket's file, known again even after another server has put its own in its place.
-struct SocketFile {
-    path: PathBuf,
-    id: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), id: file_id(path)? })
-    }
-}
-
-fn file_id(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if file_id(&self.path).is_ok_and(|id| id == self.id) {
-            // Somebody else may have removed it; there is nobody to tell.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Whether this process was started by a FastCGI web server: descriptor 0 is a socket without a
-/// peer (FC-2.2-1). A CGI program has something else there.
-#[must_use]
-pub fn is_fastcgi() -> bool {
-    matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
-}
-
-/// Whether the peer has closed both directions, as far as the socket can tell: a unix socket can,
-/// TCP knows only after a reset.
-pub(crate) fn is_hung_up(fd: &impl AsFd) -> bool {
-    let mut fds = [event::PollFd::new(fd, event::PollFlags::empty())];
-    let gone = event::PollFlags::HUP | event::PollFlags::ERR;
-    event::poll(&mut fds, Some(&event::Timespec::default())).is_ok()
-        && fds[0].revents().intersects(gone)
-}
-
-/// Tells the peer that nothing more will come.
-pub(crate) fn shutdown_write(fd: &impl AsFd) {
-    // A peer that is gone already needs no telling.
-    let _ = net::shutdown(fd, net::Shutdown::Write);
 }

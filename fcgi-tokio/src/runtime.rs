@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
-    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,6 +10,7 @@ use std::{
 };
 
 use fcgi_driver::{Address, StdListener, runtime};
+use fcgi_net::socket::{self, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -70,15 +70,14 @@ impl runtime::Runtime for Tokio {
     fn poll_accept(
         listener: &mut TransportListener,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Transport, Option<IpAddr>)>> {
+    ) -> Poll<io::Result<(Transport, Peer)>> {
         Poll::Ready(match listener {
-            TransportListener::Unix(unix) => {
-                ready!(unix.poll_accept(cx)).map(|(stream, _)| (Transport::Unix(stream), None))
-            }
+            TransportListener::Unix(unix) => ready!(unix.poll_accept(cx))
+                .map(|(stream, _)| (Transport::Unix(stream), Peer::Unix)),
             TransportListener::Tcp(tcp) => {
                 ready!(tcp.poll_accept(cx)).and_then(|(stream, peer)| {
                     stream.set_nodelay(true)?;
-                    Ok((Transport::Tcp(stream), Some(peer.ip())))
+                    Ok((Transport::Tcp(stream), Peer::Tcp(peer)))
                 })
             }
         })
@@ -125,6 +124,14 @@ impl runtime::Transport for Transport {
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
         }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        socket::is_hung_up(self)
+    }
+
+    fn shutdown_write(&self) {
+        socket::shutdown_write(self);
     }
 }
 

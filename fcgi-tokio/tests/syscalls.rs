@@ -4,8 +4,6 @@ mod common;
 
 use std::{
     io::{self, IoSlice},
-    net::IpAddr,
-    os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
     time::Instant,
@@ -19,6 +17,7 @@ use fcgi_driver::{
     runtime::{Runtime, Transport},
     server::Server,
 };
+use fcgi_net::socket::Peer;
 use fcgi_tokio as fcgi;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -86,11 +85,13 @@ impl Transport for Counted {
         }
         polled
     }
-}
 
-impl AsFd for Counted {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
+    fn is_hung_up(&self) -> bool {
+        self.inner.is_hung_up()
+    }
+
+    fn shutdown_write(&self) {
+        self.inner.shutdown_write();
     }
 }
 
@@ -110,7 +111,7 @@ impl Runtime for Counting {
     fn poll_accept(
         listener: &mut Self::Listener,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Counted, Option<IpAddr>)>> {
+    ) -> Poll<io::Result<(Counted, Peer)>> {
         Tokio::poll_accept(listener, cx)
             .map_ok(|(inner, peer)| (Counted { inner, calls: &ACCEPTED }, peer))
     }

@@ -13,6 +13,7 @@ use std::{
 use anstyle::Style;
 use anyhow::Context;
 use clap::Args;
+use fcgi_net::text::escape;
 use fcgi_tokio::{
     self as fcgi,
     client::{Collected, Request},
@@ -21,7 +22,6 @@ use tokio::{net::UnixListener, sync::oneshot};
 
 use crate::{
     complain,
-    text::escape,
     trace::{self, Record},
 };
 

@@ -20,21 +20,18 @@ mod response;
 
 use std::{
     future::{Future, poll_fn},
-    io,
     marker::PhantomData,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, Limits, Params, Role, Values,
-    client::Event,
-};
+use fcgi_net::client::Settings;
+use fcgi_proto::{ClientConfig, ClientConnection, Connection, Values, client::Event};
 
 pub use body::Body;
-pub use response::{Chunk, Collected, Response};
+pub use fcgi_net::client::{Chunk, Collected};
+pub use response::Response;
 
 use crate::{
     Address, Error, Phase,
@@ -44,97 +41,13 @@ use crate::{
 };
 
 /// A request to send.
-#[derive(Debug)]
-pub struct Request {
-    role: Role,
-    params: Params,
-    keep_conn: bool,
-    stdin: Body,
-    data: Body,
-}
-
-impl Request {
-    /// A request of this role, with no parameters, empty bodies, and the connection kept.
-    #[must_use]
-    pub fn new(role: Role) -> Self {
-        Self {
-            role,
-            params: Params::new(),
-            keep_conn: true,
-            stdin: Body::empty(),
-            data: Body::empty(),
-        }
-    }
-
-    /// A Responder request.
-    #[must_use]
-    pub fn responder() -> Self {
-        Self::new(Role::Responder)
-    }
-
-    /// An Authorizer request, whose input is its parameters alone.
-    #[must_use]
-    pub fn authorizer() -> Self {
-        Self::new(Role::Authorizer)
-    }
-
-    /// A Filter request.
-    #[must_use]
-    pub fn filter() -> Self {
-        Self::new(Role::Filter)
-    }
-
-    /// Adds a parameter. The connection is not reused when CONTENT_LENGTH is not what STDIN turns
-    /// out to have.
-    #[must_use]
-    pub fn param(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.params.push(name, value);
-        self
-    }
-
-    /// Adds parameters.
-    #[must_use]
-    pub fn params<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        mut self,
-        params: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
-        self.params.extend(params);
-        self
-    }
-
-    /// STDIN: the body of the HTTP request. Not for an Authorizer, which has none.
-    #[must_use]
-    pub fn stdin(mut self, body: impl Into<Body>) -> Self {
-        self.stdin = body.into();
-        self
-    }
-
-    /// DATA: a Filter's file.
-    #[must_use]
-    pub fn data(mut self, body: impl Into<Body>) -> Self {
-        self.data = body.into();
-        self
-    }
-
-    /// Whether the application is asked to keep the connection open (FC-3.5-1). Default true.
-    #[must_use]
-    pub fn keep_conn(mut self, keep_conn: bool) -> Self {
-        self.keep_conn = keep_conn;
-        self
-    }
-}
+pub type Request = fcgi_net::client::Request<Body>;
 
 /// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
 #[derive(Debug)]
 pub struct Connector<R> {
-    limits: Limits,
-    connect: Option<Duration>,
-    first_byte: Option<Duration>,
-    next_byte: Option<Duration>,
-    total: Option<Duration>,
-    drain: Duration,
-    values: Duration,
+    settings: Settings,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -154,69 +67,10 @@ impl<R: Runtime> Connector<R> {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            limits: Limits::client(),
-            connect: Some(Duration::from_secs(10)),
-            first_byte: Some(Duration::from_secs(60)),
-            next_byte: Some(Duration::from_secs(60)),
-            total: None,
-            drain: Duration::from_secs(1),
-            values: Duration::from_secs(1),
-            runtime: PhantomData,
-        }
+        Self { settings: Settings::new(), runtime: PhantomData }
     }
 
-    /// What one connection may cost. Default [`Limits::client`].
-    #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// How long connecting may take. Default 10 s.
-    #[must_use]
-    pub const fn connect_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.connect = limit;
-        self
-    }
-
-    /// How long the first byte of a response may take, from the last byte that could be sent.
-    /// Default 60 s.
-    #[must_use]
-    pub const fn first_byte_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.first_byte = limit;
-        self
-    }
-
-    /// How long the next byte of a response may take. Default 60 s.
-    #[must_use]
-    pub const fn next_byte_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.next_byte = limit;
-        self
-    }
-
-    /// How long a whole request may take, from `send`. Default no limit.
-    #[must_use]
-    pub const fn total_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.total = limit;
-        self
-    }
-
-    /// How long an aborted request may take to end before the connection is given up, when the
-    /// client is used again. Default 1 s.
-    #[must_use]
-    pub const fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.drain = limit;
-        self
-    }
-
-    /// How long an application may take to answer GET_VALUES; many never do. Default
-    /// 1 s.
-    #[must_use]
-    pub const fn values_timeout(mut self, limit: Duration) -> Self {
-        self.values = limit;
-        self
-    }
+    fcgi_net::client_setters!();
 
     /// Connects.
     ///
@@ -232,7 +86,7 @@ impl<R: Runtime> Connector<R> {
         }
         let mut connect = pin!(R::connect(address));
         let mut deadline = Deadline::<R>::new();
-        let until = self.connect.and_then(|limit| R::now().checked_add(limit));
+        let until = self.settings.connect.and_then(|limit| R::now().checked_add(limit));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(Some(connected)),
             Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
@@ -242,15 +96,15 @@ impl<R: Runtime> Connector<R> {
             Some(Ok(io)) => io,
             Some(Err(source)) => return Err(Error::Connect { address: name, source }),
             None => {
-                let limit = self.connect.unwrap_or_default();
+                let limit = self.settings.connect.unwrap_or_default();
                 return Err(Error::Timeout { address: name, phase: Phase::Connect, limit });
             }
         };
         Ok(Client {
             io,
-            connection: ClientConnection::new(ClientConfig { limits: self.limits }),
+            connection: ClientConnection::new(ClientConfig { limits: self.settings.limits }),
             address: name,
-            settings: self.clone(),
+            settings: self.settings,
             deadline,
             write_gone: false,
             used: false,
@@ -269,7 +123,7 @@ impl<R: Runtime> Connector<R> {
     pub async fn query_values(&self, address: &Address) -> Result<Values, Error> {
         let mut client = self.connect(address).await?;
         client.connection.query_values()?;
-        let until = R::now().checked_add(self.values);
+        let until = R::now().checked_add(self.settings.values);
         poll_fn(|cx| client.poll_values(cx, until)).await
     }
 }
@@ -280,7 +134,7 @@ pub struct Client<R: Runtime> {
     io: R::Transport,
     connection: ClientConnection,
     address: Arc<str>,
-    settings: Connector<R>,
+    settings: Settings,
     deadline: Deadline<R>,
     /// The application takes no more bytes, but may still have sent some.
     write_gone: bool,
@@ -318,11 +172,11 @@ impl<R: Runtime> Client<R> {
         if std::mem::replace(&mut self.used, true) {
             self.settle().await?;
         }
-        let Request { role, params, keep_conn, stdin, data } = request;
-        let content_length =
-            params.get_str("CONTENT_LENGTH").and_then(|length| length.parse().ok());
-        let key = self.connection.begin(BeginRequest { role, keep_conn, params })?;
-        let mut response = Response::new(self, key, role, [stdin, data], content_length);
+        let content_length = request.content_length();
+        let (begin, bodies) = request.into_parts();
+        let role = begin.role;
+        let key = self.connection.begin(begin)?;
+        let mut response = Response::new(self, key, role, bodies, content_length);
         response.first().await?;
         Ok(response)
     }
@@ -418,9 +272,4 @@ impl<R: Runtime> Client<R> {
     fn write_now(&mut self) {
         self.write(&mut Context::from_waker(Waker::noop()));
     }
-}
-
-/// A reset is how an application that closes early looks like from here.
-fn is_close(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

@@ -14,35 +14,16 @@ use fcgi_proto::{
     client::{Event, Outcome},
 };
 
-use super::{Body, Client, is_close};
+use super::{Body, Chunk, Client, Collected};
 use crate::{
     Error, Phase,
     pump::{self, Read},
     runtime::Runtime,
 };
+use fcgi_net::client::is_close;
 
 /// The most that one chunk holds, in bytes.
 const CHUNK: usize = 64 * 1024;
-
-/// Bytes of a response, in the order in which they came.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Chunk {
-    /// Of STDOUT: the CGI response.
-    Stdout(Bytes),
-    /// Of STDERR: error text. It may hold anything, control bytes too (H-10).
-    Stderr(Bytes),
-}
-
-/// A whole response.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Collected {
-    /// STDOUT: the CGI response.
-    pub stdout: Bytes,
-    /// STDERR: error text.
-    pub stderr: Bytes,
-    /// What a CGI program would have given to `exit`: 0 is success.
-    pub app_status: u32,
-}
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped;
 /// dropping it early aborts the request, of which nothing reaches a later one (H-11).

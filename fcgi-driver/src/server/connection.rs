@@ -6,9 +6,15 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+use fcgi_net::{
+    Phase,
+    observe::{self, OpenConnection, Side},
+    server::{LINGER, Settings},
+    socket::Peer,
+};
 use fcgi_proto::{
     Connection, Rejection,
     server::{AbortReason, Event},
@@ -18,36 +24,37 @@ use super::{
     Request,
     handler::{self, Handler},
     shared::{Inner, Shared},
-    state::{Counted, State, Waiting},
+    state::{Counted, State},
 };
 use crate::{
     deadline::Deadline,
     pump::{self, Read, Wrote},
     runtime::{Runtime, Transport},
-    socket,
 };
-
-/// How long a connection that was closed early is read on, so that its peer gets the response.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
 pub(super) async fn serve<R: Runtime, H: Handler>(
     io: R::Transport,
+    peer: Peer,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
 ) {
+    let _open = OpenConnection::new(Side::Server);
     let mut task = Task::<R, H> {
         io,
+        peer,
         place: state.place(),
         state,
         shared,
         begun: VecDeque::new(),
         deadline: Deadline::new(),
-        waiting: Waiting::FirstRecord,
+        waiting: Phase::FirstRecord,
         wait_until: None,
         heard: false,
+        gone: false,
     };
-    task.wait_until = task.state.limit(task.waiting).and_then(|limit| R::now().checked_add(limit));
+    task.wait_until =
+        task.state.settings.limit(task.waiting).and_then(|limit| R::now().checked_add(limit));
     while let Some(request) = poll_fn(|cx| task.poll_request(cx)).await {
         let mut run = pin!(task.run(request));
         let mut fresh = true;
@@ -59,6 +66,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 
 struct Task<R: Runtime, H> {
     io: R::Transport,
+    peer: Peer,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
     /// Its place among the connections that are served.
@@ -66,10 +74,12 @@ struct Task<R: Runtime, H> {
     /// Requests whose handlers do not run yet.
     begun: VecDeque<Begun>,
     deadline: Deadline<R>,
-    waiting: Waiting,
+    waiting: Phase,
     wait_until: Option<Instant>,
     /// A record has begun on this connection.
     heard: bool,
+    /// The peer takes no more, and the handlers run on all the same (W-8).
+    gone: bool,
 }
 
 /// A request whose handler does not run yet, and its place in the count of all.
@@ -129,10 +139,11 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn run(&self, (request, counted): Begun) -> impl Future<Output = ()> + Send + use<R, H> {
         let state = Arc::clone(&self.state);
         let shared = Arc::clone(&self.shared);
-        let key = request.key;
+        let (key, peer) = (request.key, self.peer);
         async move {
             let _counted = counted;
-            handler::run::<R>(shared, key, state.times, state.handler.call(request)).await;
+            handler::run::<R>(shared, key, peer, &state.settings, state.handler.call(request))
+                .await;
         }
     }
 
@@ -147,15 +158,20 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
             if let Some(request) = self.begun.pop_front() {
                 self.heard = true;
-                (self.waiting, self.wait_until) = (Waiting::Handler, None);
+                (self.waiting, self.wait_until) = (Phase::Handler, None);
                 return Poll::Ready(Turn::Request(request));
             }
-            match pump::write(&mut self.io, &mut inner.connection, cx) {
+            let wrote = if self.gone {
+                pump::discard(&mut inner.connection)
+            } else {
+                pump::write(&mut self.io, &mut inner.connection, cx)
+            };
+            match wrote {
                 Wrote::Nothing => {}
                 Wrote::Some { blocked } => {
                     write_blocked = blocked;
                     // A write that goes on has its time anew.
-                    (self.waiting, self.wait_until) = (Waiting::Handler, None);
+                    (self.waiting, self.wait_until) = (Phase::Handler, None);
                     if !blocked {
                         inner.on_flushed();
                     }
@@ -172,7 +188,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 Wrote::Blocked => write_blocked = true,
                 Wrote::Gone(_) => {
                     // The peer may leave before the last record (W-7).
-                    inner.connection.handle_disconnect();
+                    self.gone = lose_peer(inner, &self.state.settings);
                     continue;
                 }
             }
@@ -182,9 +198,11 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             match pump::read(&mut self.io, &mut inner.connection, cx) {
                 Read::Nothing => break,
                 Read::Some => {}
-                Read::Eof if socket::is_hung_up(&self.io) => inner.connection.handle_disconnect(),
+                Read::Eof if self.io.is_hung_up() => {
+                    self.gone = lose_peer(inner, &self.state.settings)
+                }
                 Read::Eof => inner.connection.handle_eof(),
-                Read::Gone(_) => inner.connection.handle_disconnect(),
+                Read::Gone(_) => self.gone = lose_peer(inner, &self.state.settings),
             }
             rounds += 1;
             if rounds == pump::MAX_ROUNDS {
@@ -196,11 +214,16 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let now = R::now();
         if waiting != self.waiting {
             self.waiting = waiting;
-            self.wait_until = self.state.limit(waiting).and_then(|limit| now.checked_add(limit));
+            let limit = match waiting {
+                // A handler has a timer of its own.
+                Phase::Handler => None,
+                phase => self.state.settings.limit(phase),
+            };
+            self.wait_until = limit.and_then(|limit| now.checked_add(limit));
         }
         if self.deadline.poll(cx, self.wait_until, now).is_ready() {
-            let limit = self.state.limit(waiting).unwrap_or_default();
-            tracing::debug!(?waiting, ?limit, "connection closed: time limit");
+            let limit = self.state.settings.limit(waiting).unwrap_or_default();
+            observe::timed_out(Side::Server, waiting, limit, &self.peer);
             inner.connection.handle_disconnect();
             drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
             return Poll::Ready(Turn::Closed);
@@ -212,10 +235,10 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     /// Reads on for a while when the peer may still be sending, so that a close does not become a
     /// reset that takes the response with it.
     async fn linger(&mut self) {
-        if !self.shared.lock().connection.is_input_pending() {
+        if self.gone || !self.shared.lock().connection.is_input_pending() {
             return;
         }
-        socket::shutdown_write(&self.io);
+        self.io.shutdown_write();
         let until = R::now() + LINGER;
         let mut scratch = vec![0; 16 * 1024];
         poll_fn(|cx| {
@@ -235,17 +258,27 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     }
 }
 
-fn waiting_for(inner: &Inner, write_blocked: bool, heard: bool) -> Waiting {
-    if write_blocked {
-        Waiting::Write
-    } else if inner.handlers() > 0 {
-        Waiting::Handler
-    } else if inner.connection.active_requests() > 0 {
-        Waiting::Params
-    } else if heard {
-        Waiting::NextRequest
+/// The peer is gone in both directions; says whether handlers run on all the same.
+fn lose_peer(inner: &mut Inner, settings: &Settings) -> bool {
+    if settings.cancel_on_disconnect {
+        inner.connection.handle_disconnect();
     } else {
-        Waiting::FirstRecord
+        inner.connection.handle_eof();
+    }
+    !settings.cancel_on_disconnect
+}
+
+fn waiting_for(inner: &Inner, write_blocked: bool, heard: bool) -> Phase {
+    if write_blocked {
+        Phase::Write
+    } else if inner.handlers() > 0 {
+        Phase::Handler
+    } else if inner.connection.active_requests() > 0 {
+        Phase::Params
+    } else if heard {
+        Phase::NextRequest
+    } else {
+        Phase::FirstRecord
     }
 }
 

@@ -2,39 +2,24 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use fcgi_proto::{ServerConfig, Values};
+use fcgi_net::server::Settings;
+use fcgi_proto::ServerConfig;
 
-use super::{Server, handler::Times, shared::Shared};
-
-/// What a connection waits for, each with a time limit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Waiting {
-    FirstRecord,
-    Params,
-    NextRequest,
-    Write,
-    /// A handler, which has its own limit.
-    Handler,
-}
+use super::shared::Shared;
 
 #[derive(Debug)]
 pub(super) struct State<H> {
     pub(super) handler: H,
-    pub(super) times: Times,
+    pub(super) settings: Settings,
+    /// Of each connection.
     config: ServerConfig,
-    max_connections: usize,
-    max_requests: usize,
-    web_server_addrs: Option<Vec<IpAddr>>,
-    limits: [Option<Duration>; 4],
     requests: Arc<AtomicUsize>,
     served: Arc<AtomicUsize>,
     connections: Mutex<Connections>,
@@ -49,36 +34,15 @@ struct Connections {
 }
 
 impl<H> State<H> {
-    pub(super) fn new<R>(server: Server<R>, handler: H) -> Self {
-        let number = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
-        let values = Values {
-            max_conns: number(server.max_connections),
-            max_reqs: number(server.max_requests),
-            mpxs_conns: None,
-        };
+    pub(super) fn new(settings: Settings, handler: H) -> Self {
         Self {
             handler,
-            times: server.times,
-            config: ServerConfig { values, ..server.config },
-            max_connections: server.max_connections,
-            max_requests: server.max_requests,
-            web_server_addrs: server.web_server_addrs,
-            limits: [server.first_record, server.params, server.idle, server.write_stall],
+            config: settings.connection(),
+            settings,
             requests: Arc::default(),
             served: Arc::default(),
             connections: Mutex::default(),
         }
-    }
-
-    pub(super) fn limit(&self, waiting: Waiting) -> Option<Duration> {
-        self.limits.get(waiting as usize).copied().flatten()
-    }
-
-    /// FC-3.2-1.
-    pub(super) fn admits(&self, peer: Option<IpAddr>) -> bool {
-        self.web_server_addrs
-            .as_ref()
-            .is_none_or(|addrs| peer.is_some_and(|peer| addrs.contains(&peer.to_canonical())))
     }
 
     /// Registers a new connection.
@@ -103,13 +67,13 @@ impl<H> State<H> {
 
     /// Counts a request; `None` when it is one too many (FC-5.5-2).
     pub(super) fn request_begins(&self) -> Option<Counted> {
-        Counted::new(&self.requests, self.max_requests)
+        Counted::new(&self.requests, self.settings.max_requests)
     }
 
     /// Counts a connection whose requests are served; `None` when it is one too many, whose
     /// requests are refused for as long as it is.
     pub(super) fn place(&self) -> Option<Counted> {
-        Counted::new(&self.served, self.max_connections)
+        Counted::new(&self.served, self.settings.max_connections)
     }
 
     /// Lets every connection finish what it has.

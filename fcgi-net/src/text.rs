@@ -1,23 +1,34 @@
 //! Bytes of a peer as text that can't steer a terminal (H-10).
+//!
+//! STDERR of an application, parameters and everything else that a peer sends may hold escape
+//! sequences; a log or a terminal gets them escaped.
+//!
+//! ```
+//! use fcgi_net::text::escape;
+//!
+//! assert_eq!(escape(b"PHP Warning:\x1b[2J\n", b"\n"), "PHP Warning:\\x1b[2J\n");
+//! ```
 
 use std::fmt::Write;
 
 /// Escapes control characters and what is not UTF-8, except the bytes in `keep`, in text that
 /// comes in pieces.
 #[derive(Debug)]
-pub(crate) struct Escaper {
+pub struct Escaper {
     keep: &'static [u8],
     /// The start of a character whose rest has not come.
     cut: Vec<u8>,
 }
 
 impl Escaper {
-    pub(crate) const fn new(keep: &'static [u8]) -> Self {
+    /// Escapes all but the bytes in `keep`, which are ASCII.
+    #[must_use]
+    pub const fn new(keep: &'static [u8]) -> Self {
         Self { keep, cut: Vec::new() }
     }
 
     /// The next piece as text. A character that is cut at its end comes with a later piece.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+    pub fn push(&mut self, bytes: &[u8]) -> String {
         let mut all = std::mem::take(&mut self.cut);
         all.extend_from_slice(bytes);
         let mut out = String::with_capacity(all.len());
@@ -43,7 +54,7 @@ impl Escaper {
     }
 
     /// The end of the text.
-    pub(crate) fn finish(&mut self) -> String {
+    pub fn finish(&mut self) -> String {
         let mut out = String::new();
         hex(&std::mem::take(&mut self.cut), &mut out);
         out
@@ -61,8 +72,9 @@ impl Escaper {
     }
 }
 
-/// A whole text, escaped.
-pub(crate) fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
+/// A whole text, escaped; see [`Escaper`].
+#[must_use]
+pub fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
     let mut escaper = Escaper::new(keep);
     let mut out = escaper.push(bytes);
     out.push_str(&escaper.finish());

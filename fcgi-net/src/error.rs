@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
 
-/// An error of a [`Client`](crate::client::Client) or of a request's streams in a handler.
+/// An error of a client or a pool, or of a request's streams in a handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -94,6 +94,28 @@ pub enum Error {
         /// The address.
         address: Arc<str>,
     },
+    /// As many callers wait for a connection of the pool as may.
+    #[error("{address}: {waiting} requests wait for a connection already")]
+    PoolFull {
+        /// The application's address.
+        address: Arc<str>,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The pool was closed.
+    #[error("{address}: the pool was closed")]
+    PoolClosed {
+        /// The application's address.
+        address: Arc<str>,
+    },
+    /// The request was given up by its [`CancelHandle`], in the blocking adapter.
+    ///
+    /// [`CancelHandle`]: https://docs.rs/fcgi-blocking
+    #[error("{address}: the request was cancelled")]
+    Cancelled {
+        /// The application's address.
+        address: Arc<str>,
+    },
     /// In a handler: the web server gave the request up.
     #[error("the web server aborted the request ({0:?})")]
     Aborted(AbortReason),
@@ -108,9 +130,12 @@ pub enum Error {
     Usage(#[from] UsageError),
 }
 
-/// What a time limit is for.
+/// What a time limit is for: a client's phases, then a server's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Phase {
+    /// Waiting for a connection of a pool.
+    Acquire,
     /// The connection.
     Connect,
     /// The first byte of the response.
@@ -121,16 +146,32 @@ pub enum Phase {
     Response,
     /// The answer to GET_VALUES.
     Values,
+    /// The first record of a connection.
+    FirstRecord,
+    /// The end of PARAMS.
+    Params,
+    /// The next request of a kept connection.
+    NextRequest,
+    /// A write that goes on.
+    Write,
+    /// The end of a handler.
+    Handler,
 }
 
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Acquire => "free connection of the pool",
             Self::Connect => "connection",
             Self::FirstByte => "first byte of the response",
             Self::NextByte => "next byte of the response",
             Self::Response => "end of the response",
             Self::Values => "answer to GET_VALUES",
+            Self::FirstRecord => "first record",
+            Self::Params => "end of PARAMS",
+            Self::NextRequest => "next request on a kept connection",
+            Self::Write => "progress of a write",
+            Self::Handler => "end of the handler",
         })
     }
 }
@@ -145,8 +186,11 @@ impl From<Error> for io::Error {
             Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             Error::Rejected { .. } => io::ErrorKind::ConnectionRefused,
             Error::Timeout { .. } => io::ErrorKind::TimedOut,
-            Error::Closed { .. } => io::ErrorKind::NotConnected,
+            Error::Closed { .. } | Error::PoolClosed { .. } => io::ErrorKind::NotConnected,
+            Error::PoolFull { .. } => io::ErrorKind::ResourceBusy,
             Error::Aborted(_) => io::ErrorKind::ConnectionAborted,
+            // Not Interrupted, at which readers and writers try again.
+            Error::Cancelled { .. } => io::ErrorKind::ConnectionAborted,
             Error::TooLarge { .. } | Error::Overrun { .. } | Error::InputTooLarge { .. } => {
                 io::ErrorKind::OutOfMemory
             }

@@ -1,0 +1,56 @@
+//! A connected socket of either kind, in non-blocking mode: poll(2) does the waiting.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::TcpStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    /// Without Nagle's delay.
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self::Unix(stream))
+    }
+
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Reads what is there; `WouldBlock` when nothing is, 0 at the end of file.
+    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => (&*stream).read(buf),
+            Self::Tcp(stream) => (&*stream).read(buf),
+        }
+    }
+
+    /// Writes some of the slices, in one call; `WouldBlock` when the socket is full.
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => (&*stream).write_vectored(slices),
+            Self::Tcp(stream) => (&*stream).write_vectored(slices),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}

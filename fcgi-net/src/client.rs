@@ -1,0 +1,243 @@
+//! What every client has: a request to send, what comes back, and how long to wait.
+//!
+//! The adapters fill in how a body is read: [`Request`] is generic over it.
+//!
+//! ```
+//! use fcgi_net::client::Request;
+//!
+//! let request: Request<Vec<u8>> = Request::responder()
+//!     .param("SCRIPT_FILENAME", "/srv/index.php")
+//!     .param("REQUEST_METHOD", "GET");
+//! assert_eq!(request.params.get_str("REQUEST_METHOD"), Some("GET"));
+//! ```
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use fcgi_proto::{BeginRequest, Limits, Params, Role};
+
+/// A request to send. `B` is the adapter's body.
+#[derive(Debug)]
+pub struct Request<B> {
+    /// What the application is asked to be.
+    pub role: Role,
+    /// The parameters, in the order in which they are sent.
+    pub params: Params,
+    /// Asks the application to leave the connection open (FC-3.5-1).
+    pub keep_conn: bool,
+    /// STDIN.
+    pub stdin: B,
+    /// DATA.
+    pub data: B,
+}
+
+impl<B: Default> Request<B> {
+    /// A request of this role, with no parameters, empty bodies, and the connection kept.
+    #[must_use]
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            params: Params::new(),
+            keep_conn: true,
+            stdin: B::default(),
+            data: B::default(),
+        }
+    }
+
+    /// A Responder request.
+    #[must_use]
+    pub fn responder() -> Self {
+        Self::new(Role::Responder)
+    }
+
+    /// An Authorizer request, whose input is its parameters alone.
+    #[must_use]
+    pub fn authorizer() -> Self {
+        Self::new(Role::Authorizer)
+    }
+
+    /// A Filter request.
+    #[must_use]
+    pub fn filter() -> Self {
+        Self::new(Role::Filter)
+    }
+}
+
+impl<B> Request<B> {
+    /// Adds a parameter. The connection is not reused when CONTENT_LENGTH is not what STDIN turns
+    /// out to have (Q-4).
+    #[must_use]
+    pub fn param(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.params.push(name, value);
+        self
+    }
+
+    /// Adds parameters.
+    #[must_use]
+    pub fn params<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        mut self,
+        params: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        self.params.extend(params);
+        self
+    }
+
+    /// STDIN: the body of the HTTP request. Not for an Authorizer, which has none.
+    #[must_use]
+    pub fn stdin(mut self, body: impl Into<B>) -> Self {
+        self.stdin = body.into();
+        self
+    }
+
+    /// DATA: a Filter's file.
+    #[must_use]
+    pub fn data(mut self, body: impl Into<B>) -> Self {
+        self.data = body.into();
+        self
+    }
+
+    /// Whether the application is asked to keep the connection open (FC-3.5-1). Default true.
+    #[must_use]
+    pub fn keep_conn(mut self, keep_conn: bool) -> Self {
+        self.keep_conn = keep_conn;
+        self
+    }
+
+    /// CONTENT_LENGTH, if it is there and a number.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.params.get_str("CONTENT_LENGTH")?.parse().ok()
+    }
+
+    /// The request's head, and STDIN and DATA.
+    #[must_use]
+    pub fn into_parts(self) -> (BeginRequest, [B; 2]) {
+        let Self { role, params, keep_conn, stdin, data } = self;
+        (BeginRequest { role, keep_conn, params }, [stdin, data])
+    }
+}
+
+/// Bytes of a response, in the order in which they came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Chunk {
+    /// Of STDOUT: the CGI response.
+    Stdout(Bytes),
+    /// Of STDERR: error text. It may hold anything, control bytes too (H-10).
+    Stderr(Bytes),
+}
+
+/// A whole response.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Collected {
+    /// STDOUT: the CGI response.
+    pub stdout: Bytes,
+    /// STDERR: error text.
+    pub stderr: Bytes,
+    /// What a CGI program would have given to `exit`: 0 is success.
+    pub app_status: u32,
+}
+
+/// What one connection of a client may cost and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Default [`Limits::client`].
+    pub limits: Limits,
+    /// For connecting. Default 10 s.
+    pub connect: Option<Duration>,
+    /// For the first byte of a response, from the last byte that could be sent. Default 60 s.
+    pub first_byte: Option<Duration>,
+    /// For the next byte of a response. Default 60 s.
+    pub next_byte: Option<Duration>,
+    /// For a whole request, from when it is sent. Default no limit.
+    pub total: Option<Duration>,
+    /// For an aborted request to end before its connection is given up (Q-6). Default 1 s.
+    pub drain: Duration,
+    /// For the answer to GET_VALUES (Q-7, Q-9). Default 1 s.
+    pub values: Duration,
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            limits: Limits::client(),
+            connect: Some(Duration::from_secs(10)),
+            first_byte: Some(Duration::from_secs(60)),
+            next_byte: Some(Duration::from_secs(60)),
+            total: None,
+            drain: Duration::from_secs(1),
+            values: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+#[macro_export]
+macro_rules! client_setters {
+    () => {
+        /// What one connection may cost. Default [`Limits::client`](fcgi_proto::Limits::client).
+        #[must_use]
+        pub fn limits(mut self, limits: ::fcgi_proto::Limits) -> Self {
+            self.settings.limits = limits;
+            self
+        }
+
+        /// How long connecting may take. Default 10 s.
+        #[must_use]
+        pub fn connect_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.connect = limit;
+            self
+        }
+
+        /// How long the first byte of a response may take, from the last byte that could be sent.
+        /// Default 60 s.
+        #[must_use]
+        pub fn first_byte_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.first_byte = limit;
+            self
+        }
+
+        /// How long the next byte of a response may take. Default 60 s.
+        #[must_use]
+        pub fn next_byte_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.next_byte = limit;
+            self
+        }
+
+        /// How long a whole request may take, from when it is sent. Default no limit.
+        #[must_use]
+        pub fn total_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.total = limit;
+            self
+        }
+
+        /// How long an aborted request may take to end before its connection is given up (Q-6).
+        /// Default 1 s.
+        #[must_use]
+        pub fn drain_timeout(mut self, limit: ::std::time::Duration) -> Self {
+            self.settings.drain = limit;
+            self
+        }
+
+        /// How long an application may take to answer GET_VALUES; many never do (Q-7, Q-9).
+        /// Default 1 s.
+        #[must_use]
+        pub fn values_timeout(mut self, limit: ::std::time::Duration) -> Self {
+            self.settings.values = limit;
+            self
+        }
+    };
+}
+
+/// Whether an error is how an application that closes early looks like from here (Q-8).
+#[must_use]
+pub fn is_close(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,262 @@
+//! What every server has: its settings, what a handler may return, and whom it admits.
+//!
+//! ```
+//! use fcgi_net::server::{FAILED, IntoAppStatus};
+//!
+//! assert_eq!(().into_app_status(), 0);
+//! assert_eq!(Err::<(), _>("no database").into_app_status(), FAILED);
+//! ```
+
+use std::{io, net::IpAddr, time::Duration};
+
+use fcgi_proto::{ServerConfig, Values};
+
+use crate::{Phase, socket::Peer};
+
+/// The app status of a handler that panicked, which is what Rust programs exit with.
+pub const PANICKED: u32 = 101;
+/// The app status of a handler that was stopped: its request was aborted or took too long.
+pub const CANCELLED: u32 = 1;
+/// The app status of a handler that returned an error.
+pub const FAILED: u32 = 1;
+
+/// Pause after an accept that failed for want of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that was closed early is read on, so that its peer gets the response.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// What a handler may return: nothing, an app status, or a result, whose error is logged and
+/// becomes [`FAILED`].
+pub trait IntoAppStatus {
+    /// The app status.
+    fn into_app_status(self) -> u32;
+}
+
+impl IntoAppStatus for () {
+    fn into_app_status(self) -> u32 {
+        0
+    }
+}
+
+impl IntoAppStatus for u32 {
+    fn into_app_status(self) -> u32 {
+        self
+    }
+}
+
+impl<T: IntoAppStatus, E: std::fmt::Display> IntoAppStatus for Result<T, E> {
+    fn into_app_status(self) -> u32 {
+        match self {
+            Ok(status) => status.into_app_status(),
+            Err(error) => {
+                tracing::warn!(%error, "the handler of a request failed");
+                FAILED
+            }
+        }
+    }
+}
+
+/// A server's settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of each connection: limits, roles, the page of a refusal.
+    pub config: ServerConfig,
+    /// Connections at once. Default 10,000.
+    pub max_connections: usize,
+    /// Requests at once on all connections. Default 10,000.
+    pub max_requests: usize,
+    /// The only addresses that connections are taken from; `None` takes all (FC-3.2-1).
+    pub web_server_addrs: Option<Vec<IpAddr>>,
+    /// Whether a handler is cancelled when its web server is gone (W-8). Default true.
+    pub cancel_on_disconnect: bool,
+    /// For a handler whose request was aborted, before it is dropped. Default zero.
+    pub abort_grace: Duration,
+    /// For a handler in all. Default no limit.
+    pub handler: Option<Duration>,
+    /// For the first record of a connection. Default 30 s.
+    pub first_record: Option<Duration>,
+    /// For PARAMS from their BEGIN_REQUEST. Default 30 s.
+    pub params: Option<Duration>,
+    /// For the next request of a kept connection. Default no limit.
+    pub idle: Option<Duration>,
+    /// For a write without progress. Default 120 s.
+    pub write_stall: Option<Duration>,
+    /// For requests under way at a shutdown. Default 30 s.
+    pub shutdown: Duration,
+}
+
+impl Settings {
+    /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self {
+            config: ServerConfig::default(),
+            max_connections: 10_000,
+            max_requests: 10_000,
+            web_server_addrs: std::env::var("FCGI_WEB_SERVER_ADDRS")
+                .ok()
+                .filter(|list| !list.trim().is_empty())
+                .map(|list| addrs(&list)),
+            cancel_on_disconnect: true,
+            abort_grace: Duration::ZERO,
+            handler: None,
+            first_record: Some(Duration::from_secs(30)),
+            params: Some(Duration::from_secs(30)),
+            idle: None,
+            write_stall: Some(Duration::from_secs(120)),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+
+    /// The limit of a phase; `None` for phases that are a client's.
+    #[must_use]
+    pub fn limit(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::FirstRecord => self.first_record,
+            Phase::Params => self.params,
+            Phase::NextRequest => self.idle,
+            Phase::Write => self.write_stall,
+            Phase::Handler => self.handler,
+            _ => None,
+        }
+    }
+
+    /// The configuration of one connection, with what GET_VALUES is told (FC-4.1-2).
+    #[must_use]
+    pub fn connection(&self) -> ServerConfig {
+        let number = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
+        let values = Values {
+            max_conns: number(self.max_connections),
+            max_reqs: number(self.max_requests),
+            mpxs_conns: None,
+        };
+        ServerConfig { values, ..self.config }
+    }
+
+    /// Whether a connection from there is taken (FC-3.2-1).
+    #[must_use]
+    pub fn admits(&self, peer: Peer) -> bool {
+        self.web_server_addrs.as_ref().is_none_or(|addrs| match peer {
+            Peer::Unix => false,
+            Peer::Tcp(peer) => addrs.contains(&peer.ip().to_canonical()),
+        })
+    }
+}
+
+/// The IP addresses of FCGI_WEB_SERVER_ADDRS. What is no address admits nobody.
+fn addrs(list: &str) -> Vec<IpAddr> {
+    list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
+}
+
+/// Whether a connection was gone before it was accepted.
+#[must_use]
+pub fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Whether the listener itself is no good.
+#[must_use]
+pub fn is_fatal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
+}
+
+/// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+#[macro_export]
+macro_rules! server_setters {
+    () => {
+        /// The roles offered; others get UNKNOWN_ROLE (FC-5.1-2). Default all three.
+        #[must_use]
+        pub fn roles(mut self, roles: ::fcgi_proto::Roles) -> Self {
+            self.settings.config.roles = roles;
+            self
+        }
+
+        /// What one connection may cost. Default
+        /// [`Limits::server`](fcgi_proto::Limits::server).
+        #[must_use]
+        pub fn limits(mut self, limits: ::fcgi_proto::Limits) -> Self {
+            self.settings.config.limits = limits;
+            self
+        }
+
+        /// Whether a refused Responder request carries a `Status: 503` page (W-2). Default true.
+        #[must_use]
+        pub fn rejection_body(mut self, on: bool) -> Self {
+            self.settings.config.rejection_body = on;
+            self
+        }
+
+        /// Connections at once, which FCGI_MAX_CONNS tells. Those past it are answered with
+        /// OVERLOADED. Default 10,000.
+        #[must_use]
+        pub fn max_connections(mut self, n: usize) -> Self {
+            self.settings.max_connections = n;
+            self
+        }
+
+        /// Requests at once on all connections, which FCGI_MAX_REQS tells. Those past it get
+        /// OVERLOADED. Default 10,000.
+        #[must_use]
+        pub fn max_requests(mut self, n: usize) -> Self {
+            self.settings.max_requests = n;
+            self
+        }
+
+        /// The only addresses that connections are taken from; `None` takes all. With a list,
+        /// unix sockets' are closed too (FC-3.2-1). Default: what FCGI_WEB_SERVER_ADDRS says.
+        #[must_use]
+        pub fn web_server_addrs(mut self, addrs: Option<Vec<::std::net::IpAddr>>) -> Self {
+            self.settings.web_server_addrs = addrs;
+            self
+        }
+
+        /// Whether a handler is cancelled when its web server is gone, as nginx is when its own
+        /// client leaves (W-8). Otherwise it runs on, and what it writes is dropped; ABORT_REQUEST
+        /// cancels all the same. Default true.
+        #[must_use]
+        pub fn cancel_on_disconnect(mut self, on: bool) -> Self {
+            self.settings.cancel_on_disconnect = on;
+            self
+        }
+
+        /// How long a new connection may be silent (H-16). Default 30 s.
+        #[must_use]
+        pub fn first_record_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.first_record = limit;
+            self
+        }
+
+        /// How long PARAMS may take from their BEGIN_REQUEST (H-16). Default 30 s.
+        #[must_use]
+        pub fn params_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.params = limit;
+            self
+        }
+
+        /// How long a kept connection may be idle. Default no limit: the web server decides.
+        #[must_use]
+        pub fn idle_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.idle = limit;
+            self
+        }
+
+        /// How long a write may make no progress. Default 120 s.
+        #[must_use]
+        pub fn write_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.write_stall = limit;
+            self
+        }
+
+        /// How long a shutdown waits for requests before it cancels them. Default 30 s.
+        #[must_use]
+        pub fn shutdown_timeout(mut self, limit: ::std::time::Duration) -> Self {
+            self.settings.shutdown = limit;
+            self
+        }
+    };
+}

@@ -1,0 +1,200 @@
+//! Listening sockets before a runtime takes them over, and what a connected one can be asked.
+//!
+//! ```
+//! use fcgi_net::{Address, ListeningSocket};
+//!
+//! let socket = ListeningSocket::bind(&"tcp:127.0.0.1:0".parse()?)?;
+//! assert!(matches!(socket.address, Address::Tcp(port) if !port.ends_with(":0")));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{event, net};
+
+use crate::Address;
+
+/// A listening socket of the standard library, in non-blocking mode.
+#[derive(Debug)]
+pub enum StdListener {
+    /// A unix socket.
+    Unix(UnixListener),
+    /// A TCP socket.
+    Tcp(TcpListener),
+}
+
+impl StdListener {
+    fn bind(address: &Address) -> io::Result<Self> {
+        let listener = match address {
+            Address::Unix(path) => Self::Unix(bind_unix(path)?),
+            Address::Tcp(host_port) => Self::Tcp(TcpListener::bind(&**host_port)?),
+            Address::Stdin => return Self::from_fd(io::stdin().as_fd().try_clone_to_owned()?),
+        };
+        listener.nonblocking()
+    }
+
+    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let listens = match net::sockopt::socket_acceptconn(&fd) {
+            Err(rustix::io::Errno::NOTSOCK) => false,
+            listens => listens?,
+        };
+        if !listens {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is no listening socket",
+            ));
+        }
+        let listener = match net::sockopt::socket_domain(&fd)? {
+            net::AddressFamily::UNIX => Self::Unix(UnixListener::from(fd)),
+            _ => Self::Tcp(TcpListener::from(fd)),
+        };
+        listener.nonblocking()
+    }
+
+    fn nonblocking(self) -> io::Result<Self> {
+        match &self {
+            Self::Unix(listener) => listener.set_nonblocking(true)?,
+            Self::Tcp(listener) => listener.set_nonblocking(true)?,
+        }
+        Ok(self)
+    }
+}
+
+/// Binds a path; a socket there that nobody listens on any more is replaced.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
+            // A file that is no socket refuses too.
+            Err(refused)
+                if refused.kind() == io::ErrorKind::ConnectionRefused
+                    && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
+            {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+/// A listening socket, where it listens, and its file. A unix socket's file is removed when this
+/// is dropped.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    /// The socket.
+    pub listener: StdListener,
+    /// Where it listens: for TCP with the port that the system chose.
+    pub address: Address,
+    /// To be kept for as long as the socket is: removes a unix socket's file when dropped.
+    pub file: Option<SocketFile>,
+}
+
+impl ListeningSocket {
+    /// Listens at a unix path or a TCP host and port, or on descriptor 0 for `-`
+    /// (FCGI_LISTENSOCK_FILENO, FC-2.2-1). A unix socket file that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// The socket's own; [`io::ErrorKind::InvalidInput`] when descriptor 0 does not listen.
+    pub fn bind(address: &Address) -> io::Result<Self> {
+        let listener = StdListener::bind(address)?;
+        let address = match &listener {
+            StdListener::Tcp(tcp) if *address != Address::Stdin => {
+                Address::Tcp(tcp.local_addr()?.to_string().into())
+            }
+            _ => address.clone(),
+        };
+        let file = match &address {
+            Address::Unix(path) => Some(SocketFile::new(path)?),
+            _ => None,
+        };
+        Ok(Self { listener, address, file })
+    }
+
+    /// Takes over a listening socket, from systemd's socket activation for example.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let listener = StdListener::from_fd(fd)?;
+        Ok(Self { listener, address: Address::Stdin, file: None })
+    }
+}
+
+/// A unix socket's file, which is removed when this is dropped, unless another server has put its
+/// own in its place meanwhile.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: file_id(path)? })
+    }
+}
+
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if file_id(&self.path).is_ok_and(|id| id == self.id) {
+            // Somebody else may have removed it; there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Where an accepted connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer {
+    /// A unix socket, whose other end has no name.
+    Unix,
+    /// A TCP socket.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix => f.write_str("unix"),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Whether this process was started by a FastCGI web server: descriptor 0 is a socket without a
+/// peer (FC-2.2-1). A CGI program has something else there.
+#[must_use]
+pub fn is_fastcgi() -> bool {
+    matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
+}
+
+/// Whether the peer has closed both directions, as far as the socket can tell: a unix socket can,
+/// TCP knows only after a reset.
+#[must_use]
+pub fn is_hung_up(fd: impl AsFd) -> bool {
+    let mut fds = [event::PollFd::new(&fd, event::PollFlags::empty())];
+    let gone = event::PollFlags::HUP | event::PollFlags::ERR;
+    event::poll(&mut fds, Some(&event::Timespec::default())).is_ok()
+        && fds[0].revents().intersects(gone)
+}
+
+/// Tells the peer that nothing more will come.
+pub fn shutdown_write(fd: impl AsFd) {
+    // A peer that is gone already needs no telling.
+    let _ = net::shutdown(fd, net::Shutdown::Write);
+}
