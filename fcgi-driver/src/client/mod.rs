@@ -17,6 +17,7 @@
 
 mod body;
 mod exchange;
+mod mux;
 mod response;
 
 use std::{
@@ -40,6 +41,7 @@ use tracing::Span;
 pub use body::Body;
 pub(crate) use exchange::{Exchange, Pushed};
 pub use fcgi_net::client::{Chunk, Collected};
+pub(crate) use mux::Mux;
 pub(crate) use response::Collector;
 pub use response::Response;
 
@@ -81,6 +83,10 @@ impl<R: Runtime> Connector<R> {
     }
 
     fcgi_net::client_setters!();
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
 
     /// Connects.
     ///
@@ -327,6 +333,19 @@ impl<R: Runtime> Client<R> {
         }
         self.closed = true;
         Err(Error::Closed { address: Arc::clone(&self.address) })
+    }
+
+    /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
+    /// taken for a part of the next response (H-11).
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.is_reusable()
+            && matches!(pump::read(&mut self.io, &mut self.connection, cx), Read::Nothing)
+    }
+
+    /// Whether nothing more can come of it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed || self.connection.is_closed()
     }
 
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {

@@ -19,7 +19,8 @@ pub struct PoolLimits {
     /// Requests that one connection may carry before it is closed. Default none.
     pub requests_per_connection: Option<u64>,
     /// The age, from when it was connected, at which a connection gets no more requests. Default
-    /// none. What it carries then ends in peace.
+    /// 1 s, so that a pool that is always busy does not keep php-fpm's workers from everybody else
+    /// . What it carries then ends in peace.
     pub age: Option<Duration>,
     /// Callers that may wait for a connection. Default 1,024; past it
     /// [`acquire`](super::PoolPolicy::acquire) fails. With 0 nobody waits: who can't have a
@@ -39,7 +40,7 @@ impl PoolLimits {
             idle: 8,
             idle_timeout: Duration::from_millis(1500),
             requests_per_connection: None,
-            age: None,
+            age: Some(Duration::from_secs(1)),
             waiting: 1024,
             wait_timeout: Some(Duration::from_secs(10)),
         }
