@@ -159,7 +159,8 @@ impl Connections {
                 || connection.fate == Fate::Gone
                 || connection.opened.is_none();
             let doomed = connection.fate == Fate::Doomed || connection.requests >= self.requests;
-            if closed || doomed || self.all.get(&id).is_some_and(|it| self.is_aged(it, now)) {
+            // One that has aged is found among the idle ones.
+            if closed || doomed {
                 self.all.remove(&id);
                 if !closed {
                     self.closing.insert(id);

@@ -207,6 +207,7 @@ impl PoolPolicy {
     ///
     /// A caller that has sent a part of its request releases as [`Release::Closed`] instead.
     pub fn cancel(&mut self, ticket: Ticket, now: Duration) -> bool {
+        let now = self.tick(now);
         self.dequeue(ticket).is_some() || self.release(ticket, Release::Unused, now).is_ok()
     }
 
@@ -219,8 +220,9 @@ impl PoolPolicy {
     /// # Errors
     /// [`PolicyMisuse`] if the ticket has no connection.
     pub fn retry(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
         self.release(ticket, Release::Closed, now)?;
-        self.enqueue(ticket, Need::Fresh, self.now);
+        self.enqueue(ticket, Need::Fresh, now);
         Ok(())
     }
 
@@ -235,13 +237,14 @@ impl PoolPolicy {
     /// # Errors
     /// [`PolicyMisuse`] if the ticket has no connection, or one that was never open.
     pub fn retry_shared(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
         let connection = self.lease(ticket)?;
         // Undone by the end of the last lease, which may be this one.
         if self.connections.is_open(connection) {
             self.connections.set_alone(connection);
         }
         self.release(ticket, Release::Reusable, now)?;
-        self.enqueue(ticket, Need::Alone, self.now);
+        self.enqueue(ticket, Need::Alone, now);
         Ok(())
     }
 

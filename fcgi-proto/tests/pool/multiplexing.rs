@@ -44,6 +44,8 @@ fn a_connection_that_is_being_opened_is_not_shared() {
     let opener = pool.acquire(ms(0)).unwrap();
     let waiter = pool.acquire(ms(0)).unwrap();
     let [Action::Grant { connection, .. }] = actions(&mut pool, ms(0))[..] else { panic!() };
+    assert!(!pool.handle_closed(connection, ms(0)));
+    assert_eq!(actions(&mut pool, ms(0)), []);
     pool.connected(opener, ms(1)).unwrap();
     assert_eq!(actions(&mut pool, ms(1)), [grant(waiter, connection, false)]);
 }

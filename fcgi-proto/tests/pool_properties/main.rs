@@ -6,7 +6,7 @@ mod model;
 
 use std::time::Duration;
 
-use fcgi_proto::pool::{Action, PoolLimits, PoolPolicy, PoolStats, Release, Ticket};
+use fcgi_proto::pool::{Action, ConnectionId, PoolLimits, PoolPolicy, PoolStats, Release, Ticket};
 use model::{Conn, Model, Need, Waiter};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -99,7 +99,8 @@ fn limits() -> impl Strategy<Value = PoolLimits> {
 struct Both {
     pool: PoolPolicy,
     model: Model,
-    foreign: Ticket,
+    /// Of another pool.
+    foreign: (Ticket, ConnectionId),
     /// What was seen, so that the test can tell that it tests something.
     seen: Seen,
 }
@@ -117,7 +118,10 @@ struct Seen {
 impl Both {
     fn new(limits: PoolLimits) -> Self {
         let mut other = PoolPolicy::new(PoolLimits::default());
-        let foreign = (0..1000).map(|_| other.acquire(ms(0)).unwrap()).last().unwrap();
+        let ticket = (0..1000).map(|_| other.acquire(ms(0)).unwrap()).last().unwrap();
+        let connection = std::iter::from_fn(|| other.poll_action(ms(0))).last();
+        let Some(Action::Grant { connection, .. }) = connection else { unreachable!() };
+        let foreign = (ticket, connection);
         let (pool, model) = (PoolPolicy::new(limits), Model::new(limits));
         Self { pool, model, foreign, seen: Seen::default() }
     }
@@ -133,11 +137,13 @@ impl Both {
             Pick::Any(n) => (self.model.ever.clone(), n),
             Pick::Foreign => (Vec::new(), 0),
         };
-        if from.is_empty() { self.foreign } else { from[usize::from(n) % from.len()] }
+        if from.is_empty() { self.foreign.0 } else { from[usize::from(n) % from.len()] }
     }
 
     fn call(&mut self, call: Call, at: Duration) {
-        self.model.now = self.model.now.max(at);
+        if !matches!(call, Call::Multiplexing(_) | Call::MaxConnections(_) | Call::Close) {
+            self.model.now = self.model.now.max(at);
+        }
         let result = match call {
             Call::Acquire => {
                 let expected = self.model.acquire();
@@ -183,10 +189,10 @@ impl Both {
                 result
             }
             Call::HandleClosed(n) => {
-                if !self.model.ids.is_empty() {
-                    let id = self.model.ids[usize::from(n) % self.model.ids.len()];
-                    assert_eq!(self.pool.handle_closed(id, at), self.model.handle_closed(id));
-                }
+                let ids = &self.model.ids;
+                let id = ids.get(usize::from(n) % ids.len().max(1)).unwrap_or(&self.foreign.1);
+                let id = *id;
+                assert_eq!(self.pool.handle_closed(id, at), self.model.handle_closed(id));
                 Ok(())
             }
             Call::Multiplexing(requests) => {
@@ -210,8 +216,8 @@ impl Both {
     }
 
     fn poll(&mut self, at: Duration, actions: usize) {
-        self.model.now = self.model.now.max(at);
         for _ in 0..actions {
+            self.model.now = self.model.now.max(at);
             let Some(action) = self.pool.poll_action(at) else {
                 self.model.at_rest(&self.pool);
                 return;

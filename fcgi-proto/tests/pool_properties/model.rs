@@ -109,10 +109,7 @@ impl Model {
     /// Whether the first in the queue can be served, once the idle ones in its way are closed.
     fn can_serve(&self, need: Need) -> bool {
         let in_use = self.conns.iter().filter(|conn| !conn.callers.is_empty()).count();
-        !self.closed
-            && ((need == Need::Any && self.with_room().is_some())
-                || (!self.idle().is_empty() && need != Need::Fresh)
-                || in_use < self.max)
+        !self.closed && ((need == Need::Any && self.with_room().is_some()) || in_use < self.max)
     }
 
     fn late(&self, waiter: &Waiter) -> bool {
