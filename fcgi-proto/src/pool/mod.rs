@@ -31,7 +31,7 @@
 //!
 //! let ms = Duration::from_millis;
 //! let mut limits = PoolLimits::default();
-//! limits.connections = 1;
+//! (limits.connections, limits.age) = (1, None);
 //! let mut pool = PoolPolicy::new(limits);
 //!
 //! // The first caller opens the connection; the second waits for it.

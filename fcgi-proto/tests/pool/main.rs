@@ -17,6 +17,7 @@ fn ms(n: u64) -> Duration {
 
 fn pool(set: impl FnOnce(&mut PoolLimits)) -> PoolPolicy {
     let mut limits = PoolLimits::default();
+    limits.age = None;
     set(&mut limits);
     PoolPolicy::new(limits)
 }
@@ -84,7 +85,7 @@ fn stats(pool: &PoolPolicy) -> [usize; 4] {
 fn the_defaults_are_the_documented_ones() {
     let limits = PoolLimits::default();
     assert_eq!((limits.connections, limits.idle, limits.waiting), (8, 8, 1024));
-    assert_eq!((limits.requests_per_connection, limits.age), (None, None));
+    assert_eq!((limits.requests_per_connection, limits.age), (None, Some(ms(1000))));
     assert_eq!((limits.idle_timeout, limits.wait_timeout), (ms(1500), Some(ms(10_000))));
     let pool = PoolPolicy::new(limits);
     assert_eq!((pool.stats(), pool.next_deadline()), (PoolStats::default(), None));
