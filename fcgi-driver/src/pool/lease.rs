@@ -104,7 +104,7 @@ impl<R: Runtime> Lease<R> {
 
     async fn open(&mut self) -> Result<(), Error> {
         let pool = Arc::clone(&self.pool);
-        if pool.begin_discovery() {
+        if poll_fn(|cx| pool.poll_discovery(cx)).await {
             let mut asking = Asking { pool: Arc::clone(&pool), values: None };
             asking.values = Some(pool.connector.query_values(&pool.address).await?);
         }
