@@ -28,7 +28,9 @@ use bytes::Bytes;
 use fcgi_proto::Params;
 use http::{StatusCode, response::Parts};
 
-use crate::response::{BlockWriter, Head, HeadBlock, HeadError, HeadLimits, HeadParser, HeadWriteError};
+use crate::response::{
+    BlockWriter, Head, HeadBlock, HeadError, HeadLimits, HeadParser, HeadWriteError,
+};
 
 /// The parameters that are not sent to an Authorizer (FC-6.3-1).
 pub const NOT_SENT: [&str; 4] = ["CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"];
@@ -45,7 +47,8 @@ pub fn params(params: &Params) -> Params {
 /// A variable CONTENT_LENGTH is left out: that parameter has to be the length of STDIN.
 #[must_use]
 pub fn merge(params: &Params, variables: &Params) -> Params {
-    let kept = params.iter().filter(|(name, _)| variables.get(name).is_none_or(|_| is_length(name)));
+    let kept =
+        params.iter().filter(|(name, _)| variables.get(name).is_none_or(|_| is_length(name)));
     let mut merged: Params = kept.collect();
     merged.extend(variables.iter().filter(|(name, _)| !is_length(name)));
     merged

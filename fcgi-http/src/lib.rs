@@ -52,5 +52,9 @@ mod text;
 
 pub use body::{BodyLength, BodyLengthError};
 pub use request::{MetaVariables, ParamsBuilder, RequestBody};
-pub use response::{Head, HeadBlock, HeadLimits, HeadParser, Kind};
+pub use response::{Head, HeadBlock, HeadError, HeadLimits, HeadParser, Kind};
 pub use script::{Mount, Script, ScriptMap};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -4,7 +4,11 @@
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN: usize = 64;
     let shown = bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii();
-    if bytes.len() > SHOWN { format!("{shown}… ({} bytes)", bytes.len()) } else { shown.to_string() }
+    if bytes.len() > SHOWN {
+        format!("{shown}… ({} bytes)", bytes.len())
+    } else {
+        shown.to_string()
+    }
 }
 
 /// Line ends, NUL and the other control bytes; none belongs in a path or a parameter of a line.

@@ -130,8 +130,8 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
         let Some(suffix) = name.strip_prefix(b"HTTP_") else { continue };
         let suffix: Vec<u8> =
             suffix.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
-        let field = HeaderName::from_bytes(&suffix)
-            .map_err(|_| RequestError::FieldName(excerpt(name)))?;
+        let field =
+            HeaderName::from_bytes(&suffix).map_err(|_| RequestError::FieldName(excerpt(name)))?;
         // What Connection names is not looked at: the fields that the web server adds are here too,
         // and the client must not be able to take those away.
         if hop::is_hop_by_hop(&field)
@@ -140,15 +140,12 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
         {
             continue;
         }
-        let value = HeaderValue::from_bytes(value).map_err(|_| RequestError::FieldValue {
-            name: excerpt(name),
-            value: excerpt(value),
-        })?;
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|_| RequestError::FieldValue { name: excerpt(name), value: excerpt(value) })?;
         append(field, value)?;
     }
     if let Some(value) = meta.params().get("CONTENT_TYPE").filter(|value| !value.is_empty()) {
-        let value =
-            HeaderValue::from_bytes(value).map_err(|_| invalid("CONTENT_TYPE", value))?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| invalid("CONTENT_TYPE", value))?;
         append(CONTENT_TYPE, value)?;
     }
     if let Some(length) = meta.content_length()? {

@@ -111,7 +111,11 @@ impl HeaderPolicy {
 
     /// The name as the application would read it, `_` as `-`; `None` when the name itself is
     /// refused.
-    fn as_seen<'a>(&self, name: &'a HeaderName, headers: &HeaderMap) -> Option<Cow<'a, HeaderName>> {
+    fn as_seen<'a>(
+        &self,
+        name: &'a HeaderName,
+        headers: &HeaderMap,
+    ) -> Option<Cow<'a, HeaderName>> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if !name.as_str().bytes().all(plain) {
             return None;

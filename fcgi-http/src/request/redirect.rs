@@ -2,7 +2,7 @@
 
 use http::{
     Method, Uri,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, TRANSFER_ENCODING},
+    header::{EXPECT, HeaderName, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -26,8 +26,7 @@ pub fn redirected(request: &Parts, location: &PathAndQuery) -> Parts {
         .headers
         .keys()
         .filter(|name| {
-            [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, EXPECT].contains(name)
-                || name.as_str().starts_with("content-")
+            [TRANSFER_ENCODING, EXPECT].contains(name) || name.as_str().starts_with("content-")
         })
         .cloned()
         .collect();

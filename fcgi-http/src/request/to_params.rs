@@ -135,11 +135,7 @@ impl ParamsBuilder {
     /// AUTH_TYPE and REMOTE_USER: how the web server has authenticated the client, and as whom.
     /// Never from Authorization alone (W-6).
     #[must_use]
-    pub fn authenticated(
-        mut self,
-        auth_type: impl Into<String>,
-        user: impl Into<Vec<u8>>,
-    ) -> Self {
+    pub fn authenticated(mut self, auth_type: impl Into<String>, user: impl Into<Vec<u8>>) -> Self {
         self.auth_type = Some(auth_type.into());
         self.remote_user = Some(user.into());
         self

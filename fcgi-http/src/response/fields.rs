@@ -83,9 +83,11 @@ impl Fields {
                 };
             }
         }
-        for (once, shown) in
-            [(LOCATION, "Location"), (CONTENT_TYPE, "Content-Type"), (CONTENT_LENGTH, "Content-Length")]
-        {
+        for (once, shown) in [
+            (LOCATION, "Location"),
+            (CONTENT_TYPE, "Content-Type"),
+            (CONTENT_LENGTH, "Content-Length"),
+        ] {
             if field == once && self.headers.contains_key(&field) {
                 return Err(HeadError::Repeated(shown));
             }

@@ -59,7 +59,7 @@ pub enum Kind {
     Document,
     /// `Location: /path` and nothing else: the web server runs this path itself and answers with
     /// what comes of it; [`redirected`](crate::request::redirected) makes the request. No body
-    /// follows.
+    /// follows. A web server that does not do so can pass the head on, which is a 302.
     LocalRedirect(PathAndQuery),
     /// A response with a status of 3xx and a Location for the client to go to; a body may follow.
     ClientRedirect,

@@ -150,6 +150,8 @@ pub enum ConfigError {
     #[error("front controller \"{0}\" is no path below the document root")]
     FrontController(String),
     /// A mount's prefix that is neither empty nor a path such as `/app`.
-    #[error("prefix \"{0}\" is neither empty nor a path that starts, and does not end, with a slash")]
+    #[error(
+        "prefix \"{0}\" is neither empty nor a path that starts, and does not end, with a slash"
+    )]
     Prefix(String),
 }

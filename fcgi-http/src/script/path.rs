@@ -67,7 +67,8 @@ fn normalise(path: &[u8]) -> Result<Vec<u8>, ScriptError> {
 /// count (RFC 8615).
 pub(super) fn has_hidden_segment(path: &[u8]) -> bool {
     let mut segments = path.split(|byte| *byte == b'/').skip(1);
-    let first = segments.next().is_some_and(|name| name.starts_with(b".") && name != b".well-known");
+    let first =
+        segments.next().is_some_and(|name| name.starts_with(b".") && name != b".well-known");
     first || segments.any(|name| name.starts_with(b"."))
 }
 
