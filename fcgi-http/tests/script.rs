@@ -18,12 +18,15 @@ const FILES: &[&str] = &[
     "/srv/a b.php",
 ];
 
+/// Whether `file` is somewhere below the directory `name`.
+fn is_below(file: &str, name: &[u8]) -> bool {
+    file.as_bytes().strip_prefix(name).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 fn files(name: &[u8]) -> FileKind {
-    let is_below =
-        |file: &&str| file.as_bytes().strip_prefix(name).is_some_and(|rest| rest.starts_with(b"/"));
     if FILES.iter().any(|file| file.as_bytes() == name) {
         FileKind::File
-    } else if FILES.iter().any(|file| is_below(file)) {
+    } else if FILES.iter().any(|file| is_below(file, name)) {
         FileKind::Directory
     } else {
         FileKind::Missing
