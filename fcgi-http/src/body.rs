@@ -165,12 +165,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BodyLen
     let Some(value) = values.next() else { return Ok(None) };
     match (parse_length(value.as_bytes()), values.next()) {
         (Some(length), None) => Ok(Some(length)),
-        (_, more) => {
-            let mut shown = excerpt(value.as_bytes());
-            for value in more.into_iter().chain(values) {
-                shown = format!("{shown}, {}", excerpt(value.as_bytes()));
-            }
-            Err(BodyLengthError::Invalid(shown))
+        (_, None) => Err(BodyLengthError::Invalid(excerpt(value.as_bytes()))),
+        (_, Some(second)) => {
+            let (first, second) = (excerpt(value.as_bytes()), excerpt(second.as_bytes()));
+            Err(BodyLengthError::Invalid(format!("{first}, {second}")))
         }
     }
 }

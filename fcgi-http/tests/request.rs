@@ -151,6 +151,11 @@ fn cgi_4_1_1_server_name_and_port_come_from_what_is_known() {
         assert_eq!(params.get_str("SERVER_NAME"), Some(name));
         assert_eq!(params.get_str("SERVER_PORT"), Some(port));
     }
+    let params = plain()
+        .remote_addr("[::ffff:192.0.2.7]:1".parse().unwrap())
+        .build(&get("/"), &Script::default(), RequestBody::None)
+        .unwrap();
+    assert_eq!(params.get_str("REMOTE_ADDR"), Some("192.0.2.7"));
     // The target's host takes Host's place, without the password.
     let request = with_headers("http://u:p@b.example:83/x?y", &[("Host", "other")]);
     let params = build(&request, RequestBody::None).unwrap();

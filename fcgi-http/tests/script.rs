@@ -194,6 +194,7 @@ fn a_front_controller_gets_what_is_no_file() {
     for (path, info) in [
         ("/users/7", "/users/7"),
         ("/missing.php/x", "/missing.php/x"),
+        ("/missing.php/.x", "/missing.php/.x"),
         ("/x.jpg/y.php", "/x.jpg/y.php"),
         ("/static/", "/static/"),
         ("/b.PHP", "/b.PHP"),

@@ -78,7 +78,7 @@ impl HeaderPolicy {
     /// Calls `put` with each parameter that comes of `headers`, but for HTTP_HOST. Repeats are
     /// joined (CGI-4.1.18-1).
     pub(super) fn each(&self, headers: &HeaderMap, mut put: impl FnMut(&[u8], &[u8])) {
-        let nominated = hop::nominated(headers);
+        let nominated = hop::Nominated::of(headers);
         let mut param = Vec::new();
         let mut joined = Vec::new();
         for name in headers.keys() {

@@ -117,12 +117,7 @@ impl Fields {
                 return Ok(Parsed { head, variables });
             }
         }
-        for name in hop::nominated(&headers) {
-            headers.remove(name);
-        }
-        let hop_by_hop: Vec<HeaderName> =
-            headers.keys().filter(|name| hop::is_hop_by_hop(name)).cloned().collect();
-        for name in hop_by_hop {
+        for name in hop::names(&headers) {
             headers.remove(name);
         }
         let default = if location.is_some() { StatusCode::FOUND } else { StatusCode::OK };

@@ -32,7 +32,7 @@ impl HeadBlock {
     pub fn new(response: &Parts) -> Result<Self, HeadWriteError> {
         body::content_length(&response.headers)?;
         let mut writer = BlockWriter::new(response.status)?;
-        let nominated = hop::nominated(&response.headers);
+        let nominated = hop::Nominated::of(&response.headers);
         for (name, value) in &response.headers {
             if !is_left_out(name) && !nominated.contains(name) {
                 writer.field("", name.as_str().as_bytes(), value.as_bytes())?;

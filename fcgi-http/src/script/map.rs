@@ -172,7 +172,6 @@ impl ScriptMap {
     ) -> Result<Target, ScriptError> {
         match &self.front_controller {
             Some(front) if kind(front) == FileKind::File => {
-                self.check_hidden(path)?;
                 Ok(Target::Script(self.front_script(front, path)))
             }
             _ => Err(ScriptError::NotFound),
