@@ -81,6 +81,8 @@ pub(super) enum Granted<R: Runtime> {
     Fresh,
     /// One that is open.
     Open(Link<R>),
+    /// One that has closed in the meantime.
+    Gone,
 }
 
 impl<R: Runtime> Inner<R> {
@@ -146,9 +148,7 @@ impl<R: Runtime> Inner<R> {
                 }
                 let own = state.idle.remove(&connection).map(Link::Own);
                 let link = own.or_else(|| state.shared.get(&connection).cloned().map(Link::Shared));
-                if let Some(link) = link {
-                    return Poll::Ready(Ok(Granted::Open(link)));
-                }
+                return Poll::Ready(Ok(link.map_or(Granted::Gone, Granted::Open)));
             }
             Some(Waiting::TimedOut) => {
                 let (address, phase) = (self.name(), Phase::Acquire);
