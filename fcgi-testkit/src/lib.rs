@@ -1,4 +1,4 @@
-//! What the workspace's tests stand on: real FastCGI peers started in a
+//! What the workspace's tests stand on: one suite that every adapter passes ([`suite`]), real FastCGI peers started in a
 //! temporary folder ([`peers`]), a small HTTP client to talk to the web
 //! servers among them ([`http`]), and a test harness that shows a test whose
 //! peer is missing as ignored, never as passed ([`harness`]).
@@ -8,3 +8,4 @@
 pub mod harness;
 pub mod http;
 pub mod peers;
+pub mod suite;
