@@ -1,7 +1,7 @@
 //! Sends many small requests to an application: what the client's throughput is measured on.
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
-//! parameters and no body, over that many connections, and prints `requests=N seconds=S rps=R`.
+//! parameters and no body, over a pool of that many connections, and prints `requests=N seconds=S rps=R`.
 //! Every answer must have app status 0 and some bytes; else one line says what came, and the exit
 //! status is 1 (2 for usage).
 //!
@@ -101,12 +101,14 @@ impl From<fcgi::Error> for Failure {
 
 /// Runs a task for each connection, and says how long they took.
 async fn blast(args: Args) -> Result<Duration, Failure> {
+    let Args { address, requests, connections } = args;
+    let most = usize::try_from(connections).unwrap_or(usize::MAX);
+    let pool = fcgi::Pool::builder(address).max_connections(most).build();
     let started = Instant::now();
-    let tasks: Vec<_> = (0..args.connections)
+    let tasks: Vec<_> = (0..connections)
         .map(|task| {
-            let more = u64::from(task < args.requests % args.connections);
-            let share = args.requests / args.connections + more;
-            runtime::spawn(send(args.address.clone(), share))
+            let more = u64::from(task < requests % connections);
+            runtime::spawn(send(pool.clone(), requests / connections + more))
         })
         .collect();
     for task in tasks {
@@ -116,14 +118,10 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a task's share of the requests.
-async fn send(address: fcgi::Address, share: u64) -> Result<(), Failure> {
-    if share == 0 {
-        return Ok(());
-    }
-    let mut client = fcgi::Client::connect(&address).await?;
+async fn send(pool: fcgi::Pool, share: u64) -> Result<(), Failure> {
     for _ in 0..share {
         let request = fcgi::client::Request::responder().params(PARAMS).keep_conn(true);
-        let answer = client.send(request).await?.collect(ANSWER).await?;
+        let answer = pool.send(request).await?.collect(ANSWER).await?;
         if answer.app_status != 0 {
             let status = answer.app_status;
             return Err(Failure::Answer(format!("a request ended with status {status}")));
