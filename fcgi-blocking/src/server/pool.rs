@@ -4,11 +4,11 @@
 //! the sockets. The leader that has received a request gives the leadership up and runs the
 //! handler itself, so that no request changes threads on its way; whoever is free leads next.
 //!
-//! Waking a thread to lead costs more than a handler that only formats a page. So where the
-//! handlers of late were quick, the leadership is put down without waking anybody: the thread
-//! comes back for it in some microseconds. Meanwhile one other, the watcher, looks up every
-//! [`TICK`], and takes the leadership of a handler that turns out to be slow; a handler that
-//! waits for the web server has somebody take it at once.
+//! Waking a thread costs more than a handler that only formats a page. So where the handlers of
+//! late were quick, the leadership is put down without waking anybody: the thread comes back for
+//! it in some microseconds, and first runs what little else has come. Meanwhile one other, the
+//! watcher, looks up every [`TICK`], and takes what a handler that turns out to be slow leaves
+//! undone; a handler that waits for the web server has somebody take it at once.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// Looks without a request after which the watcher sleeps.
 const QUIET: u32 = 16;
 /// A handler that takes longer is slow.
-const QUICK: Duration = Duration::from_micros(200);
+const QUICK: Duration = Duration::from_micros(50);
+/// Quick requests that are worth another thread.
+const BATCH: usize = 4;
 /// Handlers that are taken to be slow after one was.
 const SLOW_RUN: u32 = 16;
 
@@ -47,6 +49,8 @@ struct State {
     /// Handlers that wait for the leader to do something.
     waiting: usize,
     watched: bool,
+    /// A thread was woken, and will wake the next if there is more to do.
+    called: bool,
     /// Counts the times that the leadership was put down.
     turn: u64,
     slow: u32,
@@ -103,14 +107,17 @@ impl Pool {
             if !state.watched && state.lead.is_some() {
                 (state.watched, watching, quiet) = (true, true, 0);
             }
+            state.called = false;
             if !watching {
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.called = false;
                 continue;
             }
             let turn = state.turn;
             let (woken, timeout) =
                 self.work.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
             state = woken;
+            state.called = false;
             if !timeout.timed_out() {
                 continue;
             }
@@ -126,7 +133,7 @@ impl Pool {
         if watching {
             state.watched = false;
         }
-        self.call_others(&state);
+        self.call_others(&mut state);
         task
     }
 
@@ -138,32 +145,33 @@ impl Pool {
         let Some(job) = state.next_job(self.threads) else { return Err(leader) };
         state.lead = Some(leader);
         state.turn += 1;
-        state.wanted = state.slow > 0 || state.waiting > 0;
-        self.call_others(&state);
+        state.wanted = !state.is_quick();
+        self.call_others(&mut state);
         Ok(job)
     }
 
-    /// Requests that a handler has come upon.
+    /// Requests that a handler has come upon, which does not end for them.
     pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.lock();
         state.queue.extend(jobs);
-        self.call_others(&state);
+        state.slow = SLOW_RUN;
+        self.call_others(&mut state);
     }
 
     /// The first leader.
     pub(super) fn start(&self, leader: Box<Leader>) {
         let mut state = self.lock();
         (state.lead, state.wanted) = (Some(leader), true);
-        self.work.notify_one();
+        self.call_others(&mut state);
     }
 
-    /// Wakes a thread for a job, which will wake the next for the next job, and one for the
-    /// leadership.
-    fn call_others(&self, state: &State) {
-        if !state.queue.is_empty() && state.running < self.threads {
-            self.work.notify_one();
-        }
-        if state.lead.is_some() && (state.wanted || !state.watched) {
+    /// Wakes a thread for a job, for the leadership, or to watch; it wakes the next for the rest.
+    fn call_others(&self, state: &mut State) {
+        let few = if state.is_quick() { BATCH } else { 0 };
+        let run = state.queue.len() > few && state.running < self.threads;
+        let lead = state.lead.is_some() && (state.wanted || !state.watched);
+        if (run || lead) && !state.called {
+            state.called = true;
             self.work.notify_one();
         }
     }
@@ -172,10 +180,8 @@ impl Pool {
     pub(super) fn begin_wait(&self) {
         let mut state = self.lock();
         state.waiting += 1;
-        if state.lead.is_some() {
-            state.wanted = true;
-            self.work.notify_one();
-        }
+        state.wanted = state.lead.is_some();
+        self.call_others(&mut state);
     }
 
     pub(super) fn end_wait(&self) {
@@ -227,6 +233,10 @@ impl State {
         let job = self.queue.pop_front()?;
         self.running += 1;
         Some(job)
+    }
+
+    fn is_quick(&self) -> bool {
+        self.slow == 0 && self.waiting == 0
     }
 
     fn is_idle(&self) -> bool {

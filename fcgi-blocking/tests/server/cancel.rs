@@ -33,9 +33,11 @@ fn told(
 ) -> impl Fn(Request) -> Result<u32, Error> + Send + Sync + 'static {
     let count = Arc::clone(count);
     move |request: Request| {
-        request.stdout().write_all("started")?;
-        request.stdout().flush()?;
+        let mut stdout = request.stdout();
+        // The peer may leave as soon as it has seen this, while the flush still waits.
+        let started = stdout.write_all("started").and_then(|()| stdout.flush());
         let error = match way {
+            _ if started.is_err() => started.unwrap_err(),
             Way::Reading => loop {
                 match request.stdin().chunk() {
                     Ok(Some(_)) => {}
