@@ -2,14 +2,18 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod listener;
+pub mod server;
 mod stream;
 mod waker;
 
-pub use fcgi_net::{
-    Address, AddressError, Error, Phase, is_fastcgi,
-    server::{CANCELLED, FAILED, IntoAppStatus, PANICKED},
-};
+pub use fcgi_net::{Address, AddressError, Error, Phase, is_fastcgi};
 pub use fcgi_proto as proto;
 pub use fcgi_proto::{
     FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
+};
+pub use listener::Listener;
+pub use server::{
+    CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+    Server, Shutdown,
 };
