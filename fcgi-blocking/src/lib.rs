@@ -2,8 +2,11 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod stream;
 mod waker;
+
+pub use client::{CancelHandle, Client};
 
 pub use fcgi_net::{
     Address, AddressError, Error, Phase, is_fastcgi,
