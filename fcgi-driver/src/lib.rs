@@ -15,10 +15,12 @@
 
 pub mod client;
 mod deadline;
+pub mod pool;
 mod pump;
 pub mod runtime;
 pub mod server;
 mod socket;
+mod wakers;
 
 pub use fcgi_net::{Address, AddressError, Error, Phase, is_fastcgi, socket::StdListener};
 pub use socket::Listener;

@@ -79,6 +79,6 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// The time, by the clock that the timers go by (which a test may have paused).
     fn now() -> Instant;
 
-    /// Runs a future beside the others.
+    /// Runs a future beside the others; drops it where there is no runtime to run it.
     fn spawn(future: impl Future<Output = ()> + Send + 'static);
 }

@@ -20,6 +20,7 @@ mod address;
 pub mod client;
 mod error;
 pub mod observe;
+pub mod pool;
 pub mod server;
 pub mod socket;
 pub mod text;

@@ -92,7 +92,10 @@ impl runtime::Runtime for Tokio {
     }
 
     fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(future);
+        // A response may be dropped where no runtime is.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(future);
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 //! ```
 
 mod body;
+mod exchange;
+mod mux;
 mod response;
 
 use std::{
@@ -23,14 +25,24 @@ use std::{
     marker::PhantomData,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
-use fcgi_net::client::Settings;
-use fcgi_proto::{ClientConfig, ClientConnection, Connection, Values, client::Event};
+use fcgi_net::{
+    client::{Settings, is_close},
+    observe::{self, OpenConnection, Side},
+};
+use fcgi_proto::{
+    BeginRequest, ClientConfig, ClientConnection, Connection, RequestKey, Values, client::Event,
+};
+use tracing::Span;
 
 pub use body::Body;
+pub(crate) use exchange::{Exchange, Pushed};
 pub use fcgi_net::client::{Chunk, Collected};
+pub(crate) use mux::Mux;
+pub(crate) use response::Collector;
 pub use response::Response;
 
 use crate::{
@@ -72,6 +84,10 @@ impl<R: Runtime> Connector<R> {
 
     fcgi_net::client_setters!();
 
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -80,6 +96,12 @@ impl<R: Runtime> Connector<R> {
     /// # Cancellation safety
     /// Dropping the future closes the connection, if there is one yet.
     pub async fn connect(&self, address: &Address) -> Result<Client<R>, Error> {
+        let (io, address) = self.dial(address).await?;
+        Ok(Client::new(io, address, self.settings))
+    }
+
+    /// A socket, and the address's name.
+    pub(crate) async fn dial(&self, address: &Address) -> Result<(R::Transport, Arc<str>), Error> {
         let name: Arc<str> = address.to_string().into();
         if *address == Address::Stdin {
             return Err(Error::NotCallable { address: name });
@@ -92,24 +114,15 @@ impl<R: Runtime> Connector<R> {
             Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
         })
         .await;
-        let io = match connected {
-            Some(Ok(io)) => io,
-            Some(Err(source)) => return Err(Error::Connect { address: name, source }),
+        match connected {
+            Some(Ok(io)) => Ok((io, name)),
+            Some(Err(source)) => Err(Error::Connect { address: name, source }),
             None => {
                 let limit = self.settings.connect.unwrap_or_default();
-                return Err(Error::Timeout { address: name, phase: Phase::Connect, limit });
+                observe::timed_out(Side::Client, Phase::Connect, limit, &name);
+                Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
             }
-        };
-        Ok(Client {
-            io,
-            connection: ClientConnection::new(ClientConfig { limits: self.settings.limits }),
-            address: name,
-            settings: self.settings,
-            deadline,
-            write_gone: false,
-            used: false,
-            closed: false,
-        })
+        }
     }
 
     /// Asks an application for its capacity, on a connection of its own. What it does not say, or
@@ -136,6 +149,8 @@ pub struct Client<R: Runtime> {
     address: Arc<str>,
     settings: Settings,
     deadline: Deadline<R>,
+    span: Span,
+    _open: OpenConnection,
     /// The application takes no more bytes, but may still have sent some.
     write_gone: bool,
     /// A request was sent before.
@@ -145,6 +160,21 @@ pub struct Client<R: Runtime> {
 }
 
 impl<R: Runtime> Client<R> {
+    fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
+        Self {
+            io,
+            connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
+            span: observe::connection_span(Side::Client, &address),
+            _open: OpenConnection::new(Side::Client),
+            address,
+            settings,
+            deadline: Deadline::new(),
+            write_gone: false,
+            used: false,
+            closed: false,
+        }
+    }
+
     /// Connects with the default settings; [`Connector`] has others.
     ///
     /// # Errors
@@ -169,15 +199,14 @@ impl<R: Runtime> Client<R> {
     /// # Cancellation safety
     /// Dropping the future aborts the request: nothing of it reaches a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
-        if std::mem::replace(&mut self.used, true) {
+        let started = R::now();
+        if self.used {
             self.settle().await?;
         }
-        let content_length = request.content_length();
         let (begin, bodies) = request.into_parts();
-        let role = begin.role;
-        let key = self.connection.begin(begin)?;
-        let mut response = Response::new(self, key, role, bodies, content_length);
-        response.first().await?;
+        let exchange = self.begin(&begin, bodies, started)?;
+        let mut response = Response { client: self, exchange, first: None };
+        response.first = response.chunk().await?;
         Ok(response)
     }
 
@@ -194,9 +223,109 @@ impl<R: Runtime> Client<R> {
         &self.address
     }
 
+    /// Queues the beginning of a request, on a connection at rest.
+    pub(crate) fn begin(
+        &mut self,
+        begin: &BeginRequest,
+        bodies: [Body; 2],
+        started: Instant,
+    ) -> Result<Exchange<R>, Error> {
+        self.used = true;
+        let key = self.connection.begin(begin)?;
+        let _span = self.span.enter();
+        let address = Arc::clone(&self.address);
+        Ok(Exchange::new(key, begin, bodies, address, self.settings, started))
+    }
+
+    /// Moves a request on; the next chunk, or its end.
+    pub(crate) fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        if exchange.is_over() {
+            return Poll::Ready(Ok(None));
+        }
+        let polled = ready!(self.poll_io(cx, exchange));
+        self.closed |= exchange.mismatch;
+        Poll::Ready(exchange.hand_out(polled))
+    }
+
+    fn poll_io(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        for _ in 0..pump::MAX_ROUNDS {
+            let failed = self.drain_events(exchange).err();
+            exchange.check_total()?;
+            if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+            if let Some(error) = failed {
+                return Poll::Ready(Err(error));
+            }
+            if let Some(outcome) = exchange.outcome {
+                return Poll::Ready(exchange.end(outcome));
+            }
+            let mut fed = false;
+            loop {
+                exchange.fill(cx)?;
+                let pushed = exchange.push(&mut self.connection)?;
+                fed |= pushed != Pushed::Nothing;
+                if pushed != Pushed::All {
+                    break;
+                }
+            }
+            let wrote = self.write(cx);
+            if wrote && !exchange.answered {
+                exchange.progress = R::now();
+            }
+            if wrote && (fed || exchange.is_feeding()) {
+                continue;
+            }
+            match pump::read(&mut self.io, &mut self.connection, cx) {
+                Read::Some => exchange.progress = R::now(),
+                Read::Nothing => return exchange.poll_limits(cx, &mut self.deadline).map(Err),
+                Read::Eof => self.connection.handle_eof(),
+                Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
+                Read::Gone(source) => {
+                    self.closed = true;
+                    let address = exchange.address();
+                    return Poll::Ready(Err(Error::Io { address, doing: "read from", source }));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn drain_events(&mut self, exchange: &mut Exchange<R>) -> Result<(), Error> {
+        loop {
+            match self.connection.poll_event() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Event::Finished { key, outcome })) if key == exchange.key => {
+                    exchange.outcome = Some(outcome);
+                }
+                Ok(Some(_)) => {}
+                Err(source) => {
+                    return Err(Error::Protocol { address: exchange.address(), source });
+                }
+            }
+        }
+    }
+
+    /// Gives a request up, unless it has ended, and sends what can be sent of that at once.
+    pub(crate) fn abort(&mut self, key: RequestKey) {
+        if let Some(request) = self.connection.request(key) {
+            request.abort();
+            self.write(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
     /// Waits for the end of a request that was aborted, and notices a connection that the
     /// application has closed meanwhile.
-    async fn settle(&mut self) -> Result<(), Error> {
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
         let until = R::now().checked_add(self.settings.drain);
         let settled = poll_fn(|cx| self.poll_settled(cx, until)).await;
         if settled && self.is_reusable() {
@@ -206,11 +335,20 @@ impl<R: Runtime> Client<R> {
         Err(Error::Closed { address: Arc::clone(&self.address) })
     }
 
-    fn poll_settled(
-        &mut self,
-        cx: &mut Context<'_>,
-        until: Option<std::time::Instant>,
-    ) -> Poll<bool> {
+    /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
+    /// taken for a part of the next response (H-11).
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.is_reusable()
+            && matches!(pump::read(&mut self.io, &mut self.connection, cx), Read::Nothing)
+    }
+
+    /// Whether nothing more can come of it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed || self.connection.is_closed()
+    }
+
+    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
         loop {
             while let Ok(Some(_)) = self.connection.poll_event() {}
             self.write(cx);
@@ -229,7 +367,7 @@ impl<R: Runtime> Client<R> {
     fn poll_values(
         &mut self,
         cx: &mut Context<'_>,
-        until: Option<std::time::Instant>,
+        until: Option<Instant>,
     ) -> Poll<Result<Values, Error>> {
         loop {
             match self.connection.poll_event() {
@@ -261,15 +399,10 @@ impl<R: Runtime> Client<R> {
             Wrote::Some { .. } => true,
             Wrote::Nothing | Wrote::Blocked => false,
             Wrote::Gone(error) => {
-                tracing::debug!(address = &*self.address, %error, "application takes no more");
+                tracing::debug!(parent: &self.span, %error, "application takes no more");
                 self.write_gone = true;
                 false
             }
         }
-    }
-
-    /// Sends what can be sent at once, from where nothing can be waited for.
-    fn write_now(&mut self) {
-        self.write(&mut Context::from_waker(Waker::noop()));
     }
 }

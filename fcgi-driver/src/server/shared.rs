@@ -13,7 +13,10 @@ use fcgi_proto::{
     server::AbortReason,
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    wakers::{wait, wake},
+};
 
 /// A connection, as its task and the handlers of its requests see it. A connection with one
 /// request has one task, so that nobody ever waits for the lock.
@@ -241,13 +244,15 @@ impl Inner {
     }
 
     pub(super) fn on_readable(&mut self, key: RequestKey, input: Input) {
-        wake(self.waiters(key).map(|waiters| waiters.input(input)));
+        if let Some(waiters) = self.waiters(key) {
+            wake(waiters.input(input));
+        }
     }
 
     pub(super) fn on_writable(&mut self, key: RequestKey) {
         if let Some(waiters) = self.waiters(key) {
-            wake(Some(&mut waiters.stdout));
-            wake(Some(&mut waiters.stderr));
+            wake(&mut waiters.stdout);
+            wake(&mut waiters.stderr);
         }
     }
 
@@ -276,10 +281,10 @@ impl Inner {
             return;
         }
         if let Some((_, waiters)) = &mut self.first {
-            wake(Some(&mut waiters.flush));
+            wake(&mut waiters.flush);
         }
         for waiters in self.rest.values_mut() {
-            wake(Some(&mut waiters.flush));
+            wake(&mut waiters.flush);
         }
     }
 
@@ -294,7 +299,7 @@ impl Inner {
     }
 
     pub(super) fn wake_task(&mut self) {
-        wake(Some(&mut self.task));
+        wake(&mut self.task);
     }
 
     pub(super) fn handlers(&self) -> usize {
@@ -314,20 +319,7 @@ impl Waiters {
             &mut self.cancelled,
             &mut self.handler,
         ] {
-            wake(Some(waker));
+            wake(waker);
         }
-    }
-}
-
-fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
-
-fn wake(slot: Option<&mut Option<Waker>>) {
-    if let Some(waker) = slot.and_then(Option::take) {
-        waker.wake();
     }
 }

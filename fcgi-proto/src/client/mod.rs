@@ -51,7 +51,7 @@ use alloc::{
     collections::{BTreeSet, BinaryHeap, VecDeque},
     vec::Vec,
 };
-use core::cmp::Reverse;
+use core::{borrow::Borrow, cmp::Reverse};
 
 pub use request::Request;
 
@@ -234,8 +234,8 @@ impl ClientConnection {
     /// # Errors
     /// [`UsageError::Closed`], [`UsageError::TooManyRequests`], [`UsageError::NoFreeId`],
     /// [`UsageError::PairTooLong`].
-    pub fn begin(&mut self, request: BeginRequest) -> Result<RequestKey, UsageError> {
-        let BeginRequest { role, keep_conn, params } = request;
+    pub fn begin(&mut self, request: impl Borrow<BeginRequest>) -> Result<RequestKey, UsageError> {
+        let &BeginRequest { role, keep_conn, ref params } = request.borrow();
         self.check_begin()?;
         params.check()?;
         let id = match self.free_ids.pop() {
@@ -252,7 +252,7 @@ impl ClientConnection {
             id,
             &BeginRequestBody::new(role, keep_conn).encode(),
         );
-        self.send.params(id, &params);
+        self.send.params(id, params);
         let trigger = role.last_input().map_or(ClientTrigger::BeginAll, |_| ClientTrigger::Begin);
         self.active += 1;
         self.closing |= !keep_conn;

@@ -1,0 +1,111 @@
+//! FastCGI's sockets and timers on the `async-io` reactor, for any executor that goes with it.
+//!
+//! smol and async-std stand on the same reactor and differ in how they run a task. What they have
+//! in common is written here once: [`AsyncIo`] is the [`Runtime`] of `fcgi-driver`, complete but
+//! for [`Spawn`]. `fcgi-smol` and `fcgi-async-std` fill that in; so can you, for an executor of
+//! your own:
+//!
+//! ```
+//! use std::{io, thread};
+//!
+//! use fcgi_async_io::{AsyncIo, Spawn};
+//! use fcgi_driver::{client::{Client, Request}, server, Listener, server::Server};
+//!
+//! /// A thread for each connection.
+//! #[derive(Clone, Copy, Debug)]
+//! enum Threads {}
+//!
+//! impl Spawn for Threads {
+//!     fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+//!         thread::spawn(|| async_io::block_on(future));
+//!     }
+//! }
+//!
+//! type Runtime = AsyncIo<Threads>;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = Listener::<Runtime>::bind(&"tcp:127.0.0.1:0".parse()?)?;
+//! let address = listener.local_address().clone();
+//! Threads::spawn(async move {
+//!     let hello = |request: server::Request| async move {
+//!         request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n").await
+//!     };
+//!     let served: io::Result<()> = Server::<Runtime>::new().serve(listener, hello).await;
+//!     served.expect("the listener fails");
+//! });
+//! async_io::block_on(async {
+//!     let mut client = Client::<Runtime>::connect(&address).await?;
+//!     let answer = client.send(Request::responder()).await?.collect(1 << 20).await?;
+//!     assert!(answer.stdout.ends_with(b"hello\n"));
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! [`Runtime`]: fcgi_driver::runtime::Runtime
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod timer;
+mod transport;
+
+use std::{
+    future::Future,
+    io,
+    marker::PhantomData,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use fcgi_driver::{Address, StdListener, runtime};
+use fcgi_net::socket::Peer;
+
+pub use timer::Timer;
+pub use transport::{Transport, TransportListener};
+
+/// How an executor runs a task.
+pub trait Spawn: Sized + Send + Sync + 'static {
+    /// Runs a future beside the others, to its end: there is no handle to it.
+    fn spawn(future: impl Future<Output = ()> + Send + 'static);
+}
+
+/// The `async-io` reactor, with the executor `S`. It is only a name: there is no value of it.
+#[derive(Clone, Copy, Debug)]
+pub struct AsyncIo<S>(PhantomData<fn() -> S>);
+
+impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
+    type Transport = Transport;
+    type Listener = TransportListener;
+    type Timer = Timer;
+
+    async fn connect(address: &Address) -> io::Result<Transport> {
+        match address {
+            Address::Unix(path) => Transport::connect_unix(path).await,
+            Address::Tcp(host_port) => Transport::connect_tcp(host_port).await,
+            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn listen(listener: StdListener) -> io::Result<TransportListener> {
+        TransportListener::new(listener)
+    }
+
+    fn poll_accept(
+        listener: &mut TransportListener,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Transport, Peer)>> {
+        listener.poll_accept(cx)
+    }
+
+    fn timer() -> Timer {
+        Timer::default()
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        S::spawn(future);
+    }
+}

@@ -1,0 +1,194 @@
+//! Sockets of both kinds.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    task::{Context, Poll, ready},
+};
+
+use async_io::Async;
+use fcgi_driver::{StdListener, runtime};
+use fcgi_net::socket::{self, Peer};
+
+/// A connected socket, unix or TCP; TCP without Nagle's delay.
+#[derive(Debug)]
+pub struct Transport {
+    stream: Stream,
+    /// A read may find something: there is no need to wait before it.
+    readable: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(Async<UnixStream>),
+    Tcp(Async<TcpStream>),
+}
+
+impl Transport {
+    fn new(stream: Stream) -> Self {
+        Self { stream, readable: false }
+    }
+
+    pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
+        match Async::<UnixStream>::connect(path).await {
+            Ok(stream) => Ok(Self::new(Stream::Unix(stream))),
+            // The reactor passes over EAGAIN, and then finds a socket that is not connected.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::Error::new(io::ErrorKind::WouldBlock, "the socket's backlog is full"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries each of the host's addresses in turn.
+    pub(crate) async fn connect_tcp(host_port: &str) -> io::Result<Self> {
+        let mut failure = None;
+        for address in resolve(host_port).await? {
+            match Async::<TcpStream>::connect(address).await {
+                Ok(stream) => return Self::tcp(stream),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the host has no address")
+        }))
+    }
+
+    fn tcp(stream: Async<TcpStream>) -> io::Result<Self> {
+        stream.get_ref().set_nodelay(true)?;
+        Ok(Self::new(Stream::Tcp(stream)))
+    }
+}
+
+/// A name is looked up on a thread of its own, since the system's resolver blocks.
+async fn resolve(host_port: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host_port.parse() {
+        return Ok(vec![address]);
+    }
+    let host_port = host_port.to_owned();
+    blocking::unblock(move || Ok(host_port.to_socket_addrs()?.collect())).await
+}
+
+impl runtime::Transport for Transport {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.readable {
+            ready!(match &self.stream {
+                Stream::Unix(stream) => stream.poll_readable(cx),
+                Stream::Tcp(stream) => stream.poll_readable(cx),
+            })?;
+            self.readable = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let read = match &self.stream {
+                Stream::Unix(stream) => stream.get_ref().read(buf),
+                Stream::Tcp(stream) => stream.get_ref().read(buf),
+            };
+            match read {
+                Ok(n) => {
+                    self.readable = n == buf.len();
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let wrote = match (&self.stream, slices) {
+                (Stream::Unix(stream), [one]) => stream.get_ref().write(one),
+                (Stream::Tcp(stream), [one]) => stream.get_ref().write(one),
+                (Stream::Unix(stream), many) => stream.get_ref().write_vectored(many),
+                (Stream::Tcp(stream), many) => stream.get_ref().write_vectored(many),
+            };
+            match wrote {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                wrote => return Poll::Ready(wrote),
+            }
+            ready!(match &self.stream {
+                Stream::Unix(stream) => stream.poll_writable(cx),
+                Stream::Tcp(stream) => stream.poll_writable(cx),
+            })?;
+        }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        socket::is_hung_up(self)
+    }
+
+    fn shutdown_write(&self) {
+        socket::shutdown_write(self);
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum TransportListener {
+    /// A unix socket.
+    Unix(Async<UnixListener>),
+    /// A TCP socket.
+    Tcp(Async<TcpListener>),
+}
+
+impl TransportListener {
+    /// The socket is in non-blocking mode.
+    pub(crate) fn new(listener: StdListener) -> io::Result<Self> {
+        match listener {
+            StdListener::Unix(unix) => Async::new_nonblocking(unix).map(Self::Unix),
+            StdListener::Tcp(tcp) => Async::new_nonblocking(tcp).map(Self::Tcp),
+        }
+    }
+
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Transport, Peer)>> {
+        loop {
+            match self.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => return Poll::Ready(accepted),
+            }
+            ready!(match self {
+                Self::Unix(unix) => unix.poll_readable(cx),
+                Self::Tcp(tcp) => tcp.poll_readable(cx),
+            })?;
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Transport, Peer)> {
+        match self {
+            Self::Unix(unix) => {
+                let (stream, _) = unix.get_ref().accept()?;
+                Ok((Transport::new(Stream::Unix(Async::new(stream)?)), Peer::Unix))
+            }
+            Self::Tcp(tcp) => {
+                let (stream, peer) = tcp.get_ref().accept()?;
+                Ok((Transport::tcp(Async::new(stream)?)?, Peer::Tcp(peer)))
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the programs need of async-std besides `fcgi-async-std`.
+
+#![allow(dead_code, reason = "no program needs all of it")]
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    time::Duration,
+};
+
+use async_global_executor::GlobalExecutorConfig;
+use async_signal::{Signal, Signals};
+use futures_core::Stream;
+
+/// Runs a program; its tasks, and so its handlers, on one thread when FCGI_THREADS=1, else on as
+/// many as async-std's ASYNC_STD_THREAD_COUNT says, or on one for each core.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    if std::env::var("FCGI_THREADS").is_ok_and(|threads| threads == "1") {
+        // The first to start async-std's executor decides.
+        let one = GlobalExecutorConfig::default().with_min_threads(1).with_max_threads(1);
+        async_global_executor::init_with_config(one);
+    }
+    Ok(async_std::task::block_on(future))
+}
+
+/// Runs a future beside the others, until what this gives is dropped or ready.
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> {
+    async_std::task::spawn(future)
+}
+
+pub(crate) async fn sleep(time: Duration) {
+    async_std::task::sleep(time).await;
+}
+
+/// Waits for SIGTERM or SIGINT, from now on.
+pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+    Ok(async move {
+        poll_fn(|cx| Pin::new(&mut signals).poll_next(cx)).await;
+    })
+}

@@ -1,0 +1,332 @@
+//! A connection that several requests share: a task reads and writes, behind one lock, and wakes
+//! the request whose bytes have come.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use fcgi_net::{
+    client::{Settings, is_close},
+    observe::{self, OpenConnection, Side},
+};
+use fcgi_proto::{
+    BeginRequest, ClientConfig, ClientConnection, Connection, ProtocolError, RequestKey,
+    client::{Event, Outcome},
+};
+use tracing::Span;
+
+use super::{Body, Chunk, Exchange, Pushed};
+use crate::{
+    Error,
+    deadline::Deadline,
+    pump::{self, Read, Wrote},
+    runtime::Runtime,
+    wakers::{wait, wake},
+};
+
+/// A shared connection, as its requests see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mux(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    address: Arc<str>,
+    settings: Settings,
+    span: Span,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    connection: ClientConnection,
+    requests: HashMap<RequestKey, Slot>,
+    /// Wakes the connection's task, unless it is running and will look anyway.
+    task: Option<Waker>,
+    failed: Option<Failure>,
+    /// Takes no more requests, and closes with the last one.
+    closing: bool,
+}
+
+/// One request, as the connection's task sees it.
+#[derive(Debug, Default)]
+struct Slot {
+    waker: Option<Waker>,
+    outcome: Option<Outcome>,
+}
+
+/// What ended the connection under its requests, other than its orderly end.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Protocol(ProtocolError),
+    Read(io::ErrorKind),
+}
+
+impl Mux {
+    /// A connection for up to `requests` at once, and the future that moves its bytes, which ends
+    /// with it.
+    pub(crate) fn new<R: Runtime>(
+        io: R::Transport,
+        address: Arc<str>,
+        settings: Settings,
+        requests: usize,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let mut limits = settings.limits;
+        limits.requests = requests;
+        let mux = Self(Arc::new(Shared {
+            span: observe::connection_span(Side::Client, &address),
+            address,
+            settings,
+            state: Mutex::new(State {
+                connection: ClientConnection::new(ClientConfig { limits }),
+                requests: HashMap::new(),
+                task: None,
+                failed: None,
+                closing: false,
+            }),
+        }));
+        let mut task = Task::<R> {
+            io,
+            mux: mux.clone(),
+            write_gone: false,
+            _open: OpenConnection::new(Side::Client),
+        };
+        (mux, async move {
+            poll_fn(|cx| task.poll(cx)).await;
+        })
+    }
+
+    /// Begins a request beside the others.
+    pub(crate) fn begin<R: Runtime>(
+        &self,
+        begin: &BeginRequest,
+        bodies: [Body; 2],
+        started: Instant,
+    ) -> Result<Exchange<R>, Error> {
+        let mut state = self.lock();
+        let address = Arc::clone(&self.0.address);
+        if state.closing || state.failed.is_some() || !state.connection.can_begin() {
+            return Err(Error::Closed { address });
+        }
+        let key = state.connection.begin(begin)?;
+        state.requests.insert(key, Slot::default());
+        drop(state);
+        let _span = self.0.span.enter();
+        Ok(Exchange::new(key, begin, bodies, address, self.0.settings, started))
+    }
+
+    /// Moves a request on; the next chunk, or its end.
+    pub(crate) fn poll_exchange<R: Runtime>(
+        &self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+        deadline: &mut Deadline<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        if exchange.is_over() {
+            return Poll::Ready(Ok(None));
+        }
+        self.poll_io(cx, exchange, deadline).map(|polled| exchange.hand_out(polled))
+    }
+
+    fn poll_io<R: Runtime>(
+        &self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+        deadline: &mut Deadline<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        exchange.check_total()?;
+        loop {
+            // It may poll another response of the same connection: no lock yet.
+            exchange.fill(cx)?;
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let paused = !state.connection.wants_read();
+            if let Some(chunk) = exchange.take_chunk(&mut state.connection) {
+                if paused {
+                    state.wake_task();
+                }
+                exchange.progress = R::now();
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+            let slot = state.requests.entry(exchange.key).or_default();
+            exchange.outcome = exchange.outcome.or(slot.outcome);
+            if let Some(outcome) = exchange.outcome {
+                return Poll::Ready(exchange.end(outcome));
+            }
+            if let Some(failure) = state.failed {
+                return Poll::Ready(Err(self.error(failure)));
+            }
+            wait(&mut slot.waker, cx);
+            let pushed = exchange.push(&mut state.connection)?;
+            if state.connection.poll_transmit().is_some() {
+                state.wake_task();
+            }
+            if pushed != Pushed::Nothing && !exchange.answered {
+                exchange.progress = R::now();
+            }
+            if pushed != Pushed::All {
+                break;
+            }
+        }
+        exchange.poll_limits(cx, deadline).map(Err)
+    }
+
+    /// Gives a request up, unless it has ended; the others go on.
+    pub(crate) fn abort(&self, key: RequestKey) {
+        let mut state = self.lock();
+        if let Some(request) = state.connection.request(key) {
+            request.abort();
+            state.wake_task();
+        }
+    }
+
+    /// Ready once an aborted request has ended: true if the connection outlived it.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
+        let mut state = self.lock();
+        if state.failed.is_some() || state.connection.is_closed() {
+            return Poll::Ready(false);
+        }
+        match state.requests.get_mut(&key) {
+            Some(Slot { outcome: None, waker }) => {
+                wait(waker, cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(true),
+        }
+    }
+
+    /// Forgets a request that has ended or was aborted.
+    pub(crate) fn forget(&self, key: RequestKey) {
+        let mut state = self.lock();
+        state.requests.remove(&key);
+        if state.closing {
+            state.wake_task();
+        }
+    }
+
+    /// Whether another request can begin, as far as is known.
+    pub(crate) fn is_usable(&self) -> bool {
+        let state = self.lock();
+        !state.closing && state.failed.is_none() && !state.connection.is_closed()
+    }
+
+    /// Takes no more requests, and closes once those that it has are over.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closing = true;
+        state.wake_task();
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        let address = Arc::clone(&self.0.address);
+        match failure {
+            Failure::Protocol(source) => Error::Protocol { address, source },
+            Failure::Read(kind) => Error::Io { address, doing: "read from", source: kind.into() },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Task<R: Runtime> {
+    io: R::Transport,
+    mux: Mux,
+    write_gone: bool,
+    _open: OpenConnection,
+}
+
+impl<R: Runtime> Task<R> {
+    /// Everything that can be done now; ready at the end of the connection.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut guard = self.mux.lock();
+        let state = &mut *guard;
+        state.task = None;
+        for _ in 0..pump::MAX_ROUNDS {
+            if !state.drain_events() {
+                return Poll::Ready(());
+            }
+            if !self.write_gone {
+                if let Wrote::Gone(error) = pump::write(&mut self.io, &mut state.connection, cx) {
+                    tracing::debug!(parent: &self.mux.0.span, %error, "application takes no more");
+                    self.write_gone = true;
+                }
+            }
+            let over = state.closing && state.requests.is_empty();
+            if over || state.connection.is_closed() {
+                state.closing = true;
+                return Poll::Ready(());
+            }
+            match pump::read(&mut self.io, &mut state.connection, cx) {
+                Read::Some => {}
+                Read::Nothing => {
+                    wait(&mut state.task, cx);
+                    return Poll::Pending;
+                }
+                Read::Eof => state.connection.handle_eof(),
+                Read::Gone(error) if is_close(&error) => state.connection.handle_eof(),
+                Read::Gone(error) => {
+                    state.fail(Failure::Read(error.kind()));
+                    return Poll::Ready(());
+                }
+            }
+        }
+        wait(&mut state.task, cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The task has ended, or there is no runtime for it any more: nothing else will come.
+impl<R: Runtime> Drop for Task<R> {
+    fn drop(&mut self) {
+        let mut state = self.mux.lock();
+        if state.failed.is_none() {
+            state.fail(Failure::Read(io::ErrorKind::NotConnected));
+        }
+    }
+}
+
+impl State {
+    /// Hands every event to its request; false when the application broke the protocol.
+    fn drain_events(&mut self) -> bool {
+        loop {
+            match self.connection.poll_event() {
+                Ok(None) => return true,
+                Ok(Some(Event::Readable { key, .. } | Event::Writable { key })) => {
+                    if let Some(slot) = self.requests.get_mut(&key) {
+                        wake(&mut slot.waker);
+                    }
+                }
+                Ok(Some(Event::Finished { key, outcome })) => {
+                    if let Some(slot) = self.requests.get_mut(&key) {
+                        slot.outcome = Some(outcome);
+                        wake(&mut slot.waker);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    self.fail(Failure::Protocol(error));
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failed = Some(failure);
+        for slot in self.requests.values_mut() {
+            wake(&mut slot.waker);
+        }
+    }
+
+    fn wake_task(&mut self) {
+        wake(&mut self.task);
+    }
+}

@@ -1,0 +1,270 @@
+//! Many requests over few connections to one application.
+//!
+//! A connection costs the application something: php-fpm gives it a worker of its own for as long
+//! as it is open (Q-5). A [`Pool`] keeps no more of them than it is told, hands them to its callers
+//! first come, first served, and uses one again only where that is safe: the request before has
+//! ended, its STDIN was read to the end, and nothing is left in the buffers. What it decides is
+//! [`fcgi_proto::pool`]'s; this module opens, sends and waits.
+//!
+//! ```no_run
+//! use fcgi_tokio as fcgi; // or any other adapter
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = fcgi::Pool::builder("unix:/run/php-fpm.sock".parse()?).max_connections(4).build();
+//! let request = fcgi::client::Request::responder()
+//!     .param("SCRIPT_FILENAME", "/srv/index.php")
+//!     .param("REQUEST_METHOD", "GET");
+//! let answer = pool.send(request).await?.collect(1 << 20).await?;
+//! println!("{}", String::from_utf8_lossy(&answer.stdout));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Retries
+//! An application may close a kept connection just when it is used again. A request that meets
+//! this before the first byte of its answer is sent once more, on a fresh connection, if its bodies
+//! are bytes at hand (Q-10). One whose body is a stream is not, nor one that was sent on a fresh
+//! connection, timed out, or met a protocol error.
+//!
+//! # Multiplexing
+//! With [`Builder::multiplex`] the application is asked with GET_VALUES, once, on a connection of
+//! its own. If it says FCGI_MPXS_CONNS=1, requests share connections. One that refuses a request
+//! with CANT_MPX_CONN all the same gets one request a connection from then on, and the refused
+//! request is sent again.
+
+mod lease;
+mod policy;
+mod response;
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use fcgi_net::{
+    observe::{self, PoolEvent, Side},
+    pool::Settings,
+};
+use fcgi_proto::{Rejection, Values};
+
+pub use fcgi_proto::pool::PoolStats;
+
+use crate::{
+    Address, Error, Phase,
+    client::{Body, Connector, Request},
+    deadline::Deadline,
+    runtime::Runtime,
+};
+
+use lease::Lease;
+use policy::Inner;
+pub use response::Response;
+
+/// Times that a request is sent at most: on a kept connection that turns out dead, on a shared one
+/// that turns out not to be, and on a fresh one.
+const TRIES: usize = 3;
+
+/// Settings of a [`Pool`], each with a default.
+#[derive(Debug)]
+pub struct Builder<R: Runtime> {
+    address: Address,
+    connector: Connector<R>,
+    pool: Settings,
+}
+
+impl<R: Runtime> Builder<R> {
+    /// How to connect, and the time limits of each request.
+    #[must_use]
+    pub fn connector(mut self, connector: Connector<R>) -> Self {
+        self.connector = connector;
+        self
+    }
+
+    fcgi_net::pool_setters!();
+
+    /// The pool, which has no connection yet: none is opened ahead of a request (Q-5).
+    #[must_use]
+    pub fn build(self) -> Pool<R> {
+        Pool(Arc::new(Inner::new(self.address, self.connector, self.pool)))
+    }
+}
+
+/// Connections to one application, shared by all clones of this. Idle connections close when the
+/// last clone is dropped.
+pub struct Pool<R: Runtime>(Arc<Inner<R>>);
+
+impl<R: Runtime> Pool<R> {
+    /// A pool with the default settings.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self::builder(address).build()
+    }
+
+    /// The settings of a pool, to be changed.
+    #[must_use]
+    pub fn builder(address: Address) -> Builder<R> {
+        Builder { address, connector: Connector::new(), pool: Settings::new() }
+    }
+
+    /// Sends a request as soon as a connection is to be had, and waits for the first bytes of its
+    /// response, or its end. STDIN and DATA go on being sent while the response is read (Q-15).
+    ///
+    /// [`total_timeout`](Connector::total_timeout) counts from this call on.
+    ///
+    /// # Errors
+    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with [`Phase::Acquire`] when
+    /// no connection became free in time; those of [`Connector::connect`]; what
+    /// [`Response::chunk`] can meet.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future leaves the queue, or aborts the request: nothing of it reaches a later
+    /// one (H-11).
+    pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
+        let started = R::now();
+        let total = self.0.connector.settings().total;
+        let (begin, bodies) = request.into_parts();
+        let mut bodies = Bodies::new(bodies);
+        let mut lease = Lease::acquire(&self.0)?;
+        for tries in 1.. {
+            let fresh = self.within(started, total, lease.ready()).await?;
+            observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
+            let exchange = match lease.begin(&begin, bodies.take(), started) {
+                Ok(exchange) => exchange,
+                // A shared connection that just ended.
+                Err(Error::Closed { .. }) if !fresh && tries < TRIES && bodies.restore() => {
+                    lease.retry();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut response = Response::new(lease, exchange);
+            let error = match response.first().await {
+                Ok(()) => return Ok(response),
+                Err(error) => error,
+            };
+            let alone = match error {
+                Error::Truncated { .. } | Error::Io { .. } if !fresh => false,
+                Error::Rejected { rejection: Rejection::CantMpxConn, .. }
+                    if response.is_shared() =>
+                {
+                    true
+                }
+                error => return Err(error),
+            };
+            if response.is_answered() || tries >= TRIES || !bodies.restore() {
+                return Err(error);
+            }
+            let Some(failed) = response.into_lease() else { return Err(error) };
+            lease = failed;
+            if alone {
+                lease.retry_alone();
+            } else {
+                lease.retry();
+            }
+            observe::pool(PoolEvent::Retried);
+        }
+        Err(Error::Closed { address: self.0.name() })
+    }
+
+    /// What the application says of its capacity (FC-4.1-2): what is known, or else an answer to
+    /// GET_VALUES, asked on a connection of its own and kept. All `None` for one that does not
+    /// answer (Q-7, Q-9).
+    ///
+    /// # Errors
+    /// As for [`Connector::query_values`].
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the connection.
+    pub async fn values(&self) -> Result<Values, Error> {
+        if let Some(values) = self.0.known_values() {
+            return Ok(values);
+        }
+        // It counts among the connections while it is open.
+        let mut lease = Lease::acquire(&self.0)?;
+        lease.ask().await
+    }
+
+    /// How many connections and callers there are now.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.0.stats()
+    }
+
+    /// Takes no more requests: those that wait for a connection get [`Error::PoolClosed`], idle
+    /// connections close now, the others with the request that they carry.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Where the application is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Waits for a future, as long as a whole request may take.
+    async fn within<T>(
+        &self,
+        started: Instant,
+        total: Option<Duration>,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(limit) = total else { return future.await };
+        let until = started.checked_add(limit);
+        let mut future = pin!(future);
+        let mut deadline = Deadline::<R>::new();
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| {
+                let (address, phase) = (self.0.name(), Phase::Response);
+                observe::timed_out(Side::Client, phase, limit, &address);
+                Err(Error::Timeout { address, phase, limit })
+            }),
+            ready => ready,
+        })
+        .await
+    }
+}
+
+impl<R: Runtime> Clone for Pool<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Pool<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("address", &self.0.address)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// STDIN and DATA, and the same once more where that can be.
+struct Bodies {
+    next: Option<[Body; 2]>,
+    again: Option<[Body; 2]>,
+}
+
+impl Bodies {
+    fn new([stdin, data]: [Body; 2]) -> Self {
+        let again = stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data]);
+        Self { next: Some([stdin, data]), again }
+    }
+
+    fn take(&mut self) -> [Body; 2] {
+        self.next.take().unwrap_or_default()
+    }
+
+    /// Makes them ready to be taken again; false if they can't be.
+    fn restore(&mut self) -> bool {
+        let Some([stdin, data]) = &self.again else { return false };
+        self.next = stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data]);
+        self.next.is_some()
+    }
+}

@@ -1,0 +1,390 @@
+//! Carries out what the policy says: who gets which connection, and when one is closed.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use fcgi_net::{
+    observe::{self, PoolEvent, Side},
+    pool::Settings,
+};
+use fcgi_proto::{
+    Values,
+    pool::{AcquireError, Action, ConnectionId, PoolPolicy, PoolStats, Release, Ticket},
+};
+
+use super::lease::Link;
+use crate::{
+    Address, Error, Phase,
+    client::{Client, Connector, Mux},
+    deadline::Deadline,
+    runtime::Runtime,
+    wakers::{wait, wake},
+};
+
+/// A pool, as its callers and its connections share it.
+#[derive(Debug)]
+pub(super) struct Inner<R: Runtime> {
+    pub(super) address: Address,
+    name: Arc<str>,
+    pub(super) connector: Connector<R>,
+    settings: Settings,
+    /// The policy's times are since then.
+    epoch: Instant,
+    state: Mutex<State<R>>,
+}
+
+#[derive(Debug)]
+struct State<R: Runtime> {
+    policy: PoolPolicy,
+    waiting: HashMap<Ticket, Waiting>,
+    idle: HashMap<ConnectionId, Box<Client<R>>>,
+    shared: HashMap<ConnectionId, Mux>,
+    values: Discovery,
+    /// When the reaper looks again, while there is one.
+    reaper: Option<Reaper>,
+}
+
+/// A caller in the queue.
+#[derive(Debug)]
+enum Waiting {
+    Queued(Option<Waker>),
+    Granted { connection: ConnectionId, fresh: bool },
+    TimedOut,
+    Refused,
+}
+
+/// What is known of the application's capacity.
+#[derive(Clone, Copy, Debug)]
+enum Discovery {
+    Unknown,
+    Asking,
+    Known(Values),
+}
+
+/// The task that closes idle connections and ends waits when their time is up. It lives only while
+/// there is something to wait for.
+#[derive(Debug)]
+struct Reaper {
+    until: Duration,
+    waker: Option<Waker>,
+}
+
+/// What a caller was granted.
+pub(super) enum Granted<R: Runtime> {
+    /// A connection for the caller to open.
+    Fresh,
+    /// One that is open.
+    Open(Link<R>),
+}
+
+impl<R: Runtime> Inner<R> {
+    pub(super) fn new(address: Address, connector: Connector<R>, settings: Settings) -> Self {
+        Self {
+            name: address.to_string().into(),
+            address,
+            connector,
+            settings,
+            epoch: R::now(),
+            state: Mutex::new(State {
+                policy: PoolPolicy::new(settings.limits),
+                waiting: HashMap::new(),
+                idle: HashMap::new(),
+                shared: HashMap::new(),
+                values: Discovery::Unknown,
+                reaper: None,
+            }),
+        }
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        self.lock().policy.stats()
+    }
+
+    /// Joins the queue.
+    pub(super) fn acquire(self: &Arc<Self>) -> Result<Ticket, Error> {
+        let acquired = self.update(|state, now| {
+            let ticket = state.policy.acquire(now)?;
+            state.waiting.insert(ticket, Waiting::Queued(None));
+            Ok(ticket)
+        });
+        acquired.map_err(|error| match error {
+            AcquireError::Full { waiting } => {
+                observe::pool(PoolEvent::Full);
+                Error::PoolFull { address: self.name(), waiting }
+            }
+            _ => Error::PoolClosed { address: self.name() },
+        })
+    }
+
+    /// Ready once the caller has a connection, or will not get one.
+    pub(super) fn poll_granted(
+        &self,
+        cx: &mut Context<'_>,
+        ticket: Ticket,
+    ) -> Poll<Result<Granted<R>, Error>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match state.waiting.get_mut(&ticket) {
+            Some(Waiting::Queued(waker)) => {
+                wait(waker, cx);
+                return Poll::Pending;
+            }
+            Some(&mut Waiting::Granted { connection, fresh }) => {
+                state.waiting.remove(&ticket);
+                if fresh {
+                    return Poll::Ready(Ok(Granted::Fresh));
+                }
+                let own = state.idle.remove(&connection).map(Link::Own);
+                let link = own.or_else(|| state.shared.get(&connection).cloned().map(Link::Shared));
+                if let Some(link) = link {
+                    return Poll::Ready(Ok(Granted::Open(link)));
+                }
+            }
+            Some(Waiting::TimedOut) => {
+                let (address, phase) = (self.name(), Phase::Acquire);
+                let limit = self.settings.limits.wait_timeout.unwrap_or_default();
+                observe::timed_out(Side::Client, phase, limit, &address);
+                return Poll::Ready(Err(Error::Timeout { address, phase, limit }));
+            }
+            Some(Waiting::Refused) | None => {}
+        }
+        Poll::Ready(Err(Error::PoolClosed { address: self.name() }))
+    }
+
+    /// The caller left the queue, or has not used what it was granted.
+    pub(super) fn cancel(self: &Arc<Self>, ticket: Ticket) {
+        self.update(|state, now| {
+            state.waiting.remove(&ticket);
+            state.policy.cancel(ticket, now);
+        });
+    }
+
+    /// The caller's fresh connection is open; if it is shared, others may join.
+    pub(super) fn connected(self: &Arc<Self>, ticket: Ticket, link: &Link<R>) {
+        self.update(|state, now| {
+            let connection = state.policy.connection(ticket);
+            if let (Some(connection), Link::Shared(mux)) = (connection, link) {
+                state.shared.insert(connection, mux.clone());
+            }
+            // It was granted to this ticket as a fresh one.
+            let _ = state.policy.connected(ticket, now);
+        });
+    }
+
+    /// The caller gives its connection back.
+    pub(super) fn release(self: &Arc<Self>, ticket: Ticket, link: Option<Link<R>>, how: Release) {
+        // Closed outside of the lock.
+        let _dropped = self.update(|state, now| match (link, how) {
+            (Some(Link::Own(client)), Release::Reusable | Release::Unused) => {
+                let connection = state.policy.connection(ticket)?;
+                let replaced = state.idle.insert(connection, client);
+                let _ = state.policy.release(ticket, how, now);
+                replaced.map(Link::Own)
+            }
+            (link, how) => {
+                let _ = state.policy.release(ticket, how, now);
+                link
+            }
+        });
+    }
+
+    /// The caller's connection failed before the first byte of an answer.
+    pub(super) fn retry(self: &Arc<Self>, ticket: Ticket, link: Option<Link<R>>) {
+        let _dropped = self.update(|state, now| {
+            if state.policy.retry(ticket, now).is_ok() {
+                state.waiting.insert(ticket, Waiting::Queued(None));
+            }
+            link
+        });
+    }
+
+    /// The application does not multiplex, whatever it said.
+    pub(super) fn retry_alone(self: &Arc<Self>, ticket: Ticket) {
+        self.update(|state, now| {
+            if let Discovery::Known(values) = &mut state.values {
+                values.mpxs_conns = Some(false);
+            }
+            state.policy.set_multiplexing(1);
+            if state.policy.retry_shared(ticket, now).is_ok() {
+                state.waiting.insert(ticket, Waiting::Queued(None));
+            }
+        });
+    }
+
+    /// A shared connection has ended.
+    pub(super) fn handle_closed(self: &Arc<Self>, connection: ConnectionId) {
+        self.update(|state, now| {
+            state.shared.remove(&connection);
+            state.policy.handle_closed(connection, now);
+        });
+    }
+
+    /// The connection that the caller was granted.
+    pub(super) fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
+        self.lock().policy.connection(ticket)
+    }
+
+    pub(super) fn close(self: &Arc<Self>) {
+        self.update(|state, _| state.policy.close());
+    }
+
+    pub(super) fn known_values(&self) -> Option<Values> {
+        match self.lock().values {
+            Discovery::Known(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller is to ask for the application's capacity before its request: only where
+    /// it matters, and one caller alone.
+    pub(super) fn begin_discovery(&self) -> bool {
+        let mut state = self.lock();
+        let ask = self.settings.multiplex > 1 && matches!(state.values, Discovery::Unknown);
+        if ask {
+            state.values = Discovery::Asking;
+        }
+        ask
+    }
+
+    /// What the application said, or `None` if it could not be asked.
+    pub(super) fn end_discovery(self: &Arc<Self>, values: Option<Values>) {
+        self.update(|state, _| match values {
+            None if matches!(state.values, Discovery::Asking) => state.values = Discovery::Unknown,
+            None => {}
+            Some(values) => {
+                state.values = Discovery::Known(values);
+                state.policy.set_multiplexing(self.multiplexing(values));
+                if let Some(most) = values.max_conns {
+                    state.policy.set_max_connections(most as usize);
+                }
+            }
+        });
+    }
+
+    /// How many requests a connection that is opened now carries at once.
+    pub(super) fn requests_per_connection(&self) -> usize {
+        self.known_values().map_or(1, |values| self.multiplexing(values))
+    }
+
+    fn multiplexing(&self, values: Values) -> usize {
+        if values.mpxs_conns != Some(true) {
+            return 1;
+        }
+        self.settings.multiplex.min(values.max_reqs.map_or(usize::MAX, |most| most as usize)).max(1)
+    }
+
+    /// Tells the policy something, then does what it says.
+    fn update<T>(self: &Arc<Self>, tell: impl FnOnce(&mut State<R>, Duration) -> T) -> T {
+        let now = self.now();
+        let mut state = self.lock();
+        let told = tell(&mut state, now);
+        let closed = state.carry_out(now);
+        let reap = state.schedule();
+        drop(state);
+        drop(closed);
+        if reap {
+            R::spawn(reaper(Arc::downgrade(self)));
+        }
+        told
+    }
+
+    fn now(&self) -> Duration {
+        R::now().saturating_duration_since(self.epoch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Runtime> State<R> {
+    /// Does what the policy says; gives the connections to close, which needs no lock.
+    fn carry_out(&mut self, now: Duration) -> Vec<Box<Client<R>>> {
+        let mut closed = Vec::new();
+        while let Some(action) = self.policy.poll_action(now) {
+            match action {
+                Action::Grant { ticket, connection, fresh } => {
+                    self.answer(ticket, Waiting::Granted { connection, fresh });
+                }
+                Action::TimedOut { ticket } => self.answer(ticket, Waiting::TimedOut),
+                Action::Refused { ticket } => self.answer(ticket, Waiting::Refused),
+                Action::Close { connection } => {
+                    closed.extend(self.idle.remove(&connection));
+                    if let Some(mux) = self.shared.remove(&connection) {
+                        mux.close();
+                    }
+                }
+                _ => {}
+            }
+        }
+        closed
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Waiting) {
+        if let Some(Waiting::Queued(mut waker)) = self.waiting.insert(ticket, answer) {
+            wake(&mut waker);
+        }
+    }
+
+    /// Sees to it that the reaper looks in time; true if there is none yet.
+    fn schedule(&mut self) -> bool {
+        let Some(next) = self.policy.next_deadline() else { return false };
+        match &mut self.reaper {
+            None => {
+                self.reaper = Some(Reaper { until: next, waker: None });
+                true
+            }
+            Some(reaper) => {
+                if next < reaper.until {
+                    reaper.until = next;
+                    wake(&mut reaper.waker);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Wakes up at the policy's deadlines, as long as there are any and the pool lives.
+async fn reaper<R: Runtime>(pool: Weak<Inner<R>>) {
+    /// Makes way for another reaper, however this one ends.
+    struct Gone<R: Runtime>(Weak<Inner<R>>);
+    impl<R: Runtime> Drop for Gone<R> {
+        fn drop(&mut self) {
+            if let Some(pool) = self.0.upgrade() {
+                pool.lock().reaper = None;
+            }
+        }
+    }
+    let gone = Gone(pool);
+    let mut deadline = Deadline::<R>::new();
+    poll_fn(|cx| {
+        loop {
+            let Some(pool) = gone.0.upgrade() else { return Poll::Ready(()) };
+            let mut state = pool.lock();
+            let closed = state.carry_out(pool.now());
+            let Some(next) = state.policy.next_deadline() else {
+                state.reaper = None;
+                return Poll::Ready(());
+            };
+            state.reaper = Some(Reaper { until: next, waker: Some(cx.waker().clone()) });
+            let until = pool.epoch.checked_add(next);
+            drop(state);
+            drop(closed);
+            if deadline.poll(cx, until, R::now()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

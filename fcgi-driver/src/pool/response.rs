@@ -1,0 +1,138 @@
+//! A response that owns its place on a connection.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use super::lease::Lease;
+use crate::{
+    Error,
+    client::{Chunk, Collected, Collector, Exchange},
+    runtime::Runtime,
+};
+
+/// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
+/// back to the pool as soon as the response was read to its end. Dropping it early aborts the
+/// request, of which nothing reaches a later one (H-11): the connection is used again once the
+/// application has ended the request, or closed after
+/// [`drain_timeout`](crate::client::Connector::drain_timeout).
+///
+/// It is a [`Stream`](futures_core::Stream) of chunks too.
+#[derive(Debug)]
+pub struct Response<R: Runtime> {
+    /// Until the end of the response.
+    lease: Option<Lease<R>>,
+    exchange: Exchange<R>,
+    /// Handed out next.
+    first: Option<Chunk>,
+}
+
+impl<R: Runtime> Response<R> {
+    pub(super) fn new(lease: Lease<R>, exchange: Exchange<R>) -> Self {
+        Self { lease: Some(lease), exchange, first: None }
+    }
+
+    /// Waits for something to hand out.
+    pub(super) async fn first(&mut self) -> Result<(), Error> {
+        self.first = poll_fn(|cx| self.poll_next_chunk(cx)).await?;
+        if self.exchange.is_over() {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    /// Whether a byte of the response has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.exchange.answered
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_shared)
+    }
+
+    /// The connection of a request that failed, to try again.
+    pub(super) fn into_lease(mut self) -> Option<Lease<R>> {
+        let lease = self.lease.take()?;
+        lease.forget(self.exchange.key);
+        Some(lease)
+    }
+
+    /// The next bytes, as soon as there are any; `None` once the application has done the
+    /// request, when [`app_status`](Self::app_status) is known.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
+    /// [`Error::Body`], [`Error::Timeout`]; after one, `None`.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future loses nothing.
+    pub async fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The application's status, once the response was read to its end.
+    #[must_use]
+    pub fn app_status(&self) -> Option<u32> {
+        self.exchange.app_status()
+    }
+
+    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    ///
+    /// # Errors
+    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    ///
+    /// # Cancellation safety
+    /// Dropping the future aborts the request.
+    pub async fn collect(mut self, limit: usize) -> Result<Collected, Error> {
+        let mut collector = Collector::new(limit);
+        while let Some(chunk) = self.chunk().await? {
+            collector.push(chunk, &self.exchange.address())?;
+        }
+        Ok(collector.finish(self.app_status()))
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
+        }
+        let chunk = ready!(self.poll_next_chunk(cx));
+        if self.exchange.is_over() {
+            self.finish();
+        }
+        Poll::Ready(chunk)
+    }
+
+    fn poll_next_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>> {
+        match &mut self.lease {
+            Some(lease) => lease.poll_exchange(cx, &mut self.exchange),
+            None => Poll::Ready(Ok(None)),
+        }
+    }
+
+    /// The request is over, well or not: its connection goes back, or is given up with it.
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            if self.exchange.outcome.is_some() {
+                lease.finish(&self.exchange);
+            } else {
+                lease.abandon(self.exchange.key);
+            }
+        }
+    }
+}
+
+impl<R: Runtime> futures_core::Stream for Response<R> {
+    type Item = Result<Chunk, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_chunk(cx).map(Result::transpose)
+    }
+}
+
+impl<R: Runtime> Drop for Response<R> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,106 @@
+//! A pool's settings, the same in every adapter.
+//!
+//! What a pool decides is in [`fcgi_proto::pool`].
+//!
+//! ```
+//! use fcgi_net::pool::Settings;
+//!
+//! let settings = Settings::new();
+//! assert_eq!(settings.multiplex, 1, "one request a connection, unless told otherwise");
+//! ```
+
+use fcgi_proto::pool::PoolLimits;
+
+/// How many connections a pool has and how they are used.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many, for how long, and who may wait.
+    pub limits: PoolLimits,
+    /// Requests at once on one connection, if the application multiplexes. Default 1.
+    pub multiplex: usize,
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { limits: PoolLimits::new(), multiplex: 1 }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The methods that set the [`Settings`] in `self.pool`, for an adapter's builder.
+#[macro_export]
+macro_rules! pool_setters {
+    () => {
+        /// Connections at once, being opened, in use or idle. More callers wait. Each takes a
+        /// worker of php-fpm, so that more than its `pm.max_children` are of no use (Q-5).
+        /// Default 8.
+        #[must_use]
+        pub fn max_connections(mut self, n: usize) -> Self {
+            self.pool.limits.connections = n;
+            self
+        }
+
+        /// Connections that may be idle at once. Default 8.
+        #[must_use]
+        pub fn max_idle(mut self, n: usize) -> Self {
+            self.pool.limits.idle = n;
+            self
+        }
+
+        /// How long a connection may be idle before it is closed. Default 1.5 s, less than the
+        /// 2 s after which libfcgi closes (Q-10); an idle connection pins a worker of php-fpm
+        /// (Q-5). Zero keeps none.
+        #[must_use]
+        pub fn idle_timeout(mut self, limit: ::std::time::Duration) -> Self {
+            self.pool.limits.idle_timeout = limit;
+            self
+        }
+
+        /// Requests that one connection carries before it is closed. Default no limit.
+        #[must_use]
+        pub fn max_requests_per_connection(mut self, n: Option<u64>) -> Self {
+            self.pool.limits.requests_per_connection = n;
+            self
+        }
+
+        /// How old a connection may be to get another request. Default 1 s: a pool that is always
+        /// busy would keep its php-fpm workers to itself for ever, and whoever else connects waits
+        /// for one to become free (Q-5). Opening a connection costs some 50 µs.
+        #[must_use]
+        pub fn max_age(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.pool.limits.age = limit;
+            self
+        }
+
+        /// Callers that may wait for a connection; the next one gets
+        /// [`Error::PoolFull`](fcgi_net::Error::PoolFull). Default 1,024.
+        #[must_use]
+        pub fn max_waiting(mut self, n: usize) -> Self {
+            self.pool.limits.waiting = n;
+            self
+        }
+
+        /// How long a caller waits for a connection. Default 10 s.
+        #[must_use]
+        pub fn wait_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.pool.limits.wait_timeout = limit;
+            self
+        }
+
+        /// Lets as many requests share a connection if the application says that it multiplexes
+        /// (FCGI_MPXS_CONNS=1), which it is asked on a connection of its own before the first
+        /// request (Q-7). Default 1: no sharing, and no question.
+        #[must_use]
+        pub fn multiplex(mut self, requests: usize) -> Self {
+            self.pool.multiplex = requests;
+            self
+        }
+    };
+}

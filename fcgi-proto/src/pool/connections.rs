@@ -1,0 +1,279 @@
+//! The connections of a pool, and in which order they are used and given up.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
+
+use super::{ConnectionId, PoolLimits, Release};
+
+/// When a connection was last used, and a number that tells equal times apart.
+type Used = (Duration, u64);
+
+#[derive(Debug)]
+struct Connection {
+    /// Callers that have it.
+    leases: usize,
+    /// Requests that it carried or carries.
+    requests: u64,
+    /// When it was connected; `None` while it is being opened.
+    opened: Option<Duration>,
+    used: Used,
+    fate: Fate,
+    /// Nobody joins those who have it.
+    alone: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It may carry more requests.
+    Kept,
+    /// It carries no new ones and is closed after the last.
+    Doomed,
+    /// The peer closed it, but callers still have it.
+    Gone,
+}
+
+/// Every connection, and indexes that find the one to use or to close in O(log n).
+#[derive(Debug)]
+pub(super) struct Connections {
+    idle_timeout: Duration,
+    age: Option<Duration>,
+    requests: u64,
+    all: BTreeMap<ConnectionId, Connection>,
+    /// In use and fit for more, by leases. All of them, full or not, so that the number of requests
+    /// at once can change without touching this.
+    shared: BTreeSet<(usize, ConnectionId)>,
+    /// Open and without leases.
+    idle: BTreeMap<Used, ConnectionId>,
+    /// The same by when they were connected, if age matters.
+    aging: BTreeSet<(Duration, ConnectionId)>,
+    /// Out of `all`, and yet to be closed.
+    closing: BTreeSet<ConnectionId>,
+    opened: u64,
+    uses: u64,
+}
+
+impl Connections {
+    pub(super) fn new(limits: &PoolLimits) -> Self {
+        Self {
+            idle_timeout: limits.idle_timeout,
+            age: limits.age,
+            requests: limits.requests_per_connection.map_or(u64::MAX, |requests| requests.max(1)),
+            all: BTreeMap::new(),
+            shared: BTreeSet::new(),
+            idle: BTreeMap::new(),
+            aging: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            opened: 0,
+            uses: 0,
+        }
+    }
+
+    /// All but those about to be closed.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn closing(&self) -> usize {
+        self.closing.len()
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// The connection in use that has most leases, but fewer than `requests`; of several the
+    /// youngest.
+    pub(super) fn room(&mut self, requests: usize, now: Duration) -> Option<ConnectionId> {
+        loop {
+            let &(_, id) = self.shared.range(..(requests, ConnectionId::MIN)).next_back()?;
+            if !self.is_aged(self.all.get(&id)?, now) {
+                return Some(id);
+            }
+            self.change(id, |connection| connection.fate = Fate::Doomed);
+        }
+    }
+
+    /// The one that was used last, so that the others time out.
+    pub(super) fn newest_idle(&self) -> Option<ConnectionId> {
+        self.idle.last_key_value().map(|(_, id)| *id)
+    }
+
+    /// A connection that its first caller is about to open.
+    pub(super) fn open(&mut self, alone: bool) -> ConnectionId {
+        self.opened += 1;
+        let id = ConnectionId(self.opened);
+        let used = (Duration::ZERO, 0);
+        let connection =
+            Connection { leases: 1, requests: 1, opened: None, used, fate: Fate::Kept, alone };
+        self.all.insert(id, connection);
+        id
+    }
+
+    /// One more caller for an open connection.
+    pub(super) fn lease(&mut self, id: ConnectionId, alone: bool) {
+        self.change(id, |connection| {
+            connection.leases += 1;
+            connection.requests += 1;
+            connection.alone |= alone;
+        });
+    }
+
+    /// False if it was open before.
+    pub(super) fn connected(&mut self, id: ConnectionId, now: Duration) -> bool {
+        let used = self.next_use(now);
+        self.change(id, |connection| {
+            let opening = connection.opened.is_none();
+            if opening {
+                (connection.opened, connection.used) = (Some(now), used);
+            }
+            opening
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn is_open(&self, id: ConnectionId) -> bool {
+        self.all.get(&id).is_some_and(|connection| connection.opened.is_some())
+    }
+
+    /// Nobody joins those who have it, until all have given it back.
+    pub(super) fn set_alone(&mut self, id: ConnectionId) {
+        self.change(id, |connection| connection.alone = true);
+    }
+
+    /// A caller gives it back.
+    pub(super) fn end_lease(&mut self, id: ConnectionId, how: Release, now: Duration) {
+        let used = self.next_use(now);
+        self.unindex(id);
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        connection.leases = connection.leases.saturating_sub(1);
+        match how {
+            Release::Reusable => connection.used = used,
+            // It does not look any younger to a peer that counts from the last request.
+            Release::Unused => connection.requests = connection.requests.saturating_sub(1),
+            Release::Closed if connection.fate == Fate::Kept => connection.fate = Fate::Doomed,
+            Release::Closed => {}
+        }
+        if connection.leases == 0 {
+            connection.alone = false;
+            let closed = how == Release::Closed
+                || connection.fate == Fate::Gone
+                || connection.opened.is_none();
+            let doomed = connection.fate == Fate::Doomed || connection.requests >= self.requests;
+            // One that has aged is found among the idle ones.
+            if closed || doomed {
+                self.all.remove(&id);
+                if !closed {
+                    self.closing.insert(id);
+                }
+                return;
+            }
+        }
+        self.index(id);
+    }
+
+    /// False if there is no such open connection.
+    pub(super) fn handle_closed(&mut self, id: ConnectionId) -> bool {
+        if self.closing.remove(&id) {
+            return true;
+        }
+        if !self.is_open(id) {
+            return false;
+        }
+        let in_use = self.change(id, |connection| {
+            connection.fate = Fate::Gone;
+            connection.leases > 0
+        });
+        if in_use == Some(false) {
+            self.remove_idle(id);
+        }
+        true
+    }
+
+    /// A connection that must be closed whatever else there is.
+    pub(super) fn pop_due(&mut self, now: Duration) -> Option<ConnectionId> {
+        if let Some(id) = self.closing.pop_first() {
+            return Some(id);
+        }
+        let idle = self.idle.first_key_value().filter(|_| due(self.idle_end(), now));
+        let aged = || self.aging.first().filter(|_| due(self.aging_end(), now));
+        let id = idle.map(|(_, id)| *id).or_else(|| aged().map(|(_, id)| *id))?;
+        self.remove_idle(id);
+        Some(id)
+    }
+
+    /// The connection idle for longest, which is to be closed.
+    pub(super) fn pop_oldest_idle(&mut self) -> Option<ConnectionId> {
+        let id = *self.idle.first_key_value()?.1;
+        self.remove_idle(id);
+        Some(id)
+    }
+
+    /// When the next idle connection is to be closed.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.idle_end().into_iter().chain(self.aging_end()).min()
+    }
+
+    fn idle_end(&self) -> Option<Duration> {
+        // A limit that is too long to add never ends.
+        self.idle.first_key_value()?.0.0.checked_add(self.idle_timeout)
+    }
+
+    fn aging_end(&self) -> Option<Duration> {
+        self.aging.first()?.0.checked_add(self.age?)
+    }
+
+    fn is_aged(&self, connection: &Connection, now: Duration) -> bool {
+        let end = connection.opened.zip(self.age).and_then(|(opened, age)| opened.checked_add(age));
+        due(end, now)
+    }
+
+    fn next_use(&mut self, now: Duration) -> Used {
+        self.uses += 1;
+        (now, self.uses)
+    }
+
+    fn remove_idle(&mut self, id: ConnectionId) {
+        self.unindex(id);
+        self.all.remove(&id);
+    }
+
+    /// Changes a connection and keeps the indexes true.
+    fn change<T>(&mut self, id: ConnectionId, how: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        self.unindex(id);
+        let result = self.all.get_mut(&id).map(how);
+        self.index(id);
+        result
+    }
+
+    fn unindex(&mut self, id: ConnectionId) {
+        let Some(connection) = self.all.get(&id) else { return };
+        if connection.leases > 0 {
+            self.shared.remove(&(connection.leases, id));
+        } else {
+            self.idle.remove(&connection.used);
+            if let (Some(_), Some(opened)) = (self.age, connection.opened) {
+                self.aging.remove(&(opened, id));
+            }
+        }
+    }
+
+    fn index(&mut self, id: ConnectionId) {
+        let Some(connection) = self.all.get(&id) else { return };
+        let Some(opened) = connection.opened else { return };
+        if connection.leases == 0 {
+            self.idle.insert(connection.used, id);
+            if self.age.is_some() {
+                self.aging.insert((opened, id));
+            }
+        } else if connection.fate == Fate::Kept
+            && !connection.alone
+            && connection.requests < self.requests
+        {
+            self.shared.insert((connection.leases, id));
+        }
+    }
+}
+
+fn due(end: Option<Duration>, now: Duration) -> bool {
+    end.is_some_and(|end| end <= now)
+}

@@ -1,0 +1,417 @@
+//! Who gets which connection, when one is opened, kept, retried or given up.
+//!
+//! A pool of connections is where cancelled, slow and broken requests meet, and its mistakes are
+//! the kind that no test with sockets shows: a waiter that nobody wakes, a connection too many, a
+//! dead one handed on. So what a pool decides stands here, without sockets, threads or a clock, and
+//! the pools of the adapters only carry it out. All times are since an instant of the caller's
+//! choice; a time before an earlier one counts as that.
+//!
+//! # The rules
+//! - Callers are served in the order in which they came, and only the first in the queue is. One
+//!   that retries has its old place, which is before all who have had no connection yet.
+//! - A connection is opened by the caller that needs it, never ahead (Q-5). There are never more
+//!   than [`PoolLimits::connections`], of which those count that are being opened, that are idle,
+//!   and that are given up but still have callers.
+//! - The idle connection that was used last is used next, so that the others time out and let go of
+//!   php-fpm's workers (Q-5).
+//! - With [multiplexing](PoolPolicy::set_multiplexing), an open connection is filled before another
+//!   is used: the one with most requests that has room, of several the youngest. Few connections
+//!   are used, and the others become idle. One that is still being opened is not shared.
+//! - A connection that was given up, aged or worn out gets no new caller, and is closed once its
+//!   last caller has given it back.
+//!
+//! # Carrying it out
+//! After every call, and at [`next_deadline`](PoolPolicy::next_deadline), call
+//! [`poll_action`](PoolPolicy::poll_action) until it gives nothing, and do what it says, in that
+//! order.
+//!
+//! ```
+//! use core::time::Duration;
+//! use fcgi_proto::pool::{Action, PoolLimits, PoolPolicy, PoolStats, Release};
+//!
+//! let ms = Duration::from_millis;
+//! let mut limits = PoolLimits::default();
+//! (limits.connections, limits.age) = (1, None);
+//! let mut pool = PoolPolicy::new(limits);
+//!
+//! // The first caller opens the connection; the second waits for it.
+//! let (first, second) = (pool.acquire(ms(0))?, pool.acquire(ms(1))?);
+//! let Some(Action::Grant { ticket, connection, fresh: true }) = pool.poll_action(ms(1)) else {
+//!     unreachable!()
+//! };
+//! assert_eq!(ticket, first);
+//! assert_eq!(pool.poll_action(ms(1)), None);
+//! pool.connected(first, ms(5))?;
+//! pool.release(first, Release::Reusable, ms(20))?;
+//! assert_eq!(
+//!     pool.poll_action(ms(20)),
+//!     Some(Action::Grant { ticket: second, connection, fresh: false })
+//! );
+//!
+//! // It was dead: the second caller opens one of its own, before all others.
+//! pool.retry(second, ms(21))?;
+//! let Some(Action::Grant { fresh: true, .. }) = pool.poll_action(ms(21)) else { unreachable!() };
+//! pool.connected(second, ms(22))?;
+//! pool.release(second, Release::Reusable, ms(40))?;
+//!
+//! // Nobody else comes: it is closed when the idle limit of 1.5 s ends.
+//! assert_eq!(pool.poll_action(ms(40)), None);
+//! assert_eq!(pool.next_deadline(), Some(ms(1540)));
+//! assert!(matches!(pool.poll_action(ms(1540)), Some(Action::Close { .. })));
+//! assert_eq!(pool.stats(), PoolStats::default());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod action;
+mod connections;
+mod limits;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
+
+pub use action::{AcquireError, Action, ConnectionId, PolicyMisuse, PoolStats, Release, Ticket};
+pub use limits::PoolLimits;
+
+use connections::Connections;
+
+/// What a pool decides; see the [module](self).
+///
+/// - Commands: [`acquire`](Self::acquire), [`connected`](Self::connected),
+///   [`release`](Self::release), [`cancel`](Self::cancel), [`retry`](Self::retry),
+///   [`retry_shared`](Self::retry_shared), [`close`](Self::close).
+/// - What was learnt: [`handle_closed`](Self::handle_closed),
+///   [`set_multiplexing`](Self::set_multiplexing),
+///   [`set_max_connections`](Self::set_max_connections).
+/// - Polls: [`poll_action`](Self::poll_action), [`next_deadline`](Self::next_deadline).
+/// - Getters: [`stats`](Self::stats), [`connection`](Self::connection),
+///   [`is_closed`](Self::is_closed).
+///
+/// Every call takes at most logarithmic time, and any order of them is safe.
+#[derive(Debug)]
+pub struct PoolPolicy {
+    limits: PoolLimits,
+    /// Connections at most, as limited here and by what the peer said.
+    connections_max: usize,
+    /// Requests at once on one connection.
+    multiplexing: usize,
+    closed: bool,
+    /// The latest time seen.
+    now: Duration,
+    tickets: u64,
+    /// By ticket, which is the order of the queue: whoever had a connection came before all who had
+    /// none, so that a retried ticket is in front of them by its number.
+    waiting: BTreeMap<Ticket, Waiting>,
+    wait_ends: BTreeSet<(Duration, Ticket)>,
+    leases: BTreeMap<Ticket, ConnectionId>,
+    connections: Connections,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    need: Need,
+    /// `None` without a limit.
+    end: Option<Duration>,
+}
+
+/// Which connection will do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    Any,
+    /// One that nobody else has (Q-11).
+    Alone,
+    /// One that was never used (Q-10).
+    Fresh,
+}
+
+impl PoolPolicy {
+    /// A pool without connections.
+    #[must_use]
+    pub fn new(limits: PoolLimits) -> Self {
+        Self {
+            limits,
+            connections_max: limits.connections.max(1),
+            multiplexing: 1,
+            closed: false,
+            now: Duration::ZERO,
+            tickets: 0,
+            waiting: BTreeMap::new(),
+            wait_ends: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            connections: Connections::new(&limits),
+        }
+    }
+
+    // ---- Commands ------------------------------------------------------------------------------
+
+    /// A caller wants a connection, and joins the end of the queue. `poll_action` tells when it has
+    /// one.
+    ///
+    /// # Errors
+    /// [`AcquireError::Full`] past [`PoolLimits::waiting`], and [`AcquireError::Closed`] after
+    /// [`close`](Self::close).
+    pub fn acquire(&mut self, now: Duration) -> Result<Ticket, AcquireError> {
+        let now = self.tick(now);
+        if self.closed {
+            return Err(AcquireError::Closed);
+        }
+        let waiting = self.waiting.len();
+        // Who is about to be given a connection does not wait.
+        if waiting >= self.limits.waiting && !(waiting == 0 && self.has_free(now)) {
+            return Err(AcquireError::Full { waiting });
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.enqueue(ticket, Need::Any, now);
+        Ok(ticket)
+    }
+
+    /// The connection that the caller was to open is open. Its age counts from now, and others may
+    /// share it if there is [multiplexing](Self::set_multiplexing).
+    ///
+    /// # Errors
+    /// [`PolicyMisuse`] if the ticket has no connection, or one that was open before.
+    pub fn connected(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
+        let connection = self.lease(ticket)?;
+        if self.connections.connected(connection, now) {
+            Ok(())
+        } else {
+            Err(PolicyMisuse::AlreadyConnected(ticket))
+        }
+    }
+
+    /// The caller gives its connection back. It goes to the next caller or becomes idle, unless a
+    /// limit says that it is to be closed, which `poll_action` tells.
+    ///
+    /// # Errors
+    /// [`PolicyMisuse`] if the ticket has no connection, or gives back as reusable one that was
+    /// never open.
+    pub fn release(
+        &mut self,
+        ticket: Ticket,
+        how: Release,
+        now: Duration,
+    ) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
+        let connection = self.lease(ticket)?;
+        if how == Release::Reusable && !self.connections.is_open(connection) {
+            return Err(PolicyMisuse::NotConnected(ticket));
+        }
+        self.leases.remove(&ticket);
+        self.connections.end_lease(connection, how, now);
+        Ok(())
+    }
+
+    /// The caller left without having sent anything: out of the queue, or as
+    /// [`release`](Self::release) with [`Release::Unused`]. False if the ticket has ended already.
+    ///
+    /// A caller that has sent a part of its request releases as [`Release::Closed`] instead.
+    pub fn cancel(&mut self, ticket: Ticket, now: Duration) -> bool {
+        let now = self.tick(now);
+        self.dequeue(ticket).is_some() || self.release(ticket, Release::Unused, now).is_ok()
+    }
+
+    /// The caller's connection failed before the first byte of an answer: a kept one that the peer
+    /// had closed, most likely (Q-10). It is given up as by [`Release::Closed`], and the ticket
+    /// waits again, before all who have had no connection yet, for one that is freshly opened. If
+    /// only idle ones stand in the way of that, one of them is closed. Its wait limit starts anew;
+    /// how often a request is worth another try is for the caller to say.
+    ///
+    /// # Errors
+    /// [`PolicyMisuse`] if the ticket has no connection.
+    pub fn retry(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
+        self.release(ticket, Release::Closed, now)?;
+        self.enqueue(ticket, Need::Fresh, now);
+        Ok(())
+    }
+
+    /// The peer refused the caller's request because it has others on the same connection:
+    /// CANT_MPX_CONN (Q-11). Those go on, but nobody joins them until all have ended. The ticket
+    /// waits again, before all who have had no connection yet, for a connection that nobody else
+    /// has or will have beside it. Its wait limit starts anew.
+    ///
+    /// A pool that believed in multiplexing also goes back to
+    /// [`set_multiplexing(1)`](Self::set_multiplexing).
+    ///
+    /// # Errors
+    /// [`PolicyMisuse`] if the ticket has no connection, or one that was never open.
+    pub fn retry_shared(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
+        let now = self.tick(now);
+        let connection = self.lease(ticket)?;
+        // Undone by the end of the last lease, which may be this one.
+        if self.connections.is_open(connection) {
+            self.connections.set_alone(connection);
+        }
+        self.release(ticket, Release::Reusable, now)?;
+        self.enqueue(ticket, Need::Alone, now);
+        Ok(())
+    }
+
+    /// Ends the pool: idle connections are closed now, the others when they are given back; who
+    /// waits or retries is refused.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    // ---- What was learnt -----------------------------------------------------------------------
+
+    /// The peer closed a connection, idle or in use. It gets no new callers; those who have it
+    /// release or retry as usual. False if there is no such connection, or it is still being
+    /// opened, whose failure the caller tells with [`Release::Closed`].
+    pub fn handle_closed(&mut self, connection: ConnectionId, now: Duration) -> bool {
+        self.tick(now);
+        self.connections.handle_closed(connection)
+    }
+
+    /// How many requests at once a connection may carry. 1, the default, is none beside another,
+    /// and 0 counts as 1; more is for a peer that said `FCGI_MPXS_CONNS=1` (Q-10). It may go down
+    /// at any time (Q-11): connections with more just get no new ones.
+    pub fn set_multiplexing(&mut self, requests: usize) {
+        self.multiplexing = requests.max(1);
+    }
+
+    /// How many connections the peer takes, as FCGI_MAX_CONNS tells; 0 counts as 1. The pool has
+    /// no more than this and [`PoolLimits::connections`]. If it has, idle ones are closed, and the
+    /// others when they are given back.
+    pub fn set_max_connections(&mut self, connections: usize) {
+        self.connections_max = connections.min(self.limits.connections).max(1);
+    }
+
+    // ---- Polls ---------------------------------------------------------------------------------
+
+    /// What is to be done now. Call it until there is nothing, after every other call and at
+    /// [`next_deadline`](Self::next_deadline).
+    pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
+        let now = self.tick(now);
+        if let Some(connection) = self.connections.pop_due(now) {
+            return Some(Action::Close { connection });
+        }
+        if self.closed || self.connections.len() > self.connections_max {
+            if let Some(connection) = self.connections.pop_oldest_idle() {
+                return Some(Action::Close { connection });
+            }
+        }
+        if self.closed {
+            let ticket = *self.waiting.first_key_value()?.0;
+            self.dequeue(ticket);
+            return Some(Action::Refused { ticket });
+        }
+        self.grant(now).or_else(|| self.time_out(now)).or_else(|| self.close_idle())
+    }
+
+    /// When [`poll_action`](Self::poll_action) has something to say, if nothing else happens: the
+    /// first end of an idle limit, of an idle connection's age, or of a wait. To be asked once
+    /// `poll_action` gives nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let wait = self.wait_ends.first().map(|(end, _)| *end);
+        wait.into_iter().chain(self.connections.next_deadline()).min()
+    }
+
+    /// Gives the first in the queue what it needs, or makes room for it.
+    fn grant(&mut self, now: Duration) -> Option<Action> {
+        let (&ticket, &Waiting { need, .. }) = self.waiting.first_key_value()?;
+        let reused = match need {
+            Need::Any => self
+                .connections
+                .room(self.multiplexing, now)
+                .or_else(|| self.connections.newest_idle()),
+            Need::Alone => self.connections.newest_idle(),
+            Need::Fresh => None,
+        };
+        let connection = match reused {
+            Some(connection) => {
+                self.connections.lease(connection, need == Need::Alone);
+                connection
+            }
+            None if self.connections.len() < self.connections_max => {
+                self.connections.open(need == Need::Alone)
+            }
+            // Idle ones are left only if the ticket needs a fresh one.
+            None => {
+                let connection = self.connections.pop_oldest_idle()?;
+                return Some(Action::Close { connection });
+            }
+        };
+        self.dequeue(ticket);
+        self.leases.insert(ticket, connection);
+        Some(Action::Grant { ticket, connection, fresh: reused.is_none() })
+    }
+
+    fn time_out(&mut self, now: Duration) -> Option<Action> {
+        let &(_, ticket) = self.wait_ends.first().filter(|(end, _)| *end <= now)?;
+        self.dequeue(ticket);
+        Some(Action::TimedOut { ticket })
+    }
+
+    fn close_idle(&mut self) -> Option<Action> {
+        if self.connections.idle() <= self.limits.idle {
+            return None;
+        }
+        let connection = self.connections.pop_oldest_idle()?;
+        Some(Action::Close { connection })
+    }
+
+    // ---- Getters -------------------------------------------------------------------------------
+
+    /// How many connections and callers there are.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            connections: self.connections.len() + self.connections.closing(),
+            idle: self.connections.idle(),
+            active: self.leases.len(),
+            waiting: self.waiting.len(),
+        }
+    }
+
+    /// The connection that the ticket was granted and has not given back.
+    #[must_use]
+    pub fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
+        self.leases.get(&ticket).copied()
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    // ---- Parts ---------------------------------------------------------------------------------
+
+    fn tick(&mut self, now: Duration) -> Duration {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn lease(&self, ticket: Ticket) -> Result<ConnectionId, PolicyMisuse> {
+        match self.leases.get(&ticket) {
+            Some(connection) => Ok(*connection),
+            None if self.waiting.contains_key(&ticket) => Err(PolicyMisuse::NotGranted(ticket)),
+            None => Err(PolicyMisuse::UnknownTicket(ticket)),
+        }
+    }
+
+    /// Whether the first in the queue could have a connection at once: one in use with room, an
+    /// idle one, or a new one.
+    fn has_free(&mut self, now: Duration) -> bool {
+        self.connections.len() - self.connections.idle() < self.connections_max
+            || self.connections.room(self.multiplexing, now).is_some()
+    }
+
+    fn enqueue(&mut self, ticket: Ticket, need: Need, now: Duration) {
+        // A limit that is too long to add never ends.
+        let end = self.limits.wait_timeout.and_then(|limit| now.checked_add(limit));
+        self.waiting.insert(ticket, Waiting { need, end });
+        self.wait_ends.extend(end.map(|end| (end, ticket)));
+    }
+
+    fn dequeue(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&ticket)?;
+        if let Some(end) = waiting.end {
+            self.wait_ends.remove(&(end, ticket));
+        }
+        Some(waiting)
+    }
+}

@@ -1,0 +1,11 @@
+//! An application that answers with what it was sent: `programs/echo.rs` on smol.
+
+#[path = "../../fcgi-testkit/programs/echo.rs"]
+mod program;
+mod runtime;
+
+use fcgi_smol as fcgi;
+
+fn main() -> anyhow::Result<()> {
+    program::main()
+}

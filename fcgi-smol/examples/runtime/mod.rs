@@ -1,0 +1,42 @@
+//! What the programs need of smol besides `fcgi-smol`.
+
+#![allow(dead_code, reason = "no program needs all of it")]
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    time::Duration,
+};
+
+use async_signal::{Signal, Signals};
+use futures_core::Stream;
+
+/// Runs a program. smol runs tasks, and so handlers, on as many threads as its SMOL_THREADS says,
+/// on one where that is not set: FCGI_THREADS=1 asks for nothing else.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let one = std::env::var("FCGI_THREADS").is_ok_and(|threads| threads == "1");
+    if one && std::env::var("SMOL_THREADS").is_ok_and(|threads| threads != "1") {
+        return Err(io::Error::other("FCGI_THREADS=1, but SMOL_THREADS says otherwise"));
+    }
+    Ok(smol::block_on(future))
+}
+
+/// Runs a future beside the others, until what this gives is dropped or ready.
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> {
+    smol::spawn(future)
+}
+
+pub(crate) async fn sleep(time: Duration) {
+    smol::Timer::after(time).await;
+}
+
+/// Waits for SIGTERM or SIGINT, from now on.
+pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+    Ok(async move {
+        poll_fn(|cx| Pin::new(&mut signals).poll_next(cx)).await;
+    })
+}

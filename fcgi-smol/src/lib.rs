@@ -1,0 +1,90 @@
+//! FastCGI for smol, both ends of the wire.
+//!
+//! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
+//! requests to php-fpm or any other application. The other adapters have the same names, so that
+//! a program changes runtime by changing `use fcgi_smol as fcgi`.
+//!
+//! ```no_run
+//! use fcgi_smol as fcgi;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     smol::block_on(async {
+//!         let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//!         fcgi::Server::new()
+//!             .serve(listener, |request: fcgi::Request| async move {
+//!                 let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!                 let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
+//!                 request.stdout().write_all(page).await
+//!             })
+//!             .await?;
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! # Features
+//! None yet: a server and a client over unix and TCP sockets.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub use fcgi_async_io::{Timer, Transport, TransportListener};
+pub use fcgi_driver::{
+    Address, AddressError, Error, Phase, is_fastcgi,
+    server::{
+        CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+    },
+};
+pub use fcgi_proto as proto;
+pub use fcgi_proto::{
+    FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
+};
+
+/// The runtime: sockets and timers of `async-io`, tasks of smol.
+pub type Smol = fcgi_async_io::AsyncIo<Tasks>;
+
+/// smol's tasks. It is only a name: there is no value of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Tasks {}
+
+impl fcgi_async_io::Spawn for Tasks {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(future).detach();
+    }
+}
+
+/// Serves requests; see [`fcgi_driver::server`].
+pub type Server = fcgi_driver::server::Server<Smol>;
+/// Where a [`Server`] takes connections from.
+pub type Listener = fcgi_driver::Listener<Smol>;
+/// A connection to an application; see [`client`].
+pub type Client = client::Client;
+
+/// Calls applications: php-fpm and any other.
+///
+/// A [`Client`](client::Client) is one connection, which carries one request at a time; a
+/// [`Connector`](client::Connector) makes it, with time limits.
+///
+/// ```no_run
+/// use fcgi_smol as fcgi;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
+/// let request = fcgi::client::Request::responder()
+///     .param("SCRIPT_FILENAME", "/srv/index.php")
+///     .param("REQUEST_METHOD", "GET");
+/// let answer = client.send(request).await?.collect(1 << 20).await?;
+/// println!("{}", String::from_utf8_lossy(&answer.stdout));
+/// # Ok(())
+/// # }
+/// ```
+pub mod client {
+    use crate::Smol;
+    pub use fcgi_driver::client::{Body, Chunk, Collected, Request};
+
+    /// A connection to an application.
+    pub type Client = fcgi_driver::client::Client<Smol>;
+    /// A response in progress.
+    pub type Response<'a> = fcgi_driver::client::Response<'a, Smol>;
+    /// How to connect and how long to wait.
+    pub type Connector = fcgi_driver::client::Connector<Smol>;
+}
