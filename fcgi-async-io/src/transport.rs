@@ -77,6 +77,7 @@ async fn resolve(host_port: &str) -> io::Result<Vec<SocketAddr>> {
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.readable {
+            // Registers first and never calls the socket: no read just to find nothing.
             ready!(match &self.stream {
                 Stream::Unix(stream) => stream.poll_readable(cx),
                 Stream::Tcp(stream) => stream.poll_readable(cx),

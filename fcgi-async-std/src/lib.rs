@@ -22,6 +22,13 @@
 //! }
 //! ```
 //!
+//! async-std was discontinued upstream in favour of smol: this is glue for the programs that stand
+//! on it.
+//!
+//! # Threads
+//! Handlers are async-std's tasks, which run on a thread for each core unless
+//! ASYNC_STD_THREAD_COUNT in the environment says how many.
+//!
 //! # Features
 //! None yet: a server and a client over unix and TCP sockets.
 #![deny(missing_docs)]

@@ -22,6 +22,10 @@
 //! }
 //! ```
 //!
+//! # Threads
+//! Handlers are tasks of smol's global executor, which runs them on one thread unless SMOL_THREADS
+//! in the environment says how many. A handler that blocks its thread holds up the others.
+//!
 //! # Features
 //! None yet: a server and a client over unix and TCP sockets.
 #![deny(missing_docs)]
