@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod pool;
 mod stream;
 mod waker;
 
 pub use client::{CancelHandle, Client};
+pub use pool::Pool;
 
 pub use fcgi_net::{
     Address, AddressError, Error, Phase, is_fastcgi,

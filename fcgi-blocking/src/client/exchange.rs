@@ -11,9 +11,8 @@ use fcgi_net::{
     client::{Chunk, Collected, Settings, is_close},
     observe::{self, RequestLog, Side},
 };
-use fcgi_proto::Connection;
 use fcgi_proto::{
-    ClientConnection, Input, Output, RequestKey, Role, UsageError,
+    BeginRequest, ClientConnection, Connection, Input, Output, RequestKey, UsageError,
     client::{Event, Outcome},
 };
 use rustix::event::PollFlags;
@@ -47,6 +46,12 @@ pub(crate) struct Exchange {
     pub(crate) answered: bool,
     started: Instant,
     pub(crate) progress: Instant,
+    /// What had come over the connection when it was begun.
+    pub(crate) received: u64,
+    /// What will have been sent over a shared connection with the last byte of it, and whether it
+    /// was.
+    pub(crate) flushed_at: Option<u64>,
+    pub(crate) flushed: bool,
     pub(crate) cancel: OnceLock<CancelHandle>,
     log: Option<RequestLog>,
 }
@@ -71,37 +76,39 @@ pub(crate) enum Fed {
     Reader,
 }
 
-/// What a request was begun with.
-pub(crate) struct Begun {
-    pub(crate) key: RequestKey,
-    pub(crate) log: RequestLog,
-    pub(crate) role: Role,
-    pub(crate) bodies: [Body; 2],
-    pub(crate) content_length: Option<u64>,
-    pub(crate) started: Instant,
-}
-
 impl Exchange {
-    pub(crate) fn new(begun: Begun, link: &Link, cancel: Option<CancelHandle>) -> Self {
-        let Begun { key, log, role, bodies: [stdin, data], content_length, started } = begun;
+    /// Begins a request, whose time counts from `started`.
+    pub(crate) fn begin(
+        link: &mut Link,
+        begin: &BeginRequest,
+        [stdin, data]: [Body; 2],
+        started: Instant,
+        cancel: Option<CancelHandle>,
+    ) -> Result<Self, UsageError> {
+        let (key, log) = link.begin(begin)?;
         let feed = |input, body| {
-            role.has_input(input).then_some(Feed { input, body, chunk: Bytes::new(), sent: 0 })
+            let chunk = Bytes::new();
+            begin.role.has_input(input).then_some(Feed { input, body, chunk, sent: 0 })
         };
-        Self {
+        let length = begin.params.get_str("CONTENT_LENGTH");
+        Ok(Self {
             key,
             address: Arc::clone(&link.address),
             settings: link.settings,
             feeds: [feed(Input::Stdin, stdin), feed(Input::Data, data)],
-            content_length,
+            content_length: length.and_then(|length| length.parse().ok()),
             pending: None,
             outcome: None,
             over: false,
             answered: false,
             started,
-            progress: started,
+            progress: Instant::now(),
+            received: link.received,
+            flushed_at: None,
+            flushed: false,
             cancel: cancel.map_or_else(OnceLock::new, OnceLock::from),
             log: Some(log),
-        }
+        })
     }
 
     // ---- Of the response -----------------------------------------------------------------------
@@ -210,7 +217,7 @@ impl Exchange {
         chunk
     }
 
-    pub(crate) fn end(&mut self, outcome: Outcome) -> Result<Option<Chunk>, Error> {
+    pub(crate) fn end(&self, outcome: Outcome) -> Result<Option<Chunk>, Error> {
         let address = Arc::clone(&self.address);
         match outcome {
             Outcome::Complete { .. } => Ok(None),

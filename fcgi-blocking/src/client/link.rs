@@ -13,7 +13,7 @@ use fcgi_net::{
     observe::{self, OpenConnection, RequestLog, Side},
 };
 use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, Params, RequestKey, UsageError,
+    BeginRequest, ClientConfig, ClientConnection, Connection, RequestKey, UsageError,
 };
 use rustix::event::PollFlags;
 
@@ -91,19 +91,12 @@ impl Link {
     /// Starts a request.
     pub(crate) fn begin(
         &mut self,
-        request: BeginRequest,
+        request: &BeginRequest,
     ) -> Result<(RequestKey, RequestLog), UsageError> {
-        let role = request.role;
-        // Copied only for those who look.
-        let named = if tracing::enabled!(target: "fcgi_net::observe", tracing::Level::DEBUG) {
-            request.params.clone()
-        } else {
-            Params::new()
-        };
         let key = self.connection.begin(request)?;
         let _entered = self.span.enter();
-        let log = RequestLog::begin(Side::Client, key.id(), role, &named, Instant::now);
-        Ok((key, log))
+        let (role, params) = (request.role, &request.params);
+        Ok((key, RequestLog::begin(Side::Client, key.id(), role, params, Instant::now)))
     }
 
     pub(crate) fn is_reusable(&self) -> bool {
@@ -135,6 +128,11 @@ impl Link {
             }
         }
         Wrote { any, blocked: false }
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn queued(&mut self) -> u64 {
+        self.connection.poll_transmit().map_or(0, |queued| queued.remaining() as u64)
     }
 
     /// Reads once, what is there, into the connection's own window.
@@ -182,7 +180,7 @@ impl Link {
 
     /// Whether a connection at rest is fit for a request that is about to be sent: it was not
     /// closed, and nothing came that nobody asked for.
-    pub(crate) fn is_fresh(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         self.is_reusable() && matches!(self.read(), Read::Nothing)
     }
 }

@@ -24,6 +24,7 @@ mod cancel;
 mod connect;
 pub(crate) mod exchange;
 pub(crate) mod link;
+pub(crate) mod mux;
 mod response;
 pub(crate) mod wait;
 
@@ -43,7 +44,7 @@ pub use response::Response;
 
 use crate::{Address, Error, Phase};
 use connect::{Attempt, Failure};
-use exchange::{Begun, Exchange};
+use exchange::Exchange;
 use link::{Link, Read};
 use wait::Waited;
 
@@ -234,12 +235,8 @@ impl Client {
         if std::mem::replace(&mut self.used, true) {
             self.settle(cancel.as_ref())?;
         }
-        let content_length = request.content_length();
         let (begin, bodies) = request.into_parts();
-        let role = begin.role;
-        let (key, log) = self.link.begin(begin)?;
-        let begun = Begun { key, log, role, bodies, content_length, started: Instant::now() };
-        let exchange = Exchange::new(begun, &self.link, cancel);
+        let exchange = Exchange::begin(&mut self.link, &begin, bodies, Instant::now(), cancel)?;
         let mut response = Response::new(self, exchange);
         response.first()?;
         Ok(response)

@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -102,5 +103,13 @@ fn poll(on: Option<On<'_>>, until: Option<Instant>, waker: Option<&Waker>) -> io
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Parks the thread until then, or until it is unparked; it may also return for no reason.
+pub(crate) fn park(until: Option<Instant>) {
+    match until {
+        Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+        None => thread::park(),
     }
 }

@@ -120,6 +120,11 @@ impl Peer {
         self.io.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The same, to a web server that may be gone.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.io.write_all(bytes.as_ref())
+    }
+
     /// The next record; `None` at the end of the connection, which may come between records only.
     pub fn try_record(&mut self) -> io::Result<Option<Record>> {
         if !self.fill(HEADER_LEN)? {
