@@ -11,6 +11,7 @@ impl AsyncAdapter for Tokio {
     type Runtime = fcgi_tokio::Tokio;
 
     const PACKAGE: &'static str = "fcgi-tokio";
+    const FEWEST_THREADS: u64 = 1;
 
     fn block_on<F: Future>(future: F) -> F::Output {
         static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

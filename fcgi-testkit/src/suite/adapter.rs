@@ -17,8 +17,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// The package whose examples the suite builds and runs.
     fn package(&self) -> &'static str;
 
-    /// Whether a handler is a future, which is stopped by being dropped.
+    /// Whether a handler is a future, which can be dropped, and a body can be waited for beside the
+    /// response. The cases that need it are left out of the suite of an adapter that is not.
     fn is_async(&self) -> bool;
+
+    /// The threads that `hello` has with `FCGI_THREADS=1`: one, and those that wait for others.
+    fn fewest_threads(&self) -> u64;
 
     /// Listens, and serves from now on in threads of its own, with these settings.
     ///
@@ -45,11 +49,7 @@ pub trait Adapter: Send + Sync + 'static {
     ///
     /// # Errors
     /// The client's.
-    fn query_values(
-        &self,
-        address: &Address,
-        settings: client::Settings,
-    ) -> Result<Values, Error>;
+    fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error>;
 }
 
 /// Where a server listens.

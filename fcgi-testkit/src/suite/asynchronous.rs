@@ -35,6 +35,9 @@ pub trait AsyncAdapter: Send + Sync + 'static {
     /// The package whose examples the suite builds and runs.
     const PACKAGE: &'static str;
 
+    /// The threads that `hello` has with `FCGI_THREADS=1`, those of the runtime's own included.
+    const FEWEST_THREADS: u64;
+
     /// Runs a future on the calling thread to its end. What it spawns, and the sockets that it
     /// makes, must outlive the call.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -51,6 +54,10 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
 
     fn is_async(&self) -> bool {
         true
+    }
+
+    fn fewest_threads(&self) -> u64 {
+        A::FEWEST_THREADS
     }
 
     fn serve(
@@ -76,8 +83,11 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
                     Err(error) => bound.send(Err(io::Error::new(error.kind(), error.to_string()))),
                 };
                 let handler = handler(Arc::new(script));
-                let mut serve =
-                    pin!(server::<A::Runtime>(settings).serve_until(listener?, handler, stop.pass()));
+                let mut serve = pin!(server::<A::Runtime>(settings).serve_until(
+                    listener?,
+                    handler,
+                    stop.pass()
+                ));
                 poll_fn(|cx| match abandon.poll_pass(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
                     Poll::Pending => serve.as_mut().poll(cx),
@@ -100,11 +110,7 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
         Ok(Box::new(AsyncClient::<A>(client)))
     }
 
-    fn query_values(
-        &self,
-        address: &Address,
-        settings: client::Settings,
-    ) -> Result<Values, Error> {
+    fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error> {
         A::block_on(connector::<A::Runtime>(settings).query_values(address))
     }
 }

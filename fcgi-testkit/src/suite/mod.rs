@@ -3,7 +3,7 @@
 //! The adapters have the same names and do the same things, so they pass the same tests. The other
 //! end of the wire is always a plain socket of the standard library on the test's thread, which
 //! speaks records made by hand; the adapter under test is behind [`Adapter`]. An async adapter
-//! implements [`AsyncAdapter`], which is two methods, and is wrapped in [`Async`].
+//! implements [`AsyncAdapter`], which is a few lines, and is wrapped in [`Async`].
 //!
 //! A test program of an adapter is a few lines (`harness = false`):
 //!
@@ -12,6 +12,7 @@
 //! # impl fcgi_testkit::suite::Adapter for MyRuntime {
 //! #     fn package(&self) -> &'static str { unimplemented!() }
 //! #     fn is_async(&self) -> bool { unimplemented!() }
+//! #     fn fewest_threads(&self) -> u64 { unimplemented!() }
 //! #     fn serve(&self, _: fcgi_testkit::suite::ListenOn, _: fcgi_net::server::Settings,
 //! #         _: fcgi_testkit::suite::Script)
 //! #         -> std::io::Result<Box<dyn fcgi_testkit::suite::Serving>> { unimplemented!() }
@@ -90,6 +91,7 @@ pub fn run(adapter: impl Adapter) -> ExitCode {
     let mut cases: Vec<_> = groups.into_iter().flatten().collect();
     if adapter.is_async() {
         cases.extend(server::ASYNC_CASES);
+        cases.extend(client::ASYNC_CASES);
     }
     let suite = Arc::new(Suite { adapter: Box::new(adapter), programs: OnceLock::new() });
     harness::run_with_threads(

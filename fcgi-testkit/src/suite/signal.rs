@@ -61,11 +61,8 @@ impl<T> Shared<T> {
                 return Some(result);
             }
             let left = until.checked_duration_since(Instant::now())?;
-            guard = self
-                .changed
-                .wait_timeout(guard, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            guard =
+                self.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

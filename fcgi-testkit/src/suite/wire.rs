@@ -9,9 +9,7 @@ use std::{
 };
 
 use fcgi_net::Address;
-use fcgi_proto::record::{
-    BeginRequestBody, EndRequestBody, HEADER_LEN, RecordHeader,
-};
+use fcgi_proto::record::{BeginRequestBody, EndRequestBody, HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 
 use super::signal::{Background, PATIENCE, background};

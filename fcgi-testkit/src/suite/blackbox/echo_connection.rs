@@ -1,6 +1,6 @@
 //! Connections and management records.
 
-use super::{SLEEPS, echoed, echo_framing::assert_fatal};
+use super::{SLEEPS, echo_framing::assert_fatal, echoed};
 use crate::suite::{Case, Suite, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -117,7 +117,11 @@ fn fc_4_1_1_unknown_names_values_and_empty_queries(suite: &Suite) {
     // A name of 60,000 bytes, and a pair that is cut off.
     peer.send(record(Type::GetValues, 0, &pair(&[b'N'; 60_000], b"")));
     assert_eq!(values(&mut peer), []);
-    peer.send(record(Type::GetValues, 0, &[&encode(&[("FCGI_MPXS_CONNS", "")])[..], &[9]].concat()));
+    peer.send(record(
+        Type::GetValues,
+        0,
+        &[&encode(&[("FCGI_MPXS_CONNS", "")])[..], &[9]].concat(),
+    ));
     assert_eq!(asked(&values(&mut peer)), ["FCGI_MPXS_CONNS"]);
     peer.send(request(1, KEEP, &[], b"body"));
     assert_eq!(peer.answer(1), echoed(&[], "body"));
@@ -178,20 +182,18 @@ fn h_2_a_query_that_repeats_a_name(suite: &Suite) {
 
 fn w_7_a_web_server_may_leave_before_end_request(suite: &Suite) {
     let echo = suite.echo_program();
-    let before = echo.descriptors();
     for _ in 0..50 {
         let mut peer = echo.dial();
         peer.send(request(1, CLOSE, &[], b"body"));
         peer.expect_stdout(1, &echoed(&[], "body").stdout);
         drop(peer);
     }
-    echo.until_descriptors(before);
+    echo.until_closed();
     echo.assert_alive();
 }
 
 fn w_8_a_web_server_that_leaves_cancels_its_requests(suite: &Suite) {
     let mut echo = suite.echo_program();
-    let before = echo.descriptors();
     let peers: Vec<_> = (0..10)
         .map(|_| {
             let mut peer = echo.dial();
@@ -203,7 +205,7 @@ fn w_8_a_web_server_that_leaves_cancels_its_requests(suite: &Suite) {
         .collect();
     drop(peers);
     // Though they would sleep for an hour.
-    echo.until_descriptors(before);
+    echo.until_closed();
     echo.assert_alive();
     echo.0.signal("-TERM");
     assert_eq!(echo.0.exit_status().code(), Some(0));

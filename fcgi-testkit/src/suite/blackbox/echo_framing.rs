@@ -23,13 +23,12 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 
 /// A request under way, then bytes that nothing can follow: the connection closes without a word.
 pub(super) fn assert_fatal(echo: &Echo, bytes: impl AsRef<[u8]>) {
-    let before = echo.descriptors();
     let mut peer = echo.dial();
     peer.send(request(1, KEEP, &SLEEPS, b""));
     peer.send(bytes);
     peer.expect_end();
     drop(peer);
-    echo.until_descriptors(before);
+    echo.until_closed();
 }
 
 /// Bytes before, in and behind a request: its answer is as if they were not there.
@@ -45,8 +44,7 @@ fn assert_ignored(peer: &mut Peer, bytes: &[u8]) {
         peer.send([bytes, &part].concat());
     }
     peer.send([bytes, &close(Type::Stdin, 1), bytes].concat());
-    let expected =
-        Answer { stderr: b"e".to_vec(), stderr_closed: true, ..echoed(&pairs, "body") };
+    let expected = Answer { stderr: b"e".to_vec(), stderr_closed: true, ..echoed(&pairs, "body") };
     assert_eq!(peer.answer(1), expected);
 }
 

@@ -138,8 +138,7 @@ fn fc_6_1_1_empty_streams_are_closed(suite: &Suite) {
     assert!(answer.stdout_closed && answer.stdout.is_empty(), "{answer:?}");
     let pairs = [("ECHO_STDERR", "text")];
     peer.send(request(1, KEEP, &pairs, b""));
-    let expected =
-        Answer { stderr: b"text".to_vec(), stderr_closed: true, ..echoed(&pairs, "") };
+    let expected = Answer { stderr: b"text".to_vec(), stderr_closed: true, ..echoed(&pairs, "") };
     assert_eq!(peer.answer(1), expected);
 }
 
@@ -168,7 +167,9 @@ fn fc_6_2_1_an_answer_that_did_not_read_stdin(suite: &Suite) {
         assert_eq!(answer.stdout.len(), expected.stdout.len());
         assert_eq!(answer, Answer { stdout: answer.stdout.clone(), ..expected.clone() });
         if keep_conn {
-            peer.send([stream(Type::Stdin, 1, &pattern(2 << 20, 6)), close(Type::Stdin, 1)].concat());
+            peer.send(
+                [stream(Type::Stdin, 1, &pattern(2 << 20, 6)), close(Type::Stdin, 1)].concat(),
+            );
             peer.send(request(1, KEEP, &[], b"next"));
             assert_eq!(peer.answer(1), echoed(&[], "next"));
         }

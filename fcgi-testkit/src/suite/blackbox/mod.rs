@@ -57,13 +57,9 @@ impl Echo {
         proc_status(self.0.child.id(), "VmHWM")
     }
 
-    fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.0.child.id())).unwrap().count()
-    }
-
-    /// Waits until it has let go of every connection but those that were there before.
-    fn until_descriptors(&self, n: usize) {
-        until("the connection is closed", || self.descriptors() <= n);
+    /// Waits until it has let go of every connection.
+    fn until_closed(&self) {
+        until("the connections are closed", || self.0.connections() == 0);
     }
 }
 
@@ -72,7 +68,8 @@ const SOME_MEMORY: u64 = 48 * 1024;
 
 /// What `echo` answers to these parameters and this body.
 fn echoed(pairs: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let pairs: Vec<_> =
+        pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     echoed_bytes(&pairs, body)
 }
 

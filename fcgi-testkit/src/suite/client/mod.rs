@@ -20,14 +20,11 @@ use super::{
     wire::{Peer, RawApp, unix_address},
 };
 
-pub(super) const CASES: &[&[(&str, Case)]] = &[
-    streams::CASES,
-    failures::CASES,
-    reuse::CASES,
-    cancel::CASES,
-    values::CASES,
-    timeouts::CASES,
-];
+pub(super) const CASES: &[&[(&str, Case)]] =
+    &[streams::CASES, failures::CASES, reuse::CASES, cancel::CASES, values::CASES, timeouts::CASES];
+
+/// Where a body can be waited for beside the response.
+pub(super) const ASYNC_CASES: &[(&str, Case)] = streams::ASYNC_CASES;
 
 /// The adapter's own server, which echoes.
 struct Echo {

@@ -8,7 +8,7 @@ use fcgi_net::{
     client::{Chunk, Collected, Settings},
 };
 
-use super::{call, post, server_settings, stdout};
+use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{
     Case, Suite, TestRequest, feed,
     signal::{background, pattern},
@@ -22,8 +22,13 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     stdout_and_stderr_come_apart_and_in_order_fc_6_1_2,
     app_status_and_empty_answers,
     thirty_megabytes_both_ways_do_not_deadlock_q_15,
-    the_response_begins_while_the_body_is_not_there_yet,
     a_response_over_the_callers_limit_is_an_error_and_is_aborted,
+];
+
+pub(super) const ASYNC_CASES: &[(&str, Case)] = cases![
+    "client":
+    the_response_begins_while_the_body_is_not_there_yet,
+    an_end_while_the_body_is_not_there_yet_lets_it_go_q_10_fc_6_2_1,
 ];
 
 fn all_roles_against_our_server(suite: &Suite) {
@@ -148,4 +153,23 @@ fn a_response_over_the_callers_limit_is_an_error_and_is_aborted(suite: &Suite) {
     let error = client.send(post(&body)).unwrap().collect(999).unwrap_err();
     assert!(matches!(error, Error::TooLarge { limit: 999, .. }), "{error}");
     assert_eq!(call(&mut *client, post(b"next")).unwrap(), stdout("next"));
+}
+
+fn an_end_while_the_body_is_not_there_yet_lets_it_go_q_10_fc_6_2_1(suite: &Suite) {
+    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (feeder, stdin) = feed();
+    let application = background(move || {
+        let begin = peer.record();
+        peer.stream_of(Type::Params, begin.id);
+        peer.send(answer(begin.id, b"enough"));
+        peer
+    });
+    let answer_ = call(&mut *client, TestRequest::responder().stdin(stdin)).unwrap();
+    assert_eq!(answer_, stdout("enough"));
+    assert!(feeder.is_let_go(), "the body is let go");
+    assert!(!client.is_reusable());
+    let error = fails(&mut *client, post(b"next"));
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    drop(client);
+    application.join().expect_close();
 }

@@ -13,11 +13,7 @@ use fcgi_net::{
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 
 use super::{fails, post};
-use crate::suite::{
-    Case, Suite, TestClient, TestRequest, feed,
-    signal::background,
-    wire::*,
-};
+use crate::suite::{Case, Suite, TestClient, TestRequest, feed, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "client":

@@ -16,7 +16,11 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 
 /// What a query comes to when the application answers with these bytes and closes, or with `None`
 /// says nothing; and how long it took.
-fn query(suite: &Suite, bytes: Option<Vec<u8>>, limit: Duration) -> (Result<Values, Error>, Duration) {
+fn query(
+    suite: &Suite,
+    bytes: Option<Vec<u8>>,
+    limit: Duration,
+) -> (Result<Values, Error>, Duration) {
     let app = RawApp::new();
     let address = app.address.clone();
     let application = background(move || {
@@ -62,8 +66,7 @@ fn query_values_takes_every_kind_of_answer_q_7_q_9(suite: &Suite) {
 }
 
 fn query_values_of_our_server_fc_4_1_2(suite: &Suite) {
-    let settings =
-        server::Settings { max_connections: 7, max_requests: 8, ..server_settings() };
+    let settings = server::Settings { max_connections: 7, max_requests: 8, ..server_settings() };
     let app = suite.echo(settings);
     let values = suite.adapter.query_values(app.address(), Settings::new()).unwrap();
     let expected = Values { max_conns: Some(7), max_reqs: Some(8), mpxs_conns: Some(true) };

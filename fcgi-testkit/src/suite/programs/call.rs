@@ -115,8 +115,14 @@ fn blast_counts_its_requests(suite: &Suite) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let fields: Vec<_> = text.split_whitespace().filter_map(|f| f.split_once('=')).collect();
-    assert_eq!(fields.iter().map(|field| field.0).collect::<Vec<_>>(), ["requests", "seconds", "rps"]);
+    assert_eq!(
+        fields.iter().map(|field| field.0).collect::<Vec<_>>(),
+        ["requests", "seconds", "rps"]
+    );
     assert_eq!(fields[0].1, "500", "{text}");
-    assert!(fields[1..].iter().all(|field| field.1.parse::<f64>().is_ok_and(|n| n > 0.0)), "{text}");
+    assert!(
+        fields[1..].iter().all(|field| field.1.parse::<f64>().is_ok_and(|n| n > 0.0)),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 1, "{text}");
 }

@@ -104,14 +104,26 @@ impl Programs {
     }
 }
 
-/// Whether somebody listens at a unix socket's path, which the path is there a moment before.
+/// Whether somebody listens at a unix socket's path, which is there a moment before that.
 fn listens(path: &Path) -> bool {
+    sockets(path).any(|listens| listens)
+}
+
+/// The sockets of a server at a path, each until the server closes it: whether it listens.
+fn sockets(path: &Path) -> impl Iterator<Item = bool> + use<> {
     const ACCEPTS: u32 = 0x10000;
+    let path = path.to_str().unwrap().to_owned();
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-    sockets.lines().any(|socket| {
-        let flags = socket.split_whitespace().nth(3).and_then(|f| u32::from_str_radix(f, 16).ok());
-        socket.ends_with(path.to_str().unwrap()) && flags.is_some_and(|f| f & ACCEPTS != 0)
-    })
+    let flags = move |socket: &str| {
+        let flags = socket.strip_suffix(&path)?.split_whitespace().nth(3)?;
+        u32::from_str_radix(flags, 16).ok()
+    };
+    sockets
+        .lines()
+        .filter_map(flags)
+        .map(|flags| flags & ACCEPTS != 0)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// A program that does not outlive its test.
@@ -132,6 +144,11 @@ impl Drop for Running {
 impl Running {
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("app.sock")
+    }
+
+    /// Connections that the server has not closed.
+    pub(super) fn connections(&self) -> usize {
+        sockets(&self.path()).filter(|listens| !listens).count()
     }
 
     pub(super) fn dial(&self) -> Peer {

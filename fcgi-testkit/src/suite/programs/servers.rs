@@ -67,7 +67,8 @@ fn hello_says_hello_and_leaves_at_sigterm(suite: &Suite) {
             assert_eq!(output.stdout, b"Content-Type: text/plain\r\n\r\nHello, world\n");
         }
         if threads == "1" {
-            assert_eq!(proc_status(hello.child.id(), "Threads"), 1);
+            let threads = proc_status(hello.child.id(), "Threads");
+            assert!(threads <= suite.adapter.fewest_threads(), "{threads} threads");
         }
         hello.signal("-TERM");
         assert_eq!(hello.exit_status().code(), Some(0));

@@ -43,8 +43,11 @@ fn abort_drops_the_handler_fc_5_4_1(suite: &Suite) {
 
 fn abort_reaches_a_handler_beside_others_and_only_that(suite: &Suite) {
     let gate = Gate::default();
-    let script = Script::new([Step::Pass(gate.clone()), Step::say("fine")])
-        .when("STUCK", "yes", stuck_steps());
+    let script = Script::new([Step::Pass(gate.clone()), Step::say("fine")]).when(
+        "STUCK",
+        "yes",
+        stuck_steps(),
+    );
     let app = suite.app(settings(), script);
     let mut peer = app.dial();
     let stuck = [("STUCK", "yes")];

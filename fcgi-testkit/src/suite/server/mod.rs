@@ -32,7 +32,7 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[
     timeouts::CASES,
 ];
 
-/// Where a handler is a future: it can be dropped, and its time can be limited.
+/// Where a handler is a future, and can be dropped.
 pub(super) const ASYNC_CASES: &[(&str, Case)] = timeouts::ASYNC_CASES;
 
 /// A server of the adapter's on a unix socket in a temporary folder.

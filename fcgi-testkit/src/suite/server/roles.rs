@@ -3,7 +3,7 @@
 use fcgi_net::server::{PANICKED, Settings};
 use fcgi_proto::{Rejection, Roles};
 
-use super::{settings, hello};
+use super::{hello, settings};
 use crate::suite::{Case, Gate, Script, Step, Suite, signal::pattern, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -39,8 +39,10 @@ fn responder_fc_6_1_1_fc_6_2_1(suite: &Suite) {
 }
 
 fn authorizer_fc_6_3_1(suite: &Suite) {
-    let app =
-        suite.app(settings(), Script::new([Step::Stdin, Step::say("Status: 200\r\n\r\n"), Step::Describe]));
+    let app = suite.app(
+        settings(),
+        Script::new([Step::Stdin, Step::say("Status: 200\r\n\r\n"), Step::Describe]),
+    );
     let mut peer = app.dial();
     for empty_stdin in [false, true] {
         peer.send(begin(1, AUTHORIZER, KEEP));

@@ -16,7 +16,6 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     shutdown_closes_idle_connections_and_finishes_requests_fc_7_1,
     shutdown_cancels_what_takes_too_long,
-    a_server_that_is_dropped_drops_its_handlers,
 ];
 
 fn shutdown_closes_idle_connections_and_finishes_requests_fc_7_1(suite: &Suite) {
@@ -54,14 +53,4 @@ fn shutdown_cancels_what_takes_too_long(suite: &Suite) {
     assert!(start.elapsed() >= SOON, "not before its time");
     assert!(start.elapsed() < PATIENCE);
     app.probe.wait_ended(1);
-}
-
-fn a_server_that_is_dropped_drops_its_handlers(suite: &Suite) {
-    let mut app = suite.app(settings(), stuck());
-    let mut peer = app.dial();
-    peer.send(request(1, KEEP, &[], b""));
-    peer.expect_stdout(1, "started");
-    app.serving.abandon();
-    app.probe.wait_ended(1);
-    peer.expect_end_of_answer();
 }

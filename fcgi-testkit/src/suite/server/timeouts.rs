@@ -20,21 +20,16 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     idle_limit,
     write_limit_is_for_a_peer_that_reads_nothing,
     silent_connections_stop_no_other_h_16,
+    handler_limit,
 ];
 
 pub(super) const ASYNC_CASES: &[(&str, Case)] =
-    cases!["server": handler_limit, abort_grace_ends];
+    cases!["server": abort_grace_ends, a_server_that_is_dropped_drops_its_handlers];
 
 /// No limit but the one that a case sets.
 fn unlimited() -> Settings {
     let never = Some(NEVER);
-    Settings {
-        first_record: never,
-        params: never,
-        idle: never,
-        write_stall: never,
-        ..settings()
-    }
+    Settings { first_record: never, params: never, idle: never, write_stall: never, ..settings() }
 }
 
 fn first_record_limit_h_16(suite: &Suite) {
@@ -132,4 +127,14 @@ fn abort_grace_ends(suite: &Suite) {
     assert_eq!(peer.answer(1).app_status, CANCELLED);
     assert!(start.elapsed() >= SOON);
     app.probe.wait_ended(1);
+}
+
+fn a_server_that_is_dropped_drops_its_handlers(suite: &Suite) {
+    let mut app = suite.app(settings(), Script::new(stuck_steps()));
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(1, "started");
+    app.serving.abandon();
+    app.probe.wait_ended(1);
+    peer.expect_end_of_answer();
 }
