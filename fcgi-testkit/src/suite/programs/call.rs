@@ -3,7 +3,9 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixListener,
+    time::Duration,
 };
 
 use super::assert_fails;
@@ -16,6 +18,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     call_exit_4_truncated_or_protocol_error,
     call_exit_5_connect_or_io_error,
     call_exit_6_time_out,
+    call_exit_6_connect_time_out,
     blast_counts_its_requests,
 ];
 
@@ -78,7 +81,7 @@ fn call_exit_5_connect_or_io_error(suite: &Suite) {
     let address = "unix:/no/such/socket";
     assert_fails(&suite.programs().call(&[address]), 5, address, "No such file");
     // A port that nobody listens at any more.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp:{}", listener.local_addr().unwrap());
     drop(listener);
     assert_fails(&suite.programs().call(&[&address]), 5, &address, "refused");
@@ -106,6 +109,21 @@ fn call_exit_6_time_out(suite: &Suite) {
     let output = suite.programs().call(&[&address, "--timeout", "1.5"]);
     assert_fails(&output, 6, &address, "1.5s");
     assert_eq!(output.stdout, b"partial!", "after the bytes that came");
+}
+
+fn call_exit_6_connect_time_out(suite: &Suite) {
+    // A backlog that is full: the system drops what asks for more.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+    let connected: Vec<_> = (0..10).map_while(connect).collect();
+    assert!(connected.len() < 10, "no backlog is that long");
+    let address = format!("tcp:{address}");
+    for option in ["--connect-timeout", "--timeout"] {
+        let output = suite.programs().call(&[&address, option, "0.3"]);
+        assert_fails(&output, 6, &address, "300ms");
+    }
 }
 
 fn blast_counts_its_requests(suite: &Suite) {

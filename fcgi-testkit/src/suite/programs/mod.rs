@@ -93,20 +93,14 @@ impl Programs {
 
     pub(super) fn start_with(&self, name: &str, set: impl FnOnce(&mut Command)) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("app.sock");
-        let address = format!("unix:{}", path.display());
+        let address = format!("unix:{}/app.sock", folder.path().display());
         let mut command = self.command(name);
         command.arg(&address).stdin(Stdio::null());
         set(&mut command);
         let running = Running { child: command.spawn().unwrap(), address, folder };
-        until("it listens", || listens(&path));
+        until("it listens", || running.listens());
         running
     }
-}
-
-/// Whether somebody listens at a unix socket's path, which is there a moment before that.
-fn listens(path: &Path) -> bool {
-    sockets(path).any(|listens| listens)
 }
 
 /// The sockets of a server at a path, each until the server closes it: whether it listens.
@@ -144,6 +138,11 @@ impl Drop for Running {
 impl Running {
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("app.sock")
+    }
+
+    /// Whether it listens, which its socket's path does not say: that is there a moment before.
+    pub(super) fn listens(&self) -> bool {
+        sockets(&self.path()).any(|listens| listens)
     }
 
     /// Connections that the server has not closed.

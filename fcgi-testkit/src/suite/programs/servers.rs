@@ -1,12 +1,13 @@
 //! The servers' own ends: signals, descriptor 0, and what can't be listened on.
 
 use std::{
+    net::{TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixListener},
     process::Stdio,
 };
 
 use super::{Running, proc_status};
-use crate::suite::{Case, Suite, wire::*};
+use crate::suite::{Case, Suite, signal::until, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "programs":
@@ -14,6 +15,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     sigint_finishes_requests_and_exits_0,
     sigterm_ends_an_idle_server_fc_7_1,
     hello_says_hello_and_leaves_at_sigterm,
+    tcp_addresses_are_listened_on,
+    the_socket_of_a_killed_server_is_replaced,
     descriptor_0_is_listened_on_fc_2_2_1,
     descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1,
     servers_that_cannot_listen_say_why,
@@ -75,6 +78,49 @@ fn hello_says_hello_and_leaves_at_sigterm(suite: &Suite) {
     }
 }
 
+fn tcp_addresses_are_listened_on(suite: &Suite) {
+    let programs = suite.programs();
+    // A port that was free a moment ago may be taken now; not ten times.
+    let served = (0..10).any(|_| {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = format!("tcp:localhost:{}", free.port());
+        let child = programs.command("echo").arg(format!("tcp:{free}")).spawn().unwrap();
+        let mut echo = Running { child, address, folder: tempfile::tempdir().unwrap() };
+        let mut gone = false;
+        until("it listens or ends", || {
+            gone = echo.child.try_wait().unwrap().is_some();
+            gone || TcpStream::connect(free).is_ok()
+        });
+        if gone {
+            return false;
+        }
+        let output = programs.call_with(b"over tcp", &[&echo.address, "--stdin", "-"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.ends_with(b"CONTENT_LENGTH=8\n\nover tcp"));
+        echo.signal("-TERM");
+        assert_eq!(echo.exit_status().code(), Some(0));
+        true
+    });
+    assert!(served);
+}
+
+fn the_socket_of_a_killed_server_is_replaced(suite: &Suite) {
+    let programs = suite.programs();
+    let mut killed = programs.start("echo");
+    killed.signal("-KILL");
+    assert_eq!(killed.exit_status().code(), None);
+    assert!(killed.path().exists(), "nobody could remove it");
+    let next = programs.command("echo").arg(&killed.address).spawn().unwrap();
+    killed.child = next;
+    until("it listens", || killed.listens());
+    assert!(programs.call(&[&killed.address]).status.success());
+    // A live one is not.
+    let output = programs.command("hello").arg(&killed.address).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
+    assert!(programs.call(&[&killed.address]).status.success());
+}
+
 fn descriptor_0_is_listened_on_fc_2_2_1(suite: &Suite) {
     let programs = suite.programs();
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +145,7 @@ fn descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1(suite: &Suite) {
         ("nonsense", false),
         ("", true),
     ] {
-        let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let given = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("tcp:{}", given.local_addr().unwrap());
         let child = programs
             .command("hello")
