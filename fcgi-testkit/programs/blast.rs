@@ -32,10 +32,8 @@ pub(crate) fn main() -> ExitCode {
 /// Runs a task for each connection, and says how long they took.
 async fn blast(args: Args) -> Result<Duration, Failure> {
     let started = Instant::now();
-    let tasks: Vec<_> = args
-        .shares()
-        .map(|share| runtime::spawn(send(args.address.clone(), share)))
-        .collect();
+    let tasks: Vec<_> =
+        args.shares().map(|share| runtime::spawn(send(args.address.clone(), share))).collect();
     for task in tasks {
         task.await?;
     }
