@@ -27,7 +27,7 @@
 //! in the environment says how many. A handler that blocks its thread holds up the others.
 //!
 //! # Features
-//! None yet: a server and a client over unix and TCP sockets.
+//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -63,6 +63,9 @@ pub type Listener = fcgi_driver::Listener<Smol>;
 /// A connection to an application; see [`client`].
 pub type Client = client::Client;
 
+/// Connections to one application, shared by many requests; see [`pool`].
+pub type Pool = pool::Pool;
+
 /// Calls applications: php-fpm and any other.
 ///
 /// A [`Client`](client::Client) is one connection, which carries one request at a time; a
@@ -91,4 +94,31 @@ pub mod client {
     pub type Response<'a> = fcgi_driver::client::Response<'a, Smol>;
     /// How to connect and how long to wait.
     pub type Connector = fcgi_driver::client::Connector<Smol>;
+}
+
+/// Many requests over few connections to one application; see [`fcgi_driver::pool`].
+///
+/// ```no_run
+/// use fcgi_smol as fcgi;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = fcgi::Pool::builder("unix:/run/php-fpm.sock".parse()?).max_connections(4).build();
+/// let request = fcgi::client::Request::responder()
+///     .param("SCRIPT_FILENAME", "/srv/index.php")
+///     .param("REQUEST_METHOD", "GET");
+/// let answer = pool.send(request).await?.collect(1 << 20).await?;
+/// println!("{}", String::from_utf8_lossy(&answer.stdout));
+/// # Ok(())
+/// # }
+/// ```
+pub mod pool {
+    use crate::Smol;
+    pub use fcgi_driver::pool::PoolStats;
+
+    /// Connections to one application, shared by all clones of this.
+    pub type Pool = fcgi_driver::pool::Pool<Smol>;
+    /// Settings of a [`Pool`].
+    pub type Builder = fcgi_driver::pool::Builder<Smol>;
+    /// A response in progress.
+    pub type Response = fcgi_driver::pool::Response<Smol>;
 }

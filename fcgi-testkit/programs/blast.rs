@@ -1,8 +1,8 @@
 //! Sends many small requests to an application: what the client's throughput is measured on.
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
-//! parameters and no body, over that many connections, and prints `requests=N seconds=S rps=R`.
-//! Every answer must have app status 0 and some bytes; else one line says what came, and the exit
+//! parameters and no body, over a pool of that many connections, and prints
+//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; else one line says what came, and the exit
 //! status is 1 (2 for usage).
 //!
 //! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
@@ -31,9 +31,11 @@ pub(crate) fn main() -> ExitCode {
 
 /// Runs a task for each connection, and says how long they took.
 async fn blast(args: Args) -> Result<Duration, Failure> {
+    let most = usize::try_from(args.connections).unwrap_or(usize::MAX);
+    let pool = fcgi::Pool::builder(args.address.clone()).max_connections(most).build();
     let started = Instant::now();
     let tasks: Vec<_> =
-        args.shares().map(|share| runtime::spawn(send(args.address.clone(), share))).collect();
+        args.shares().map(|share| runtime::spawn(send(pool.clone(), share))).collect();
     for task in tasks {
         task.await?;
     }
@@ -41,10 +43,9 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a task's share of the requests.
-async fn send(address: fcgi::Address, share: u64) -> Result<(), Failure> {
-    let mut client = fcgi::Client::connect(&address).await?;
+async fn send(pool: fcgi::Pool, share: u64) -> Result<(), Failure> {
     for _ in 0..share {
-        check(&client.send(request()).await?.collect(ANSWER).await?)?;
+        check(&pool.send(request()).await?.collect(ANSWER).await?)?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! # Features
-//! None yet: a server and a client over unix and TCP sockets.
+//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

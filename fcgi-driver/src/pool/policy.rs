@@ -59,10 +59,11 @@ enum Waiting {
 }
 
 /// What is known of the application's capacity.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Discovery {
     Unknown,
-    Asking,
+    /// One caller asks; those who are to open a connection wait.
+    Asking(Vec<Waker>),
     Known(Values),
 }
 
@@ -80,6 +81,8 @@ pub(super) enum Granted<R: Runtime> {
     Fresh,
     /// One that is open.
     Open(Link<R>),
+    /// One that has closed in the meantime.
+    Gone,
 }
 
 impl<R: Runtime> Inner<R> {
@@ -145,9 +148,7 @@ impl<R: Runtime> Inner<R> {
                 }
                 let own = state.idle.remove(&connection).map(Link::Own);
                 let link = own.or_else(|| state.shared.get(&connection).cloned().map(Link::Shared));
-                if let Some(link) = link {
-                    return Poll::Ready(Ok(Granted::Open(link)));
-                }
+                return Poll::Ready(Ok(link.map_or(Granted::Gone, Granted::Open)));
             }
             Some(Waiting::TimedOut) => {
                 let (address, phase) = (self.name(), Phase::Acquire);
@@ -244,23 +245,34 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    /// Whether the caller is to ask for the application's capacity before its request: only where
-    /// it matters, and one caller alone.
-    pub(super) fn begin_discovery(&self) -> bool {
+    /// Ready once a connection may be opened: at once unless it matters what the application's
+    /// capacity is. True if the caller is to ask for it, one caller alone.
+    pub(super) fn poll_discovery(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.lock();
-        let ask = self.settings.multiplex > 1 && matches!(state.values, Discovery::Unknown);
-        if ask {
-            state.values = Discovery::Asking;
+        match &mut state.values {
+            _ if self.settings.multiplex <= 1 => Poll::Ready(false),
+            Discovery::Known(_) => Poll::Ready(false),
+            Discovery::Asking(waiting) => {
+                waiting.push(cx.waker().clone());
+                Poll::Pending
+            }
+            Discovery::Unknown => {
+                state.values = Discovery::Asking(Vec::new());
+                Poll::Ready(true)
+            }
         }
-        ask
     }
 
     /// What the application said, or `None` if it could not be asked.
     pub(super) fn end_discovery(self: &Arc<Self>, values: Option<Values>) {
-        self.update(|state, _| match values {
-            None if matches!(state.values, Discovery::Asking) => state.values = Discovery::Unknown,
-            None => {}
-            Some(values) => {
+        self.update(|state, _| {
+            let before = std::mem::replace(&mut state.values, Discovery::Unknown);
+            match (before, values) {
+                (Discovery::Asking(waiting), _) => waiting.into_iter().for_each(Waker::wake),
+                (known @ Discovery::Known(_), None) => state.values = known,
+                _ => {}
+            }
+            if let Some(values) = values {
                 state.values = Discovery::Known(values);
                 state.policy.set_multiplexing(self.multiplexing(values));
                 if let Some(most) = values.max_conns {

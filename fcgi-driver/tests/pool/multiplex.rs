@@ -60,6 +60,7 @@ fn requests_share_a_connection_when_the_application_says_so() {
 fn config() -> ServerConfig {
     ServerConfig {
         values: Values { max_conns: Some(5), max_reqs: Some(50), mpxs_conns: None },
+        rejection_body: false,
         ..ServerConfig::default()
     }
 }
@@ -111,7 +112,8 @@ fn an_abort_leaves_the_others_alone_and_ids_stay_small() {
         let all = ids.all();
         assert_eq!(all[..3], ["1:1", "2:2", "2:3"]);
         assert!(all.contains(&"abort 1".to_owned()), "{all:?}");
-        assert_eq!(all.last().unwrap(), "1:5", "{all:?}");
+        // Id 1 is set aside: a second END_REQUEST of it may come.
+        assert_eq!(all.last().unwrap(), "2:5", "{all:?}");
         at_rest(&pool).await;
     });
 }
@@ -181,7 +183,7 @@ fn an_application_that_does_not_answer_get_values_is_asked_once_q_7_q_9() {
     sim::run(1, async {
         let mut backlog = sim::backlog(&address());
         sim::spawn(async move {
-            let silent = backlog.accept().await;
+            let _silent = backlog.accept().await;
             loop {
                 let io = backlog.accept().await;
                 sim::spawn(async move {
@@ -193,10 +195,6 @@ fn an_application_that_does_not_answer_get_values_is_asked_once_q_7_q_9() {
                         peer.answer(key, &params).await;
                     }
                 });
-                if false {
-                    drop(silent);
-                    return;
-                }
             }
         });
         let connector = Connector::new().values_timeout(ms(250));

@@ -194,6 +194,7 @@ fn stray_bytes_on_an_idle_connection_end_it_h_11() {
             let mut first = Peer::new(backlog.accept().await, ServerConfig::default());
             let (key, params) = first.request().await.unwrap();
             first.answer(key, &params).await;
+            sim::sleep(ms(5)).await;
             // A late STDOUT of the request that has ended, whose id is the next one's too.
             first.io.write_all(&[1, 6, 0, 1, 0, 1, 7, 0, b'!', 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
             let mut second = Peer::new(backlog.accept().await, ServerConfig::default());

@@ -107,11 +107,17 @@ pub struct Peer {
     pub io: Pipe,
     pub connection: ServerConnection,
     events: VecDeque<Event>,
+    ended: bool,
 }
 
 impl Peer {
     pub fn new(io: Pipe, config: ServerConfig) -> Self {
-        Self { io, connection: ServerConnection::new(config), events: VecDeque::new() }
+        Self {
+            io,
+            connection: ServerConnection::new(config),
+            events: VecDeque::new(),
+            ended: false,
+        }
     }
 
     /// The next event; `None` at the end of the connection.
@@ -129,6 +135,9 @@ impl Peer {
             }
             let bytes = self.io.read().await.unwrap();
             if bytes.is_empty() {
+                if std::mem::replace(&mut self.ended, true) {
+                    return None;
+                }
                 self.connection.handle_eof();
             }
             let mut rest = &bytes[..];

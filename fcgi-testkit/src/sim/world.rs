@@ -46,6 +46,9 @@ fn with<T>(f: impl FnOnce(&mut World) -> T) -> Option<T> {
 /// The number of the future that [`run`] was given.
 const MAIN: u64 = 0;
 
+/// Longer than any test takes on its own clock.
+const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Puts a task among those that are ready.
 struct TaskWaker {
     number: u64,
@@ -108,6 +111,7 @@ fn drive<F: Future>(ready: &Arc<Mutex<Vec<u64>>>, future: F) -> F::Output {
         };
         let Some(number) = next else {
             assert!(advance(), "nothing can happen any more: a wake-up was lost, or a peer hangs");
+            assert!(elapsed() < FOREVER, "something is waited for in vain, again and again");
             continue;
         };
         let waker = Waker::from(Arc::new(TaskWaker { number, ready: Arc::clone(ready) }));

@@ -1,0 +1,199 @@
+//! The application's side: parameters become a request's head.
+
+use std::sync::Arc;
+
+use fcgi_proto::Params;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName},
+    request::Parts,
+    uri::PathAndQuery,
+};
+
+use super::MetaVariables;
+use crate::{
+    hop,
+    script::path,
+    text::{excerpt, is_control},
+};
+
+/// The request that a web server describes with `params`; [`MetaVariables`] are among its
+/// extensions.
+///
+/// - Method: REQUEST_METHOD.
+/// - URI: REQUEST_URI, which is what the client asked for; else SCRIPT_NAME and PATH_INFO, encoded,
+///   with QUERY_STRING. Bytes that a URI can't hold are percent-encoded, a fragment is cut off.
+/// - Version: SERVER_PROTOCOL; HTTP/1.0 when it is absent, empty or `INCLUDED`.
+/// - Header fields: each `HTTP_NAME`, CONTENT_TYPE, and CONTENT_LENGTH when it is a number. Not
+///   taken: HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which repeat them; HTTP_PROXY (H-15); and
+///   hop-by-hop fields, since STDIN holds the body without a transfer coding. A value may hold any
+///   byte of 0x80 and above (H-7).
+///
+/// # Errors
+/// A parameter that is needed is missing, or one has a value that no HTTP request has. Nothing in
+/// `params` panics.
+pub fn from_params(params: impl Into<Arc<Params>>) -> Result<Parts, RequestError> {
+    let meta = MetaVariables::new(params);
+    let (mut request, ()) = http::Request::new(()).into_parts();
+    request.method = method(meta.params())?;
+    request.version = version(meta.params())?;
+    request.uri = uri(&meta)?;
+    request.headers = headers(&meta)?;
+    request.extensions.insert(meta);
+    Ok(request)
+}
+
+fn method(params: &Params) -> Result<Method, RequestError> {
+    const NAME: &str = "REQUEST_METHOD";
+    let value = params.get(NAME).ok_or(RequestError::Missing(NAME))?;
+    Method::from_bytes(value).map_err(|_| invalid(NAME, value))
+}
+
+fn version(params: &Params) -> Result<Version, RequestError> {
+    const NAME: &str = "SERVER_PROTOCOL";
+    // Case does not count (RFC 3875, 4.1.16). INCLUDED is a server-side include's.
+    let value = params.get(NAME).unwrap_or(b"");
+    Ok(match &value.to_ascii_uppercase()[..] {
+        b"" | b"INCLUDED" | b"HTTP/1.0" => Version::HTTP_10,
+        b"HTTP/1.1" => Version::HTTP_11,
+        b"HTTP/2.0" | b"HTTP/2" => Version::HTTP_2,
+        b"HTTP/3.0" | b"HTTP/3" => Version::HTTP_3,
+        b"HTTP/0.9" => Version::HTTP_09,
+        _ => return Err(invalid(NAME, value)),
+    })
+}
+
+/// The `http` crate keeps positions in a URI in 16 bits.
+const URI_MAX: usize = 65_534;
+
+fn uri(meta: &MetaVariables) -> Result<Uri, RequestError> {
+    const NAME: &str = "REQUEST_URI";
+    let mut text = String::new();
+    let params = meta.params();
+    let (name, value) = match params.get(NAME).filter(|value| !value.is_empty()) {
+        Some(value) => {
+            push_uri(value, &mut text).ok_or_else(|| invalid(NAME, value))?;
+            (NAME, value.into())
+        }
+        None => {
+            let value = meta.path().ok_or(RequestError::Missing(NAME))?;
+            if value.iter().any(|byte| is_control(*byte)) {
+                return Err(invalid("SCRIPT_NAME and PATH_INFO", &value));
+            }
+            if value.is_empty() {
+                text.push('/');
+            }
+            path::encode(&value, &mut text);
+            let query = meta.query_string();
+            if !query.is_empty() {
+                text.push('?');
+                push_uri(query, &mut text).ok_or_else(|| invalid("QUERY_STRING", query))?;
+            }
+            ("SCRIPT_NAME and PATH_INFO", value)
+        }
+    };
+    let error = || invalid(name, &value);
+    if text.len() > URI_MAX {
+        return Err(error());
+    }
+    // A path of its own, so that `//host/x` is not read as a host.
+    if text.starts_with('/') || text == "*" {
+        return PathAndQuery::try_from(text).map(Uri::from).map_err(|_| error());
+    }
+    match Uri::try_from(text) {
+        Ok(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => Ok(uri),
+        _ => Err(error()),
+    }
+}
+
+/// Appends a target as a client sent it; `None` when it holds control bytes.
+fn push_uri(value: &[u8], out: &mut String) -> Option<()> {
+    for &byte in value {
+        match byte {
+            byte if is_control(byte) => return None,
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
+                path::encode_byte(byte, out);
+            }
+            byte => out.push(char::from(byte)),
+        }
+    }
+    Some(())
+}
+
+fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
+    let mut headers = HeaderMap::new();
+    let mut append = |name: HeaderName, value: HeaderValue| match headers.try_append(name, value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(RequestError::TooManyFields),
+    };
+    for (name, value) in meta.params() {
+        let Some(suffix) = name.strip_prefix(b"HTTP_") else { continue };
+        let suffix: Vec<u8> =
+            suffix.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        let field =
+            HeaderName::from_bytes(&suffix).map_err(|_| RequestError::FieldName(excerpt(name)))?;
+        // What Connection names is not looked at: the fields that the web server adds are here too,
+        // and the client must not be able to take those away.
+        if hop::is_hop_by_hop(&field)
+            || [CONTENT_LENGTH, CONTENT_TYPE].contains(&field)
+            || field == "proxy"
+        {
+            continue;
+        }
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|_| RequestError::FieldValue { name: excerpt(name), value: excerpt(value) })?;
+        append(field, value)?;
+    }
+    if let Some(value) = meta.params().get("CONTENT_TYPE").filter(|value| !value.is_empty()) {
+        let value = HeaderValue::from_bytes(value).map_err(|_| invalid("CONTENT_TYPE", value))?;
+        append(CONTENT_TYPE, value)?;
+    }
+    if let Some(length) = meta.content_length()? {
+        append(CONTENT_LENGTH, length.into())?;
+    }
+    Ok(headers)
+}
+
+fn invalid(name: &'static str, value: &[u8]) -> RequestError {
+    RequestError::Invalid { name, value: excerpt(value) }
+}
+
+/// Parameters that describe no HTTP request.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A parameter that is needed is not there.
+    #[error("the request has no parameter {0}")]
+    Missing(&'static str),
+    /// A parameter has a value that it can't have.
+    #[error("the request's {name} is \"{value}\"")]
+    Invalid {
+        /// The parameter.
+        name: &'static str,
+        /// The start of its value, escaped.
+        value: String,
+    },
+    /// An HTTP_* parameter whose rest is no field name.
+    #[error("the request's parameter \"{0}\" names no header field")]
+    FieldName(String),
+    /// An HTTP_* parameter whose value no header field can have: it holds NUL, a line end or
+    /// another control byte.
+    #[error("the request's {name} is \"{value}\", which no header field can be")]
+    FieldValue {
+        /// The parameter, escaped.
+        name: String,
+        /// The start of its value, escaped.
+        value: String,
+    },
+    /// More header fields than the `http` crate holds.
+    #[error("the request has too many header fields")]
+    TooManyFields,
+}
+
+impl RequestError {
+    /// The status to answer with: 400.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::BAD_REQUEST
+    }
+}

@@ -1,0 +1,160 @@
+//! What CGI tells of a request beyond HTTP.
+
+use std::{borrow::Cow, net::IpAddr, str::FromStr, sync::Arc};
+
+use fcgi_proto::Params;
+
+use super::RequestError;
+use crate::{body::parse_length, text::excerpt};
+
+/// The meta-variables of a request, in its extensions after [`from_params`](super::from_params).
+///
+/// Every value is the web server's word. REMOTE_USER in particular: nginx and HAProxy set it from
+/// Basic credentials that nobody has checked, and then AUTH_TYPE is mostly missing (W-6).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetaVariables {
+    params: Arc<Params>,
+}
+
+impl MetaVariables {
+    /// The meta-variables among these parameters.
+    #[must_use]
+    pub fn new(params: impl Into<Arc<Params>>) -> Self {
+        Self { params: params.into() }
+    }
+
+    /// All parameters, as they came.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// CONTENT_LENGTH in bytes; `None` when it is absent, empty (W-10) or -1, which Caddy sends:
+    /// the body ends where STDIN ends.
+    ///
+    /// # Errors
+    /// It is anything else but a decimal number below 2^64.
+    pub fn content_length(&self) -> Result<Option<u64>, RequestError> {
+        match self.params.get("CONTENT_LENGTH") {
+            None | Some(b"" | b"-1") => Ok(None),
+            Some(value) => parse_length(value).map(Some).ok_or_else(|| RequestError::Invalid {
+                name: "CONTENT_LENGTH",
+                value: excerpt(value),
+            }),
+        }
+    }
+
+    /// REMOTE_ADDR: the client's address. `None` too when it is no address, such as nginx's `unix:`.
+    #[must_use]
+    pub fn remote_addr(&self) -> Option<IpAddr> {
+        self.parsed("REMOTE_ADDR")
+    }
+
+    /// REMOTE_PORT: the client's port.
+    #[must_use]
+    pub fn remote_port(&self) -> Option<u16> {
+        self.parsed("REMOTE_PORT")
+    }
+
+    /// SERVER_ADDR: the address that the client connected to.
+    #[must_use]
+    pub fn server_addr(&self) -> Option<IpAddr> {
+        self.parsed("SERVER_ADDR")
+    }
+
+    /// SERVER_PORT: the port that the client connected to.
+    #[must_use]
+    pub fn server_port(&self) -> Option<u16> {
+        self.parsed("SERVER_PORT")
+    }
+
+    /// SERVER_NAME.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.params.get_str("SERVER_NAME")
+    }
+
+    /// Whether the client's connection is encrypted: HTTPS is there and neither empty nor `off`, or
+    /// REQUEST_SCHEME is `https`.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        match self.params.get("HTTPS") {
+            None | Some(b"") => {
+                self.params.get("REQUEST_SCHEME").is_some_and(|s| s.eq_ignore_ascii_case(b"https"))
+            }
+            Some(value) => !value.eq_ignore_ascii_case(b"off"),
+        }
+    }
+
+    /// AUTH_TYPE: how the web server authenticated the client; `None` when it did not say so, or is
+    /// empty.
+    #[must_use]
+    pub fn auth_type(&self) -> Option<&str> {
+        self.params.get_str("AUTH_TYPE").filter(|value| !value.is_empty())
+    }
+
+    /// REMOTE_USER; `None` when it is empty. See the type's words on what it is worth (W-6).
+    #[must_use]
+    pub fn remote_user(&self) -> Option<&[u8]> {
+        self.params.get("REMOTE_USER").filter(|value| !value.is_empty())
+    }
+
+    /// SCRIPT_NAME, decoded; empty when it is absent.
+    #[must_use]
+    pub fn script_name(&self) -> &[u8] {
+        self.params.get("SCRIPT_NAME").unwrap_or(b"")
+    }
+
+    /// PATH_INFO, decoded; empty when it is absent. It may hold any byte, line ends and NUL too.
+    #[must_use]
+    pub fn path_info(&self) -> &[u8] {
+        self.params.get("PATH_INFO").unwrap_or(b"")
+    }
+
+    /// QUERY_STRING, as it was sent; empty when it is absent.
+    #[must_use]
+    pub fn query_string(&self) -> &[u8] {
+        self.params.get("QUERY_STRING").unwrap_or(b"")
+    }
+
+    /// DOCUMENT_ROOT.
+    #[must_use]
+    pub fn document_root(&self) -> Option<&[u8]> {
+        self.params.get("DOCUMENT_ROOT")
+    }
+
+    /// SCRIPT_FILENAME, without what Apache's mod_proxy_fcgi puts around it (W-5): the front part
+    /// `proxy:fcgi://host:port` or `proxy:balancer://name`, and then a query at its end.
+    #[must_use]
+    pub fn script_filename(&self) -> Option<&[u8]> {
+        self.params.get("SCRIPT_FILENAME").map(script_filename)
+    }
+
+    fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.params.get_str(name)?.parse().ok()
+    }
+
+    /// The path that SCRIPT_NAME and PATH_INFO make, decoded; `None` when both are absent.
+    pub(super) fn path(&self) -> Option<Cow<'_, [u8]>> {
+        match (self.params.get("SCRIPT_NAME"), self.params.get("PATH_INFO")) {
+            (None, None) => None,
+            (Some(path), None | Some(b"")) | (None | Some(b""), Some(path)) => {
+                Some(Cow::Borrowed(path))
+            }
+            (Some(name), Some(info)) => Some(Cow::Owned([name, info].concat())),
+        }
+    }
+}
+
+fn script_filename(value: &[u8]) -> &[u8] {
+    let Some(rest) = [&b"proxy:fcgi://"[..], b"proxy:balancer://"]
+        .iter()
+        .find_map(|prefix| value.strip_prefix(*prefix))
+    else {
+        return value;
+    };
+    let start = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    let path = &rest[start..];
+    let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
+    &path[..end]
+}

@@ -1,0 +1,42 @@
+//! Requests to parameters, and back.
+//!
+//! A web server calls [`ParamsBuilder`]: it has the request's head, knows the connection, and has
+//! to decide which header fields an application may see. An application calls [`from_params`]: it
+//! has what some web server sent, and wants a request's head, or a clear error. [`MetaVariables`]
+//! are what CGI tells beyond HTTP; `from_params` leaves them in the request's extensions.
+//!
+//! ```
+//! use fcgi_http::{MetaVariables, ParamsBuilder, RequestBody, Script, request};
+//!
+//! let (parts, ()) = http::Request::post("/app/upload?name=a")
+//!     .header("Cookie", "a=1")
+//!     .header("Cookie", "b=2")
+//!     .header("Proxy", "http://evil.example/")
+//!     .body(())?
+//!     .into_parts();
+//! let params = ParamsBuilder::new()
+//!     .remote_addr("192.0.2.7:4711".parse()?)
+//!     .build(&parts, &Script::new("/app", "/upload"), RequestBody::Length(3))?;
+//! assert_eq!(params.get_str("CONTENT_LENGTH"), Some("3"));
+//! assert_eq!(params.get_str("HTTP_COOKIE"), Some("a=1; b=2"));
+//! assert_eq!(params.get_str("HTTP_PROXY"), None, "httpoxy");
+//!
+//! let parts = request::from_params(params)?;
+//! assert_eq!(parts.uri, "/app/upload?name=a");
+//! let meta = parts.extensions.get::<MetaVariables>().ok_or("always there")?;
+//! assert_eq!(meta.remote_addr(), Some("192.0.2.7".parse()?));
+//! assert_eq!(meta.content_length()?, Some(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod from_params;
+mod meta;
+mod policy;
+mod redirect;
+mod to_params;
+
+pub use from_params::{RequestError, from_params};
+pub use meta::MetaVariables;
+pub use policy::HeaderPolicy;
+pub use redirect::redirected;
+pub use to_params::{ParamsBuilder, ParamsError, RequestBody};

@@ -1,0 +1,376 @@
+//! The web server's side: a request's head becomes parameters.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fcgi_proto::Params;
+use http::{
+    HeaderMap, Method, StatusCode, Version,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, TRANSFER_ENCODING},
+    request::Parts,
+    uri::Authority,
+};
+
+use super::{HeaderPolicy, policy::Output};
+use crate::{
+    body::{self, BodyLength, BodyLengthError},
+    script::Script,
+    text::excerpt,
+};
+
+/// What is known of a request's body before it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestBody {
+    /// There is none: no CONTENT_LENGTH.
+    None,
+    /// There is one of exactly so many bytes, maybe none: CONTENT_LENGTH says so.
+    Length(u64),
+    /// There is one of unknown length, which is streamed: no CONTENT_LENGTH. php-fpm reads no such
+    /// body and resets the connection; spool it and use [`Length`](Self::Length).
+    Unknown,
+}
+
+impl RequestBody {
+    /// What the header fields of an HTTP/1 request say: Transfer-Encoding, Content-Length, or
+    /// neither, which is no body. In HTTP/2 and later, neither may still be a body of unknown
+    /// length; the caller knows.
+    ///
+    /// # Errors
+    /// A Content-Length that is not one number, or that comes with Transfer-Encoding (RFC 9112,
+    /// 6.3: it may be an attempt at request smuggling).
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, ParamsError> {
+        let declared = body::content_length(headers)?;
+        match (headers.contains_key(TRANSFER_ENCODING), declared) {
+            (true, Some(_)) => Err(ParamsError::TwoLengths),
+            (true, None) => Ok(Self::Unknown),
+            (false, Some(length)) => Ok(Self::Length(length)),
+            (false, None) => Ok(Self::None),
+        }
+    }
+}
+
+/// Counts the body as it is sent.
+impl From<RequestBody> for BodyLength {
+    fn from(body: RequestBody) -> Self {
+        match body {
+            RequestBody::None => Self::exactly(0),
+            RequestBody::Length(length) => Self::exactly(length),
+            RequestBody::Unknown => Self::new(None),
+        }
+    }
+}
+
+/// Makes a request's parameters (CGI-4.1-1).
+///
+/// Fill it with what all requests share, clone it for a connection, and [`build`](Self::build) for
+/// each request. What is not told is left out, but for SERVER_NAME, SERVER_PORT and
+/// SERVER_SOFTWARE, which CGI asks for: they come from the request, the scheme and this crate's
+/// name.
+#[derive(Clone, Debug, Default)]
+pub struct ParamsBuilder {
+    server_software: Option<String>,
+    server_name: Option<String>,
+    server_addr: Option<SocketAddr>,
+    remote_addr: Option<SocketAddr>,
+    remote_host: Option<String>,
+    remote_ident: Option<String>,
+    auth_type: Option<String>,
+    remote_user: Option<Vec<u8>>,
+    https: bool,
+    headers: HeaderPolicy,
+    extra: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl ParamsBuilder {
+    /// Nothing told; plain HTTP; the default [`HeaderPolicy`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// SERVER_SOFTWARE, such as `example/1.0`.
+    #[must_use]
+    pub fn server_software(mut self, software: impl Into<String>) -> Self {
+        self.server_software = Some(software.into());
+        self
+    }
+
+    /// SERVER_NAME. Default: the host that the request names, which the client chose; then the
+    /// server's address; then `localhost`.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// SERVER_ADDR and SERVER_PORT: where the connection arrived. Without it, SERVER_PORT is that
+    /// of the host that the request names, or the scheme's.
+    #[must_use]
+    pub fn server_addr(mut self, address: SocketAddr) -> Self {
+        self.server_addr = Some(address);
+        self
+    }
+
+    /// REMOTE_ADDR and REMOTE_PORT: where the connection came from. An IPv4 address inside an IPv6
+    /// one is shown as IPv4. Without it, neither is sent.
+    #[must_use]
+    pub fn remote_addr(mut self, address: SocketAddr) -> Self {
+        self.remote_addr = Some(address);
+        self
+    }
+
+    /// REMOTE_HOST: the client's name, where it was looked up.
+    #[must_use]
+    pub fn remote_host(mut self, name: impl Into<String>) -> Self {
+        self.remote_host = Some(name.into());
+        self
+    }
+
+    /// REMOTE_IDENT: what the client's identity daemon said (RFC 1413).
+    #[must_use]
+    pub fn remote_ident(mut self, user: impl Into<String>) -> Self {
+        self.remote_ident = Some(user.into());
+        self
+    }
+
+    /// AUTH_TYPE and REMOTE_USER: how the web server has authenticated the client, and as whom.
+    /// Never from Authorization alone (W-6).
+    #[must_use]
+    pub fn authenticated(mut self, auth_type: impl Into<String>, user: impl Into<Vec<u8>>) -> Self {
+        self.auth_type = Some(auth_type.into());
+        self.remote_user = Some(user.into());
+        self
+    }
+
+    /// Whether the client's connection is encrypted: HTTPS is `on` then, else not sent;
+    /// REQUEST_SCHEME is `https` or `http`.
+    #[must_use]
+    pub fn https(mut self, yes: bool) -> Self {
+        self.https = yes;
+        self
+    }
+
+    /// Which header fields are passed.
+    #[must_use]
+    pub fn headers(mut self, policy: HeaderPolicy) -> Self {
+        self.headers = policy;
+        self
+    }
+
+    /// A parameter of your own, sent after the others and instead of one of that name. A later call
+    /// with the same name takes the place of an earlier one.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        match self.extra.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.extra.push((name, value)),
+        }
+        self
+    }
+
+    /// The parameters of a request that `script` serves.
+    ///
+    /// PATH_INFO is sent when it is not empty, and PATH_TRANSLATED with it; REDIRECT_STATUS is 200,
+    /// which a php with `cgi.force_redirect` needs.
+    ///
+    /// # Errors
+    /// The request can't be told to an application without guessing; see [`ParamsError`].
+    pub fn build(
+        &self,
+        request: &Parts,
+        script: &Script,
+        body: RequestBody,
+    ) -> Result<Params, ParamsError> {
+        if request.method == Method::CONNECT {
+            return Err(ParamsError::Connect);
+        }
+        for name in [HOST, CONTENT_TYPE, AUTHORIZATION] {
+            if request.headers.get_all(&name).iter().nth(1).is_some() {
+                return Err(ParamsError::Repeated(name));
+            }
+        }
+        check_length(&request.headers, body)?;
+        let host = Host::of(request)?;
+
+        let params = Params::with_capacity(1024);
+        let mut out = Output { params, overrides: &self.extra };
+        self.put_script(&mut out, script);
+        out.put("REQUEST_METHOD", request.method.as_str());
+        out.put("REQUEST_URI", request.uri.path_and_query().map_or("/", |path| path.as_str()));
+        out.put("QUERY_STRING", request.uri.query().unwrap_or(""));
+        out.put("SERVER_PROTOCOL", protocol(request.version));
+        if let Some(content_type) = request.headers.get(CONTENT_TYPE) {
+            out.put("CONTENT_TYPE", content_type);
+        }
+        if let RequestBody::Length(length) = body {
+            out.put("CONTENT_LENGTH", length.to_string());
+        }
+        self.put_connection(&mut out, &host);
+        if let Some(host) = &host.field {
+            out.put("HTTP_HOST", host);
+        }
+        self.headers.each(&request.headers, |name, value| out.put(name, value));
+
+        let mut params = out.params;
+        params.extend(self.extra.iter().map(|(name, value)| (name, value)));
+        Ok(params)
+    }
+
+    fn put_script(&self, out: &mut Output<'_>, script: &Script) {
+        if let Some(file) = &script.script_filename {
+            out.put("SCRIPT_FILENAME", file);
+        }
+        out.put("SCRIPT_NAME", &script.script_name);
+        if !script.path_info.is_empty() {
+            out.put("PATH_INFO", &script.path_info);
+        }
+        if let Some(path) = script.path_translated() {
+            out.put("PATH_TRANSLATED", path);
+        }
+        if let Some(root) = &script.document_root {
+            out.put("DOCUMENT_ROOT", root);
+        }
+        out.put("DOCUMENT_URI", [&script.script_name[..], &script.path_info].concat());
+    }
+
+    fn put_connection(&self, out: &mut Output<'_>, host: &Host) {
+        let software = concat!("fcgi-http/", env!("CARGO_PKG_VERSION"));
+        out.put("GATEWAY_INTERFACE", "CGI/1.1");
+        out.put("SERVER_SOFTWARE", self.server_software.as_deref().unwrap_or(software));
+        out.put("REQUEST_SCHEME", if self.https { "https" } else { "http" });
+        if self.https {
+            out.put("HTTPS", "on");
+        }
+        if let Some(remote) = self.remote_addr {
+            out.put("REMOTE_ADDR", remote.ip().to_canonical().to_string());
+            out.put("REMOTE_PORT", remote.port().to_string());
+        }
+        let server = self.server_addr.map(|address| address.ip().to_canonical());
+        if let Some(server) = server {
+            out.put("SERVER_ADDR", server.to_string());
+        }
+        let port = match (self.server_addr, host.port, self.https) {
+            (Some(address), _, _) => address.port(),
+            (None, Some(port), _) => port,
+            (None, None, true) => 443,
+            (None, None, false) => 80,
+        };
+        out.put("SERVER_PORT", port.to_string());
+        match (&self.server_name, &host.name, server) {
+            (Some(name), _, _) | (None, Some(name), _) => out.put("SERVER_NAME", name),
+            (None, None, Some(IpAddr::V4(ip))) => out.put("SERVER_NAME", ip.to_string()),
+            (None, None, Some(IpAddr::V6(ip))) => out.put("SERVER_NAME", format!("[{ip}]")),
+            (None, None, None) => out.put("SERVER_NAME", "localhost"),
+        }
+        if let Some(name) = &self.remote_host {
+            out.put("REMOTE_HOST", name);
+        }
+        if let Some(user) = &self.remote_ident {
+            out.put("REMOTE_IDENT", user);
+        }
+        if let (Some(auth_type), Some(user)) = (&self.auth_type, &self.remote_user) {
+            out.put("AUTH_TYPE", auth_type);
+            out.put("REMOTE_USER", user);
+        }
+        out.put("REDIRECT_STATUS", "200");
+    }
+}
+
+/// The Content-Length field and the body that is sent must agree (CGI-4.1-2, Q-4).
+fn check_length(headers: &HeaderMap, body: RequestBody) -> Result<(), ParamsError> {
+    let Some(field) = body::content_length(headers)? else { return Ok(()) };
+    let length = match body {
+        RequestBody::None => Some(0),
+        RequestBody::Length(length) => Some(length),
+        RequestBody::Unknown => None,
+    };
+    if length == Some(field) { Ok(()) } else { Err(ParamsError::LengthMismatch { field, length }) }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// The host that a request names: in its target, else in Host (RFC 9112, 3.2.2).
+#[derive(Default)]
+struct Host {
+    field: Option<Vec<u8>>,
+    name: Option<String>,
+    port: Option<u16>,
+}
+
+impl Host {
+    fn of(request: &Parts) -> Result<Self, ParamsError> {
+        if let Some(authority) = request.uri.authority() {
+            let (name, port) = (authority.host().to_owned(), authority.port());
+            let field = match &port {
+                Some(port) => format!("{name}:{port}"),
+                None => name.clone(),
+            };
+            let port = port.map(|port| port.as_u16());
+            return Ok(Self { field: Some(field.into_bytes()), name: Some(name), port });
+        }
+        let Some(value) = request.headers.get(HOST) else { return Ok(Self::default()) };
+        let field = Some(value.as_bytes().to_vec());
+        if value.is_empty() {
+            return Ok(Self { field, ..Self::default() });
+        }
+        match Authority::try_from(value.as_bytes()) {
+            Ok(authority) if !authority.as_str().contains('@') && !authority.host().is_empty() => {
+                Ok(Self {
+                    field,
+                    name: Some(authority.host().to_owned()),
+                    port: authority.port_u16(),
+                })
+            }
+            _ => Err(ParamsError::Host(excerpt(value.as_bytes()))),
+        }
+    }
+}
+
+/// A request that a web server can't hand to an application.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// CONNECT asks for a tunnel.
+    #[error("CONNECT asks for a tunnel, which no CGI application is")]
+    Connect,
+    /// A field that may come once came more often.
+    #[error("the request has more than one {0} field")]
+    Repeated(HeaderName),
+    /// Host is no host.
+    #[error("the request's Host is \"{0}\", which is no host")]
+    Host(String),
+    /// Content-Length is not one number.
+    #[error("in the request: {0}")]
+    ContentLength(#[from] BodyLengthError),
+    /// Content-Length and Transfer-Encoding together.
+    #[error("the request has both Content-Length and Transfer-Encoding")]
+    TwoLengths,
+    /// Content-Length is not the length of the body that is sent.
+    #[error("the request's Content-Length is {field}, but its body has {}",
+        length.map_or("an unknown length".to_owned(), |length| format!("{length} bytes")))]
+    LengthMismatch {
+        /// What the field says.
+        field: u64,
+        /// What the caller says.
+        length: Option<u64>,
+    },
+}
+
+impl ParamsError {
+    /// The status to answer with: 405 for CONNECT, else 400.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}

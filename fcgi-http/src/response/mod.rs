@@ -1,0 +1,66 @@
+//! The head of a CGI response: read by a web server, written by an application.
+//!
+//! An application answers with header lines, an empty line and a body, all on STDOUT. The lines are
+//! not HTTP's: the status is a field of its own, and a Location alone asks the web server to run
+//! another path. [`HeadParser`] takes STDOUT as it comes, in any cut, inside limits, and hands the
+//! body on without copying it; [`HeadBlock`] is the other direction.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use fcgi_http::response::{HeadBlock, HeadLimits, HeadParser, Kind};
+//!
+//! let (response, ()) = http::Response::builder()
+//!     .status(302)
+//!     .header("Location", "https://www.example.org/")
+//!     .header("Set-Cookie", "a=1")
+//!     .header("Set-Cookie", "b=2")
+//!     .body(())?
+//!     .into_parts();
+//! let block = HeadBlock::new(&response)?;
+//! assert!(block.fits_record(), "one STDOUT record holds it");
+//!
+//! let mut parser = HeadParser::new(HeadLimits::default());
+//! let mut stdout = block.into_bytes();
+//! let mut rest = stdout.split_off(20);
+//! assert!(parser.push(&mut stdout)?.is_none(), "more is needed");
+//! let head = parser.push(&mut rest)?.ok_or("a whole head")?;
+//! assert_eq!(head.kind, Kind::ClientRedirect);
+//! assert_eq!(head.parts.headers.get_all("Set-Cookie").iter().count(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod fields;
+mod parser;
+mod writer;
+
+use bytes::Bytes;
+use http::{response::Parts, uri::PathAndQuery};
+
+pub use parser::{HeadError, HeadLimits, HeadParser};
+pub(crate) use writer::BlockWriter;
+pub use writer::{HeadBlock, HeadWriteError};
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// What the response is.
+    pub kind: Kind,
+    /// Status and header fields, with Status and the hop-by-hop fields taken out (CGI-6.3.5-1). The
+    /// version is HTTP/1.1, whatever the client speaks.
+    pub parts: Parts,
+    /// The text after the status code; empty when there is none.
+    pub reason: Bytes,
+}
+
+/// The kinds of CGI response (RFC 3875, 6.2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A response for the client, with a body.
+    Document,
+    /// `Location: /path` and nothing else: the web server runs this path itself and answers with
+    /// what comes of it; [`redirected`](crate::request::redirected) makes the request. No body
+    /// follows. A web server that does not do so can pass the head on, which is a 302.
+    LocalRedirect(PathAndQuery),
+    /// A response with a status of 3xx and a Location for the client to go to; a body may follow.
+    ClientRedirect,
+}
