@@ -22,6 +22,7 @@
 
 mod active;
 mod connection;
+mod events;
 mod leader;
 mod pool;
 mod pump;
