@@ -90,19 +90,19 @@ impl Leader {
     /// The shutdown, step by step.
     fn is_done(&mut self, engine: &Engine) -> bool {
         let limit = engine.settings.shutdown;
-        let until = || Instant::now().checked_add(limit);
+        let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
                 self.listener = None;
                 engine.pool.drain();
-                self.stage = Stage::Draining { until: until() };
+                self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Shared::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
-                self.stage = Stage::Cancelled { until: until() };
+                self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
                 self.serve_all(Shared::cancel);
             }
             Stage::Cancelled { until } if late(until) => return true,
