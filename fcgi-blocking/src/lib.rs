@@ -1,4 +1,38 @@
 //! FastCGI with threads, both ends of the wire.
+//!
+//! For programs that have no async runtime and want none: std's sockets, poll(2), and threads. A
+//! [`Server`] answers the requests that nginx, Apache or HAProxy hand on, each on a thread of a
+//! bounded pool; a [`Client`] or a [`Pool`] sends requests to php-fpm or any other application. The
+//! names are those of `fcgi-tokio` and its siblings, without `async`.
+//!
+//! ```
+//! use fcgi_blocking as fcgi;
+//!
+//! let listener = fcgi::Listener::bind(&"tcp:127.0.0.1:0".parse()?)?;
+//! let address = listener.local_address().clone();
+//! let shutdown = fcgi::Shutdown::new();
+//! let stop = shutdown.clone();
+//! let server = std::thread::spawn(move || {
+//!     let hello = |request: fcgi::Request| {
+//!         let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!         request.stdout().write_all(format!("Content-Type: text/plain\r\n\r\nHello, {name}\n"))
+//!     };
+//!     fcgi::Server::new().serve_until(listener, hello, &stop)
+//! });
+//!
+//! let mut client = fcgi::Client::connect(&address)?;
+//! let request = fcgi::client::Request::responder().param("QUERY_STRING", "you");
+//! let answer = client.send(request)?.collect(1 << 20)?;
+//! assert!(answer.stdout.ends_with(b"Hello, you\n"));
+//!
+//! drop(client);
+//! shutdown.trigger();
+//! server.join().expect("it does not panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -337,6 +338,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
         let says_no = reply.as_ref().is_some_and(|reply| reply.len() > 16);
         let app = RawApp::new();
         let pool = builder(&app).max_connections(3).build();
+        let (reached, at) = mpsc::channel();
         let serving = run(move || {
             let mut asked = app.accept();
             assert_eq!(asked.record().kind, Type::GetValues);
@@ -349,17 +351,19 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
                 None => asked.expect_close(),
             }
             // Two at once, on a connection each.
-            let (mut one, mut two) = (app.accept(), app.accept());
-            for peer in [&mut one, &mut two] {
-                let (id, _, body) = peer.request();
-                peer.send(answer(id, &body));
-            }
+            let mut one = app.accept();
+            let (id, _, body) = one.request();
+            reached.send(()).unwrap();
+            let mut two = app.accept();
+            let (other, _, second) = two.request();
+            two.send(answer(other, &second));
+            one.send(answer(id, &body));
             (one, two)
         });
-        let calls: Vec<_> = (0..2).map(|n| (n, start(&pool, post(&pattern(9, n))))).collect();
-        for (n, call) in calls {
-            assert_eq!(call.join().unwrap(), stdout(pattern(9, n)));
-        }
+        let first = start(&pool, post(b"first"));
+        at.recv_timeout(TOO_LONG).unwrap();
+        assert_eq!(collect(pool.send(post(b"second"))).unwrap(), stdout("second"));
+        assert_eq!(first.join().unwrap(), stdout("first"));
         let expected = says_no.then_some(false);
         assert_eq!(pool.values().unwrap(), Values { mpxs_conns: expected, ..Values::default() });
         serving.join();

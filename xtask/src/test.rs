@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
 
-    let mut test = cargo(["test", "--workspace", "--exclude", "fcgi-bench"]);
+    let mut test = cargo(["test", "--workspace", "--exclude", "fcgi-bench", "--all-features"]);
     // Every failure in one run, and results of every test to count.
     test.arg("--no-fail-fast");
     if options.locked {

@@ -12,10 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fcgi_net::client::CONNECT_PAUSES;
 use rustix::{
     event::PollFlags,
     io::Errno,
-    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+    net::{self, AddressFamily, SocketAddrUnix, SocketType},
 };
 
 use super::{
@@ -23,9 +24,6 @@ use super::{
     wait::{On, Waited, wait},
 };
 use crate::{Address, stream::Stream, waker::Waker};
-
-/// The first and the longest pause before a unix socket with a full backlog is tried again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Why there is no connection.
 pub(super) enum Failure {
@@ -68,7 +66,7 @@ impl Attempt<'_> {
         let until = self.until();
         let address = SocketAddrUnix::new(path)?;
         let socket = socket(AddressFamily::UNIX)?;
-        let (mut pause, longest) = PAUSES;
+        let (mut pause, longest) = CONNECT_PAUSES;
         loop {
             match net::connect(&socket, &address) {
                 Ok(()) => return Ok(Stream::unix(UnixStream::from(socket))?),
@@ -137,7 +135,17 @@ impl Attempt<'_> {
     }
 }
 
+#[cfg(not(target_vendor = "apple"))]
 fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
     net::socket_with(family, SocketType::STREAM, flags, None)
+}
+
+/// Apple's systems take no flags here.
+#[cfg(target_vendor = "apple")]
+fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
 }

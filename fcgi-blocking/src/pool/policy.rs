@@ -390,20 +390,25 @@ impl State {
     }
 }
 
-/// Sleeps from one of the policy's deadlines to the next, as long as there is an idle connection
-/// and the pool lives.
+/// Sleeps from one of the policy's deadlines to the next, until there is no idle connection at one
+/// of them, or no pool. A connection that is always used again costs a wake-up now and then, and no
+/// new thread.
 fn reap(pool: &Weak<Inner>) {
     loop {
         let Some(inner) = pool.upgrade() else { return };
         let mut state = inner.lock();
-        state.carry_out(inner.now());
+        let now = inner.now();
+        state.carry_out(now);
         let next = state.policy.next_deadline().filter(|_| state.policy.stats().idle > 0);
-        let (Some(next), Some(reaper)) = (next, &mut state.reaper) else {
-            state.reaper = None;
-            return;
-        };
-        reaper.until = next;
-        let until = inner.epoch.checked_add(next);
+        let Some(reaper) = &mut state.reaper else { return };
+        if now >= reaper.until {
+            let Some(next) = next else {
+                state.reaper = None;
+                return;
+            };
+            reaper.until = next;
+        }
+        let until = inner.epoch.checked_add(reaper.until);
         drop(state);
         drop(inner);
         park(until);

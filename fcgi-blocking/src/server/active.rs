@@ -24,7 +24,7 @@ pub(super) struct Active {
     pub(super) ended: bool,
     /// When it is to be ended so.
     pub(super) stop_at: Option<Instant>,
-    pub(super) counted: Option<Counted>,
+    pub(super) counted: Counted,
     pub(super) log: Option<RequestLog>,
     /// Where its handler waits; made when it first does.
     condvar: Option<Arc<Condvar>>,
@@ -45,7 +45,7 @@ impl Active {
             started: false,
             ended: false,
             stop_at,
-            counted: Some(counted),
+            counted,
             log: Some(log),
             condvar: None,
         }

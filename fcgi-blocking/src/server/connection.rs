@@ -1,4 +1,4 @@
-//! A connection's turns: its events, its reads and writes, its time limits.
+//! A connection's turns: its reads and writes, its time limits, its end.
 //!
 //! The leader serves a connection when its socket is ready or a limit passes. A handler's thread
 //! takes the same steps, but for reading, when it writes, ends, or waits.
@@ -11,18 +11,15 @@ use std::{
 use fcgi_net::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
-    server::{CANCELLED, LINGER},
+    server::LINGER,
     socket::{is_hung_up, shutdown_write},
 };
-use fcgi_proto::{
-    Connection, Rejection, RequestKey, ServerConnection,
-    server::{AbortReason, Event},
-};
+use fcgi_proto::{Connection, RequestKey, ServerConnection};
 use rustix::event::PollFlags;
 
 use super::{
-    Engine, Job, Request,
-    active::{Active, Counted, Requests, Stop},
+    Engine, Job,
+    active::{Counted, Requests, Stop},
     pump::{self, Read, Wrote},
     shared::Shared,
 };
@@ -45,12 +42,12 @@ pub(super) struct Inner {
     /// Closed with the connection, whoever else has a handle to a request.
     stream: Option<Arc<Stream>>,
     /// Its place among the connections that are served.
-    place: Option<Counted>,
+    pub(super) place: Option<Counted>,
     open: Option<OpenConnection>,
     waiting: Phase,
     wait_until: Option<Instant>,
     /// A request has begun on this connection.
-    heard: bool,
+    pub(super) heard: bool,
     /// The socket is full: the leader says when it no longer is.
     write_blocked: bool,
     /// The peer takes no more, and the handlers run on all the same (W-8).
@@ -127,7 +124,7 @@ impl Inner {
     }
 
     /// What goes on has its time anew.
-    fn renew(&mut self) {
+    pub(super) fn renew(&mut self) {
         (self.waiting, self.wait_until) = (Phase::Handler, None);
     }
 
@@ -143,37 +140,6 @@ impl Inner {
             Phase::NextRequest
         } else {
             Phase::FirstRecord
-        }
-    }
-
-    /// Tells a request's handler to stop.
-    fn stop(&mut self, key: RequestKey, why: Stop) {
-        if let Some(active) = self.requests.get_mut(key) {
-            active.stop.get_or_insert(why);
-            active.wake();
-        }
-    }
-
-    fn stop_all(&mut self, why: Stop) {
-        let keys: Vec<_> = self.requests.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.stop(key, why));
-    }
-
-    /// Ends a request whose handler has not returned, or not begun.
-    fn end_early(&mut self, key: RequestKey, outcome: Outcome) {
-        let Some(active) = self.requests.get_mut(key) else { return };
-        if std::mem::replace(&mut active.ended, true) {
-            return;
-        }
-        if !active.started {
-            active.counted = None;
-        }
-        if let Some(log) = active.log.take() {
-            log.end(outcome, Instant::now);
-        }
-        if let Some(request) = self.connection.request(key) {
-            // The request is active: `request` found it.
-            let _ = request.finish(CANCELLED);
         }
     }
 }
@@ -208,69 +174,6 @@ impl Shared {
                 Wrote::Gone => self.lose_peer(inner),
             }
         }
-    }
-
-    fn drain_events(self: &Arc<Self>, inner: &mut Inner) {
-        loop {
-            match inner.connection.poll_event() {
-                Ok(Some(event)) => self.on_event(inner, event),
-                Ok(None) => return,
-                Err(error) => {
-                    if !std::mem::replace(&mut inner.failed, true) {
-                        tracing::warn!(parent: &self.span, peer = %self.peer, %error, "connection closed");
-                        inner.stop_all(Stop::Aborted(AbortReason::Disconnected));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn on_event(self: &Arc<Self>, inner: &mut Inner, event: Event) {
-        match event {
-            Event::Request { key, role, params, keep_conn } => {
-                inner.heard = true;
-                inner.renew();
-                if inner.place.is_none() {
-                    inner.place = self.engine.place();
-                }
-                let counted = inner.place.as_ref().and_then(|_| self.engine.request_begins());
-                let Some(counted) = counted else {
-                    if let Some(request) = inner.connection.request(key) {
-                        // It was reported a moment ago, so it is active.
-                        let _ = request.reject(Rejection::Overloaded);
-                    }
-                    return;
-                };
-                let log = self.span.in_scope(|| {
-                    RequestLog::begin(Side::Server, key.id(), role, &params, Instant::now)
-                });
-                let span = log.span().clone();
-                let limit = self.engine.settings.handler;
-                let stop_at = limit.and_then(|limit| Instant::now().checked_add(limit));
-                inner.requests.add(key, Active::new(counted, log, stop_at));
-                let shared = Arc::clone(self);
-                let request = Request { shared, key, role, keep_conn, params };
-                inner.begun.push(Job { request, span });
-            }
-            Event::Readable { key, .. } | Event::Writable { key } => {
-                if let Some(active) = inner.requests.get(key) {
-                    active.wake();
-                }
-            }
-            Event::Aborted { key, reason } => self.on_aborted(inner, key, reason),
-        }
-    }
-
-    fn on_aborted(&self, inner: &mut Inner, key: RequestKey, reason: AbortReason) {
-        inner.stop(key, Stop::Aborted(reason));
-        let grace = self.engine.settings.abort_grace;
-        let Some(active) = inner.requests.get_mut(key) else { return };
-        if !active.started || grace.is_zero() {
-            return inner.end_early(key, Outcome::Aborted);
-        }
-        let end_of_grace = Instant::now().checked_add(grace);
-        active.stop_at = [active.stop_at, end_of_grace].into_iter().flatten().min();
     }
 
     /// The peer is gone in both directions.
@@ -389,13 +292,13 @@ impl Shared {
             .collect();
         for (key, told) in overdue {
             if told {
-                inner.end_early(key, Outcome::Aborted);
+                self.end_early(inner, key, Outcome::Aborted);
                 continue;
             }
             let limit = self.engine.settings.handler.unwrap_or_default();
             observe::timed_out(Side::Server, Phase::Handler, limit, &self.peer);
             inner.stop(key, Stop::TimedOut);
-            inner.end_early(key, Outcome::TimedOut(Phase::Handler));
+            self.end_early(inner, key, Outcome::TimedOut(Phase::Handler));
         }
         if late(inner.wait_until) {
             let limit = self.engine.settings.limit(inner.waiting).unwrap_or_default();

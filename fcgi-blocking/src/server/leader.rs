@@ -69,12 +69,13 @@ impl Leader {
     /// Leads until there is a request to run. `None` at the server's end.
     pub(super) fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
         loop {
+            // First, since it may close the connection that a shutdown waits for.
+            self.look_again(engine);
             if self.is_done(engine) {
                 drop(self);
                 engine.stop();
                 return None;
             }
-            self.look_again(engine);
             if self.jobs.is_empty() {
                 self.poll(engine);
             }
@@ -90,19 +91,19 @@ impl Leader {
     /// The shutdown, step by step.
     fn is_done(&mut self, engine: &Engine) -> bool {
         let limit = engine.settings.shutdown;
-        let until = || Instant::now().checked_add(limit);
+        let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
                 self.listener = None;
                 engine.pool.drain();
-                self.stage = Stage::Draining { until: until() };
+                self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Shared::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
-                self.stage = Stage::Cancelled { until: until() };
+                self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
                 self.serve_all(Shared::cancel);
             }
             Stage::Cancelled { until } if late(until) => return true,

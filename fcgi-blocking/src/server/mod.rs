@@ -22,6 +22,7 @@
 
 mod active;
 mod connection;
+mod events;
 mod leader;
 mod pool;
 mod pump;
@@ -140,8 +141,8 @@ impl Server {
     /// Serves until `shutdown` is triggered, then takes no more connections and requests, closes
     /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
     /// rest (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
-    /// `shutdown_timeout` again are logged and left behind on their threads, which end with the
-    /// process or when the handler returns.
+    /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
+    /// behind on their threads, which end with the process or when the handler returns.
     ///
     /// [`shutdown_timeout`]: Self::shutdown_timeout
     ///
@@ -154,7 +155,6 @@ impl Server {
         handler: impl Handler,
         shutdown: &Shutdown,
     ) -> io::Result<()> {
-        let limit = self.settings.shutdown;
         let engine = Arc::new(Engine::new(self, Box::new(handler), shutdown.clone())?);
         shutdown.register(&engine.wakeups.waker);
         let mut threads = Vec::with_capacity(engine.threads + 1);
@@ -178,7 +178,10 @@ impl Server {
                     let _ = thread.join();
                 }
             }
-            n => tracing::error!("shutdown: {n} handlers left behind, {limit:?} after their end"),
+            n => {
+                let limit = engine.last_wait();
+                tracing::error!("shutdown: {n} handlers left behind, cancelled for {limit:?}");
+            }
         }
         engine.error().map_or(Ok(()), Err)
     }
@@ -273,6 +276,11 @@ impl Engine {
     /// requests are refused for as long as it is.
     fn place(&self) -> Option<Counted> {
         Counted::new(&self.served, self.settings.max_connections)
+    }
+
+    /// How long a shutdown waits for handlers that it has cancelled.
+    fn last_wait(&self) -> Duration {
+        self.settings.shutdown.max(self.settings.abort_grace)
     }
 
     fn is_leaving(&self) -> bool {

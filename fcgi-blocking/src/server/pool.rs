@@ -12,11 +12,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Job, leader::Leader};
+use fcgi_proto::RequestKey;
+
+use super::{Job, leader::Leader, shared::Shared};
 
 /// How often the watcher looks.
 const TICK: Duration = Duration::from_millis(1);
@@ -156,6 +158,16 @@ impl Pool {
         state.queue.extend(jobs);
         state.slow = SLOW_RUN;
         self.call_others(&mut state);
+    }
+
+    /// Takes a request out of the queue; false when it is not there.
+    pub(super) fn forget(&self, shared: &Shared, key: RequestKey) -> bool {
+        let queue = &mut self.lock().queue;
+        let is_it = |job: &Job| {
+            job.request.key == key && std::ptr::eq(Arc::as_ptr(&job.request.shared), shared)
+        };
+        let place = queue.iter().position(is_it);
+        place.and_then(|place| queue.remove(place)).is_some()
     }
 
     /// The first leader.

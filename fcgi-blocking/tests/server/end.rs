@@ -84,7 +84,8 @@ fn shutdown_cancels_what_takes_too_long() {
 fn shutdown_leaves_a_handler_behind_that_never_returns() {
     let limit = Duration::from_millis(100);
     let gate = Gate::default();
-    let mut app = serve(Server::new().shutdown_timeout(limit), gated(&gate));
+    let server = Server::new().shutdown_timeout(limit).abort_grace(limit);
+    let mut app = serve(server, gated(&gate));
     let mut peer = app.dial();
     peer.send(request(1, KEEP, &[], b""));
     peer.expect_stdout(b"started");

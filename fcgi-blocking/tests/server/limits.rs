@@ -15,7 +15,7 @@ use fcgi_blocking as fcgi;
 
 use crate::{many::hello, peer::*};
 
-const LIMIT: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// A server with one limit.
 fn limited(set: impl FnOnce(Server, Option<Duration>) -> Server) -> Server {
@@ -78,14 +78,11 @@ fn params_limit_h_16() {
 fn idle_limit() {
     let app = serve(limited(Server::idle_timeout), hello);
     let mut peer = app.dial();
-    for _ in 0..3 {
-        peer.send(request(1, KEEP, &[], b""));
-        assert_eq!(peer.answer(1), complete("hello"));
-    }
     let start = Instant::now();
+    peer.send(request(1, KEEP, &[], b""));
+    assert_eq!(peer.answer(1), complete("hello"));
     peer.expect_close();
-    // The limit runs from when the answer was sent, a little before it was read.
-    assert!(start.elapsed() >= LIMIT / 2);
+    assert!(start.elapsed() >= LIMIT);
 }
 
 #[test]
@@ -105,9 +102,11 @@ fn write_limit_is_for_a_peer_that_reads_nothing() {
     });
     let mut peer = app.dial();
     peer.send(request(1, CLOSE, &[], b""));
-    // Slow for longer than the limit in all.
+    // Slow for longer than the limit in all, never for so long without a read.
+    let mut start = Instant::now();
     for _ in 0..8 {
-        std::thread::sleep(LIMIT / 4);
+        std::thread::sleep(LIMIT / 6);
+        start = Instant::now();
         // More than the sockets hold, so that there was something to write again.
         let mut read = 0;
         while read < 512 * 1024 {
@@ -115,9 +114,8 @@ fn write_limit_is_for_a_peer_that_reads_nothing() {
         }
     }
     assert!(!failed.load(Ordering::SeqCst));
-    let start = Instant::now();
     until(|| failed.load(Ordering::SeqCst));
-    assert!(start.elapsed() >= LIMIT / 2);
+    assert!(start.elapsed() >= LIMIT);
 }
 
 #[test]
@@ -192,9 +190,7 @@ fn no_other_limit_ends_a_handler_that_runs() {
         request.stdout().write_all("end")
     });
     let mut peer = app.dial();
-    for _ in 0..2 {
-        peer.send(request(1, KEEP, &[], b""));
-        let answer = peer.answer(1);
-        assert_eq!((answer.stdout.len(), answer.app_status), ((1 << 20) + 3, 0));
-    }
+    peer.send(request(1, KEEP, &[], b""));
+    let answer = peer.answer(1);
+    assert_eq!((answer.stdout.len(), answer.app_status), ((1 << 20) + 3, 0));
 }

@@ -261,6 +261,38 @@ fn requests_past_max_requests_get_overloaded_fc_5_5_2() {
     assert_eq!(two.answer(1), complete("starteddone"));
 }
 
+/// A request that was given up while it waited for a thread takes no place in the queue.
+#[test]
+fn aborted_requests_do_not_fill_the_queue_h_9() {
+    let gate = Gate::default();
+    let app = serve(Server::new().threads(2).max_requests(3), gated(&gate));
+    let mut busy = app.dial();
+    for id in [1, 2] {
+        busy.send(request(id, KEEP, &[], b""));
+        busy.expect_stdout(b"started");
+    }
+    let mut peer = app.dial();
+    let stopped = Answer { app_status: fcgi::CANCELLED, ..complete("") };
+    for together in [true, false, true, false] {
+        for _ in 0..10 {
+            peer.send(request(1, KEEP, &[], b""));
+            if !together {
+                // Its answer comes after the request was seen.
+                peer.send(record(Type::GetValues, 0, &[]));
+                assert_eq!(peer.record().kind, Type::GetValuesResult);
+            }
+            peer.send(abort(1));
+            assert_eq!(peer.answer(1), stopped);
+        }
+    }
+    peer.send(request(1, KEEP, &[], b""));
+    gate.open();
+    peer.expect_stdout(b"started");
+    gate.open();
+    gate.open();
+    assert_eq!(peer.answer(1), complete("done"));
+}
+
 #[test]
 fn connections_past_max_connections_get_overloaded_fc_5_5_2() {
     let app = serve(Server::new().max_connections(1).first_record_timeout(None), hello);

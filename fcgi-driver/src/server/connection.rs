@@ -11,7 +11,7 @@ use std::{
 
 use fcgi_net::{
     Phase,
-    observe::{self, OpenConnection, Side},
+    observe::{self, OpenConnection, RequestLog, Side},
     server::{LINGER, Settings},
     socket::Peer,
 };
@@ -19,6 +19,7 @@ use fcgi_proto::{
     Connection, Rejection,
     server::{AbortReason, Event},
 };
+use tracing::Span;
 
 use super::{
     Request,
@@ -43,6 +44,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     let mut task = Task::<R, H> {
         io,
         peer,
+        span: observe::connection_span(Side::Server, &peer),
         place: state.place(),
         state,
         shared,
@@ -67,6 +69,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 struct Task<R: Runtime, H> {
     io: R::Transport,
     peer: Peer,
+    span: Span,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
     /// Its place among the connections that are served.
@@ -149,13 +152,20 @@ impl<R: Runtime, H: Handler> Task<R, H> {
 
     /// Everything that can be done now: events, then what is to be sent, then what has come.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let _span = self.span.enter();
         let mut guard = self.shared.lock();
         let inner = &mut *guard;
         inner.attend();
         let mut write_blocked = false;
         let mut rounds = 0;
         loop {
-            drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
+            drain_events::<R, H>(
+                inner,
+                &self.shared,
+                &self.state,
+                &mut self.place,
+                &mut self.begun,
+            );
             if let Some(request) = self.begun.pop_front() {
                 self.heard = true;
                 (self.waiting, self.wait_until) = (Phase::Handler, None);
@@ -178,7 +188,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                         inner.on_flushed();
                     }
                     if inner.handlers() > 0 {
-                        drain_events(
+                        drain_events::<R, H>(
                             inner,
                             &self.shared,
                             &self.state,
@@ -230,7 +240,13 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             let limit = self.state.settings.limit(waiting).unwrap_or_default();
             observe::timed_out(Side::Server, waiting, limit, &self.peer);
             inner.connection.handle_disconnect();
-            drain_events(inner, &self.shared, &self.state, &mut self.place, &mut self.begun);
+            drain_events::<R, H>(
+                inner,
+                &self.shared,
+                &self.state,
+                &mut self.place,
+                &mut self.begun,
+            );
             return Poll::Ready(Turn::Closed);
         }
         inner.leave(cx);
@@ -288,7 +304,7 @@ fn waiting_for(inner: &Inner, write_blocked: bool, heard: bool) -> Phase {
 }
 
 /// Hands every event to those who wait for it, and puts new requests in `begun`.
-fn drain_events<H>(
+fn drain_events<R: Runtime, H>(
     inner: &mut Inner,
     shared: &Arc<Shared>,
     state: &State<H>,
@@ -308,7 +324,8 @@ fn drain_events<H>(
                     }
                     continue;
                 };
-                inner.add(key);
+                let log = RequestLog::begin(Side::Server, key.id(), role, &params, R::now);
+                inner.add(key, log);
                 let shared = Arc::clone(shared);
                 begun.push_back((Request { shared, key, role, keep_conn, params }, counted));
             }

@@ -10,7 +10,7 @@ use std::{
 
 use fcgi_net::{
     Phase,
-    observe::{self, Side},
+    observe::{self, Outcome, Side},
     server::{CANCELLED, IntoAppStatus, PANICKED, Settings},
     socket::Peer,
 };
@@ -45,31 +45,37 @@ pub(super) async fn run<R: Runtime>(
     handler: impl Future<Output = u32>,
 ) {
     let mut handler = pin!(handler);
+    let span = shared.lock().span(key);
     let mut deadline = Deadline::<R>::new();
     let mut stop_at = settings.handler.and_then(|limit| R::now().checked_add(limit));
     let mut told = false;
-    let status = poll_fn(|cx| {
+    let (status, stopped) = poll_fn(|cx| {
+        let _span = span.enter();
         let aborted = shared.lock().poll_aborted(cx, key);
         if aborted.is_some() && !told {
             told = true;
             if settings.abort_grace.is_zero() {
-                return Poll::Ready(CANCELLED);
+                return Poll::Ready((CANCELLED, Some(Outcome::Aborted)));
             }
             let end_of_grace = R::now().checked_add(settings.abort_grace);
             stop_at = [stop_at, end_of_grace].into_iter().flatten().min();
         }
         if stop_at.is_some() && deadline.poll(cx, stop_at, R::now()).is_ready() {
-            if !told {
-                let limit = settings.handler.unwrap_or_default();
-                observe::timed_out(Side::Server, Phase::Handler, limit, &peer);
+            if told {
+                return Poll::Ready((CANCELLED, Some(Outcome::Aborted)));
             }
-            return Poll::Ready(CANCELLED);
+            let limit = settings.handler.unwrap_or_default();
+            observe::timed_out(Side::Server, Phase::Handler, limit, &peer);
+            return Poll::Ready((CANCELLED, Some(Outcome::TimedOut(Phase::Handler))));
         }
-        catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))).unwrap_or_else(|_| {
-            tracing::error!(request_id = key.id(), "handler panicked");
-            Poll::Ready(PANICKED)
-        })
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|status| (status, told.then_some(Outcome::Aborted))),
+            Err(_) => {
+                tracing::error!(request_id = key.id(), "handler panicked");
+                Poll::Ready((PANICKED, None))
+            }
+        }
     })
     .await;
-    shared.lock().finish(key, status);
+    shared.lock().finish(key, status, stopped, R::now);
 }

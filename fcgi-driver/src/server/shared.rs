@@ -5,13 +5,16 @@ use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
+use fcgi_net::observe::{Outcome, RequestLog};
 use fcgi_proto::{
     Connection, Input, Output, Rejection, RequestKey, ServerConfig, ServerConnection,
     server::AbortReason,
 };
+use tracing::Span;
 
 use crate::{
     Error,
@@ -37,9 +40,10 @@ pub(super) struct Inner {
     failed: bool,
 }
 
-/// Who waits for what of one request.
-#[derive(Debug, Default)]
+/// Who waits for what of one request, and what the log says of it.
+#[derive(Debug)]
 pub(super) struct Waiters {
+    log: RequestLog,
     aborted: Option<AbortReason>,
     rejection: Option<Rejection>,
     stdin: Option<Waker>,
@@ -52,6 +56,21 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
+    fn new(log: RequestLog) -> Self {
+        Self {
+            log,
+            aborted: None,
+            rejection: None,
+            stdin: None,
+            data: None,
+            stdout: None,
+            stderr: None,
+            flush: None,
+            cancelled: None,
+            handler: None,
+        }
+    }
+
     fn input(&mut self, input: Input) -> &mut Option<Waker> {
         match input {
             Input::Stdin => &mut self.stdin,
@@ -101,8 +120,13 @@ impl Shared {
         };
         match request.read(input, max) {
             Poll::Ready(chunk) => {
-                if paused && chunk.is_some() {
-                    inner.wake_task();
+                if let Some(bytes) = &chunk {
+                    if paused {
+                        inner.wake_task();
+                    }
+                    if let Some(waiters) = inner.waiters(key) {
+                        waiters.log.received(bytes.len());
+                    }
                 }
                 Poll::Ready(Ok(chunk))
             }
@@ -129,13 +153,13 @@ impl Shared {
             return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
         };
         let taken = request.write(output, bytes)?;
+        let Some(waiters) = inner.waiters(key) else { return Poll::Ready(Ok(taken)) };
         if taken > 0 || bytes.is_empty() {
+            waiters.log.sent(taken);
             inner.wake_task();
             return Poll::Ready(Ok(taken));
         }
-        if let Some(waiters) = inner.waiters(key) {
-            wait(waiters.output(output), cx);
-        }
+        wait(waiters.output(output), cx);
         Poll::Pending
     }
 
@@ -183,12 +207,17 @@ impl Shared {
 }
 
 impl Inner {
-    pub(super) fn add(&mut self, key: RequestKey) {
+    pub(super) fn add(&mut self, key: RequestKey, log: RequestLog) {
         if self.first.is_none() {
-            self.first = Some((key, Waiters::default()));
+            self.first = Some((key, Waiters::new(log)));
         } else {
-            self.rest.insert(key, Waiters::default());
+            self.rest.insert(key, Waiters::new(log));
         }
+    }
+
+    /// The request's span; a disabled one once it has ended.
+    pub(super) fn span(&mut self, key: RequestKey) -> Span {
+        self.waiters(key).map_or_else(Span::none, |waiters| waiters.log.span().clone())
     }
 
     fn waiters(&mut self, key: RequestKey) -> Option<&mut Waiters> {
@@ -211,9 +240,21 @@ impl Inner {
         waiters.aborted
     }
 
-    /// Ends a request with its handler's status, or as the handler rejected it.
-    pub(super) fn finish(&mut self, key: RequestKey, app_status: u32) {
-        let rejection = self.remove(key).and_then(|waiters| waiters.rejection);
+    /// Ends a request with its handler's status, or as the handler rejected it. `stopped` is
+    /// what the log says of it otherwise.
+    pub(super) fn finish(
+        &mut self,
+        key: RequestKey,
+        app_status: u32,
+        stopped: Option<Outcome>,
+        now: fn() -> Instant,
+    ) {
+        let mut rejection = None;
+        if let Some(waiters) = self.remove(key) {
+            rejection = waiters.rejection;
+            let outcome = stopped.or(rejection.map(Outcome::Rejected));
+            waiters.log.end(outcome.unwrap_or(Outcome::Complete { app_status }), now);
+        }
         if let Some(request) = self.connection.request(key) {
             // The request is active: `request` found it.
             let _ = match rejection {

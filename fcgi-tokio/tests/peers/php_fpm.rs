@@ -1,6 +1,13 @@
 //! Our client calls php-fpm, over both kinds of socket.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fcgi_testkit::{
     harness::{Case, Failed},
@@ -32,6 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
             case(kind, "unknown_role_q8", unknown_role),
             case(kind, "values_q7", values),
             case(kind, "params_over_64_kib_q1", long_params),
+            case_with(kind, "a_pool_of_2_and_a_third_caller_q5", 2, pool_and_a_third),
+            case(kind, "a_pool_after_an_abort_h11_q10", pool_after_aborts),
         ]
     });
     cases.into_iter().flatten().collect()
@@ -44,8 +53,8 @@ struct Php {
 }
 
 impl Php {
-    fn start(kind: Kind) -> Result<Self, Failed> {
-        let fpm = PhpFpm::start(PhpFpmOptions::default())?;
+    fn start(kind: Kind, children: usize) -> Result<Self, Failed> {
+        let fpm = PhpFpm::start(PhpFpmOptions::default().children(children))?;
         let address = match kind {
             Kind::Unix => fpm.unix_address(),
             Kind::Tcp => fpm.tcp_address(),
@@ -69,8 +78,18 @@ impl Php {
 }
 
 fn case(kind: Kind, name: &str, run: impl AsyncFnOnce(&Php) -> Outcome + Send + 'static) -> Case {
+    case_with(kind, name, 4, run)
+}
+
+/// A case with so many worker processes.
+fn case_with(
+    kind: Kind,
+    name: &str,
+    children: usize,
+    run: impl AsyncFnOnce(&Php) -> Outcome + Send + 'static,
+) -> Case {
     Case::new(format!("php_fpm_{kind}_{name}"), move || {
-        let php = Php::start(kind)?;
+        let php = Php::start(kind, children)?;
         block_on(run(&php)).map_err(|failed| {
             let reason = failed.message().unwrap_or("failed");
             format!("{reason}; php-fpm's log:\n{}", php.fpm.log()).into()
@@ -220,6 +239,52 @@ async fn long_params(php: &Php) -> Outcome {
     for (name, value) in &params {
         let line = format!("{name}={value}");
         assert!(lines.contains(line.as_str()), "{name} is missing or changed");
+    }
+    Ok(())
+}
+
+/// 50 callers of a pool keep both workers busy, and go on until somebody who has no pool was
+/// answered five times.
+async fn pool_and_a_third(php: &Php) -> Outcome {
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    let third_is_done = Arc::new(AtomicBool::new(false));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (pool, third_is_done) = (pool.clone(), Arc::clone(&third_is_done));
+        let script = php.fpm.script("hello.php");
+        callers.spawn(async move {
+            let mut sent = 0;
+            while sent < 10 || !third_is_done.load(Ordering::SeqCst) {
+                let request = Request::responder()
+                    .param("SCRIPT_FILENAME", script.as_os_str().as_encoded_bytes())
+                    .param("REQUEST_METHOD", "GET");
+                let answer = pool.send(request).await?.collect(MOST).await?;
+                assert_eq!(body(&answer.stdout), b"Hello, world\n");
+                sent += 1;
+            }
+            Ok::<_, fcgi::Error>(sent)
+        });
+    }
+    for _ in 0..5 {
+        let answer = call(&php.address, php.get("hello.php", "")).await?;
+        assert_eq!(body(&answer.stdout), b"Hello, world\n");
+    }
+    third_is_done.store(true, Ordering::SeqCst);
+    let mut sent = 0;
+    while let Some(caller) = callers.join_next().await {
+        sent += caller??;
+    }
+    assert!(sent >= 500, "{sent}");
+    Ok(())
+}
+
+/// php-fpm closes after the END_REQUEST of an aborted request: nobody else notices.
+async fn pool_after_aborts(php: &Php) -> Outcome {
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    for _ in 0..10 {
+        drop(pool.send(php.get("slow.php", "")).await?);
+        let answer = pool.send(php.get("hello.php", "")).await?.collect(MOST).await?;
+        assert_eq!(body(&answer.stdout), b"Hello, world\n");
     }
     Ok(())
 }
