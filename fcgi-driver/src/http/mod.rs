@@ -45,17 +45,27 @@
 
 mod authorizer;
 mod body;
+mod client;
+mod error;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 mod reply;
 mod responder;
+mod scripts;
 
 pub use authorizer::{Authorizer, ByRole, Decision};
 pub use body::{Body, FilterData};
+pub use client::{
+    Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody, UnknownLength, Variables,
+};
+pub use error::HttpError;
 pub use fcgi_http::{
     BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
-    script::ScriptError,
+    script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
+pub use scripts::Scripts;
 
 use std::{future::Future, io};
 
