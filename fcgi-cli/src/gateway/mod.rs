@@ -210,7 +210,7 @@ impl Gateway {
         log::install();
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
-        let site = Arc::new(Site::new(self).map_err(Stopped::usage)?);
+        let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
         let mut listeners = Vec::new();
         let mut urls = Vec::new();
         for address in &self.listen {
@@ -231,7 +231,8 @@ impl Gateway {
             site,
             quiet: self.quiet,
         };
-        announce(&format!("{} serves {}", urls.join(" and "), service.what));
+        let verb = if urls.len() == 1 { "serves" } else { "serve" };
+        announce(&format!("{} {verb} {}", urls.join(" and "), service.what));
 
         let limits = server::Limits {
             clients: self.max_clients,

@@ -117,8 +117,7 @@ async fn log(stderr: impl AsyncRead + Unpin) {
     let mut line = Vec::new();
     while let Ok(1..) = (&mut stderr).take(MAX_LINE).read_until(b'\n', &mut line).await {
         let text = line.trim_ascii_end();
-        // NOTICE tells of a start and a stop that nobody doubts.
-        if !text.is_empty() && !text.windows(8).any(|word| word == b" NOTICE:") {
+        if !text.is_empty() {
             complain(&format!("fcgi gateway: php-fpm: {}", escape(text, b"\t")));
         }
         line.clear();
@@ -164,6 +163,7 @@ fn config(
     Ok(format!(
         "[global]\n\
          error_log = /dev/stderr\n\
+         log_level = warning\n\
          [gateway]\n\
          listen = \"{socket}\"\n\
          {user}\

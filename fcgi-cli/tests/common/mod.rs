@@ -1,6 +1,8 @@
 //! What the tests stand on: the command, and a terminal to run it on.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
+pub(crate) mod gateway;
+
 use std::{
     fs::{File, OpenOptions},
     io::Read,
