@@ -12,7 +12,7 @@ pub(super) enum Application {
     /// It runs already.
     Other(fcgi::Address),
     Sample(Sample),
-    PhpFpm(PhpFpm),
+    PhpFpm(Box<PhpFpm>),
 }
 
 /// The sample application, on a socket in a private folder.
@@ -33,7 +33,9 @@ impl Application {
             (Some(address), _) => Ok(Self::Other(address.clone())),
             (None, Some(root)) if options.php => {
                 let php_fpm = PhpFpm::start(root, options.connections, &options.split).await;
-                php_fpm.map(Self::PhpFpm).map_err(|error| Stopped::io(format!("{error:#}")))
+                php_fpm
+                    .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
+                    .map_err(|error| Stopped::io(format!("{error:#}")))
             }
             (None, _) => {
                 let sample = Sample::start();

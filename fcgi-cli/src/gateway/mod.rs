@@ -219,8 +219,8 @@ impl Gateway {
             listeners.push(listener);
         }
         let application = Application::start(self, &site).await?;
+        let what = site.describe(&application.name());
         let service = Service {
-            what: site.describe(&application.name()),
             upstream: Upstream::new(
                 self.pool(application.address().clone()),
                 Arc::clone(&site),
@@ -232,7 +232,7 @@ impl Gateway {
             quiet: self.quiet,
         };
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
-        announce(&format!("{} {verb} {}", urls.join(" and "), service.what));
+        announce(&format!("{} {verb} {what}", urls.join(" and ")));
 
         let limits = server::Limits {
             clients: self.max_clients,

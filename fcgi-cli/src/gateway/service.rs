@@ -30,8 +30,6 @@ pub(super) fn empty() -> Body {
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// What is served, for people.
-    pub(super) what: String,
     pub(super) site: Arc<Site>,
     pub(super) upstream: Upstream,
     pub(super) quiet: bool,
