@@ -8,8 +8,11 @@ use std::{
     net::TcpStream,
 };
 
-use common::gateway::{App, Gateway, PAGE, PATIENCE, Root, SECRET, link, text, until};
-use fcgi_testkit::http::pattern;
+use common::gateway::{
+    App, Gateway, Http2, PAGE, PATIENCE, Root, SECRET, block_on, link, text, until,
+};
+use fcgi_testkit::http::{HttpConnection, pattern};
+use http_body_util::BodyExt;
 
 /// Sends bytes as they are, and reads until the gateway closes.
 fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
@@ -380,31 +383,30 @@ fn h_10_stderr_goes_to_the_log_escaped() {
 #[test]
 fn http_2_by_prior_knowledge() {
     let (app, _root, gateway) = php_site();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await;
-        let io = hyper_util::rt::TokioIo::new(stream.expect("it accepts"));
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let handshake = hyper::client::conn::http2::handshake(executor, io).await;
-        let (mut sender, connection) = handshake.expect("HTTP/2");
-        tokio::spawn(connection);
-        let mut ask = |path: &str, body: &'static str| {
-            let uri = format!("http://www.example.org{path}");
-            let body = http_body_util::Full::new(bytes::Bytes::from_static(body.as_bytes()));
-            sender.send_request(http::Request::post(uri).body(body).expect("a request"))
-        };
-        let held = ask("/app.php/hold", "");
-        let other = ask("/app.php", "12345");
-        let other = http_body_util::BodyExt::collect(other.await.expect("an answer")).await;
-        let other = other.expect("a body").to_bytes();
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        let held = client.post("/app.php/hold", "");
+        let other = client.post("/app.php", "12345").await.expect("an answer");
+        let other = other.collect().await.expect("a body").to_bytes();
         let other = String::from_utf8_lossy(&other);
         for line in ["SERVER_PROTOCOL=HTTP/2.0", "SERVER_NAME=www.example.org", "STDIN=5"] {
             assert!(other.lines().any(|found| found == line), "no {line} in\n{other}");
         }
         app.state.release();
-        let held = http_body_util::BodyExt::collect(held.await.expect("an answer")).await;
+        let held = held.await.expect("an answer").collect().await;
         assert_eq!(held.expect("a body").to_bytes(), "first\nlast\n");
     });
+}
+
+#[test]
+fn it_listens_at_several_addresses() {
+    let gateway = Gateway::start(&["--listen", "localhost:0", "--quiet"]);
+    let (first, rest) = gateway.line.split_once(" and http://").expect("two addresses");
+    assert_eq!(first, format!("http://127.0.0.1:{}", gateway.port) + "/");
+    let (second, _) = rest.split_once("/ serve a sample application").expect("what they serve");
+    let mut connection = HttpConnection::connect(second).expect("it accepts");
+    assert_eq!(connection.get("/").expect("an answer").head.status, 200);
+    assert_eq!(gateway.get("/").head.status, 200);
 }
 
 #[test]

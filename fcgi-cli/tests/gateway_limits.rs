@@ -7,10 +7,12 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::net::UnixListener,
     process::Output,
+    sync::Arc,
     thread,
+    time::Duration,
 };
 
-use common::gateway::{App, Gateway, PAGE, PATIENCE, Root, text, until};
+use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
 use rustix::process::Signal;
 
 fn gateway(app: &App, args: &[&str]) -> Gateway {
@@ -200,6 +202,50 @@ fn a_client_that_does_not_read_is_given_up() {
     let block = [b'x'; 64 * 1024];
     while stream.write_all(&block).is_ok() {}
     until("it is cancelled", || app.state.cancelled() == 1);
+}
+
+#[test]
+fn an_http_2_client_that_does_not_read_is_given_up() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--client-timeout", "0.2"]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        let unread = client.post("/endless", "").await.expect("a head");
+        let state = Arc::clone(&app.state);
+        let cancelled = move || until("it is cancelled", || state.cancelled() == 1);
+        tokio::task::spawn_blocking(cancelled).await.expect("no panic");
+        // The connection is well, and so is its other streams' window.
+        let other = client.post("/x", "12345").await.expect("another answer");
+        assert_eq!(other.status(), 200);
+        drop(unread);
+    });
+    let told = "the client took nothing of the answer for 200ms";
+    until("it is logged", || gateway.error_log().contains(told));
+}
+
+#[test]
+fn an_http_2_client_that_leaves_cancels_its_request() {
+    let app = App::start();
+    let gateway = gateway(&app, &[]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        for (path, n) in [("/hang", 1), ("/hold", 2)] {
+            let mut answer = Box::pin(client.post(path, ""));
+            if path == "/hold" {
+                drop(answer.await.expect("a head"));
+            } else {
+                while app.state.asked() < n {
+                    let pause = Duration::from_millis(5);
+                    let ended = tokio::time::timeout(pause, &mut answer).await;
+                    assert!(ended.is_err(), "it hangs");
+                }
+                drop(answer);
+            }
+            let state = Arc::clone(&app.state);
+            let cancelled = move || until("it is cancelled", || state.cancelled() == n);
+            tokio::task::spawn_blocking(cancelled).await.expect("no panic");
+        }
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod service;
 mod site;
 mod socket;
 mod upstream;
+mod watch;
 
 use std::{
     io::{self, Write},

@@ -19,7 +19,7 @@ use fcgi_tokio::{
     },
 };
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
 };
@@ -33,6 +33,7 @@ use super::{
     log,
     service::{Body, BoxError, Ends, empty},
     site::{Found, Site},
+    watch::watched,
 };
 use crate::args::Param;
 
@@ -102,14 +103,21 @@ impl Upstream {
         title: &str,
     ) -> Result<Answer, Failure> {
         check_length(&head.headers, self.max_body)?;
-        let method = head.method.clone();
+        let (method, version) = (head.method.clone(), head.version);
         let landing = Landing::default();
         let params = self.params.clone().remote_addr(ends.remote).server_addr(ends.local);
         head.extensions.insert(params);
         head.extensions.insert(landing.clone());
         let request = Request::from_parts(head, Paced::new(body, self.client_timeout));
         match self.client.send(request).await {
-            Ok(response) => Ok(Answer::Response(respond(response, &method, title))),
+            Ok(response) => {
+                let mut response = respond(response, &method, title);
+                if version == Version::HTTP_2 {
+                    let (limit, title) = (self.client_timeout, title.to_owned());
+                    response = response.map(|body| watched(body, limit, title));
+                }
+                Ok(Answer::Response(response))
+            }
             Err(HttpError::Script(error)) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
                 found.map(Answer::Elsewhere).ok_or_else(|| error.into())

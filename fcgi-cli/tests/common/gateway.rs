@@ -12,8 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fcgi_testkit::http::{HttpConnection, Reply};
 use fcgi_tokio as fcgi;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Notify, Semaphore};
@@ -189,6 +192,7 @@ impl Root {
 /// | --- | --- |
 /// | `hold` | sends `first\n` and, once released, `last\n` |
 /// | `hang` | sends nothing until it is cancelled |
+/// | `endless` | sends bytes until it is cancelled |
 /// | `overloaded` | refuses the request |
 /// | `stderr` | writes to STDERR, with an escape sequence |
 /// | `to-page`, `to-app`, `to-itself` | redirect inside |
@@ -284,6 +288,12 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
             out.write_all("last\n").await?;
         }
         "hang" => Notify::new().notified().await,
+        "endless" => {
+            out.write_all(head).await?;
+            loop {
+                out.write_all(vec![b'x'; 16 * 1024]).await?;
+            }
+        }
         "overloaded" => request.reject(fcgi::Rejection::Overloaded),
         "stderr" => {
             request.stderr().write_all("red \x1b[31m\nsecond \"line\"\n").await?;
@@ -324,4 +334,35 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
 /// A symbolic link.
 pub(crate) fn link(target: &Path, name: &Path) {
     std::os::unix::fs::symlink(target, name).expect("a symbolic link");
+}
+
+/// A client that speaks HTTP/2 by prior knowledge.
+pub(crate) struct Http2(hyper::client::conn::http2::SendRequest<Full<Bytes>>);
+
+impl Http2 {
+    pub(crate) async fn connect(gateway: &Gateway) -> Self {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await;
+        let io = TokioIo::new(stream.expect("it accepts"));
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (sender, connection) = handshake.expect("HTTP/2");
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    /// Begins a POST; its answer's head is waited for by the future.
+    pub(crate) fn post(
+        &mut self,
+        path: &str,
+        body: &'static str,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + use<> {
+        let uri = format!("http://www.example.org{path}");
+        let body = Full::new(Bytes::from_static(body.as_bytes()));
+        self.0.send_request(http::Request::post(uri).body(body).expect("a request"))
+    }
+}
+
+/// Runs on a runtime.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
 }
