@@ -1,6 +1,7 @@
 //! `fcgi call`: one request to an application.
 
 use std::{
+    future::pending,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,6 +19,7 @@ use fcgi_tokio::{
 };
 
 use fcgi_net::text::Escaper;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     args::{Param, param, seconds},
@@ -76,6 +78,7 @@ Exit status:
   4  protocol error or truncated response
   5  connect or IO error
   6  time-out
+  128 and the signal's number, when SIGINT or SIGTERM ends it; the request is aborted
 
 Examples:
   Is php-fpm alive? (ping.path = /ping in its pool's configuration)
@@ -133,8 +136,17 @@ impl From<fcgi::Error> for Failure {
 impl Call {
     pub(crate) async fn run(self) -> ExitCode {
         let mut output = Output::new();
-        let Err(failure) = self.call(&mut output).await else { return ExitCode::SUCCESS };
         let address = &self.address;
+        let called = tokio::select! {
+            called = self.call(&mut output) => called,
+            // Dropping the call aborts the request.
+            (name, number) = signalled() => {
+                output.end_line();
+                complain(&format!("fcgi call: {address}: request aborted by {name}"));
+                return ExitCode::from(128 + number);
+            }
+        };
+        let Err(failure) = called else { return ExitCode::SUCCESS };
         let (code, message) = match failure {
             Failure::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
@@ -197,6 +209,16 @@ impl Call {
             request = request.data(body);
         }
         Ok(request)
+    }
+}
+
+/// Waits for a signal that asks the command to leave; its name and number.
+async fn signalled() -> (&'static str, u8) {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => ("SIGINT", 2),
+        _ = terminate.recv() => ("SIGTERM", 15),
     }
 }
 
