@@ -131,10 +131,11 @@ fn an_application_too_slow_is_504() {
 #[test]
 fn an_answer_that_stops_is_cut_and_logged() {
     let app = App::start();
-    let gateway = gateway(&app, &["--next-byte-timeout", "0.1"]);
-    for (target, reason) in
-        [("/hold", "no next byte of the response within 100ms"), ("/cut", "status 7")]
-    {
+    for (target, limit, reason) in [
+        ("/hold", "0.1", "no next byte of the response within 100ms"),
+        ("/cut", "60", "the application failed with status 7"),
+    ] {
+        let gateway = gateway(&app, &["--next-byte-timeout", limit]);
         let mut connection = gateway.connect();
         connection.send_head("GET", target, &[]).expect("send");
         assert!(connection.read_reply().is_err(), "{target} must not look whole");
@@ -207,7 +208,7 @@ fn a_client_that_does_not_read_is_given_up() {
 #[test]
 fn an_http_2_client_that_does_not_read_is_given_up() {
     let app = App::start();
-    let gateway = gateway(&app, &["--client-timeout", "0.2"]);
+    let gateway = gateway(&app, &["--client-timeout", "2"]);
     block_on(async {
         let mut client = Http2::connect(&gateway).await;
         let unread = client.post("/endless", "").await.expect("a head");
@@ -219,7 +220,7 @@ fn an_http_2_client_that_does_not_read_is_given_up() {
         assert_eq!(other.status(), 200);
         drop(unread);
     });
-    let told = "the client took nothing of the answer for 200ms";
+    let told = "the client took nothing of the answer for 2s";
     until("it is logged", || gateway.error_log().contains(told));
 }
 

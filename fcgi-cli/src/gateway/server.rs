@@ -99,6 +99,8 @@ pub(super) async fn serve(
             let limit = limits.client_timeout;
             tokio::spawn(async move {
                 tokio::select! {
+                    // A request that has come in time is seen, however late this is polled.
+                    biased;
                     // The client has gone away, or spoke no HTTP: it has been told, if it can be.
                     _ = connection => linger(&stream).await,
                     () = silence(limit, &seen) => {}
