@@ -144,7 +144,14 @@ fn user_for(root: &Path) -> Result<Option<String>> {
         return Ok(Some(name.with_context(|| format!("user {owner} has no name"))?));
     }
     let name = USERS.iter().find_map(|user| named(&|name, _| name == *user));
-    Ok(Some(name.context("no user to run php-fpm's workers as")?))
+    let name = name.context("no user to run php-fpm's workers as")?;
+    let is_closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0);
+    if let Some(folder) = root.ancestors().find(is_closed) {
+        // php would only say that there is no such script.
+        let folder = folder.display();
+        complain(&format!("fcgi gateway: {folder} may be closed to {name}, who runs the scripts"));
+    }
+    Ok(Some(name))
 }
 
 fn config(
