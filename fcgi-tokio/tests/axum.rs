@@ -249,7 +249,7 @@ async fn responses_without_a_body_have_none() {
         assert_eq!(text(response).await, "");
         let response = within(site.get("/not-modified")).await;
         assert_eq!(
-            (response.status(), &*response.headers()["etag"].as_bytes()),
+            (response.status(), response.headers()["etag"].as_bytes()),
             (StatusCode::NOT_MODIFIED, &b"\"1\""[..])
         );
         assert_eq!(text(response).await, "");
