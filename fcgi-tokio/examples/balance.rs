@@ -7,6 +7,8 @@
 //! failure; a count of the requests under way, which `Balance` compares. Around them all: a queue,
 //! which is what can be cloned; load-shed, which refuses what does not fit the queue; and retry.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
+
 use std::{
     env,
     future::Future,
