@@ -1,6 +1,6 @@
 //! What an `HttpClient` sends, and what it makes of what comes back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fcgi_driver::{
@@ -13,12 +13,14 @@ use fcgi_driver::{
     pool::Builder,
     server::{self, FAILED, Handler, Server},
 };
+use fcgi_proto::record::{EndRequestBody, RecordHeader, RecordType};
 use fcgi_testkit::sim::{self, Sim};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Empty, Full};
 
 use crate::{
     kit::{AnyBody, Step, full, service, steps, text},
+    records::{record, records},
     support::{Gauge, address, builder, echo, ms, serve},
 };
 
@@ -289,8 +291,10 @@ fn a_response_body_is_held_against_its_length_cgi_6_3_5_1() {
         ("", "body", 0, "body", true),
         ("", "body", 5, "body", false),
     ];
-    for (length, sent, app_status, expected, whole) in cases {
-        sim::run(1, async move {
+    for (seed, (length, sent, app_status, expected, whole)) in
+        (0..10).flat_map(|seed| cases.map(|case| (seed, case)))
+    {
+        sim::run(seed, async move {
             serve(Server::new(), raw(format!("X: y\n{length}\n{sent}"), app_status));
             let mut body = client().send(get("/app")).await.unwrap().into_body();
             let (mut read, mut ended) = (Vec::new(), Ok(()));
@@ -350,6 +354,66 @@ fn the_connection_is_kept_when_the_declared_bytes_were_read() {
 }
 
 #[test]
+fn a_request_that_ended_with_its_last_byte_is_not_aborted() {
+    // The end may come in a later read than that byte: reads are cut as the seed says.
+    (0..30).for_each(not_aborted);
+}
+
+fn not_aborted(seed: u64) {
+    let wire = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&wire);
+    sim::run(seed, async move {
+        let mut backlog = sim::backlog(&address());
+        sim::spawn(async move {
+            let mut io = backlog.accept().await;
+            let end = EndRequestBody { app_status: 0, protocol_status: 0 }.encode();
+            let answer = [
+                record(RecordType::Stdout, 1, b"Content-Length: 4\n\nbody"),
+                record(RecordType::Stdout, 1, b""),
+                record(RecordType::EndRequest, 1, &end),
+            ];
+            let mut answered = 0;
+            loop {
+                let bytes = io.read().await.unwrap();
+                if bytes.is_empty() {
+                    return;
+                }
+                let begun = {
+                    let mut all = seen.lock().unwrap();
+                    all.extend(bytes);
+                    let is_end = |(header, content): &(RecordHeader, Vec<u8>)| {
+                        header.record_type == RecordType::Stdin && content.is_empty()
+                    };
+                    records(&all).iter().filter(|record| is_end(record)).count()
+                };
+                for _ in answered..begun {
+                    io.write_all(&answer.concat()).await.unwrap();
+                }
+                answered = begun;
+            }
+        });
+        let client = client();
+        for _ in 0..5 {
+            let mut body = client.send(get("/app")).await.unwrap().into_body();
+            // The whole answer is there before anything of the body is read.
+            sim::sleep(ms(10)).await;
+            let mut read = 0;
+            while read < 4 {
+                read += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+            }
+            drop(body);
+        }
+        assert_eq!(sim::connections(&address()), 1);
+    });
+    let wire = records(&wire.lock().unwrap());
+    assert!(wire.iter().all(|(header, _)| header.record_type != RecordType::AbortRequest));
+    assert_eq!(
+        wire.iter().filter(|(header, _)| header.record_type == RecordType::BeginRequest).count(),
+        5
+    );
+}
+
+#[test]
 fn repeated_fields_are_kept_apart_cgi_6_3_4_1() {
     sim::run(1, async {
         serve(Server::new(), raw("Set-Cookie: a=1\nSet-Cookie: b=2\nConnection: close\n\n", 0));
@@ -396,11 +460,14 @@ fn each_failure_has_its_status() {
         assert!(matches!(error, HttpError::Call(Error::Connect { .. })), "{error}");
         assert_eq!((error.status().as_u16(), error.is_unprocessed()), (502, true));
     });
-    sim::run(1, async {
-        serve(Server::new().max_requests(0), echo);
-        let error = client().send(get("/app")).await.unwrap_err();
-        assert_eq!((error.status().as_u16(), error.is_unprocessed()), (503, true), "{error}");
-    });
+    // With a page before the refusal, which some web servers need (W-2), and without.
+    for (page, seed) in [(true, 1), (true, 2), (true, 3), (false, 1)] {
+        sim::run(seed, async move {
+            serve(Server::new().max_requests(0).rejection_body(page), echo);
+            let error = client().send(get("/app")).await.unwrap_err();
+            assert_eq!((error.status().as_u16(), error.is_unprocessed()), (503, true), "{error}");
+        });
+    }
     sim::run(1, async {
         serve(Server::new(), async |_: server::Request| sim::sleep(ms(100_000)).await);
         let connector = Connector::new().first_byte_timeout(Some(ms(500)));
