@@ -10,11 +10,18 @@
 //! let address: fcgi_driver::Address = "unix:/run/php/php-fpm.sock".parse()?;
 //! # Ok::<(), fcgi_driver::AddressError>(())
 //! ```
+//!
+//! # Features
+//! - `http`: HTTP over both ends.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `metrics`: counters through the `metrics` facade.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod client;
 mod deadline;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod pool;
 mod pump;
 pub mod runtime;
