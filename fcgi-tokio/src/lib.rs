@@ -132,3 +132,7 @@ pub mod http {
     /// What an Authorizer said of a request.
     pub type Authorized<B> = fcgi_driver::http::Authorized<B, Tokio>;
 }
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

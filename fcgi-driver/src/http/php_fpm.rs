@@ -86,7 +86,8 @@ pub struct Status {
     pub processes: Vec<Process>,
 }
 
-/// A worker.
+/// A worker. php-fpm lists those too that do not run yet, with the state `(null)` and figures that
+/// mean nothing; it does not count them.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Process {
