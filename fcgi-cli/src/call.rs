@@ -1,10 +1,8 @@
 //! `fcgi call`: one request to an application.
 
 use std::{
-    ffi::OsString,
     future::pending,
     io::{self, IsTerminal, Write},
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -23,10 +21,10 @@ use fcgi_tokio::{
 use fcgi_net::text::Escaper;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{complain, input};
-
-/// The longest time limit, in seconds: about 31 years.
-const MAX_SECONDS: f64 = 1e9;
+use crate::{
+    args::{Param, param, seconds},
+    complain, input,
+};
 
 /// Send one request to an application
 ///
@@ -118,25 +116,6 @@ impl From<Role> for fcgi::Role {
             Role::Filter => Self::Filter,
         }
     }
-}
-
-/// Bytes, since neither a file's name nor a header needs to be UTF-8.
-type Param = (Vec<u8>, Vec<u8>);
-
-fn param(argument: OsString) -> Result<Param, &'static str> {
-    let mut name = argument.into_vec();
-    let equals = name.iter().position(|byte| *byte == b'=').ok_or("expected NAME=VALUE")?;
-    let value = name.split_off(equals + 1);
-    name.truncate(equals);
-    Ok((name, value))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
-    if seconds > MAX_SECONDS {
-        return Err(format!("expected at most {MAX_SECONDS} seconds"));
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// Why a call did not succeed.

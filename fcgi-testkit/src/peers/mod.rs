@@ -30,6 +30,8 @@ pub enum Peer {
     Nginx,
     /// PHP's FastCGI process manager, of any PHP 8.
     PhpFpm,
+    /// The browser Chromium, with chromedriver.
+    Chromium,
     /// libfcgi's command-line client.
     CgiFcgi,
     /// libfcgi's headers and library, to build a C application.
@@ -42,14 +44,22 @@ pub enum Peer {
 
 impl Peer {
     /// Every peer that some test or benchmark uses.
-    pub const ALL: &'static [Self] =
-        &[Self::Nginx, Self::PhpFpm, Self::CgiFcgi, Self::Libfcgi, Self::Gcc, Self::Strace];
+    pub const ALL: &'static [Self] = &[
+        Self::Nginx,
+        Self::PhpFpm,
+        Self::Chromium,
+        Self::CgiFcgi,
+        Self::Libfcgi,
+        Self::Gcc,
+        Self::Strace,
+    ];
 
     /// What the peer calls itself.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::PhpFpm => "php-fpm",
+            Self::Chromium => "chromedriver",
             Self::CgiFcgi => "cgi-fcgi",
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
@@ -63,6 +73,8 @@ impl Peer {
             Self::Nginx => "nginx-light",
             // Depends on the release's own PHP 8.x.
             Self::PhpFpm => "php-fpm",
+            // Depends on the browser.
+            Self::Chromium => "chromium-driver",
             Self::CgiFcgi => "libfcgi-bin",
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
@@ -82,7 +94,9 @@ impl Peer {
                 .iter()
                 .map(|folder| Path::new(folder).join("fcgiapp.h"))
                 .find(|header| header.is_file()),
-            Self::Nginx | Self::CgiFcgi | Self::Gcc | Self::Strace => find_program(self.name()),
+            Self::Nginx | Self::Chromium | Self::CgiFcgi | Self::Gcc | Self::Strace => {
+                find_program(self.name())
+            }
         };
         found.ok_or(Missing { peer: self })
     }
