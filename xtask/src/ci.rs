@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::{cargo, program, run as run_command};
 use crate::{fuzz, test};
 
-const UNPUBLISHED: [&str; 3] = ["fcgi-bench", "fcgi-testkit", "xtask"];
+const UNPUBLISHED: [&str; 4] = ["fcgi-bench", "fcgi-interop", "fcgi-testkit", "xtask"];
 const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
 /// Only the seeds: what chance finds is for `cargo xtask fuzz`.
 const FUZZ_SMOKE: Duration = Duration::ZERO;
