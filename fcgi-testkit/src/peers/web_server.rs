@@ -22,7 +22,8 @@ pub enum WebServerKind {
     Haproxy {
         /// `option keep-conn`.
         keep: bool,
-        /// `option mpxs-conns`: several requests at once on one connection.
+        /// `option mpxs-conns`, several requests at once on one connection, and
+        /// `option get-values`, which asks the application first.
         multiplex: bool,
     },
     /// Caddy's reverse proxy with its fastcgi transport.
@@ -173,7 +174,9 @@ fn config(
         .replace("@AUTHORIZER@", &authorizer)
         .replace("@UPSTREAM@", &upstream)
         .replace("@KEEP@", &option(keep, "keep-conn"))
+        .replace("@VALUES@", &option(multiplex, "get-values"))
         .replace("@MULTIPLEX@", &option(multiplex, "mpxs-conns"))
+        .replace("@MOST@", if multiplex { "option max-reqs 100" } else { "" })
         .replace("@USER@", &user(kind))
         .replace("@MODULES@", &apache_modules().display().to_string())
         .replace("@PORT@", &port.to_string())

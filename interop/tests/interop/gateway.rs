@@ -168,6 +168,8 @@ impl Body for Answer {
             match ready!(Pin::new(&mut this.response).poll_next(cx)) {
                 Some(Ok(Chunk::Stdout(bytes))) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 Some(Ok(Chunk::Stderr(_))) => {}
+                // The page that came with the refusal is whole.
+                Some(Err(fcgi::Error::Rejected { .. })) => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => return Poll::Ready(None),
             }

@@ -56,6 +56,7 @@ pub(crate) struct Deviation {
 
 #[derive(Clone)]
 enum Parts {
+    /// The location.
     Nginx(&'static str),
     Web(WebServerKind),
     Authorizer(WebServerKind),
@@ -71,7 +72,8 @@ impl Pair {
         match &self.parts {
             Parts::Nginx(prefix) => {
                 let app = App::start()?;
-                let nginx = Nginx::start(NginxOptions::new(app.unix_address()).extra(NGINX))?;
+                let options = NginxOptions::new(app.unix_address()).extra(NGINX);
+                let nginx = Nginx::start(options)?;
                 Ok(Started::new(nginx.port(), prefix, Some(app))?.with(nginx, Nginx::log))
             }
             Parts::Web(kind) => {
@@ -163,9 +165,12 @@ pub(crate) fn all(report: &Report) -> Vec<Pair> {
 fn servers() -> Vec<Pair> {
     let server = |id, title, needs, parts| Pair::new(id, title, Side::Server, needs, parts);
     let haproxy = |keep, multiplex| Parts::Web(WebServerKind::Haproxy { keep, multiplex });
+    let stream = Parts::Nginx("/unbuffered");
+    let plain = Parts::Nginx("/plain");
     vec![
-        server("nginx_kept", "nginx, kept", &[Peer::Nginx], Parts::Nginx("/unbuffered")),
-        server("nginx_plain", "nginx, not kept", &[Peer::Nginx], Parts::Nginx("/plain")),
+        server("nginx", "nginx, buffered", &[Peer::Nginx], Parts::Nginx("/kept")),
+        server("nginx_stream", "nginx, unbuffered", &[Peer::Nginx], stream),
+        server("nginx_plain", "nginx, not kept", &[Peer::Nginx], plain),
         server("apache", "Apache", &[Peer::Apache], Parts::Web(WebServerKind::Apache)),
         server("lighttpd", "lighttpd", &[Peer::Lighttpd], Parts::Web(WebServerKind::Lighttpd)),
         server("haproxy_plain", "HAProxy, not kept", &[Peer::Haproxy], haproxy(false, false)),

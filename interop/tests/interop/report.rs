@@ -34,6 +34,10 @@ impl Report {
         let file = file.unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
         let report = Self(Some(Arc::new(Mutex::new(file))));
         for peer in Peer::INTEROP {
+            // Tools, not peers.
+            if matches!(peer, Peer::Gcc | Peer::Pip) {
+                continue;
+            }
             if let Some(version) = peer.version() {
                 report.line(&["version", peer.name(), &version]);
             }

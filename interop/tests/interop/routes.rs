@@ -67,10 +67,17 @@ impl Drop for Staying<'_> {
     }
 }
 
+/// A slow response is given up after this: a web server that holds it back would wait for its end.
+const SLOW: Duration = Duration::from_secs(8);
+
 /// Answers a request by the last part of its path, as the applications in other languages do, and
 /// by some paths of its own.
 pub(crate) async fn answer(request: fcgi::Request, seen: Arc<Seen>) -> Result<(), fcgi::Error> {
     let mut out = request.stdout();
+    if request.param_str("REQUEST_METHOD") == Some("HEAD") {
+        // Without a body (RFC 3875, 4.3.3), which HAProxy makes a 502 of.
+        return out.write_all(TEXT).await;
+    }
     if request.role() == Role::Authorizer {
         return out.write_all(authorize(&request)).await;
     }
@@ -182,7 +189,7 @@ async fn slow(mut out: fcgi::OutputStream, gate: &str) -> Result<(), fcgi::Error
     for piece in 1..=5 {
         out.write_all(format!("piece {piece}\n")).await?;
         let gate = PathBuf::from(format!("{gate}.{piece}"));
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + SLOW;
         while piece < 5 && !gate.exists() {
             if Instant::now() > until {
                 return Ok(());

@@ -21,12 +21,13 @@ const END_REQUEST: u8 = 3;
 const STDOUT: u8 = 6;
 const GET_VALUES: u8 = 9;
 
-/// What was seen since the start, or since [`Wire::reset`].
+/// What was seen since [`Wire::reset`].
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Traffic {
     pub(crate) connections: usize,
     pub(crate) requests: usize,
     pub(crate) aborts: usize,
+    /// Since the start.
     pub(crate) get_values: usize,
     /// The most requests that were in progress on one connection.
     pub(crate) most_at_once: usize,
@@ -71,7 +72,8 @@ impl Wire {
     }
 
     pub(crate) fn reset(&self) {
-        *self.lock() = Traffic::default();
+        let mut traffic = self.lock();
+        *traffic = Traffic { get_values: traffic.get_values, ..Traffic::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Traffic> {
