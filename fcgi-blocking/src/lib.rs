@@ -1,15 +1,57 @@
 //! FastCGI with threads, both ends of the wire.
+//!
+//! For programs that have no async runtime and want none: std's sockets, poll(2), and threads. A
+//! [`Server`] answers the requests that nginx, Apache or HAProxy hand on, each on a thread of a
+//! bounded pool; a [`Client`] or a [`Pool`] sends requests to php-fpm or any other application. The
+//! names are those of `fcgi-tokio` and its siblings, without `async`.
+//!
+//! ```
+//! use fcgi_blocking as fcgi;
+//!
+//! let listener = fcgi::Listener::bind(&"tcp:127.0.0.1:0".parse()?)?;
+//! let address = listener.local_address().clone();
+//! let shutdown = fcgi::Shutdown::new();
+//! let stop = shutdown.clone();
+//! let server = std::thread::spawn(move || {
+//!     let hello = |request: fcgi::Request| {
+//!         let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!         request.stdout().write_all(format!("Content-Type: text/plain\r\n\r\nHello, {name}\n"))
+//!     };
+//!     fcgi::Server::new().serve_until(listener, hello, &stop)
+//! });
+//!
+//! let mut client = fcgi::Client::connect(&address)?;
+//! let request = fcgi::client::Request::responder().param("QUERY_STRING", "you");
+//! let answer = client.send(request)?.collect(1 << 20)?;
+//! assert!(answer.stdout.ends_with(b"Hello, you\n"));
+//!
+//! drop(client);
+//! shutdown.trigger();
+//! server.join().expect("it does not panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod client;
+mod listener;
+pub mod pool;
+pub mod server;
 mod stream;
 mod waker;
 
-pub use fcgi_net::{
-    Address, AddressError, Error, Phase, is_fastcgi,
-    server::{CANCELLED, FAILED, IntoAppStatus, PANICKED},
-};
+pub use client::{CancelHandle, Client};
+pub use fcgi_net::{Address, AddressError, Error, Phase, is_fastcgi};
 pub use fcgi_proto as proto;
 pub use fcgi_proto::{
     FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
+};
+pub use listener::Listener;
+pub use pool::Pool;
+pub use server::{
+    CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+    Server, Shutdown,
 };

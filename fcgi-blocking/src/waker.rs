@@ -1,39 +1,41 @@
 //! Ends another thread's poll(2).
 
 use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
 };
 
-use rustix::{io::Errno, pipe};
-
-/// A pipe whose reading end is among what a thread polls.
+/// A pair of sockets whose reading end is among what a thread polls.
 #[derive(Debug)]
 pub(crate) struct Waker {
-    reader: OwnedFd,
-    writer: OwnedFd,
+    reader: UnixStream,
+    writer: UnixStream,
 }
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
-        let (reader, writer) =
-            pipe::pipe_with(pipe::PipeFlags::CLOEXEC | pipe::PipeFlags::NONBLOCK)?;
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
         Ok(Self { reader, writer })
     }
 
     /// Makes the poll return, now or when it is next made.
     pub(crate) fn wake(&self) {
-        // A full pipe wakes as well.
-        let _ = rustix::io::write(&self.writer, &[0]);
+        // A full socket wakes as well.
+        let _ = (&self.writer).write(&[0]);
     }
 
     /// Forgets the wake-ups so far.
     pub(crate) fn drain(&self) {
         let mut buffer = [0; 64];
         loop {
-            match rustix::io::read(&self.reader, &mut buffer) {
+            match (&self.reader).read(&mut buffer) {
                 Ok(n) if n == buffer.len() => {}
-                Err(Errno::INTR) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => return,
             }
         }

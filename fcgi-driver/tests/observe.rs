@@ -15,7 +15,7 @@ use fcgi_driver::{
     server::{self, Server},
 };
 use fcgi_testkit::sim::{self, Pipe, Sim};
-use support::{LIMIT, address, builder, call, echo, ms, numbered, serve};
+use support::{LIMIT, address, echo, ms, serve};
 
 /// What is logged while `run` runs, at debug level, one event a line.
 fn logged(run: impl FnOnce()) -> String {
@@ -230,6 +230,7 @@ fn a_handler_runs_on_without_its_web_server_where_that_is_wanted_w_8() {
 #[test]
 fn what_happens_is_counted() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+    use support::{builder, call, numbered};
 
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();

@@ -236,6 +236,10 @@ macro_rules! client_setters {
     };
 }
 
+/// The first and the longest pause before a unix socket with a full backlog is tried again.
+pub const CONNECT_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(50));
+
 /// Whether an error is how an application that closes early looks like from here.
 #[must_use]
 pub fn is_close(error: &io::Error) -> bool {

@@ -46,6 +46,10 @@ pub(crate) fn names() {
     debug::<fcgi::Listener>();
     debug::<fcgi::Client>();
     debug::<Response<'_>>();
+    clone_and_debug::<fcgi::Pool>();
+    debug::<fcgi::pool::Builder>();
+    debug::<fcgi::pool::Response>();
+    named::<fcgi::pool::PoolStats>();
     debug::<fcgi::Transport>();
     debug::<fcgi::TransportListener>();
     debug::<fcgi::Timer>();
@@ -188,6 +192,7 @@ async fn talk(address: &fcgi::Address, seen: &Seen) -> impl Future<Output = Coll
     assert!(client.is_reusable());
     gives_up(&mut client, seen).await;
     fails(&mut client, address).await;
+    pools(address).await;
 
     let mut client = Client::connect(address).await.unwrap();
     let sleeps = Request::responder().param("DO", "sleep").keep_conn(false);
@@ -198,6 +203,38 @@ async fn talk(address: &fcgi::Address, seen: &Seen) -> impl Future<Output = Coll
     });
     seen.until(|seen| &seen.begun, begun + 1).await;
     task
+}
+
+/// A pool with every setting.
+async fn pools(address: &fcgi::Address) {
+    let pool = fcgi::Pool::builder(address.clone())
+        .connector(connector())
+        .max_connections(2)
+        .max_idle(1)
+        .idle_timeout(Duration::from_secs(1))
+        .max_requests_per_connection(Some(100))
+        .max_age(LONG)
+        .max_waiting(10)
+        .wait_timeout(LONG)
+        .multiplex(4)
+        .build();
+    assert_eq!(pool.address(), address);
+    assert_eq!(pool.values().await.unwrap().mpxs_conns, Some(true));
+    let request = Request::responder;
+    let mut response: fcgi::pool::Response = pool.send(request()).await.unwrap();
+    let mut stdout = 0;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        if let Chunk::Stdout(bytes) = chunk {
+            stdout += bytes.len();
+        }
+    }
+    assert_eq!((stdout, response.app_status()), ("Responder true\n".len(), Some(7)));
+    let answer: Collected = pool.send(request()).await.unwrap().collect(1000).await.unwrap();
+    assert_eq!(&answer.stdout[..], b"Responder true\n");
+    assert_eq!(pool.stats().active, 0);
+    pool.close();
+    assert!(matches!(pool.send(request()).await, Err(fcgi::Error::PoolClosed { .. })));
+    fcgi::Pool::new(address.clone()).close();
 }
 
 async fn streams_bodies(client: &mut Client) {

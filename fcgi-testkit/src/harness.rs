@@ -83,7 +83,17 @@ impl Case {
 
 /// Runs the cases that the command line asks for, as libtest would.
 pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    run_with(Arguments::from_args(), cases)
+}
+
+/// As [`run`], with so many cases at once unless the command line says how many.
+pub fn run_with_threads(threads: usize, cases: impl IntoIterator<Item = Case>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(threads);
+    run_with(arguments, cases)
+}
+
+fn run_with(arguments: Arguments, cases: impl IntoIterator<Item = Case>) -> ExitCode {
     let require_peers = env::var_os(REQUIRE_PEERS).is_some_and(|value| value == "1");
     let trials = cases.into_iter().map(|case| case.into_trial(require_peers)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -22,6 +22,7 @@ mod response;
 
 use std::{
     future::{Future, poll_fn},
+    io,
     marker::PhantomData,
     pin::pin,
     sync::Arc,
@@ -30,7 +31,7 @@ use std::{
 };
 
 use fcgi_net::{
-    client::{Settings, is_close},
+    client::{CONNECT_PAUSES, Settings, is_close},
     observe::{self, OpenConnection, Side},
 };
 use fcgi_proto::{
@@ -106,23 +107,34 @@ impl<R: Runtime> Connector<R> {
         if *address == Address::Stdin {
             return Err(Error::NotCallable { address: name });
         }
-        let mut connect = pin!(R::connect(address));
         let mut deadline = Deadline::<R>::new();
         let until = self.settings.connect.and_then(|limit| R::now().checked_add(limit));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(Some(connected)),
-            Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
-        })
-        .await;
-        match connected {
-            Some(Ok(io)) => Ok((io, name)),
-            Some(Err(source)) => Err(Error::Connect { address: name, source }),
-            None => {
-                let limit = self.settings.connect.unwrap_or_default();
-                observe::timed_out(Side::Client, Phase::Connect, limit, &name);
-                Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
+        let (mut pause, longest) = CONNECT_PAUSES;
+        loop {
+            let mut connect = pin!(R::connect(address));
+            let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
+                Poll::Ready(connected) => Poll::Ready(Some(connected)),
+                Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
+            });
+            match connected.await {
+                Some(Ok(io)) => return Ok((io, name)),
+                // A unix socket whose backlog is full; nothing tells when it no longer is.
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let again = R::now().checked_add(pause);
+                    let again = again.into_iter().chain(until).min();
+                    poll_fn(|cx| deadline.poll(cx, again, R::now())).await;
+                    pause = (pause * 2).min(longest);
+                }
+                Some(Err(source)) => return Err(Error::Connect { address: name, source }),
+                None => break,
+            }
+            if until.is_some_and(|until| R::now() >= until) {
+                break;
             }
         }
+        let limit = self.settings.connect.unwrap_or_default();
+        observe::timed_out(Side::Client, Phase::Connect, limit, &name);
+        Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
     }
 
     /// Asks an application for its capacity, on a connection of its own. What it does not say, or

@@ -211,7 +211,7 @@ impl Mux {
     /// Whether another request can begin, as far as is known.
     pub(crate) fn is_usable(&self) -> bool {
         let state = self.lock();
-        !state.closing && state.failed.is_none() && !state.connection.is_closed()
+        !state.closing && state.failed.is_none() && state.connection.can_begin()
     }
 
     /// Takes no more requests, and closes once those that it has are over.

@@ -81,6 +81,7 @@ impl<R: Runtime> Lease<R> {
                     }
                     self.retry();
                 }
+                Granted::Gone => self.retry(),
             }
         }
     }
@@ -91,11 +92,16 @@ impl<R: Runtime> Lease<R> {
 
     /// Asks the application for its capacity, on the connection that it was granted.
     pub(super) async fn ask(&mut self) -> Result<Values, Error> {
-        if let Granted::Open(link) = self.granted().await? {
-            // Never on one that carries requests.
-            self.link = Some(link);
-            self.retry();
-            self.granted().await?;
+        match self.granted().await? {
+            Granted::Fresh => {}
+            open => {
+                // Never on one that carries requests.
+                if let Granted::Open(link) = open {
+                    self.link = Some(link);
+                }
+                self.retry();
+                self.granted().await?;
+            }
         }
         let values = self.pool.connector.query_values(&self.pool.address).await?;
         self.pool.end_discovery(Some(values));
@@ -131,11 +137,13 @@ impl<R: Runtime> Lease<R> {
     /// Begins a request on the connection.
     pub(super) fn begin(
         &mut self,
-        begin: &BeginRequest,
+        begin: &mut BeginRequest,
         bodies: [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.stage = Stage::Used;
+        // Without it the application would close the connection of the others too (FC-3.5-1).
+        begin.keep_conn |= self.is_shared();
         match &mut self.link {
             Some(Link::Own(client)) => client.begin(begin, bodies, started),
             Some(Link::Shared(mux)) => mux.begin(begin, bodies, started),

@@ -127,13 +127,13 @@ impl<R: Runtime> Pool<R> {
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
         let started = R::now();
         let total = self.0.connector.settings().total;
-        let (begin, bodies) = request.into_parts();
+        let (mut begin, bodies) = request.into_parts();
         let mut bodies = Bodies::new(bodies);
         let mut lease = Lease::acquire(&self.0)?;
         for tries in 1.. {
             let fresh = self.within(started, total, lease.ready()).await?;
             observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
-            let exchange = match lease.begin(&begin, bodies.take(), started) {
+            let exchange = match lease.begin(&mut begin, bodies.take(), started) {
                 Ok(exchange) => exchange,
                 // A shared connection that just ended.
                 Err(Error::Closed { .. }) if !fresh && tries < TRIES && bodies.restore() => {

@@ -81,6 +81,8 @@ pub(super) enum Granted<R: Runtime> {
     Fresh,
     /// One that is open.
     Open(Link<R>),
+    /// One that has closed in the meantime.
+    Gone,
 }
 
 impl<R: Runtime> Inner<R> {
@@ -146,9 +148,7 @@ impl<R: Runtime> Inner<R> {
                 }
                 let own = state.idle.remove(&connection).map(Link::Own);
                 let link = own.or_else(|| state.shared.get(&connection).cloned().map(Link::Shared));
-                if let Some(link) = link {
-                    return Poll::Ready(Ok(Granted::Open(link)));
-                }
+                return Poll::Ready(Ok(link.map_or(Granted::Gone, Granted::Open)));
             }
             Some(Waiting::TimedOut) => {
                 let (address, phase) = (self.name(), Phase::Acquire);
@@ -183,28 +183,28 @@ impl<R: Runtime> Inner<R> {
 
     /// The caller gives its connection back.
     pub(super) fn release(self: &Arc<Self>, ticket: Ticket, link: Option<Link<R>>, how: Release) {
-        // Closed outside of the lock.
-        let _dropped = self.update(|state, now| match (link, how) {
-            (Some(Link::Own(client)), Release::Reusable | Release::Unused) => {
-                let connection = state.policy.connection(ticket)?;
-                let replaced = state.idle.insert(connection, client);
-                let _ = state.policy.release(ticket, how, now);
-                replaced.map(Link::Own)
+        let kept = match (link, how) {
+            (Some(Link::Own(client)), Release::Reusable | Release::Unused) => Some(client),
+            // Closed before another may be opened in its place.
+            _ => None,
+        };
+        self.update(|state, now| {
+            if let (Some(client), Some(connection)) = (kept, state.policy.connection(ticket)) {
+                state.idle.insert(connection, client);
             }
-            (link, how) => {
-                let _ = state.policy.release(ticket, how, now);
-                link
-            }
+            // It was granted to this ticket.
+            let _ = state.policy.release(ticket, how, now);
         });
     }
 
     /// The caller's connection failed before the first byte of an answer.
     pub(super) fn retry(self: &Arc<Self>, ticket: Ticket, link: Option<Link<R>>) {
-        let _dropped = self.update(|state, now| {
+        // Closed before another is opened in its place.
+        drop(link);
+        self.update(|state, now| {
             if state.policy.retry(ticket, now).is_ok() {
                 state.waiting.insert(ticket, Waiting::Queued(None));
             }
-            link
         });
     }
 
@@ -299,10 +299,9 @@ impl<R: Runtime> Inner<R> {
         let now = self.now();
         let mut state = self.lock();
         let told = tell(&mut state, now);
-        let closed = state.carry_out(now);
+        state.carry_out(now);
         let reap = state.schedule();
         drop(state);
-        drop(closed);
         if reap {
             R::spawn(reaper(Arc::downgrade(self)));
         }
@@ -320,9 +319,9 @@ impl<R: Runtime> Inner<R> {
 }
 
 impl<R: Runtime> State<R> {
-    /// Does what the policy says; gives the connections to close, which needs no lock.
-    fn carry_out(&mut self, now: Duration) -> Vec<Box<Client<R>>> {
-        let mut closed = Vec::new();
+    /// Does what the policy says, in its order: what is to be closed is, before another is opened
+    /// in its place.
+    fn carry_out(&mut self, now: Duration) {
         while let Some(action) = self.policy.poll_action(now) {
             match action {
                 Action::Grant { ticket, connection, fresh } => {
@@ -331,7 +330,7 @@ impl<R: Runtime> State<R> {
                 Action::TimedOut { ticket } => self.answer(ticket, Waiting::TimedOut),
                 Action::Refused { ticket } => self.answer(ticket, Waiting::Refused),
                 Action::Close { connection } => {
-                    closed.extend(self.idle.remove(&connection));
+                    self.idle.remove(&connection);
                     if let Some(mux) = self.shared.remove(&connection) {
                         mux.close();
                     }
@@ -339,7 +338,6 @@ impl<R: Runtime> State<R> {
                 _ => {}
             }
         }
-        closed
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Waiting) {
@@ -384,7 +382,7 @@ async fn reaper<R: Runtime>(pool: Weak<Inner<R>>) {
         loop {
             let Some(pool) = gone.0.upgrade() else { return Poll::Ready(()) };
             let mut state = pool.lock();
-            let closed = state.carry_out(pool.now());
+            state.carry_out(pool.now());
             let Some(next) = state.policy.next_deadline() else {
                 state.reaper = None;
                 return Poll::Ready(());
@@ -392,7 +390,6 @@ async fn reaper<R: Runtime>(pool: Weak<Inner<R>>) {
             state.reaper = Some(Reaper { until: next, waker: Some(cx.waker().clone()) });
             let until = pool.epoch.checked_add(next);
             drop(state);
-            drop(closed);
             if deadline.poll(cx, until, R::now()).is_pending() {
                 return Poll::Pending;
             }

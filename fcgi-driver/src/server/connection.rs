@@ -171,6 +171,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 (self.waiting, self.wait_until) = (Phase::Handler, None);
                 return Poll::Ready(Turn::Request(request));
             }
+            // Replies that are sent let the parser go on with what has come already (H-9).
+            let paused = !inner.connection.wants_read();
             let wrote = if self.gone {
                 pump::discard(&mut inner.connection)
             } else {
@@ -193,6 +195,9 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                             &mut self.place,
                             &mut self.begun,
                         );
+                    }
+                    if paused && !blocked {
+                        continue;
                     }
                 }
                 Wrote::Blocked => write_blocked = true,

@@ -79,10 +79,14 @@ impl<R: Runtime> Server<R> {
         self
     }
 
-    /// Serves until the future is dropped, which drops the handlers too.
+    /// Serves until the future is dropped.
     ///
     /// # Errors
     /// As for [`serve_until`](Self::serve_until).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the listener and cancels every request: it is no graceful
+    /// shutdown.
     pub async fn serve<H: Handler>(self, listener: Listener<R>, handler: H) -> io::Result<()> {
         self.serve_until(listener, handler, pending()).await
     }
@@ -95,6 +99,9 @@ impl<R: Runtime> Server<R> {
     ///
     /// # Errors
     /// The listener's, when it can't accept any more. Failures of single connections are logged.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the listener and cancels every request.
     pub async fn serve_until<H: Handler>(
         self,
         mut listener: Listener<R>,

@@ -158,9 +158,8 @@ impl Peer {
     /// The next request; `None` at the end of the connection.
     pub async fn request(&mut self) -> Option<(RequestKey, Params)> {
         loop {
-            match self.event().await? {
-                Event::Request { key, params, .. } => return Some((key, params)),
-                _ => {}
+            if let Event::Request { key, params, .. } = self.event().await? {
+                return Some((key, params));
             }
         }
     }

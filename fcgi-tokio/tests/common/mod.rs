@@ -1,4 +1,4 @@
-//! Peers made of raw bytes, and servers on sockets of their own.
+//! Peers made of raw bytes, and servers on sockets of their own, on tokio's clock.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 };
 
 use fcgi::{
-    Address, Client, Handler, Listener, Server,
+    Address, Handler, Listener, Server,
     proto::record::{BeginRequestBody, EndRequestBody, HEADER_LEN, RecordHeader, RecordType},
 };
 use fcgi_tokio as fcgi;
@@ -28,8 +28,6 @@ use tokio::{
 pub use fcgi::proto::record::RecordType as Type;
 
 pub const RESPONDER: u16 = 1;
-pub const AUTHORIZER: u16 = 2;
-pub const FILTER: u16 = 3;
 pub const KEEP: bool = true;
 pub const CLOSE: bool = false;
 
@@ -128,11 +126,6 @@ pub fn request(id: u16, keep_conn: bool, pairs: &[(&str, &str)], stdin: &[u8]) -
     bytes.extend(stream(Type::Stdin, id, stdin));
     bytes.extend(close(Type::Stdin, id));
     bytes
-}
-
-/// A whole answer: STDOUT, its end, END_REQUEST.
-pub fn answer(id: u16, stdout: &[u8]) -> Vec<u8> {
-    [stream(Type::Stdout, id, stdout), close(Type::Stdout, id), end(id, 0, 0)].concat()
 }
 
 /// What an application answered to one request.
@@ -269,10 +262,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
 /// A server on a unix socket in a temporary folder.
 pub struct App {
-    pub folder: TempDir,
-    pub address: Address,
+    folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
-    pub task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<io::Result<()>>,
 }
 
 /// Serves from now on.
@@ -290,20 +282,16 @@ pub fn serve(server: Server, handler: impl Handler) -> App {
         };
         server.serve_until(listener, handler, stopped).await
     });
-    App { folder, address, stop: Some(stop), task }
+    App { folder, stop: Some(stop), task }
 }
 
 impl App {
-    pub fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.folder.path().join("app.sock")
     }
 
     pub async fn dial(&self) -> Peer {
         Peer::new(UnixStream::connect(self.path()).await.unwrap())
-    }
-
-    pub async fn client(&self) -> Client {
-        Client::connect(&self.address).await.unwrap()
     }
 
     /// Begins the shutdown.
@@ -319,9 +307,9 @@ impl App {
 
 /// An application made by hand.
 pub struct RawApp {
-    pub folder: TempDir,
+    _folder: TempDir,
     pub address: Address,
-    pub listener: UnixListener,
+    listener: UnixListener,
 }
 
 impl RawApp {
@@ -329,7 +317,7 @@ impl RawApp {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        Self { folder, address: Address::Unix(path), listener }
+        Self { _folder: folder, address: Address::Unix(path), listener }
     }
 
     pub async fn accept(&self) -> Peer {
@@ -376,18 +364,4 @@ pub async fn until(mut is_so: impl FnMut() -> bool) {
         }
     })
     .await;
-}
-
-/// Bytes that show where they come from, so that none can be lost, doubled or swapped unseen.
-pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
 }

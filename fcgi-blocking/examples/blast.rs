@@ -1,0 +1,52 @@
+//! Sends many small requests to an application: what the client's throughput is measured on.
+//!
+//! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
+//! parameters and no body, from that many threads over a pool of as many connections, and prints
+//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; else one line
+//! says what came, and the exit status is 1 (2 for usage).
+
+#[path = "../../fcgi-testkit/programs/blast_args.rs"]
+mod args;
+
+use std::{
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use args::{ANSWER, Args, Failure, check, request};
+use clap::Parser;
+use fcgi_blocking as fcgi;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    args::report(&args, blast(&args))
+}
+
+/// Runs a thread for each connection, and says how long they took.
+fn blast(args: &Args) -> Result<Duration, Failure> {
+    let connections = usize::try_from(args.connections).unwrap_or(usize::MAX);
+    let pool = fcgi::Pool::builder(args.address.clone()).max_connections(connections).build();
+    let started = Instant::now();
+    let mut threads = Vec::new();
+    for share in args.shares() {
+        let pool = pool.clone();
+        let thread = thread::Builder::new().spawn(move || send(&pool, share));
+        threads.push(thread.map_err(Failure::Start)?);
+    }
+    for thread in threads {
+        match thread.join() {
+            Ok(sent) => sent?,
+            Err(panicked) => std::panic::resume_unwind(panicked),
+        }
+    }
+    Ok(started.elapsed())
+}
+
+/// Sends a thread's share of the requests.
+fn send(pool: &fcgi::Pool, share: u64) -> Result<(), Failure> {
+    for _ in 0..share {
+        check(&pool.send(request())?.collect(ANSWER)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! An application in all three roles that answers with what it was sent: for trying out web
+//! servers, clients, and this crate.
+//!
+//! `echo ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. A Responder
+//! gets its parameters and its STDIN back, a Filter its DATA too; an Authorizer allows whoever has
+//! credentials. These parameters steer it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
+//! ECHO_EXIT, ECHO_PANIC. SIGTERM or SIGINT ends it after its requests.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fcgi_blocking as fcgi;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
+/// The most STDIN that a Filter request may have, since it is held until its end.
+const FILTER_STDIN: usize = 1 << 30;
+/// Requests at once. Most threads sleep, for a program that tries out slow answers.
+const THREADS: usize = 128;
+
+fn main() -> anyhow::Result<()> {
+    let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: echo ADDR") };
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let listener = fcgi::Listener::bind(&address.parse()?)?;
+    let shutdown = fcgi::Shutdown::new();
+    let stop = shutdown.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stop.trigger();
+        }
+    });
+    fcgi::Server::new().threads(THREADS).serve_until(listener, echo, &shutdown)?;
+    Ok(())
+}
+
+fn echo(request: fcgi::Request) -> Result<u32, fcgi::Error> {
+    let number = |name| request.param_str(name).and_then(|value| value.parse::<u64>().ok());
+    if let Some(ms) = number("ECHO_SLEEP_MS") {
+        if let Some(reason) = request.cancelled_within(Duration::from_millis(ms)) {
+            return Err(fcgi::Error::Aborted(reason));
+        }
+    }
+    assert!(request.param("ECHO_PANIC").is_none(), "ECHO_PANIC");
+    if let Some(text) = request.param("ECHO_STDERR") {
+        request.stderr().write_all(text.to_vec())?;
+    }
+    match (request.role(), number("ECHO_REPEAT_BYTES")) {
+        (fcgi::Role::Authorizer, _) => authorize(&request)?,
+        (_, Some(n)) => repeat(&request, n)?,
+        (_, None) => send_back(&request)?,
+    }
+    Ok(number("ECHO_EXIT").and_then(|status| status.try_into().ok()).unwrap_or(0))
+}
+
+fn send_back(request: &fcgi::Request) -> Result<(), fcgi::Error> {
+    let mut out = request.stdout();
+    let mut stdin = request.stdin();
+    let mut params = HEAD.as_bytes().to_vec();
+    for (name, value) in request.params() {
+        params.extend([name, b"=", value, b"\n"].concat());
+    }
+    params.push(b'\n');
+    if request.role() == fcgi::Role::Filter {
+        // A Filter's output starts after its STDIN (FC-6.4-1).
+        let body = stdin.read_to_end(FILTER_STDIN)?;
+        out.write_all(params)?;
+        out.write_all(body)?;
+    } else {
+        out.write_all(params)?;
+    }
+    while let Some(chunk) = stdin.chunk()? {
+        out.write_all(chunk)?;
+    }
+    let mut data = request.data();
+    while let Some(chunk) = data.chunk()? {
+        out.write_all(chunk)?;
+    }
+    Ok(())
+}
+
+fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> {
+    static BLOCK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    let mut out = request.stdout();
+    out.write_all(HEAD)?;
+    while n > 0 {
+        let take = n.min(BLOCK.len() as u64);
+        out.write_all(Bytes::from_static(&BLOCK[..take as usize]))?;
+        n -= take;
+    }
+    Ok(())
+}
+
+fn authorize(request: &fcgi::Request) -> Result<(), fcgi::Error> {
+    let answer = match request.param_str("HTTP_AUTHORIZATION") {
+        Some(credentials) => {
+            let user = credentials.replace(char::is_control, "");
+            format!("Status: 200 OK\r\nVariable-REMOTE_USER: {user}\r\n\r\n")
+        }
+        None => "Status: 403 Forbidden\r\n\r\n".to_owned(),
+    };
+    request.stdout().write_all(answer)
+}

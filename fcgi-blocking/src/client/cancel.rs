@@ -1,0 +1,114 @@
+//! Ends a call from another thread.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::Thread,
+};
+
+use crate::waker::Waker;
+
+/// Gives a request up from another thread: the call that is blocked on its behalf, or else the
+/// next one, returns [`Error::Cancelled`](crate::Error::Cancelled), and the application is sent
+/// ABORT_REQUEST. It does nothing once the request has ended.
+///
+/// A handle that was made with [`new`](Self::new) may be given to several calls, such as one that
+/// connects and one that sends, or requests of many threads; it cancels all of them, also those
+/// that are yet to begin.
+///
+/// ```no_run
+/// use std::{thread, time::Duration};
+/// use fcgi_blocking as fcgi;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?)?;
+/// let cancel = client.cancel_handle();
+/// thread::spawn(move || {
+///     thread::sleep(Duration::from_secs(5)); // or until the user presses Escape
+///     cancel.cancel();
+/// });
+/// let request = fcgi::client::Request::responder().param("SCRIPT_FILENAME", "/srv/slow.php");
+/// match client.send(request) {
+///     Err(fcgi::Error::Cancelled { .. }) => println!("given up"),
+///     answer => println!("{}", answer?.collect(1 << 20)?.app_status),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CancelHandle(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    cancelled: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: Vec<(u64, Wake)>,
+    next: u64,
+}
+
+/// How a blocked call is woken.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// It polls this.
+    Poll(Arc<Waker>),
+    /// It is parked.
+    Park(Thread),
+}
+
+impl CancelHandle {
+    /// A handle for calls that are yet to be made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels, once and for all; never blocks.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::SeqCst);
+        for (_, wake) in &self.waiting().calls {
+            match wake {
+                Wake::Poll(waker) => waker.wake(),
+                Wake::Park(thread) => thread.unpark(),
+            }
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Wakes a call until the guard is dropped. Ask [`is_cancelled`](Self::is_cancelled)
+    /// afterwards: whoever cancelled before does not know of it.
+    pub(crate) fn wakes(&self, wake: Wake) -> Registration<'_> {
+        let mut waiting = self.waiting();
+        let call = waiting.next;
+        waiting.next += 1;
+        waiting.calls.push((call, wake));
+        Registration { handle: self, call }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A blocked call that a handle knows of.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    handle: &'a CancelHandle,
+    call: u64,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.handle.waiting().calls.retain(|(call, _)| *call != self.call);
+    }
+}

@@ -1,0 +1,151 @@
+//! Connecting with a time limit.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fcgi_net::client::CONNECT_PAUSES;
+use rustix::{
+    event::PollFlags,
+    io::Errno,
+    net::{self, AddressFamily, SocketAddrUnix, SocketType},
+};
+
+use super::{
+    CancelHandle,
+    wait::{On, Waited, wait},
+};
+use crate::{Address, stream::Stream, waker::Waker};
+
+/// Why there is no connection.
+pub(super) enum Failure {
+    Io(io::Error),
+    TimedOut,
+    Cancelled,
+}
+
+impl<E: Into<io::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+/// One attempt to connect, and what ends it.
+pub(super) struct Attempt<'a> {
+    pub(super) limit: Option<Duration>,
+    pub(super) cancel: Option<&'a CancelHandle>,
+    /// Made when it is needed.
+    pub(super) waker: &'a mut Option<Arc<Waker>>,
+}
+
+impl Attempt<'_> {
+    pub(super) fn connect(mut self, address: &Address) -> Result<Stream, Failure> {
+        if self.cancel.is_some_and(CancelHandle::is_cancelled) {
+            return Err(Failure::Cancelled);
+        }
+        match address {
+            Address::Unix(path) => self.unix(path),
+            Address::Tcp(host_port) => self.tcp(host_port),
+            Address::Stdin => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.limit.and_then(|limit| Instant::now().checked_add(limit))
+    }
+
+    fn unix(&mut self, path: &Path) -> Result<Stream, Failure> {
+        let until = self.until();
+        let address = SocketAddrUnix::new(path)?;
+        let socket = socket(AddressFamily::UNIX)?;
+        let (mut pause, longest) = CONNECT_PAUSES;
+        loop {
+            match net::connect(&socket, &address) {
+                Ok(()) => return Ok(Stream::unix(UnixStream::from(socket))?),
+                Err(Errno::INTR) => {}
+                // The backlog is full. Nothing tells when it no longer is.
+                Err(Errno::AGAIN) => {
+                    let now = Instant::now();
+                    if until.is_some_and(|until| now >= until) {
+                        return Err(Failure::TimedOut);
+                    }
+                    let next = now + pause;
+                    self.wait(None, Some(until.map_or(next, |until| until.min(next))))?;
+                    pause = (pause * 2).min(longest);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn tcp(&mut self, host_port: &str) -> Result<Stream, Failure> {
+        let mut failure = Failure::Io(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the host's name stands for no address",
+        ));
+        let addresses = host_port.to_socket_addrs()?;
+        let until = self.until();
+        for address in addresses {
+            match self.tcp_to(address, until) {
+                Err(Failure::Io(error)) => failure = Failure::Io(error),
+                other => return other,
+            }
+        }
+        Err(failure)
+    }
+
+    fn tcp_to(&mut self, address: SocketAddr, until: Option<Instant>) -> Result<Stream, Failure> {
+        let socket = socket(match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        })?;
+        match net::connect(&socket, &address) {
+            Ok(()) => {}
+            // It goes on in the background.
+            Err(Errno::INPROGRESS | Errno::INTR) => {
+                let on = (socket.as_fd(), PollFlags::OUT);
+                if self.wait(Some(on), until)? == Waited::TimedOut {
+                    return Err(Failure::TimedOut);
+                }
+                net::sockopt::socket_error(&socket)??;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Stream::tcp(TcpStream::from(socket))?)
+    }
+
+    fn wait(&mut self, on: Option<On<'_>>, until: Option<Instant>) -> Result<Waited, Failure> {
+        loop {
+            match wait(on, until, self.cancel, self.waker)? {
+                Waited::Woken if self.cancel.is_some_and(CancelHandle::is_cancelled) => {
+                    return Err(Failure::Cancelled);
+                }
+                Waited::Woken => {}
+                waited => return Ok(waited),
+            }
+        }
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
+    net::socket_with(family, SocketType::STREAM, flags, None)
+}
+
+/// Apple's systems take no flags here.
+#[cfg(target_vendor = "apple")]
+fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
+}

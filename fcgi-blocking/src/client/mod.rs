@@ -1,0 +1,277 @@
+//! The web server's side: connects to an application and sends requests.
+//!
+//! A [`Client`] is one connection, which carries one request at a time; a [`Connector`] makes it,
+//! with time limits. Calls block, in poll(2), until there is something to hand out, a limit passes,
+//! or a [`CancelHandle`] ends them from another thread. A [`Pool`](crate::Pool) keeps connections
+//! and shares them between threads.
+//!
+//! ```no_run
+//! use fcgi_blocking as fcgi;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?)?;
+//! let request = fcgi::client::Request::responder()
+//!     .param("SCRIPT_FILENAME", "/srv/index.php")
+//!     .param("REQUEST_METHOD", "GET");
+//! let answer = client.send(request)?.collect(1 << 20)?;
+//! println!("{}", String::from_utf8_lossy(&answer.stdout));
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod cancel;
+mod connect;
+pub(crate) mod exchange;
+pub(crate) mod link;
+pub(crate) mod mux;
+mod response;
+pub(crate) mod wait;
+
+use std::{sync::Arc, time::Instant};
+
+use fcgi_net::{
+    client::Settings,
+    observe::{self, Side},
+};
+use fcgi_proto::{Connection, Values, client::Event};
+
+pub use body::Body;
+pub use cancel::CancelHandle;
+pub(crate) use cancel::Wake;
+pub use fcgi_net::client::{Chunk, Collected};
+pub use response::Response;
+
+use crate::{Address, Error, Phase};
+use connect::{Attempt, Failure};
+use exchange::Exchange;
+use link::{Link, Read};
+use wait::Waited;
+
+/// A request to send.
+pub type Request = fcgi_net::client::Request<Body>;
+
+/// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
+/// makes a [`Client`].
+#[derive(Clone, Debug, Default)]
+pub struct Connector {
+    pub(crate) settings: Settings,
+}
+
+impl Connector {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { settings: Settings::new() }
+    }
+
+    fcgi_net::client_setters!();
+
+    /// Connects. A host's name is looked up by the system, for as long as that takes: the limit
+    /// counts from when its addresses are known, and covers all of them. A unix socket whose
+    /// backlog is full is tried again until the limit.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`].
+    pub fn connect(&self, address: &Address) -> Result<Client, Error> {
+        Ok(Client::new(self.link(address, &address.to_string().into(), None)?))
+    }
+
+    /// [`connect`](Self::connect) that another thread can end.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect); [`Error::Cancelled`].
+    pub fn connect_cancellable(
+        &self,
+        address: &Address,
+        cancel: &CancelHandle,
+    ) -> Result<Client, Error> {
+        Ok(Client::new(self.link(address, &address.to_string().into(), Some(cancel))?))
+    }
+
+    /// Asks an application for its capacity, on a connection of its own. What it does not say, or
+    /// all of it when it does not answer or closes, is `None` (Q-7, Q-9).
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect); [`Error::Protocol`].
+    pub fn query_values(&self, address: &Address) -> Result<Values, Error> {
+        query(&mut self.link(address, &address.to_string().into(), None)?, None)
+    }
+
+    pub(crate) fn link(
+        &self,
+        address: &Address,
+        name: &Arc<str>,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<Link, Error> {
+        let name = Arc::clone(name);
+        if *address == Address::Stdin {
+            return Err(Error::NotCallable { address: name });
+        }
+        let mut waker = None;
+        let attempt = Attempt { limit: self.settings.connect, cancel, waker: &mut waker };
+        match attempt.connect(address) {
+            Ok(stream) => Ok(Link::new(stream, name, self.settings, waker)),
+            Err(Failure::Io(source)) => Err(Error::Connect { address: name, source }),
+            Err(Failure::Cancelled) => Err(Error::Cancelled { address: name }),
+            Err(Failure::TimedOut) => {
+                let limit = self.settings.connect.unwrap_or_default();
+                observe::timed_out(Side::Client, Phase::Connect, limit, &name);
+                Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
+            }
+        }
+    }
+}
+
+/// Asks for the capacity, on a connection that was just made.
+pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Values, Error> {
+    link.connection.query_values()?;
+    let until = Instant::now().checked_add(link.settings.values);
+    loop {
+        match link.connection.poll_event() {
+            Ok(Some(Event::Values(values))) => return Ok(values),
+            Ok(Some(Event::UnknownType(_))) => return Ok(Values::default()),
+            Ok(Some(_)) => continue,
+            Ok(None) => {}
+            Err(source) => {
+                return Err(Error::Protocol { address: Arc::clone(&link.address), source });
+            }
+        }
+        let wrote = link.write();
+        match link.wait(wrote.blocked, until, cancel)? {
+            Waited::Ready(_) => {}
+            Waited::TimedOut => return Ok(Values::default()),
+            Waited::Woken => {
+                if cancel.is_some_and(CancelHandle::is_cancelled) {
+                    return Err(Error::Cancelled { address: Arc::clone(&link.address) });
+                }
+            }
+        }
+        match link.read() {
+            Read::Some | Read::Nothing => {}
+            Read::Eof | Read::Gone(_) => return Ok(Values::default()),
+        }
+    }
+}
+
+/// A connection to an application, which carries one request at a time.
+#[derive(Debug)]
+pub struct Client {
+    link: Link,
+    /// A request was sent before.
+    used: bool,
+    /// Of the next request.
+    cancel: Option<CancelHandle>,
+}
+
+impl Client {
+    /// Connects with the default settings; [`Connector`] has others.
+    ///
+    /// # Errors
+    /// As for [`Connector::connect`].
+    pub fn connect(address: &Address) -> Result<Self, Error> {
+        Connector::new().connect(address)
+    }
+
+    fn new(link: Link) -> Self {
+        Self { link, used: false, cancel: None }
+    }
+
+    /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
+    /// go on being sent while the response is read (Q-15).
+    ///
+    /// A response that was dropped before its end is drained first, for
+    /// [`drain_timeout`](Connector::drain_timeout).
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
+    /// meet.
+    pub fn send(&mut self, request: Request) -> Result<Response<'_>, Error> {
+        let cancel = self.cancel.take();
+        self.begin(request, cancel)
+    }
+
+    /// [`send`](Self::send) with a handle of the caller's instead of
+    /// [`cancel_handle`](Self::cancel_handle)'s.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send); [`Error::Cancelled`].
+    pub fn send_cancellable(
+        &mut self,
+        request: Request,
+        cancel: &CancelHandle,
+    ) -> Result<Response<'_>, Error> {
+        self.begin(request, Some(cancel.clone()))
+    }
+
+    /// A handle that gives up the next request that is sent here, from before it is sent until it
+    /// has ended, and no other one.
+    #[must_use]
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.cancel.get_or_insert_default().clone()
+    }
+
+    /// Whether another request can be sent, as far as is known: the application may close a kept
+    /// connection at any time.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.link.is_reusable()
+    }
+
+    /// Where the application is.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.link.address
+    }
+
+    fn begin(
+        &mut self,
+        request: Request,
+        cancel: Option<CancelHandle>,
+    ) -> Result<Response<'_>, Error> {
+        if cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
+            return Err(Error::Cancelled { address: Arc::clone(&self.link.address) });
+        }
+        if std::mem::replace(&mut self.used, true) {
+            self.settle(cancel.as_ref())?;
+        }
+        let (begin, bodies) = request.into_parts();
+        let exchange = Exchange::begin(&mut self.link, &begin, bodies, Instant::now(), cancel)?;
+        let mut response = Response::new(self, exchange);
+        response.first()?;
+        Ok(response)
+    }
+
+    /// Waits for the end of a request that was aborted, and notices a connection that the
+    /// application has closed meanwhile.
+    fn settle(&mut self, cancel: Option<&CancelHandle>) -> Result<(), Error> {
+        let link = &mut self.link;
+        let until = Instant::now().checked_add(link.settings.drain);
+        let settled = loop {
+            while let Ok(Some(_)) = link.connection.poll_event() {}
+            let wrote = link.write();
+            match link.read() {
+                Read::Some => continue,
+                Read::Nothing => {}
+                Read::Eof | Read::Gone(_) => break false,
+            }
+            if link.closed || link.connection.is_closed() || link.connection.is_reusable() {
+                break true;
+            }
+            match link.wait(wrote.blocked, until, cancel)? {
+                Waited::Ready(_) => {}
+                Waited::TimedOut => break false,
+                Waited::Woken => {
+                    if cancel.is_some_and(CancelHandle::is_cancelled) {
+                        return Err(Error::Cancelled { address: Arc::clone(&link.address) });
+                    }
+                }
+            }
+        };
+        if settled && link.is_reusable() {
+            return Ok(());
+        }
+        link.closed = true;
+        Err(Error::Closed { address: Arc::clone(&link.address) })
+    }
+}

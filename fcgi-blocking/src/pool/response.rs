@@ -1,0 +1,124 @@
+//! A response that owns its place on a connection.
+
+use std::io;
+
+use super::lease::Lease;
+use crate::{
+    Error,
+    client::{
+        CancelHandle, Chunk, Collected,
+        exchange::{Chunks, Exchange},
+    },
+};
+
+/// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
+/// back to the pool as soon as the response was read to its end. Dropping it early aborts the
+/// request, of which nothing reaches a later one (H-11): a shared connection goes on without it,
+/// one of its own is closed, unless the request has ended already.
+///
+/// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
+/// is logged in any case.
+#[derive(Debug)]
+pub struct Response {
+    /// Until the end of the response.
+    lease: Option<Lease>,
+    exchange: Exchange,
+}
+
+impl Response {
+    pub(super) fn new(lease: Lease, exchange: Exchange) -> Self {
+        Self { lease: Some(lease), exchange }
+    }
+
+    /// Waits for something to hand out. The connection is kept if that is an error: to try again.
+    pub(super) fn first(&mut self) -> Result<(), Error> {
+        if let Some(lease) = &mut self.lease {
+            self.exchange.pending = lease.chunk(&mut self.exchange)?;
+        }
+        if self.exchange.over {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    /// Whether no byte has come that could be of the response.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.received() == Some(self.exchange.received))
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_shared)
+    }
+
+    /// The connection of a request that failed, to try again.
+    pub(super) fn into_lease(mut self) -> Option<Lease> {
+        self.lease.take()
+    }
+
+    /// The next bytes, as soon as there are any; `None` once the application has done the
+    /// request, when [`app_status`](Self::app_status) is known.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
+    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]; after one, `None`.
+    pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        if let Some(pending) = self.exchange.pending.take() {
+            return Ok(Some(pending));
+        }
+        let Some(lease) = &mut self.lease else { return Ok(None) };
+        let chunk = lease.chunk(&mut self.exchange);
+        if self.exchange.over {
+            self.finish();
+        }
+        chunk
+    }
+
+    /// The application's status, once the response was read to its end.
+    #[must_use]
+    pub fn app_status(&self) -> Option<u32> {
+        self.exchange.app_status()
+    }
+
+    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    ///
+    /// # Errors
+    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
+        self.collect_all(limit)
+    }
+
+    /// Gives this request up from another thread.
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.exchange.cancel_handle()
+    }
+
+    /// The request is over, well or not: its connection goes back, or is given up with it.
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish(&mut self.exchange);
+        }
+    }
+}
+
+impl Chunks for Response {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        self.chunk()
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+}
+
+impl io::Read for Response {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_stdout(buf)
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,256 @@
+//! The leader's part: poll(2) on the listener and on every connection, and what follows.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use fcgi_net::server::{ACCEPT_PAUSE, is_fatal, is_peers_fault};
+use rustix::{
+    event::{self, PollFd, PollFlags, Timespec},
+    io::Errno,
+};
+
+use super::{Engine, Job, connection::Watch, shared::Shared};
+use crate::{listener::Listener, stream::Stream};
+
+/// Some systems' poll takes no longer times.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+/// The sockets, in the hands of the thread that leads.
+#[derive(Debug)]
+pub(super) struct Leader {
+    listener: Option<Listener>,
+    slots: Vec<Slot>,
+    /// Requests that have begun and wait for a thread.
+    pub(super) jobs: Vec<Job>,
+    /// Accepts nothing before then.
+    accept_at: Option<Instant>,
+    stage: Stage,
+    dirty: Vec<Arc<Shared>>,
+    ready: Vec<(usize, PollFlags)>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Slot {
+    shared: Arc<Shared>,
+    stream: Arc<Stream>,
+    watch: Watch,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Serving,
+    /// Requests finish.
+    Draining {
+        until: Option<Instant>,
+    },
+    /// They were told to stop.
+    Cancelled {
+        until: Option<Instant>,
+    },
+}
+
+impl Leader {
+    pub(super) fn new(listener: Listener) -> Box<Self> {
+        Box::new(Self {
+            listener: Some(listener),
+            slots: Vec::new(),
+            jobs: Vec::new(),
+            accept_at: None,
+            stage: Stage::Serving,
+            dirty: Vec::new(),
+            ready: Vec::new(),
+        })
+    }
+
+    /// Leads until there is a request to run. `None` at the server's end.
+    pub(super) fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
+        loop {
+            // First, since it may close the connection that a shutdown waits for.
+            self.look_again(engine);
+            if self.is_done(engine) {
+                drop(self);
+                engine.stop();
+                return None;
+            }
+            if self.jobs.is_empty() {
+                self.poll(engine);
+            }
+            if !self.jobs.is_empty() {
+                self = match engine.pool.hand_over(self) {
+                    Ok(job) => return Some(job),
+                    Err(leader) => leader,
+                };
+            }
+        }
+    }
+
+    /// The shutdown, step by step.
+    fn is_done(&mut self, engine: &Engine) -> bool {
+        let limit = engine.settings.shutdown;
+        let until = |limit| Instant::now().checked_add(limit);
+        let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+        match self.stage {
+            Stage::Serving if !engine.is_leaving() => return false,
+            Stage::Serving => {
+                self.listener = None;
+                engine.pool.drain();
+                self.stage = Stage::Draining { until: until(limit) };
+                self.serve_all(Shared::shutdown);
+            }
+            Stage::Draining { until: at } if late(at) => {
+                tracing::warn!("shutdown: requests cancelled after {limit:?}");
+                self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
+                self.serve_all(Shared::cancel);
+            }
+            Stage::Cancelled { until } if late(until) => return true,
+            Stage::Draining { .. } | Stage::Cancelled { .. } => {}
+        }
+        self.slots.is_empty() && self.jobs.is_empty() && engine.pool.is_idle()
+    }
+
+    fn serve_all(&mut self, first: impl Fn(&Shared)) {
+        for index in (0..self.slots.len()).rev() {
+            first(&self.slots[index].shared);
+            self.serve(index, PollFlags::empty());
+        }
+    }
+
+    /// Connections that handlers have something to tell of.
+    fn look_again(&mut self, engine: &Engine) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        engine.wakeups.take(&mut dirty);
+        for shared in dirty.drain(..) {
+            // One that was closed meanwhile has no slot.
+            if shared.index() < self.slots.len() {
+                self.serve(shared.index(), PollFlags::empty());
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// One connection's turn. The last one takes its slot if that was its last.
+    fn serve(&mut self, index: usize, ready: PollFlags) {
+        let slot = &mut self.slots[index];
+        if let Some(watch) = slot.shared.serve(ready, &mut self.jobs) {
+            slot.watch = watch;
+            return;
+        }
+        self.slots.swap_remove(index);
+        if let Some(moved) = self.slots.get(index) {
+            moved.shared.slot.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until there is something to do, and does it.
+    fn poll(&mut self, engine: &Arc<Engine>) {
+        let stage = match self.stage {
+            Stage::Serving => None,
+            Stage::Draining { until } | Stage::Cancelled { until } => until,
+        };
+        let limits = self.slots.iter().filter_map(|slot| slot.watch.until);
+        let until = limits.chain(stage).chain(self.accept_at).min();
+        if !engine.wakeups.begin_poll(until) {
+            return;
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        let (woken, accept) = self.wait(engine, until, &mut ready);
+        engine.wakeups.end_poll();
+        if woken {
+            engine.wakeups.waker.drain();
+        }
+        // From the last, since a slot that is freed is taken by the last.
+        for (index, events) in ready.drain(..).rev() {
+            self.serve(index, events);
+        }
+        self.ready = ready;
+        let now = Instant::now();
+        if until.is_some_and(|until| until <= now) {
+            for index in (0..self.slots.len()).rev() {
+                if self.slots[index].watch.until.is_some_and(|until| until <= now) {
+                    self.serve(index, PollFlags::empty());
+                }
+            }
+            self.accept_at = self.accept_at.filter(|at| *at > now);
+        }
+        if accept {
+            self.accept(engine);
+        }
+    }
+
+    /// poll(2). Says whether the leader was woken and whether a connection waits; those that are
+    /// ready are added to `ready`.
+    fn wait(
+        &self,
+        engine: &Engine,
+        until: Option<Instant>,
+        ready: &mut Vec<(usize, PollFlags)>,
+    ) -> (bool, bool) {
+        let listener = self.listener.as_ref().filter(|_| self.accept_at.is_none());
+        let mut fds = Vec::with_capacity(self.slots.len() + 2);
+        fds.push(PollFd::new(&*engine.wakeups.waker, PollFlags::IN));
+        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let first = fds.len();
+        let polled = |slot: &Slot| !(slot.watch.events.is_empty() && slot.watch.hung_up);
+        fds.extend(
+            self.slots
+                .iter()
+                .filter(|slot| polled(slot))
+                .map(|slot| PollFd::new(&*slot.stream, slot.watch.events)),
+        );
+        let timeout = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
+            Timespec::try_from(left).unwrap_or_default()
+        });
+        match event::poll(&mut fds, timeout.as_ref()) {
+            Ok(0) | Err(Errno::INTR) => return (false, false),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(error = %io::Error::from(error), "poll failed");
+                std::thread::sleep(ACCEPT_PAUSE);
+                return (false, false);
+            }
+        }
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| polled(slot));
+        ready.extend(
+            slots
+                .zip(&fds[first..])
+                .map(|((index, _), fd)| (index, fd.revents()))
+                .filter(|(_, revents)| !revents.is_empty()),
+        );
+        let accept = listener.is_some() && !fds[1].revents().is_empty();
+        (!fds[0].revents().is_empty(), accept)
+    }
+
+    /// Takes the connections that wait.
+    fn accept(&mut self, engine: &Arc<Engine>) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((_, peer)) if !engine.settings.admits(peer) => {
+                    tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
+                }
+                Ok((stream, peer)) => {
+                    let stream = Arc::new(stream);
+                    let shared = Arc::new(Shared::new(engine, Arc::clone(&stream), peer));
+                    let index = self.slots.len();
+                    shared.slot.store(index, Ordering::Relaxed);
+                    let watch = shared.lock().told;
+                    self.slots.push(Slot { shared, stream, watch });
+                    self.serve(index, PollFlags::empty());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_peers_fault(&error) => {}
+                Err(error) if is_fatal(&error) => return engine.fail(error),
+                Err(error) => {
+                    tracing::error!(%error, "accept failed");
+                    self.accept_at = Instant::now().checked_add(ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+}

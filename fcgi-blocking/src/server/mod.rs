@@ -1,0 +1,310 @@
+//! The application's side: accepts connections and runs a handler on each request, on threads.
+//!
+//! ```no_run
+//! use fcgi_blocking as fcgi;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! let hello = |request: fcgi::Request| {
+//!     request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n")
+//! };
+//! fcgi::Server::new().threads(32).serve(listener, hello)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Handlers run on a bounded number of threads ([`Server::threads`]); requests that find all of
+//! them busy wait in the order in which they came, up to [`Server::max_requests`]. A connection
+//! that is silent, idle or slow to send its request holds no thread (H-16): one thread polls them
+//! all, and handles aborts, lost peers and time limits while handlers run. The requests of one
+//! connection run beside each other, each on a thread of its own, unless there is only one
+//! thread: then a second request on a connection gets CANT_MPX_CONN (FC-5.5-2).
+
+mod active;
+mod connection;
+mod events;
+mod leader;
+mod pool;
+mod pump;
+mod request;
+mod shared;
+mod shutdown;
+mod wakeups;
+
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fcgi_net::server::Settings;
+pub use fcgi_net::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
+use fcgi_proto::ServerConfig;
+use tracing::Span;
+
+pub use request::{InputStream, OutputStream, Request};
+pub use shutdown::Shutdown;
+
+use crate::Listener;
+use active::Counted;
+use leader::Leader;
+use pool::{Pool, Task};
+use wakeups::Wakeups;
+
+/// How long a handler whose request was aborted may take to answer for itself.
+const ABORT_GRACE: Duration = Duration::from_secs(5);
+
+/// What answers requests: any `Fn(Request) -> impl IntoAppStatus`. Several threads call it at
+/// once.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request; gives its app status.
+    fn call(&self, request: Request) -> u32;
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(Request) -> R + Send + Sync + 'static,
+    R: IntoAppStatus,
+{
+    fn call(&self, request: Request) -> u32 {
+        self(request).into_app_status()
+    }
+}
+
+/// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    settings: Settings,
+    threads: usize,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Server {
+    /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
+    #[must_use]
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let settings = Settings { abort_grace: ABORT_GRACE, ..Settings::from_env() };
+        Self { settings, threads: cores.saturating_mul(4).max(16) }
+    }
+
+    fcgi_net::server_setters!();
+
+    /// Handlers that run at once, each on a thread of its own; one more thread does the waiting.
+    /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and
+    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four for each core, and at least 16; 0 counts
+    /// as 1.
+    #[must_use]
+    pub fn threads(mut self, n: usize) -> Self {
+        self.threads = n.max(1);
+        self
+    }
+
+    /// How long a handler whose request was aborted may take to end it with a status of its own
+    /// (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its streams. After
+    /// that its request is ended with [`CANCELLED`]; the handler can't be stopped, and holds its
+    /// thread until it returns. Default 5 s; the async adapters, which can drop a handler, have
+    /// zero.
+    #[must_use]
+    pub fn abort_grace(mut self, grace: Duration) -> Self {
+        self.settings.abort_grace = grace;
+        self
+    }
+
+    /// How long a request may take in all, from the end of its PARAMS: the wait for a thread and
+    /// the handler. Then it is ended with [`CANCELLED`], and its handler is told: its streams fail
+    /// with [`Error::Timeout`](crate::Error::Timeout) and [`Request::cancelled`] returns. The
+    /// handler can't be stopped, and holds its thread until it returns. Default no limit.
+    #[must_use]
+    pub fn handler_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.settings.handler = limit;
+        self
+    }
+
+    /// Serves for ever.
+    ///
+    /// # Errors
+    /// As for [`serve_until`](Self::serve_until).
+    pub fn serve(self, listener: Listener, handler: impl Handler) -> io::Result<()> {
+        self.serve_until(listener, handler, &Shutdown::new())
+    }
+
+    /// Serves until `shutdown` is triggered, then takes no more connections and requests, closes
+    /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
+    /// rest (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
+    /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
+    /// behind on their threads, which end with the process or when the handler returns.
+    ///
+    /// [`shutdown_timeout`]: Self::shutdown_timeout
+    ///
+    /// # Errors
+    /// The listener's, when it can't accept any more; those of starting threads. Failures of
+    /// single connections are logged.
+    pub fn serve_until(
+        self,
+        listener: Listener,
+        handler: impl Handler,
+        shutdown: &Shutdown,
+    ) -> io::Result<()> {
+        let engine = Arc::new(Engine::new(self, Box::new(handler), shutdown.clone())?);
+        shutdown.register(&engine.wakeups.waker);
+        let mut threads = Vec::with_capacity(engine.threads + 1);
+        for n in 0..=engine.threads {
+            let engine_of_thread = Arc::clone(&engine);
+            let thread = std::thread::Builder::new().name(format!("fcgi-{n}"));
+            match thread.spawn(move || engine_of_thread.run()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    engine.stop();
+                    engine.fail(error);
+                    break;
+                }
+            }
+        }
+        engine.pool.start(Leader::new(listener));
+        match engine.pool.wait_stopped() {
+            0 => {
+                for thread in threads {
+                    // Panics of handlers are caught.
+                    let _ = thread.join();
+                }
+            }
+            n => {
+                let limit = engine.last_wait();
+                tracing::error!("shutdown: {n} handlers left behind, cancelled for {limit:?}");
+            }
+        }
+        engine.error().map_or(Ok(()), Err)
+    }
+}
+
+/// What all threads and connections of a server share.
+struct Engine {
+    settings: Settings,
+    /// Of each connection.
+    config: ServerConfig,
+    threads: usize,
+    handler: Box<dyn Handler>,
+    pool: Pool,
+    wakeups: Wakeups,
+    shutdown: Shutdown,
+    failed: AtomicBool,
+    error: Mutex<Option<io::Error>>,
+    requests: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
+}
+
+/// A request whose handler is to be run.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    span: Span,
+}
+
+impl Engine {
+    fn new(server: Server, handler: Box<dyn Handler>, shutdown: Shutdown) -> io::Result<Self> {
+        let Server { mut settings, threads } = server;
+        if threads == 1 {
+            settings.config.limits.requests = 1;
+        }
+        Ok(Self {
+            config: settings.connection(),
+            settings,
+            threads,
+            handler,
+            pool: Pool::new(threads),
+            wakeups: Wakeups::new()?,
+            shutdown,
+            failed: AtomicBool::new(false),
+            error: Mutex::new(None),
+            requests: Arc::default(),
+            served: Arc::default(),
+        })
+    }
+
+    /// A thread's life.
+    fn run(self: Arc<Self>) {
+        let mut comes_back = false;
+        loop {
+            let job = match self.pool.next(comes_back) {
+                Task::Run(job) => job,
+                Task::Lead(leader) => match leader.lead(&self) {
+                    Some(job) => job,
+                    None => return,
+                },
+                Task::Exit => return,
+            };
+            let took = pool::timed(|| self.answer(job));
+            if self.pool.ran(took) {
+                // The leader waits for the last handler.
+                self.wakeups.waker.wake();
+            }
+            comes_back = true;
+        }
+    }
+
+    /// Runs the handler on one request, catches its panic, and ends the request.
+    fn answer(&self, Job { request, span }: Job) {
+        let (shared, key) = (Arc::clone(&request.shared), request.key);
+        if !shared.start(key) {
+            return;
+        }
+        let _entered = span.enter();
+        let call = AssertUnwindSafe(|| self.handler.call(request));
+        let status = catch_unwind(call).unwrap_or_else(|_| {
+            tracing::error!(request_id = key.id(), "handler panicked");
+            PANICKED
+        });
+        shared.finish(key, status);
+    }
+
+    /// Counts a request; `None` when it is one too many (FC-5.5-2).
+    fn request_begins(&self) -> Option<Counted> {
+        Counted::new(&self.requests, self.settings.max_requests)
+    }
+
+    /// Counts a connection whose requests are served; `None` when it is one too many, whose
+    /// requests are refused for as long as it is.
+    fn place(&self) -> Option<Counted> {
+        Counted::new(&self.served, self.settings.max_connections)
+    }
+
+    /// How long a shutdown waits for handlers that it has cancelled.
+    fn last_wait(&self) -> Duration {
+        self.settings.shutdown.max(self.settings.abort_grace)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.shutdown.is_triggered() || self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Leaves with an error.
+    fn fail(&self, error: io::Error) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    fn error(&self) -> Option<io::Error> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn stop(&self) {
+        self.pool.stop();
+        self.wakeups.clear();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! The threads: leader and followers.
+//!
+//! N threads may run handlers, and there is one more, so that one is always free to lead: to poll
+//! the sockets. The leader that has received a request gives the leadership up and runs the
+//! handler itself, so that no request changes threads on its way; whoever is free leads next.
+//!
+//! Waking a thread costs more than a handler that only formats a page. So where the handlers of
+//! late were quick, the leadership is put down without waking anybody: the thread comes back for
+//! it in some microseconds, and first runs what little else has come. Meanwhile one other, the
+//! watcher, looks up every [`TICK`], and takes what a handler that turns out to be slow leaves
+//! undone; a handler that waits for the web server has somebody take it at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fcgi_proto::RequestKey;
+
+use super::{Job, leader::Leader, shared::Shared};
+
+/// How often the watcher looks.
+const TICK: Duration = Duration::from_millis(1);
+/// Looks without a request after which the watcher sleeps.
+const QUIET: u32 = 16;
+/// A handler that takes longer is slow.
+const QUICK: Duration = Duration::from_micros(50);
+/// Quick requests that are worth another thread.
+const BATCH: usize = 4;
+/// Handlers that are taken to be slow after one was.
+const SLOW_RUN: u32 = 16;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// N: handlers at once.
+    threads: usize,
+    state: Mutex<State>,
+    work: Condvar,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The leadership, while nobody leads.
+    lead: Option<Box<Leader>>,
+    /// It is to be taken now.
+    wanted: bool,
+    queue: VecDeque<Job>,
+    running: usize,
+    /// Handlers that wait for the leader to do something.
+    waiting: usize,
+    watched: bool,
+    /// A thread was woken, and will wake the next if there is more to do.
+    called: bool,
+    /// Counts the times that the leadership was put down.
+    turn: u64,
+    slow: u32,
+    draining: bool,
+    stopped: bool,
+}
+
+/// What a thread does next.
+pub(super) enum Task {
+    Run(Job),
+    Lead(Box<Leader>),
+    Exit,
+}
+
+impl Pool {
+    pub(super) fn new(threads: usize) -> Self {
+        Self {
+            threads,
+            state: Mutex::new(State { slow: SLOW_RUN, ..State::default() }),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// A handler has returned, after so long. Says whether a shutdown waits for that.
+    pub(super) fn ran(&self, took: Duration) -> bool {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.slow = if took > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
+        state.draining && state.is_idle()
+    }
+
+    /// Waits for something to do. A thread that `comes_back` from a handler takes up the
+    /// leadership if nobody has it.
+    pub(super) fn next(&self, comes_back: bool) -> Task {
+        let mut state = self.lock();
+        let mut take = comes_back;
+        let mut watching = false;
+        let mut quiet = 0;
+        let task = loop {
+            if state.stopped {
+                break Task::Exit;
+            }
+            if let Some(job) = state.next_job(self.threads) {
+                break Task::Run(job);
+            }
+            if take || state.wanted {
+                if let Some(leader) = state.lead.take() {
+                    state.wanted = false;
+                    break Task::Lead(leader);
+                }
+            }
+            take = false;
+            if !state.watched && state.lead.is_some() {
+                (state.watched, watching, quiet) = (true, true, 0);
+            }
+            state.called = false;
+            if !watching {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.called = false;
+                continue;
+            }
+            let turn = state.turn;
+            let (woken, timeout) =
+                self.work.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.called = false;
+            if !timeout.timed_out() {
+                continue;
+            }
+            match () {
+                () if state.turn != turn => quiet = 0,
+                () if state.lead.is_some() => state.wanted = true,
+                () => quiet += 1,
+            }
+            if quiet >= QUIET {
+                (state.watched, watching) = (false, false);
+            }
+        };
+        if watching {
+            state.watched = false;
+        }
+        self.call_others(&mut state);
+        task
+    }
+
+    /// Puts the leadership down and gives the leader the job that is due; `Err` when all threads
+    /// that may run one do.
+    pub(super) fn hand_over(&self, mut leader: Box<Leader>) -> Result<Job, Box<Leader>> {
+        let mut state = self.lock();
+        state.queue.extend(leader.jobs.drain(..));
+        let Some(job) = state.next_job(self.threads) else { return Err(leader) };
+        state.lead = Some(leader);
+        state.turn += 1;
+        state.wanted = !state.is_quick();
+        self.call_others(&mut state);
+        Ok(job)
+    }
+
+    /// Requests that a handler has come upon, which does not end for them.
+    pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut state = self.lock();
+        state.queue.extend(jobs);
+        state.slow = SLOW_RUN;
+        self.call_others(&mut state);
+    }
+
+    /// Takes a request out of the queue; false when it is not there.
+    pub(super) fn forget(&self, shared: &Shared, key: RequestKey) -> bool {
+        let queue = &mut self.lock().queue;
+        let is_it = |job: &Job| {
+            job.request.key == key && std::ptr::eq(Arc::as_ptr(&job.request.shared), shared)
+        };
+        let place = queue.iter().position(is_it);
+        place.and_then(|place| queue.remove(place)).is_some()
+    }
+
+    /// The first leader.
+    pub(super) fn start(&self, leader: Box<Leader>) {
+        let mut state = self.lock();
+        (state.lead, state.wanted) = (Some(leader), true);
+        self.call_others(&mut state);
+    }
+
+    /// Wakes a thread for a job, for the leadership, or to watch; it wakes the next for the rest.
+    fn call_others(&self, state: &mut State) {
+        let few = if state.is_quick() { BATCH } else { 0 };
+        let run = state.queue.len() > few && state.running < self.threads;
+        let lead = state.lead.is_some() && (state.wanted || !state.watched);
+        if (run || lead) && !state.called {
+            state.called = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// A handler begins to wait for what only a leader does.
+    pub(super) fn begin_wait(&self) {
+        let mut state = self.lock();
+        state.waiting += 1;
+        state.wanted = state.lead.is_some();
+        self.call_others(&mut state);
+    }
+
+    pub(super) fn end_wait(&self) {
+        self.lock().waiting -= 1;
+    }
+
+    /// From now on the end of the last handler is told.
+    pub(super) fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    /// Whether no handler runs or is due.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().is_idle()
+    }
+
+    /// Sends every thread home, once its handler has returned.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        let queue = std::mem::take(&mut state.queue);
+        let lead = state.lead.take();
+        self.work.notify_all();
+        self.done.notify_all();
+        drop(state);
+        // They hold connections, which may look at the pool.
+        drop((queue, lead));
+    }
+
+    /// Waits for [`stop`](Self::stop), and says how many handlers are still running then.
+    pub(super) fn wait_stopped(&self) -> usize {
+        let mut state = self.lock();
+        while !state.stopped {
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.running
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_job(&mut self, threads: usize) -> Option<Job> {
+        if self.running >= threads {
+            return None;
+        }
+        let job = self.queue.pop_front()?;
+        self.running += 1;
+        Some(job)
+    }
+
+    fn is_quick(&self) -> bool {
+        self.slow == 0 && self.waiting == 0
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.queue.is_empty()
+    }
+}
+
+/// Runs `f`, and says how long it took.
+pub(super) fn timed(f: impl FnOnce()) -> Duration {
+    let started = Instant::now();
+    f();
+    started.elapsed()
+}

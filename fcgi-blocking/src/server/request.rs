@@ -1,0 +1,241 @@
+//! A request in a handler's hands: its parameters and its streams.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
+
+use super::shared::Shared;
+use crate::Error;
+
+/// The most that one read of a stream takes, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// A request to answer. Its streams are handles of their own, which other threads may use too;
+/// once the handler has returned they do nothing more.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: RequestKey,
+    pub(super) role: Role,
+    pub(super) keep_conn: bool,
+    pub(super) params: Params,
+}
+
+impl Request {
+    /// What the web server asks for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The parameters, in the order in which they came.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The value of one parameter.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&[u8]> {
+        self.params.get(name)
+    }
+
+    /// The value of one parameter, if it is UTF-8.
+    #[must_use]
+    pub fn param_str(&self, name: &str) -> Option<&str> {
+        self.params.get_str(name)
+    }
+
+    /// Whether the connection stays open after this request (FCGI_KEEP_CONN).
+    #[must_use]
+    pub fn keep_conn(&self) -> bool {
+        self.keep_conn
+    }
+
+    /// The body of the HTTP request. An Authorizer's is empty.
+    #[must_use]
+    pub fn stdin(&self) -> InputStream {
+        self.input(Input::Stdin)
+    }
+
+    /// A Filter's file. Other roles' is empty.
+    #[must_use]
+    pub fn data(&self) -> InputStream {
+        self.input(Input::Data)
+    }
+
+    /// The response.
+    #[must_use]
+    pub fn stdout(&self) -> OutputStream {
+        self.output(Output::Stdout)
+    }
+
+    /// Text for the web server's error log.
+    #[must_use]
+    pub fn stderr(&self) -> OutputStream {
+        self.output(Output::Stderr)
+    }
+
+    /// Ends the request, once the handler returns, with a protocol status instead of
+    /// REQUEST_COMPLETE (FC-5.5-1).
+    pub fn reject(&self, rejection: Rejection) {
+        self.shared.reject(self.key, rejection);
+    }
+
+    /// Waits until the web server gives the request up or is gone, or the request has ended,
+    /// which counts as [`AbortReason::Disconnected`]; after
+    /// [`handler_timeout`](super::Server::handler_timeout) it has. What was written is sent first.
+    pub fn cancelled(&self) -> AbortReason {
+        loop {
+            if let Some(reason) = self.shared.cancelled(self.key, None) {
+                return reason;
+            }
+        }
+    }
+
+    /// As [`cancelled`](Self::cancelled), for so long at most; `None` when the time is over. A
+    /// sleep that ends when the request does.
+    #[must_use]
+    pub fn cancelled_within(&self, limit: Duration) -> Option<AbortReason> {
+        match Instant::now().checked_add(limit) {
+            Some(until) => self.shared.cancelled(self.key, Some(until)),
+            None => Some(self.cancelled()),
+        }
+    }
+
+    /// Whether [`cancelled`](Self::cancelled) would return at once: for a handler that computes
+    /// to look at now and then. A thread can't be stopped from outside.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.is_cancelled(self.key)
+    }
+
+    fn input(&self, input: Input) -> InputStream {
+        InputStream { shared: Arc::clone(&self.shared), key: self.key, input, rest: Bytes::new() }
+    }
+
+    fn output(&self, output: Output) -> OutputStream {
+        OutputStream { shared: Arc::clone(&self.shared), key: self.key, output }
+    }
+}
+
+/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
+/// one of them. It is an [`io::Read`] too.
+#[derive(Debug)]
+pub struct InputStream {
+    shared: Arc<Shared>,
+    key: RequestKey,
+    input: Input,
+    /// What `Read` has taken and not handed out.
+    rest: Bytes,
+}
+
+impl InputStream {
+    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of
+    /// the receive buffer, not copies. Before it waits, what was written is sent.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
+    /// after [`handler_timeout`](super::Server::handler_timeout).
+    pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        if !self.rest.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.rest)));
+        }
+        self.shared.read(self.key, self.input, CHUNK)
+    }
+
+    /// Everything up to the end.
+    ///
+    /// # Errors
+    /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
+    pub fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
+        let first = self.chunk()?.unwrap_or_default();
+        let Some(second) = self.chunk()? else {
+            return if first.len() > limit {
+                Err(Error::InputTooLarge { limit })
+            } else {
+                Ok(first)
+            };
+        };
+        let mut all = BytesMut::from(&first[..]);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if all.len().saturating_add(chunk.len()) > limit {
+                return Err(Error::InputTooLarge { limit });
+            }
+            all.extend_from_slice(&chunk);
+            next = self.chunk()?;
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl io::Read for InputStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let Some(mut chunk) = self.chunk()? else { return Ok(0) };
+        let n = chunk.len().min(buf.len());
+        chunk.copy_to_slice(&mut buf[..n]);
+        self.rest = chunk;
+        Ok(n)
+    }
+}
+
+/// STDOUT or STDERR of a request.
+///
+/// What is written is sent when there is more than 64 KiB of it, when the handler waits for
+/// something of the request's, and when it returns; writes in between share records and the write
+/// to the socket. A handler that is about to do something else for long calls
+/// [`flush`](Self::flush). It is an [`io::Write`] too.
+#[derive(Debug)]
+pub struct OutputStream {
+    shared: Arc<Shared>,
+    key: RequestKey,
+    output: Output,
+}
+
+impl OutputStream {
+    /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB
+    /// given as [`Bytes`] are sent from where they are, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
+    /// after [`handler_timeout`](super::Server::handler_timeout).
+    pub fn write_all(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        let mut bytes = bytes.into();
+        while !bytes.is_empty() {
+            self.shared.write(self.key, self.output, &mut bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written so far was handed to the socket.
+    ///
+    /// # Errors
+    /// As for [`write_all`](Self::write_all).
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.shared.flush(self.key)
+    }
+}
+
+impl io::Write for OutputStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
+        let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
+        Ok(self.shared.write(self.key, self.output, &mut bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(self.shared.flush(self.key)?)
+    }
+}

@@ -1,0 +1,78 @@
+//! What handlers have for the leader: connections to look at again, and the end of its poll.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::shared::Shared;
+use crate::waker::Waker;
+
+#[derive(Debug)]
+pub(super) struct Wakeups {
+    pub(super) waker: Arc<Waker>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dirty: Vec<Arc<Shared>>,
+    /// The leader polls, and was not woken.
+    polling: bool,
+    /// When the poll ends by itself.
+    until: Option<Instant>,
+}
+
+impl Wakeups {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { waker: Arc::new(Waker::new()?), state: Mutex::default() })
+    }
+
+    /// Has the leader look at a connection, unless it is `listed` already: now, when it is
+    /// `urgent`, or its new deadline comes before the end of the poll; else when it next looks at
+    /// anything. A leader that does not poll at the moment needs no system call.
+    pub(super) fn touch(
+        &self,
+        shared: &Arc<Shared>,
+        listed: bool,
+        urgent: bool,
+        deadline: Option<Instant>,
+    ) {
+        let mut state = self.lock();
+        if !listed {
+            state.dirty.push(Arc::clone(shared));
+        }
+        let late = deadline.is_some_and(|at| state.until.is_none_or(|until| at < until));
+        if state.polling && (urgent || late) {
+            state.polling = false;
+            self.waker.wake();
+        }
+    }
+
+    /// The connections to look at before the next poll.
+    pub(super) fn take(&self, into: &mut Vec<Arc<Shared>>) {
+        std::mem::swap(&mut self.lock().dirty, into);
+    }
+
+    /// The leader is about to poll; false when there is something to look at first.
+    pub(super) fn begin_poll(&self, until: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        state.polling = state.dirty.is_empty();
+        state.until = until;
+        state.polling
+    }
+
+    pub(super) fn end_poll(&self) {
+        self.lock().polling = false;
+    }
+
+    /// Forgets everything: the server has ended.
+    pub(super) fn clear(&self) {
+        self.lock().dirty = Vec::new();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,148 @@
+//! Shutdown, and connections that end early.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fcgi::{AbortReason, Error, Rejection, Request, Server};
+use fcgi_blocking as fcgi;
+
+use crate::{
+    many::{gated, hello},
+    peer::*,
+};
+
+#[test]
+fn shutdown_closes_idle_connections_and_finishes_requests_fc_7_1() {
+    for threads in [1, 4] {
+        let gate = Gate::default();
+        let mut app = serve(Server::new().threads(threads), gated(&gate));
+        let (mut silent, mut idle, mut busy) = (app.dial(), app.dial(), app.dial());
+        gate.open();
+        idle.send(request(1, KEEP, &[], b""));
+        assert_eq!(idle.answer(1), complete("starteddone"));
+        busy.send(request(1, KEEP, &[], b""));
+        busy.expect_stdout(b"started");
+        app.stop();
+        silent.expect_close();
+        idle.expect_close();
+        assert!(!app.path().exists(), "takes no more connections");
+        // A request that comes now is too late.
+        busy.send(request(2, KEEP, &[], b""));
+        assert_eq!(busy.answer(2), rejected(Rejection::Overloaded));
+        assert!(!app.is_finished());
+        gate.open();
+        assert_eq!(busy.answer(1), complete("done"));
+        busy.expect_close();
+        app.stopped();
+    }
+}
+
+#[test]
+fn shutdown_of_an_idle_server_and_of_one_that_starts_too_late() {
+    let mut app = serve(Server::new(), hello);
+    let mut peer = app.dial();
+    peer.send(request(1, CLOSE, &[], b""));
+    assert_eq!(peer.answer(1), complete("hello"));
+    app.stop();
+    app.stopped();
+    let shutdown = fcgi::Shutdown::new();
+    shutdown.trigger();
+    let listener = fcgi::Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+    Server::new().serve_until(listener, hello, &shutdown).unwrap();
+}
+
+#[test]
+fn shutdown_cancels_what_takes_too_long() {
+    let limit = Duration::from_millis(200);
+    let told = Arc::new(AtomicUsize::new(0));
+    let mut app = serve(Server::new().shutdown_timeout(limit), {
+        let told = Arc::clone(&told);
+        move |request: Request| {
+            request.stdout().write_all("started")?;
+            assert_eq!(request.cancelled(), AbortReason::Disconnected);
+            told.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Error>(())
+        }
+    });
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(b"started");
+    let start = Instant::now();
+    app.stop();
+    peer.expect_close();
+    app.stopped();
+    assert!(start.elapsed() >= limit);
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn shutdown_leaves_a_handler_behind_that_never_returns() {
+    let limit = Duration::from_millis(100);
+    let gate = Gate::default();
+    let server = Server::new().shutdown_timeout(limit).abort_grace(limit);
+    let mut app = serve(server, gated(&gate));
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(b"started");
+    let start = Instant::now();
+    app.stop();
+    app.stopped();
+    assert!(start.elapsed() >= limit * 2);
+    peer.expect_close();
+    gate.open();
+}
+
+/// The answer is there, whole, though the peer is still busy sending what nobody reads.
+fn early_answer_arrives(server: Server, role: u16, expected: Answer) {
+    let app = serve_tcp(server, hello);
+    let mut wire = [begin(1, role, CLOSE), params(1, &[])].concat();
+    wire.extend(stream(Type::Stdin, 1, &pattern(8 << 20, 3)));
+    wire.extend(close(Type::Stdin, 1));
+    let mut peer = app.dial_tcp();
+    // All of it first: a reset in between would fail this, or lose the answer.
+    peer.send(wire);
+    assert_eq!(peer.answer(1), expected);
+    peer.expect_close();
+}
+
+#[test]
+fn an_answer_before_the_end_of_a_big_upload_is_not_lost_fc_6_2_1() {
+    early_answer_arrives(Server::new(), RESPONDER, complete("hello"));
+    early_answer_arrives(Server::new().threads(1), RESPONDER, complete("hello"));
+}
+
+#[test]
+fn a_refusal_of_a_big_upload_is_not_lost() {
+    let unknown = Answer { protocol_status: 3, ..Answer::default() };
+    early_answer_arrives(Server::new(), 9, unknown);
+    let full = Server::new().max_requests(0);
+    early_answer_arrives(full, RESPONDER, rejected(Rejection::Overloaded));
+    let full = Server::new().max_connections(0);
+    early_answer_arrives(full, RESPONDER, rejected(Rejection::Overloaded));
+}
+
+/// A handle that outlives its handler does nothing, and does not hold the connection open.
+#[test]
+fn a_handle_that_outlives_its_handler_does_nothing() {
+    let (sender, handles) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let app = serve(Server::new(), move |request: Request| {
+        request.stdout().write_all("hello")?;
+        sender.lock().unwrap().send(request).unwrap();
+        Ok::<_, Error>(())
+    });
+    let mut peer = app.dial();
+    peer.send(request(1, CLOSE, &[], b""));
+    assert_eq!(peer.answer(1), complete("hello"));
+    peer.expect_close();
+    let late = handles.recv().unwrap();
+    assert!(late.is_cancelled());
+    assert!(matches!(late.stdout().write_all("x"), Err(Error::Usage(_))));
+    assert!(matches!(late.stdin().chunk(), Err(Error::Usage(_))));
+    assert_eq!(late.cancelled(), AbortReason::Disconnected);
+}

@@ -1,0 +1,177 @@
+//! What an adapter shows of itself to the suite.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use bytes::Bytes;
+use fcgi_net::{
+    Address, Error, client,
+    client::{Chunk, Collected},
+    server,
+};
+use fcgi_proto::Values;
+
+use super::{FeedBody, Script};
+
+/// An adapter under test.
+pub trait Adapter: Send + Sync + 'static {
+    /// The package whose examples the suite builds and runs.
+    fn package(&self) -> &'static str;
+
+    /// Whether a handler is a future, which can be dropped, and a body can be waited for beside the
+    /// response. The cases that need it are left out of the suite of an adapter that is not.
+    fn is_async(&self) -> bool;
+
+    /// The threads that `hello` has with `FCGI_THREADS=1`: one, and those that wait for others.
+    fn fewest_threads(&self) -> u64;
+
+    /// Listens, and serves from now on in threads of its own, with these settings.
+    ///
+    /// # Errors
+    /// The listener's.
+    fn serve(
+        &self,
+        on: ListenOn,
+        settings: server::Settings,
+        script: Script,
+    ) -> io::Result<Box<dyn Serving>>;
+
+    /// Connects a client with these settings.
+    ///
+    /// # Errors
+    /// The client's.
+    fn connect(
+        &self,
+        address: &Address,
+        settings: client::Settings,
+    ) -> Result<Box<dyn TestClient>, Error>;
+
+    /// Asks an application for its capacity.
+    ///
+    /// # Errors
+    /// The client's.
+    fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error>;
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub enum ListenOn {
+    /// At an address.
+    Address(Address),
+    /// On a descriptor.
+    Fd(OwnedFd),
+}
+
+/// A server that runs. Dropping it ends it.
+pub trait Serving: Send {
+    /// Where it listens.
+    fn address(&self) -> &Address;
+
+    /// Begins the shutdown.
+    fn stop(&mut self);
+
+    /// Ends it without a shutdown, as dropping its future does.
+    fn abandon(&mut self);
+
+    /// How it ended, once it has; `None` when it still runs after so long.
+    fn ended(&mut self, within: Duration) -> Option<io::Result<()>>;
+}
+
+/// A request of the suite's.
+pub type TestRequest = client::Request<TestBody>;
+
+/// A request's body.
+#[derive(Debug, Default)]
+pub enum TestBody {
+    /// No bytes.
+    #[default]
+    Empty,
+    /// All at hand.
+    Bytes(Bytes),
+    /// As the test sends them.
+    Feed(FeedBody),
+}
+
+impl From<Bytes> for TestBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for TestBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<&'static str> for TestBody {
+    fn from(text: &'static str) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+impl From<FeedBody> for TestBody {
+    fn from(body: FeedBody) -> Self {
+        Self::Feed(body)
+    }
+}
+
+/// A client's connection, in calls that wait.
+pub trait TestClient: Send {
+    /// Sends a request and waits for the first bytes of its response, or its end.
+    ///
+    /// # Errors
+    /// The client's.
+    fn send<'a>(&'a mut self, request: TestRequest) -> Result<Box<dyn TestResponse + 'a>, Error>;
+
+    /// Sends a request, and gives it up at some point on the way.
+    ///
+    /// # Errors
+    /// The client's.
+    fn send_and_cancel(
+        &mut self,
+        request: TestRequest,
+        point: CancelPoint,
+    ) -> Result<Progress, Error>;
+
+    /// Whether another request can be sent.
+    fn is_reusable(&self) -> bool;
+}
+
+/// A response in progress. Dropping it aborts the request.
+pub trait TestResponse {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// The response's.
+    fn chunk(&mut self) -> Result<Option<Chunk>, Error>;
+
+    /// The application's status, once the response was read to its end.
+    fn app_status(&self) -> Option<u32>;
+
+    /// All of the response.
+    ///
+    /// # Errors
+    /// The response's.
+    fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error>;
+}
+
+/// Where a request is given up. What a unit is, is the adapter's: a poll of a future, or some
+/// time.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelPoint {
+    /// Units that sending may take.
+    pub sending: u32,
+    /// Chunks that are read.
+    pub chunks: u32,
+    /// Units that each chunk may take.
+    pub reading: u32,
+}
+
+/// How far a request came that was to be given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It was given up.
+    Cancelled,
+    /// It was done before that.
+    Finished,
+}

@@ -1,0 +1,342 @@
+//! Every async adapter: the engine is the same, the runtime is the adapter's.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::{Arc, atomic::Ordering, mpsc},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use fcgi_driver::{
+    Listener,
+    client::{Body, Client, Connector, Response},
+    runtime::Runtime,
+    server::{Request, Server},
+};
+use fcgi_net::{
+    Address, Error, client,
+    client::{Chunk, Collected},
+    server,
+};
+use fcgi_proto::Values;
+
+use super::{
+    Adapter, CancelPoint, Event, Gate, ListenOn, Progress, Script, Serving, Step, TestBody,
+    TestClient, TestRequest, TestResponse,
+};
+
+/// What the suite needs to know of an async adapter.
+pub trait AsyncAdapter: Send + Sync + 'static {
+    /// Its runtime.
+    type Runtime: Runtime;
+
+    /// The package whose examples the suite builds and runs.
+    const PACKAGE: &'static str;
+
+    /// The threads that `hello` has with `FCGI_THREADS=1`, those of the runtime's own included.
+    const FEWEST_THREADS: u64;
+
+    /// Runs a future on the calling thread to its end. What it spawns, and the sockets that it
+    /// makes, must outlive the call.
+    fn block_on<F: Future>(future: F) -> F::Output;
+}
+
+/// An async adapter under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Async<A>(pub A);
+
+impl<A: AsyncAdapter> Adapter for Async<A> {
+    fn package(&self) -> &'static str {
+        A::PACKAGE
+    }
+
+    fn is_async(&self) -> bool {
+        true
+    }
+
+    fn fewest_threads(&self) -> u64 {
+        A::FEWEST_THREADS
+    }
+
+    fn serve(
+        &self,
+        on: ListenOn,
+        settings: server::Settings,
+        script: Script,
+    ) -> io::Result<Box<dyn Serving>> {
+        let (bound, listening) = mpsc::channel();
+        let (done, result) = mpsc::channel();
+        let (stop, abandon) = (Gate::default(), Gate::default());
+        let gates = (stop.clone(), abandon.clone());
+        std::thread::spawn(move || {
+            let (stop, abandon) = gates;
+            let result = A::block_on(async {
+                let listener = match on {
+                    ListenOn::Address(address) => Listener::<A::Runtime>::bind(&address),
+                    ListenOn::Fd(fd) => Listener::from_fd(fd),
+                };
+                // The test waits for it.
+                let _ = match &listener {
+                    Ok(listener) => bound.send(Ok(listener.local_address().clone())),
+                    Err(error) => bound.send(Err(io::Error::new(error.kind(), error.to_string()))),
+                };
+                let handler = handler(Arc::new(script));
+                let mut serve = pin!(server::<A::Runtime>(settings).serve_until(
+                    listener?,
+                    handler,
+                    stop.pass()
+                ));
+                poll_fn(|cx| match abandon.poll_pass(cx) {
+                    Poll::Ready(()) => Poll::Ready(Ok(())),
+                    Poll::Pending => serve.as_mut().poll(cx),
+                })
+                .await
+            });
+            // A test that is over does not ask.
+            let _ = done.send(result);
+        });
+        let address = listening.recv().map_err(io::Error::other)??;
+        Ok(Box::new(AsyncServing { address, stop, abandon, result }))
+    }
+
+    fn connect(
+        &self,
+        address: &Address,
+        settings: client::Settings,
+    ) -> Result<Box<dyn TestClient>, Error> {
+        let client = A::block_on(connector::<A::Runtime>(settings).connect(address))?;
+        Ok(Box::new(AsyncClient::<A>(client)))
+    }
+
+    fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error> {
+        A::block_on(connector::<A::Runtime>(settings).query_values(address))
+    }
+}
+
+fn server<R: Runtime>(settings: server::Settings) -> Server<R> {
+    Server::new()
+        .roles(settings.config.roles)
+        .limits(settings.config.limits)
+        .rejection_body(settings.config.rejection_body)
+        .max_connections(settings.max_connections)
+        .max_requests(settings.max_requests)
+        .web_server_addrs(settings.web_server_addrs)
+        .cancel_on_disconnect(settings.cancel_on_disconnect)
+        .abort_grace(settings.abort_grace)
+        .handler_timeout(settings.handler)
+        .first_record_timeout(settings.first_record)
+        .params_timeout(settings.params)
+        .idle_timeout(settings.idle)
+        .write_timeout(settings.write_stall)
+        .shutdown_timeout(settings.shutdown)
+}
+
+fn connector<R: Runtime>(settings: client::Settings) -> Connector<R> {
+    Connector::new()
+        .limits(settings.limits)
+        .connect_timeout(settings.connect)
+        .first_byte_timeout(settings.first_byte)
+        .next_byte_timeout(settings.next_byte)
+        .total_timeout(settings.total)
+        .drain_timeout(settings.drain)
+        .values_timeout(settings.values)
+}
+
+struct AsyncServing {
+    address: Address,
+    stop: Gate,
+    abandon: Gate,
+    result: mpsc::Receiver<io::Result<()>>,
+}
+
+impl Serving for AsyncServing {
+    fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn stop(&mut self) {
+        self.stop.open();
+    }
+
+    fn abandon(&mut self) {
+        self.abandon.open();
+    }
+
+    fn ended(&mut self, within: Duration) -> Option<io::Result<()>> {
+        self.result.recv_timeout(within).ok()
+    }
+}
+
+impl Drop for AsyncServing {
+    fn drop(&mut self) {
+        self.abandon.open();
+    }
+}
+
+fn handler(
+    script: Arc<Script>,
+) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, Error>> + Send>>
++ Send
++ Sync
++ 'static {
+    move |request| {
+        let script = Arc::clone(&script);
+        Box::pin(async move {
+            let _ended = script.probe().begin();
+            let mut status = 0;
+            for step in script.steps(request.params()) {
+                perform(&request, step, &script, &mut status).await?;
+            }
+            Ok(status)
+        })
+    }
+}
+
+async fn perform(
+    request: &Request,
+    step: &Step,
+    script: &Script,
+    status: &mut u32,
+) -> Result<(), Error> {
+    let mut stdout = request.stdout();
+    match step {
+        Step::Stdout(bytes) => stdout.write_all(bytes.clone()).await?,
+        Step::Stderr(bytes) => request.stderr().write_all(bytes.clone()).await?,
+        Step::Param(name) => {
+            stdout.write_all(request.param(name).unwrap_or_default().to_vec()).await?;
+        }
+        Step::Describe => {
+            let text = Script::describe(request.role(), request.keep_conn(), request.params());
+            stdout.write_all(text).await?;
+        }
+        Step::Flush => stdout.flush().await?,
+        Step::Stdin => {
+            let mut stdin = request.stdin();
+            while let Some(chunk) = stdin.chunk().await? {
+                stdout.write_all(chunk).await?;
+            }
+        }
+        Step::Data => {
+            let mut data = request.data();
+            while let Some(chunk) = data.chunk().await? {
+                stdout.write_all(chunk).await?;
+            }
+        }
+        Step::Count(limit) => {
+            *status = match request.stdin().read_to_end(*limit).await {
+                Err(Error::InputTooLarge { limit: told }) if told == *limit => 99,
+                body => body?.len() as u32,
+            };
+        }
+        Step::Flood(chunk, times, counter) => {
+            for _ in 0..*times {
+                stdout.write_all(chunk.clone()).await?;
+                counter.fetch_add(chunk.len(), Ordering::SeqCst);
+            }
+        }
+        Step::Pass(gate) => gate.pass().await,
+        Step::Stuck => std::future::pending().await,
+        Step::Cancelled => {
+            let reason = request.cancelled().await;
+            script.probe().note(Event::Cancelled(reason));
+        }
+        Step::TryStreams => {
+            let (read, wrote) = (request.stdin().chunk().await, stdout.write_all("x").await);
+            for error in [read.err(), wrote.err()].into_iter().flatten() {
+                script.probe().note(Event::Failed(error.to_string()));
+            }
+        }
+        Step::Yield => yield_now().await,
+        Step::Panic => panic!("as the test asked"),
+        Step::Reject(rejection) => request.reject(*rejection),
+        Step::Exit(exit) => *status = *exit,
+    }
+    Ok(())
+}
+
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+struct AsyncClient<A: AsyncAdapter>(Client<A::Runtime>);
+
+fn body(body: TestBody) -> Body {
+    match body {
+        TestBody::Empty => Body::empty(),
+        TestBody::Bytes(bytes) => bytes.into(),
+        TestBody::Feed(feed) => Body::from_stream(feed),
+    }
+}
+
+fn convert(request: TestRequest) -> fcgi_driver::client::Request {
+    let client::Request { role, params, keep_conn, stdin, data } = request;
+    client::Request { role, params, keep_conn, stdin: body(stdin), data: body(data) }
+}
+
+impl<A: AsyncAdapter> TestClient for AsyncClient<A> {
+    fn send<'a>(&'a mut self, request: TestRequest) -> Result<Box<dyn TestResponse + 'a>, Error> {
+        let response = A::block_on(self.0.send(convert(request)))?;
+        Ok(Box::new(AsyncResponse::<A>(response)))
+    }
+
+    fn send_and_cancel(
+        &mut self,
+        request: TestRequest,
+        point: CancelPoint,
+    ) -> Result<Progress, Error> {
+        A::block_on(async {
+            let sending = poll_some(self.0.send(convert(request)), point.sending).await;
+            let Some(response) = sending else { return Ok(Progress::Cancelled) };
+            let mut response = response?;
+            for _ in 0..point.chunks {
+                if let Some(None) = poll_some(response.chunk(), point.reading).await.transpose()? {
+                    return Ok(Progress::Finished);
+                }
+            }
+            Ok(Progress::Cancelled)
+        })
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.0.is_reusable()
+    }
+}
+
+/// Polls up to `polls` times, letting everything else run in between, then drops the future.
+async fn poll_some<F: Future>(future: F, polls: u32) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(output);
+        }
+        std::thread::sleep(Duration::from_micros(30));
+        yield_now().await;
+    }
+    None
+}
+
+struct AsyncResponse<'a, A: AsyncAdapter>(Response<'a, A::Runtime>);
+
+impl<A: AsyncAdapter> TestResponse for AsyncResponse<'_, A> {
+    fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        A::block_on(self.0.chunk())
+    }
+
+    fn app_status(&self) -> Option<u32> {
+        self.0.app_status()
+    }
+
+    fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
+        A::block_on(self.0.collect(limit))
+    }
+}

@@ -1,0 +1,125 @@
+//! Requests that are given up: nothing of them reaches the next.
+
+use bytes::Bytes;
+use fcgi_net::{
+    Error,
+    client::{Chunk, Settings},
+};
+
+use super::{call, fails, post, server_settings, stdout};
+use crate::suite::{
+    CancelPoint, Case, Progress, Suite, feed,
+    signal::{background, pattern},
+    wire::*,
+};
+
+pub(super) const CASES: &[(&str, Case)] = cases![
+    "client":
+    a_dropped_response_is_aborted_and_drained_h_11,
+    an_application_that_ignores_an_abort_is_given_up_q_6,
+    a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11,
+];
+
+fn a_dropped_response_is_aborted_and_drained_h_11(suite: &Suite) {
+    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let application = background(move || {
+        let (id, ..) = peer.request();
+        peer.send(record(Type::Stdout, id, b"first"));
+        let aborted = peer.record();
+        assert_eq!((aborted.kind, aborted.id), (Type::AbortRequest, id));
+        // What was under way, then the end.
+        peer.send(answer(id, b"late"));
+        let (next, _, body) = peer.request();
+        assert_ne!(next, id, "a stray second END_REQUEST may still come (Q-12)");
+        peer.send(answer(next, &body));
+        peer
+    });
+    let mut response = client.send(post(b"one")).unwrap();
+    assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("first".into())));
+    drop(response);
+    assert!(!client.is_reusable(), "not before its END_REQUEST");
+    assert_eq!(call(&mut *client, post(b"two")).unwrap(), stdout("two"));
+    application.join();
+}
+
+fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
+    let limit = std::time::Duration::from_millis(200);
+    let settings = Settings { drain: limit, ..Settings::new() };
+    let (_app, mut client, mut peer) = suite.connected(settings);
+    let application = background(move || {
+        let (id, ..) = peer.request();
+        peer.send(record(Type::Stdout, id, b"first"));
+        peer
+    });
+    drop(client.send(post(b"one")).unwrap());
+    let start = std::time::Instant::now();
+    let error = fails(&mut *client, post(b"two"));
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    assert!(start.elapsed() >= limit);
+    application.join();
+}
+
+/// A small generator: the test must be the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % u64::from(n)) as u32
+    }
+}
+
+fn a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11(suite: &Suite) {
+    let app = suite.echo(server_settings());
+    let mut client = suite.client(app.address());
+    let mut random = Random(0x1234_5678_9ABC_DEF1);
+    let (mut cancelled, mut finished, mut reused) = (0, 0, 0);
+    for round in 0..500u64 {
+        let size = [10, 1000, 100_000, 700_000][random.below(4) as usize];
+        let body = pattern(size, round * 2);
+        let mut request = post(&body).param("PREFIX", "first");
+        let mut feeding = None;
+        if random.below(2) == 0 {
+            let (feeder, stdin) = feed();
+            feeding = Some(background(move || {
+                for chunk in body.chunks(1 + body.len() / 5) {
+                    if !feeder.send(Ok(Bytes::copy_from_slice(chunk))) {
+                        return;
+                    }
+                }
+            }));
+            request = request.stdin(stdin);
+        }
+        let point = CancelPoint {
+            sending: random.below(12),
+            chunks: random.below(12),
+            reading: random.below(6),
+        };
+        match client.send_and_cancel(request, point) {
+            Ok(Progress::Cancelled) => cancelled += 1,
+            Ok(Progress::Finished) => finished += 1,
+            Err(Error::Closed { .. }) => {}
+            Err(error) => panic!("round {round}: {error}"),
+        }
+        let expected = stdout(pattern(5000, round * 2 + 1));
+        match call(&mut *client, post(&expected.stdout)) {
+            Ok(answer) => {
+                reused += 1;
+                assert!(answer == expected, "round {round}: another request's bytes");
+            }
+            Err(Error::Closed { .. }) => {
+                client = suite.client(app.address());
+                let answer = call(&mut *client, post(&expected.stdout)).unwrap();
+                assert!(answer == expected, "round {round}: another request's bytes");
+            }
+            Err(error) => panic!("round {round}: {error}"),
+        }
+        if let Some(feeding) = feeding {
+            feeding.join();
+        }
+    }
+    // The points were where it matters.
+    assert!(cancelled > 0 && finished > 0 && reused > 0, "{cancelled} {finished} {reused}");
+}

@@ -1,0 +1,107 @@
+//! One test suite for every adapter.
+//!
+//! The adapters have the same names and do the same things, so they pass the same tests. The other
+//! end of the wire is always a plain socket of the standard library on the test's thread, which
+//! speaks records made by hand; the adapter under test is behind [`Adapter`]. An async adapter
+//! implements [`AsyncAdapter`], which is a few lines, and is wrapped in [`Async`].
+//!
+//! A test program of an adapter is a few lines (`harness = false`):
+//!
+//! ```no_run
+//! # struct MyRuntime;
+//! # impl fcgi_testkit::suite::Adapter for MyRuntime {
+//! #     fn package(&self) -> &'static str { unimplemented!() }
+//! #     fn is_async(&self) -> bool { unimplemented!() }
+//! #     fn fewest_threads(&self) -> u64 { unimplemented!() }
+//! #     fn serve(&self, _: fcgi_testkit::suite::ListenOn, _: fcgi_net::server::Settings,
+//! #         _: fcgi_testkit::suite::Script)
+//! #         -> std::io::Result<Box<dyn fcgi_testkit::suite::Serving>> { unimplemented!() }
+//! #     fn connect(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
+//! #         -> Result<Box<dyn fcgi_testkit::suite::TestClient>, fcgi_net::Error>
+//! #         { unimplemented!() }
+//! #     fn query_values(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
+//! #         -> Result<fcgi_proto::Values, fcgi_net::Error> { unimplemented!() }
+//! # }
+//! fn main() -> std::process::ExitCode {
+//!     fcgi_testkit::suite::run(MyRuntime)
+//! }
+//! ```
+//!
+//! Four groups of cases, by the first part of their names: `server` and `client` run the adapter
+//! in this process; `programs` and `blackbox` run its example programs, the latter with raw bytes
+//! for every rule that can be seen from outside. A case's name ends in the ids of the rules that
+//! it shows.
+
+/// Cases by name: each is named after its group and its function.
+macro_rules! cases {
+    ($group:literal: $($case:ident),+ $(,)?) => {
+        &[$((concat!($group, "::", stringify!($case)), $case as $crate::suite::Case)),+]
+    };
+}
+
+mod adapter;
+mod asynchronous;
+mod blackbox;
+mod client;
+mod feed;
+mod programs;
+mod script;
+mod server;
+mod signal;
+mod wire;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+pub use adapter::{
+    Adapter, CancelPoint, ListenOn, Progress, Serving, TestBody, TestClient, TestRequest,
+    TestResponse,
+};
+pub use asynchronous::{Async, AsyncAdapter};
+pub use feed::{FeedBody, Feeder, feed};
+pub use script::{Event, Probe, Script, Step};
+pub use signal::Gate;
+
+use crate::harness;
+use programs::Programs;
+
+/// Cases that run at once: most of them wait for something most of the time.
+const THREADS: usize = 8;
+
+/// One test.
+type Case = fn(&Suite);
+
+/// The adapter under test, and its programs once they were built.
+struct Suite {
+    adapter: Box<dyn Adapter>,
+    programs: OnceLock<Programs>,
+}
+
+impl Suite {
+    fn programs(&self) -> &Programs {
+        self.programs.get_or_init(|| Programs::build(self.adapter.package()))
+    }
+}
+
+/// Runs the suite on an adapter, as the command line asks (libtest's arguments).
+pub fn run(adapter: impl Adapter) -> ExitCode {
+    let groups = [server::CASES, client::CASES, programs::CASES, blackbox::CASES].concat();
+    let mut cases: Vec<_> = groups.into_iter().flatten().collect();
+    if adapter.is_async() {
+        cases.extend(server::ASYNC_CASES);
+        cases.extend(client::ASYNC_CASES);
+    }
+    let suite = Arc::new(Suite { adapter: Box::new(adapter), programs: OnceLock::new() });
+    harness::run_with_threads(
+        THREADS,
+        cases.into_iter().map(|&(name, case)| {
+            let suite = Arc::clone(&suite);
+            harness::Case::new(name, move || {
+                case(&suite);
+                Ok(())
+            })
+        }),
+    )
+}

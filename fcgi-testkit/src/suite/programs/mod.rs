@@ -1,0 +1,188 @@
+//! The example programs, to the contract that every adapter's share.
+
+mod call;
+mod echo;
+mod servers;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Case,
+    signal::{background, until},
+    wire::Peer,
+};
+
+pub(super) const CASES: &[&[(&str, Case)]] = &[echo::CASES, call::CASES, servers::CASES];
+
+/// The adapter's examples, in a folder of their own: those of another adapter have the same names
+/// and may take their place in the target folder.
+pub(super) struct Programs {
+    folder: TempDir,
+}
+
+const NAMES: [&str; 4] = ["echo", "call", "hello", "blast"];
+
+impl Programs {
+    /// Has cargo build them, as it has built this program.
+    pub(super) fn build(package: &str) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let profile_folder = program.parent().and_then(Path::parent).unwrap();
+        let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["build", "--quiet", "--package", package, "--profile", profile])
+            .args(NAMES.iter().flat_map(|name| ["--example", name]))
+            .arg("--target-dir")
+            .arg(profile_folder.parent().unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "build the examples of {package}: {said}");
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            let built = profile_folder.join("examples").join(name);
+            let copied = std::fs::copy(&built, folder.path().join(name));
+            assert!(copied.is_ok(), "copy {}: {copied:?}", built.display());
+        }
+        Self { folder }
+    }
+
+    pub(super) fn command(&self, name: &str) -> Command {
+        Command::new(self.folder.path().join(name))
+    }
+
+    /// Runs `call` with an empty stdin.
+    pub(super) fn call(&self, args: &[&str]) -> Output {
+        self.call_with(b"", args)
+    }
+
+    /// Runs `call`; with what its stdin is.
+    pub(super) fn call_with(&self, stdin: &[u8], args: &[&str]) -> Output {
+        let mut child = self
+            .command("call")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let bytes = stdin.to_vec();
+        // It need not read it.
+        let writer = background(move || drop(input.write_all(&bytes)));
+        let output = background(move || child.wait_with_output().unwrap()).join();
+        writer.join();
+        output
+    }
+
+    /// A server at a unix socket.
+    pub(super) fn start(&self, name: &str) -> Running {
+        self.start_with(name, |command| {
+            command.stderr(Stdio::null());
+        })
+    }
+
+    pub(super) fn start_with(&self, name: &str, set: impl FnOnce(&mut Command)) -> Running {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix:{}/app.sock", folder.path().display());
+        let mut command = self.command(name);
+        command.arg(&address).stdin(Stdio::null());
+        set(&mut command);
+        let running = Running { child: command.spawn().unwrap(), address, folder };
+        until("it listens", || running.listens());
+        running
+    }
+}
+
+/// The sockets of a server at a path, each until the server closes it: whether it listens.
+fn sockets(path: &Path) -> impl Iterator<Item = bool> + use<> {
+    const ACCEPTS: u32 = 0x10000;
+    let path = path.to_str().unwrap().to_owned();
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let flags = move |socket: &str| {
+        let flags = socket.strip_suffix(&path)?.split_whitespace().nth(3)?;
+        u32::from_str_radix(flags, 16).ok()
+    };
+    sockets
+        .lines()
+        .filter_map(flags)
+        .map(|flags| flags & ACCEPTS != 0)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// A program that does not outlive its test.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) address: String,
+    pub(super) folder: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("app.sock")
+    }
+
+    /// Whether it listens, which its socket's path does not say: that is there a moment before.
+    pub(super) fn listens(&self) -> bool {
+        sockets(&self.path()).any(|listens| listens)
+    }
+
+    /// Connections that the server has not closed.
+    pub(super) fn connections(&self) -> usize {
+        sockets(&self.path()).filter(|listens| !listens).count()
+    }
+
+    pub(super) fn dial(&self) -> Peer {
+        Peer::dial(&self.address.parse().unwrap())
+    }
+
+    pub(super) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub(super) fn exit_status(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("it ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+/// Asserts the exit status, and the one line that says why and where.
+pub(super) fn assert_fails(output: &Output, status: i32, address: &str, cause: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    let lines: Vec<_> = stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {stderr}");
+    assert!(lines[0].contains(address), "names the address: {stderr}");
+    assert!(lines[0].contains(cause), "says {cause:?}: {stderr}");
+}
+
+/// A line of `/proc/PID/status`.
+pub(super) fn proc_status(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {status}"))
+}

@@ -1,0 +1,171 @@
+//! What a handler of a test does, as data: so that it is written once for all async adapters and
+//! once for the blocking one.
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use bytes::Bytes;
+use fcgi_proto::{Params, Rejection, Role, server::AbortReason};
+
+use super::{Gate, signal::Shared};
+
+/// One thing that a handler does. An error of a stream ends the handler.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Writes to STDOUT.
+    Stdout(Bytes),
+    /// Writes to STDERR.
+    Stderr(Bytes),
+    /// Writes a parameter's value to STDOUT; nothing when it is not there.
+    Param(&'static str),
+    /// Writes the role, `keep` or `close`, and every parameter as `NAME=VALUE`, separated by
+    /// spaces.
+    Describe,
+    /// Waits until what was written has been sent.
+    Flush,
+    /// Copies STDIN to STDOUT, chunk by chunk.
+    Stdin,
+    /// Copies DATA to STDOUT, chunk by chunk.
+    Data,
+    /// Reads all of STDIN, of at most this many bytes, and its length becomes the app status; or
+    /// 99 when there is more.
+    Count(usize),
+    /// Writes a chunk to STDOUT this many times, and adds each to the counter once it is taken.
+    Flood(Bytes, usize, Arc<AtomicUsize>),
+    /// Waits until the test opens the gate. A handler that has no other way to let what it wrote
+    /// go out flushes first.
+    Pass(Gate),
+    /// Waits until it is stopped: for ever in a future, until it is cancelled in a thread.
+    Stuck,
+    /// Waits until the request is cancelled, and says so in an event.
+    Cancelled,
+    /// Reads STDIN and writes STDOUT; their errors become events and do not end the handler.
+    TryStreams,
+    /// Lets others run.
+    Yield,
+    /// Panics.
+    Panic,
+    /// Refuses the request.
+    Reject(Rejection),
+    /// Sets the app status.
+    Exit(u32),
+}
+
+impl Step {
+    /// Writes text to STDOUT.
+    pub(crate) const fn say(text: &'static str) -> Self {
+        Self::Stdout(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+/// What all handlers of a server do.
+#[derive(Clone, Debug)]
+pub struct Script {
+    default: Vec<Step>,
+    cases: Vec<(&'static str, &'static str, Vec<Step>)>,
+    probe: Probe,
+}
+
+impl Script {
+    /// These steps for every request.
+    #[must_use]
+    pub fn new(steps: impl Into<Vec<Step>>) -> Self {
+        Self { default: steps.into(), cases: Vec::new(), probe: Probe::default() }
+    }
+
+    /// Other steps for a request with this parameter.
+    #[must_use]
+    pub fn when(
+        mut self,
+        name: &'static str,
+        value: &'static str,
+        steps: impl Into<Vec<Step>>,
+    ) -> Self {
+        self.cases.push((name, value, steps.into()));
+        self
+    }
+
+    /// The steps for a request with these parameters.
+    #[must_use]
+    pub fn steps(&self, params: &Params) -> &[Step] {
+        let case = self.cases.iter().find(|(name, value, _)| params.get_str(name) == Some(value));
+        case.map_or(&self.default, |(_, _, steps)| steps)
+    }
+
+    /// What [`Step::Describe`] writes.
+    #[must_use]
+    pub fn describe(role: Role, keep_conn: bool, params: &Params) -> Vec<u8> {
+        let kept = if keep_conn { "keep" } else { "close" };
+        let mut text = format!("{role:?} {kept}").into_bytes();
+        for (name, value) in params {
+            text.extend([b" ", name, b"=", value].concat());
+        }
+        text
+    }
+
+    /// Where the handlers' events are seen.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
+    }
+}
+
+/// What a handler did that the peer can't see.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// It learned of its cancellation.
+    Cancelled(AbortReason),
+    /// A stream's error.
+    Failed(String),
+    /// It returned or was dropped.
+    Ended,
+}
+
+/// The events of a server's handlers, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct Probe(Arc<Shared<Vec<Event>>>);
+
+/// Says that a handler has ended when it is dropped.
+#[derive(Debug)]
+pub struct EndsOnDrop(Probe);
+
+impl Probe {
+    /// Called by a handler when it begins; it keeps what it gets to its end.
+    #[must_use]
+    pub fn begin(&self) -> EndsOnDrop {
+        EndsOnDrop(self.clone())
+    }
+
+    /// Called by a handler.
+    pub fn note(&self, event: Event) {
+        self.0.change(|events| events.push(event));
+    }
+
+    /// How many handlers have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.0.change(|events| events.iter().filter(|event| **event == Event::Ended).count())
+    }
+
+    /// Waits until this many handlers have ended.
+    pub(crate) fn wait_ended(&self, n: usize) {
+        let ended = self.0.wait(|events| {
+            (events.iter().filter(|event| **event == Event::Ended).count() >= n).then_some(())
+        });
+        assert!(ended.is_some(), "the handler goes on");
+    }
+
+    /// Waits for an event.
+    pub(crate) fn wait(&self, event: &Event) {
+        let came = self.0.wait(|events| events.contains(event).then_some(()));
+        assert!(came.is_some(), "no {event:?}, but {:?}", self.events());
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.0.change(|events| events.clone())
+    }
+}
+
+impl Drop for EndsOnDrop {
+    fn drop(&mut self) {
+        self.0.note(Event::Ended);
+    }
+}

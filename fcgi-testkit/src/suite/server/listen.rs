@@ -1,0 +1,120 @@
+//! Who may connect, and where to.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr},
+    os::{fd::OwnedFd, unix::net::UnixListener},
+};
+
+use fcgi_net::{Address, client, server::Settings};
+
+use super::{echo, hello, settings, stopped};
+use crate::suite::{Case, ListenOn, Serving, Suite, TestRequest, wire::*};
+
+pub(super) const CASES: &[(&str, Case)] = cases![
+    "server":
+    web_server_addrs_are_honoured_fc_3_2_1,
+    tcp_listens_at_the_port_that_the_system_chose,
+    a_listening_descriptor_is_taken_over,
+    what_does_not_listen_is_refused,
+    a_stale_socket_file_is_replaced_and_a_live_one_is_not,
+    the_socket_file_of_another_listener_is_not_removed,
+];
+
+fn web_server_addrs_are_honoured_fc_3_2_1(suite: &Suite) {
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    for (addrs, served) in [
+        (None, true),
+        (Some(vec![elsewhere, localhost]), true),
+        (Some(vec![elsewhere]), false),
+        (Some(vec![]), false),
+    ] {
+        let settings = Settings { web_server_addrs: addrs.clone(), ..settings() };
+        let serving = suite.tcp_app(settings, hello());
+        let mut peer = Peer::dial(serving.address());
+        if served {
+            peer.send(request(1, KEEP, &[], b""));
+            assert_eq!(peer.answer(1), complete("hello"), "{addrs:?}");
+        } else {
+            peer.expect_close();
+        }
+    }
+    // One that is not TCP is none of the listed addresses.
+    let settings = Settings { web_server_addrs: Some(vec![localhost]), ..settings() };
+    suite.app(settings, hello()).dial().expect_close();
+}
+
+fn tcp_listens_at_the_port_that_the_system_chose(suite: &Suite) {
+    let serving = suite.tcp_app(settings(), echo());
+    let address = serving.address();
+    assert!(!address.to_string().ends_with(":0"), "{address}");
+    let mut client = suite.adapter.connect(address, client::Settings::new()).unwrap();
+    let request = TestRequest::responder().stdin("over tcp");
+    assert_eq!(client.send(request).unwrap().collect(100).unwrap().stdout, "over tcp");
+}
+
+fn a_listening_descriptor_is_taken_over(suite: &Suite) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("given.sock");
+    let given = UnixListener::bind(&path).unwrap();
+    let on = ListenOn::Fd(OwnedFd::from(given));
+    let mut serving = suite.adapter.serve(on, settings(), hello()).unwrap();
+    let mut peer = Peer::dial(&Address::Unix(path.clone()));
+    peer.send(request(1, CLOSE, &[], b""));
+    assert_eq!(peer.answer(1), complete("hello"));
+    serving.stop();
+    stopped(&mut *serving).unwrap();
+    assert!(path.exists(), "whoever made the socket removes it");
+}
+
+fn serve_fails(suite: &Suite, on: ListenOn) -> ErrorKind {
+    match suite.adapter.serve(on, settings(), hello()) {
+        Ok(_) => panic!("it listens"),
+        Err(error) => error.kind(),
+    }
+}
+
+fn what_does_not_listen_is_refused(suite: &Suite) {
+    let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_eq!(serve_fails(suite, ListenOn::Fd(one.into())), ErrorKind::InvalidInput);
+    let file = tempfile::tempfile().unwrap();
+    assert_eq!(serve_fails(suite, ListenOn::Fd(file.into())), ErrorKind::InvalidInput);
+}
+
+fn end(mut serving: Box<dyn Serving>) {
+    serving.stop();
+    stopped(&mut *serving).unwrap();
+}
+
+fn listen(suite: &Suite, address: &Address) -> Box<dyn Serving> {
+    suite.adapter.serve(ListenOn::Address(address.clone()), settings(), hello()).unwrap()
+}
+
+fn a_stale_socket_file_is_replaced_and_a_live_one_is_not(suite: &Suite) {
+    let (_folder, path, address) = unix_address();
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "std leaves the file behind");
+    let first = listen(suite, &address);
+    let again = || serve_fails(suite, ListenOn::Address(address.clone()));
+    assert_eq!(again(), ErrorKind::AddrInUse);
+    assert!(path.exists());
+    end(first);
+    assert!(!path.exists(), "removed at the end");
+    // A file that is no socket is left alone.
+    std::fs::write(&path, "precious").unwrap();
+    assert_eq!(again(), ErrorKind::AddrInUse);
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+fn the_socket_file_of_another_listener_is_not_removed(suite: &Suite) {
+    let (_folder, path, address) = unix_address();
+    let old = listen(suite, &address);
+    // Somebody has put another in its place, as a restart without a pause does.
+    std::fs::remove_file(&path).unwrap();
+    let new = listen(suite, &address);
+    end(old);
+    assert!(path.exists(), "the new listener's file");
+    end(new);
+    assert!(!path.exists());
+}

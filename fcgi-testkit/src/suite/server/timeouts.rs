@@ -1,0 +1,140 @@
+//! Time limits, short and in real time: what passes, and that the connection closes. How exactly
+//! they are kept is shown on a clock that the test owns, in `fcgi-tokio`.
+
+use std::{
+    io::Write,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use fcgi_net::server::{CANCELLED, Settings};
+
+use super::{NEVER, SOON, hello, settings, stuck_steps};
+use crate::suite::{Case, Script, Step, Suite, signal::background, wire::*};
+
+pub(super) const CASES: &[(&str, Case)] = cases![
+    "server":
+    first_record_limit_h_16,
+    params_limit_h_16,
+    idle_limit,
+    write_limit_is_for_a_peer_that_reads_nothing,
+    silent_connections_stop_no_other_h_16,
+    handler_limit,
+];
+
+pub(super) const ASYNC_CASES: &[(&str, Case)] =
+    cases!["server": abort_grace_ends, a_server_that_is_dropped_drops_its_handlers];
+
+/// No limit but the one that a case sets.
+fn unlimited() -> Settings {
+    let never = Some(NEVER);
+    Settings { first_record: never, params: never, idle: never, write_stall: never, ..settings() }
+}
+
+fn first_record_limit_h_16(suite: &Suite) {
+    let app = suite.app(Settings { first_record: Some(SOON), ..unlimited() }, hello());
+    for begun in [b"".as_slice(), &begin(1, RESPONDER, KEEP)[..7]] {
+        let start = Instant::now();
+        let mut peer = app.dial();
+        peer.send(begun);
+        peer.expect_close();
+        assert!(start.elapsed() >= SOON);
+    }
+}
+
+fn params_limit_h_16(suite: &Suite) {
+    let app = suite.app(Settings { params: Some(SOON), ..unlimited() }, hello());
+    let mut peer = app.dial();
+    // Slow, not silent: a byte now and then does not prolong it.
+    let start = Instant::now();
+    peer.send(begin(1, RESPONDER, KEEP));
+    let mut to = peer.writer();
+    let dripping = background(move || {
+        for byte in record(Type::Params, 1, &[0; 60_000]) {
+            if to.write_all(&[byte]).is_err() {
+                return true;
+            }
+            std::thread::sleep(SOON / 20);
+        }
+        false
+    });
+    assert_eq!(peer.rest(), b"");
+    assert!(start.elapsed() >= SOON);
+    drop(peer);
+    assert!(dripping.join(), "the connection was closed under it");
+}
+
+fn idle_limit(suite: &Suite) {
+    let app = suite.app(Settings { idle: Some(SOON), ..unlimited() }, hello());
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    assert_eq!(peer.answer(1), complete("hello"));
+    let start = Instant::now();
+    peer.expect_close();
+    // The answer may have been seen a moment after the server had begun to wait.
+    assert!(start.elapsed() >= SOON / 2);
+}
+
+fn write_limit_is_for_a_peer_that_reads_nothing(suite: &Suite) {
+    let flood = Step::Flood(Bytes::from(vec![b'x'; 64 * 1024]), 256, Arc::<AtomicUsize>::default());
+    let app = suite.app(Settings { write_stall: Some(SOON), ..unlimited() }, Script::new([flood]));
+    let mut peer = app.dial();
+    let start = Instant::now();
+    peer.send(request(1, CLOSE, &[], b""));
+    app.probe.wait_ended(1);
+    assert!(start.elapsed() >= SOON);
+    let came = peer.rest().len();
+    assert!(came < 256 * 64 * 1024, "it was given up, not finished: {came}");
+}
+
+fn silent_connections_stop_no_other_h_16(suite: &Suite) {
+    let app = suite.app(unlimited(), hello());
+    let mut silent: Vec<_> = (0..200).map(|_| app.dial()).collect();
+    for (n, peer) in silent.iter_mut().enumerate() {
+        peer.send(&request(1, KEEP, &[], b"")[..n % 24]);
+    }
+    let mut peer = app.dial();
+    for _ in 0..10 {
+        peer.send(request(1, KEEP, &[], b""));
+        assert_eq!(peer.answer(1), complete("hello"));
+    }
+}
+
+fn handler_limit(suite: &Suite) {
+    let script = Script::new([Step::Exit(3)]).when("STUCK", "yes", stuck_steps());
+    let app = suite.app(Settings { handler: Some(SOON), ..unlimited() }, script);
+    let mut peer = app.dial();
+    let start = Instant::now();
+    peer.send(request(1, KEEP, &[("STUCK", "yes")], b""));
+    peer.expect_stdout(1, "started");
+    assert_eq!(peer.answer(1), Answer { app_status: CANCELLED, ..complete("") });
+    assert!(start.elapsed() >= SOON);
+    app.probe.wait_ended(1);
+    // The connection goes on.
+    peer.send(request(1, KEEP, &[], b""));
+    assert_eq!(peer.answer(1).app_status, 3);
+}
+
+fn abort_grace_ends(suite: &Suite) {
+    let settings = Settings { abort_grace: SOON, ..unlimited() };
+    let app = suite.app(settings, Script::new(stuck_steps()));
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(1, "started");
+    let start = Instant::now();
+    peer.send(abort(1));
+    assert_eq!(peer.answer(1).app_status, CANCELLED);
+    assert!(start.elapsed() >= SOON);
+    app.probe.wait_ended(1);
+}
+
+fn a_server_that_is_dropped_drops_its_handlers(suite: &Suite) {
+    let mut app = suite.app(settings(), Script::new(stuck_steps()));
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(1, "started");
+    app.serving.abandon();
+    app.probe.wait_ended(1);
+    peer.expect_end_of_answer();
+}
