@@ -81,7 +81,11 @@ impl HttpConnection {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::with_capacity(CHUNK, stream), body: BodyLeft::Nothing, head_only: false })
+        Ok(Self {
+            stream: BufReader::with_capacity(CHUNK, stream),
+            body: BodyLeft::Nothing,
+            head_only: false,
+        })
     }
 
     /// GET, and the whole reply.

@@ -136,12 +136,9 @@ impl Peer {
             Self::Caddy => find_program("caddy"),
             Self::Go => find_program("go"),
             Self::Pip => find_program("pip3"),
-            Self::Nginx
-            | Self::CgiFcgi
-            | Self::Gcc
-            | Self::Strace
-            | Self::Lighttpd
-            | Self::H2o => find_program(self.name()),
+            Self::Nginx | Self::CgiFcgi | Self::Gcc | Self::Strace | Self::Lighttpd | Self::H2o => {
+                find_program(self.name())
+            }
         };
         found.ok_or(Missing { peer: self })
     }

@@ -140,7 +140,8 @@ fn write_scripts(www: &Path) -> Result<(), StartError> {
 }
 
 fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
-    let user = if daemon::is_root() { format!("user = {}", daemon::worker_user()) } else { String::new() };
+    let user =
+        if daemon::is_root() { format!("user = {}", daemon::worker_user()) } else { String::new() };
     let pool = include_str!("../../assets/php-fpm-pool.conf")
         .replace("@CHILDREN@", &options.children.max(1).to_string());
     include_str!("../../assets/php-fpm.conf")

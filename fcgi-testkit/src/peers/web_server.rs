@@ -1,13 +1,14 @@
 //! Web servers that hand every request on to one FastCGI application: all but nginx, which has
 //! [`Nginx`](super::Nginx).
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::daemon::{self, Daemon};
+use super::daemon::{self, Daemon, doing};
 use super::{Peer, StartError};
 
 /// A web server other than nginx.
@@ -57,7 +58,8 @@ pub struct WebServer {
 impl WebServer {
     /// Starts it and waits until it accepts. Requests for any path go to the Responder at
     /// `upstream`, `unix:PATH` or `tcp:HOST:PORT`; those below `/guarded/` are shown to the
-    /// Authorizer first, if there is one (Apache: `tcp:HOST:PORT` only; lighttpd).
+    /// Authorizer first, if there is one (Apache: `tcp:HOST:PORT` only; lighttpd: then the only path
+    /// for the Responder there is `/guarded/echo`).
     ///
     /// Where root starts it, its workers may be an ordinary user's: the sockets must be open to
     /// all.
@@ -123,7 +125,9 @@ fn config(
     let (unix, at) = match upstream.split_once(':') {
         Some(("unix", path)) => (true, path),
         Some(("tcp", address)) => (false, address),
-        _ => return Err(refused(format!("the upstream must be unix:… or tcp:…, not {upstream:?}"))),
+        _ => {
+            return Err(refused(format!("the upstream must be unix:… or tcp:…, not {upstream:?}")));
+        }
     };
     let authorizer = match (kind, authorizer) {
         (_, None) => String::new(),
@@ -133,17 +137,24 @@ fn config(
             };
             include_str!("../../assets/apache-authorizer.conf").replace("@AUTHORIZER@", at)
         }
-        (WebServerKind::Lighttpd, Some(address)) => format!(
-            "\"/guarded/\" => (( {}, \"mode\" => \"authorizer\", \"check-local\" => \"disable\", \
-             \"docroot\" => \"{}\" )),",
-            lighttpd_upstream(address),
-            dir.display()
-        ),
+        (WebServerKind::Lighttpd, Some(address)) => {
+            // Behind an Authorizer it calls a Responder only for a file that exists.
+            let guarded = dir.join("guarded");
+            fs::create_dir_all(&guarded)
+                .map_err(doing(format!("creating {}", guarded.display())))?;
+            daemon::write(&guarded.join("echo"), "")?;
+            include_str!("../../assets/lighttpd-authorizer.conf")
+                .replace("@AUTHORIZER@", &lighttpd_upstream(address))
+        }
         (_, Some(_)) => return Err(refused("it calls no Authorizer".into())),
     };
     let (template, upstream) = match kind {
         WebServerKind::Apache => {
-            let upstream = if unix { format!("unix:{at}|fcgi://application/") } else { format!("fcgi://{at}/") };
+            let upstream = if unix {
+                format!("unix:{at}|fcgi://application/")
+            } else {
+                format!("fcgi://{at}/")
+            };
             (include_str!("../../assets/apache.conf"), upstream)
         }
         WebServerKind::Lighttpd => {

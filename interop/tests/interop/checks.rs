@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use fcgi_testkit::http::{HttpConnection, Reply, Upload, pattern};
 
 use crate::{
-    app::App,
     pairs::{Pair, Side},
     routes::Crc32,
     run::{LIMIT, Started, expect},
@@ -14,8 +13,12 @@ use crate::{
 
 const DOWNLOAD: u64 = 100 << 20;
 const AT_ONCE: usize = 50;
-/// Long enough for a web server that tells its application that the client left.
+/// How long something that is known not to happen is given.
 const TOLD: Duration = Duration::from_secs(2);
+/// What the table says when the handler runs on after its client left …
+const NOBODY: &str = "nobody";
+/// … and when the web server never called it.
+const NOT_CALLED: &str = "not called";
 
 /// A check, the same for every pair that it applies to.
 pub(crate) struct Check {
@@ -48,6 +51,7 @@ pub(crate) const CHECKS: &[Check] = &[
     server("head_in_one_record", "head in one STDOUT record (W-1)", head_in_one_record),
     server("overloaded", "OVERLOADED shows as (W-2)", overloaded),
     server("leave_download", "client leaves a download: told by (W-8)", leave_download),
+    server("leave_upload", "client leaves an upload: told by (W-8)", leave_upload),
     server("leave_silent", "client leaves a silent handler: told by (W-8)", leave_silent),
     server("connections", "FastCGI connections for 200 requests", connections),
     server("multiplexes", "several requests on one connection (W-9)", multiplexes),
@@ -258,7 +262,6 @@ fn big_headers(started: &Started) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// HAProxy needs it.
 fn head_in_one_record(started: &Started) -> Result<Option<String>> {
     let app = started.app()?;
     app.wire.reset();
@@ -275,36 +278,51 @@ fn overloaded(started: &Started) -> Result<Option<String>> {
     Ok(Some(reply.head.status.to_string()))
 }
 
+/// Another request, which may be on the same connection, goes on.
 fn leave_download(started: &Started) -> Result<Option<String>> {
     let app = started.app()?;
-    let http = begin_download(started, "stay?id=download&download=yes")?;
-    ensure!(app.seen.wait("download", true, LIMIT), "the handler does not start");
-    app.wire.reset();
-    drop(http);
-    ensure!(app.seen.wait("download", false, LIMIT), "the handler goes on");
-    Ok(Some(told_by(app).into()))
+    let mut other = started.connect()?;
+    other.send_head("GET", &started.path("stay?id=other"), &[])?;
+    ensure!(app.seen.wait("other", true, LIMIT), "the other handler does not start");
+    let http = begin_download(started, "stay?id=download&body=out")?;
+    let told = leave_handler(started, "leave_download", "download", http)?;
+    ensure!(!app.seen.wait("other", false, Duration::ZERO), "the other handler was ended too");
+    app.seen.release("other");
+    expect(other.read_reply()?, 200)?;
+    Ok(Some(told))
 }
 
-/// Who has the handler ended: the web server, in one way or the other, or nobody.
 fn leave_silent(started: &Started) -> Result<Option<String>> {
-    let app = started.app()?;
-    app.wire.reset();
     let mut http = started.connect()?;
     http.send_head("GET", &started.path("stay?id=silent"), &[])?;
-    ensure!(app.seen.wait("silent", true, LIMIT), "the handler does not start");
-    drop(http);
-    let told = app.seen.wait("silent", false, TOLD);
-    if !told {
-        app.seen.release();
-        ensure!(app.seen.wait("silent", false, LIMIT), "the handler does not end");
-        return Ok(Some("nobody".into()));
-    }
-    Ok(Some(told_by(app).into()))
+    leave_handler(started, "leave_silent", "silent", http).map(Some)
 }
 
-/// How the web server told its application that the client left.
-fn told_by(app: &App) -> &'static str {
-    if app.wire.traffic().aborts > 0 { "ABORT_REQUEST" } else { "closing" }
+fn leave_upload(started: &Started) -> Result<Option<String>> {
+    let mut http = started.connect()?;
+    let target = started.path("stay?id=upload&body=in");
+    http.send_head("POST", &target, &[("Content-Length", "1000000")])?;
+    http.send(&[b'x'; 500_000])?;
+    leave_handler(started, "leave_upload", "upload", http).map(Some)
+}
+
+/// The client goes. Says who has the handler `id` ended: the web server, in one way or the other,
+/// or nobody.
+fn leave_handler(started: &Started, check: &str, id: &str, http: HttpConnection) -> Result<String> {
+    let app = started.app()?;
+    // For what is known not to happen there is no use in waiting long.
+    let limit = |instead| if started.expects(check, instead) { TOLD } else { LIMIT };
+    if !app.seen.wait(id, true, limit(NOT_CALLED)) {
+        return Ok(NOT_CALLED.into());
+    }
+    app.wire.reset();
+    drop(http);
+    if !app.seen.wait(id, false, limit(NOBODY)) {
+        app.seen.release(id);
+        ensure!(app.seen.wait(id, false, LIMIT), "the handler does not end");
+        return Ok(NOBODY.into());
+    }
+    Ok(if app.wire.traffic().aborts > 0 { "ABORT_REQUEST" } else { "closing" }.into())
 }
 
 fn connections(started: &Started) -> Result<Option<String>> {
@@ -315,7 +333,7 @@ fn connections(started: &Started) -> Result<Option<String>> {
     let traffic = app.wire.traffic();
     ensure!(traffic.requests == 200, "{traffic:?}");
     Ok(Some(match traffic.connections {
-        0..=10 => "few, kept".into(),
+        0..=10 => "few".into(),
         n => n.to_string(),
     }))
 }

@@ -78,9 +78,7 @@ impl Gateway {
                     async move { Ok::<_, Error>(shared.answer(request, peer).await) }
                 });
                 // How a connection ends is its client's business.
-                tokio::spawn(
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         Ok(Self { port, _runtime: runtime })

@@ -30,8 +30,9 @@ type Slot = Arc<Mutex<Option<Result<Started, String>>>>;
 
 fn main() -> ExitCode {
     let report = Report::open();
-    let pairs: Vec<(Pair, Slot)> =
-        pairs::all(&report).into_iter().map(|pair| (pair, Slot::default())).collect();
+    let pairs = pairs::all(&report);
+    report.tables(&pairs, CHECKS);
+    let pairs: Vec<(Pair, Slot)> = pairs.into_iter().map(|pair| (pair, Slot::default())).collect();
     let mut cases = Vec::new();
     // By check, not by pair: two threads then seldom wait for the same pair.
     for check in CHECKS {
@@ -55,7 +56,7 @@ fn case(pair: Pair, check: &'static Check, slot: Slot, report: Report) -> Case {
     case.needs(needs).missing(missing)
 }
 
-/// What the table shows: `pass`, a value, or the number of a deviation.
+/// What the table shows.
 pub(crate) enum Cell {
     Pass,
     Value(String),
@@ -65,7 +66,11 @@ pub(crate) enum Cell {
 fn judge(pair: &Pair, check: &Check, slot: &Slot) -> Result<Cell, String> {
     // A check that panicked leaves the peers as they are for the next.
     let mut slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let started = slot.get_or_insert_with(|| pair.start().map_err(|error| format!("{error:#}")));
+    let started = slot.get_or_insert_with(|| {
+        pair.start()
+            .map(|started| started.expecting(pair.expected))
+            .map_err(|error| format!("{error:#}"))
+    });
     let started = started.as_ref().map_err(|error| format!("the pair does not start: {error}"))?;
     let outcome = (check.run)(started);
     let deviation = pair.deviations.iter().find(|deviation| deviation.check == check.id);

@@ -60,7 +60,8 @@ enum Parts {
     Nginx(&'static str),
     Web(WebServerKind),
     Authorizer(WebServerKind),
-    Gateway,
+    /// Our client, with so many requests at once on a connection.
+    Gateway(usize),
     PhpFpm,
     Application(ApplicationKind, usize),
     Flup(Option<Flup>),
@@ -87,12 +88,12 @@ impl Pair {
                 let web = WebServer::start(*kind, &app.unix_address(), Some(&authorizer))?;
                 Ok(Started::new(web.port(), "", Some(app))?.with(web, WebServer::log))
             }
-            Parts::Gateway => {
+            Parts::Gateway(multiplex) => {
                 let app = App::start()?;
                 let gateway = Gateway::start(Backend {
                     address: app.unix_address(),
                     connections: 64,
-                    multiplex: 1,
+                    multiplex: *multiplex,
                     script: None,
                 })?;
                 Ok(Started::new(gateway.port(), "", Some(app))?.with(gateway, |_| String::new()))
@@ -132,6 +133,17 @@ fn client<P: Send + Sync + 'static>(
     Ok(started.with(gateway, |_| String::new()).with(peer, log))
 }
 
+impl Side {
+    /// What the report calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Authorizer => "authorizer",
+            Self::Client => "client",
+        }
+    }
+}
+
 impl Pair {
     fn new(
         id: &'static str,
@@ -165,30 +177,168 @@ pub(crate) fn all(report: &Report) -> Vec<Pair> {
 fn servers() -> Vec<Pair> {
     let server = |id, title, needs, parts| Pair::new(id, title, Side::Server, needs, parts);
     let haproxy = |keep, multiplex| Parts::Web(WebServerKind::Haproxy { keep, multiplex });
-    let stream = Parts::Nginx("/unbuffered");
-    let plain = Parts::Nginx("/plain");
     vec![
-        server("nginx", "nginx, buffered", &[Peer::Nginx], Parts::Nginx("/kept")),
-        server("nginx_stream", "nginx, unbuffered", &[Peer::Nginx], stream),
-        server("nginx_plain", "nginx, not kept", &[Peer::Nginx], plain),
-        server("apache", "Apache", &[Peer::Apache], Parts::Web(WebServerKind::Apache)),
-        server("lighttpd", "lighttpd", &[Peer::Lighttpd], Parts::Web(WebServerKind::Lighttpd)),
-        server("haproxy_plain", "HAProxy, not kept", &[Peer::Haproxy], haproxy(false, false)),
-        server("haproxy_kept", "HAProxy, kept", &[Peer::Haproxy], haproxy(true, false)),
-        server("haproxy_mpxs", "HAProxy, mpxs-conns", &[Peer::Haproxy], haproxy(true, true)),
-        server("caddy", "Caddy", &[Peer::Caddy], Parts::Web(WebServerKind::Caddy)),
-        server("h2o", "h2o", &[Peer::H2o], Parts::Web(WebServerKind::H2o)),
-        server("ours", "our client", &[], Parts::Gateway),
+        server("nginx", "nginx", &[Peer::Nginx], Parts::Nginx("/kept")).expected(&[
+            ("connections", "few"),
+            ("content_length", "the length"),
+            ("leave_download", "closing"),
+            ("leave_upload", "not called"),
+            ("leave_silent", "closing"),
+            ("multiplexes", "no"),
+            ("overloaded", "503"),
+            ("values", "no"),
+        ]),
+        server("nginx_stream", "nginx, unbuffered", &[Peer::Nginx], Parts::Nginx("/unbuffered"))
+            .expected(&[
+                ("connections", "few"),
+                ("content_length", "empty"),
+                ("leave_download", "closing"),
+                ("leave_upload", "closing"),
+                ("leave_silent", "closing"),
+                ("multiplexes", "no"),
+                ("overloaded", "503"),
+                ("values", "no"),
+            ]),
+        server("nginx_plain", "nginx, not kept", &[Peer::Nginx], Parts::Nginx("/plain"))
+            .expected(&[
+                ("connections", "200"),
+                ("content_length", "the length"),
+                ("leave_download", "closing"),
+                ("leave_upload", "not called"),
+                ("leave_silent", "closing"),
+                ("multiplexes", "no"),
+                ("overloaded", "503"),
+                ("values", "no"),
+            ])
+            .deviations(&[Deviation {
+                check: "slow",
+                instead: "ended after \"piece 1\\n\"",
+                why: "nginx holds a response back in its buffers when it does not keep the \
+                      connection; `fastcgi_buffering off` passes it on",
+            }]),
+        server("apache", "Apache", &[Peer::Apache], Parts::Web(WebServerKind::Apache)).expected(&[
+            ("connections", "few"),
+            ("content_length", "absent"),
+            ("leave_download", "closing"),
+            ("leave_upload", "closing"),
+            ("leave_silent", "nobody"),
+            ("multiplexes", "no"),
+            ("overloaded", "503"),
+            ("values", "no"),
+        ]),
+        server("lighttpd", "lighttpd", &[Peer::Lighttpd], Parts::Web(WebServerKind::Lighttpd))
+            .expected(&[
+                ("connections", "200"),
+                ("content_length", "refused, 411"),
+                ("leave_download", "closing"),
+                ("leave_upload", "closing"),
+                ("leave_silent", "nobody"),
+                ("multiplexes", "no"),
+                ("overloaded", "503"),
+                ("values", "no"),
+            ])
+            .deviations(&[Deviation {
+                check: "chunked",
+                instead: "status 411",
+                why: "lighttpd answers 411 to a chunked upload while it streams requests; \
+                      `server.stream-request-body = 0` reads the body first",
+            }]),
+        server("haproxy_plain", "HAProxy, not kept", &[Peer::Haproxy], haproxy(false, false))
+            .expected(&[
+                ("connections", "200"),
+                ("content_length", "refused, 400"),
+                ("leave_download", "closing"),
+                ("leave_upload", "closing"),
+                ("leave_silent", "nobody"),
+                ("multiplexes", "no"),
+                ("overloaded", "503"),
+                ("values", "no"),
+            ])
+            .deviations(HAPROXY_CHUNKED),
+        server("haproxy_kept", "HAProxy, kept", &[Peer::Haproxy], haproxy(true, false))
+            .expected(&[
+                ("connections", "few"),
+                ("content_length", "refused, 400"),
+                ("leave_download", "closing"),
+                ("leave_upload", "ABORT_REQUEST"),
+                ("leave_silent", "nobody"),
+                ("multiplexes", "no"),
+                ("overloaded", "503"),
+                ("values", "no"),
+            ])
+            .deviations(HAPROXY_CHUNKED),
+        server("haproxy_mpxs", "HAProxy, mpxs-conns", &[Peer::Haproxy], haproxy(true, true))
+            .expected(&[
+                ("connections", "few"),
+                ("content_length", "refused, 400"),
+                // It drops what comes, for the others on the connection.
+                ("leave_download", "nobody"),
+                ("leave_upload", "ABORT_REQUEST"),
+                ("leave_silent", "nobody"),
+                ("multiplexes", "yes"),
+                ("overloaded", "503"),
+                ("values", "yes"),
+            ])
+            .deviations(HAPROXY_CHUNKED),
+        server("caddy", "Caddy", &[Peer::Caddy], Parts::Web(WebServerKind::Caddy)).expected(&[
+            ("connections", "200"),
+            ("content_length", "-1"),
+            ("leave_download", "closing"),
+            ("leave_upload", "closing"),
+            ("leave_silent", "nobody"),
+            ("multiplexes", "no"),
+            ("overloaded", "503"),
+            ("values", "no"),
+        ]),
+        server("h2o", "h2o", &[Peer::H2o], Parts::Web(WebServerKind::H2o)).expected(&[
+            ("connections", "few"),
+            ("content_length", "the length"),
+            ("leave_download", "closing"),
+            ("leave_upload", "not called"),
+            ("leave_silent", "nobody"),
+            ("multiplexes", "no"),
+            ("overloaded", "503"),
+            ("values", "no"),
+        ]),
+        server("ours", "our client", &[], Parts::Gateway(1)).expected(&[
+            ("connections", "few"),
+            ("content_length", "the length"),
+            ("leave_download", "ABORT_REQUEST"),
+            ("leave_upload", "ABORT_REQUEST"),
+            ("leave_silent", "ABORT_REQUEST"),
+            ("multiplexes", "no"),
+            ("overloaded", "503"),
+            ("values", "no"),
+        ]),
+        server("ours_mpxs", "our client, multiplexing", &[], Parts::Gateway(16)).expected(&[
+            ("connections", "few"),
+            ("content_length", "the length"),
+            ("leave_download", "ABORT_REQUEST"),
+            ("leave_upload", "ABORT_REQUEST"),
+            ("leave_silent", "ABORT_REQUEST"),
+            ("multiplexes", "yes"),
+            ("overloaded", "503"),
+            ("values", "yes"),
+        ]),
     ]
 }
+
+const HAPROXY_CHUNKED: &[Deviation] = &[Deviation {
+    check: "chunked",
+    instead: "status 400",
+    why: "HAProxy answers 400 to a chunked upload that is not whole in its buffer when it is \
+          passed on",
+}];
 
 fn authorizers() -> Vec<Pair> {
     let pair = |id, title, needs, kind| {
         Pair::new(id, title, Side::Authorizer, needs, Parts::Authorizer(kind))
     };
     vec![
-        pair("apache_authorizer", "Apache", &[Peer::Apache], WebServerKind::Apache),
-        pair("lighttpd_authorizer", "lighttpd", &[Peer::Lighttpd], WebServerKind::Lighttpd),
+        pair("apache_authorizer", "Apache", &[Peer::Apache], WebServerKind::Apache)
+            .expected(&[("deny", "403, the application's page")]),
+        pair("lighttpd_authorizer", "lighttpd", &[Peer::Lighttpd], WebServerKind::Lighttpd)
+            .expected(&[("deny", "403, the application's page")]),
     ]
 }
 

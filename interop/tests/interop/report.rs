@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! version  PEER  VERSION
-//! result   PAIR  TITLE  CHECK  TITLE  pass|value|deviation|fail  TEXT
+//! pair     SIDE  PAIR  TITLE
+//! check    CHECK  TITLE
+//! result   PAIR  CHECK  pass|value|deviation|fail  TEXT
 //! ```
 
 use std::{
@@ -50,6 +52,16 @@ impl Report {
         self.line(&["version", name, version]);
     }
 
+    /// Names the columns and the rows of the tables, in their order.
+    pub(crate) fn tables(&self, pairs: &[Pair], checks: &[Check]) {
+        for pair in pairs {
+            self.line(&["pair", pair.side.name(), pair.id, pair.title]);
+        }
+        for check in checks {
+            self.line(&["check", check.id, check.title]);
+        }
+    }
+
     pub(crate) fn write(&self, pair: &Pair, check: &Check, outcome: &Result<Cell, String>) {
         let (kind, text) = match outcome {
             Ok(Cell::Pass) => ("pass", ""),
@@ -57,7 +69,7 @@ impl Report {
             Ok(Cell::Deviation { why }) => ("deviation", *why),
             Err(error) => ("fail", error.as_str()),
         };
-        self.line(&["result", pair.id, pair.title, check.id, check.title, kind, text]);
+        self.line(&["result", pair.id, check.id, kind, text]);
     }
 
     fn line(&self, parts: &[&str]) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::pending,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -22,7 +23,7 @@ pub(crate) struct Seen {
     /// Of each handler that stays, whether it is still there.
     staying: Mutex<HashMap<String, bool>>,
     changed: Condvar,
-    release: Notify,
+    released: Mutex<HashMap<String, Arc<Notify>>>,
     meetings: Mutex<HashMap<String, Arc<Barrier>>>,
 }
 
@@ -42,9 +43,14 @@ impl Seen {
         true
     }
 
-    /// Lets the handlers that stay end.
-    pub(crate) fn release(&self) {
-        self.release.notify_waiters();
+    /// Lets the handler `id` end.
+    pub(crate) fn release(&self, id: &str) {
+        self.gate(id).notify_one();
+    }
+
+    fn gate(&self, id: &str) -> Arc<Notify> {
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(released.entry(id.into()).or_default())
     }
 
     fn set(&self, id: &str, there: bool) {
@@ -97,14 +103,12 @@ pub(crate) async fn answer(request: fcgi::Request, seen: Arc<Seen>) -> Result<()
         "stay" => {
             let id = query(&request, "id").to_owned();
             let _staying = Staying(&seen, id.clone());
-            let released = seen.release.notified();
+            let released = seen.gate(&id);
             seen.set(&id, true);
-            if query(&request, "download") == "yes" {
-                out.write_all(TEXT).await?;
-                return download(out, u64::MAX).await;
+            tokio::select! {
+                ended = stay(&request) => ended,
+                () = released.notified() => out.write_all(TEXT).await,
             }
-            released.await;
-            out.write_all(TEXT).await
         }
         "meet" => {
             let size = query(&request, "size").parse().unwrap_or(1);
@@ -171,6 +175,20 @@ async fn echo(request: &fcgi::Request) -> Result<String, fcgi::Error> {
         param("CONTENT_LENGTH").map_or_else(|| "absent".into(), |value| format!("{value:?}")),
         text("SERVER_PROTOCOL"),
     ))
+}
+
+/// Moves bytes, or does nothing, and does not end by itself.
+async fn stay(request: &fcgi::Request) -> Result<(), fcgi::Error> {
+    match query(request, "body") {
+        "in" => while request.stdin().chunk().await?.is_some() {},
+        "out" => {
+            let mut out = request.stdout();
+            out.write_all(TEXT).await?;
+            download(out, u64::MAX).await?;
+        }
+        _ => {}
+    }
+    pending().await
 }
 
 async fn download(mut out: fcgi::OutputStream, mut left: u64) -> Result<(), fcgi::Error> {

@@ -23,6 +23,7 @@ pub(crate) struct Started {
     app: Option<App>,
     /// For the files that let a slow response go on.
     pub(crate) gates: TempDir,
+    expected: &'static [(&'static str, &'static str)],
     peers: Vec<Box<dyn Running>>,
 }
 
@@ -43,15 +44,11 @@ impl<P: Send + Sync> Running for Logged<P> {
 impl Started {
     pub(crate) fn new(port: u16, prefix: &'static str, app: Option<App>) -> Result<Self> {
         let gates = peers::scratch()?;
-        Ok(Self { port, prefix, app, gates, peers: Vec::new() })
+        Ok(Self { port, prefix, app, gates, expected: &[], peers: Vec::new() })
     }
 
     /// Keeps a peer running as long as this, and shows its log where a check fails.
-    pub(crate) fn with<P: Send + Sync + 'static>(
-        mut self,
-        peer: P,
-        log: fn(&P) -> String,
-    ) -> Self {
+    pub(crate) fn with<P: Send + Sync + 'static>(mut self, peer: P, log: fn(&P) -> String) -> Self {
         self.peers.push(Box::new(Logged(peer, log)));
         self
     }
@@ -59,6 +56,17 @@ impl Started {
     /// Our server, for the checks that only it has.
     pub(crate) fn app(&self) -> Result<&App> {
         self.app.as_ref().context("this pair has no server of ours")
+    }
+
+    /// Sets what checks are known to come to.
+    pub(crate) fn expecting(mut self, values: &'static [(&'static str, &'static str)]) -> Self {
+        self.expected = values;
+        self
+    }
+
+    /// Whether a check is known to come to this.
+    pub(crate) fn expects(&self, check: &str, value: &str) -> bool {
+        self.expected.contains(&(check, value))
     }
 
     pub(crate) fn connect(&self) -> io::Result<HttpConnection> {

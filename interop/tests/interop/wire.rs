@@ -197,7 +197,8 @@ impl Records {
     fn read(&mut self, bytes: &[u8], mut record: impl FnMut(u8, u16, &[u8])) {
         self.rest.extend_from_slice(bytes);
         let mut at = 0;
-        while let Some([_, kind, id1, id0, length1, length0, padding, _]) = self.rest.get(at..at + 8)
+        while let Some([_, kind, id1, id0, length1, length0, padding, _]) =
+            self.rest.get(at..at + 8)
         {
             let length = usize::from(u16::from_be_bytes([*length1, *length0]));
             let end = at + 8 + length + usize::from(*padding);
