@@ -1,8 +1,8 @@
 //! Whole servers, one after the other on one processor, against the floor.
 
-mod candidates;
+pub(crate) mod candidates;
 mod load;
-mod process;
+pub(crate) mod process;
 mod strace;
 
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ mod codec;
 mod cpu;
 mod hello;
 mod sample;
+mod scale;
 mod serve;
 mod stats;
 mod table;
@@ -66,7 +67,9 @@ enum What {
     Codec,
     /// Whole servers on one processor over a unix socket, against the floor.
     Hello,
-    /// Both (the default).
+    /// This project alone: what many connections and many requests at once cost.
+    Scale,
+    /// The first two (the default).
     All,
     /// Runs one server; `hello` starts this program again with it.
     #[command(subcommand, hide = true)]
@@ -82,6 +85,7 @@ fn main() -> Result<()> {
         What::Serve(server) => server.run(),
         What::Codec => codec::run(&options, cpus),
         What::Hello => hello::run(&options, cpus),
+        What::Scale => scale::run(&options, cpus),
         What::All => {
             codec::run(&options, cpus)?;
             hello::run(&options, cpus)

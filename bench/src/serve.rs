@@ -1,7 +1,8 @@
-//! The servers that `hello` measures, each run as a process of its own.
+//! The servers that `hello` and `scale` measure, each run as a process of its own.
 
 mod cegla;
 mod floor;
+mod scale;
 mod tokio_fastcgi;
 
 use std::ffi::OsString;
@@ -34,6 +35,11 @@ pub(crate) enum Serve {
         /// The unix socket to listen on.
         socket: PathBuf,
     },
+    /// This project's tokio server, as `scale` needs it.
+    Scale {
+        /// The unix socket to listen on.
+        socket: PathBuf,
+    },
     /// Turns into another program, which then ends with the benchmark too.
     Exec {
         /// The program.
@@ -51,6 +57,7 @@ impl Serve {
             Serve::Floor { socket } => floor::serve(&socket),
             Serve::TokioFastcgi { socket } => block_on(tokio_fastcgi::serve(&socket)),
             Serve::CeglaFcgi { socket } => block_on(cegla::serve(&socket)),
+            Serve::Scale { socket } => block_on(scale::serve(&socket)),
             Serve::Exec { program, args } => {
                 let error = Command::new(&program).args(args).exec();
                 Err(error).with_context(|| format!("cannot run {}", program.display()))
@@ -61,5 +68,5 @@ impl Serve {
 
 /// Runs a server on tokio's single-threaded runtime.
 fn block_on(server: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(server)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }

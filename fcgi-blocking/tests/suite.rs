@@ -11,12 +11,13 @@ use std::{
 use fcgi::{
     Address, Error, Listener, Request, Server, Shutdown, Values,
     client::{Body, Chunk, Client, Collected, Connector, Response},
+    pool::{Pool, PoolStats},
 };
 use fcgi_blocking as fcgi;
-use fcgi_net::{client, server};
+use fcgi_net::{client, pool, server};
 use fcgi_testkit::suite::{
     self, Adapter, CancelPoint, Event, ListenOn, Progress, Script, Serving, Step, TestBody,
-    TestClient, TestRequest, TestResponse,
+    TestClient, TestPool, TestRequest, TestResponse,
 };
 
 fn main() -> ExitCode {
@@ -67,6 +68,27 @@ impl Adapter for Blocking {
         settings: client::Settings,
     ) -> Result<Box<dyn TestClient>, Error> {
         Ok(Box::new(BlockingClient(connector(settings).connect(address)?)))
+    }
+
+    fn pool(
+        &self,
+        address: &Address,
+        connection: client::Settings,
+        settings: pool::Settings,
+    ) -> Box<dyn TestPool> {
+        let limits = settings.limits;
+        let pool = Pool::builder(address.clone())
+            .connector(connector(connection))
+            .max_connections(limits.connections)
+            .max_idle(limits.idle)
+            .idle_timeout(limits.idle_timeout)
+            .max_requests_per_connection(limits.requests_per_connection)
+            .max_age(limits.age)
+            .max_waiting(limits.waiting)
+            .wait_timeout(limits.wait_timeout)
+            .multiplex(settings.multiplex)
+            .build();
+        Box::new(BlockingPool(pool))
     }
 
     fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error> {
@@ -243,6 +265,42 @@ impl TestClient for BlockingClient {
 
     fn is_reusable(&self) -> bool {
         self.0.is_reusable()
+    }
+}
+
+struct BlockingPool(Pool);
+
+impl TestPool for BlockingPool {
+    fn send(&self, request: TestRequest) -> Result<Box<dyn TestResponse>, Error> {
+        Ok(Box::new(PoolResponse(self.0.send(convert(request))?)))
+    }
+
+    fn values(&self) -> Result<Values, Error> {
+        self.0.values()
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.0.stats()
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+struct PoolResponse(fcgi::pool::Response);
+
+impl TestResponse for PoolResponse {
+    fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        self.0.chunk()
+    }
+
+    fn app_status(&self) -> Option<u32> {
+        self.0.app_status()
+    }
+
+    fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
+        self.0.collect(limit)
     }
 }
 

@@ -70,10 +70,19 @@ pub(crate) mod sealed {
 
 /// Names one request of one connection. Request ids are reused; the generation in the key is not,
 /// so that a key of an ended request reaches no other (H-11).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct RequestKey {
     pub(crate) id: u16,
+    /// Where its connection has it.
+    pub(crate) place: u16,
     pub(crate) generation: u64,
+}
+
+impl core::hash::Hash for RequestKey {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        // It tells the keys of a connection apart by itself.
+        state.write_u64(self.generation);
+    }
 }
 
 impl RequestKey {

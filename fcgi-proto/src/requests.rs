@@ -1,67 +1,121 @@
 //! The requests of a connection, by id, each under a key with a generation.
+//!
+//! A key holds its request's place, so that it takes one step to find, however many there are. Ids
+//! are the peer's choice and come with each record: an index of two levels finds their places.
 
-use alloc::{boxed::Box, collections::BTreeMap};
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::RequestKey;
 
-/// The first request needs no allocation; the rest are in a tree.
+/// The place of the first request, which needs no allocation.
+const FIRST: u16 = u16::MAX;
+/// Places that a connection without requests keeps at most.
+const KEEP: usize = 16;
+/// Ids in one page of the index.
+const PAGE: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Requests<T> {
     first: Option<(RequestKey, T)>,
-    rest: BTreeMap<u16, Box<(RequestKey, T)>>,
+    /// The others, by place.
+    rest: Vec<Option<Box<(RequestKey, T)>>>,
+    /// Places of `rest` that are empty.
+    free: Vec<u16>,
+    index: Index,
     generation: u64,
 }
 
+/// The places of ids. Its memory is in proportion to the requests: a page for each at most, and
+/// 8 KiB, whatever ids the peer takes.
+#[derive(Debug, Default)]
+struct Index(Vec<Option<Box<Page>>>);
+
+#[derive(Debug)]
+struct Page {
+    places: [Option<Place>; PAGE],
+    used: u8,
+}
+
+/// A place plus one.
+type Place = core::num::NonZeroU16;
+
 impl<T> Requests<T> {
     pub(crate) const fn new() -> Self {
-        Self { first: None, rest: BTreeMap::new(), generation: 0 }
+        Self {
+            first: None,
+            rest: Vec::new(),
+            free: Vec::new(),
+            index: Index(Vec::new()),
+            generation: 0,
+        }
     }
 
     /// Adds a request under an id that is free.
     pub(crate) fn insert(&mut self, id: u16, request: T) -> RequestKey {
         self.generation += 1;
-        let key = RequestKey { id, generation: self.generation };
+        let generation = self.generation;
         if self.first.is_none() {
+            let key = RequestKey { id, place: FIRST, generation };
             self.first = Some((key, request));
-        } else {
-            self.rest.insert(id, Box::new((key, request)));
+            return key;
         }
+        // There are fewer requests than ids, and an id of 0 is none: every place is below FIRST.
+        let place = self.free.pop().unwrap_or(self.rest.len() as u16);
+        let key = RequestKey { id, place, generation };
+        let entry = Some(Box::new((key, request)));
+        match self.rest.get_mut(usize::from(place)) {
+            Some(slot) => *slot = entry,
+            None => self.rest.push(entry),
+        }
+        self.index.insert(id, place);
         key
     }
 
     pub(crate) fn key(&self, id: u16) -> Option<RequestKey> {
         match &self.first {
             Some((key, _)) if key.id == id => Some(*key),
-            _ => self.rest.get(&id).map(|entry| entry.0),
-        }
-    }
-
-    pub(crate) fn get(&self, key: RequestKey) -> Option<&T> {
-        match &self.first {
-            Some((k, request)) if *k == key => Some(request),
-            _ => self.rest.get(&key.id).filter(|entry| entry.0 == key).map(|entry| &entry.1),
-        }
-    }
-
-    pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut T> {
-        match &mut self.first {
-            Some((k, request)) if *k == key => Some(request),
             _ => {
-                self.rest.get_mut(&key.id).filter(|entry| entry.0 == key).map(|entry| &mut entry.1)
+                let place = self.index.get(id)?;
+                self.rest.get(usize::from(place))?.as_ref().map(|entry| entry.0)
             }
         }
     }
 
+    pub(crate) fn get(&self, key: RequestKey) -> Option<&T> {
+        let (found, request) = if key.place == FIRST {
+            self.first.as_ref().map(|(key, request)| (key, request))?
+        } else {
+            self.rest.get(usize::from(key.place))?.as_ref().map(|entry| (&entry.0, &entry.1))?
+        };
+        (*found == key).then_some(request)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut T> {
+        let (found, request) = if key.place == FIRST {
+            self.first.as_mut().map(|(key, request)| (&*key, request))?
+        } else {
+            let entry = self.rest.get_mut(usize::from(key.place))?.as_mut()?;
+            (&entry.0, &mut entry.1)
+        };
+        (*found == key).then_some(request)
+    }
+
     pub(crate) fn remove(&mut self, key: RequestKey) -> Option<T> {
-        if self.first.as_ref().is_some_and(|(k, _)| *k == key) {
+        self.get(key)?;
+        if key.place == FIRST {
             return self.first.take().map(|(_, request)| request);
         }
-        self.get(key)?;
-        self.rest.remove(&key.id).map(|entry| entry.1)
+        let entry = self.rest.get_mut(usize::from(key.place))?.take()?;
+        self.index.remove(key.id);
+        self.free.push(key.place);
+        if self.free.len() == self.rest.len() {
+            self.release();
+        }
+        Some(entry.1)
     }
 
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.len() - self.free.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -72,6 +126,49 @@ impl<T> Requests<T> {
         self.first
             .iter_mut()
             .map(|(key, request)| (*key, request))
-            .chain(self.rest.values_mut().map(|entry| (entry.0, &mut entry.1)))
+            .chain(self.rest.iter_mut().flatten().map(|entry| (entry.0, &mut entry.1)))
+    }
+
+    /// Gives the places back, all of which are empty, if they are many.
+    fn release(&mut self) {
+        if self.rest.capacity() > KEEP {
+            self.rest = Vec::new();
+            self.free = Vec::new();
+        }
+        self.index.0 = Vec::new();
+    }
+}
+
+impl Index {
+    fn split(id: u16) -> (usize, usize) {
+        (usize::from(id) / PAGE, usize::from(id) % PAGE)
+    }
+
+    fn get(&self, id: u16) -> Option<u16> {
+        let (page, at) = Self::split(id);
+        let place = self.0.get(page)?.as_ref()?.places.get(at)?;
+        place.map(|place| place.get() - 1)
+    }
+
+    fn insert(&mut self, id: u16, place: u16) {
+        let (page, at) = Self::split(id);
+        if self.0.len() <= page {
+            self.0.resize_with(page + 1, || None);
+        }
+        let Some(page) = self.0.get_mut(page) else { return };
+        let page = page.get_or_insert_with(|| Box::new(Page { places: [None; PAGE], used: 0 }));
+        page.used += 1;
+        page.places[at] = Place::new(place + 1);
+    }
+
+    fn remove(&mut self, id: u16) {
+        let (page, at) = Self::split(id);
+        let Some(slot) = self.0.get_mut(page) else { return };
+        let Some(page) = slot else { return };
+        page.places[at] = None;
+        page.used -= 1;
+        if page.used == 0 {
+            *slot = None;
+        }
     }
 }

@@ -98,7 +98,8 @@ impl Meter {
 /// - **Send queue**: what is queued (`send_high_water`, `reply_bytes`, and the answer that passed
 ///   them), × 2 for a sent part not yet cut off, × 2 for growth, + 1 × while it moves; what the
 ///   application gave as `Bytes` is its own.
-/// - **Requests**: 1 KiB of bookkeeping each, its place in the tree and its keys included.
+/// - **Requests**: 1 KiB of bookkeeping each, its place in the index and its keys included, and
+///   12 KiB for the index's upper level, which moves as it grows.
 /// - 4 KiB for everything else.
 fn bound(limits: &Limits, requests: usize) -> usize {
     let queued = limits.send_high_water + limits.reply_bytes + 4096;
@@ -107,6 +108,7 @@ fn bound(limits: &Limits, requests: usize) -> usize {
         + 3 * limits.params_bytes_connection
         + 6 * queued
         + 1024 * requests
+        + 12 * 1024
         + 4096
 }
 
@@ -672,6 +674,29 @@ fn idle_after_aborts_and_blocked_writers() {
     assert!(server.is_reusable());
     let held = heap_of(server);
     assert!(held <= IDLE, "{held}");
+}
+
+#[test]
+fn ids_far_apart_cost_no_more_than_requests_do() {
+    // The worst for an index of ids: no two in one page, then one more request for ever.
+    let mut limits = Limits::server();
+    limits.requests = 1000;
+    let meter = Meter::start();
+    let mut server = ServerConnection::new(ServerConfig { limits, ..ServerConfig::default() });
+    for id in (1..=u16::MAX).step_by(66).take(limits.requests) {
+        feed(&mut server, &begin(id, 1, 1), usize::MAX);
+        while server.poll_event().unwrap().is_some() {}
+    }
+    assert_eq!(server.active_requests(), limits.requests - 7);
+    let most = 512 * limits.requests + 12 * 1024 + limits.recv_buffer;
+    assert!(meter.peak() <= most, "{} bytes of heap, bound {most}", meter.peak());
+    for id in (1..=u16::MAX).step_by(66).take(limits.requests) {
+        feed(&mut server, &record(ABORT, id, &[], 0), usize::MAX);
+        while server.poll_event().unwrap().is_some() {}
+        discard_transmit(&mut server);
+    }
+    assert_eq!(server.active_requests(), 0);
+    assert!(meter.live() <= IDLE, "{}", meter.live());
 }
 
 #[test]

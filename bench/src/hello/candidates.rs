@@ -69,7 +69,7 @@ pub(super) fn all(options: &Options, dir: &Path) -> Vec<Candidate> {
 }
 
 /// This program again, as a server.
-fn serve<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
+pub(crate) fn serve<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let mut command = Command::new(env::current_exe().context("where is this program?")?);
     command.arg("serve").args(args);
     Ok(command)

@@ -15,15 +15,15 @@ use crate::cpu::{self, Placement};
 const START: Duration = Duration::from_secs(10);
 
 /// A running server.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens.
-    pub(super) socket: PathBuf,
+    pub(crate) socket: PathBuf,
 }
 
 impl Server {
     /// Starts `command` on the server's processor and waits until `socket` takes connections.
-    pub(super) fn start(mut command: Command, socket: &Path, cpus: Placement) -> Result<Server> {
+    pub(crate) fn start(mut command: Command, socket: &Path, cpus: Placement) -> Result<Server> {
         // A child inherits the processors of its parent: be there while it starts.
         cpu::pin(cpus.server)?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 }

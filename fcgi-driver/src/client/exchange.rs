@@ -30,7 +30,7 @@ const CHUNK: usize = 64 * 1024;
 pub(crate) struct Exchange<R: Runtime> {
     pub(crate) key: RequestKey,
     address: Arc<str>,
-    settings: Settings,
+    limits: TimeLimits,
     /// What is still to be sent, first things first.
     feeds: [Option<Feed>; 2],
     content_length: Option<u64>,
@@ -46,6 +46,15 @@ pub(crate) struct Exchange<R: Runtime> {
     pub(crate) progress: Instant,
     log: Option<RequestLog>,
     runtime: PhantomData<fn() -> R>,
+}
+
+/// How long a request may take: all that it needs of the connection's settings, so that thousands
+/// at once are small.
+#[derive(Clone, Copy, Debug)]
+struct TimeLimits {
+    first_byte: Option<Duration>,
+    next_byte: Option<Duration>,
+    total: Option<Duration>,
 }
 
 /// A stream on its way out.
@@ -65,7 +74,7 @@ impl<R: Runtime> Exchange<R> {
         begin: &BeginRequest,
         [stdin, data]: [Body; 2],
         address: Arc<str>,
-        settings: Settings,
+        settings: &Settings,
         started: Instant,
     ) -> Self {
         let feed = |input, body| {
@@ -77,7 +86,11 @@ impl<R: Runtime> Exchange<R> {
         Self {
             key,
             address,
-            settings,
+            limits: TimeLimits {
+                first_byte: settings.first_byte,
+                next_byte: settings.next_byte,
+                total: settings.total,
+            },
             feeds: [feed(Input::Stdin, stdin), feed(Input::Data, data)],
             content_length: length.and_then(|length| length.parse().ok()),
             mismatch: false,
@@ -235,7 +248,7 @@ impl<R: Runtime> Exchange<R> {
 
     /// An application that always has something to say does not outlast the limit.
     pub(crate) fn check_total(&self) -> Result<(), Error> {
-        match self.settings.total {
+        match self.limits.total {
             Some(limit) if self.outcome.is_none() && R::now() - self.started >= limit => {
                 Err(Error::Timeout { address: self.address(), phase: Phase::Response, limit })
             }
@@ -250,15 +263,15 @@ impl<R: Runtime> Exchange<R> {
         deadline: &mut Deadline<R>,
     ) -> Poll<Error> {
         let (phase, pause) = if self.answered {
-            (Phase::NextByte, self.settings.next_byte)
+            (Phase::NextByte, self.limits.next_byte)
         } else {
-            (Phase::FirstByte, self.settings.first_byte)
+            (Phase::FirstByte, self.limits.first_byte)
         };
         let at = |from: Instant, phase, limit: Option<Duration>| {
             limit.and_then(|limit| Some((from.checked_add(limit)?, phase, limit)))
         };
         let pause = at(self.progress, phase, pause);
-        let total = at(self.started, Phase::Response, self.settings.total);
+        let total = at(self.started, Phase::Response, self.limits.total);
         let next = match (pause, total) {
             (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
             (a, b) => a.or(b),

@@ -246,7 +246,7 @@ impl<R: Runtime> Client<R> {
         let key = self.connection.begin(begin)?;
         let _span = self.span.enter();
         let address = Arc::clone(&self.address);
-        Ok(Exchange::new(key, begin, bodies, address, self.settings, started))
+        Ok(Exchange::new(key, begin, bodies, address, &self.settings, started))
     }
 
     /// Moves a request on; the next chunk, or its end.

@@ -116,7 +116,7 @@ impl Mux {
         state.requests.insert(key, Slot::default());
         drop(state);
         let _span = self.0.span.enter();
-        Ok(Exchange::new(key, begin, bodies, address, self.0.settings, started))
+        Ok(Exchange::new(key, begin, bodies, address, &self.0.settings, started))
     }
 
     /// Moves a request on; the next chunk, or its end.

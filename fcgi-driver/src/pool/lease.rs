@@ -67,7 +67,8 @@ impl<R: Runtime> Lease<R> {
         loop {
             match self.granted().await? {
                 Granted::Fresh => {
-                    self.open().await?;
+                    // In a box: most callers share or reuse one, and need not be as large.
+                    Box::pin(self.open()).await?;
                     return Ok(true);
                 }
                 Granted::Open(mut link) => {

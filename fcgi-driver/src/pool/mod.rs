@@ -40,7 +40,7 @@ mod response;
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -131,7 +131,7 @@ impl<R: Runtime> Pool<R> {
         let mut bodies = Bodies::new(bodies);
         let mut lease = Lease::acquire(&self.0)?;
         for tries in 1.. {
-            let fresh = self.within(started, total, lease.ready()).await?;
+            let fresh = self.within(started, total, pin!(lease.ready())).await?;
             observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
             let exchange = match lease.begin(&mut begin, bodies.take(), started) {
                 Ok(exchange) => exchange,
@@ -212,11 +212,10 @@ impl<R: Runtime> Pool<R> {
         &self,
         started: Instant,
         total: Option<Duration>,
-        future: impl Future<Output = Result<T, Error>>,
+        mut future: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
         let Some(limit) = total else { return future.await };
         let until = started.checked_add(limit);
-        let mut future = pin!(future);
         let mut deadline = Deadline::<R>::new();
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| {

@@ -35,8 +35,8 @@ pub(super) struct Inner {
     rest: HashMap<RequestKey, Waiters>,
     /// Wakes the connection's task, unless it is running and will look anyway.
     task: Option<Waker>,
-    /// Whether anybody waits for a flush.
-    flushing: bool,
+    /// Those who wait for a flush.
+    flushing: Vec<RequestKey>,
     failed: bool,
 }
 
@@ -94,7 +94,7 @@ impl Shared {
                 first: None,
                 rest: HashMap::new(),
                 task: None,
-                flushing: false,
+                flushing: Vec::new(),
                 failed: false,
             }),
         }
@@ -175,9 +175,12 @@ impl Shared {
             return Poll::Ready(Ok(()));
         }
         if let Some(waiters) = inner.waiters(key) {
+            let joins = waiters.flush.is_none();
             wait(&mut waiters.flush, cx);
+            if joins {
+                inner.flushing.push(key);
+            }
         }
-        inner.flushing = true;
         inner.wake_task();
         Poll::Pending
     }
@@ -318,14 +321,10 @@ impl Inner {
 
     /// Everything queued was sent.
     pub(super) fn on_flushed(&mut self) {
-        if !std::mem::take(&mut self.flushing) {
-            return;
-        }
-        if let Some((_, waiters)) = &mut self.first {
-            wake(&mut waiters.flush);
-        }
-        for waiters in self.rest.values_mut() {
-            wake(&mut waiters.flush);
+        for key in std::mem::take(&mut self.flushing) {
+            if let Some(waiters) = self.waiters(key) {
+                wake(&mut waiters.flush);
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use fcgi_net::{
     Address, Error, client,
     client::{Chunk, Collected},
-    server,
+    pool, server,
 };
-use fcgi_proto::Values;
+use fcgi_proto::{Values, pool::PoolStats};
 
 use super::{FeedBody, Script};
 
@@ -44,6 +44,14 @@ pub trait Adapter: Send + Sync + 'static {
         address: &Address,
         settings: client::Settings,
     ) -> Result<Box<dyn TestClient>, Error>;
+
+    /// A pool of connections to an application.
+    fn pool(
+        &self,
+        address: &Address,
+        connection: client::Settings,
+        settings: pool::Settings,
+    ) -> Box<dyn TestPool>;
 
     /// Asks an application for its capacity.
     ///
@@ -135,6 +143,28 @@ pub trait TestClient: Send {
 
     /// Whether another request can be sent.
     fn is_reusable(&self) -> bool;
+}
+
+/// A pool, in calls that wait.
+pub trait TestPool: Send + Sync {
+    /// Sends a request as soon as there is a connection, and waits for the first bytes of its
+    /// response, or its end.
+    ///
+    /// # Errors
+    /// The pool's.
+    fn send(&self, request: TestRequest) -> Result<Box<dyn TestResponse>, Error>;
+
+    /// What the application says of its capacity.
+    ///
+    /// # Errors
+    /// The pool's.
+    fn values(&self) -> Result<Values, Error>;
+
+    /// How many connections and callers there are.
+    fn stats(&self) -> PoolStats;
+
+    /// Takes no more requests.
+    fn close(&self);
 }
 
 /// A response in progress. Dropping it aborts the request.

@@ -12,19 +12,20 @@ use std::{
 use fcgi_driver::{
     Listener,
     client::{Body, Client, Connector, Response},
+    pool::Pool,
     runtime::Runtime,
     server::{Request, Server},
 };
 use fcgi_net::{
     Address, Error, client,
     client::{Chunk, Collected},
-    server,
+    pool, server,
 };
-use fcgi_proto::Values;
+use fcgi_proto::{Values, pool::PoolStats};
 
 use super::{
     Adapter, CancelPoint, Event, Gate, ListenOn, Progress, Script, Serving, Step, TestBody,
-    TestClient, TestRequest, TestResponse,
+    TestClient, TestPool, TestRequest, TestResponse,
 };
 
 /// What the suite needs to know of an async adapter.
@@ -108,6 +109,27 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
     ) -> Result<Box<dyn TestClient>, Error> {
         let client = A::block_on(connector::<A::Runtime>(settings).connect(address))?;
         Ok(Box::new(AsyncClient::<A>(client)))
+    }
+
+    fn pool(
+        &self,
+        address: &Address,
+        connection: client::Settings,
+        settings: pool::Settings,
+    ) -> Box<dyn TestPool> {
+        let limits = settings.limits;
+        let pool = Pool::<A::Runtime>::builder(address.clone())
+            .connector(connector(connection))
+            .max_connections(limits.connections)
+            .max_idle(limits.idle)
+            .idle_timeout(limits.idle_timeout)
+            .max_requests_per_connection(limits.requests_per_connection)
+            .max_age(limits.age)
+            .max_waiting(limits.waiting)
+            .wait_timeout(limits.wait_timeout)
+            .multiplex(settings.multiplex)
+            .build();
+        Box::new(AsyncPool::<A>(pool))
     }
 
     fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error> {
@@ -309,6 +331,57 @@ impl<A: AsyncAdapter> TestClient for AsyncClient<A> {
 
     fn is_reusable(&self) -> bool {
         self.0.is_reusable()
+    }
+}
+
+struct AsyncPool<A: AsyncAdapter>(Pool<A::Runtime>);
+
+impl<A: AsyncAdapter> TestPool for AsyncPool<A> {
+    fn send(&self, request: TestRequest) -> Result<Box<dyn TestResponse>, Error> {
+        let response = A::block_on(self.0.send(convert(request)))?;
+        Ok(Box::new(PoolResponse::<A>(Some(response))))
+    }
+
+    fn values(&self) -> Result<Values, Error> {
+        A::block_on(self.0.values())
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.0.stats()
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// Dropped inside the runtime, as an application's would be.
+struct PoolResponse<A: AsyncAdapter>(Option<fcgi_driver::pool::Response<A::Runtime>>);
+
+impl<A: AsyncAdapter> TestResponse for PoolResponse<A> {
+    fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        match &mut self.0 {
+            Some(response) => A::block_on(response.chunk()),
+            None => Ok(None),
+        }
+    }
+
+    fn app_status(&self) -> Option<u32> {
+        self.0.as_ref()?.app_status()
+    }
+
+    fn collect(mut self: Box<Self>, limit: usize) -> Result<Collected, Error> {
+        match self.0.take() {
+            Some(response) => A::block_on(response.collect(limit)),
+            None => Ok(Collected::default()),
+        }
+    }
+}
+
+impl<A: AsyncAdapter> Drop for PoolResponse<A> {
+    fn drop(&mut self) {
+        let response = self.0.take();
+        A::block_on(async { drop(response) });
     }
 }
 

@@ -19,6 +19,9 @@
 //! #     fn connect(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
 //! #         -> Result<Box<dyn fcgi_testkit::suite::TestClient>, fcgi_net::Error>
 //! #         { unimplemented!() }
+//! #     fn pool(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings,
+//! #         _: fcgi_net::pool::Settings)
+//! #         -> Box<dyn fcgi_testkit::suite::TestPool> { unimplemented!() }
 //! #     fn query_values(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
 //! #         -> Result<fcgi_proto::Values, fcgi_net::Error> { unimplemented!() }
 //! # }
@@ -27,8 +30,8 @@
 //! }
 //! ```
 //!
-//! Four groups of cases, by the first part of their names: `server` and `client` run the adapter
-//! in this process; `programs` and `blackbox` run its example programs, the latter with raw bytes
+//! Five groups of cases, by the first part of their names: `server`, `client` and `pool` run the
+//! adapter in this process; `programs` and `blackbox` run its example programs, the latter with raw bytes
 //! for every rule that can be seen from outside. A case's name ends in the ids of the rules that
 //! it shows.
 
@@ -44,6 +47,7 @@ mod asynchronous;
 mod blackbox;
 mod client;
 mod feed;
+mod pool;
 mod programs;
 mod script;
 mod server;
@@ -56,7 +60,7 @@ use std::{
 };
 
 pub use adapter::{
-    Adapter, CancelPoint, ListenOn, Progress, Serving, TestBody, TestClient, TestRequest,
+    Adapter, CancelPoint, ListenOn, Progress, Serving, TestBody, TestClient, TestPool, TestRequest,
     TestResponse,
 };
 pub use asynchronous::{Async, AsyncAdapter};
@@ -87,7 +91,8 @@ impl Suite {
 
 /// Runs the suite on an adapter, as the command line asks (libtest's arguments).
 pub fn run(adapter: impl Adapter) -> ExitCode {
-    let groups = [server::CASES, client::CASES, programs::CASES, blackbox::CASES].concat();
+    let groups =
+        [server::CASES, client::CASES, pool::CASES, programs::CASES, blackbox::CASES].concat();
     let mut cases: Vec<_> = groups.into_iter().flatten().collect();
     if adapter.is_async() {
         cases.extend(server::ASYNC_CASES);

@@ -371,6 +371,18 @@ impl Peer {
         }
     }
 
+    /// The answers to two requests under way, whichever ends first.
+    pub(crate) fn answers(&mut self, ids: [u16; 2]) -> [Answer; 2] {
+        let mut answers = [Answer::default(), Answer::default()];
+        let mut ended = 0;
+        while ended < 2 {
+            let record = self.record();
+            let n = ids.iter().position(|id| *id == record.id).expect("one of the two requests");
+            ended += usize::from(answers[n].take(&record));
+        }
+        answers
+    }
+
     /// Nothing more comes, and the connection ends in good order.
     pub(crate) fn expect_close(&mut self) {
         assert_eq!(self.try_record().unwrap(), None);

@@ -33,7 +33,7 @@ impl Report {
     pub(crate) fn open() -> Self {
         let Some(path) = env::var_os(RESULTS) else { return Self(None) };
         let file = File::create(&path);
-        let file = file.unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
+        let file = file.unwrap_or_else(|error| panic!("creating {path:?}: {error}"));
         let report = Self(Some(Arc::new(Mutex::new(file))));
         for peer in Peer::INTEROP {
             // Tools, not peers.

@@ -32,8 +32,7 @@ fn fc_3_5_1_keep_conn(suite: &Suite) {
     let mut peer = echo.dial();
     let slow = [("ECHO_SLEEP_MS", "300")];
     peer.send([request(1, KEEP, &slow, b"slow"), request(2, CLOSE, &[], b"fast")].concat());
-    assert_eq!(peer.answer(2), echoed(&[], "fast"));
-    assert_eq!(peer.answer(1), echoed(&slow, "slow"));
+    assert_eq!(peer.answers([1, 2]), [echoed(&slow, "slow"), echoed(&[], "fast")]);
     peer.expect_close();
 }
 

@@ -80,8 +80,9 @@ fn fc_5_4_1_abort_ends_a_request_at_once(suite: &Suite) {
     let wire =
         [request(1, KEEP, &slow, b"slow"), request(2, KEEP, &SLEEPS, b""), abort(2), abort(2)];
     peer.send(wire.concat());
-    assert_eq!(peer.answer(2).protocol_status, 0);
-    assert_eq!(peer.answer(1), echoed(&slow, "slow"));
+    let [other, aborted] = peer.answers([1, 2]);
+    assert_eq!(other, echoed(&slow, "slow"));
+    assert_eq!(aborted.protocol_status, 0);
     // The last one of a connection that is not kept.
     peer.send([request(1, CLOSE, &SLEEPS, b""), abort(1)].concat());
     assert_eq!(peer.answer(1).protocol_status, 0);
@@ -275,12 +276,23 @@ fn q_15_large_bodies_in_both_directions(suite: &Suite) {
 fn a_panic_ends_its_request_alone(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
-    let slow = [("ECHO_SLEEP_MS", "300")];
+    // Its STDIN stays open: it is under way for as long as the other's panic takes.
+    let open = [begin(1, RESPONDER, KEEP), params(1, &[]), stream(Type::Stdin, 1, b"open")];
     let panics = [("ECHO_PANIC", "1")];
-    peer.send([request(1, KEEP, &slow, b"slow"), request(2, KEEP, &panics, b"body")].concat());
-    let panicked = peer.answer(2);
+    peer.send([open.concat(), request(2, KEEP, &panics, b"body")].concat());
+    let (mut answer, mut panicked) = (Answer::default(), Answer::default());
+    loop {
+        let record = peer.record();
+        if record.id == 1 {
+            assert!(!answer.take(&record), "it ended before its STDIN");
+        } else if panicked.take(&record) {
+            break;
+        }
+    }
     assert_ne!(panicked.app_status, 0);
     assert_eq!(panicked.protocol_status, 0);
-    assert_eq!(peer.answer(1), echoed(&slow, "slow"));
+    peer.send(close(Type::Stdin, 1));
+    while !answer.take(&peer.record()) {}
+    assert_eq!(answer, echoed(&[], "open"));
     echo.assert_alive();
 }

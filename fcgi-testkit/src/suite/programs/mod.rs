@@ -39,7 +39,7 @@ impl Programs {
         };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--quiet", "--package", package, "--profile", profile])
+            .args(["build", "--locked", "--quiet", "--package", package, "--profile", profile])
             .args(NAMES.iter().flat_map(|name| ["--example", name]))
             .arg("--target-dir")
             .arg(profile_folder.parent().unwrap())

@@ -1,0 +1,502 @@
+//! The pool against applications made of raw bytes, and against the adapter's own server.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use fcgi_net::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
+use fcgi_proto::{Rejection, Values};
+
+use super::{
+    Case, ListenOn, Script, Step, Suite, TestPool, TestRequest,
+    signal::{Gate, background, until},
+    wire::*,
+};
+
+pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
+    "pool":
+    requests_one_after_the_other_share_a_connection,
+    never_more_connections_than_it_may,
+    a_kept_connection_that_fails_before_the_first_byte_is_tried_once_more_q_10,
+    a_fresh_connection_is_not_tried_again,
+    nothing_is_tried_again_after_the_first_byte,
+    a_connection_closed_while_idle_costs_no_request,
+    an_idle_connection_is_closed_in_time_q_5,
+    waiting_has_limits,
+    a_closed_pool_refuses,
+    no_application_is_an_error_and_costs_no_place,
+    a_dropped_response_leaves_nothing_to_the_next_h_11,
+    a_refusal_leaves_the_connection_fit_q_13,
+    requests_share_a_connection_where_it_is_offered,
+    an_abort_leaves_the_others_on_its_connection_alone,
+    cant_mpx_conn_makes_it_fall_back_q_11,
+    a_silent_get_values_is_given_up_q_9,
+    a_get_values_that_is_closed_means_defaults_q_7,
+    fifty_threads_of_the_adapters_own_server,
+]];
+
+impl Suite {
+    fn pool(&self, address: &Address, settings: Settings) -> Box<dyn TestPool> {
+        self.adapter.pool(address, client::Settings::new(), settings)
+    }
+}
+
+fn settings(connections: usize) -> Settings {
+    let mut settings = Settings::new();
+    settings.limits.connections = connections;
+    settings.limits.age = None;
+    settings
+}
+
+fn multiplexing() -> Settings {
+    Settings { multiplex: 10, ..settings(1) }
+}
+
+fn numbered(n: usize) -> TestRequest {
+    TestRequest::responder().param("N", n.to_string())
+}
+
+fn call(pool: &dyn TestPool, request: TestRequest) -> Result<Vec<u8>, Error> {
+    Ok(pool.send(request)?.collect(64 << 20)?.stdout.to_vec())
+}
+
+/// The next request's id and its parameter N; `None` at the end of the connection. Requests that
+/// share the connection may interleave.
+fn next(peer: &mut Peer) -> Option<(u16, Vec<u8>)> {
+    let mut all = HashMap::<u16, Vec<u8>>::new();
+    next_of(peer, &mut all)
+}
+
+/// As [`next`], with the PARAMS of requests that are not whole yet in `params`.
+fn next_of(peer: &mut Peer, params: &mut HashMap<u16, Vec<u8>>) -> Option<(u16, Vec<u8>)> {
+    loop {
+        let record = peer.try_record().ok().flatten()?;
+        match record.kind {
+            Type::BeginRequest => assert_eq!(params.insert(record.id, Vec::new()), None),
+            Type::Params => params.get_mut(&record.id).unwrap().extend(record.content),
+            Type::Stdin if record.content.is_empty() => {
+                let pairs = decode(&params.remove(&record.id).unwrap());
+                let n = pairs.into_iter().find(|(name, _)| name == b"N").map(|(_, value)| value);
+                return Some((record.id, n.unwrap_or_default()));
+            }
+            Type::Stdin => {}
+            _ => panic!("{record:?}"),
+        }
+    }
+}
+
+/// Takes a request and answers with its number.
+fn serve_one(peer: &mut Peer) -> bool {
+    let Some((id, n)) = next(peer) else { return false };
+    peer.send(answer(id, &n));
+    true
+}
+
+/// Takes the connection on which GET_VALUES is asked, and answers it.
+fn answer_values(app: &RawApp, pairs: &[(&str, &str)]) {
+    let mut peer = app.accept();
+    let asked = peer.record();
+    assert_eq!((asked.kind, asked.id), (Type::GetValues, 0));
+    assert_eq!(asked.content.len() % 8, 0, "Q-9");
+    peer.send(record(Type::GetValuesResult, 0, &encode(pairs)));
+    peer.expect_end();
+}
+
+fn requests_one_after_the_other_share_a_connection(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(4));
+    let application = background(move || {
+        let mut peer = app.accept();
+        (0..100).for_each(|_| assert!(serve_one(&mut peer)));
+        peer
+    });
+    for n in 0..100 {
+        assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.connections, stats.idle, stats.active, stats.waiting), (1, 1, 0, 0));
+    application.join();
+}
+
+fn never_more_connections_than_it_may(suite: &Suite) {
+    let app = RawApp::new();
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings(3)));
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    thread::spawn(move || {
+        loop {
+            let mut peer = app.accept();
+            let now = open.fetch_add(1, Ordering::SeqCst) + 1;
+            seen.fetch_max(now, Ordering::SeqCst);
+            let open = Arc::clone(&open);
+            thread::spawn(move || {
+                let mut served = 0;
+                // Some connections close after an answer.
+                while serve_one(&mut peer) && served < 7 {
+                    served += 1;
+                }
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let callers: Vec<_> = (0..20)
+        .map(|caller| {
+            let pool = Arc::clone(&pool);
+            background(move || {
+                for n in (0..20).map(|n| caller * 100 + n) {
+                    assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+                }
+            })
+        })
+        .collect();
+    callers.into_iter().for_each(|caller| caller.join());
+    // One that closes by itself may be counted until its thread has noticed.
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=6).contains(&most), "{most}");
+    assert!(pool.stats().connections <= 3);
+}
+
+fn a_kept_connection_that_fails_before_the_first_byte_is_tried_once_more_q_10(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut first = app.accept();
+        assert!(serve_one(&mut first));
+        let seen = next(&mut first).unwrap();
+        drop(first);
+        let mut second = app.accept();
+        let again = next(&mut second).unwrap();
+        assert_eq!(seen, again);
+        second.send(answer(again.0, &again.1));
+        // It is seen twice, and no more.
+        next(&mut second)
+    });
+    for n in 0..2 {
+        let request = numbered(n).param("CONTENT_LENGTH", "5").stdin("bytes");
+        assert_eq!(call(&*pool, request).unwrap(), n.to_string().as_bytes());
+    }
+    drop(pool);
+    assert_eq!(application.join(), None);
+}
+
+fn a_fresh_connection_is_not_tried_again(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut first = app.accept();
+        next(&mut first).unwrap();
+        drop(first);
+        assert!(serve_one(&mut app.accept()));
+    });
+    let error = call(&*pool, numbered(1)).unwrap_err();
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+    assert_eq!(call(&*pool, numbered(2)).unwrap(), b"2");
+    application.join();
+}
+
+fn nothing_is_tried_again_after_the_first_byte(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut first = app.accept();
+        assert!(serve_one(&mut first));
+        let (id, _) = next(&mut first).unwrap();
+        first.send(record(Type::Stdout, id, b"some"));
+        drop(first);
+        let mut second = app.accept();
+        let (id, n) = next(&mut second).unwrap();
+        assert_eq!(n, b"3");
+        second.send(answer(id, &n));
+    });
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    let error = call(&*pool, numbered(2)).unwrap_err();
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+    assert_eq!(call(&*pool, numbered(3)).unwrap(), b"3");
+    application.join();
+}
+
+fn a_connection_closed_while_idle_costs_no_request(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        for _ in 0..5 {
+            assert!(serve_one(&mut app.accept()));
+        }
+    });
+    for n in 0..5 {
+        assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+    }
+    application.join();
+}
+
+fn an_idle_connection_is_closed_in_time_q_5(suite: &Suite) {
+    let app = RawApp::new();
+    let mut settings = settings(1);
+    settings.limits.idle_timeout = Duration::from_millis(100);
+    let pool = suite.pool(&app.address, settings);
+    let application = background(move || {
+        let mut peer = app.accept();
+        assert!(serve_one(&mut peer));
+        peer.expect_close();
+    });
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    application.join();
+    until("it is counted no more", || pool.stats().connections == 0);
+}
+
+fn waiting_has_limits(suite: &Suite) {
+    let app = RawApp::new();
+    let mut settings = settings(1);
+    settings.limits.wait_timeout = Some(Duration::from_millis(200));
+    settings.limits.waiting = 1;
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
+    let busy = Arc::clone(&pool);
+    let first = background(move || call(&*busy, numbered(1)));
+    let mut peer = app.accept();
+    let (id, n) = next(&mut peer).unwrap();
+    let waits = Arc::clone(&pool);
+    let second = background(move || call(&*waits, numbered(2)));
+    until("the second waits", || pool.stats().waiting == 1);
+    let error = call(&*pool, numbered(3)).unwrap_err();
+    assert!(matches!(error, Error::PoolFull { waiting: 1, .. }), "{error}");
+    let error = second.join().unwrap_err();
+    assert!(matches!(error, Error::Timeout { phase: Phase::Acquire, .. }), "{error}");
+    let address = app.address.to_string();
+    assert_eq!(
+        error.to_string(),
+        format!("{address}: no free connection of the pool within 200ms")
+    );
+    peer.send(answer(id, &n));
+    assert_eq!(first.join().unwrap(), b"1");
+}
+
+fn a_closed_pool_refuses(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut peer = app.accept();
+        assert!(serve_one(&mut peer));
+        peer.expect_close();
+    });
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    pool.close();
+    application.join();
+    let error = call(&*pool, numbered(2)).unwrap_err();
+    assert!(matches!(error, Error::PoolClosed { .. }), "{error}");
+}
+
+fn no_application_is_an_error_and_costs_no_place(suite: &Suite) {
+    let (_folder, _, address) = unix_address();
+    let pool = suite.pool(&address, settings(1));
+    for n in 0..5 {
+        let error = call(&*pool, numbered(n)).unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("connect to {address}: ")), "{error}");
+    }
+    assert_eq!(pool.stats().connections, 0);
+}
+
+fn a_dropped_response_leaves_nothing_to_the_next_h_11(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    thread::spawn(move || {
+        loop {
+            let mut peer = app.accept();
+            while let Ok(Some(begin)) = peer.try_record() {
+                if begin.kind == Type::AbortRequest {
+                    // Late, and more of the same; it may have closed by now.
+                    let late = [record(Type::Stdout, begin.id, b"old"), end(begin.id, 0, 0)];
+                    let _ = peer.writer().write_all(&late.concat());
+                    continue;
+                }
+                let params = peer.stream_of(Type::Params, begin.id);
+                peer.stream_of(Type::Stdin, begin.id);
+                let n = decode(&params)[0].1.clone();
+                if n.ends_with(b"0") {
+                    peer.send(record(Type::Stdout, begin.id, b"part"));
+                } else {
+                    peer.send(answer(begin.id, &n));
+                }
+            }
+        }
+    });
+    for round in 0..20 {
+        let mut response = pool.send(numbered(round * 10)).unwrap();
+        assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("part".into())));
+        drop(response);
+        let n = round * 10 + 1;
+        assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+    }
+}
+
+fn a_refusal_leaves_the_connection_fit_q_13(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut peer = app.accept();
+        let (id, _) = next(&mut peer).unwrap();
+        peer.send(end(id, 0, Rejection::Overloaded.as_u8()));
+        assert!(serve_one(&mut peer));
+    });
+    let error = call(&*pool, numbered(1)).unwrap_err();
+    assert!(matches!(error, Error::Rejected { rejection: Rejection::Overloaded, .. }), "{error}");
+    assert_eq!(call(&*pool, numbered(2)).unwrap(), b"2");
+    application.join();
+}
+
+const MULTIPLEXES: &[(&str, &str)] = &[("FCGI_MPXS_CONNS", "1"), ("FCGI_MAX_REQS", "50")];
+
+fn requests_share_a_connection_where_it_is_offered(suite: &Suite) {
+    let app = RawApp::new();
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, multiplexing()));
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        let mut params = HashMap::new();
+        let requests: Vec<_> = (0..5).map(|_| next_of(&mut peer, &mut params).unwrap()).collect();
+        let mut ids: Vec<_> = requests.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [1, 2, 3, 4, 5], "FC-3.3-7");
+        // The last first, and in pieces.
+        for (id, n) in requests.iter().rev() {
+            peer.send(record(Type::Stdout, *id, n));
+        }
+        for (id, n) in &requests {
+            peer.send([record(Type::Stdout, *id, n), end(*id, 0, 0)].concat());
+        }
+        peer
+    });
+    let callers: Vec<_> = (0..5)
+        .map(|n| {
+            let pool = Arc::clone(&pool);
+            background(move || (n, call(&*pool, numbered(n)).unwrap()))
+        })
+        .collect();
+    for caller in callers {
+        let (n, stdout) = caller.join();
+        assert_eq!(stdout, format!("{n}{n}").as_bytes());
+    }
+    application.join();
+    assert_eq!(pool.values().unwrap().mpxs_conns, Some(true));
+}
+
+fn an_abort_leaves_the_others_on_its_connection_alone(suite: &Suite) {
+    let app = RawApp::new();
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, multiplexing()));
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        let (first, _) = next(&mut peer).unwrap();
+        peer.send(record(Type::Stdout, first, b"part"));
+        let (second, n) = next(&mut peer).unwrap();
+        peer.send(record(Type::Stdout, second, &n));
+        let aborted = peer.record();
+        assert_eq!((aborted.kind, aborted.id), (Type::AbortRequest, first));
+        peer.send([record(Type::Stdout, first, b"late"), end(first, 0, 0)].concat());
+        peer.send([record(Type::Stdout, second, &n), end(second, 0, 0)].concat());
+        peer
+    });
+    let mut first = pool.send(numbered(1)).unwrap();
+    assert_eq!(first.chunk().unwrap(), Some(Chunk::Stdout("part".into())));
+    let mut second = pool.send(numbered(2)).unwrap();
+    assert_eq!(second.chunk().unwrap(), Some(Chunk::Stdout("2".into())));
+    drop(first);
+    assert_eq!(second.chunk().unwrap(), Some(Chunk::Stdout("2".into())));
+    assert_eq!(second.chunk().unwrap(), None);
+    assert_eq!(second.app_status(), Some(0));
+    application.join();
+}
+
+fn cant_mpx_conn_makes_it_fall_back_q_11(suite: &Suite) {
+    let app = RawApp::new();
+    let settings = Settings { multiplex: 10, ..settings(2) };
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
+    let begun = Gate::default();
+    let first_begun = begun.clone();
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        let first = next(&mut peer).unwrap();
+        first_begun.open();
+        let second = next(&mut peer).unwrap();
+        peer.send(end(second.0, 0, Rejection::CantMpxConn.as_u8()));
+        // It comes again, alone.
+        let mut other = app.accept();
+        let again = next(&mut other).unwrap();
+        assert_eq!(again.1, second.1);
+        other.send(answer(again.0, &again.1));
+        peer.send(answer(first.0, &first.1));
+        (peer, other)
+    });
+    let busy = Arc::clone(&pool);
+    let first = background(move || call(&*busy, numbered(1)));
+    begun.wait();
+    let second = call(&*pool, numbered(2)).unwrap();
+    assert_eq!((second, first.join().unwrap()), (b"2".to_vec(), b"1".to_vec()));
+    application.join();
+    assert_eq!(pool.values().unwrap().mpxs_conns, Some(false));
+}
+
+fn a_silent_get_values_is_given_up_q_9(suite: &Suite) {
+    let app = RawApp::new();
+    let mut limits = client::Settings::new();
+    limits.values = Duration::from_millis(100);
+    let pool = suite.adapter.pool(&app.address, limits, multiplexing());
+    let application = background(move || {
+        let mut silent = app.accept();
+        assert_eq!(silent.record().kind, Type::GetValues);
+        let mut peer = app.accept();
+        (0..2).for_each(|_| assert!(serve_one(&mut peer)));
+    });
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    assert_eq!(call(&*pool, numbered(2)).unwrap(), b"2");
+    assert_eq!(pool.values().unwrap(), Values::default());
+    application.join();
+}
+
+fn a_get_values_that_is_closed_means_defaults_q_7(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, multiplexing());
+    let application = background(move || {
+        assert_eq!(app.accept().record().kind, Type::GetValues);
+        assert!(serve_one(&mut app.accept()));
+    });
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    assert_eq!(pool.values().unwrap(), Values::default());
+    application.join();
+}
+
+fn fifty_threads_of_the_adapters_own_server(suite: &Suite) {
+    let script = Script::new([Step::Param("N"), Step::Stdin]);
+    let (_folder, _, address) = unix_address();
+    let limits = server::Settings { web_server_addrs: None, ..server::Settings::from_env() };
+    let serving = suite.adapter.serve(ListenOn::Address(address), limits, script).unwrap();
+    for multiplex in [1, 20] {
+        let settings = Settings { multiplex, ..settings(4) };
+        let pool: Arc<dyn TestPool> = Arc::from(suite.pool(serving.address(), settings));
+        let callers: Vec<_> = (0..50)
+            .map(|n| {
+                let pool = Arc::clone(&pool);
+                background(move || {
+                    for round in 0..10 {
+                        let body = vec![b'a' + round; 3_000 * usize::from(round)];
+                        let request = numbered(n)
+                            .param("CONTENT_LENGTH", body.len().to_string())
+                            .stdin(body.clone());
+                        let expected = [n.to_string().as_bytes(), &body].concat();
+                        assert_eq!(call(&*pool, request).unwrap(), expected);
+                    }
+                })
+            })
+            .collect();
+        callers.into_iter().for_each(|caller| caller.join());
+        assert!(pool.stats().connections <= 4);
+    }
+}
