@@ -35,10 +35,7 @@ impl App {
             fcgi::Listener::bind(&fcgi::Address::Unix(socket.clone()))?
         };
         let seen = Arc::new(Seen::default());
-        let handler = {
-            let seen = Arc::clone(&seen);
-            move |request| routes::answer(request, Arc::clone(&seen))
-        };
+        let handler = routes::handler(Arc::clone(&seen));
         let (stop, stopped) = oneshot::channel();
         let until = async {
             let _ = stopped.await;

@@ -49,6 +49,9 @@ pub(crate) const CHECKS: &[Check] = &[
     all("at_once_50", "50 at once", at_once),
     all("big_headers", "big headers", big_headers),
     server("head_in_one_record", "head in one STDOUT record (W-1)", head_in_one_record),
+    server("hop_by_hop", "hop-by-hop fields of the application dropped (W-3)", hop_by_hop),
+    server("too_long", "body cut at Content-Length (W-4)", too_long),
+    server("script_filename", "SCRIPT_FILENAME is a path (W-5)", script_filename),
     server("overloaded", "OVERLOADED shows as (W-2)", overloaded),
     server("leave_download", "client leaves a download: told by (W-8)", leave_download),
     server("leave_upload", "client leaves an upload: told by (W-8)", leave_upload),
@@ -273,37 +276,77 @@ fn head_in_one_record(started: &Started) -> Result<Option<String>> {
     Ok(None)
 }
 
+fn hop_by_hop(started: &Started) -> Result<Option<String>> {
+    let mut http = started.connect()?;
+    let reply = expect(http.get(&started.path("hopbyhop"))?, 200)?;
+    let page = String::from_utf8_lossy(&reply.body);
+    ensure!(page == "no chunks\n", "the page is {page:?}");
+    let keep_alive = reply.head.field("keep-alive").unwrap_or_default();
+    ensure!(!keep_alive.contains("77"), "Keep-Alive is {keep_alive:?}");
+    has(&expect(http.get(&started.path("echo?after"))?, 200)?, &[("query", "after")])?;
+    Ok(None)
+}
+
+fn too_long(started: &Started) -> Result<Option<String>> {
+    let reply = started.get("toolong", 200)?;
+    let page = String::from_utf8_lossy(&reply.body);
+    ensure!(page == "hello", "the page is {page:?}");
+    has(&started.get("echo?after", 200)?, &[("query", "after")])?;
+    Ok(None)
+}
+
+fn script_filename(started: &Started) -> Result<Option<String>> {
+    let path = &lines(&started.get("echo", 200)?)["script_filename"];
+    ensure!(path.is_empty() || path.starts_with('/'), "{path:?}");
+    Ok(None)
+}
+
 fn overloaded(started: &Started) -> Result<Option<String>> {
     let reply = started.connect()?.get(&started.path("overloaded"))?;
     Ok(Some(reply.head.status.to_string()))
 }
 
-/// Another request, which may be on the same connection, goes on.
 fn leave_download(started: &Started) -> Result<Option<String>> {
+    beside_another(started, || {
+        let http = begin_download(started, "stay?id=download&body=out")?;
+        leave_handler(started, "leave_download", "download", http)
+    })
+}
+
+fn leave_upload(started: &Started) -> Result<Option<String>> {
+    beside_another(started, || {
+        let mut http = started.connect()?;
+        let target = started.path("stay?id=upload&body=in");
+        http.send_head("POST", &target, &[("Content-Length", "1000000")])?;
+        http.send(&[b'x'; 500_000])?;
+        leave_handler(started, "leave_upload", "upload", http)
+    })
+}
+
+fn leave_silent(started: &Started) -> Result<Option<String>> {
+    beside_another(started, || {
+        let mut http = started.connect()?;
+        http.send_head("GET", &started.path("stay?id=silent"), &[])?;
+        leave_handler(started, "leave_silent", "silent", http)
+    })
+}
+
+/// Another request is in progress, maybe on the same connection, and goes on.
+fn beside_another(
+    started: &Started,
+    leave: impl FnOnce() -> Result<String>,
+) -> Result<Option<String>> {
     let app = started.app()?;
     let mut other = started.connect()?;
     other.send_head("GET", &started.path("stay?id=other"), &[])?;
     ensure!(app.seen.wait("other", true, LIMIT), "the other handler does not start");
-    let http = begin_download(started, "stay?id=download&body=out")?;
-    let told = leave_handler(started, "leave_download", "download", http)?;
+    let told = leave()?;
     ensure!(!app.seen.wait("other", false, Duration::ZERO), "the other handler was ended too");
     app.seen.release("other");
     expect(other.read_reply()?, 200)?;
+    // Before the next check asks whether it is there.
+    ensure!(app.seen.wait("other", false, LIMIT), "the other handler does not end");
     Ok(Some(told))
-}
-
-fn leave_silent(started: &Started) -> Result<Option<String>> {
-    let mut http = started.connect()?;
-    http.send_head("GET", &started.path("stay?id=silent"), &[])?;
-    leave_handler(started, "leave_silent", "silent", http).map(Some)
-}
-
-fn leave_upload(started: &Started) -> Result<Option<String>> {
-    let mut http = started.connect()?;
-    let target = started.path("stay?id=upload&body=in");
-    http.send_head("POST", &target, &[("Content-Length", "1000000")])?;
-    http.send(&[b'x'; 500_000])?;
-    leave_handler(started, "leave_upload", "upload", http).map(Some)
 }
 
 /// The client goes. Says who has the handler `id` ended: the web server, in one way or the other,

@@ -1,21 +1,29 @@
-//! The application behind the web servers: what each path answers.
+//! The application behind the web servers, as tower services: what each path answers.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     future::pending,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Condvar, Mutex, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use fcgi_testkit::http::pattern;
-use fcgi_tokio::{self as fcgi, Rejection, Role};
-use tokio::sync::{Barrier, Notify};
+use fcgi_tokio::{
+    self as fcgi, Handler, Rejection,
+    http::{Body, BoxError, Decision, MetaVariables, Responder},
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use tokio::sync::{Barrier, Notify, mpsc};
+use tower::service_fn;
 
 use crate::run::LIMIT;
-
-const TEXT: &str = "Content-Type: text/plain\r\n\r\n";
 
 /// What the tests see of the handlers, beside the responses.
 #[derive(Default)]
@@ -64,10 +72,17 @@ impl Seen {
     }
 }
 
-/// Says that a handler is gone, however it went.
-struct Staying<'a>(&'a Seen, String);
+/// Says that a handler is there, and that it is gone, however it went.
+struct Staying(Arc<Seen>, String);
 
-impl Drop for Staying<'_> {
+impl Staying {
+    fn new(seen: Arc<Seen>, id: String) -> Self {
+        seen.set(&id, true);
+        Self(seen, id)
+    }
+}
+
+impl Drop for Staying {
     fn drop(&mut self) {
         self.0.set(&self.1, false);
     }
@@ -76,146 +91,195 @@ impl Drop for Staying<'_> {
 /// A slow response is given up after this: a web server that holds it back would wait for its end.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// Answers a request by the last part of its path, as the applications in other languages do, and
-/// by some paths of its own.
-pub(crate) async fn answer(request: fcgi::Request, seen: Arc<Seen>) -> Result<(), fcgi::Error> {
-    let mut out = request.stdout();
-    if request.param_str("REQUEST_METHOD") == Some("HEAD") {
-        // Without a body (RFC 3875, 4.3.3), which HAProxy makes a 502 of.
-        return out.write_all(TEXT).await;
-    }
-    if request.role() == Role::Authorizer {
-        return out.write_all(authorize(&request)).await;
-    }
-    let uri = request.param_str("REQUEST_URI").unwrap_or_default();
-    let path = uri.split('?').next().unwrap_or_default();
-    let route = path.rsplit('/').next().unwrap_or_default();
-    match route {
-        "echo" => {
-            let page = echo(&request).await?;
-            out.write_all(page).await
-        }
-        "download" => {
-            out.write_all("Content-Type: application/octet-stream\r\n\r\n").await?;
-            download(out, query(&request, "n").parse().unwrap_or(0)).await
-        }
-        "slow" => slow(out, query(&request, "gate")).await,
-        "stay" => {
-            let id = query(&request, "id").to_owned();
-            let _staying = Staying(&seen, id.clone());
-            let released = seen.gate(&id);
-            seen.set(&id, true);
-            tokio::select! {
-                ended = stay(&request) => ended,
-                () = released.notified() => out.write_all(TEXT).await,
+type Page = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What the server calls: the tower services below, and a refusal, which no service can say.
+pub(crate) fn handler(seen: Arc<Seen>) -> impl fcgi::Handler {
+    let pages = service_fn(move |request| answer(request, Arc::clone(&seen)));
+    let both = Responder::new(pages).authorizer(service_fn(authorize));
+    move |request: fcgi::Request| {
+        let both = both.clone();
+        async move {
+            if request.param_str("REQUEST_URI").is_some_and(|uri| uri.ends_with("/overloaded")) {
+                request.reject(Rejection::Overloaded);
+                return 0;
             }
+            both.call(request).await
         }
-        "meet" => {
-            let size = query(&request, "size").parse().unwrap_or(1);
-            let meeting = seen.meeting(query(&request, "id"), size);
-            let met = tokio::time::timeout(LIMIT, meeting.wait()).await.is_ok();
-            out.write_all(format!("{TEXT}{}\n", if met { "met" } else { "alone" })).await
-        }
-        "overloaded" => {
-            request.reject(Rejection::Overloaded);
-            Ok(())
-        }
-        _ => out.write_all(page(route)).await,
     }
-}
-
-/// The pages that are the same for every request.
-fn page(route: &str) -> Bytes {
-    let page = match route {
-        "redirect" => {
-            "Status: 302 Found\r\nLocation: http://www.example.org/elsewhere\r\n\r\n".to_owned()
-        }
-        "cookies" => {
-            format!("Set-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Path=/\r\n{TEXT}cookies\n")
-        }
-        "bigheaders" => {
-            let fields: String = (0..40).map(|i| format!("X-Field-{i}: value {i}\r\n")).collect();
-            format!("X-Big: {}\r\n{fields}{TEXT}big headers\n", "x".repeat(7000))
-        }
-        _ => format!("Status: 404 Not Found\r\n{TEXT}no such page\n"),
-    };
-    page.into()
-}
-
-fn query<'a>(request: &'a fcgi::Request, name: &str) -> &'a str {
-    let query = request.param_str("QUERY_STRING").unwrap_or_default();
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(given, _)| *given == name).map_or("", |(_, value)| value)
 }
 
 /// Lets those in who say so.
-fn authorize(request: &fcgi::Request) -> &'static str {
-    match request.param_str("HTTP_X_TOKEN") {
-        Some("sesame") => "Status: 200 OK\r\nVariable-REMOTE_USER: ada\r\n\r\n",
-        _ => "Status: 403 Forbidden\r\nContent-Type: text/plain\r\n\r\nwho are you?\n",
-    }
+async fn authorize(request: Request<()>) -> Result<Decision, Infallible> {
+    Ok(match request.headers().get("x-token") {
+        Some(token) if token == "sesame" => Decision::allow([("REMOTE_USER", "ada")]),
+        _ => {
+            let mut page = Response::new(Body::from("who are you?\n"));
+            *page.status_mut() = StatusCode::FORBIDDEN;
+            Decision::Deny(page)
+        }
+    })
 }
 
-async fn echo(request: &fcgi::Request) -> Result<String, fcgi::Error> {
-    let (mut stdin, mut length, mut crc) = (request.stdin(), 0, Crc32::new());
-    while let Some(chunk) = stdin.chunk().await? {
-        length += chunk.len();
-        crc.update(&chunk);
+/// Answers by the last part of the path, as the applications in other languages do, and by some
+/// paths of its own.
+async fn answer(request: Request<Body>, seen: Arc<Seen>) -> Result<Response<Page>, BoxError> {
+    let route = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    let query = |name| query(&request, name);
+    let text = Response::builder().header("Content-Type", "text/plain");
+    Ok(match route.as_str() {
+        "echo" => text.body(full(echo(request).await?))?,
+        "download" => {
+            let left = query("n").parse()?;
+            let (page, sender) = stream();
+            tokio::spawn(async move { download(sender, left).await });
+            text.body(page)?
+        }
+        "slow" => {
+            let gate = query("gate");
+            let (page, sender) = stream();
+            tokio::spawn(async move { slow(sender, &gate).await });
+            text.body(page)?
+        }
+        "stay" => text.body(stay(request, seen).await?)?,
+        "meet" => {
+            let meeting = seen.meeting(&query("id"), query("size").parse()?);
+            let met = tokio::time::timeout(LIMIT, meeting.wait()).await.is_ok();
+            text.body(full(if met { "met\n" } else { "alone\n" }))?
+        }
+        "redirect" => Response::builder()
+            .status(302)
+            .header("Location", "http://www.example.org/elsewhere")
+            .body(full(""))?,
+        "cookies" => text
+            .header("Set-Cookie", "a=1; Path=/")
+            .header("Set-Cookie", "b=2; Path=/")
+            .body(full("cookies\n"))?,
+        "bigheaders" => {
+            let text = text.header("X-Big", "x".repeat(7000));
+            (0..40)
+                .fold(text, |text, i| text.header(format!("X-Field-{i}"), format!("value {i}")))
+                .body(full("big headers\n"))?
+        }
+        "hopbyhop" => text
+            .header("Transfer-Encoding", "chunked")
+            .header("Connection", "close")
+            .header("Keep-Alive", "timeout=77")
+            .body(full("no chunks\n"))?,
+        "toolong" => text.header("Content-Length", "5").body(full("hello, and more"))?,
+        _ => text.status(404).body(full("no such page\n"))?,
+    })
+}
+
+fn full(page: impl Into<Bytes>) -> Page {
+    Full::new(page.into()).map_err(Into::into).boxed_unsync()
+}
+
+fn query(request: &Request<Body>, name: &str) -> String {
+    let mut pairs = request.uri().query().unwrap_or_default().split('&');
+    let value = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_default().to_owned()
+}
+
+async fn echo(request: Request<Body>) -> Result<String, BoxError> {
+    let (head, mut body) = request.into_parts();
+    let (mut length, mut crc) = (0, Crc32::new());
+    while let Some(frame) = body.frame().await {
+        if let Some(bytes) = frame?.data_ref() {
+            length += bytes.len();
+            crc.update(bytes);
+        }
     }
-    let param = |name| request.param_str(name);
-    let text = |name| param(name).unwrap_or_default();
+    let variables = head.extensions.get::<MetaVariables>().ok_or("no MetaVariables")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let content_length = variables.params().get_str("CONTENT_LENGTH");
     Ok(format!(
-        "{TEXT}method={}\nquery={}\nlength={length}\ncrc32={:08x}\nbig={}\nuser={}\n\
-         content_length={}\nprotocol={}\n",
-        text("REQUEST_METHOD"),
-        text("QUERY_STRING"),
+        "method={}\nquery={}\nlength={length}\ncrc32={:08x}\nbig={}\nuser={}\n\
+         content_length={}\nscript_filename={}\n",
+        head.method,
+        head.uri.query().unwrap_or_default(),
         crc.finish(),
-        text("HTTP_X_BIG").len(),
-        text("REMOTE_USER"),
-        param("CONTENT_LENGTH").map_or_else(|| "absent".into(), |value| format!("{value:?}")),
-        text("SERVER_PROTOCOL"),
+        head.headers.get("x-big").map_or(0, |value| value.len()),
+        text(variables.remote_user().unwrap_or_default()),
+        content_length.map_or_else(|| "absent".into(), |value| format!("{value:?}")),
+        text(variables.script_filename().unwrap_or_default()),
     ))
 }
 
-/// Moves bytes, or does nothing, and does not end by itself.
-async fn stay(request: &fcgi::Request) -> Result<(), fcgi::Error> {
-    match query(request, "body") {
-        "in" => while request.stdin().chunk().await?.is_some() {},
-        "out" => {
-            let mut out = request.stdout();
-            out.write_all(TEXT).await?;
-            download(out, u64::MAX).await?;
-        }
-        _ => {}
+/// A handler that does not end by itself: it moves bytes one way, or none, until it is dropped or
+/// released.
+async fn stay(request: Request<Body>, seen: Arc<Seen>) -> Result<Page, BoxError> {
+    let (id, how) = (query(&request, "id"), query(&request, "body"));
+    let released = seen.gate(&id);
+    let staying = Staying::new(seen, id);
+    if how == "out" {
+        let (page, sender) = stream();
+        tokio::spawn(async move {
+            let _staying = staying;
+            tokio::select! {
+                () = download(sender, u64::MAX) => {}
+                () = released.notified() => {}
+            }
+        });
+        return Ok(page);
     }
-    pending().await
+    let mut body = request.into_body();
+    let reading = async {
+        while how == "in" && body.frame().await.transpose()?.is_some() {}
+        pending().await
+    };
+    tokio::select! {
+        ended = reading => ended,
+        () = released.notified() => Ok(full("released\n")),
+    }
 }
 
-async fn download(mut out: fcgi::OutputStream, mut left: u64) -> Result<(), fcgi::Error> {
+/// A page whose pieces are sent as they come. Whoever sends them learns when nobody wants them.
+fn stream() -> (Page, mpsc::Sender<Bytes>) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Pieces(receiver).boxed_unsync(), sender)
+}
+
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+async fn download(sender: mpsc::Sender<Bytes>, mut left: u64) {
     let block: Bytes = (0..256 * 251).map(pattern).collect();
     while left > 0 {
         let n = left.min(block.len() as u64);
-        out.write_all(block.slice(..n as usize)).await?;
+        if sender.send(block.slice(..n as usize)).await.is_err() {
+            return;
+        }
         left -= n;
     }
-    Ok(())
 }
 
 /// Five lines. After each but the last it waits until the test has read it, and made a file.
-async fn slow(mut out: fcgi::OutputStream, gate: &str) -> Result<(), fcgi::Error> {
-    out.write_all(TEXT).await?;
+async fn slow(sender: mpsc::Sender<Bytes>, gate: &str) {
     for piece in 1..=5 {
-        out.write_all(format!("piece {piece}\n")).await?;
+        if sender.send(format!("piece {piece}\n").into()).await.is_err() {
+            return;
+        }
         let gate = PathBuf::from(format!("{gate}.{piece}"));
         let until = Instant::now() + SLOW;
         while piece < 5 && !gate.exists() {
             if Instant::now() > until {
-                return Ok(());
+                return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    Ok(())
 }
 
 /// CRC-32 of IEEE 802.3, which every other language has in its library.

@@ -88,14 +88,17 @@ impl Wire {
                 && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
         };
         let (mut reader, writer) = front.into_split();
-        let (reads, writes) = back.into_split();
+        let (reads, mut writes) = back.into_split();
         let open = self.open();
         let answers = tokio::spawn(self.clone().answers(reads, writer, open.clone()));
-        self.requests(&mut reader, writes, open).await;
+        self.requests(&mut reader, &mut writes, open).await;
         // A web server that closed is gone in both directions; one that only shut its end down
         // still reads. Our server tells the two apart (W-8), so they must not become one here.
         if hung_up(reader.as_ref()) {
+            writes.forget();
             answers.abort();
+        } else {
+            let _ = writes.shutdown().await;
         }
         let _ = answers.await;
         Ok(())
@@ -104,10 +107,11 @@ impl Wire {
     async fn tcp(&self, front: TcpStream, to: PathBuf) -> io::Result<()> {
         let back = UnixStream::connect(to).await?;
         let (mut reader, writer) = front.into_split();
-        let (reads, writes) = back.into_split();
+        let (reads, mut writes) = back.into_split();
         let open = self.open();
         let answers = tokio::spawn(self.clone().answers(reads, writer, open.clone()));
-        self.requests(&mut reader, writes, open).await;
+        self.requests(&mut reader, &mut writes, open).await;
+        let _ = writes.shutdown().await;
         let _ = answers.await;
         Ok(())
     }
@@ -120,7 +124,7 @@ impl Wire {
     async fn requests(
         &self,
         reader: &mut (impl AsyncRead + Unpin),
-        writer: impl AsyncWrite + Unpin,
+        writer: &mut (impl AsyncWrite + Unpin),
         open: Arc<Mutex<HashMap<u16, bool>>>,
     ) {
         let mut records = Records::default();
@@ -146,11 +150,11 @@ impl Wire {
     async fn answers(
         self,
         mut reader: impl AsyncRead + Unpin,
-        writer: impl AsyncWrite + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
         open: Arc<Mutex<HashMap<u16, bool>>>,
     ) {
         let mut records = Records::default();
-        copy(&mut reader, writer, |bytes| {
+        copy(&mut reader, &mut writer, |bytes| {
             records.read(bytes, |kind, id, content| {
                 let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
                 match kind {
@@ -167,13 +171,14 @@ impl Wire {
             });
         })
         .await;
+        let _ = writer.shutdown().await;
     }
 }
 
-/// Passes bytes on to the end, then shuts the writing end down.
+/// Passes bytes on to the end.
 async fn copy(
     reader: &mut (impl AsyncRead + Unpin),
-    mut writer: impl AsyncWrite + Unpin,
+    writer: &mut (impl AsyncWrite + Unpin),
     mut look: impl FnMut(&[u8]),
 ) {
     let mut buffer = vec![0; 64 * 1024];
@@ -183,7 +188,6 @@ async fn copy(
             return;
         }
     }
-    let _ = writer.shutdown().await;
 }
 
 /// Cuts a stream of bytes into records.
