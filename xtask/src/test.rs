@@ -1,6 +1,7 @@
 //! `cargo xtask test`.
 
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -41,9 +42,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
 
+    // Not the examples, which have the same names in every adapter: the suite builds each
+    // adapter's by themselves.
+    let code = run_command(&mut cargo_test(options, &["--lib", "--bins", "--tests"]));
+    let docs = run_command(&mut cargo_test(options, &["--doc"]));
+    code.and(docs)
+}
+
+fn cargo_test(options: &Options, what: &[&str]) -> Command {
     let mut test = cargo(["test", "--workspace", "--all-features"]);
     // Interop is a task of its own.
-    test.args(["--exclude", "fcgi-bench", "--exclude", "fcgi-interop"]);
+    test.args(["--exclude", "fcgi-bench", "--exclude", "fcgi-interop"]).args(what);
     // Every failure in one run, and results of every test to count.
     test.arg("--no-fail-fast");
     if options.locked {
@@ -52,7 +61,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.require_peers {
         test.env(REQUIRE_PEERS, "1");
     }
-    run_command(test.args(&options.arguments))
+    if !options.arguments.is_empty() {
+        test.arg("--").args(&options.arguments);
+    }
+    test
 }
 
 fn listed(missing: &[Missing], separator: &str) -> String {
