@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod examples;
 pub mod harness;
 pub mod http;
 pub mod peers;

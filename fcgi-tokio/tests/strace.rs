@@ -8,6 +8,7 @@ use std::{
 };
 
 use fcgi_testkit::{
+    examples::Examples,
     harness::{self, Case, Failed},
     peers::Peer,
 };
@@ -24,15 +25,14 @@ fn main() -> ExitCode {
 
 fn count_calls() -> Result<(), String> {
     let io = |error: std::io::Error| error.to_string();
-    let program = std::env::current_exe().map_err(io)?;
-    let target = program.parent().and_then(Path::parent).ok_or("no target folder")?;
+    let examples = Examples::build("fcgi-tokio", &["hello"]).map_err(io)?;
     let folder = tempfile::tempdir().map_err(io)?;
     let (socket, log) = (folder.path().join("app.sock"), folder.path().join("strace.log"));
     let address = format!("unix:{}", socket.display());
     let mut strace = Command::new(Peer::Strace.find().map_err(|missing| missing.to_string())?)
         .args(["-c", "-f", "-o"])
         .arg(&log)
-        .arg(target.join("examples/hello"))
+        .arg(examples.path("hello"))
         .arg(&address)
         .env("FCGI_THREADS", "1")
         .spawn()

@@ -36,6 +36,8 @@ pub enum Peer {
     Nginx,
     /// PHP's FastCGI process manager, of any PHP 8.
     PhpFpm,
+    /// The browser Chromium, with chromedriver.
+    Chromium,
     /// libfcgi's command-line client.
     CgiFcgi,
     /// libfcgi's headers and library, to build a C application.
@@ -62,8 +64,15 @@ pub enum Peer {
 
 impl Peer {
     /// What `cargo xtask test` needs.
-    pub const TESTS: &'static [Self] =
-        &[Self::Nginx, Self::PhpFpm, Self::CgiFcgi, Self::Libfcgi, Self::Gcc, Self::Strace];
+    pub const TESTS: &'static [Self] = &[
+        Self::Nginx,
+        Self::PhpFpm,
+        Self::Chromium,
+        Self::CgiFcgi,
+        Self::Libfcgi,
+        Self::Gcc,
+        Self::Strace,
+    ];
 
     /// What `cargo xtask interop` needs.
     pub const INTEROP: &'static [Self] = &[
@@ -85,6 +94,7 @@ impl Peer {
         match self {
             Self::Nginx => "nginx",
             Self::PhpFpm => "php-fpm",
+            Self::Chromium => "chromedriver",
             Self::CgiFcgi => "cgi-fcgi",
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
@@ -105,6 +115,8 @@ impl Peer {
             Self::Nginx => "nginx-light",
             // Depends on the release's own PHP 8.x.
             Self::PhpFpm => "php-fpm",
+            // Depends on the browser.
+            Self::Chromium => "chromium-driver",
             Self::CgiFcgi => "libfcgi-bin",
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
@@ -136,9 +148,13 @@ impl Peer {
             Self::Caddy => find_program("caddy"),
             Self::Go => find_program("go"),
             Self::Pip => find_program("pip3"),
-            Self::Nginx | Self::CgiFcgi | Self::Gcc | Self::Strace | Self::Lighttpd | Self::H2o => {
-                find_program(self.name())
-            }
+            Self::Nginx
+            | Self::Chromium
+            | Self::CgiFcgi
+            | Self::Gcc
+            | Self::Strace
+            | Self::Lighttpd
+            | Self::H2o => find_program(self.name()),
         };
         found.ok_or(Missing { peer: self })
     }

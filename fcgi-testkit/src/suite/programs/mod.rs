@@ -12,6 +12,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::examples::Examples;
+
 use super::{
     Case,
     signal::{background, until},
@@ -20,44 +22,16 @@ use super::{
 
 pub(super) const CASES: &[&[(&str, Case)]] = &[echo::CASES, call::CASES, servers::CASES];
 
-/// The adapter's examples, in a folder of their own: those of another adapter have the same names
-/// and may take their place in the target folder.
-pub(super) struct Programs {
-    folder: TempDir,
-}
-
-const NAMES: [&str; 4] = ["echo", "call", "hello", "blast"];
+/// The adapter's examples.
+pub(super) struct Programs(Examples);
 
 impl Programs {
-    /// Has cargo build them, as it has built this program.
     pub(super) fn build(package: &str) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let profile_folder = program.parent().and_then(Path::parent).unwrap();
-        let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["build", "--locked", "--quiet", "--package", package, "--profile", profile])
-            .args(NAMES.iter().flat_map(|name| ["--example", name]))
-            .arg("--target-dir")
-            .arg(profile_folder.parent().unwrap())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "build the examples of {package}: {said}");
-        let folder = tempfile::tempdir().unwrap();
-        for name in NAMES {
-            let built = profile_folder.join("examples").join(name);
-            let copied = std::fs::copy(&built, folder.path().join(name));
-            assert!(copied.is_ok(), "copy {}: {copied:?}", built.display());
-        }
-        Self { folder }
+        Self(Examples::build(package, &["echo", "call", "hello", "blast"]).unwrap())
     }
 
     pub(super) fn command(&self, name: &str) -> Command {
-        Command::new(self.folder.path().join(name))
+        Command::new(self.0.path(name))
     }
 
     /// Runs `call` with an empty stdin.
