@@ -91,6 +91,11 @@ impl Results {
             })
     }
 
+    /// Whether there is such a pair.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.pairs.iter().any(|pair| pair.id == id)
+    }
+
     /// docs/interop.md.
     pub(crate) fn page(&self) -> String {
         let mut page = format!("{}\n{}\n## Versions\n\n", INTRODUCTION.trim_end(), self.tables());
