@@ -30,19 +30,22 @@ use crate::{
 };
 
 /// A shared connection, as its requests see it.
-#[derive(Clone, Debug)]
-pub(crate) struct Mux(Arc<Shared>);
+#[derive(Debug)]
+pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
 #[derive(Debug)]
-struct Shared {
+struct Shared<R: Runtime> {
     address: Arc<str>,
     settings: Settings,
     span: Span,
-    state: Mutex<State>,
+    state: Mutex<State<R>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<R: Runtime> {
+    /// `None` once the connection is closed. It is here, and not with the task, so that whoever
+    /// ends the connection has closed it before another is opened in its place.
+    io: Option<R::Transport>,
     connection: ClientConnection,
     requests: HashMap<RequestKey, Slot>,
     /// Wakes the connection's task, unless it is running and will look anyway.
@@ -66,10 +69,10 @@ enum Failure {
     Read(io::ErrorKind),
 }
 
-impl Mux {
+impl<R: Runtime> Mux<R> {
     /// A connection for up to `requests` at once, and the future that moves its bytes, which ends
     /// with it.
-    pub(crate) fn new<R: Runtime>(
+    pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
         settings: Settings,
@@ -82,6 +85,7 @@ impl Mux {
             address,
             settings,
             state: Mutex::new(State {
+                io: Some(io),
                 connection: ClientConnection::new(ClientConfig { limits }),
                 requests: HashMap::new(),
                 task: None,
@@ -89,8 +93,7 @@ impl Mux {
                 closing: false,
             }),
         }));
-        let mut task = Task::<R> {
-            io,
+        let mut task = Task {
             mux: mux.clone(),
             write_gone: false,
             _open: OpenConnection::new(Side::Client),
@@ -101,7 +104,7 @@ impl Mux {
     }
 
     /// Begins a request beside the others.
-    pub(crate) fn begin<R: Runtime>(
+    pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
         bodies: [Body; 2],
@@ -120,7 +123,7 @@ impl Mux {
     }
 
     /// Moves a request on; the next chunk, or its end.
-    pub(crate) fn poll_exchange<R: Runtime>(
+    pub(crate) fn poll_exchange(
         &self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
@@ -132,7 +135,7 @@ impl Mux {
         self.poll_io(cx, exchange, deadline).map(|polled| exchange.hand_out(polled))
     }
 
-    fn poll_io<R: Runtime>(
+    fn poll_io(
         &self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
@@ -203,9 +206,7 @@ impl Mux {
     pub(crate) fn forget(&self, key: RequestKey) {
         let mut state = self.lock();
         state.requests.remove(&key);
-        if state.closing {
-            state.wake_task();
-        }
+        state.close_unused();
     }
 
     /// Whether another request can begin, as far as is known.
@@ -214,11 +215,11 @@ impl Mux {
         !state.closing && state.failed.is_none() && state.connection.can_begin()
     }
 
-    /// Takes no more requests, and closes once those that it has are over.
+    /// Takes no more requests, and closes once those that it has are over: now if it has none.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        state.wake_task();
+        state.close_unused();
     }
 
     fn error(&self, failure: Failure) -> Error {
@@ -229,15 +230,20 @@ impl Mux {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
         // Nothing panics while it is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl<R: Runtime> Clone for Mux<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 struct Task<R: Runtime> {
-    io: R::Transport,
-    mux: Mux,
+    mux: Mux<R>,
     write_gone: bool,
     _open: OpenConnection,
 }
@@ -252,18 +258,18 @@ impl<R: Runtime> Task<R> {
             if !state.drain_events() {
                 return Poll::Ready(());
             }
+            let Some(io) = &mut state.io else { return Poll::Ready(()) };
             if !self.write_gone {
-                if let Wrote::Gone(error) = pump::write(&mut self.io, &mut state.connection, cx) {
+                if let Wrote::Gone(error) = pump::write(io, &mut state.connection, cx) {
                     tracing::debug!(parent: &self.mux.0.span, %error, "application takes no more");
                     self.write_gone = true;
                 }
             }
-            let over = state.closing && state.requests.is_empty();
-            if over || state.connection.is_closed() {
+            if state.connection.is_closed() {
                 state.closing = true;
                 return Poll::Ready(());
             }
-            match pump::read(&mut self.io, &mut state.connection, cx) {
+            match pump::read(io, &mut state.connection, cx) {
                 Read::Some => {}
                 Read::Nothing => {
                     wait(&mut state.task, cx);
@@ -287,13 +293,14 @@ impl<R: Runtime> Task<R> {
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let mut state = self.mux.lock();
+        state.io = None;
         if state.failed.is_none() {
             state.fail(Failure::Read(io::ErrorKind::NotConnected));
         }
     }
 }
 
-impl State {
+impl<R: Runtime> State<R> {
     /// Hands every event to its request; false when the application broke the protocol.
     fn drain_events(&mut self) -> bool {
         loop {
@@ -323,6 +330,14 @@ impl State {
         self.failed = Some(failure);
         for slot in self.requests.values_mut() {
             wake(&mut slot.waker);
+        }
+    }
+
+    /// Closes a connection that takes no more requests and has none.
+    fn close_unused(&mut self) {
+        if self.closing && self.requests.is_empty() {
+            self.io = None;
+            self.wake_task();
         }
     }
 

@@ -54,9 +54,7 @@ impl<R: Runtime> Response<R> {
 
     /// The connection of a request that failed, to try again.
     pub(super) fn into_lease(mut self) -> Option<Lease<R>> {
-        let lease = self.lease.take()?;
-        lease.forget(self.exchange.key);
-        Some(lease)
+        self.lease.take()
     }
 
     /// The next bytes, as soon as there are any; `None` once the application has done the
@@ -117,7 +115,7 @@ impl<R: Runtime> Response<R> {
             if self.exchange.outcome.is_some() {
                 lease.finish(&self.exchange);
             } else {
-                lease.abandon(self.exchange.key);
+                lease.abandon();
             }
         }
     }
