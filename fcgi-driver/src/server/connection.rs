@@ -145,8 +145,9 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let (key, peer) = (request.key, self.peer);
         async move {
             let _counted = counted;
-            handler::run::<R>(shared, key, peer, &state.settings, state.handler.call(request))
-                .await;
+            // A handler may panic before it gives its future.
+            let handler = async { state.handler.call(request).await };
+            handler::run::<R>(shared, key, peer, &state.settings, handler).await;
         }
     }
 
