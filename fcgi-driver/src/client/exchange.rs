@@ -42,6 +42,8 @@ pub(crate) struct Exchange<R: Runtime> {
     over: bool,
     /// A byte of the response has come.
     pub(crate) answered: bool,
+    /// Bytes have come over its connection since it was begun, be they of a record's header.
+    pub(crate) touched: bool,
     started: Instant,
     pub(crate) progress: Instant,
     log: Option<RequestLog>,
@@ -97,6 +99,7 @@ impl<R: Runtime> Exchange<R> {
             outcome: None,
             over: false,
             answered: false,
+            touched: false,
             started,
             progress: R::now(),
             log: Some(log),

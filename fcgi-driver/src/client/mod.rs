@@ -297,7 +297,10 @@ impl<R: Runtime> Client<R> {
                 continue;
             }
             match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some => exchange.progress = R::now(),
+                Read::Some => {
+                    exchange.touched = true;
+                    exchange.progress = R::now();
+                }
                 Read::Nothing => return exchange.poll_limits(cx, &mut self.deadline).map(Err),
                 Read::Eof => self.connection.handle_eof(),
                 Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),

@@ -53,6 +53,8 @@ struct State<R: Runtime> {
     failed: Option<Failure>,
     /// Takes no more requests, and closes with the last one.
     closing: bool,
+    /// Times that bytes have come.
+    reads: u64,
 }
 
 /// One request, as the connection's task sees it.
@@ -60,6 +62,8 @@ struct State<R: Runtime> {
 struct Slot {
     waker: Option<Waker>,
     outcome: Option<Outcome>,
+    /// Of the connection, before it.
+    reads: u64,
 }
 
 /// What ended the connection under its requests, other than its orderly end.
@@ -91,6 +95,7 @@ impl<R: Runtime> Mux<R> {
                 task: None,
                 failed: None,
                 closing: false,
+                reads: 0,
             }),
         }));
         let mut task = Task {
@@ -103,23 +108,24 @@ impl<R: Runtime> Mux<R> {
         })
     }
 
-    /// Begins a request beside the others.
+    /// Begins a request beside the others. It takes the bodies only if it can.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
-        bodies: [Body; 2],
+        bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let address = Arc::clone(&self.0.address);
         if state.closing || state.failed.is_some() || !state.connection.can_begin() {
             return Err(Error::Closed { address });
         }
         let key = state.connection.begin(begin)?;
-        state.requests.insert(key, Slot::default());
-        drop(state);
+        state.requests.insert(key, Slot { reads: state.reads, ..Slot::default() });
+        drop(guard);
         let _span = self.0.span.enter();
-        Ok(Exchange::new(key, begin, bodies, address, &self.0.settings, started))
+        Ok(Exchange::new(key, begin, bodies(), address, &self.0.settings, started))
     }
 
     /// Moves a request on; the next chunk, or its end.
@@ -157,6 +163,7 @@ impl<R: Runtime> Mux<R> {
             }
             let slot = state.requests.entry(exchange.key).or_default();
             exchange.outcome = exchange.outcome.or(slot.outcome);
+            exchange.touched = slot.reads != state.reads;
             if let Some(outcome) = exchange.outcome {
                 return Poll::Ready(exchange.end(outcome));
             }
@@ -194,7 +201,7 @@ impl<R: Runtime> Mux<R> {
             return Poll::Ready(false);
         }
         match state.requests.get_mut(&key) {
-            Some(Slot { outcome: None, waker }) => {
+            Some(Slot { outcome: None, waker, .. }) => {
                 wait(waker, cx);
                 Poll::Pending
             }
@@ -270,7 +277,7 @@ impl<R: Runtime> Task<R> {
                 return Poll::Ready(());
             }
             match pump::read(io, &mut state.connection, cx) {
-                Read::Some => {}
+                Read::Some => state.reads += 1,
                 Read::Nothing => {
                     wait(&mut state.task, cx);
                     return Poll::Pending;

@@ -12,10 +12,13 @@ use fcgi_proto::{
     pool::{ConnectionId, Release, Ticket},
 };
 
-use super::policy::{Granted, Inner};
+use super::{
+    Bodies,
+    policy::{Granted, Inner},
+};
 use crate::{
     Error,
-    client::{Body, Chunk, Client, Exchange, Mux},
+    client::{Chunk, Client, Exchange, Mux},
     deadline::Deadline,
     runtime::Runtime,
 };
@@ -137,18 +140,18 @@ impl<R: Runtime> Lease<R> {
         Ok(())
     }
 
-    /// Begins a request on the connection.
+    /// Begins a request on the connection. It takes the bodies only if it can.
     pub(super) fn begin(
         &mut self,
         begin: &mut BeginRequest,
-        bodies: [Body; 2],
+        bodies: &mut Bodies,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         // Without it the application would close the connection of the others too (FC-3.5-1).
         begin.keep_conn |= self.is_shared();
         let exchange = match &mut self.link {
-            Some(Link::Own(client)) => client.begin(begin, bodies, started),
-            Some(Link::Shared(mux)) => mux.begin(begin, bodies, started),
+            Some(Link::Own(client)) => client.begin(begin, bodies.take(), started),
+            Some(Link::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
             None => Err(Error::Closed { address: self.pool.name() }),
         }?;
         self.stage = Stage::Used(exchange.key);

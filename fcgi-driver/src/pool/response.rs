@@ -43,9 +43,9 @@ impl<R: Runtime> Response<R> {
         Ok(())
     }
 
-    /// Whether a byte of the response has come.
-    pub(super) fn is_answered(&self) -> bool {
-        self.exchange.answered
+    /// Whether no byte has come that could be of the response.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.exchange.touched
     }
 
     pub(super) fn is_shared(&self) -> bool {
