@@ -156,6 +156,24 @@ fn each_limit_of_the_client_is_its_own_error_and_says_so() {
 }
 
 #[test]
+fn an_application_that_does_not_answer_get_values_is_no_error_but_is_told_of() {
+    let log = logged(|| {
+        sim::run(1, async {
+            let mut backlog = sim::backlog(&address());
+            sim::spawn(async move {
+                let _silent = backlog.accept().await;
+                std::future::pending::<()>().await;
+            });
+            let connector = Connector::<Sim>::new().values_timeout(ms(250));
+            let values = connector.query_values(&address()).await.unwrap();
+            assert_eq!(values, fcgi_proto::Values::default());
+        });
+    });
+    assert!(log.contains("client: no answer to GET_VALUES within 250ms"), "{log}");
+    assert!(log.contains("peer=unix:/app"), "{log}");
+}
+
+#[test]
 fn a_request_is_logged_at_both_ends_and_stderr_is_escaped_h_10() {
     let log = logged(|| {
         sim::run(1, async {

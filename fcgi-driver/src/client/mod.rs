@@ -402,7 +402,11 @@ impl<R: Runtime> Client<R> {
                 Read::Eof | Read::Gone(_) => return Poll::Ready(Ok(Values::default())),
             }
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| Ok(Values::default()))
+        self.deadline.poll(cx, until, R::now()).map(|()| {
+            let limit = self.settings.values;
+            observe::timed_out(Side::Client, Phase::Values, limit, &self.address);
+            Ok(Values::default())
+        })
     }
 
     /// Writes what is queued; says whether any byte went out.

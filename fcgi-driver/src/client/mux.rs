@@ -98,11 +98,8 @@ impl<R: Runtime> Mux<R> {
                 reads: 0,
             }),
         }));
-        let mut task = Task {
-            mux: mux.clone(),
-            write_gone: false,
-            _open: OpenConnection::new(Side::Client),
-        };
+        let mut task =
+            Task { mux: mux.clone(), write_gone: false, _open: OpenConnection::new(Side::Client) };
         (mux, async move {
             poll_fn(|cx| task.poll(cx)).await;
         })
