@@ -4,6 +4,7 @@
 //! with others are the same here.
 
 use std::{
+    fmt,
     marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -60,13 +61,19 @@ struct TimeLimits {
 }
 
 /// A stream on its way out.
-#[derive(Debug)]
 struct Feed {
     input: Input,
     body: Body,
     chunk: Bytes,
     done: bool,
     sent: u64,
+}
+
+/// Without the bytes, which are many and may be secret.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("input", &self.input).field("sent", &self.sent).finish()
+    }
 }
 
 impl<R: Runtime> Exchange<R> {
