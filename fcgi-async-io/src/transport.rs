@@ -133,6 +133,10 @@ impl runtime::Transport for Transport {
         socket::is_hung_up(self)
     }
 
+    fn is_readable(&self) -> bool {
+        socket::is_readable(self)
+    }
+
     fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }

@@ -193,6 +193,15 @@ pub fn is_hung_up(fd: impl AsFd) -> bool {
         && fds[0].revents().intersects(gone)
 }
 
+/// Whether a read would not have to wait: there are bytes, or the end of file, or an error.
+#[must_use]
+pub fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [event::PollFd::new(&fd, event::PollFlags::IN)];
+    // What can't be asked is not to be relied on.
+    event::poll(&mut fds, Some(&event::Timespec::default())).is_err()
+        || !fds[0].revents().is_empty()
+}
+
 /// Tells the peer that nothing more will come.
 pub fn shutdown_write(fd: impl AsFd) {
     // A peer that is gone already needs no telling.

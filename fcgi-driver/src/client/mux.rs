@@ -25,7 +25,7 @@ use crate::{
     Error,
     deadline::Deadline,
     pump::{self, Read, Wrote},
-    runtime::Runtime,
+    runtime::{Runtime, Transport},
     wakers::{wait, wake},
 };
 
@@ -115,7 +115,7 @@ impl<R: Runtime> Mux<R> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let address = Arc::clone(&self.0.address);
-        if state.closing || state.failed.is_some() || !state.connection.can_begin() {
+        if !state.is_usable() {
             return Err(Error::Closed { address });
         }
         let key = state.connection.begin(begin)?;
@@ -213,10 +213,19 @@ impl<R: Runtime> Mux<R> {
         state.close_unused();
     }
 
+    /// Whether another request can begin now, on a connection that was kept: the same as
+    /// [`Client::is_quiet`](super::Client::is_quiet) if nobody uses it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut state = self.lock();
+        if state.requests.is_empty() {
+            state.closing |= state.io.as_ref().is_none_or(Transport::is_readable);
+        }
+        state.is_usable()
+    }
+
     /// Whether another request can begin, as far as is known.
     pub(crate) fn is_usable(&self) -> bool {
-        let state = self.lock();
-        !state.closing && state.failed.is_none() && state.connection.can_begin()
+        self.lock().is_usable()
     }
 
     /// Takes no more requests, and closes once those that it has are over: now if it has none.
@@ -305,6 +314,10 @@ impl<R: Runtime> Drop for Task<R> {
 }
 
 impl<R: Runtime> State<R> {
+    fn is_usable(&self) -> bool {
+        !self.closing && self.failed.is_none() && self.connection.can_begin()
+    }
+
     /// Hands every event to its request; false when the application broke the protocol.
     fn drain_events(&mut self) -> bool {
         loop {

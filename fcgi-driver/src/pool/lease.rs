@@ -74,10 +74,10 @@ impl<R: Runtime> Lease<R> {
                     Box::pin(self.open()).await?;
                     return Ok(true);
                 }
-                Granted::Open(mut link) => {
-                    let fit = match &mut link {
+                Granted::Open(link) => {
+                    let fit = match &link {
                         Link::Own(client) => client.is_quiet(),
-                        Link::Shared(mux) => mux.is_usable(),
+                        Link::Shared(mux) => mux.is_quiet(),
                     };
                     self.link = Some(link);
                     if fit {

@@ -135,8 +135,8 @@ impl<R: Runtime> Pool<R> {
             observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
             let exchange = match lease.begin(&mut begin, &mut bodies, started) {
                 Ok(exchange) => exchange,
-                // A shared connection that just ended: nothing was sent.
-                Err(Error::Closed { .. }) if !fresh && tries < TRIES => {
+                // A shared connection that just ended, be it by another caller: nothing was sent.
+                Err(Error::Closed { .. }) if tries < TRIES => {
                     lease.retry();
                     continue;
                 }
