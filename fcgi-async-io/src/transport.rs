@@ -50,7 +50,7 @@ impl Transport {
         let mut failure = None;
         for address in resolve(host_port).await? {
             match Async::<TcpStream>::connect(address).await {
-                Ok(stream) => return Self::tcp(stream),
+                Ok(stream) => return Ok(Self::tcp(stream)),
                 Err(error) => failure = Some(error),
             }
         }
@@ -59,9 +59,10 @@ impl Transport {
         }))
     }
 
-    fn tcp(stream: Async<TcpStream>) -> io::Result<Self> {
-        stream.get_ref().set_nodelay(true)?;
-        Ok(Self::new(Stream::Tcp(stream)))
+    fn tcp(stream: Async<TcpStream>) -> Self {
+        // Some systems refuse it for a connection that is gone already.
+        let _ = stream.get_ref().set_nodelay(true);
+        Self::new(Stream::Tcp(stream))
     }
 }
 
@@ -132,6 +133,10 @@ impl runtime::Transport for Transport {
         socket::is_hung_up(self)
     }
 
+    fn is_readable(&self) -> bool {
+        socket::is_readable(self)
+    }
+
     fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }
@@ -188,7 +193,7 @@ impl TransportListener {
             }
             Self::Tcp(tcp) => {
                 let (stream, peer) = tcp.get_ref().accept()?;
-                Ok((Transport::tcp(Async::new(stream)?)?, Peer::Tcp(peer)))
+                Ok((Transport::tcp(Async::new(stream)?), Peer::Tcp(peer)))
             }
         }
     }

@@ -25,7 +25,8 @@ impl Stream {
 
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
+        // Some systems refuse it for a connection that is gone already.
+        let _ = stream.set_nodelay(true);
         Ok(Self::Tcp(stream))
     }
 

@@ -37,6 +37,11 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// [`socket::is_hung_up`](fcgi_net::socket::is_hung_up) for a socket.
     fn is_hung_up(&self) -> bool;
 
+    /// Whether a read would find something, as the system has it now: a runtime hears of what came
+    /// to a socket at rest only when it is next asked.
+    /// [`socket::is_readable`](fcgi_net::socket::is_readable) for a socket.
+    fn is_readable(&self) -> bool;
+
     /// Tells the peer that nothing more will come:
     /// [`socket::shutdown_write`](fcgi_net::socket::shutdown_write) for a socket.
     fn shutdown_write(&self);

@@ -156,6 +156,24 @@ fn each_limit_of_the_client_is_its_own_error_and_says_so() {
 }
 
 #[test]
+fn an_application_that_does_not_answer_get_values_is_no_error_but_is_told_of() {
+    let log = logged(|| {
+        sim::run(1, async {
+            let mut backlog = sim::backlog(&address());
+            sim::spawn(async move {
+                let _silent = backlog.accept().await;
+                std::future::pending::<()>().await;
+            });
+            let connector = Connector::<Sim>::new().values_timeout(ms(250));
+            let values = connector.query_values(&address()).await.unwrap();
+            assert_eq!(values, fcgi_proto::Values::default());
+        });
+    });
+    assert!(log.contains("client: no answer to GET_VALUES within 250ms"), "{log}");
+    assert!(log.contains("peer=unix:/app"), "{log}");
+}
+
+#[test]
 fn a_request_is_logged_at_both_ends_and_stderr_is_escaped_h_10() {
     let log = logged(|| {
         sim::run(1, async {
@@ -224,6 +242,35 @@ fn a_handler_runs_on_without_its_web_server_where_that_is_wanted_w_8() {
             assert_eq!(log.all(), [expected]);
         });
     }
+}
+
+#[test]
+fn a_peer_that_closes_by_halves_is_noticed_w_8() {
+    sim::run(1, async {
+        let log = support::Log::default();
+        let seen = log.clone();
+        serve(Server::new(), move |request: server::Request| {
+            struct Dropped(support::Log);
+            impl Drop for Dropped {
+                fn drop(&mut self) {
+                    self.0.note("dropped");
+                }
+            }
+            let dropped = Dropped(seen.clone());
+            async move {
+                sim::sleep(ms(60_000)).await;
+                drop((request, dropped));
+            }
+        });
+        let mut pipe = dial().await;
+        pipe.write_all(&[&BEGIN[..], &END_PARAMS, &END_STDIN].concat()).await.unwrap();
+        pipe.shutdown_write();
+        sim::sleep(ms(5_000)).await;
+        assert!(log.all().is_empty(), "a half-close cancels nothing (FC-3.5-2)");
+        drop(pipe);
+        sim::sleep(ms(1_500)).await;
+        assert_eq!(log.all(), ["dropped"]);
+    });
 }
 
 #[cfg(feature = "metrics")]

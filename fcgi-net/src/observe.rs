@@ -117,9 +117,10 @@ impl Drop for OpenConnection {
 
 /// A time limit passed: logged with its phase, the limit and the peer, and counted.
 pub fn timed_out(side: Side, phase: Phase, limit: Duration, peer: &dyn fmt::Display) {
-    // A kept connection that is closed for want of requests is the normal course of things.
-    if phase == Phase::NextRequest {
-        tracing::debug!(%peer, ?phase, ?limit, "connection closed: no {phase} within {limit:?}");
+    // Both are the normal course of things: a web server that has no more requests, and an
+    // application that does not know GET_VALUES.
+    if matches!(phase, Phase::NextRequest | Phase::Values) {
+        tracing::debug!(%peer, ?phase, ?limit, "{}: no {phase} within {limit:?}", side.as_str());
     } else {
         tracing::warn!(%peer, ?phase, ?limit, "{}: no {phase} within {limit:?}", side.as_str());
     }

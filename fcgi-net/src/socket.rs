@@ -14,7 +14,7 @@ use std::{
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::UnixListener,
     },
     path::{Path, PathBuf},
 };
@@ -72,19 +72,25 @@ impl StdListener {
 /// Binds a path; a socket there that nobody listens on any more is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            // A file that is no socket refuses too.
-            Err(refused)
-                if refused.kind() == io::ErrorKind::ConnectionRefused
-                    && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
-            {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
-            }
-            _ => Err(error),
-        },
+        // A file that is no socket refuses too.
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrInUse
+                && is_refused(path)?
+                && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
+        {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
         other => other,
     }
+}
+
+/// Whether nobody listens at a path. It does not wait: a backlog that is full is somebody's.
+fn is_refused(path: &Path) -> io::Result<bool> {
+    let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
+    Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
 }
 
 /// A listening socket, where it listens, and its file. A unix socket's file is removed when this
@@ -191,6 +197,15 @@ pub fn is_hung_up(fd: impl AsFd) -> bool {
     let gone = event::PollFlags::HUP | event::PollFlags::ERR;
     event::poll(&mut fds, Some(&event::Timespec::default())).is_ok()
         && fds[0].revents().intersects(gone)
+}
+
+/// Whether a read would not have to wait: there are bytes, or the end of file, or an error.
+#[must_use]
+pub fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [event::PollFd::new(&fd, event::PollFlags::IN)];
+    // What can't be asked is not to be relied on.
+    event::poll(&mut fds, Some(&event::Timespec::default())).is_err()
+        || !fds[0].revents().is_empty()
 }
 
 /// Tells the peer that nothing more will come.

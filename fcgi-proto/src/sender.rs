@@ -1,6 +1,8 @@
 //! The sending half: a queue of records that leaves by vectored writes.
 
 use alloc::{collections::VecDeque, vec::Vec};
+use core::fmt;
+
 use bytes::{Buf, Bytes};
 
 use crate::{
@@ -310,9 +312,15 @@ impl SendQueue {
 
 /// What a connection has to send, as a [`Buf`] for vectored writes. Bytes leave the queue at
 /// `advance`, so that a cancelled write loses nothing; advancing past the end stops at the end.
-#[derive(Debug)]
 pub struct Transmit<'a> {
     queue: &'a mut SendQueue,
+}
+
+/// Without the bytes, which are many and may be secret.
+impl fmt::Debug for Transmit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transmit").field("remaining", &self.queue.len()).finish_non_exhaustive()
+    }
 }
 
 impl Transmit<'_> {

@@ -53,7 +53,7 @@ impl runtime::Runtime for Tokio {
             Address::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
             Address::Tcp(host_port) => {
                 let stream = TcpStream::connect(&**host_port).await?;
-                stream.set_nodelay(true)?;
+                let _ = stream.set_nodelay(true);
                 Ok(Transport::Tcp(stream))
             }
             Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
@@ -75,9 +75,10 @@ impl runtime::Runtime for Tokio {
             TransportListener::Unix(unix) => ready!(unix.poll_accept(cx))
                 .map(|(stream, _)| (Transport::Unix(stream), Peer::Unix)),
             TransportListener::Tcp(tcp) => {
-                ready!(tcp.poll_accept(cx)).and_then(|(stream, peer)| {
-                    stream.set_nodelay(true)?;
-                    Ok((Transport::Tcp(stream), Peer::Tcp(peer)))
+                ready!(tcp.poll_accept(cx)).map(|(stream, peer)| {
+                    // Some systems refuse it for a connection that is gone already.
+                    let _ = stream.set_nodelay(true);
+                    (Transport::Tcp(stream), Peer::Tcp(peer))
                 })
             }
         })
@@ -131,6 +132,10 @@ impl runtime::Transport for Transport {
 
     fn is_hung_up(&self) -> bool {
         socket::is_hung_up(self)
+    }
+
+    fn is_readable(&self) -> bool {
+        socket::is_readable(self)
     }
 
     fn shutdown_write(&self) {

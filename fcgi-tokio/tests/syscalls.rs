@@ -86,6 +86,10 @@ impl Transport for Counted {
         polled
     }
 
+    fn is_readable(&self) -> bool {
+        self.inner.is_readable()
+    }
+
     fn is_hung_up(&self) -> bool {
         self.inner.is_hung_up()
     }

@@ -1,6 +1,7 @@
 //! One request and its response, whoever moves the bytes.
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     task::Poll,
     time::{Duration, Instant},
@@ -57,12 +58,18 @@ pub(crate) struct Exchange {
 }
 
 /// A stream on its way out.
-#[derive(Debug)]
 struct Feed {
     input: Input,
     body: Body,
     chunk: Bytes,
     sent: u64,
+}
+
+/// Without the bytes, which are many and may be secret.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("input", &self.input).field("sent", &self.sent).finish()
+    }
 }
 
 /// What [`Exchange::feed`] left.

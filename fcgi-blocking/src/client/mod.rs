@@ -140,7 +140,11 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
         let wrote = link.write();
         match link.wait(wrote.blocked, until, cancel)? {
             Waited::Ready(_) => {}
-            Waited::TimedOut => return Ok(Values::default()),
+            Waited::TimedOut => {
+                let limit = link.settings.values;
+                observe::timed_out(Side::Client, Phase::Values, limit, &link.address);
+                return Ok(Values::default());
+            }
             Waited::Woken => {
                 if cancel.is_some_and(CancelHandle::is_cancelled) {
                     return Err(Error::Cancelled { address: Arc::clone(&link.address) });

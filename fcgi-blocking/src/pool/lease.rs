@@ -123,18 +123,23 @@ impl Lease {
                     }
                     self.retry();
                 }
+                Granted::Gone => self.retry(),
             }
         }
     }
 
     /// Asks the application for its capacity, on the connection that it was granted.
     pub(super) fn ask(&mut self, patience: &Patience<'_>) -> Result<Values, Error> {
-        let granted = self.pool.granted(self.ticket, self.queued, patience)?;
-        if let Granted::Open(place) = granted {
-            // Never on one that carries requests.
-            self.place = Some(place);
-            self.retry();
-            self.pool.granted(self.ticket, self.queued, patience)?;
+        match self.pool.granted(self.ticket, self.queued, patience)? {
+            Granted::Fresh => {}
+            open => {
+                // Never on one that carries requests.
+                if let Granted::Open(place) = open {
+                    self.place = Some(place);
+                }
+                self.retry();
+                self.pool.granted(self.ticket, self.queued, patience)?;
+            }
         }
         let values = query(&mut self.connect(patience)?, patience.cancel)?;
         self.pool.end_discovery(Some(values));

@@ -155,8 +155,8 @@ impl Pool {
             observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
             let exchange = match lease.begin(&begin, &mut bodies, started, cancel) {
                 Ok(exchange) => exchange,
-                // A shared connection that just ended: nothing was sent.
-                Err(Error::Closed { .. }) if !fresh && tries < TRIES => {
+                // A shared connection that just ended, be it by another caller: nothing was sent.
+                Err(Error::Closed { .. }) if tries < TRIES => {
                     lease.retry();
                     continue;
                 }

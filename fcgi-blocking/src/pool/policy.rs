@@ -76,6 +76,8 @@ pub(super) enum Granted {
     Fresh,
     /// One that is open.
     Open(Place),
+    /// One that has closed in the meantime.
+    Gone,
 }
 
 impl Inner {
@@ -146,7 +148,7 @@ impl Inner {
         }
     }
 
-    fn poll_granted(self: &Arc<Self>, ticket: Ticket) -> Result<Option<Granted>, Error> {
+    fn poll_granted(&self, ticket: Ticket) -> Result<Option<Granted>, Error> {
         let mut guard = self.lock();
         let state = &mut *guard;
         match state.waiting.get_mut(&ticket) {
@@ -161,13 +163,7 @@ impl Inner {
                 }
                 let own = state.idle.remove(&connection).map(Place::Own);
                 let shared = || state.shared.get(&connection).cloned().map(Place::Shared);
-                if let Some(place) = own.or_else(shared) {
-                    return Ok(Some(Granted::Open(place)));
-                }
-                // A shared one that ended before this caller got to it.
-                drop(guard);
-                self.retry(ticket);
-                return self.poll_granted(ticket);
+                return Ok(Some(own.or_else(shared).map_or(Granted::Gone, Granted::Open)));
             }
             Some(Waiting::TimedOut) => {
                 let (address, phase) = (self.name(), Phase::Acquire);

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Engine, Job, connection::Watch, shared::Shared};
+use super::{Engine, Job, connection::Watch, pump, shared::Shared};
 use crate::{listener::Listener, stream::Stream};
 
 /// Some systems' poll takes no longer times.
@@ -227,7 +227,8 @@ impl Leader {
 
     /// Takes the connections that wait.
     fn accept(&mut self, engine: &Arc<Engine>) {
-        loop {
+        // Those that are here get their turn even when many come at once.
+        for _ in 0..pump::MAX_ROUNDS {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((_, peer)) if !engine.settings.admits(peer) => {

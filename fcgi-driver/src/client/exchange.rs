@@ -4,6 +4,7 @@
 //! with others are the same here.
 
 use std::{
+    fmt,
     marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -42,6 +43,8 @@ pub(crate) struct Exchange<R: Runtime> {
     over: bool,
     /// A byte of the response has come.
     pub(crate) answered: bool,
+    /// Bytes have come over its connection since it was begun, be they of a record's header.
+    pub(crate) touched: bool,
     started: Instant,
     pub(crate) progress: Instant,
     log: Option<RequestLog>,
@@ -58,13 +61,19 @@ struct TimeLimits {
 }
 
 /// A stream on its way out.
-#[derive(Debug)]
 struct Feed {
     input: Input,
     body: Body,
     chunk: Bytes,
     done: bool,
     sent: u64,
+}
+
+/// Without the bytes, which are many and may be secret.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("input", &self.input).field("sent", &self.sent).finish()
+    }
 }
 
 impl<R: Runtime> Exchange<R> {
@@ -97,6 +106,7 @@ impl<R: Runtime> Exchange<R> {
             outcome: None,
             over: false,
             answered: false,
+            touched: false,
             started,
             progress: R::now(),
             log: Some(log),

@@ -50,7 +50,7 @@ use crate::{
     Address, Error, Phase,
     deadline::Deadline,
     pump::{self, Read, Wrote},
-    runtime::Runtime,
+    runtime::{Runtime, Transport},
 };
 
 /// A request to send.
@@ -297,7 +297,10 @@ impl<R: Runtime> Client<R> {
                 continue;
             }
             match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some => exchange.progress = R::now(),
+                Read::Some => {
+                    exchange.touched = true;
+                    exchange.progress = R::now();
+                }
                 Read::Nothing => return exchange.poll_limits(cx, &mut self.deadline).map(Err),
                 Read::Eof => self.connection.handle_eof(),
                 Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
@@ -349,10 +352,8 @@ impl<R: Runtime> Client<R> {
 
     /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
     /// taken for a part of the next response (H-11).
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        let cx = &mut Context::from_waker(Waker::noop());
-        self.is_reusable()
-            && matches!(pump::read(&mut self.io, &mut self.connection, cx), Read::Nothing)
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_reusable() && !self.io.is_readable()
     }
 
     /// Whether nothing more can come of it.
@@ -370,7 +371,8 @@ impl<R: Runtime> Client<R> {
                 Read::Eof | Read::Gone(_) => return Poll::Ready(false),
             }
         }
-        if self.closed || self.connection.is_closed() || self.connection.is_reusable() {
+        let at_rest = self.connection.is_reusable() && !self.io.is_readable();
+        if self.closed || self.connection.is_closed() || at_rest {
             return Poll::Ready(true);
         }
         self.deadline.poll(cx, until, R::now()).map(|()| false)
@@ -399,7 +401,11 @@ impl<R: Runtime> Client<R> {
                 Read::Eof | Read::Gone(_) => return Poll::Ready(Ok(Values::default())),
             }
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| Ok(Values::default()))
+        self.deadline.poll(cx, until, R::now()).map(|()| {
+            let limit = self.settings.values;
+            observe::timed_out(Side::Client, Phase::Values, limit, &self.address);
+            Ok(Values::default())
+        })
     }
 
     /// Writes what is queued; says whether any byte went out.

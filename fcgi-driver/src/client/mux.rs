@@ -25,24 +25,27 @@ use crate::{
     Error,
     deadline::Deadline,
     pump::{self, Read, Wrote},
-    runtime::Runtime,
+    runtime::{Runtime, Transport},
     wakers::{wait, wake},
 };
 
 /// A shared connection, as its requests see it.
-#[derive(Clone, Debug)]
-pub(crate) struct Mux(Arc<Shared>);
+#[derive(Debug)]
+pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
 #[derive(Debug)]
-struct Shared {
+struct Shared<R: Runtime> {
     address: Arc<str>,
     settings: Settings,
     span: Span,
-    state: Mutex<State>,
+    state: Mutex<State<R>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<R: Runtime> {
+    /// `None` once the connection is closed. It is here, and not with the task, so that whoever
+    /// ends the connection has closed it before another is opened in its place.
+    io: Option<R::Transport>,
     connection: ClientConnection,
     requests: HashMap<RequestKey, Slot>,
     /// Wakes the connection's task, unless it is running and will look anyway.
@@ -50,6 +53,8 @@ struct State {
     failed: Option<Failure>,
     /// Takes no more requests, and closes with the last one.
     closing: bool,
+    /// Times that bytes have come.
+    reads: u64,
 }
 
 /// One request, as the connection's task sees it.
@@ -57,6 +62,8 @@ struct State {
 struct Slot {
     waker: Option<Waker>,
     outcome: Option<Outcome>,
+    /// Of the connection, before it.
+    reads: u64,
 }
 
 /// What ended the connection under its requests, other than its orderly end.
@@ -66,10 +73,10 @@ enum Failure {
     Read(io::ErrorKind),
 }
 
-impl Mux {
+impl<R: Runtime> Mux<R> {
     /// A connection for up to `requests` at once, and the future that moves its bytes, which ends
     /// with it.
-    pub(crate) fn new<R: Runtime>(
+    pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
         settings: Settings,
@@ -82,45 +89,44 @@ impl Mux {
             address,
             settings,
             state: Mutex::new(State {
+                io: Some(io),
                 connection: ClientConnection::new(ClientConfig { limits }),
                 requests: HashMap::new(),
                 task: None,
                 failed: None,
                 closing: false,
+                reads: 0,
             }),
         }));
-        let mut task = Task::<R> {
-            io,
-            mux: mux.clone(),
-            write_gone: false,
-            _open: OpenConnection::new(Side::Client),
-        };
+        let mut task =
+            Task { mux: mux.clone(), write_gone: false, _open: OpenConnection::new(Side::Client) };
         (mux, async move {
             poll_fn(|cx| task.poll(cx)).await;
         })
     }
 
-    /// Begins a request beside the others.
-    pub(crate) fn begin<R: Runtime>(
+    /// Begins a request beside the others. It takes the bodies only if it can.
+    pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
-        bodies: [Body; 2],
+        bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let address = Arc::clone(&self.0.address);
-        if state.closing || state.failed.is_some() || !state.connection.can_begin() {
+        if !state.is_usable() {
             return Err(Error::Closed { address });
         }
         let key = state.connection.begin(begin)?;
-        state.requests.insert(key, Slot::default());
-        drop(state);
+        state.requests.insert(key, Slot { reads: state.reads, ..Slot::default() });
+        drop(guard);
         let _span = self.0.span.enter();
-        Ok(Exchange::new(key, begin, bodies, address, &self.0.settings, started))
+        Ok(Exchange::new(key, begin, bodies(), address, &self.0.settings, started))
     }
 
     /// Moves a request on; the next chunk, or its end.
-    pub(crate) fn poll_exchange<R: Runtime>(
+    pub(crate) fn poll_exchange(
         &self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
@@ -132,7 +138,7 @@ impl Mux {
         self.poll_io(cx, exchange, deadline).map(|polled| exchange.hand_out(polled))
     }
 
-    fn poll_io<R: Runtime>(
+    fn poll_io(
         &self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
@@ -154,6 +160,7 @@ impl Mux {
             }
             let slot = state.requests.entry(exchange.key).or_default();
             exchange.outcome = exchange.outcome.or(slot.outcome);
+            exchange.touched = slot.reads != state.reads;
             if let Some(outcome) = exchange.outcome {
                 return Poll::Ready(exchange.end(outcome));
             }
@@ -191,7 +198,7 @@ impl Mux {
             return Poll::Ready(false);
         }
         match state.requests.get_mut(&key) {
-            Some(Slot { outcome: None, waker }) => {
+            Some(Slot { outcome: None, waker, .. }) => {
                 wait(waker, cx);
                 Poll::Pending
             }
@@ -203,22 +210,29 @@ impl Mux {
     pub(crate) fn forget(&self, key: RequestKey) {
         let mut state = self.lock();
         state.requests.remove(&key);
-        if state.closing {
-            state.wake_task();
+        state.close_unused();
+    }
+
+    /// Whether another request can begin now, on a connection that was kept: the same as
+    /// [`Client::is_quiet`](super::Client::is_quiet) if nobody uses it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut state = self.lock();
+        if state.requests.is_empty() {
+            state.closing |= state.io.as_ref().is_none_or(Transport::is_readable);
         }
+        state.is_usable()
     }
 
     /// Whether another request can begin, as far as is known.
     pub(crate) fn is_usable(&self) -> bool {
-        let state = self.lock();
-        !state.closing && state.failed.is_none() && state.connection.can_begin()
+        self.lock().is_usable()
     }
 
-    /// Takes no more requests, and closes once those that it has are over.
+    /// Takes no more requests, and closes once those that it has are over: now if it has none.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        state.wake_task();
+        state.close_unused();
     }
 
     fn error(&self, failure: Failure) -> Error {
@@ -229,15 +243,20 @@ impl Mux {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
         // Nothing panics while it is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl<R: Runtime> Clone for Mux<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 struct Task<R: Runtime> {
-    io: R::Transport,
-    mux: Mux,
+    mux: Mux<R>,
     write_gone: bool,
     _open: OpenConnection,
 }
@@ -252,8 +271,9 @@ impl<R: Runtime> Task<R> {
             if !state.drain_events() {
                 return Poll::Ready(());
             }
+            let Some(io) = &mut state.io else { return Poll::Ready(()) };
             if !self.write_gone {
-                match pump::write(&mut self.io, &mut state.connection, cx) {
+                match pump::write(io, &mut state.connection, cx) {
                     // A body may have waited for the room that this made.
                     Wrote::Some { .. } => {
                         if !state.drain_events() {
@@ -268,13 +288,13 @@ impl<R: Runtime> Task<R> {
                     Wrote::Nothing | Wrote::Blocked => {}
                 }
             }
-            let over = state.closing && state.requests.is_empty();
-            if over || state.connection.is_closed() {
+            if state.connection.is_closed() {
                 state.closing = true;
                 return Poll::Ready(());
             }
-            match pump::read(&mut self.io, &mut state.connection, cx) {
-                Read::Some => {}
+            let Some(io) = &mut state.io else { return Poll::Ready(()) };
+            match pump::read(io, &mut state.connection, cx) {
+                Read::Some => state.reads += 1,
                 Read::Nothing => {
                     wait(&mut state.task, cx);
                     return Poll::Pending;
@@ -297,13 +317,18 @@ impl<R: Runtime> Task<R> {
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let mut state = self.mux.lock();
+        state.io = None;
         if state.failed.is_none() {
             state.fail(Failure::Read(io::ErrorKind::NotConnected));
         }
     }
 }
 
-impl State {
+impl<R: Runtime> State<R> {
+    fn is_usable(&self) -> bool {
+        !self.closing && self.failed.is_none() && self.connection.can_begin()
+    }
+
     /// Hands every event to its request; false when the application broke the protocol.
     fn drain_events(&mut self) -> bool {
         loop {
@@ -333,6 +358,14 @@ impl State {
         self.failed = Some(failure);
         for slot in self.requests.values_mut() {
             wake(&mut slot.waker);
+        }
+    }
+
+    /// Closes a connection that takes no more requests and has none.
+    fn close_unused(&mut self) {
+        if self.closing && self.requests.is_empty() {
+            self.io = None;
+            self.wake_task();
         }
     }
 

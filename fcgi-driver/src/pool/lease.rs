@@ -2,20 +2,23 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Instant,
 };
 
 use fcgi_proto::{
     BeginRequest, RequestKey, Values,
-    pool::{Release, Ticket},
+    pool::{ConnectionId, Release, Ticket},
 };
 
-use super::policy::{Granted, Inner};
+use super::{
+    Bodies,
+    policy::{Granted, Inner},
+};
 use crate::{
     Error,
-    client::{Body, Chunk, Client, Exchange, Mux},
+    client::{Chunk, Client, Exchange, Mux},
     deadline::Deadline,
     runtime::Runtime,
 };
@@ -26,7 +29,7 @@ pub(super) enum Link<R: Runtime> {
     /// It has the connection to itself.
     Own(Box<Client<R>>),
     /// It shares the connection with others.
-    Shared(Mux),
+    Shared(Mux<R>),
 }
 
 /// A place in the queue or a connection. Dropping it gives up either.
@@ -44,8 +47,8 @@ pub(super) struct Lease<R: Runtime> {
 enum Stage {
     /// Nothing was sent: in the queue, or granted.
     Unused,
-    /// A request was begun on the connection.
-    Used,
+    /// This request was begun on the connection.
+    Used(RequestKey),
     /// The connection was given back.
     Over,
 }
@@ -71,10 +74,10 @@ impl<R: Runtime> Lease<R> {
                     Box::pin(self.open()).await?;
                     return Ok(true);
                 }
-                Granted::Open(mut link) => {
-                    let fit = match &mut link {
+                Granted::Open(link) => {
+                    let fit = match &link {
                         Link::Own(client) => client.is_quiet(),
-                        Link::Shared(mux) => mux.is_usable(),
+                        Link::Shared(mux) => mux.is_quiet(),
                     };
                     self.link = Some(link);
                     if fit {
@@ -118,38 +121,41 @@ impl<R: Runtime> Lease<R> {
         let requests = pool.requests_per_connection();
         let link = if requests > 1 {
             let (io, name) = pool.connector.dial(&pool.address).await?;
-            let (mux, task) = Mux::new::<R>(io, name, pool.connector.settings(), requests);
-            let (connection, weak) = (pool.connection(self.ticket), Arc::downgrade(&pool));
+            let (mux, task) = Mux::new(io, name, pool.connector.settings(), requests);
+            let link = Link::Shared(mux);
+            // First, so that the pool knows of the connection when it hears of its end.
+            let connection = pool.connected(self.ticket, &link);
+            let ended = Ended { pool: Arc::downgrade(&pool), connection };
             R::spawn(async move {
                 task.await;
-                if let (Some(connection), Some(pool)) = (connection, weak.upgrade()) {
-                    pool.handle_closed(connection);
-                }
+                drop(ended);
             });
-            Link::Shared(mux)
+            link
         } else {
-            Link::Own(Box::new(pool.connector.connect(&pool.address).await?))
+            let link = Link::Own(Box::new(pool.connector.connect(&pool.address).await?));
+            pool.connected(self.ticket, &link);
+            link
         };
-        pool.connected(self.ticket, &link);
         self.link = Some(link);
         Ok(())
     }
 
-    /// Begins a request on the connection.
+    /// Begins a request on the connection. It takes the bodies only if it can.
     pub(super) fn begin(
         &mut self,
         begin: &mut BeginRequest,
-        bodies: [Body; 2],
+        bodies: &mut Bodies,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        self.stage = Stage::Used;
         // Without it the application would close the connection of the others too (FC-3.5-1).
         begin.keep_conn |= self.is_shared();
-        match &mut self.link {
-            Some(Link::Own(client)) => client.begin(begin, bodies, started),
-            Some(Link::Shared(mux)) => mux.begin(begin, bodies, started),
+        let exchange = match &mut self.link {
+            Some(Link::Own(client)) => client.begin(begin, bodies.take(), started),
+            Some(Link::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
             None => Err(Error::Closed { address: self.pool.name() }),
-        }
+        }?;
+        self.stage = Stage::Used(exchange.key);
+        Ok(exchange)
     }
 
     /// Moves its request on.
@@ -171,13 +177,13 @@ impl<R: Runtime> Lease<R> {
 
     /// The connection was dead: back into the queue, for a fresh one.
     pub(super) fn retry(&mut self) {
-        self.stage = Stage::Unused;
+        self.forget();
         self.pool.retry(self.ticket, self.link.take());
     }
 
     /// The connection is not for several: back into the queue, for one of its own.
     pub(super) fn retry_alone(&mut self) {
-        self.stage = Stage::Unused;
+        self.forget();
         self.link = None;
         self.pool.retry_alone(self.ticket);
     }
@@ -189,13 +195,13 @@ impl<R: Runtime> Lease<R> {
             Some(Link::Shared(mux)) => mux.is_usable() && !exchange.mismatch,
             None => false,
         };
-        self.forget(exchange.key);
         self.release(if reusable { Release::Reusable } else { Release::Closed });
     }
 
     /// The request was given up: aborts it, and gives the connection back once that has ended, or
     /// gives up the connection too.
-    pub(super) fn abandon(mut self, key: RequestKey) {
+    pub(super) fn abandon(mut self) {
+        let Stage::Used(key) = self.stage else { return };
         match &mut self.link {
             Some(Link::Own(client)) => {
                 client.abort(key);
@@ -226,19 +232,20 @@ impl<R: Runtime> Lease<R> {
             }
             None => false,
         };
-        self.forget(key);
         self.release(if drained { Release::Reusable } else { Release::Closed });
     }
 
     /// A shared connection keeps nothing of the request.
-    pub(super) fn forget(&self, key: RequestKey) {
-        if let Some(Link::Shared(mux)) = &self.link {
+    fn forget(&mut self) {
+        if let (Stage::Used(key), Some(Link::Shared(mux))) = (self.stage, &self.link) {
             mux.forget(key);
         }
+        self.stage = Stage::Unused;
     }
 
     fn release(&mut self, how: Release) {
         if self.stage != Stage::Over {
+            self.forget();
             self.stage = Stage::Over;
             self.pool.release(self.ticket, self.link.take(), how);
         }
@@ -252,7 +259,21 @@ impl<R: Runtime> Drop for Lease<R> {
             // A kept connection that was taken out and not used goes back.
             Stage::Unused if self.link.is_some() => self.release(Release::Unused),
             Stage::Unused => self.pool.cancel(self.ticket),
-            Stage::Used => self.release(Release::Closed),
+            Stage::Used(_) => self.release(Release::Closed),
+        }
+    }
+}
+
+/// Tells the pool of a shared connection's end, also where no runtime runs its task.
+struct Ended<R: Runtime> {
+    pool: Weak<Inner<R>>,
+    connection: Option<ConnectionId>,
+}
+
+impl<R: Runtime> Drop for Ended<R> {
+    fn drop(&mut self) {
+        if let (Some(connection), Some(pool)) = (self.connection, self.pool.upgrade()) {
+            pool.handle_closed(connection);
         }
     }
 }

@@ -133,10 +133,10 @@ impl<R: Runtime> Pool<R> {
         for tries in 1.. {
             let fresh = self.within(started, total, pin!(lease.ready())).await?;
             observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
-            let exchange = match lease.begin(&mut begin, bodies.take(), started) {
+            let exchange = match lease.begin(&mut begin, &mut bodies, started) {
                 Ok(exchange) => exchange,
-                // A shared connection that just ended.
-                Err(Error::Closed { .. }) if !fresh && tries < TRIES && bodies.restore() => {
+                // A shared connection that just ended, be it by another caller: nothing was sent.
+                Err(Error::Closed { .. }) if tries < TRIES => {
                     lease.retry();
                     continue;
                 }
@@ -148,7 +148,9 @@ impl<R: Runtime> Pool<R> {
                 Err(error) => error,
             };
             let alone = match error {
-                Error::Truncated { .. } | Error::Io { .. } if !fresh => false,
+                Error::Truncated { .. } | Error::Io { .. } if !fresh && response.is_untouched() => {
+                    false
+                }
                 Error::Rejected { rejection: Rejection::CantMpxConn, .. }
                     if response.is_shared() =>
                 {
@@ -156,7 +158,7 @@ impl<R: Runtime> Pool<R> {
                 }
                 error => return Err(error),
             };
-            if response.is_answered() || tries >= TRIES || !bodies.restore() {
+            if tries >= TRIES || !bodies.restore() {
                 return Err(error);
             }
             let Some(failed) = response.into_lease() else { return Err(error) };
@@ -251,9 +253,8 @@ struct Bodies {
 }
 
 impl Bodies {
-    fn new([stdin, data]: [Body; 2]) -> Self {
-        let again = stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data]);
-        Self { next: Some([stdin, data]), again }
+    fn new(bodies: [Body; 2]) -> Self {
+        Self { again: replay(&bodies), next: Some(bodies) }
     }
 
     fn take(&mut self) -> [Body; 2] {
@@ -262,8 +263,13 @@ impl Bodies {
 
     /// Makes them ready to be taken again; false if they can't be.
     fn restore(&mut self) -> bool {
-        let Some([stdin, data]) = &self.again else { return false };
-        self.next = stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data]);
+        if self.next.is_none() {
+            self.next = self.again.as_ref().and_then(replay);
+        }
         self.next.is_some()
     }
+}
+
+fn replay([stdin, data]: &[Body; 2]) -> Option<[Body; 2]> {
+    stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

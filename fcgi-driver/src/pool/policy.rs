@@ -43,7 +43,7 @@ struct State<R: Runtime> {
     policy: PoolPolicy,
     waiting: HashMap<Ticket, Waiting>,
     idle: HashMap<ConnectionId, Box<Client<R>>>,
-    shared: HashMap<ConnectionId, Mux>,
+    shared: HashMap<ConnectionId, Mux<R>>,
     values: Discovery,
     /// When the reaper looks again, while there is one.
     reaper: Option<Reaper>,
@@ -170,7 +170,11 @@ impl<R: Runtime> Inner<R> {
     }
 
     /// The caller's fresh connection is open; if it is shared, others may join.
-    pub(super) fn connected(self: &Arc<Self>, ticket: Ticket, link: &Link<R>) {
+    pub(super) fn connected(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        link: &Link<R>,
+    ) -> Option<ConnectionId> {
         self.update(|state, now| {
             let connection = state.policy.connection(ticket);
             if let (Some(connection), Link::Shared(mux)) = (connection, link) {
@@ -178,7 +182,8 @@ impl<R: Runtime> Inner<R> {
             }
             // It was granted to this ticket as a fresh one.
             let _ = state.policy.connected(ticket, now);
-        });
+            connection
+        })
     }
 
     /// The caller gives its connection back.
@@ -186,11 +191,18 @@ impl<R: Runtime> Inner<R> {
         let kept = match (link, how) {
             (Some(Link::Own(client)), Release::Reusable | Release::Unused) => Some(client),
             // Closed before another may be opened in its place.
+            (link, Release::Closed) => {
+                close(link);
+                None
+            }
             _ => None,
         };
         self.update(|state, now| {
-            if let (Some(client), Some(connection)) = (kept, state.policy.connection(ticket)) {
-                state.idle.insert(connection, client);
+            if let Some(connection) = state.policy.connection(ticket) {
+                state.idle.extend(kept.map(|client| (connection, client)));
+                if how == Release::Closed {
+                    state.shared.remove(&connection);
+                }
             }
             // It was granted to this ticket.
             let _ = state.policy.release(ticket, how, now);
@@ -200,8 +212,11 @@ impl<R: Runtime> Inner<R> {
     /// The caller's connection failed before the first byte of an answer.
     pub(super) fn retry(self: &Arc<Self>, ticket: Ticket, link: Option<Link<R>>) {
         // Closed before another is opened in its place.
-        drop(link);
+        close(link);
         self.update(|state, now| {
+            if let Some(connection) = state.policy.connection(ticket) {
+                state.shared.remove(&connection);
+            }
             if state.policy.retry(ticket, now).is_ok() {
                 state.waiting.insert(ticket, Waiting::Queued(None));
             }
@@ -229,11 +244,6 @@ impl<R: Runtime> Inner<R> {
         });
     }
 
-    /// The connection that the caller was granted.
-    pub(super) fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
-        self.lock().policy.connection(ticket)
-    }
-
     pub(super) fn close(self: &Arc<Self>) {
         self.update(|state, _| state.policy.close());
     }
@@ -253,7 +263,9 @@ impl<R: Runtime> Inner<R> {
             _ if self.settings.multiplex <= 1 => Poll::Ready(false),
             Discovery::Known(_) => Poll::Ready(false),
             Discovery::Asking(waiting) => {
-                waiting.push(cx.waker().clone());
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
             Discovery::Unknown => {
@@ -318,6 +330,20 @@ impl<R: Runtime> Inner<R> {
     }
 }
 
+impl<R: Runtime> Drop for Inner<R> {
+    fn drop(&mut self) {
+        // Their tasks would keep them.
+        self.lock().shared.drain().for_each(|(_, mux)| mux.close());
+    }
+}
+
+/// Closes a connection: one that others share once these are done with it.
+fn close<R: Runtime>(link: Option<Link<R>>) {
+    if let Some(Link::Shared(mux)) = link {
+        mux.close();
+    }
+}
+
 impl<R: Runtime> State<R> {
     /// Does what the policy says, in its order: what is to be closed is, before another is opened
     /// in its place.
@@ -376,7 +402,7 @@ async fn reaper<R: Runtime>(pool: Weak<Inner<R>>) {
             }
         }
     }
-    let gone = Gone(pool);
+    let mut gone = Gone(pool);
     let mut deadline = Deadline::<R>::new();
     poll_fn(|cx| {
         loop {
@@ -385,6 +411,8 @@ async fn reaper<R: Runtime>(pool: Weak<Inner<R>>) {
             state.carry_out(pool.now());
             let Some(next) = state.policy.next_deadline() else {
                 state.reaper = None;
+                // There may be another one from now on.
+                gone.0 = Weak::new();
                 return Poll::Ready(());
             };
             state.reaper = Some(Reaper { until: next, waker: Some(cx.waker().clone()) });

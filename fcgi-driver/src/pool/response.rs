@@ -43,9 +43,9 @@ impl<R: Runtime> Response<R> {
         Ok(())
     }
 
-    /// Whether a byte of the response has come.
-    pub(super) fn is_answered(&self) -> bool {
-        self.exchange.answered
+    /// Whether no byte has come that could be of the response.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.exchange.touched
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -54,9 +54,7 @@ impl<R: Runtime> Response<R> {
 
     /// The connection of a request that failed, to try again.
     pub(super) fn into_lease(mut self) -> Option<Lease<R>> {
-        let lease = self.lease.take()?;
-        lease.forget(self.exchange.key);
-        Some(lease)
+        self.lease.take()
     }
 
     /// The next bytes, as soon as there are any; `None` once the application has done the
@@ -126,7 +124,7 @@ impl<R: Runtime> Response<R> {
             if self.exchange.outcome.is_some() {
                 lease.finish(&self.exchange);
             } else {
-                lease.abandon(self.exchange.key);
+                lease.abandon();
             }
         }
     }

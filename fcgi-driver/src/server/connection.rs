@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fcgi_net::{
@@ -33,6 +33,10 @@ use crate::{
     runtime::{Runtime, Transport},
 };
 
+/// How often a peer that has closed its sending side is looked at: that it closes the other side
+/// too shows in no read (W-8).
+const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
+
 /// Serves one connection to its end.
 pub(super) async fn serve<R: Runtime, H: Handler>(
     io: R::Transport,
@@ -54,6 +58,8 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
         wait_until: None,
         heard: false,
         gone: false,
+        half_closed: None,
+        look: Deadline::new(),
     };
     task.wait_until =
         task.state.settings.limit(task.waiting).and_then(|limit| R::now().checked_add(limit));
@@ -83,6 +89,9 @@ struct Task<R: Runtime, H> {
     heard: bool,
     /// The peer takes no more, and the handlers run on all the same (W-8).
     gone: bool,
+    /// The peer has closed its sending side; when it is looked at next.
+    half_closed: Option<Instant>,
+    look: Deadline<R>,
 }
 
 /// A request whose handler does not run yet, and its place in the count of all.
@@ -145,8 +154,9 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let (key, peer) = (request.key, self.peer);
         async move {
             let _counted = counted;
-            handler::run::<R>(shared, key, peer, &state.settings, state.handler.call(request))
-                .await;
+            // A handler may panic before it gives its future.
+            let handler = async { state.handler.call(request).await };
+            handler::run::<R>(shared, key, peer, &state.settings, handler).await;
         }
     }
 
@@ -216,13 +226,31 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 Read::Eof if self.io.is_hung_up() => {
                     self.gone = lose_peer(inner, &self.state.settings)
                 }
-                Read::Eof => inner.connection.handle_eof(),
+                Read::Eof => {
+                    inner.connection.handle_eof();
+                    self.half_closed = R::now().checked_add(LOOK_AFTER_HALF_CLOSE);
+                }
                 Read::Gone(_) => self.gone = lose_peer(inner, &self.state.settings),
             }
             rounds += 1;
             if rounds == pump::MAX_ROUNDS {
                 cx.waker().wake_by_ref();
                 break;
+            }
+        }
+        while self.look.poll(cx, self.half_closed, R::now()).is_ready() {
+            self.half_closed = R::now().checked_add(LOOK_AFTER_HALF_CLOSE);
+            if self.io.is_hung_up() {
+                self.half_closed = None;
+                self.gone = lose_peer(inner, &self.state.settings);
+                drain_events::<R, H>(
+                    inner,
+                    &self.shared,
+                    &self.state,
+                    &mut self.place,
+                    &mut self.begun,
+                );
+                cx.waker().wake_by_ref();
             }
         }
         let waiting = waiting_for(inner, write_blocked, self.heard);

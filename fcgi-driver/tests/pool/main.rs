@@ -3,6 +3,7 @@
 mod cancel;
 mod multiplex;
 mod retry;
+mod shared_end;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -20,6 +20,8 @@ enum Act {
     Close,
     /// Closes after some bytes of it.
     CloseAfterBytes,
+    /// Has done the request, but closes within its END_REQUEST.
+    CloseBeforeTheEnd,
     /// Answers, then closes.
     AnswerAndClose,
     Overloaded,
@@ -52,6 +54,12 @@ fn application(acts: &'static [&'static [Act]]) -> Log {
                         Act::CloseAfterBytes => {
                             peer.write(key, "some");
                             peer.send().await;
+                            return;
+                        }
+                        Act::CloseBeforeTheEnd => {
+                            // The end of STDOUT, and a half of END_REQUEST.
+                            let records = b"\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01";
+                            peer.io.write_all(records).await.unwrap();
                             return;
                         }
                         Act::Overloaded => {
@@ -140,6 +148,24 @@ fn never_after_the_first_byte() {
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
         assert_eq!(seen.all(), ["0:0", "0:1"]);
     });
+}
+
+#[test]
+fn never_after_a_record_without_content_q_10() {
+    for multiplex in [1, 4] {
+        sim::run(1, async move {
+            // With multiplexing the first connection is for GET_VALUES.
+            let seen = application(match multiplex {
+                1 => &[&[Act::Answer, Act::CloseBeforeTheEnd], &[Act::Answer]],
+                _ => &[&[], &[Act::Answer, Act::CloseBeforeTheEnd], &[Act::Answer]],
+            });
+            let pool = builder().multiplex(multiplex).build();
+            call(&pool, numbered(0)).await.unwrap();
+            let error = call(&pool, numbered(1)).await.unwrap_err();
+            assert!(matches!(error, Error::Truncated { .. }), "{error}");
+            assert_eq!(seen.all().len(), 2);
+        });
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ use alloc::{
     collections::{BTreeSet, BinaryHeap, VecDeque},
     vec::Vec,
 };
-use core::{borrow::Borrow, cmp::Reverse};
+use core::{borrow::Borrow, cmp::Reverse, fmt};
 
 pub use request::Request;
 
@@ -141,7 +141,6 @@ pub enum Outcome {
 ///
 /// Beside [`Connection`]'s: **commands** `begin`, `query_values`, `request`; **getter**
 /// `can_begin`.
-#[derive(Debug)]
 pub struct ClientConnection {
     config: ClientConfig,
     recv: Receiver,
@@ -161,6 +160,19 @@ pub struct ClientConnection {
     closing: bool,
     eof_seen: bool,
     error: Option<ProtocolError>,
+}
+
+/// Without the bytes on their way, which are many and may be secret.
+impl fmt::Debug for ClientConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConnection")
+            .field("active", &self.active)
+            .field("unread", &self.unread)
+            .field("queued", &self.send.len())
+            .field("closing", &self.closing)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One request, from `begin` until it has ended and its output is read or dropped.

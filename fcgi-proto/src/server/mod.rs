@@ -41,6 +41,8 @@ mod records;
 mod request;
 
 use alloc::collections::VecDeque;
+use core::fmt;
+
 use bytes::Bytes;
 
 pub use request::Request;
@@ -175,7 +177,6 @@ pub enum AbortReason {
 ///
 /// Beside [`Connection`]'s: **commands** `request`, `shutdown`; **`handle_*`**
 /// `handle_disconnect`; **getter** `is_input_pending`.
-#[derive(Debug)]
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -194,6 +195,19 @@ pub struct ServerConnection {
     /// Nothing can be sent any more.
     gone: bool,
     error: Option<ProtocolError>,
+}
+
+/// Without the bytes on their way, which are many and may be secret.
+impl fmt::Debug for ServerConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConnection")
+            .field("requests", &self.requests.len())
+            .field("unread", &self.unread)
+            .field("queued", &self.send.len())
+            .field("closing", &self.closing)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One active request.

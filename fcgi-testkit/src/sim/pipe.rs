@@ -130,6 +130,11 @@ impl Transport for Pipe {
         lock(&self.outgoing).deaf
     }
 
+    fn is_readable(&self) -> bool {
+        let half = lock(&self.incoming);
+        half.ended || !half.bytes.is_empty()
+    }
+
     fn shutdown_write(&self) {
         let mut half = lock(&self.outgoing);
         half.ended = true;

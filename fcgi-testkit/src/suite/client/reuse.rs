@@ -14,6 +14,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_kept_connection_carries_a_hundred_requests_fc_3_5_1,
     without_keep_conn_there_is_one_request_fc_3_5_1,
     a_connection_closed_while_idle_is_noticed,
+    what_nobody_asked_for_is_no_part_of_the_next_response_h_11,
     an_end_before_stdin_was_read_stops_the_upload_and_the_reuse_q_10_fc_6_2_1,
     content_length_that_is_not_so_poisons_the_connection_q_4,
 ];
@@ -55,10 +56,34 @@ fn a_connection_closed_while_idle_is_noticed(suite: &Suite) {
     assert_eq!(call(&mut *client, post(b"body")).unwrap(), stdout("body"));
     application.join();
     let error = fails(&mut *client, post(b"next"));
-    // A runtime may hear of the close only once the request is on its way. Then nothing of an
-    // answer has come either, so that a pool may try again.
-    assert!(matches!(error, Error::Closed { .. } | Error::Truncated { .. }), "{error}");
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
     assert!(!client.is_reusable());
+}
+
+fn what_nobody_asked_for_is_no_part_of_the_next_response_h_11(suite: &Suite) {
+    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let application = background(move || {
+        let (id, _, body) = peer.request();
+        peer.send(answer(id, &body));
+        peer
+    });
+    assert_eq!(call(&mut *client, post(b"body")).unwrap(), stdout("body"));
+    let mut peer = application.join();
+    peer.send(answer(1, b"of another request"));
+    let application = background(move || {
+        while let Some(record) = peer.try_record().ok().flatten() {
+            if record.kind == Type::Stdin && record.content.is_empty() {
+                peer.send(answer(record.id, b"of this one"));
+            }
+        }
+    });
+    // It is passed over, or ends the connection.
+    match call(&mut *client, post(b"next")) {
+        Ok(answer) => assert_eq!(answer, stdout("of this one")),
+        Err(error) => assert!(matches!(error, Error::Closed { .. }), "{error}"),
+    }
+    drop(client);
+    application.join();
 }
 
 fn an_end_before_stdin_was_read_stops_the_upload_and_the_reuse_q_10_fc_6_2_1(suite: &Suite) {
