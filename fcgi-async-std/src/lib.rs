@@ -30,6 +30,8 @@
 //! ASYNC_STD_THREAD_COUNT in the environment says how many.
 //!
 //! # Features
+//! - `http`: [`http`], with [`Server::serve_http`] for tower services and a client that is one.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -124,4 +126,28 @@ pub mod pool {
     pub type Builder = fcgi_driver::pool::Builder<AsyncStd>;
     /// A response in progress.
     pub type Response = fcgi_driver::pool::Response<AsyncStd>;
+}
+
+/// HTTP: any tower service behind a web server, and a client that is a tower service; see
+/// [`fcgi_driver::http`].
+#[cfg(feature = "http")]
+pub mod http {
+    use crate::AsyncStd;
+    #[cfg(feature = "php-fpm")]
+    pub use fcgi_driver::http::php_fpm;
+    pub use fcgi_driver::http::{
+        Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes, FileKind,
+        FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError, MetaVariables,
+        Mount, ParamsBuilder, ParamsError, RequestError, Responder, Script, ScriptError, ScriptMap,
+        Scripts, Target, UnknownLength, Variables,
+    };
+
+    /// Sends HTTP requests to an application.
+    pub type HttpClient = fcgi_driver::http::HttpClient<AsyncStd>;
+    /// Settings of an [`HttpClient`].
+    pub type HttpClientBuilder = fcgi_driver::http::HttpClientBuilder<AsyncStd>;
+    /// The body of a response.
+    pub type ResponseBody = fcgi_driver::http::ResponseBody<AsyncStd>;
+    /// What an Authorizer said of a request.
+    pub type Authorized<B> = fcgi_driver::http::Authorized<B, AsyncStd>;
 }

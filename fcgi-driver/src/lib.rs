@@ -15,6 +15,8 @@
 
 pub mod client;
 mod deadline;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod pool;
 mod pump;
 pub mod runtime;

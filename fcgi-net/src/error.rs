@@ -125,6 +125,15 @@ pub enum Error {
         /// The caller's limit, in bytes.
         limit: usize,
     },
+    /// In a handler: the request's input is not as long as CONTENT_LENGTH, or FCGI_DATA_LENGTH,
+    /// says (FC-6.2-2). When it is shorter, the HTTP client has most likely gone away.
+    #[error("the request's input has {seen} bytes where {declared} were declared")]
+    InputLength {
+        /// Bytes that were declared.
+        declared: u64,
+        /// Bytes that came, the first ones too many included.
+        seen: u64,
+    },
     /// A mistake of the caller's; nothing was changed.
     #[error("{0}")]
     Usage(#[from] UsageError),
@@ -183,6 +192,8 @@ impl From<Error> for io::Error {
             | Error::Io { source, .. }
             | Error::Body { source, .. } => source.kind(),
             Error::Protocol { .. } => io::ErrorKind::InvalidData,
+            Error::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
+            Error::InputLength { .. } => io::ErrorKind::UnexpectedEof,
             Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             Error::Rejected { .. } => io::ErrorKind::ConnectionRefused,
             Error::Timeout { .. } => io::ErrorKind::TimedOut,

@@ -100,6 +100,20 @@ impl SendQueue {
         self.seal();
     }
 
+    /// Queues up to 65,535 bytes of a stream in one record, which may grow. Says how many.
+    pub(crate) fn whole(
+        &mut self,
+        record_type: RecordType,
+        request_id: u16,
+        content: &[u8],
+    ) -> usize {
+        let aligned = content.len() <= MAX_ALIGNED_CONTENT;
+        let most = if aligned { MAX_ALIGNED_CONTENT } else { MAX_CONTENT };
+        self.seal();
+        self.gather_content(record_type, request_id, content, most);
+        content.len()
+    }
+
     /// Queues a whole record that has padding, whatever its length: libfcgi answers a lone
     /// GET_VALUES only once it has read something behind its content.
     pub(crate) fn padded_record(&mut self, record_type: RecordType, content: &[u8]) {

@@ -27,6 +27,8 @@
 //! in the environment says how many. A handler that blocks its thread holds up the others.
 //!
 //! # Features
+//! - `http`: [`http`], with [`Server::serve_http`] for tower services and a client that is one.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -121,4 +123,28 @@ pub mod pool {
     pub type Builder = fcgi_driver::pool::Builder<Smol>;
     /// A response in progress.
     pub type Response = fcgi_driver::pool::Response<Smol>;
+}
+
+/// HTTP: any tower service behind a web server, and a client that is a tower service; see
+/// [`fcgi_driver::http`].
+#[cfg(feature = "http")]
+pub mod http {
+    use crate::Smol;
+    #[cfg(feature = "php-fpm")]
+    pub use fcgi_driver::http::php_fpm;
+    pub use fcgi_driver::http::{
+        Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes, FileKind,
+        FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError, MetaVariables,
+        Mount, ParamsBuilder, ParamsError, RequestError, Responder, Script, ScriptError, ScriptMap,
+        Scripts, Target, UnknownLength, Variables,
+    };
+
+    /// Sends HTTP requests to an application.
+    pub type HttpClient = fcgi_driver::http::HttpClient<Smol>;
+    /// Settings of an [`HttpClient`].
+    pub type HttpClientBuilder = fcgi_driver::http::HttpClientBuilder<Smol>;
+    /// The body of a response.
+    pub type ResponseBody = fcgi_driver::http::ResponseBody<Smol>;
+    /// What an Authorizer said of a request.
+    pub type Authorized<B> = fcgi_driver::http::Authorized<B, Smol>;
 }

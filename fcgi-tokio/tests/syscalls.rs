@@ -192,3 +192,27 @@ async fn a_connection_that_is_not_kept_costs_no_more() {
     assert_eq!(CONNECTED.take(), (1, 1));
     assert_eq!(ACCEPTED.take(), (1, 1));
 }
+
+#[tokio::test]
+async fn a_small_http_exchange_is_one_read_and_one_write() {
+    use fcgi::http::Body;
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/app.sock", folder.path().display()).parse().unwrap();
+    let listener = Listener::<Counting>::bind(&address).unwrap();
+    let app = tower::service_fn(async |request: http::Request<Body>| {
+        let page = format!("the page {}", request.uri());
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(page)))
+    });
+    let _server = tokio::spawn(Server::<Counting>::new().serve_http(listener, app));
+    let mut client = Client::<Counting>::connect(&address).await.unwrap();
+    for round in 0..100 {
+        let request = Request::responder()
+            .param("REQUEST_METHOD", "GET")
+            .param("REQUEST_URI", format!("/{round}"));
+        let response = within(client.send(request)).await.unwrap();
+        let answer = within(response.collect(1000)).await.unwrap();
+        assert!(answer.stdout.ends_with(format!("the page /{round}").as_bytes()));
+        assert_eq!(ACCEPTED.take(), (1, 1), "reads and writes of the server, request {round}");
+    }
+}

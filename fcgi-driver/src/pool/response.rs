@@ -93,7 +93,16 @@ impl<R: Runtime> Response<R> {
         Ok(collector.finish(self.app_status()))
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>> {
+    /// Where the application is.
+    #[cfg(feature = "http")]
+    pub(crate) fn address(&self) -> std::sync::Arc<str> {
+        self.exchange.address()
+    }
+
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }

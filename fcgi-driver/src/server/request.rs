@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::shared::Shared;
+use super::shared::{Shared, Write};
 use crate::Error;
 
 /// The most that one read of a stream takes, in bytes.
@@ -51,6 +51,12 @@ impl Request {
     #[must_use]
     pub fn param_str(&self, name: &str) -> Option<&str> {
         self.params.get_str(name)
+    }
+
+    /// The parameters, which are no longer here then.
+    #[cfg(feature = "http")]
+    pub(crate) fn take_params(&mut self) -> Params {
+        std::mem::take(&mut self.params)
     }
 
     /// Whether the connection stays open after this request (FCGI_KEEP_CONN).
@@ -160,7 +166,10 @@ impl InputStream {
         Ok(all.freeze())
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
         if !self.rest.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
         }
@@ -212,9 +221,19 @@ impl OutputStream {
     /// # Cancellation safety
     /// Dropping the future may leave some of the bytes written.
     pub async fn write_all(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
-        let mut bytes = bytes.into();
+        self.write(bytes.into(), Write::Stream).await
+    }
+
+    /// Writes all of the bytes in one record, if one can hold them (W-1). Later ones may share it.
+    #[cfg(feature = "http")]
+    pub(crate) async fn write_record(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.write(bytes, Write::Record).await
+    }
+
+    async fn write(&mut self, mut bytes: Bytes, how: Write) -> Result<(), Error> {
         while !bytes.is_empty() {
-            poll_fn(|cx| self.shared.poll_write(cx, self.key, self.output, &mut bytes)).await?;
+            poll_fn(|cx| self.shared.poll_write(cx, self.key, self.output, &mut bytes, how))
+                .await?;
         }
         Ok(())
     }
@@ -239,7 +258,8 @@ impl futures_io::AsyncWrite for OutputStream {
     ) -> Poll<io::Result<usize>> {
         // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
-        let taken = ready!(self.shared.poll_write(cx, self.key, self.output, &mut bytes))?;
+        let written = self.shared.poll_write(cx, self.key, self.output, &mut bytes, Write::Stream);
+        let taken = ready!(written)?;
         Poll::Ready(Ok(taken))
     }
 

@@ -40,6 +40,16 @@ pub(super) struct Inner {
     failed: bool,
 }
 
+/// How bytes are queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Write {
+    /// As many as there is room for.
+    Stream,
+    /// All, in one record if one holds them.
+    #[cfg(feature = "http")]
+    Record,
+}
+
 /// Who waits for what of one request, and what the log says of it.
 #[derive(Debug)]
 pub(super) struct Waiters {
@@ -139,20 +149,25 @@ impl Shared {
         }
     }
 
-    /// Queues some of `bytes`; `Pending` when nothing could be.
+    /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.
     pub(super) fn poll_write(
         &self,
         cx: &mut Context<'_>,
         key: RequestKey,
         output: Output,
         bytes: &mut Bytes,
+        how: Write,
     ) -> Poll<Result<usize, Error>> {
         let inner = &mut *self.lock();
         inner.check(key)?;
         let Some(mut request) = inner.connection.request(key) else {
             return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
         };
-        let taken = request.write(output, bytes)?;
+        let taken = match how {
+            Write::Stream => request.write(output, bytes)?,
+            #[cfg(feature = "http")]
+            Write::Record => request.write_record(output, bytes)?,
+        };
         let Some(waiters) = inner.waiters(key) else { return Poll::Ready(Ok(taken)) };
         if taken > 0 || bytes.is_empty() {
             waiters.log.sent(taken);

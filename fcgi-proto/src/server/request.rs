@@ -5,13 +5,15 @@ use core::task::Poll;
 
 use super::{Ending, ServerConnection, State};
 use crate::{
-    Input, Output, Rejection, RequestKey, Role, UsageError, record::RecordType, states::ServerState,
+    Input, Output, Rejection, RequestKey, Role, UsageError,
+    record::{MAX_CONTENT, RecordType},
+    states::ServerState,
 };
 
 /// One active request of a [`ServerConnection`], for as long as it is borrowed.
 ///
 /// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`; **commands** `read`, `write`,
-/// `finish`, `reject`.
+/// `write_record`, `finish`, `reject`.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub(super) connection: &'a mut ServerConnection,
@@ -69,6 +71,27 @@ impl Request<'_> {
     /// # Errors
     /// [`UsageError::Closed`] after the peer is gone.
     pub fn write(&mut self, output: Output, bytes: &mut Bytes) -> Result<usize, UsageError> {
+        self.queue(output, bytes, false)
+    }
+
+    /// Like [`write`](Self::write), but all or nothing, and in one record, for a reader that wants a head in one
+    /// piece (W-1). What is written after it
+    /// may share the record. More than 65,535 bytes, which no record holds, are taken as `write`
+    /// takes them.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_record(&mut self, output: Output, bytes: &mut Bytes) -> Result<usize, UsageError> {
+        let whole = bytes.len() <= MAX_CONTENT;
+        self.queue(output, bytes, whole)
+    }
+
+    fn queue(
+        &mut self,
+        output: Output,
+        bytes: &mut Bytes,
+        whole: bool,
+    ) -> Result<usize, UsageError> {
         let connection = &mut *self.connection;
         if connection.gone {
             return Err(UsageError::Closed);
@@ -80,8 +103,16 @@ impl Request<'_> {
             Output::Stdout => RecordType::Stdout,
             Output::Stderr => RecordType::Stderr,
         };
-        let room = connection.config.limits.send_high_water.saturating_sub(connection.send.len());
-        let taken = connection.send.stream(record_type, self.key.id, bytes, room);
+        let (queued, most) = (connection.send.len(), connection.config.limits.send_high_water);
+        let room = most.saturating_sub(queued);
+        let taken = if !whole {
+            connection.send.stream(record_type, self.key.id, bytes, room)
+        } else if bytes.len() <= room || queued <= most / 2 {
+            // Half empty is all that a Writable promises.
+            connection.send.whole(record_type, self.key.id, &core::mem::take(bytes))
+        } else {
+            0
+        };
         match output {
             Output::Stdout => request.stdout_used |= taken > 0,
             Output::Stderr => request.stderr_used |= taken > 0,

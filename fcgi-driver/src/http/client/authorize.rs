@@ -1,0 +1,124 @@
+//! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
+
+use fcgi_http::{
+    HeadError, RequestBody,
+    authorizer::{self, Answer, AnswerParser},
+};
+use fcgi_proto::{Params, Role};
+use http::{Request, Response, request::Parts};
+
+use super::{HttpClient, HttpError, Received, ResponseBody, Told};
+use crate::{
+    client::{self, Chunk},
+    pool,
+    runtime::Runtime,
+};
+
+/// What an Authorizer said of a request.
+#[derive(Debug)]
+pub enum Authorized<B, R: Runtime> {
+    /// It may go on. The Authorizer's [`Variables`] are in its extensions.
+    Allowed(Request<B>),
+    /// The client gets this.
+    Denied(Response<ResponseBody<R>>),
+}
+
+/// What an Authorizer adds to a request's parameters, in the extensions of the request: an
+/// [`HttpClient`] puts each in place of the parameters of its name.
+#[derive(Clone, Debug, Default)]
+pub struct Variables(pub Params);
+
+/// What was said of a request's head.
+pub(super) enum Checked<R: Runtime> {
+    Allowed(Params),
+    Denied(Response<ResponseBody<R>>),
+}
+
+impl<R: Runtime> HttpClient<R> {
+    /// Asks the Authorizer that this client calls. It gets the request's head only.
+    ///
+    /// ```no_run
+    /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
+    /// use fcgi::http::{Authorized, HttpClient};
+    /// # async fn example(authorizer: HttpClient, app: HttpClient, request: http::Request<http_body_util::Empty<bytes::Bytes>>)
+    /// #     -> Result<(), fcgi::http::HttpError> {
+    /// let response = match authorizer.authorize(request).await? {
+    ///     Authorized::Allowed(request) => app.send(request).await?,
+    ///     Authorized::Denied(response) => response,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`HttpError`]. The request must not go on then: a bad answer does not allow, nor does an
+    /// Authorizer that broke off, or ended with a status other than 0.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future aborts the call.
+    pub async fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B, R>, HttpError> {
+        let (mut parts, body) = request.into_parts();
+        Ok(match self.check(&parts).await? {
+            Checked::Allowed(mut variables) => {
+                if let Some(Variables(before)) = parts.extensions.remove() {
+                    variables = authorizer::merge(&before, &variables);
+                }
+                parts.extensions.insert(Variables(variables));
+                Authorized::Allowed(Request::from_parts(parts, body))
+            }
+            Checked::Denied(denied) => Authorized::Denied(denied),
+        })
+    }
+
+    /// What this client's own Authorizer says, if it has one.
+    pub(super) async fn authorized(&self, parts: &Parts) -> Result<Checked<R>, HttpError> {
+        match &self.0.authorizer {
+            Some(authorizer) => Box::pin(authorizer.check(parts)).await,
+            None => Ok(Checked::Allowed(Params::new())),
+        }
+    }
+
+    async fn check(&self, parts: &Parts) -> Result<Checked<R>, HttpError> {
+        let length = RequestBody::from_headers(&parts.headers)?;
+        let params = authorizer::params(&self.tell(parts, &self.script(parts)?, length)?);
+        let (stdin, data) = (client::Body::empty(), client::Body::empty());
+        let mut response = self.start(Role::Authorizer, Told { params, stdin, data }).await?;
+        let mut parser = AnswerParser::new(self.0.head);
+        let failed = |response: &pool::Response<R>, source| HttpError::Head {
+            address: response.address(),
+            source,
+        };
+        loop {
+            match response.chunk().await? {
+                Some(Chunk::Stdout(mut bytes)) => match parser.push(&mut bytes) {
+                    Ok(None) => {}
+                    Ok(Some(Answer::Allow { variables })) => {
+                        return finish(response).await.map(|()| Checked::Allowed(variables));
+                    }
+                    Ok(Some(Answer::Deny(head))) => {
+                        let received = Received { head: *head, rest: bytes, response };
+                        return self.respond(&parts.method, received).map(Checked::Denied);
+                    }
+                    Err(source) => return Err(failed(&response, source)),
+                },
+                Some(Chunk::Stderr(_)) => {}
+                None => {
+                    let cut = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
+                    return Err(failed(&response, cut));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the good end of an answer that allows, whose body is dropped.
+async fn finish<R: Runtime>(mut response: pool::Response<R>) -> Result<(), HttpError> {
+    while response.chunk().await?.is_some() {}
+    match response.app_status() {
+        Some(0) => Ok(()),
+        status => Err(HttpError::AppStatus {
+            address: response.address(),
+            app_status: status.unwrap_or_default(),
+        }),
+    }
+}

@@ -1,0 +1,371 @@
+//! Calls an application with `http::Request`s.
+
+mod authorize;
+mod filter;
+mod request_body;
+mod response_body;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use fcgi_http::{
+    BodyLength, Head, HeadError, HeadLimits, HeadParser, Kind, ParamsBuilder, RequestBody, Script,
+    authorizer, request,
+};
+use fcgi_proto::{Params, Role};
+use http::{Method, Request, Response, StatusCode, request::Parts};
+use tower_service::Service;
+
+use authorize::Checked;
+pub use authorize::{Authorized, Variables};
+pub use filter::FilterFile;
+pub use request_body::UnknownLength;
+pub use response_body::ResponseBody;
+
+use super::{BoxError, HttpError, Scripts};
+use crate::{
+    client::{self, Chunk},
+    pool::{self, Pool},
+    runtime::Runtime,
+};
+
+/// The most that is read of a body that nobody wants, to keep the connection, in bytes.
+const DRAINED: usize = 64 * 1024;
+
+/// The most that a page which goes with a refusal has, in bytes.
+const REFUSAL: usize = 4096;
+
+/// Sends HTTP requests to a FastCGI application, over a [`Pool`]. It is a tower service of
+/// `http::Request<B>` for any body, and cheap to clone.
+///
+/// ```no_run
+/// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
+/// use fcgi::http::{HttpClient, ScriptMap};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = fcgi::Pool::builder("unix:/run/php/php-fpm.sock".parse()?).max_connections(4).build();
+/// let scripts = ScriptMap::builder("/srv/www").front_controller("/index.php").build()?;
+/// let client = HttpClient::new(pool, scripts);
+/// let request = http::Request::get("/shop.php?id=7").body(http_body_util::Empty::<bytes::Bytes>::new())?;
+/// let response = client.send(request).await?;
+/// println!("{}", response.status());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Requests
+/// [`Scripts`] say which script serves a request, a [`ParamsBuilder`] what else it is told. A
+/// request may bring its own in its extensions, which take their place: a `Script`, or a
+/// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
+///
+/// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without
+/// waiting, is sent as bytes, which the pool can send again (Q-10). A body of unknown length is
+/// spooled, or streamed as [`UnknownLength`] says (Q-4). One that is not as long as its
+/// Content-Length fails the request.
+///
+/// # Responses
+/// A local redirect (CGI-6.2.2-1) of a GET or HEAD is followed; of another method it is passed on,
+/// as the 302 that it is to a client. STDERR goes to `tracing`, at warn level. What the application
+/// said is checked: [`HttpError::status`] is what a gateway answers when it is no response.
+pub struct HttpClient<R: Runtime>(Arc<Inner<R>>);
+
+struct Inner<R: Runtime> {
+    pool: Pool<R>,
+    scripts: Box<dyn Scripts>,
+    params: ParamsBuilder,
+    unknown_length: UnknownLength,
+    redirects: usize,
+    head: HeadLimits,
+    authorizer: Option<HttpClient<R>>,
+}
+
+/// Settings of an [`HttpClient`], each with a default.
+pub struct HttpClientBuilder<R: Runtime>(Inner<R>);
+
+impl<R: Runtime> HttpClientBuilder<R> {
+    /// What all requests are told: the server's name and address, header policy, parameters of
+    /// your own. Default [`ParamsBuilder::new`].
+    #[must_use]
+    pub fn params(mut self, params: ParamsBuilder) -> Self {
+        self.0.params = params;
+        self
+    }
+
+    /// What to do with a body of unknown length. Default: spool it (Q-4).
+    #[must_use]
+    pub fn unknown_length(mut self, unknown: UnknownLength) -> Self {
+        self.0.unknown_length = unknown;
+        self
+    }
+
+    /// How many local redirects of one request are followed; with 0 they are passed on, as 302.
+    /// Default 10.
+    #[must_use]
+    pub fn redirect_limit(mut self, limit: usize) -> Self {
+        self.0.redirects = limit;
+        self
+    }
+
+    /// What the head of a response may take. Default [`HeadLimits::default`].
+    #[must_use]
+    pub fn head_limits(mut self, limits: HeadLimits) -> Self {
+        self.0.head = limits;
+        self
+    }
+
+    /// Asks this Authorizer before each request and each local redirect: its variables are merged
+    /// into the request, or the client gets its response. Default none.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: HttpClient<R>) -> Self {
+        self.0.authorizer = Some(authorizer);
+        self
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn build(self) -> HttpClient<R> {
+        HttpClient(Arc::new(self.0))
+    }
+}
+
+/// What came of a request: its response's head, and the start of its body.
+struct Received<R: Runtime> {
+    head: Head,
+    rest: Bytes,
+    response: pool::Response<R>,
+}
+
+/// A request's head, told and ready to be sent.
+struct Told {
+    params: Params,
+    stdin: client::Body,
+    data: client::Body,
+}
+
+impl<R: Runtime> HttpClient<R> {
+    /// A client with the default settings.
+    pub fn new(pool: Pool<R>, scripts: impl Scripts) -> Self {
+        Self::builder(pool, scripts).build()
+    }
+
+    /// The settings of a client, to be changed.
+    pub fn builder(pool: Pool<R>, scripts: impl Scripts) -> HttpClientBuilder<R> {
+        HttpClientBuilder(Inner {
+            pool,
+            scripts: Box::new(scripts),
+            params: ParamsBuilder::new(),
+            unknown_length: UnknownLength::default(),
+            redirects: 10,
+            head: HeadLimits::default(),
+            authorizer: None,
+        })
+    }
+
+    /// Where the requests go.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<R> {
+        &self.0.pool
+    }
+
+    /// Sends a request to a Responder, and waits for the head of its response.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    ///
+    /// # Cancellation safety
+    /// Dropping the future leaves the pool's queue, or aborts the request.
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody<R>>, HttpError>
+    where
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (mut parts, body) = request.into_parts();
+        let mut body = Some(body);
+        let mut redirects = 0;
+        loop {
+            let script = self.script(&parts)?;
+            let variables = match self.authorized(&parts).await? {
+                Checked::Allowed(variables) => variables,
+                Checked::Denied(denied) => return Ok(denied),
+            };
+            let (length, stdin) = match body.take() {
+                Some(body) => {
+                    request_body::prepare(&parts.headers, body, self.0.unknown_length).await?
+                }
+                None => (RequestBody::None, client::Body::empty()),
+            };
+            let params = authorizer::merge(&self.tell(&parts, &script, length)?, &variables);
+            let told = Told { params, stdin, data: client::Body::empty() };
+            let received = self.receive(Role::Responder, told).await?;
+            let Some(location) = self.local_redirect(&parts.method, &received.head) else {
+                return self.respond(&parts.method, received);
+            };
+            redirects += 1;
+            if redirects > self.0.redirects {
+                let (address, limit) = (received.response.address(), self.0.redirects);
+                return Err(HttpError::Redirects { address, limit });
+            }
+            parts = request::redirected(&parts, &location);
+            parts.extensions.remove::<Script>();
+            drain(received.response).await;
+        }
+    }
+
+    fn local_redirect(&self, method: &Method, head: &Head) -> Option<http::uri::PathAndQuery> {
+        let followed = self.0.redirects > 0 && (method == Method::GET || method == Method::HEAD);
+        match &head.kind {
+            Kind::LocalRedirect(location) if followed => Some(location.clone()),
+            _ => None,
+        }
+    }
+
+    fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
+        match parts.extensions.get::<Script>() {
+            Some(script) => Ok(script.clone()),
+            None => Ok(self.0.scripts.script(parts)?),
+        }
+    }
+
+    /// The request's parameters, with the variables in its extensions.
+    fn tell(
+        &self,
+        parts: &Parts,
+        script: &Script,
+        length: RequestBody,
+    ) -> Result<Params, HttpError> {
+        let builder = parts.extensions.get::<ParamsBuilder>().unwrap_or(&self.0.params);
+        let params = builder.build(parts, script, length)?;
+        Ok(match parts.extensions.get::<Variables>() {
+            Some(Variables(variables)) => authorizer::merge(&params, variables),
+            None => params,
+        })
+    }
+
+    async fn start(&self, role: Role, told: Told) -> Result<pool::Response<R>, HttpError> {
+        let mut request = client::Request::new(role);
+        request.params = told.params;
+        request.stdin = told.stdin;
+        request.data = told.data;
+        Ok(self.0.pool.send(request).await?)
+    }
+
+    /// Sends a request and reads the head of its response.
+    async fn receive(&self, role: Role, told: Told) -> Result<Received<R>, HttpError> {
+        let mut response = self.start(role, told).await?;
+        let mut parser = HeadParser::new(self.0.head);
+        let failed = |response: &pool::Response<R>, source| HttpError::Head {
+            address: response.address(),
+            source,
+        };
+        loop {
+            match response.chunk().await? {
+                Some(Chunk::Stdout(mut bytes)) => match parser.push(&mut bytes) {
+                    Ok(Some(head)) if head.parts.status == StatusCode::SERVICE_UNAVAILABLE => {
+                        let rest = look_for_refusal(&mut response, bytes).await?;
+                        return Ok(Received { head, rest, response });
+                    }
+                    Ok(Some(head)) => return Ok(Received { head, rest: bytes, response }),
+                    Ok(None) => {}
+                    Err(source) => return Err(failed(&response, source)),
+                },
+                // It is in the log.
+                Some(Chunk::Stderr(_)) => {}
+                None => {
+                    let cut = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
+                    return Err(failed(&response, cut));
+                }
+            }
+        }
+    }
+
+    fn respond(
+        &self,
+        method: &Method,
+        received: Received<R>,
+    ) -> Result<Response<ResponseBody<R>>, HttpError> {
+        let Received { head, rest, response } = received;
+        let address = response.address();
+        match BodyLength::of_response(&head.parts, method) {
+            Ok(length) => {
+                let body = ResponseBody::new(response, address, rest, length);
+                Ok(Response::from_parts(head.parts, body))
+            }
+            Err(source) => Err(HttpError::Body { address, source }),
+        }
+    }
+}
+
+/// Reads on in a short page with status 503: an application that refuses a request may send one
+/// for its web server's client, before the END_REQUEST that says so (W-2).
+async fn look_for_refusal<R: Runtime>(
+    response: &mut pool::Response<R>,
+    rest: Bytes,
+) -> Result<Bytes, HttpError> {
+    let mut page = vec![rest];
+    let mut length = page[0].len();
+    while length < REFUSAL {
+        match response.chunk().await? {
+            Some(Chunk::Stdout(bytes)) => {
+                length += bytes.len();
+                page.push(bytes);
+            }
+            Some(Chunk::Stderr(_)) => {}
+            None => break,
+        }
+    }
+    Ok(page.concat().into())
+}
+
+/// Reads what is left of a response that nobody wants, so that its connection can be kept.
+async fn drain<R: Runtime>(mut response: pool::Response<R>) {
+    let mut left = DRAINED;
+    while let Ok(Some(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) = response.chunk().await {
+        match left.checked_sub(bytes.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+impl<R: Runtime, B> Service<Request<B>> for HttpClient<R>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
+
+    /// Always ready: the pool has a queue, with a limit of its own.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.send(request).await })
+    }
+}
+
+impl<R: Runtime> Clone for HttpClient<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Runtime> fmt::Debug for HttpClient<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("pool", &self.0.pool).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> fmt::Debug for HttpClientBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClientBuilder").field("pool", &self.0.pool).finish_non_exhaustive()
+    }
+}

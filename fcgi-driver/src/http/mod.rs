@@ -1,0 +1,124 @@
+//! HTTP over FastCGI: any tower service behind a web server, and a client that is a tower service.
+//!
+//! `fcgi-http` says what a request's parameters and a response's head mean; this module moves them
+//! over a [`Server`] and a [`Pool`](crate::pool::Pool), with the bodies streamed both ways.
+//! [`Server::serve_http`] takes any tower service of HTTP requests, an axum `Router` for example;
+//! [`HttpClient`] is one, so that tower's balance, limits and retry go around it.
+//!
+//! ```no_run
+//! use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
+//! use fcgi::http::Body;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! let hello = tower::service_fn(async |request: http::Request<Body>| {
+//!     let page = format!("Hello from {}\n", request.uri().path());
+//!     Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(page)))
+//! });
+//! fcgi::Server::new().serve_http(listener, hello).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a service gets
+//! `http::Request<`[`Body`]`>`, and among its extensions the [`MetaVariables`], which are every
+//! parameter as it came, and the [`Role`](fcgi_proto::Role). The body ends with an error when it is
+//! not as long as CONTENT_LENGTH says (FC-6.2-2); without CONTENT_LENGTH it ends where STDIN does
+//! (W-10).
+//!
+//! # What the web server gets
+//! - Status always (W-2), no hop-by-hop field (W-3), and the whole head in one STDOUT record (W-1),
+//!   with as much of the body as is there. A small response is one write.
+//! - A Content-Length, if the response has none and its body knows its length.
+//! - No body after HEAD, nor with 204 and 304. A body too long for its Content-Length is cut (W-4).
+//! - A non-zero app status after an error of the service or of its body, a body of another length
+//!   than its Content-Length, or a panic; and a page with status 500 if nothing was sent before.
+//! - A page with status 400 for parameters that describe no HTTP request.
+//! - Never a 1xx response: CGI has none. One from the service is an error.
+//!
+//! When the web server gives the request up, the service's future is dropped, or the response's
+//! body.
+//!
+//! nginx sends no more of a request's body once it has the response's head: read the body first
+//! where it matters.
+
+mod authorizer;
+mod body;
+mod client;
+mod error;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
+mod reply;
+mod responder;
+mod scripts;
+
+pub use authorizer::{Authorizer, ByRole, Decision};
+pub use body::{Body, FilterData};
+pub use client::{
+    Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody, UnknownLength, Variables,
+};
+pub use error::HttpError;
+pub use fcgi_http::{
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
+    request::{HeaderPolicy, ParamsError, RequestError},
+    script::{EncodedSlashes, FileKind, ScriptError, Target},
+};
+pub use responder::Responder;
+pub use scripts::Scripts;
+
+use std::{future::Future, io};
+
+use tower_service::Service;
+
+use crate::{Listener, runtime::Runtime, server::Server};
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<R: Runtime> Server<R> {
+    /// Serves a tower service, until the future is dropped; see [`http`](crate::http).
+    ///
+    /// The service is cloned for each request and then asked whether it is ready, so that what
+    /// limits requests has to be shared by its clones, as tower's `ConcurrencyLimit` is. One that
+    /// is not `Sync` goes into tower's `BoxCloneSyncService` or `Buffer`.
+    ///
+    /// Authorizer requests get UNKNOWN_ROLE; [`Responder::authorizer`] answers them too.
+    ///
+    /// # Errors
+    /// As for [`serve_until`](Self::serve_until).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future drops the requests under way.
+    pub async fn serve_http<S, B>(self, listener: Listener<R>, service: S) -> io::Result<()>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.serve(listener, Responder::new(service)).await
+    }
+
+    /// Serves a tower service until `shutdown` completes, and then lets the requests finish.
+    ///
+    /// # Errors
+    /// As for [`serve_until`](Self::serve_until).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future drops the requests under way.
+    pub async fn serve_http_until<S, B>(
+        self,
+        listener: Listener<R>,
+        service: S,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.serve_until(listener, Responder::new(service), shutdown).await
+    }
+}

@@ -1,0 +1,203 @@
+//! A response on its way to STDOUT.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use fcgi_http::{BodyLength, HeadBlock, response::HeadWriteError};
+use http::{
+    Method, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+    response::Parts,
+};
+use http_body::Body;
+use tower_service::Service;
+
+use super::BoxError;
+use crate::{
+    Error,
+    server::{CANCELLED, FAILED, OutputStream, PANICKED},
+};
+
+/// Where a response goes, and whether it has begun.
+#[derive(Debug)]
+pub(super) struct Reply {
+    stdout: OutputStream,
+    method: Method,
+    begun: bool,
+}
+
+/// The output of a future, or that it panicked.
+pub(super) async fn catch<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Asks a clone of the service.
+pub(super) async fn ask<S, Q>(service: &S, request: Q) -> Result<S::Response, BoxError>
+where
+    S: Service<Q, Error: Into<BoxError>> + Clone,
+{
+    let mut service = service.clone();
+    poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await?;
+    service.call(request).await.map_err(Into::into)
+}
+
+impl Reply {
+    /// A response to a request of this method.
+    pub(super) fn new(stdout: OutputStream, method: Method) -> Self {
+        Self { stdout, method, begun: false }
+    }
+
+    /// The app status, given what the code that answers came to. When it panicked before anything
+    /// was sent, the web server gets a page: Apache takes nothing for an empty 200 (W-2).
+    pub(super) async fn end(&mut self, answered: Option<u32>) -> u32 {
+        match answered {
+            Some(status) => status,
+            None => {
+                tracing::error!("the service panicked");
+                self.page(StatusCode::INTERNAL_SERVER_ERROR).await;
+                PANICKED
+            }
+        }
+    }
+
+    /// The service failed.
+    pub(super) async fn fail(&mut self, error: BoxError) -> u32 {
+        tracing::warn!(error = &*error as &dyn std::error::Error, "the service failed");
+        self.page(StatusCode::INTERNAL_SERVER_ERROR).await;
+        FAILED
+    }
+
+    /// A page that names its status, unless a response has begun.
+    pub(super) async fn page(&mut self, status: StatusCode) {
+        if self.begun {
+            return;
+        }
+        let text = format!("{}\n", status.canonical_reason().unwrap_or("Error"));
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = status;
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        parts.headers.insert(CONTENT_LENGTH, text.len().into());
+        let Ok(head) = HeadBlock::new(&parts) else { return };
+        // Of a request that was aborted nothing is sent.
+        let _ = async {
+            self.begin(head).await?;
+            if self.method != Method::HEAD {
+                self.stdout.write_all(text).await?;
+            }
+            Ok::<(), Error>(())
+        }
+        .await;
+    }
+
+    /// The head alone.
+    pub(super) async fn begin(&mut self, head: HeadBlock) -> Result<(), Error> {
+        self.begun = true;
+        self.stdout.write_record(head.into_bytes()).await
+    }
+
+    /// Sends a response; gives the app status.
+    pub(super) async fn send<B>(
+        &mut self,
+        response: Response<B>,
+        block: fn(&Parts) -> Result<HeadBlock, HeadWriteError>,
+    ) -> u32
+    where
+        B: Body<Data: Send, Error: Into<BoxError>>,
+    {
+        let (mut parts, body) = response.into_parts();
+        let mut body = pin!(body);
+        let length = length_of(&mut parts, &self.method, body.size_hint().exact());
+        let (mut length, head) = match length.and_then(|length| Ok((length, block(&parts)?))) {
+            Ok(sized) => sized,
+            Err(error) => return self.fail(error.into()).await,
+        };
+        if length.is_dropped() {
+            return self.begin(head).await.map_or(CANCELLED, |()| 0);
+        }
+        // The head goes out with what there is of the body, or at once if that is nothing yet.
+        let mut next = match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
+            Poll::Ready(Err(error)) => return self.fail(error).await,
+            Poll::Ready(chunk) => Some(chunk),
+            Poll::Pending => None,
+        };
+        if self.begin(head).await.is_err() {
+            return CANCELLED;
+        }
+        loop {
+            let chunk = match next.take() {
+                Some(chunk) => chunk,
+                None => poll_fn(|cx| poll_data(&mut body, cx)).await,
+            };
+            let mut chunk = match chunk {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) => return self.fail(error).await,
+            };
+            let counted = length.accept(chunk.len());
+            if counted.is_err() {
+                chunk.truncate(usize::try_from(length.remaining().unwrap_or(0)).unwrap_or(0));
+            }
+            if self.stdout.write_all(chunk).await.is_err() {
+                return CANCELLED;
+            }
+            if let Err(error) = counted {
+                return self.fail(error.into()).await;
+            }
+        }
+        match length.finish() {
+            Ok(()) => 0,
+            Err(error) => self.fail(error.into()).await,
+        }
+    }
+}
+
+/// How long the body is to be. Content-Length is added where it can be, and taken from a 204, which
+/// has none (RFC 9110, 8.6).
+fn length_of(
+    parts: &mut Parts,
+    method: &Method,
+    exact: Option<u64>,
+) -> Result<BodyLength, HeadWriteError> {
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    let length = BodyLength::of_response(parts, method)?;
+    match exact {
+        Some(exact) if !length.is_dropped() && length.declared().is_none() => {
+            parts.headers.insert(CONTENT_LENGTH, exact.into());
+            Ok(BodyLength::exactly(exact))
+        }
+        _ => Ok(length),
+    }
+}
+
+/// The next bytes of a body; trailers, which CGI does not have, are dropped.
+fn poll_data<B>(
+    body: &mut Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, BoxError>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    loop {
+        return match body.as_mut().poll_frame(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(mut data) => Poll::Ready(Ok(Some(data.copy_to_bytes(data.remaining())))),
+                Err(_) => continue,
+            },
+        };
+    }
+}
