@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use fcgi_net::{
     Phase,
     observe::{self, OpenConnection, Outcome, Side},
@@ -130,7 +130,7 @@ impl Shared {
             };
             inner.log(key, |log| log.sent(taken));
             if taken > 0 || bytes.is_empty() {
-                if inner.queued() >= SEND_AT {
+                if inner.connection.queued() >= SEND_AT {
                     self.act(&mut inner, true);
                 }
                 return Ok(taken);
@@ -150,7 +150,7 @@ impl Shared {
         loop {
             self.check(&inner, key)?;
             self.act(&mut inner, true);
-            if inner.queued() == 0 {
+            if inner.connection.queued() == 0 {
                 return self.check(&inner, key);
             }
             inner.flushing = true;
@@ -286,12 +286,5 @@ impl Shared {
     /// Its place among the leader's connections.
     pub(super) fn index(&self) -> usize {
         self.slot.load(Ordering::Relaxed)
-    }
-}
-
-impl Inner {
-    /// Bytes that wait to be sent.
-    fn queued(&mut self) -> usize {
-        self.connection.poll_transmit().map_or(0, |queued| queued.remaining())
     }
 }

@@ -174,7 +174,7 @@ pub enum AbortReason {
 /// The application's end of a connection, without IO. See the [module](self).
 ///
 /// Beside [`Connection`]'s: **commands** `request`, `shutdown`; **`handle_*`**
-/// `handle_disconnect`; **getter** `is_input_pending`.
+/// `handle_disconnect`; **getters** `queued`, `is_input_pending`.
 #[derive(Debug)]
 pub struct ServerConnection {
     config: ServerConfig,
@@ -295,6 +295,13 @@ impl ServerConnection {
         self.recv.close();
         self.send.clear();
         self.abort_all(true);
+    }
+
+    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), asking ends
+    /// no record that the next write may share.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.send.len()
     }
 
     /// Whether the peer may still be sending input of a request that ended before all of it had
