@@ -78,3 +78,7 @@ pub use server::{
     CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
     Server, Shutdown,
 };
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -1,9 +1,8 @@
 //! `fcgi call`: one request to an application.
 
 use std::{
-    ffi::OsString,
+    future::pending,
     io::{self, IsTerminal, Write},
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -20,11 +19,12 @@ use fcgi_tokio::{
 };
 
 use fcgi_net::text::Escaper;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{complain, input};
-
-/// The longest time limit, in seconds: about 31 years.
-const MAX_SECONDS: f64 = 1e9;
+use crate::{
+    args::{Param, param, seconds},
+    complain, input,
+};
 
 /// Send one request to an application
 ///
@@ -78,6 +78,7 @@ Exit status:
   4  protocol error or truncated response
   5  connect or IO error
   6  time-out
+  128 and the signal's number, when SIGINT or SIGTERM ends it; the request is aborted
 
 Examples:
   Is php-fpm alive? (ping.path = /ping in its pool's configuration)
@@ -117,25 +118,6 @@ impl From<Role> for fcgi::Role {
     }
 }
 
-/// Bytes, since neither a file's name nor a header needs to be UTF-8.
-type Param = (Vec<u8>, Vec<u8>);
-
-fn param(argument: OsString) -> Result<Param, &'static str> {
-    let mut name = argument.into_vec();
-    let equals = name.iter().position(|byte| *byte == b'=').ok_or("expected NAME=VALUE")?;
-    let value = name.split_off(equals + 1);
-    name.truncate(equals);
-    Ok((name, value))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
-    if seconds > MAX_SECONDS {
-        return Err(format!("expected at most {MAX_SECONDS} seconds"));
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
 /// Why a call did not succeed.
 enum Failure {
     Status(u32),
@@ -154,8 +136,17 @@ impl From<fcgi::Error> for Failure {
 impl Call {
     pub(crate) async fn run(self) -> ExitCode {
         let mut output = Output::new();
-        let Err(failure) = self.call(&mut output).await else { return ExitCode::SUCCESS };
         let address = &self.address;
+        let called = tokio::select! {
+            called = self.call(&mut output) => called,
+            // Dropping the call aborts the request.
+            (name, number) = signalled() => {
+                output.end_line();
+                complain(&format!("fcgi call: {address}: request aborted by {name}"));
+                return ExitCode::from(128 + number);
+            }
+        };
+        let Err(failure) = called else { return ExitCode::SUCCESS };
         let (code, message) = match failure {
             Failure::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
@@ -218,6 +209,16 @@ impl Call {
             request = request.data(body);
         }
         Ok(request)
+    }
+}
+
+/// Waits for a signal that asks the command to leave; its name and number.
+async fn signalled() -> (&'static str, u8) {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => ("SIGINT", 2),
+        _ = terminate.recv() => ("SIGTERM", 15),
     }
 }
 

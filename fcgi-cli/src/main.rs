@@ -1,8 +1,10 @@
 //! `fcgi`: one command for FastCGI applications. Each subcommand is a module.
 #![forbid(unsafe_code)]
 
+mod args;
 mod call;
 mod demo;
+mod gateway;
 mod input;
 mod trace;
 
@@ -12,13 +14,14 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
-/// Calls FastCGI applications, and shows what crosses the wire
+/// Serves and calls FastCGI applications, and shows what crosses the wire
 ///
 /// FastCGI is how web servers such as nginx, Apache and HAProxy hand HTTP requests to long-lived
-/// applications, php-fpm among them. This command takes the web server's place: it calls an
-/// application from a shell, a health check or a script, without a web server in between, and its
-/// demo shows each record of a request and its response.
+/// applications, php-fpm among them. This command takes the web server's place: its gateway serves
+/// an application to browsers, its call sends one request from a shell, a health check or a
+/// script, and its demo shows each record of a request and its response.
 #[derive(Parser)]
 #[command(name = "fcgi", version, after_help = EXAMPLES)]
 struct Args {
@@ -28,6 +31,10 @@ struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
+  Serve a sample application at http://127.0.0.1:8080/:
+    fcgi gateway
+  Serve the PHP scripts and files of a folder:
+    fcgi gateway --php --root public
   See a request and its response cross the wire:
     fcgi demo
   Ask php-fpm whether it is alive (ping.path = /ping):
@@ -40,11 +47,16 @@ Examples:
 enum Command {
     Call(call::Call),
     Demo(demo::Demo),
+    Gateway(Box<gateway::Gateway>),
 }
 
 fn main() -> ExitCode {
     let command = Args::parse().command;
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = match command {
+        Command::Gateway(_) => Builder::new_multi_thread(),
+        Command::Call(_) | Command::Demo(_) => Builder::new_current_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!("fcgi: start the runtime: {error}"));
@@ -55,6 +67,7 @@ fn main() -> ExitCode {
         match command {
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
+            Command::Gateway(gateway) => gateway.run().await,
         }
     });
     // A thread may still be reading stdin: nothing waits for it.

@@ -326,6 +326,35 @@ fn status_6_time_out() {
 }
 
 #[test]
+fn a_signal_aborts_the_request() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let app = App { folder };
+        let listener = UnixListener::bind(app.socket()).expect("it listens");
+        let child = app.call(&[]).stderr(Stdio::piped()).spawn().expect("fcgi call runs");
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut seen = Vec::new();
+        let mut signalled = false;
+        let mut block = [0; 4096];
+        // To the end: BEGIN_REQUEST, PARAMS, STDIN, then ABORT_REQUEST.
+        while let Ok(n @ 1..) = stream.read(&mut block) {
+            seen.extend_from_slice(&block[..n]);
+            if !std::mem::replace(&mut signalled, true) {
+                let id = child.id().to_string();
+                let kill = Command::new("kill").args([&format!("-{name}"), &id]).status();
+                assert!(kill.expect("kill runs").success());
+            }
+        }
+        let abort = RecordHeader::new(RecordType::AbortRequest, 1, 0).encode();
+        assert!(seen.ends_with(&abort), "SIG{name}: {seen:?}");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(code));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("request aborted by SIG{name}")), "{said}");
+    }
+}
+
+#[test]
 fn a_time_limit_holds_while_stdin_is_silent() {
     let app = App::start();
     let mut command = app.call(&["--stdin", "-", "--timeout", "0.2"]);

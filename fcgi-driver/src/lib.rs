@@ -10,6 +10,11 @@
 //! let address: fcgi_driver::Address = "unix:/run/php/php-fpm.sock".parse()?;
 //! # Ok::<(), fcgi_driver::AddressError>(())
 //! ```
+//!
+//! # Features
+//! - `http`: HTTP over both ends.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `metrics`: counters through the `metrics` facade.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -35,6 +35,7 @@ pub const REQUIRE_PEERS: &str = "FCGI_REQUIRE_PEERS";
 pub struct Case {
     name: String,
     needs: Vec<Peer>,
+    missing: Option<String>,
     run: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
 }
 
@@ -45,12 +46,18 @@ impl Case {
         name: impl Into<String>,
         run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) -> Self {
-        Self { name: name.into(), needs: Vec::new(), run: Box::new(run) }
+        Self { name: name.into(), needs: Vec::new(), missing: None, run: Box::new(run) }
     }
 
     /// Says which peers the test can't do without.
     pub fn needs(mut self, peers: &[Peer]) -> Self {
         self.needs.extend_from_slice(peers);
+        self
+    }
+
+    /// Says that something else is missing, and why, if it is.
+    pub fn missing(mut self, reason: Option<String>) -> Self {
+        self.missing = reason;
         self
     }
 
@@ -60,6 +67,7 @@ impl Case {
             .iter()
             .filter_map(|peer| peer.find().err())
             .map(|missing| missing.to_string())
+            .chain(self.missing)
             .collect();
         if missing.is_empty() {
             return Trial::test(self.name, self.run);

@@ -17,6 +17,17 @@ const CHUNK: usize = 64 * 1024;
 pub struct HttpConnection {
     stream: BufReader<TcpStream>,
     body: BodyLeft,
+    /// The request was HEAD: its reply has no body, whatever its fields say.
+    head_only: bool,
+}
+
+/// A request's body: bytes of the [`pattern`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// So many, announced by Content-Length.
+    Length(u64),
+    /// So many, in chunks, announced by nothing.
+    Chunked(u64),
 }
 
 /// How much of the current reply's body is still to be read.
@@ -41,7 +52,12 @@ pub struct ReplyHead {
 impl ReplyHead {
     /// The first value of a field; `name` in lower case.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+        self.all(name).next()
+    }
+
+    /// Every value of a field, in order; `name` in lower case.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -65,7 +81,11 @@ impl HttpConnection {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::with_capacity(CHUNK, stream), body: BodyLeft::Nothing })
+        Ok(Self {
+            stream: BufReader::with_capacity(CHUNK, stream),
+            body: BodyLeft::Nothing,
+            head_only: false,
+        })
     }
 
     /// GET, and the whole reply.
@@ -78,20 +98,46 @@ impl HttpConnection {
         self.read_reply()
     }
 
-    /// POST with `n` bytes of the pattern [`pattern`], and the whole reply.
-    /// Sends and reads at the same time, so that a body echoed as it comes
-    /// can't fill both directions.
+    /// HEAD, and the reply, which has no body.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpConnection::get`].
+    pub fn head(&mut self, target: &str) -> io::Result<Reply> {
+        self.send_head("HEAD", target, &[])?;
+        self.read_reply()
+    }
+
+    /// POST with `n` bytes of the pattern [`pattern`], and the whole reply; as
+    /// [`HttpConnection::upload`].
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpConnection::upload`].
+    pub fn post(&mut self, target: &str, n: u64) -> io::Result<Reply> {
+        self.upload(target, Upload::Length(n))
+    }
+
+    /// POST with a body, and the whole reply. Sends and reads at the same
+    /// time, so that a body echoed as it comes can't fill both directions.
     ///
     /// # Errors
     ///
     /// As [`HttpConnection::get`]. A body that the server did not want to the
     /// end is no error when it replied.
-    pub fn post(&mut self, target: &str, n: u64) -> io::Result<Reply> {
-        let length = n.to_string();
-        self.send_head("POST", target, &[("Content-Length", &length)])?;
+    pub fn upload(&mut self, target: &str, body: Upload) -> io::Result<Reply> {
+        let length;
+        let field = match body {
+            Upload::Length(n) => {
+                length = n.to_string();
+                ("Content-Length", length.as_str())
+            }
+            Upload::Chunked(_) => ("Transfer-Encoding", "chunked"),
+        };
+        self.send_head("POST", target, &[field])?;
         let mut writer = self.stream.get_ref().try_clone()?;
         thread::scope(|scope| {
-            let sending = scope.spawn(move || write_pattern(&mut writer, n));
+            let sending = scope.spawn(move || write_body(&mut writer, body));
             let reply = self.read_reply();
             // A server that replied early may never read the rest.
             if reply.is_err() || self.must_close() {
@@ -120,6 +166,7 @@ impl HttpConnection {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        self.head_only = method == "HEAD";
         self.send(head.as_bytes())
     }
 
@@ -176,7 +223,7 @@ impl HttpConnection {
             }
         }
         let head = ReplyHead { status, fields };
-        self.body = body_of(&head)?;
+        self.body = if self.head_only { BodyLeft::Nothing } else { body_of(&head)? };
         Ok(head)
     }
 
@@ -280,21 +327,31 @@ fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// The byte at `offset` of the bodies that [`HttpConnection::post`] sends: it
+/// The byte at `offset` of the bodies that [`HttpConnection::upload`] sends: it
 /// has a period of 251, so that a lost, doubled or moved block shows.
 pub fn pattern(offset: u64) -> u8 {
     (offset % 251) as u8
 }
 
-fn write_pattern(stream: &mut TcpStream, n: u64) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK);
+fn write_body(stream: &mut TcpStream, body: Upload) -> io::Result<()> {
+    let (n, chunked) = match body {
+        Upload::Length(n) => (n, false),
+        Upload::Chunked(n) => (n, true),
+    };
+    let mut buffer = Vec::with_capacity(CHUNK + 20);
     let mut sent = 0;
     while sent < n {
         let end = n.min(sent + CHUNK as u64);
         buffer.clear();
+        if chunked {
+            write!(buffer, "{:x}\r\n", end - sent)?;
+        }
         buffer.extend((sent..end).map(pattern));
+        if chunked {
+            buffer.extend(b"\r\n");
+        }
         stream.write_all(&buffer)?;
         sent = end;
     }
-    Ok(())
+    if chunked { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
 }

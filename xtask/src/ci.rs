@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::command::{cargo, program, run as run_command};
-use crate::{fuzz, test};
+use crate::{fuzz, interop as interop_task, test};
 
-const UNPUBLISHED: [&str; 3] = ["fcgi-bench", "fcgi-testkit", "xtask"];
+const UNPUBLISHED: [&str; 4] = ["fcgi-bench", "fcgi-interop", "fcgi-testkit", "xtask"];
 const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
 /// Only the seeds: what chance finds is for `cargo xtask fuzz`.
 const FUZZ_SMOKE: Duration = Duration::ZERO;
@@ -18,8 +18,9 @@ type Step = (&'static str, fn() -> Result<()>);
 
 /// Everything that a change must pass, stopping at the first failure.
 pub(crate) fn run() -> Result<()> {
-    let steps: [Step; 7] = [
+    let steps: [Step; 8] = [
         ("tests", tests),
+        ("interop", interop),
         ("format", || cargo_step(&["fmt", "--all", "--check"])),
         ("clippy", clippy),
         ("docs", docs),
@@ -49,6 +50,11 @@ fn cargo_step(arguments: &[&str]) -> Result<()> {
 
 fn tests() -> Result<()> {
     test::run(&test::Options { require_peers: true, locked: true, ..test::Options::default() })
+}
+
+fn interop() -> Result<()> {
+    let options = interop_task::Options { check: true, locked: true, ..Default::default() };
+    interop_task::run(&options)
 }
 
 fn clippy() -> Result<()> {

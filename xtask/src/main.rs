@@ -10,6 +10,7 @@ mod bench;
 mod ci;
 mod command;
 mod fuzz;
+mod interop;
 mod peers;
 mod test;
 
@@ -31,6 +32,8 @@ enum Task {
     Test(test::Options),
     /// Run all that a change must pass: every test, fmt, clippy, docs, no_std, packaging, fuzz smoke
     Ci,
+    /// Run every web server and application against ours, and write docs/interop.md
+    Interop(interop::Options),
     /// Run the fuzz targets, each for a given time
     Fuzz(fuzz::Options),
     /// Run the benchmarks, optimised
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Ci => ci::run(),
+        Task::Interop(options) => interop::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),
     };

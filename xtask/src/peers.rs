@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use fcgi_testkit::peers::{Missing, Peer};
 
 use crate::command::{program, run, shown, succeeds};
@@ -48,15 +48,40 @@ fn install(absent: &[Missing]) -> Result<()> {
     Ok(())
 }
 
+/// Installs what it is given. Meanwhile a policy, unless the machine has one of its own, keeps the
+/// packages' services from starting.
+const INSTALL: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+fi
+apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@"
+"#;
+
 fn install_packages(packages: &[&str]) -> Result<()> {
-    run(apt_get()?.args(["install", "-qq", "-y", "--no-install-recommends"]).args(packages))
+    let mut install = as_root()?;
+    install.args(["sh", "-c", INSTALL, "sh"]).args(packages);
+    let status = install.status().context("starting the installation")?;
+    if !status.success() {
+        bail!("apt-get did not install {} ({status})", packages.join(" "));
+    }
+    Ok(())
 }
 
-/// apt-get as root, or by a sudo that asks for no password.
 fn apt_get() -> Result<Command> {
     if !succeeds(program("apt-get").arg("--version")) {
         bail!("there is no apt-get here");
     }
+    let mut command = as_root()?;
+    command.args(["apt-get", "-o", "DPkg::Lock::Timeout=300"]);
+    Ok(command)
+}
+
+/// The start of a command for root, or for a sudo that asks for no password.
+fn as_root() -> Result<Command> {
     let mut command = if rustix::process::geteuid().is_root() {
         program("env")
     } else {
@@ -68,6 +93,6 @@ fn apt_get() -> Result<Command> {
         }
         sudo
     };
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]);
+    command.arg("DEBIAN_FRONTEND=noninteractive");
     Ok(command)
 }

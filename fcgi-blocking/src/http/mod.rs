@@ -44,7 +44,8 @@
 //! A handler that reads nothing looks at [`Cancelled`].
 //!
 //! nginx sends no more of a request's body once it has the response's head: read the body first
-//! where it matters.
+//! where it matters. It gathers a response, too, before it passes it on: one that is to arrive bit
+//! by bit, such as server-sent events, needs the field `X-Accel-Buffering: no`.
 
 mod answer;
 mod authorizer;

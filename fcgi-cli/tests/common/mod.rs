@@ -1,6 +1,9 @@
 //! What the tests stand on: the command, and a terminal to run it on.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
+pub(crate) mod gateway;
+pub(crate) mod webdriver;
+
 use std::{
     fs::{File, OpenOptions},
     io::Read,

@@ -253,9 +253,19 @@ impl<R: Runtime> Task<R> {
                 return Poll::Ready(());
             }
             if !self.write_gone {
-                if let Wrote::Gone(error) = pump::write(&mut self.io, &mut state.connection, cx) {
-                    tracing::debug!(parent: &self.mux.0.span, %error, "application takes no more");
-                    self.write_gone = true;
+                match pump::write(&mut self.io, &mut state.connection, cx) {
+                    // A body may have waited for the room that this made.
+                    Wrote::Some { .. } => {
+                        if !state.drain_events() {
+                            return Poll::Ready(());
+                        }
+                    }
+                    Wrote::Gone(error) => {
+                        let span = &self.mux.0.span;
+                        tracing::debug!(parent: span, %error, "application takes no more");
+                        self.write_gone = true;
+                    }
+                    Wrote::Nothing | Wrote::Blocked => {}
                 }
             }
             let over = state.closing && state.requests.is_empty();

@@ -41,7 +41,8 @@
 //! body.
 //!
 //! nginx sends no more of a request's body once it has the response's head: read the body first
-//! where it matters.
+//! where it matters. It gathers a response, too, before it passes it on: one that is to arrive bit
+//! by bit, such as server-sent events, needs the field `X-Accel-Buffering: no`.
 
 mod authorizer;
 mod body;

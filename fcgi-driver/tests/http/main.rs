@@ -5,6 +5,7 @@ mod client;
 mod kit;
 mod php_fpm;
 mod records;
+mod responses;
 mod roles;
 mod server;
 #[path = "../support/mod.rs"]

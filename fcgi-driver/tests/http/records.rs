@@ -17,7 +17,7 @@ use crate::{
     support::{address, ms, serve},
 };
 
-fn record(kind: RecordType, id: u16, content: &[u8]) -> Vec<u8> {
+pub(crate) fn record(kind: RecordType, id: u16, content: &[u8]) -> Vec<u8> {
     let header = RecordHeader::new(kind, id, u16::try_from(content.len()).unwrap());
     let mut bytes = header.encode().to_vec();
     bytes.extend_from_slice(content);
@@ -44,7 +44,7 @@ fn get(id: u16, path: &str, keep_conn: bool) -> Vec<u8> {
 }
 
 /// The records that have come whole.
-fn records(mut rest: &[u8]) -> Vec<(RecordHeader, Vec<u8>)> {
+pub(crate) fn records(mut rest: &[u8]) -> Vec<(RecordHeader, Vec<u8>)> {
     let mut records = Vec::new();
     while let Some((header, tail)) = rest.split_first_chunk::<HEADER_LEN>() {
         let header = RecordHeader::decode(*header).unwrap();

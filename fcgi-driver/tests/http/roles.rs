@@ -110,6 +110,34 @@ fn a_client_asks_its_authorizer_first() {
 }
 
 #[test]
+fn an_authorizer_is_asked_about_a_local_redirect_too() {
+    sim::run(1, async {
+        serve(Server::new(), |request: server::Request| async move {
+            let page = match request.param_str("PATH_INFO") {
+                Some("/open") => "Location: /secret\n\n",
+                _ => "Content-Type: text/plain\n\nthe secret",
+            };
+            request.stdout().write_all(page).await
+        });
+        let check = tower::service_fn(async |request: Request<()>| {
+            Ok::<_, std::convert::Infallible>(match request.uri().path() {
+                "/open" => Decision::allow([("REMOTE_USER", "anybody")]),
+                _ => Decision::deny(StatusCode::FORBIDDEN),
+            })
+        });
+        let listener = sim::listen(&guard());
+        sim::spawn(async move {
+            Server::new().serve(listener, Authorizer::new(check)).await.unwrap();
+        });
+        let app = HttpClient::builder(builder().build(), Mount::new("").unwrap())
+            .authorizer(client_of(Pool::new(guard())))
+            .build();
+        let request = Request::get("/open").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(app.send(request).await.unwrap().status(), StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
 fn a_bad_answer_does_not_allow() {
     let answers = [("", 0), ("Status: 200 OK\n", 0), ("Status: 200 OK\n\n", 3), ("what?\n\n", 0)];
     for (stdout, app_status) in answers {

@@ -312,3 +312,22 @@ fn an_overloaded_request_leaves_a_shared_connection_alone() {
         ask(&pool, 4).await;
     });
 }
+
+#[test]
+fn an_upload_goes_on_after_a_write_that_emptied_the_queue() {
+    sim::run(1, async {
+        serve(Server::new(), |request: fcgi_driver::server::Request| async move {
+            let body = request.stdin().read_to_end(LIMIT).await?;
+            request.stdout().write_all(body.len().to_string()).await
+        });
+        let mut limits = Limits::client();
+        // Far less than the transport takes at once: it never says that it is full.
+        limits.send_high_water = 4096;
+        let connector = Connector::new().limits(limits);
+        let pool = builder().max_connections(1).multiplex(2).connector(connector).build();
+        let request = numbered(1).param("CONTENT_LENGTH", "300000").stdin(vec![b'u'; 300_000]);
+        let answer = call(&pool, request).await.unwrap();
+        assert_eq!(answer.stdout, "300000");
+        assert_eq!(sim::elapsed(), ms(0), "it waited for a timer");
+    });
+}

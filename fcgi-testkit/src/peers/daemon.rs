@@ -30,7 +30,11 @@ pub(super) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartE
 
 /// A folder whose path is short enough for a unix socket's 107 bytes, and
 /// which a daemon's unprivileged workers can enter when root starts it.
-pub(super) fn scratch() -> Result<TempDir, StartError> {
+///
+/// # Errors
+///
+/// [`StartError::Io`].
+pub fn scratch() -> Result<TempDir, StartError> {
     let short = Path::new("/tmp");
     let mut builder = tempfile::Builder::new();
     builder.prefix("fcgi-");
@@ -44,6 +48,12 @@ pub(super) fn scratch() -> Result<TempDir, StartError> {
 
 pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Debian's user of web servers, or the one that every system has.
+pub(super) fn worker_user() -> &'static str {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if users.lines().any(|line| line.starts_with("www-data:")) { "www-data" } else { "nobody" }
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StartError> {

@@ -65,6 +65,7 @@ fn build(dir: &Path) -> Result<PathBuf, StartError> {
     }
     Err(StartError::Build {
         peer: Peer::Libfcgi,
+        tool: "gcc".into(),
         log: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }

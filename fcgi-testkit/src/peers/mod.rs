@@ -4,10 +4,13 @@
 //! unix sockets and free loopback ports, and is stopped by its process id
 //! when its value is dropped.
 
+mod application;
 mod daemon;
 mod libfcgi;
 mod nginx;
 mod php_fpm;
+mod version;
+mod web_server;
 
 use std::env;
 use std::fmt;
@@ -18,9 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub use application::{Application, ApplicationKind, Flup};
+pub use daemon::scratch;
 pub use libfcgi::LibfcgiApp;
 pub use nginx::{Nginx, NginxOptions};
 pub use php_fpm::{PhpFpm, PhpFpmOptions};
+pub use web_server::{WebServer, WebServerKind};
 
 /// Something outside this workspace that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +36,8 @@ pub enum Peer {
     Nginx,
     /// PHP's FastCGI process manager, of any PHP 8.
     PhpFpm,
+    /// The browser Chromium, with chromedriver.
+    Chromium,
     /// libfcgi's command-line client.
     CgiFcgi,
     /// libfcgi's headers and library, to build a C application.
@@ -38,22 +46,66 @@ pub enum Peer {
     Gcc,
     /// strace, to count system calls.
     Strace,
+    /// The web server Apache httpd.
+    Apache,
+    /// The web server lighttpd.
+    Lighttpd,
+    /// The proxy HAProxy.
+    Haproxy,
+    /// The web server Caddy.
+    Caddy,
+    /// The web server h2o.
+    H2o,
+    /// The Go toolchain, to build an application on its net/http/fcgi.
+    Go,
+    /// Python with pip, to install [`Flup`] from PyPI.
+    Pip,
 }
 
 impl Peer {
-    /// Every peer that some test or benchmark uses.
-    pub const ALL: &'static [Self] =
-        &[Self::Nginx, Self::PhpFpm, Self::CgiFcgi, Self::Libfcgi, Self::Gcc, Self::Strace];
+    /// What `cargo xtask test` needs.
+    pub const TESTS: &'static [Self] = &[
+        Self::Nginx,
+        Self::PhpFpm,
+        Self::Chromium,
+        Self::CgiFcgi,
+        Self::Libfcgi,
+        Self::Gcc,
+        Self::Strace,
+    ];
+
+    /// What `cargo xtask interop` needs.
+    pub const INTEROP: &'static [Self] = &[
+        Self::Nginx,
+        Self::Apache,
+        Self::Lighttpd,
+        Self::Haproxy,
+        Self::Caddy,
+        Self::H2o,
+        Self::PhpFpm,
+        Self::Libfcgi,
+        Self::Gcc,
+        Self::Go,
+        Self::Pip,
+    ];
 
     /// What the peer calls itself.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::PhpFpm => "php-fpm",
+            Self::Chromium => "chromedriver",
             Self::CgiFcgi => "cgi-fcgi",
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Apache => "Apache",
+            Self::Lighttpd => "lighttpd",
+            Self::Haproxy => "HAProxy",
+            Self::Caddy => "Caddy",
+            Self::H2o => "h2o",
+            Self::Go => "Go",
+            Self::Pip => "pip",
         }
     }
 
@@ -63,10 +115,19 @@ impl Peer {
             Self::Nginx => "nginx-light",
             // Depends on the release's own PHP 8.x.
             Self::PhpFpm => "php-fpm",
+            // Depends on the browser.
+            Self::Chromium => "chromium-driver",
             Self::CgiFcgi => "libfcgi-bin",
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Apache => "apache2",
+            Self::Lighttpd => "lighttpd",
+            Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
+            Self::H2o => "h2o",
+            Self::Go => "golang-go",
+            Self::Pip => "python3-pip",
         }
     }
 
@@ -82,7 +143,18 @@ impl Peer {
                 .iter()
                 .map(|folder| Path::new(folder).join("fcgiapp.h"))
                 .find(|header| header.is_file()),
-            Self::Nginx | Self::CgiFcgi | Self::Gcc | Self::Strace => find_program(self.name()),
+            Self::Apache => find_program("apache2"),
+            Self::Haproxy => find_program("haproxy"),
+            Self::Caddy => find_program("caddy"),
+            Self::Go => find_program("go"),
+            Self::Pip => find_program("pip3"),
+            Self::Nginx
+            | Self::Chromium
+            | Self::CgiFcgi
+            | Self::Gcc
+            | Self::Strace
+            | Self::Lighttpd
+            | Self::H2o => find_program(self.name()),
         };
         found.ok_or(Missing { peer: self })
     }
@@ -152,12 +224,14 @@ pub enum StartError {
         /// Which option, and why.
         reason: String,
     },
-    /// An application in C does not build.
-    #[error("{peer}: gcc failed:\n{log}")]
+    /// What a peer needs does not build, or can't be installed.
+    #[error("{peer}: {tool} failed:\n{log}")]
     Build {
         /// The peer.
         peer: Peer,
-        /// What gcc said.
+        /// The compiler or installer.
+        tool: String,
+        /// What it said.
         log: String,
     },
     /// The peer ended before it accepted connections.

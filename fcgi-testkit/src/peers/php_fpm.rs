@@ -18,6 +18,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("env.php", include_str!("../../assets/www/env.php")),
     ("err.php", include_str!("../../assets/www/err.php")),
     ("exit.php", include_str!("../../assets/www/exit.php")),
+    ("interop.php", include_str!("../../assets/interop/app.php")),
     ("hello.php", include_str!("../../assets/www/hello.php")),
     ("sleep.php", include_str!("../../assets/www/sleep.php")),
     ("slow.php", include_str!("../../assets/www/slow.php")),
@@ -58,6 +59,7 @@ impl PhpFpmOptions {
 /// | `err.php` | writes a line to STDERR, answers `teapot\n` with status 418 |
 /// | `slow.php` | five lines, 200 ms apart |
 /// | `sleep.php?s=` | sleeps `s` seconds, printing nothing, then `awake\n` |
+/// | `interop.php` | has the routes of [`Application`](super::Application), by REQUEST_URI |
 /// | `exit.php?c=` | answers `exiting\n`, exits with `c`; the app status is 0 all the same |
 ///
 /// Root's workers run as an ordinary user: the loopback port is open to
@@ -138,7 +140,8 @@ fn write_scripts(www: &Path) -> Result<(), StartError> {
 }
 
 fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
-    let user = if daemon::is_root() { format!("user = {}", worker_user()) } else { String::new() };
+    let user =
+        if daemon::is_root() { format!("user = {}", daemon::worker_user()) } else { String::new() };
     let pool = include_str!("../../assets/php-fpm-pool.conf")
         .replace("@CHILDREN@", &options.children.max(1).to_string());
     include_str!("../../assets/php-fpm.conf")
@@ -146,10 +149,4 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
         .replace("@USER@", &user)
         .replace("@PORT@", &port.to_string())
         .replace("@DIR@", &dir.display().to_string())
-}
-
-/// Debian's user of web servers, or the one that every system has.
-fn worker_user() -> &'static str {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    if users.lines().any(|line| line.starts_with("www-data:")) { "www-data" } else { "nobody" }
 }

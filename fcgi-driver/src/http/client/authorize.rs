@@ -27,7 +27,7 @@ pub enum Authorized<B, R: Runtime> {
 /// What was said of a request's head.
 pub(super) enum Checked<R: Runtime> {
     Allowed(Params),
-    Denied(Response<ResponseBody<R>>),
+    Denied(Box<Response<ResponseBody<R>>>),
 }
 
 impl<R: Runtime> HttpClient<R> {
@@ -59,7 +59,7 @@ impl<R: Runtime> HttpClient<R> {
                 Variables::add(variables, &mut parts);
                 Authorized::Allowed(Request::from_parts(parts, body))
             }
-            Checked::Denied(denied) => Authorized::Denied(denied),
+            Checked::Denied(denied) => Authorized::Denied(*denied),
         })
     }
 
@@ -92,7 +92,8 @@ impl<R: Runtime> HttpClient<R> {
                     }
                     Ok(Some(Answer::Deny(head))) => {
                         let received = Received { head: *head, rest: bytes, response };
-                        return self.respond(&parts.method, received).map(Checked::Denied);
+                        let denied = self.respond(&parts.method, received)?;
+                        return Ok(Checked::Denied(Box::new(denied)));
                     }
                     Err(source) => return Err(failed(&response, source)),
                 },

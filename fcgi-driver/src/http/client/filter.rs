@@ -83,7 +83,7 @@ impl<R: Runtime> HttpClient<R> {
         let script = self.0.settings.script(&parts)?;
         let variables = match self.authorized(&parts).await? {
             Checked::Allowed(variables) => variables,
-            Checked::Denied(denied) => return Ok(denied),
+            Checked::Denied(denied) => return Ok(*denied),
         };
         let unknown = self.0.settings.unknown_length;
         let (length, stdin) = request_body::prepare(&parts.headers, body, unknown).await?;

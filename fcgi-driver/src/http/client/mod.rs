@@ -150,7 +150,7 @@ impl<R: Runtime> HttpClient<R> {
             let script = settings.script(&parts)?;
             let variables = match self.authorized(&parts).await? {
                 Checked::Allowed(variables) => variables,
-                Checked::Denied(denied) => return Ok(denied),
+                Checked::Denied(denied) => return Ok(*denied),
             };
             let (length, stdin) = match body.take() {
                 Some(body) => {

@@ -1,0 +1,40 @@
+//! Arguments that several subcommands have.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
+
+/// The longest time limit, in seconds: about 31 years.
+const MAX_SECONDS: f64 = 1e9;
+
+/// Bytes, since neither a file's name nor a header needs to be UTF-8.
+pub(crate) type Param = (Vec<u8>, Vec<u8>);
+
+/// `NAME=VALUE`.
+pub(crate) fn param(argument: OsString) -> Result<Param, &'static str> {
+    let mut name = argument.into_vec();
+    let equals = name.iter().position(|byte| *byte == b'=').ok_or("expected NAME=VALUE")?;
+    let value = name.split_off(equals + 1);
+    name.truncate(equals);
+    Ok((name, value))
+}
+
+/// A time limit in seconds, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    if seconds > MAX_SECONDS {
+        return Err(format!("expected at most {MAX_SECONDS} seconds"));
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A number of bytes, with or without K, M or G for powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "expected a number of bytes, such as 65536, 64K, 20M or 1G";
+    let (number, factor) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+    number.checked_mul(factor).ok_or(EXPECTED)
+}

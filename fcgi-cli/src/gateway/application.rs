@@ -1,0 +1,104 @@
+//! The application behind the gateway: one that runs already, or one of its own.
+
+use std::{fs::Permissions, io, os::unix::fs::PermissionsExt, path::Path};
+
+use fcgi_tokio as fcgi;
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{Gateway, Stopped, php_fpm::PhpFpm, sample, site::Site};
+
+pub(super) enum Application {
+    /// It runs already.
+    Other(fcgi::Address),
+    Sample(Sample),
+    PhpFpm(Box<PhpFpm>),
+}
+
+/// The sample application, on a socket in a private folder.
+pub(super) struct Sample {
+    address: fcgi::Address,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<io::Result<()>>,
+    folder: TempDir,
+}
+
+impl Application {
+    pub(super) async fn start(options: &Gateway, site: &Site) -> Result<Self, Stopped> {
+        match (&options.address, site.root()) {
+            (Some(address @ fcgi::Address::Stdin), _) => {
+                let only = "only unix:PATH and tcp:HOST:PORT can be called";
+                Err(Stopped::usage(format!("{address}: {only}")))
+            }
+            (Some(address), _) => Ok(Self::Other(address.clone())),
+            (None, Some(root)) if options.php => {
+                let php_fpm = PhpFpm::start(root, options.connections, &options.split).await;
+                php_fpm
+                    .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
+                    .map_err(|error| Stopped::io(format!("{error:#}")))
+            }
+            (None, _) => {
+                let sample = Sample::start();
+                let failed = |error| Stopped::io(format!("start the sample application: {error}"));
+                sample.map(Self::Sample).map_err(failed)
+            }
+        }
+    }
+
+    pub(super) fn address(&self) -> &fcgi::Address {
+        match self {
+            Self::Other(address) => address,
+            Self::Sample(sample) => &sample.address,
+            Self::PhpFpm(php_fpm) => php_fpm.address(),
+        }
+    }
+
+    /// What it is, for people.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Other(address) => format!("the application at {address}"),
+            Self::Sample(_) => "a sample application, over FastCGI".to_owned(),
+            Self::PhpFpm(php_fpm) => php_fpm.name(),
+        }
+    }
+
+    /// Ends what it has started, once no request is under way any more.
+    pub(super) async fn stop(self) {
+        match self {
+            Self::Other(_) => {}
+            Self::Sample(sample) => {
+                let _ = sample.stop.send(());
+                let _ = sample.server.await;
+                drop(sample.folder);
+            }
+            Self::PhpFpm(php_fpm) => php_fpm.stop().await,
+        }
+    }
+}
+
+impl Sample {
+    fn start() -> io::Result<Self> {
+        let folder = private_folder("fcgi-gateway-")?;
+        let address = fcgi::Address::Unix(folder.path().join("sample"));
+        let listener = fcgi::Listener::bind(&address)?;
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { stopped.await.unwrap_or_default() };
+        // Whatever the environment says to an application, this one has one web server: us.
+        let server = fcgi::Server::new().web_server_addrs(None);
+        let server = tokio::spawn(server.serve_http_until(listener, sample::router(), stopped));
+        Ok(Self { address, stop, server, folder })
+    }
+}
+
+/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes.
+pub(super) fn private_folder(prefix: &str) -> io::Result<TempDir> {
+    /// Of a temporary folder's path, to leave room for names in it.
+    const LONGEST: usize = 60;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
+    let short = Path::new("/tmp");
+    if std::env::temp_dir().as_os_str().len() > LONGEST && short.is_dir() {
+        return builder.tempdir_in(short);
+    }
+    builder.tempdir()
+}

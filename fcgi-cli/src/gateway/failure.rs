@@ -1,0 +1,74 @@
+//! Answers of the gateway's own, each with its reason.
+
+use std::{error, io};
+
+use bytes::Bytes;
+use fcgi_net::{Error, text::escape};
+use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use http_body_util::{BodyExt, Full};
+
+use super::service::Body;
+
+/// Why a request gets no answer of the application's.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, reason: impl ToString) -> Self {
+        Self { status, reason: reason.to_string() }
+    }
+
+    /// A page of plain text.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let reason = escape(self.reason.as_bytes(), b"");
+        let text = Full::new(Bytes::from(format!("{}\n{reason}\n", self.status)));
+        let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        let cause: Option<&(dyn error::Error + 'static)> = match &error {
+            HttpError::RequestBody(source) => Some(&**source),
+            HttpError::Call(Error::Body { source, .. }) => Some(source),
+            _ => None,
+        };
+        let is_late = cause.is_some_and(is_timeout);
+        let status = if is_late { StatusCode::REQUEST_TIMEOUT } else { error.status() };
+        Self::new(status, error)
+    }
+}
+
+/// Whether it is, or wraps, an IO error of this kind: of a client too slow with its body.
+fn is_timeout(error: &(dyn error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<io::Error>() else { return false };
+    let inner = error.get_ref().map(|inner| inner as &(dyn error::Error + 'static));
+    error.kind() == io::ErrorKind::TimedOut || inner.is_some_and(is_timeout)
+}
+
+impl From<ParamsError> for Failure {
+    fn from(error: ParamsError) -> Self {
+        Self::new(error.status(), error)
+    }
+}
+
+impl From<ScriptError> for Failure {
+    fn from(error: ScriptError) -> Self {
+        Self::new(error.status(), error)
+    }
+}

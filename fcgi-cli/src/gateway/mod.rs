@@ -1,0 +1,283 @@
+//! `fcgi gateway`: a web server for one FastCGI application.
+
+mod application;
+mod failure;
+mod files;
+mod log;
+mod php_fpm;
+mod sample;
+mod server;
+mod service;
+mod site;
+mod socket;
+mod upstream;
+mod watch;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use fcgi_tokio::{self as fcgi, client::Connector};
+use tokio::net::TcpListener;
+
+use crate::{
+    args::{Param, param, seconds, size},
+    complain,
+};
+use application::Application;
+use service::Service;
+use site::Site;
+use upstream::Upstream;
+
+/// Serve a FastCGI application to browsers
+///
+/// A web server for HTTP/1.1 and HTTP/2 without TLS (h2c), in front of any FastCGI application:
+/// scripts are run by the application, other files of the root are sent as they are, and answers
+/// stream as they come. Names that start with a dot, and what is outside of the root, are not
+/// found. Without ADDR it starts a sample application of its own; with --php, a php-fpm.
+///
+/// The access log goes to stdout; errors and what the application writes to STDERR go to stderr.
+/// SIGTERM and SIGINT let the requests under way finish; a second one ends at once.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Gateway {
+    /// The application: unix:PATH or tcp:HOST:PORT; without it, a sample application is started
+    #[arg(value_name = "ADDR", conflicts_with = "php")]
+    address: Option<fcgi::Address>,
+    /// Start a private php-fpm for the root, as php -S would, and stop it at the end
+    #[arg(long)]
+    php: bool,
+    /// Where to listen; may be given again. Port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: Vec<String>,
+
+    /// The folder of scripts and files; default the current one, and none for the sample
+    #[arg(long, value_name = "DIR", help_heading = "What is served")]
+    root: Option<PathBuf>,
+    /// Where the application sees the root, if elsewhere, as in a container
+    #[arg(long, value_name = "DIR", help_heading = "What is served", conflicts_with = "php")]
+    app_root: Option<PathBuf>,
+    /// What a directory is answered with, the first that is there; may be given again
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_values = ["index.php", "index.html"],
+        help_heading = "What is served"
+    )]
+    index: Vec<String>,
+    /// What a script's name ends with; what follows it in a path is PATH_INFO. May be given again
+    #[arg(long, value_name = "SUFFIX", default_value = ".php", help_heading = "What is served")]
+    split: Vec<String>,
+    /// The script, below the root, that answers for what is no file: a front controller
+    #[arg(long, value_name = "FILE", help_heading = "What is served")]
+    front: Option<String>,
+    /// The application is no script: all paths below PREFIX are its own, / for the whole site
+    ///
+    /// Files of the root come first, if a root is given.
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        help_heading = "What is served",
+        conflicts_with_all = ["front", "php", "no_check"]
+    )]
+    mount: Option<String>,
+    /// Ask the application even if the script is not in the root, which may then be elsewhere
+    #[arg(long, help_heading = "What is served")]
+    no_check: bool,
+    /// Follow symbolic links out of the root
+    #[arg(long, help_heading = "What is served")]
+    follow_links: bool,
+    /// A parameter for each request, in place of one of that name; may be given again
+    #[arg(
+        long = "param",
+        value_name = "NAME=VALUE",
+        value_parser = OsStringValueParser::new().try_map(param),
+        help_heading = "What is served"
+    )]
+    params: Vec<Param>,
+    /// No access log
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// The largest body of a request, in bytes or with K, M, G; 413 beyond
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "128M",
+        value_parser = size,
+        help_heading = "Limits"
+    )]
+    max_body: u64,
+    /// Clients' connections at once; more wait to be accepted
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, help_heading = "Limits")]
+    max_clients: usize,
+    /// Connections to the application at once; php-fpm needs a worker for each
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one, help_heading = "Limits")]
+    connections: usize,
+    /// Requests at once on one connection, if the application says that it multiplexes
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, help_heading = "Limits")]
+    multiplex: usize,
+    /// Requests that may wait for a connection to the application; 503 beyond
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
+    max_waiting: usize,
+    /// How long one waits for a connection to the application; then 503
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
+    wait_timeout: Duration,
+    /// For connecting to the application; then 504
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
+    connect_timeout: Duration,
+    /// For the first byte of an answer; then 504
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    first_byte_timeout: Duration,
+    /// For each next byte of an answer; then the answer is cut
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    next_byte_timeout: Duration,
+    /// For a whole request to the application; default none
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Limits")]
+    timeout: Option<Duration>,
+    /// For a client's head, each next piece of its body, and taking each piece of an answer
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    client_timeout: Duration,
+    /// For the requests under way when it is told to stop
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
+    shutdown_timeout: Duration,
+}
+
+const AFTER_HELP: &str = "\
+Answers of its own, each with a reason:
+  400  what is no HTTP, or no path          413  a body larger than --max-body
+  404  no such script or file               502  the application is not there, or breaks off
+  405  a method that a file has not         503  the application is full, or the queue for it
+  408  a client too slow with its body      504  the application is too slow
+
+Exit status:
+  0  stopped by SIGTERM or SIGINT
+  2  usage, or no such root
+  5  the address can't be listened at, or php-fpm can't be started
+
+Examples:
+  See it work, at http://127.0.0.1:8080/
+    fcgi gateway
+  A PHP project with a front controller, without any configuration
+    fcgi gateway --php --root public --front index.php
+  A php-fpm that runs already
+    fcgi gateway unix:/run/php/php-fpm.sock --root /srv/www
+  php-fpm in a container, which has the same files elsewhere
+    fcgi gateway tcp:127.0.0.1:9000 --root public --app-root /var/www/html
+  An application that is no script, in Go or Rust, for all paths
+    fcgi gateway tcp:127.0.0.1:9000 --mount / --listen 0.0.0.0:80";
+
+fn at_least_one(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number, 1 or more"),
+        Ok(n) => Ok(n),
+    }
+}
+
+/// Why the gateway did not start, and its exit status.
+struct Stopped(u8, String);
+
+impl Stopped {
+    fn usage(message: impl ToString) -> Self {
+        Self(2, message.to_string())
+    }
+
+    fn io(message: impl ToString) -> Self {
+        Self(5, message.to_string())
+    }
+}
+
+impl Gateway {
+    pub(crate) async fn run(self) -> ExitCode {
+        match self.serve().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Stopped(code, message)) => {
+                complain(&format!("fcgi gateway: {message}"));
+                ExitCode::from(code)
+            }
+        }
+    }
+
+    async fn serve(&self) -> Result<(), Stopped> {
+        log::install();
+        let mut signals = server::Signals::new()
+            .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
+        let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
+        let mut listeners = Vec::new();
+        let mut urls = Vec::new();
+        for address in &self.listen {
+            let (listener, local) = listen(address).await?;
+            urls.push(format!("http://{local}/"));
+            listeners.push(listener);
+        }
+        let application = Application::start(self, &site).await?;
+        let what = site.describe(&application.name());
+        let service = Service {
+            upstream: Upstream::new(
+                self.pool(application.address().clone()),
+                Arc::clone(&site),
+                &self.params,
+                self.max_body,
+                self.client_timeout,
+            ),
+            site,
+            quiet: self.quiet,
+        };
+        let verb = if urls.len() == 1 { "serves" } else { "serve" };
+        announce(&format!("{} {verb} {what}", urls.join(" and ")));
+
+        let limits = server::Limits {
+            clients: self.max_clients,
+            client_timeout: self.client_timeout,
+            shutdown_timeout: self.shutdown_timeout,
+        };
+        server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
+        application.stop().await;
+        Ok(())
+    }
+
+    fn pool(&self, address: fcgi::Address) -> fcgi::Pool {
+        let connector = Connector::new()
+            .connect_timeout(Some(self.connect_timeout))
+            .first_byte_timeout(Some(self.first_byte_timeout))
+            .next_byte_timeout(Some(self.next_byte_timeout))
+            .total_timeout(self.timeout);
+        fcgi::Pool::builder(address)
+            .connector(connector)
+            .max_connections(self.connections)
+            .max_idle(self.connections)
+            .max_waiting(self.max_waiting)
+            .wait_timeout(Some(self.wait_timeout))
+            .multiplex(self.multiplex)
+            .build()
+    }
+}
+
+async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), Stopped> {
+    let listener = TcpListener::bind(address).await.and_then(|listener| {
+        let local = listener.local_addr()?;
+        Ok((listener, local))
+    });
+    listener.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; --listen HOST:PORT takes another",
+            _ => "",
+        };
+        Stopped::io(format!("listen at {address}: {error}{hint}"))
+    })
+}
+
+/// One line on stdout.
+fn announce(line: &str) {
+    // Nobody may be reading it any more, which is no reason to stop.
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}

@@ -1,0 +1,264 @@
+//! A request's way to the application, and its answer's way back.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fcgi_net::Error;
+use fcgi_tokio::{
+    self as fcgi,
+    http::{
+        BodyLengthError, HttpClient, HttpError, ParamsBuilder, ParamsError, ResponseBody,
+        ScriptError, UnknownLength,
+    },
+};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Version,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    request::Parts,
+};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    failure::Failure,
+    log,
+    service::{Body, BoxError, Ends, empty},
+    site::{Found, Site},
+    watch::watched,
+};
+use crate::args::Param;
+
+/// The most of a body of unknown length that is held in memory, in bytes.
+const MEMORY: usize = 256 * 1024;
+/// What is read on of an answer whose body nobody wants, as that to HEAD, before it is aborted.
+const DRAIN_BYTES: usize = 1 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// The application.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    client: HttpClient,
+    params: ParamsBuilder,
+    max_body: u64,
+    client_timeout: Duration,
+}
+
+/// Where a local redirect led that no script serves.
+#[derive(Clone, Debug, Default)]
+struct Landing(Arc<Mutex<Option<Found>>>);
+
+/// What the application made of a request.
+pub(super) enum Answer {
+    Response(Response<Body>),
+    /// It redirected inside, to what the gateway itself has.
+    Elsewhere(Found),
+}
+
+impl Upstream {
+    pub(super) fn new(
+        pool: fcgi::Pool,
+        site: Arc<Site>,
+        params: &[Param],
+        max_body: u64,
+        client_timeout: Duration,
+    ) -> Self {
+        let scripts = move |request: &Parts| match site.find(request.uri.path())? {
+            Found::Script(script) => Ok(script),
+            found => {
+                if let Some(Landing(landing)) = request.extensions.get() {
+                    *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                }
+                Err(ScriptError::NotFound)
+            }
+        };
+        let unknown = UnknownLength::Spool { memory: MEMORY, limit: max_body };
+        let client = HttpClient::builder(pool, scripts).unknown_length(unknown).build();
+        let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
+        let params = params
+            .iter()
+            .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
+                builder.param(&name[..], &value[..])
+            });
+        Self { client, params, max_body, client_timeout }
+    }
+
+    /// Sends a request and waits for the head of its answer. `title` is for the log.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future, or the answer, aborts the request.
+    pub(super) async fn ask(
+        &self,
+        mut head: Parts,
+        body: Incoming,
+        ends: Ends,
+        title: &str,
+    ) -> Result<Answer, Failure> {
+        check_length(&head.headers, self.max_body)?;
+        let (method, version) = (head.method.clone(), head.version);
+        let landing = Landing::default();
+        let params = self.params.clone().remote_addr(ends.remote).server_addr(ends.local);
+        head.extensions.insert(params);
+        head.extensions.insert(landing.clone());
+        let request = Request::from_parts(head, Paced::new(body, self.client_timeout));
+        match self.client.send(request).await {
+            Ok(response) => {
+                let mut response = respond(response, &method, title);
+                if version == Version::HTTP_2 {
+                    let (limit, title) = (self.client_timeout, title.to_owned());
+                    response = response.map(|body| watched(body, limit, title));
+                }
+                Ok(Answer::Response(response))
+            }
+            Err(HttpError::Script(error)) => {
+                let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                found.map(Answer::Elsewhere).ok_or_else(|| error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Refuses a body by what its head says of it, before a byte of it was asked for.
+fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
+    // A message with both may be an attempt at request smuggling (RFC 9112, 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(ParamsError::TwoLengths.into());
+    }
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
+    match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length <= max => Ok(()),
+        Some(_) => Err(HttpError::RequestTooLarge { limit: max }.into()),
+        None => {
+            let shown = String::from_utf8_lossy(length.as_bytes()).into_owned();
+            Err(ParamsError::ContentLength(BodyLengthError::Invalid(shown)).into())
+        }
+    }
+}
+
+fn respond(response: Response<ResponseBody>, method: &Method, title: &str) -> Response<Body> {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    let (parts, body) = response.into_parts();
+    if method == Method::HEAD || bodiless.contains(&parts.status) {
+        // An abort would cut short what the application does besides answering.
+        tokio::spawn(drain(body));
+        return Response::from_parts(parts, empty());
+    }
+    let refused = parts.status == StatusCode::SERVICE_UNAVAILABLE;
+    let body = AnswerBody { body, title: title.to_owned(), refused, over: false };
+    Response::from_parts(parts, body.boxed_unsync())
+}
+
+/// Lets a request come to its end, within bounds.
+async fn drain(mut body: ResponseBody) {
+    let to_its_end = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    // Of what takes longer the rest is aborted.
+    let _ = tokio::time::timeout(DRAIN_TIME, to_its_end).await;
+}
+
+/// The body of an answer, as it comes. What goes wrong with it is logged: its head has gone out.
+struct AnswerBody {
+    body: ResponseBody,
+    title: String,
+    /// The answer says that the application is full.
+    refused: bool,
+    over: bool,
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.over = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            // The page that came before it says so (W-2).
+            Some(Err(HttpError::Call(Error::Rejected { .. }))) if self.refused => None,
+            Some(Err(error)) => {
+                log::error(&self.title, &error.to_string());
+                Some(Err(error.into()))
+            }
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client's body, each piece of which has to come in time (H-16).
+struct Paced {
+    body: Incoming,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl Paced {
+    fn new(body: Incoming, limit: Duration) -> Self {
+        Self { body, limit, timer: Box::pin(tokio::time::sleep(limit)), waiting: false }
+    }
+}
+
+impl http_body::Body for Paced {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if !this.waiting {
+            this.waiting = true;
+            // A clock that can't count so far never runs out.
+            if let Some(end) = Instant::now().checked_add(this.limit) {
+                this.timer.as_mut().reset(end);
+            }
+        }
+        ready!(this.timer.as_mut().poll(cx));
+        let message = format!("no next byte from the client within {:?}", this.limit);
+        Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, message).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

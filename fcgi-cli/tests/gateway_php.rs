@@ -1,0 +1,189 @@
+//! `fcgi gateway` in front of php-fpm: one that runs already, and one of its own.
+
+mod common;
+
+use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
+
+use common::gateway::{Gateway, text, until};
+use fcgi_testkit::{
+    harness::{self, Case, Failed},
+    http::pattern,
+    peers::{Peer, PhpFpm, PhpFpmOptions},
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+type Result = std::result::Result<(), Failed>;
+type Test = (&'static str, fn() -> Result);
+
+fn main() -> ExitCode {
+    let cases: [Test; 8] = [
+        ("scripts_and_files", scripts_and_files),
+        ("bodies", bodies),
+        ("stderr_is_logged", stderr_is_logged),
+        ("an_answer_streams", an_answer_streams),
+        ("a_client_that_leaves_frees_the_worker", a_client_that_leaves_frees_the_worker),
+        ("more_requests_than_workers", more_requests_than_workers),
+        ("a_private_php_fpm", a_private_php_fpm),
+        ("a_private_php_fpm_finishes_its_scripts", a_private_php_fpm_finishes_its_scripts),
+    ];
+    harness::run(cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm])))
+}
+
+fn start(options: PhpFpmOptions, args: &[&str]) -> std::result::Result<(PhpFpm, Gateway), Failed> {
+    let php = PhpFpm::start(options)?;
+    let root = php.document_root().display().to_string();
+    let gateway = Gateway::start(&[&[&*php.unix_address(), "--root", &root], args].concat());
+    Ok((php, gateway))
+}
+
+fn scripts_and_files() -> Result {
+    let (php, gateway) = start(PhpFpmOptions::default(), &[])?;
+    fs::write(php.script("page.txt"), "a file")?;
+    assert_eq!(text(&gateway.get("/hello.php")), "Hello, world\n");
+    assert_eq!(text(&gateway.get("/page.txt")), "a file");
+    assert_eq!(gateway.get("/none.php").head.status, 404);
+    assert_eq!(gateway.get("/page.txt/none.php").head.status, 404);
+    let body = text(&gateway.get("/env.php/some/info?q=1"));
+    for line in ["PATH_INFO=/some/info", "QUERY_STRING=q=1", "SCRIPT_NAME=/env.php"] {
+        assert!(body.lines().any(|found| found == line), "no {line} in\n{body}");
+    }
+    let reply = gateway.ask("GET", "/err.php", &[]);
+    assert_eq!((reply.head.status, text(&reply)), (418, "teapot\n".to_owned()));
+    Ok(())
+}
+
+fn bodies() -> Result {
+    let (_php, gateway) = start(PhpFpmOptions::default(), &[])?;
+    let length = 20 << 20;
+    let reply = gateway.connect().post("/echo.php", length)?;
+    assert_eq!(reply.body.len() as u64, length);
+    assert!(reply.body.iter().enumerate().all(|(at, byte)| *byte == pattern(at as u64)));
+    // php-fpm reads no body without its length (Q-4).
+    let mut connection = gateway.connect();
+    connection.send_head("POST", "/echo.php", &[("Transfer-Encoding", "chunked")])?;
+    connection.send(b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n")?;
+    assert_eq!(text(&connection.read_reply()?), "hello, world");
+    // The connection is good for another request.
+    assert_eq!(text(&connection.get("/hello.php")?), "Hello, world\n");
+    Ok(())
+}
+
+fn stderr_is_logged() -> Result {
+    let (php, gateway) = start(PhpFpmOptions::default(), &[])?;
+    gateway.get("/err.php");
+    let script = php.script("err.php");
+    let expected = format!("fcgi gateway: GET {}: STDERR: ", script.display());
+    until("STDERR is logged", || gateway.error_log().ends_with('\n'));
+    let log = gateway.error_log();
+    assert!(log.starts_with(&expected) && log.contains("logged to STDERR"), "{log}");
+    Ok(())
+}
+
+/// Prints, and waits for the file `go` before it prints again.
+const WAITS: &str = "<?php if (ob_get_level()) ob_end_clean();
+    echo \"first\\n\"; flush();
+    while (!file_exists(__DIR__ . '/go')) { usleep(5000); clearstatcache(); }
+    echo \"last\\n\";";
+
+fn an_answer_streams() -> Result {
+    let (php, gateway) = start(PhpFpmOptions::default(), &[])?;
+    fs::write(php.script("waits.php"), WAITS)?;
+    let mut connection = gateway.connect();
+    connection.send_head("GET", "/waits.php", &[])?;
+    connection.read_head()?;
+    let mut block = [0; 64];
+    let n = connection.read_body(&mut block)?;
+    assert_eq!(&block[..n], b"first\n", "before the last was written");
+    fs::write(php.script("go"), "")?;
+    let n = connection.read_body(&mut block)?;
+    assert_eq!(&block[..n], b"last\n");
+    assert_eq!(connection.read_body(&mut block)?, 0);
+    Ok(())
+}
+
+/// A script that prints finds out (Q-6), and the only worker takes the next request.
+fn a_client_that_leaves_frees_the_worker() -> Result {
+    let (_php, gateway) = start(PhpFpmOptions::default().children(1), &["--connections", "1"])?;
+    let mut leaves = gateway.connect();
+    leaves.send_head("GET", "/big.php?n=1000000000", &[])?;
+    leaves.read_head()?;
+    drop(leaves);
+    assert_eq!(text(&gateway.get("/hello.php")), "Hello, world\n");
+    Ok(())
+}
+
+fn more_requests_than_workers() -> Result {
+    let (_php, gateway) = start(PhpFpmOptions::default().children(2), &["--connections", "2"])?;
+    std::thread::scope(|scope| {
+        let gateway = &gateway;
+        let ask = || scope.spawn(|| text(&gateway.get("/hello.php")));
+        let replies: Vec<_> = std::iter::repeat_with(ask).take(12).collect();
+        for reply in replies {
+            assert_eq!(reply.join().expect("no panic"), "Hello, world\n");
+        }
+    });
+    Ok(())
+}
+
+/// A folder that php-fpm's workers can read: root's run as an ordinary user.
+fn site(scripts: &[(&str, &str)]) -> std::result::Result<TempDir, Failed> {
+    let folder = tempfile::Builder::new().prefix("site").tempdir_in("/tmp")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    for (name, script) in scripts {
+        let path = folder.path().join(name);
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(folder)
+}
+
+fn a_private_php_fpm() -> Result {
+    let site = site(&[
+        ("index.php", "<?php echo PHP_SAPI, ' ', getmypid(), ' ', posix_getppid();"),
+        ("style.css", "body {}"),
+        ("log.php", "<?php error_log('a line'); echo 'done';"),
+    ])?;
+    let root = site.path().display().to_string();
+    let mut gateway = Gateway::start(&["--php", "--root", &root, "--front", "index.php"]);
+    assert!(gateway.line.contains(&root), "{}", gateway.line);
+    assert!(gateway.line.contains("its scripts run by a private php-fpm"), "{}", gateway.line);
+    let page = text(&gateway.get("/"));
+    let words: Vec<_> = page.split(' ').collect();
+    let [sapi, worker, master] = words[..] else { return Err(page.into()) };
+    assert_eq!(sapi, "fpm-fcgi");
+    assert!(text(&gateway.get("/a/path")).starts_with("fpm-fcgi "), "the front controller");
+    assert_eq!(text(&gateway.get("/style.css")), "body {}");
+    assert_eq!(text(&gateway.get("/log.php")), "done");
+    until("STDERR is logged", || gateway.error_log().contains("a line\n"));
+
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    for pid in [worker, master] {
+        let proc = Path::new("/proc").join(pid);
+        until("php-fpm has ended", || !proc.exists());
+    }
+    Ok(())
+}
+
+fn a_private_php_fpm_finishes_its_scripts() -> Result {
+    let site = site(&[("waits.php", WAITS)])?;
+    let root = site.path().display().to_string();
+    let mut gateway = Gateway::start(&["--php", "--root", &root]);
+    let mut connection = gateway.connect();
+    connection.send_head("GET", "/waits.php", &[])?;
+    connection.read_head()?;
+    // As Ctrl-C does, which goes to all that a terminal has started.
+    gateway.signal(Signal::INT);
+    let port = gateway.port;
+    until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
+    fs::write(site.path().join("go"), "")?;
+    let mut body = Vec::new();
+    let mut block = [0; 64];
+    while let n @ 1.. = connection.read_body(&mut block)? {
+        body.extend_from_slice(&block[..n]);
+    }
+    assert_eq!(body, b"first\nlast\n");
+    assert_eq!(gateway.wait().code(), Some(0));
+    Ok(())
+}
