@@ -31,12 +31,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With the feature `http`, a handler is a function of `http::Request`s:
+//!
+//! ```no_run
+//! # #[cfg(feature = "http")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use fcgi_blocking as fcgi;
+//!
+//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! fcgi::Server::new().serve_http(listener, |request: http::Request<fcgi::http::Body>| {
+//!     let page = format!("Hello from {}\n", request.uri().path());
+//!     http::Response::builder()
+//!         .header("Content-Type", "text/plain")
+//!         .body(fcgi::http::Body::from(page))
+//! })?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "http"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Features
+//! - `http`: `http`, with `Server::serve_http` and an `HttpClient`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod client;
+#[cfg(feature = "http")]
+pub mod http;
 mod listener;
 pub mod pool;
 pub mod server;
@@ -55,3 +78,7 @@ pub use server::{
     CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
     Server, Shutdown,
 };
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

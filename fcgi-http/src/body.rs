@@ -15,6 +15,7 @@
 //! assert_eq!(length.finish(), Ok(()));
 //! ```
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH, response};
 
 use crate::text::excerpt;
@@ -72,6 +73,30 @@ impl BodyLength {
         Ok(if none { Self::dropped() } else { Self::new(declared) })
     }
 
+    /// The body of a response that an application is about to send, of so many bytes if that is
+    /// known: as [`of_response`](Self::of_response). A Content-Length is added where the body's
+    /// length is known and there is none, and taken from a 204, which has none (RFC 9110, 8.6).
+    ///
+    /// # Errors
+    /// As for [`of_response`](Self::of_response).
+    pub fn to_send(
+        response: &mut response::Parts,
+        request_method: &Method,
+        known: Option<u64>,
+    ) -> Result<Self, BodyLengthError> {
+        if response.status == StatusCode::NO_CONTENT {
+            response.headers.remove(CONTENT_LENGTH);
+        }
+        let length = Self::of_response(response, request_method)?;
+        match known {
+            Some(known) if length.rule == Rule::Unknown => {
+                response.headers.insert(CONTENT_LENGTH, known.into());
+                Ok(Self::exactly(known))
+            }
+            _ => Ok(length),
+        }
+    }
+
     /// `n` more bytes of the body have come. Returns how many of them to pass on: all, or none of
     /// a body that is dropped.
     ///
@@ -87,6 +112,37 @@ impl BodyLength {
         }
         self.seen = seen;
         Ok(if self.rule == Rule::Dropped { 0 } else { n })
+    }
+
+    /// More of the body has come: leaves of it, and counts, what is to be passed on.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use fcgi_http::BodyLength;
+    ///
+    /// let mut length = BodyLength::exactly(4);
+    /// let mut chunk = Bytes::from_static(b"body and more");
+    /// assert!(length.cut(&mut chunk).is_err());
+    /// assert_eq!(chunk, "body");
+    /// assert_eq!(length.remaining(), Some(0));
+    /// ```
+    ///
+    /// # Errors
+    /// [`TooLong`](BodyLengthError::TooLong) when there was more than belongs to the body.
+    pub fn cut(&mut self, chunk: &mut Bytes) -> Result<(), BodyLengthError> {
+        match self.accept(chunk.len()) {
+            Ok(passed) => {
+                chunk.truncate(passed);
+                Ok(())
+            }
+            Err(error) => {
+                let left = self.remaining().unwrap_or_default();
+                // It is less than the chunk has.
+                chunk.truncate(usize::try_from(left).unwrap_or_default());
+                self.seen += chunk.len() as u64;
+                Err(error)
+            }
+        }
     }
 
     /// The body has ended.

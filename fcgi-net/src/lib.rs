@@ -12,6 +12,7 @@
 //! ```
 //!
 //! # Features
+//! - `http`: what the adapters' modules of that name share.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -19,6 +20,8 @@
 mod address;
 pub mod client;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod observe;
 pub mod pool;
 pub mod server;

@@ -73,6 +73,12 @@ impl Response {
         chunk
     }
 
+    /// Where the application is.
+    #[cfg(feature = "http")]
+    pub(crate) fn address(&self) -> std::sync::Arc<str> {
+        std::sync::Arc::clone(&self.exchange.address)
+    }
+
     /// The application's status, once the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {

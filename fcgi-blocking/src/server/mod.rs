@@ -46,6 +46,8 @@ pub use fcgi_net::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
 use fcgi_proto::ServerConfig;
 use tracing::Span;
 
+#[cfg(feature = "http")]
+pub use request::Cancelled;
 pub use request::{InputStream, OutputStream, Request};
 pub use shutdown::Shutdown;
 

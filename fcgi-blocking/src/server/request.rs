@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::shared::Shared;
+use super::shared::{Shared, Write};
 use crate::Error;
 
 /// The most that one read of a stream takes, in bytes.
@@ -49,6 +49,12 @@ impl Request {
     #[must_use]
     pub fn param_str(&self, name: &str) -> Option<&str> {
         self.params.get_str(name)
+    }
+
+    /// The parameters, which are no longer here then.
+    #[cfg(feature = "http")]
+    pub(crate) fn take_params(&mut self) -> Params {
+        std::mem::take(&mut self.params)
     }
 
     /// Whether the connection stays open after this request (FCGI_KEEP_CONN).
@@ -115,12 +121,43 @@ impl Request {
         self.shared.is_cancelled(self.key)
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn cancellation(&self) -> Cancelled {
+        Cancelled { shared: Arc::clone(&self.shared), key: self.key }
+    }
+
     fn input(&self, input: Input) -> InputStream {
         InputStream { shared: Arc::clone(&self.shared), key: self.key, input, rest: Bytes::new() }
     }
 
     fn output(&self, output: Output) -> OutputStream {
         OutputStream { shared: Arc::clone(&self.shared), key: self.key, output }
+    }
+}
+
+/// Whether a request was given up, in the extensions of an HTTP request: for a handler that neither
+/// reads nor writes for long. A thread can't be stopped from outside.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug)]
+pub struct Cancelled {
+    shared: Arc<Shared>,
+    key: RequestKey,
+}
+
+#[cfg(feature = "http")]
+impl Cancelled {
+    /// Whether the web server has given the request up or is gone, or the request has ended.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.is_cancelled(self.key)
+    }
+
+    /// Waits until it is, for so long at most; `None` when the time is over. A sleep that ends when
+    /// the request does, as [`Request::cancelled_within`].
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Option<AbortReason> {
+        // A limit that is too long to add never ends.
+        self.shared.cancelled(self.key, Instant::now().checked_add(limit))
     }
 }
 
@@ -147,6 +184,12 @@ impl InputStream {
             return Ok(Some(std::mem::take(&mut self.rest)));
         }
         self.shared.read(self.key, self.input, CHUNK)
+    }
+
+    /// Whether it has ended already.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty() && self.shared.is_at_end(self.key, self.input)
     }
 
     /// Everything up to the end.
@@ -209,9 +252,18 @@ impl OutputStream {
     /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
     /// after [`handler_timeout`](super::Server::handler_timeout).
     pub fn write_all(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
-        let mut bytes = bytes.into();
+        self.put(bytes.into(), Write::Stream)
+    }
+
+    /// Writes all of the bytes in one record, if one can hold them (W-1). Later ones may share it.
+    #[cfg(feature = "http")]
+    pub(crate) fn write_record(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.put(bytes, Write::Record)
+    }
+
+    fn put(&self, mut bytes: Bytes, how: Write) -> Result<(), Error> {
         while !bytes.is_empty() {
-            self.shared.write(self.key, self.output, &mut bytes)?;
+            self.shared.write(self.key, self.output, &mut bytes, how)?;
         }
         Ok(())
     }
@@ -232,7 +284,7 @@ impl io::Write for OutputStream {
         }
         // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
-        Ok(self.shared.write(self.key, self.output, &mut bytes)?)
+        Ok(self.shared.write(self.key, self.output, &mut bytes, Write::Stream)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use fcgi_net::{
     Phase,
     observe::{self, OpenConnection, Outcome, Side},
@@ -36,6 +36,16 @@ pub(super) struct Shared {
     /// Where the leader keeps it.
     pub(super) slot: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// How bytes are queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Write {
+    /// As many as there is room for.
+    Stream,
+    /// All, in one record if one holds them.
+    #[cfg(feature = "http")]
+    Record,
 }
 
 impl Shared {
@@ -85,12 +95,26 @@ impl Shared {
         }
     }
 
-    /// Queues some of `bytes`, and sends what is queued if it is much. Waits while it is too much.
+    /// Whether a stream has ended already, with nothing left to be read.
+    #[cfg(feature = "http")]
+    pub(super) fn is_at_end(&self, key: RequestKey, input: Input) -> bool {
+        let mut inner = self.lock();
+        if self.check(&inner, key).is_err() {
+            return false;
+        }
+        let Some(mut request) = inner.connection.request(key) else { return false };
+        // No byte is asked for, so that none is taken.
+        matches!(request.read(input, 0), Poll::Ready(None))
+    }
+
+    /// Queues some of `bytes`, or all in one record, and sends what is queued if it is much. Waits
+    /// while it is too much.
     pub(super) fn write(
         self: &Arc<Self>,
         key: RequestKey,
         output: Output,
         bytes: &mut Bytes,
+        how: Write,
     ) -> Result<usize, Error> {
         let mut inner = self.lock();
         let mut advanced = false;
@@ -99,10 +123,14 @@ impl Shared {
             let Some(mut request) = inner.connection.request(key) else {
                 return Err(Error::Aborted(AbortReason::Disconnected));
             };
-            let taken = request.write(output, bytes)?;
+            let taken = match how {
+                Write::Stream => request.write(output, bytes)?,
+                #[cfg(feature = "http")]
+                Write::Record => request.write_record(output, bytes)?,
+            };
             inner.log(key, |log| log.sent(taken));
             if taken > 0 || bytes.is_empty() {
-                if inner.queued() >= SEND_AT {
+                if inner.connection.queued() >= SEND_AT {
                     self.act(&mut inner, true);
                 }
                 return Ok(taken);
@@ -122,7 +150,7 @@ impl Shared {
         loop {
             self.check(&inner, key)?;
             self.act(&mut inner, true);
-            if inner.queued() == 0 {
+            if inner.connection.queued() == 0 {
                 return self.check(&inner, key);
             }
             inner.flushing = true;
@@ -258,12 +286,5 @@ impl Shared {
     /// Its place among the leader's connections.
     pub(super) fn index(&self) -> usize {
         self.slot.load(Ordering::Relaxed)
-    }
-}
-
-impl Inner {
-    /// Bytes that wait to be sent.
-    fn queued(&mut self) -> usize {
-        self.connection.poll_transmit().map_or(0, |queued| queued.remaining())
     }
 }

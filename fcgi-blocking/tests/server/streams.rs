@@ -120,6 +120,18 @@ fn streams_are_read_and_write() {
 }
 
 #[test]
+fn small_writes_share_a_record() {
+    let app = serve(Server::new(), |request: Request| {
+        let mut stdout = request.stdout();
+        ["one ", "two ", "three"].into_iter().try_for_each(|part| stdout.write_all(part))
+    });
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, &[], b""));
+    peer.expect_stdout(b"one two three");
+    assert_eq!(peer.answer(1), complete(""));
+}
+
+#[test]
 fn other_threads_use_the_streams() {
     let app = serve(Server::new().threads(1), |request: Request| -> Result<(), Error> {
         let (mut stdin, mut stdout) = (request.stdin(), request.stdout());

@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_http::{BodyLength, BodyLengthError};
+use fcgi_http::BodyLength;
+use fcgi_net::http::input_length;
 use http_body::{Frame, SizeHint};
 
 use crate::{Error, server::InputStream};
@@ -68,18 +69,8 @@ impl Input {
             Some(bytes) => self.length.accept(bytes.len()).map(drop),
             None => self.length.finish(),
         };
-        Poll::Ready(counted.map_err(length_error).map(|()| chunk))
+        Poll::Ready(counted.map_err(|error| input_length(&error)).map(|()| chunk))
     }
-}
-
-fn length_error(error: BodyLengthError) -> Error {
-    let (declared, seen) = match error {
-        BodyLengthError::TooLong { declared, seen }
-        | BodyLengthError::TooShort { declared, seen } => (declared, seen),
-        // Of fields, which are not read here.
-        _ => (0, 0),
-    };
-    Error::InputLength { declared, seen }
 }
 
 impl http_body::Body for Body {

@@ -47,35 +47,27 @@
 mod authorizer;
 mod body;
 mod client;
-mod error;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
 mod reply;
 mod responder;
-mod scripts;
 
 pub use authorizer::{Authorizer, ByRole, Decision};
 pub use body::{Body, FilterData};
-pub use client::{
-    Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody, UnknownLength, Variables,
-};
-pub use error::HttpError;
+pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_http::{
     BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
+pub use fcgi_net::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
 pub use responder::Responder;
-pub use scripts::Scripts;
 
 use std::{future::Future, io};
 
 use tower_service::Service;
 
 use crate::{Listener, runtime::Runtime, server::Server};
-
-/// Any error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<R: Runtime> Server<R> {
     /// Serves a tower service, until the future is dropped; see [`http`](crate::http).

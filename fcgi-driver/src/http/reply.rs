@@ -8,12 +8,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use fcgi_http::{BodyLength, HeadBlock, response::HeadWriteError};
-use http::{
-    Method, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
-    response::Parts,
+use fcgi_http::{
+    BodyLength, HeadBlock,
+    response::{self, HeadWriteError},
 };
+use http::{Method, Response, StatusCode, response::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -82,11 +81,7 @@ impl Reply {
         if self.begun {
             return;
         }
-        let text = format!("{}\n", status.canonical_reason().unwrap_or("Error"));
-        let (mut parts, ()) = Response::new(()).into_parts();
-        parts.status = status;
-        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        parts.headers.insert(CONTENT_LENGTH, text.len().into());
+        let (parts, text) = response::page(status).into_parts();
         let Ok(head) = HeadBlock::new(&parts) else { return };
         // Of a request that was aborted nothing is sent.
         let _ = async {
@@ -116,8 +111,9 @@ impl Reply {
     {
         let (mut parts, body) = response.into_parts();
         let mut body = pin!(body);
-        let length = length_of(&mut parts, &self.method, body.size_hint().exact());
-        let (mut length, head) = match length.and_then(|length| Ok((length, block(&parts)?))) {
+        let length = BodyLength::to_send(&mut parts, &self.method, body.size_hint().exact());
+        let sized = length.map_err(HeadWriteError::from);
+        let (mut length, head) = match sized.and_then(|length| Ok((length, block(&parts)?))) {
             Ok(sized) => sized,
             Err(error) => return self.fail(error.into()).await,
         };
@@ -143,10 +139,7 @@ impl Reply {
                 Ok(None) => break,
                 Err(error) => return self.fail(error).await,
             };
-            let counted = length.accept(chunk.len());
-            if counted.is_err() {
-                chunk.truncate(usize::try_from(length.remaining().unwrap_or(0)).unwrap_or(0));
-            }
+            let counted = length.cut(&mut chunk);
             if self.stdout.write_all(chunk).await.is_err() {
                 return CANCELLED;
             }
@@ -158,26 +151,6 @@ impl Reply {
             Ok(()) => 0,
             Err(error) => self.fail(error.into()).await,
         }
-    }
-}
-
-/// How long the body is to be. Content-Length is added where it can be, and taken from a 204, which
-/// has none (RFC 9110, 8.6).
-fn length_of(
-    parts: &mut Parts,
-    method: &Method,
-    exact: Option<u64>,
-) -> Result<BodyLength, HeadWriteError> {
-    if parts.status == StatusCode::NO_CONTENT {
-        parts.headers.remove(CONTENT_LENGTH);
-    }
-    let length = BodyLength::of_response(parts, method)?;
-    match exact {
-        Some(exact) if !length.is_dropped() && length.declared().is_none() => {
-            parts.headers.insert(CONTENT_LENGTH, exact.into());
-            Ok(BodyLength::exactly(exact))
-        }
-        _ => Ok(length),
     }
 }
 

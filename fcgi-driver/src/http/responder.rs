@@ -78,7 +78,8 @@ where
         };
         let mut http = Request::from_parts(head, Body::from_input(body, declared));
         if request.role() == Role::Filter {
-            let declared = http.extensions().get::<MetaVariables>().and_then(data_length);
+            let declared =
+                http.extensions().get::<MetaVariables>().and_then(MetaVariables::data_length);
             http.extensions_mut()
                 .insert(FilterData::new(Body::from_input(request.data(), declared)));
         }
@@ -124,9 +125,4 @@ async fn bad_request(reply: &mut Reply, error: &request::RequestError) -> u32 {
 
 fn content_length(head: &Parts) -> Result<Option<u64>, request::RequestError> {
     head.extensions.get().map_or(Ok(None), MetaVariables::content_length)
-}
-
-/// FCGI_DATA_LENGTH; what is no number declares nothing.
-fn data_length(meta: &MetaVariables) -> Option<u64> {
-    meta.params().get_str("FCGI_DATA_LENGTH")?.parse().ok()
 }

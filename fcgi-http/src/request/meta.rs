@@ -44,6 +44,13 @@ impl MetaVariables {
         }
     }
 
+    /// FCGI_DATA_LENGTH in bytes, of a Filter's request (FC-6.4-1). What is no number declares
+    /// nothing: DATA ends where its stream ends.
+    #[must_use]
+    pub fn data_length(&self) -> Option<u64> {
+        self.params.get("FCGI_DATA_LENGTH").and_then(parse_length)
+    }
+
     /// REMOTE_ADDR: the client's address. `None` too when it is no address, such as nginx's `unix:`.
     #[must_use]
     pub fn remote_addr(&self) -> Option<IpAddr> {

@@ -30,12 +30,14 @@
 //! ```
 
 mod fields;
+mod page;
 mod parser;
 mod writer;
 
 use bytes::Bytes;
 use http::{response::Parts, uri::PathAndQuery};
 
+pub use page::page;
 pub use parser::{HeadError, HeadLimits, HeadParser};
 pub(crate) use writer::BlockWriter;
 pub use writer::{HeadBlock, HeadWriteError};

@@ -176,7 +176,7 @@ pub enum AbortReason {
 /// The application's end of a connection, without IO. See the [module](self).
 ///
 /// Beside [`Connection`]'s: **commands** `request`, `shutdown`; **`handle_*`**
-/// `handle_disconnect`; **getter** `is_input_pending`.
+/// `handle_disconnect`; **getters** `queued`, `is_input_pending`.
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -309,6 +309,13 @@ impl ServerConnection {
         self.recv.close();
         self.send.clear();
         self.abort_all(true);
+    }
+
+    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), asking ends
+    /// no record that the next write may share.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.send.len()
     }
 
     /// Whether the peer may still be sending input of a request that ended before all of it had

@@ -4,6 +4,7 @@ use fcgi_http::{
     HeadError, RequestBody,
     authorizer::{self, Answer, AnswerParser},
 };
+use fcgi_net::http::Variables;
 use fcgi_proto::{Params, Role};
 use http::{Request, Response, request::Parts};
 
@@ -23,15 +24,10 @@ pub enum Authorized<B, R: Runtime> {
     Denied(Response<ResponseBody<R>>),
 }
 
-/// What an Authorizer adds to a request's parameters, in the extensions of the request: an
-/// [`HttpClient`] puts each in place of the parameters of its name.
-#[derive(Clone, Debug, Default)]
-pub struct Variables(pub Params);
-
 /// What was said of a request's head.
 pub(super) enum Checked<R: Runtime> {
     Allowed(Params),
-    Denied(Response<ResponseBody<R>>),
+    Denied(Box<Response<ResponseBody<R>>>),
 }
 
 impl<R: Runtime> HttpClient<R> {
@@ -59,14 +55,11 @@ impl<R: Runtime> HttpClient<R> {
     pub async fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B, R>, HttpError> {
         let (mut parts, body) = request.into_parts();
         Ok(match self.check(&parts).await? {
-            Checked::Allowed(mut variables) => {
-                if let Some(Variables(before)) = parts.extensions.remove() {
-                    variables = authorizer::merge(&before, &variables);
-                }
-                parts.extensions.insert(Variables(variables));
+            Checked::Allowed(variables) => {
+                Variables::add(variables, &mut parts);
                 Authorized::Allowed(Request::from_parts(parts, body))
             }
-            Checked::Denied(denied) => Authorized::Denied(denied),
+            Checked::Denied(denied) => Authorized::Denied(*denied),
         })
     }
 
@@ -80,10 +73,12 @@ impl<R: Runtime> HttpClient<R> {
 
     async fn check(&self, parts: &Parts) -> Result<Checked<R>, HttpError> {
         let length = RequestBody::from_headers(&parts.headers)?;
-        let params = authorizer::params(&self.tell(parts, &self.script(parts)?, length)?);
+        let settings = &self.0.settings;
+        let script = settings.script(parts)?;
+        let params = authorizer::params(&settings.tell(parts, &script, length)?);
         let (stdin, data) = (client::Body::empty(), client::Body::empty());
         let mut response = self.start(Role::Authorizer, Told { params, stdin, data }).await?;
-        let mut parser = AnswerParser::new(self.0.head);
+        let mut parser = AnswerParser::new(settings.head);
         let failed = |response: &pool::Response<R>, source| HttpError::Head {
             address: response.address(),
             source,
@@ -97,7 +92,8 @@ impl<R: Runtime> HttpClient<R> {
                     }
                     Ok(Some(Answer::Deny(head))) => {
                         let received = Received { head: *head, rest: bytes, response };
-                        return self.respond(&parts.method, received).map(Checked::Denied);
+                        let denied = self.respond(&parts.method, received)?;
+                        return Ok(Checked::Denied(Box::new(denied)));
                     }
                     Err(source) => return Err(failed(&response, source)),
                 },

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_http::authorizer;
+use fcgi_net::http::filter_params;
 use fcgi_proto::Role;
 use futures_core::Stream;
 use http::{Request, Response};
@@ -79,19 +80,15 @@ impl<R: Runtime> HttpClient<R> {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let script = self.script(&parts)?;
+        let script = self.0.settings.script(&parts)?;
         let variables = match self.authorized(&parts).await? {
             Checked::Allowed(variables) => variables,
-            Checked::Denied(denied) => return Ok(denied),
+            Checked::Denied(denied) => return Ok(*denied),
         };
-        let unknown = self.0.unknown_length;
+        let unknown = self.0.settings.unknown_length;
         let (length, stdin) = request_body::prepare(&parts.headers, body, unknown).await?;
-        let params = authorizer::merge(&self.tell(&parts, &script, length)?, &variables);
-        let about_it = [
-            ("FCGI_DATA_LENGTH", file.length.to_string()),
-            ("FCGI_DATA_LAST_MOD", file.last_modified.to_string()),
-        ];
-        let params = authorizer::merge(&params, &about_it.iter().cloned().collect());
+        let params = authorizer::merge(&self.0.settings.tell(&parts, &script, length)?, &variables);
+        let params = filter_params(&params, file.length, file.last_modified);
         let told = Told { params, stdin, data: file.data };
         let received = self.receive(Role::Filter, told).await?;
         self.respond(&parts.method, received)

@@ -14,18 +14,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_http::{
-    BodyLength, Head, HeadError, HeadLimits, HeadParser, Kind, ParamsBuilder, RequestBody, Script,
-    authorizer, request,
-};
+use fcgi_http::{BodyLength, Head, RequestBody, Script, authorizer, request};
+use fcgi_net::http::{CallSettings, DRAINED, HeadReader};
 use fcgi_proto::{Params, Role};
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
+pub use authorize::Authorized;
 use authorize::Checked;
-pub use authorize::{Authorized, Variables};
 pub use filter::FilterFile;
-pub use request_body::UnknownLength;
 pub use response_body::ResponseBody;
 
 use super::{BoxError, HttpError, Scripts};
@@ -34,12 +31,6 @@ use crate::{
     pool::{self, Pool},
     runtime::Runtime,
 };
-
-/// The most that is read of a body that nobody wants, to keep the connection, in bytes.
-const DRAINED: usize = 64 * 1024;
-
-/// The most that a page which goes with a refusal has, in bytes.
-const REFUSAL: usize = 4096;
 
 /// Sends HTTP requests to a FastCGI application, over a [`Pool`]. It is a tower service of
 /// `http::Request<B>` for any body, and cheap to clone.
@@ -61,13 +52,14 @@ const REFUSAL: usize = 4096;
 /// ```
 ///
 /// # Requests
-/// [`Scripts`] say which script serves a request, a [`ParamsBuilder`] what else it is told. A
+/// [`Scripts`] say which script serves a request, a [`ParamsBuilder`](super::ParamsBuilder) what
+/// else it is told. A
 /// request may bring its own in its extensions, which take their place: a `Script`, or a
 /// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
 ///
 /// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without
 /// waiting, is sent as bytes, which the pool can send again (Q-10). A body of unknown length is
-/// spooled, or streamed as [`UnknownLength`] says (Q-4). One that is not as long as its
+/// spooled, or streamed as [`UnknownLength`](super::UnknownLength) says (Q-4). One that is not as long as its
 /// Content-Length fails the request.
 ///
 /// # Responses
@@ -78,60 +70,33 @@ pub struct HttpClient<R: Runtime>(Arc<Inner<R>>);
 
 struct Inner<R: Runtime> {
     pool: Pool<R>,
-    scripts: Box<dyn Scripts>,
-    params: ParamsBuilder,
-    unknown_length: UnknownLength,
-    redirects: usize,
-    head: HeadLimits,
+    settings: CallSettings,
     authorizer: Option<HttpClient<R>>,
 }
 
 /// Settings of an [`HttpClient`], each with a default.
-pub struct HttpClientBuilder<R: Runtime>(Inner<R>);
+pub struct HttpClientBuilder<R: Runtime> {
+    pool: Pool<R>,
+    settings: CallSettings,
+    authorizer: Option<HttpClient<R>>,
+}
 
 impl<R: Runtime> HttpClientBuilder<R> {
-    /// What all requests are told: the server's name and address, header policy, parameters of
-    /// your own. Default [`ParamsBuilder::new`].
-    #[must_use]
-    pub fn params(mut self, params: ParamsBuilder) -> Self {
-        self.0.params = params;
-        self
-    }
-
-    /// What to do with a body of unknown length. Default: spool it (Q-4).
-    #[must_use]
-    pub fn unknown_length(mut self, unknown: UnknownLength) -> Self {
-        self.0.unknown_length = unknown;
-        self
-    }
-
-    /// How many local redirects of one request are followed; with 0 they are passed on, as 302.
-    /// Default 10.
-    #[must_use]
-    pub fn redirect_limit(mut self, limit: usize) -> Self {
-        self.0.redirects = limit;
-        self
-    }
-
-    /// What the head of a response may take. Default [`HeadLimits::default`].
-    #[must_use]
-    pub fn head_limits(mut self, limits: HeadLimits) -> Self {
-        self.0.head = limits;
-        self
-    }
+    fcgi_net::http_client_setters!();
 
     /// Asks this Authorizer before each request and each local redirect: its variables are merged
     /// into the request, or the client gets its response. Default none.
     #[must_use]
     pub fn authorizer(mut self, authorizer: HttpClient<R>) -> Self {
-        self.0.authorizer = Some(authorizer);
+        self.authorizer = Some(authorizer);
         self
     }
 
     /// The client.
     #[must_use]
     pub fn build(self) -> HttpClient<R> {
-        HttpClient(Arc::new(self.0))
+        let Self { pool, settings, authorizer } = self;
+        HttpClient(Arc::new(Inner { pool, settings, authorizer }))
     }
 }
 
@@ -157,15 +122,7 @@ impl<R: Runtime> HttpClient<R> {
 
     /// The settings of a client, to be changed.
     pub fn builder(pool: Pool<R>, scripts: impl Scripts) -> HttpClientBuilder<R> {
-        HttpClientBuilder(Inner {
-            pool,
-            scripts: Box::new(scripts),
-            params: ParamsBuilder::new(),
-            unknown_length: UnknownLength::default(),
-            redirects: 10,
-            head: HeadLimits::default(),
-            authorizer: None,
-        })
+        HttpClientBuilder { pool, settings: CallSettings::new(scripts), authorizer: None }
     }
 
     /// Where the requests go.
@@ -185,66 +142,37 @@ impl<R: Runtime> HttpClient<R> {
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
+        let settings = &self.0.settings;
         let (mut parts, body) = request.into_parts();
         let mut body = Some(body);
         let mut redirects = 0;
         loop {
-            let script = self.script(&parts)?;
+            let script = settings.script(&parts)?;
             let variables = match self.authorized(&parts).await? {
                 Checked::Allowed(variables) => variables,
-                Checked::Denied(denied) => return Ok(denied),
+                Checked::Denied(denied) => return Ok(*denied),
             };
             let (length, stdin) = match body.take() {
                 Some(body) => {
-                    request_body::prepare(&parts.headers, body, self.0.unknown_length).await?
+                    request_body::prepare(&parts.headers, body, settings.unknown_length).await?
                 }
                 None => (RequestBody::None, client::Body::empty()),
             };
-            let params = authorizer::merge(&self.tell(&parts, &script, length)?, &variables);
+            let params = authorizer::merge(&settings.tell(&parts, &script, length)?, &variables);
             let told = Told { params, stdin, data: client::Body::empty() };
             let received = self.receive(Role::Responder, told).await?;
-            let Some(location) = self.local_redirect(&parts.method, &received.head) else {
+            let Some(location) = settings.local_redirect(&parts.method, &received.head) else {
                 return self.respond(&parts.method, received);
             };
             redirects += 1;
-            if redirects > self.0.redirects {
-                let (address, limit) = (received.response.address(), self.0.redirects);
+            if redirects > settings.redirects {
+                let (address, limit) = (received.response.address(), settings.redirects);
                 return Err(HttpError::Redirects { address, limit });
             }
             parts = request::redirected(&parts, &location);
             parts.extensions.remove::<Script>();
             drain(received.response).await;
         }
-    }
-
-    fn local_redirect(&self, method: &Method, head: &Head) -> Option<http::uri::PathAndQuery> {
-        let followed = self.0.redirects > 0 && (method == Method::GET || method == Method::HEAD);
-        match &head.kind {
-            Kind::LocalRedirect(location) if followed => Some(location.clone()),
-            _ => None,
-        }
-    }
-
-    fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
-        match parts.extensions.get::<Script>() {
-            Some(script) => Ok(script.clone()),
-            None => Ok(self.0.scripts.script(parts)?),
-        }
-    }
-
-    /// The request's parameters, with the variables in its extensions.
-    fn tell(
-        &self,
-        parts: &Parts,
-        script: &Script,
-        length: RequestBody,
-    ) -> Result<Params, HttpError> {
-        let builder = parts.extensions.get::<ParamsBuilder>().unwrap_or(&self.0.params);
-        let params = builder.build(parts, script, length)?;
-        Ok(match parts.extensions.get::<Variables>() {
-            Some(Variables(variables)) => authorizer::merge(&params, variables),
-            None => params,
-        })
     }
 
     async fn start(&self, role: Role, told: Told) -> Result<pool::Response<R>, HttpError> {
@@ -258,27 +186,19 @@ impl<R: Runtime> HttpClient<R> {
     /// Sends a request and reads the head of its response.
     async fn receive(&self, role: Role, told: Told) -> Result<Received<R>, HttpError> {
         let mut response = self.start(role, told).await?;
-        let mut parser = HeadParser::new(self.0.head);
-        let failed = |response: &pool::Response<R>, source| HttpError::Head {
-            address: response.address(),
-            source,
-        };
+        let mut reader = HeadReader::new(self.0.settings.head);
         loop {
-            match response.chunk().await? {
-                Some(Chunk::Stdout(mut bytes)) => match parser.push(&mut bytes) {
-                    Ok(Some(head)) if head.parts.status == StatusCode::SERVICE_UNAVAILABLE => {
-                        let rest = look_for_refusal(&mut response, bytes).await?;
-                        return Ok(Received { head, rest, response });
-                    }
-                    Ok(Some(head)) => return Ok(Received { head, rest: bytes, response }),
-                    Ok(None) => {}
-                    Err(source) => return Err(failed(&response, source)),
-                },
+            let stdout = match response.chunk().await? {
+                Some(Chunk::Stdout(bytes)) => Some(bytes),
                 // It is in the log.
-                Some(Chunk::Stderr(_)) => {}
-                None => {
-                    let cut = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
-                    return Err(failed(&response, cut));
+                Some(Chunk::Stderr(_)) => continue,
+                None => None,
+            };
+            match reader.push(stdout) {
+                Ok(None) => {}
+                Ok(Some((head, rest))) => return Ok(Received { head, rest, response }),
+                Err(source) => {
+                    return Err(HttpError::Head { address: response.address(), source });
                 }
             }
         }
@@ -293,33 +213,12 @@ impl<R: Runtime> HttpClient<R> {
         let address = response.address();
         match BodyLength::of_response(&head.parts, method) {
             Ok(length) => {
-                let body = ResponseBody::new(response, address, rest, length);
+                let body = ResponseBody::new(response, rest, length);
                 Ok(Response::from_parts(head.parts, body))
             }
             Err(source) => Err(HttpError::Body { address, source }),
         }
     }
-}
-
-/// Reads on in a short page with status 503: an application that refuses a request may send one
-/// for its web server's client, before the END_REQUEST that says so (W-2).
-async fn look_for_refusal<R: Runtime>(
-    response: &mut pool::Response<R>,
-    rest: Bytes,
-) -> Result<Bytes, HttpError> {
-    let mut page = vec![rest];
-    let mut length = page[0].len();
-    while length < REFUSAL {
-        match response.chunk().await? {
-            Some(Chunk::Stdout(bytes)) => {
-                length += bytes.len();
-                page.push(bytes);
-            }
-            Some(Chunk::Stderr(_)) => {}
-            None => break,
-        }
-    }
-    Ok(page.concat().into())
 }
 
 /// Reads what is left of a response that nobody wants, so that its connection can be kept.
@@ -366,6 +265,6 @@ impl<R: Runtime> fmt::Debug for HttpClient<R> {
 
 impl<R: Runtime> fmt::Debug for HttpClientBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClientBuilder").field("pool", &self.0.pool).finish_non_exhaustive()
+        f.debug_struct("HttpClientBuilder").field("pool", &self.pool).finish_non_exhaustive()
     }
 }

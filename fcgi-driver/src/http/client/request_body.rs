@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     future::poll_fn,
-    io::{self, Read, Seek, Write},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
-use fcgi_http::{BodyLength, RequestBody, body::BodyLengthError};
+use bytes::{Buf, Bytes};
+use fcgi_http::{BodyLength, RequestBody};
+use fcgi_net::http::{Spool, Spooled, UnknownLength, length_error, read_piece};
 use futures_core::Stream;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::Body;
@@ -19,35 +20,6 @@ use crate::client;
 
 /// The most of a body that is looked at before the request is sent, in bytes, without waiting.
 const AT_HAND: usize = 64 * 1024;
-/// Pieces in which a file is read, in bytes.
-const PIECE: usize = 64 * 1024;
-
-/// What to do with a request's body whose length is unknown: a chunked one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UnknownLength {
-    /// Take it in whole before the request is sent, with its CONTENT_LENGTH: php-fpm reads no other
-    /// . What is more than `memory` goes to a temporary file without a name, in the folder
-    /// that [`std::env::temp_dir`] gives; more than `limit` is [`HttpError::RequestTooLarge`].
-    ///
-    /// The file is written and read on the task itself, in pieces of the body's own size and of
-    /// 64 KiB: it blocks its thread for as long as the page cache takes, or the disk where the
-    /// cache is full.
-    Spool {
-        /// In memory, in bytes.
-        memory: usize,
-        /// In all, in bytes.
-        limit: u64,
-    },
-    /// Send it as it comes, without CONTENT_LENGTH. For applications that read STDIN to its end.
-    Stream,
-}
-
-impl Default for UnknownLength {
-    /// Spooled: 256 KiB in memory, 256 MiB in all.
-    fn default() -> Self {
-        Self::Spool { memory: 256 * 1024, limit: 256 << 20 }
-    }
-}
 
 /// A body ready to be sent, and what CONTENT_LENGTH is to say.
 pub(super) async fn prepare<B>(
@@ -117,38 +89,19 @@ async fn spool<B>(
 where
     B: Body<Error: Into<BoxError>>,
 {
-    let mut held = BytesMut::new();
-    let mut file: Option<File> = None;
-    let mut length = 0;
-    let mut head = head.into_iter();
-    loop {
-        let chunk = match head.next() {
-            Some(chunk) => Some(chunk),
-            None => poll_fn(|cx| pump.poll_data(cx)).await.map_err(HttpError::RequestBody)?,
-        };
-        let Some(chunk) = chunk else { break };
-        length += chunk.len() as u64;
-        if length > limit {
-            return Err(HttpError::RequestTooLarge { limit });
-        }
-        if let Some(file) = &mut file {
-            file.write_all(&chunk).map_err(HttpError::Spool)?;
-        } else if length <= memory as u64 {
-            held.extend_from_slice(&chunk);
-        } else {
-            let mut opened = tempfile::tempfile().map_err(HttpError::Spool)?;
-            opened.write_all(&held).map_err(HttpError::Spool)?;
-            opened.write_all(&chunk).map_err(HttpError::Spool)?;
-            held = BytesMut::new();
-            file = Some(opened);
-        }
+    let mut spool = Spool::new(memory, limit);
+    for chunk in head {
+        spool.push(&chunk)?;
     }
-    let body = match file {
-        None => held.freeze().into(),
-        Some(mut file) => {
-            file.rewind().map_err(HttpError::Spool)?;
-            client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
-        }
+    while let Some(chunk) =
+        poll_fn(|cx| pump.poll_data(cx)).await.map_err(HttpError::RequestBody)?
+    {
+        spool.push(&chunk)?;
+    }
+    let (length, kept) = spool.finish()?;
+    let body = match kept {
+        Spooled::Bytes(bytes) => bytes.into(),
+        Spooled::File(file) => client::Body::from_stream(Counted::new(Pieces(file), Some(length))),
     };
     Ok((RequestBody::Length(length), body))
 }
@@ -238,14 +191,6 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Counted<S> {
     }
 }
 
-fn length_error(error: BodyLengthError) -> io::Error {
-    let kind = match error {
-        BodyLengthError::TooShort { .. } => io::ErrorKind::UnexpectedEof,
-        _ => io::ErrorKind::InvalidData,
-    };
-    io::Error::new(kind, error)
-}
-
 /// A file from where it stands to its end, piece by piece.
 pub(super) struct Pieces(pub(super) File);
 
@@ -253,20 +198,9 @@ impl Stream for Pieces {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut piece = vec![0; PIECE];
-        let read = loop {
-            match self.0.read(&mut piece) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
-        Poll::Ready(match read {
-            Ok(0) => None,
-            Ok(n) => {
-                piece.truncate(n);
-                Some(Ok(piece.into()))
-            }
-            Err(error) => Some(Err(error)),
+        Poll::Ready(match read_piece(&mut self.0) {
+            Ok(piece) if piece.is_empty() => None,
+            read => Some(read),
         })
     }
 }

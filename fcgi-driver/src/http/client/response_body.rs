@@ -3,12 +3,12 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use fcgi_http::BodyLength;
+use fcgi_net::http::BodyCheck;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::HttpError;
@@ -22,32 +22,27 @@ use crate::{client::Chunk, pool, runtime::Runtime};
 pub struct ResponseBody<R: Runtime> {
     /// Until its end.
     response: Option<Box<pool::Response<R>>>,
-    address: Arc<str>,
     /// What came with the head.
     first: Bytes,
-    length: BodyLength,
+    check: BodyCheck,
     /// Handed out next.
     failed: Option<HttpError>,
 }
 
 impl<R: Runtime> ResponseBody<R> {
-    pub(super) fn new(
-        response: pool::Response<R>,
-        address: Arc<str>,
-        first: Bytes,
-        length: BodyLength,
-    ) -> Self {
-        Self { response: Some(Box::new(response)), address, first, length, failed: None }
+    pub(super) fn new(response: pool::Response<R>, first: Bytes, length: BodyLength) -> Self {
+        let check = BodyCheck::new(response.address(), length);
+        Self { response: Some(Box::new(response)), first, check, failed: None }
     }
 
     /// The next bytes of STDOUT, counted.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
         loop {
-            if let Some(error) = self.failed.take() {
+            if let Some(error) = self.failed.take().or_else(|| self.check.take_error()) {
                 self.response = None;
                 return Poll::Ready(Err(error));
             }
-            let mut bytes = if self.first.is_empty() {
+            let bytes = if self.first.is_empty() {
                 let Some(bytes) = ready!(self.poll_stdout(cx))? else {
                     return Poll::Ready(Ok(None));
                 };
@@ -55,22 +50,8 @@ impl<R: Runtime> ResponseBody<R> {
             } else {
                 std::mem::take(&mut self.first)
             };
-            match self.length.accept(bytes.len()) {
-                Ok(0) => continue,
-                Ok(_) => {}
-                Err(source) => {
-                    // What belongs to the body is passed on, and then that there is more.
-                    let left = self.length.remaining().unwrap_or_default();
-                    bytes.truncate(usize::try_from(left).unwrap_or_default());
-                    self.failed =
-                        Some(HttpError::Body { address: Arc::clone(&self.address), source });
-                    if bytes.is_empty() {
-                        continue;
-                    }
-                    let _ = self.length.accept(bytes.len());
-                }
-            }
-            if self.length.remaining() == Some(0) && self.failed.is_none() {
+            let Some(bytes) = self.check.accept(bytes) else { continue };
+            if self.check.remaining() == Some(0) && !self.check.has_error() {
                 self.look_ahead(cx);
             }
             return Poll::Ready(Ok(Some(bytes)));
@@ -100,7 +81,7 @@ impl<R: Runtime> ResponseBody<R> {
                 Ok(None) => {
                     let app_status = response.app_status().unwrap_or_default();
                     self.response = None;
-                    return Poll::Ready(self.end(app_status));
+                    return Poll::Ready(self.check.end(app_status).map(|()| None));
                 }
                 Err(error) => {
                     self.response = None;
@@ -109,30 +90,11 @@ impl<R: Runtime> ResponseBody<R> {
             }
         }
     }
-
-    /// Whether only the end of the request ends the body.
-    fn is_endless(&self) -> bool {
-        self.length.declared().is_none() && !self.length.is_dropped()
-    }
-
-    fn end(&self, app_status: u32) -> Result<Option<Bytes>, HttpError> {
-        let address = Arc::clone(&self.address);
-        match self.length.finish() {
-            Err(source) => Err(HttpError::Body { address, source }),
-            Ok(()) if app_status != 0 && self.is_endless() => {
-                Err(HttpError::AppStatus { address, app_status })
-            }
-            Ok(()) => Ok(None),
-        }
-    }
 }
 
 impl<R: Runtime> fmt::Debug for ResponseBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody")
-            .field("address", &self.address)
-            .field("length", &self.length)
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("check", &self.check).finish_non_exhaustive()
     }
 }
 
@@ -149,13 +111,13 @@ impl<R: Runtime> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.response.is_none() && self.first.is_empty() && self.failed.is_none()
+        self.response.is_none()
+            && self.first.is_empty()
+            && self.failed.is_none()
+            && !self.check.has_error()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.length.is_dropped() {
-            return SizeHint::with_exact(0);
-        }
-        self.length.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.check.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -3,7 +3,7 @@
 use fcgi_http::{Mount, Script, ScriptMap, script::ScriptError};
 use http::request::Parts;
 
-/// Says which script serves a request: for an [`HttpClient`](super::HttpClient).
+/// Says which script serves a request: for an `HttpClient`.
 ///
 /// A [`Mount`] is one, for an application that is no file; a [`ScriptMap`] is, for scripts in files
 /// that this side does not look at ([`ScriptMap::resolve_unseen`]); and any

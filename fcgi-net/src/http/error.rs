@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::BoxError;
 use crate::{Error, Phase};
 
-/// An error of an [`HttpClient`](super::HttpClient) or of a response's body.
+/// An error of an `HttpClient` or of a response's body.
 /// [`status`](Self::status) is what a gateway answers with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +68,20 @@ pub enum HttpError {
         /// How many are followed.
         limit: usize,
     },
+}
+
+/// For readers of a response's body.
+impl From<HttpError> for io::Error {
+    fn from(error: HttpError) -> Self {
+        let kind = match error {
+            HttpError::Call(error) => return error.into(),
+            HttpError::Body { source: BodyLengthError::TooShort { .. }, .. }
+            | HttpError::AppStatus { .. } => io::ErrorKind::UnexpectedEof,
+            HttpError::Body { .. } | HttpError::Head { .. } => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl HttpError {

@@ -1,0 +1,60 @@
+//! When the head of a response has come.
+
+use bytes::Bytes;
+use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
+use http::StatusCode;
+
+/// The most that a page which goes with a refusal has, in bytes.
+const REFUSAL: usize = 4096;
+
+/// Reads the head of a response from STDOUT as it comes.
+///
+/// A short page with status 503 is read to its end first: an application that refuses a request may
+/// send one for its web server's client, before the END_REQUEST that says so (W-2).
+#[derive(Debug)]
+pub struct HeadReader {
+    parser: HeadParser,
+    refusal: Option<(Head, Vec<Bytes>, usize)>,
+}
+
+impl HeadReader {
+    /// A reader for one head.
+    #[must_use]
+    pub fn new(limits: HeadLimits) -> Self {
+        Self { parser: HeadParser::new(limits), refusal: None }
+    }
+
+    /// Takes the next bytes of STDOUT, or the end of the response in good order. Gives the head,
+    /// and what has come of the body, once it is time to hand it out.
+    ///
+    /// # Errors
+    /// It is no head, or ended before it was whole.
+    pub fn push(&mut self, stdout: Option<Bytes>) -> Result<Option<(Head, Bytes)>, HeadError> {
+        let Some(mut bytes) = stdout else {
+            return match self.refusal.take() {
+                Some((head, page, _)) => Ok(Some((head, page.concat().into()))),
+                None => Err(cut(self.parser.finish())),
+            };
+        };
+        if let Some((_, page, length)) = &mut self.refusal {
+            *length += bytes.len();
+            page.push(bytes);
+        } else {
+            let Some(head) = self.parser.push(&mut bytes)? else { return Ok(None) };
+            if head.parts.status != StatusCode::SERVICE_UNAVAILABLE {
+                return Ok(Some((head, bytes)));
+            }
+            let length = bytes.len();
+            self.refusal = Some((head, vec![bytes], length));
+        }
+        match self.refusal.take_if(|(.., length)| *length >= REFUSAL) {
+            Some((head, page, _)) => Ok(Some((head, page.concat().into()))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What is wrong with a response that ended before its head.
+fn cut(finished: Result<(), HeadError>) -> HeadError {
+    finished.err().unwrap_or(HeadError::Truncated { bytes: 0 })
+}
