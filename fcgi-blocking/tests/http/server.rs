@@ -103,7 +103,9 @@ fn a_web_server_that_leaves_at_the_end_is_no_error_w_7() {
 #[test]
 fn a_web_server_that_leaves_is_told_to_the_handler_and_its_body_w_8() {
     let (sender, ended) = mpsc::channel();
+    let (begun, running) = mpsc::channel();
     let app = app(move |request: Request<Body>| {
+        begun.send(()).unwrap();
         let cancelled = request.extensions().get::<Cancelled>().unwrap().clone();
         if request.uri() == "/handler" {
             while cancelled.within(std::time::Duration::from_secs(60)).is_none() {}
@@ -114,6 +116,8 @@ fn a_web_server_that_leaves_is_told_to_the_handler_and_its_body_w_8() {
     for path in ["/handler", "/body"] {
         let mut peer = app.dial();
         peer.send(request(1, CLOSE, &get(path), b""));
+        // A request whose web server has gone before that is not begun with.
+        running.recv().unwrap();
         if path == "/body" {
             assert_eq!(peer.record().kind, Type::Stdout);
         }
