@@ -30,3 +30,21 @@ fn a_closed_client_asks_for_no_values() {
     assert_eq!(client.query_values(), Err(UsageError::Closed));
     assert!(client.is_closed());
 }
+
+#[test]
+fn what_follows_the_last_request_of_a_client_is_not_looked_at_wherever_it_is_cut() {
+    for cut in [false, true] {
+        let mut client = ClientConnection::new(ClientConfig::default());
+        let begin =
+            BeginRequest { role: Role::Authorizer, keep_conn: false, params: Params::new() };
+        client.begin(begin).expect("can begin");
+        sent(&mut client);
+        let mut bytes = end_request(1, 0, 0);
+        if !cut {
+            bytes.extend(b"HTTP/1.1 200 OK\r\n");
+        }
+        events(&mut client, &bytes).expect("the request has ended in order");
+        assert!(client.is_closed() && !client.wants_read());
+        assert_eq!((client.poll_event(), client.error()), (Ok(None), None));
+    }
+}

@@ -339,6 +339,9 @@ impl ClientConnection {
             if let Some(key) = self.next_writable() {
                 return Ok(Some(Event::Writable { key }));
             }
+            if self.is_mute() {
+                return Ok(None);
+            }
             let room = self.room();
             let event = match self.recv.next(room)? {
                 Some(Step::Header(header)) => {
@@ -400,6 +403,11 @@ impl ClientConnection {
         if self.tombstones.remove(&id) && u32::from(id) < self.fresh_id {
             self.free_ids.push(Reverse(id));
         }
+    }
+
+    /// Takes no more requests and has none: no record can matter, wherever the bytes were cut.
+    fn is_mute(&self) -> bool {
+        self.closing && self.active == 0 && matches!(self.query, Query::None)
     }
 
     /// How many bytes of the current record's stream may be taken.
@@ -546,6 +554,7 @@ impl Connection for ClientConnection {
 
     fn wants_read(&self) -> bool {
         self.error.is_none()
+            && !self.is_mute()
             && self.recv.wants_read()
             && self.unread < self.config.limits.unread_connection
     }
