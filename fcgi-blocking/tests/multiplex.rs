@@ -38,9 +38,9 @@ fn builder(app: &RawApp) -> Builder {
         .connector(Connector::new().values_timeout(LIMIT))
 }
 
-fn start(pool: &Pool, request: Request) -> Running<Result<Collected, Error>> {
+fn start(pool: &Pool, request: Request) -> Background<Result<Collected, Error>> {
     let pool = pool.clone();
-    run(move || collect(pool.send(request)))
+    background(move || collect(pool.send(request)))
 }
 
 /// Answers a GET_VALUES on a connection of its own.
@@ -90,7 +90,7 @@ fn echo_all(mut peer: Peer) {
 fn requests_share_a_connection_and_answers_may_be_interleaved() {
     let app = RawApp::new();
     let pool = builder(&app).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let mut ids: Vec<_> = requests(&mut peer, 5).into_iter().collect();
@@ -151,7 +151,7 @@ fn an_abort_of_one_leaves_the_others_alone() {
     let app = RawApp::new();
     let connector = Connector::new().first_byte_timeout(Some(LIMIT * 10));
     let pool = builder(&app).connector(connector).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let ids = requests(&mut peer, 4);
@@ -177,12 +177,12 @@ fn an_abort_of_one_leaves_the_others_alone() {
     let cancel = CancelHandle::new();
     let cancelled = {
         let (pool, cancel) = (pool.clone(), cancel.clone());
-        run(move || collect(pool.send_cancellable(post(b"cancelled"), &cancel)))
+        background(move || collect(pool.send_cancellable(post(b"cancelled"), &cancel)))
     };
     let silent = start(&pool, post(b"silent"));
     let stays = {
         let pool = pool.clone();
-        run(move || {
+        background(move || {
             let mut response = pool.send(post(b"stays")).unwrap();
             let mut out = Vec::new();
             while let Some(Chunk::Stdout(bytes)) = response.chunk().unwrap() {
@@ -206,7 +206,7 @@ fn an_abort_of_one_leaves_the_others_alone() {
 fn one_that_is_not_read_holds_up_the_others_until_it_is() {
     let app = RawApp::new();
     let pool = builder(&app).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let ids = requests(&mut peer, 2);
@@ -232,7 +232,7 @@ fn one_that_is_not_read_holds_up_the_others_until_it_is() {
 fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
     let app = RawApp::new();
     let pool = builder(&app).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let opener = requests(&mut peer, 1);
@@ -246,7 +246,9 @@ fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
         peer
     });
     let opens = start(&pool, post(b"opens"));
-    until(|| pool.stats().active == 1 && pool.stats().connections == 1);
+    until("one is under way on its connection", || {
+        pool.stats().active == 1 && pool.stats().connections == 1
+    });
     thread::sleep(Duration::from_millis(50));
     let joins = start(&pool, post(b"joins"));
     let error = opens.join().unwrap_err();
@@ -262,7 +264,7 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let (first, second) = (post(b"first"), post(b"second"));
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let id = requests(&mut peer, 1)[&b"first"[..]];
@@ -290,7 +292,9 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
         }
     });
     let first = start(&pool, first);
-    until(|| pool.stats().active == 1 && pool.stats().connections == 1);
+    until("one is under way on its connection", || {
+        pool.stats().active == 1 && pool.stats().connections == 1
+    });
     thread::sleep(Duration::from_millis(50));
     assert_eq!(collect(pool.send(second)).unwrap(), stdout("second"));
     assert_eq!(first.join().unwrap(), stdout("first"));
@@ -309,7 +313,7 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
 fn cant_mpx_conn_for_a_body_that_is_gone_is_the_callers_error() {
     let app = RawApp::new();
     let pool = builder(&app).max_connections(2).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let id = requests(&mut peer, 1)[&b"first"[..]];
@@ -319,7 +323,9 @@ fn cant_mpx_conn_for_a_body_that_is_gone_is_the_callers_error() {
         (peer, id)
     });
     let _first = start(&pool, post(b"first"));
-    until(|| pool.stats().active == 1 && pool.stats().connections == 1);
+    until("one is under way on its connection", || {
+        pool.stats().active == 1 && pool.stats().connections == 1
+    });
     thread::sleep(Duration::from_millis(50));
     let request = Request::responder().stdin(Body::from_reader(&b"second"[..]));
     let error = collect(pool.send(request)).unwrap_err();
@@ -339,7 +345,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
         let app = RawApp::new();
         let pool = builder(&app).max_connections(3).build();
         let (reached, at) = mpsc::channel();
-        let serving = run(move || {
+        let serving = background(move || {
             let mut asked = app.accept();
             assert_eq!(asked.record().kind, Type::GetValues);
             match reply {
@@ -361,7 +367,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
             (one, two)
         });
         let first = start(&pool, post(b"first"));
-        at.recv_timeout(TOO_LONG).unwrap();
+        at.recv_timeout(PATIENCE).unwrap();
         assert_eq!(collect(pool.send(post(b"second"))).unwrap(), stdout("second"));
         assert_eq!(first.join().unwrap(), stdout("first"));
         let expected = says_no.then_some(false);
@@ -374,7 +380,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
 fn values_are_asked_once_and_limit_the_pool() {
     let app = RawApp::new();
     let pool = builder(&app).max_connections(5).multiplex(1).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, &[("FCGI_MAX_CONNS", "1"), ("FCGI_MPXS_CONNS", "1")]);
         let mut peer = app.accept();
         for _ in 0..3 {
@@ -399,7 +405,7 @@ fn values_are_asked_once_and_limit_the_pool() {
 fn a_request_that_is_not_to_be_kept_does_not_close_under_the_others() {
     let app = RawApp::new();
     let pool = builder(&app).build();
-    let serving = run(move || {
+    let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let begin = peer.record();
@@ -425,20 +431,21 @@ fn whoever_leaves_early_leaves_nothing_to_the_others_h_11() {
     let callers: Vec<_> = (0..8u64)
         .map(|caller| {
             let (pool, counts) = (pool.clone(), Arc::clone(&counts));
-            run(move || {
-                let mut random = Random(0x9ABC_DEF1 + caller * 77);
+            background(move || {
+                let mut random = Random::new(0x9ABC_DEF1 + caller * 77);
                 for round in 0..60 {
                     let size = [10, 1000, 100_000, 400_000][random.below(4) as usize];
                     let body = pattern(size, caller * 1000 + round);
                     let cancel = CancelHandle::new();
                     let canceller = (random.below(3) == 0).then(|| {
-                        let (cancel, pause) = (cancel.clone(), random.below(3000));
-                        run(move || {
+                        let (cancel, pause) = (cancel.clone(), random.below(3000).into());
+                        background(move || {
                             thread::sleep(Duration::from_micros(pause));
                             cancel.cancel();
                         })
                     });
-                    let chunks = if random.below(3) == 0 { random.below(5) } else { u64::MAX };
+                    let chunks =
+                        if random.below(3) == 0 { random.below(5).into() } else { u64::MAX };
                     match read(&pool, &body, &cancel, chunks) {
                         Ok(None) | Err(Error::Cancelled { .. }) => counts.lock().unwrap().0 += 1,
                         Ok(Some(out)) => {
@@ -447,12 +454,12 @@ fn whoever_leaves_early_leaves_nothing_to_the_others_h_11() {
                         }
                         Err(error) => panic!("{caller} {round}: {error}"),
                     }
-                    canceller.map(Running::join);
+                    canceller.map(Background::join);
                 }
             })
         })
         .collect();
-    callers.into_iter().for_each(Running::join);
+    callers.into_iter().for_each(Background::join);
     let (left, finished) = *counts.lock().unwrap();
     assert!(left > 30 && finished > 100, "{left} {finished}");
     let stats = pool.stats();

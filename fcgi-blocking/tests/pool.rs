@@ -3,7 +3,7 @@
 mod raw_app;
 
 use std::{
-    os::unix::net::UnixStream,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -96,7 +96,7 @@ fn a_connection_is_used_again_and_again() {
     let stats = pool.stats();
     assert_eq!((stats.connections, stats.idle, stats.active, stats.waiting), (1, 1, 0, 0));
     drop(pool);
-    until(|| counts.open() == 0);
+    until("the connections are closed", || counts.open() == 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_connection_goes_back_with_the_end_of_the_response() {
 fn there_are_never_more_connections_than_allowed() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     /// The web server closed it, and said so before it connected again.
-    fn is_hung_up(stream: &UnixStream) -> bool {
+    fn is_hung_up(stream: &OwnedFd) -> bool {
         let mut fds = [PollFd::new(stream, PollFlags::empty())];
         poll(&mut fds, Some(&Timespec::default())).unwrap();
         fds[0].revents().contains(PollFlags::HUP)
@@ -131,7 +131,7 @@ fn there_are_never_more_connections_than_allowed() {
             let mut peer = app.accept();
             count.fetch_add(1, Ordering::SeqCst);
             open.retain(|stream| !is_hung_up(stream));
-            open.push(peer.io.try_clone().unwrap());
+            open.push(peer.socket());
             counted.fetch_max(open.len(), Ordering::SeqCst);
             thread::spawn(move || {
                 while let Some((id, _, body)) = peer.try_request() {
@@ -145,7 +145,7 @@ fn there_are_never_more_connections_than_allowed() {
     let callers: Vec<_> = (0..12)
         .map(|caller| {
             let pool = pool.clone();
-            run(move || {
+            background(move || {
                 for round in 0..20 {
                     let body = pattern(100, caller * 100 + round);
                     match round % 5 {
@@ -158,7 +158,7 @@ fn there_are_never_more_connections_than_allowed() {
             })
         })
         .collect();
-    callers.into_iter().for_each(Running::join);
+    callers.into_iter().for_each(Background::join);
     assert_eq!(most.load(Ordering::SeqCst), 3);
     assert!(accepted.load(Ordering::SeqCst) >= 12 * 20 / 4);
     assert_eq!(pool.stats().active, 0);
@@ -177,12 +177,12 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
     let first = pool.send(post(b"one")).unwrap();
     let waiting = {
         let pool = pool.clone();
-        run(move || {
+        background(move || {
             let start = Instant::now();
             (say(&pool, b"two"), start.elapsed())
         })
     };
-    until(|| pool.stats().waiting == 1);
+    until("one waits", || pool.stats().waiting == 1);
     let error = say(&pool, b"three").unwrap_err();
     assert!(matches!(error, Error::PoolFull { waiting: 1, .. }), "{error}");
     assert!(error.to_string().contains("raw.sock"), "{error}");
@@ -195,9 +195,9 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
     // Whoever waits when a connection becomes free gets it.
     let waiting = {
         let pool = pool.clone();
-        run(move || say(&pool, b"two"))
+        background(move || say(&pool, b"two"))
     };
-    until(|| pool.stats().waiting == 1);
+    until("one waits", || pool.stats().waiting == 1);
     assert_eq!(first.collect(100).unwrap(), stdout("one"));
     assert_eq!(waiting.join().unwrap(), stdout("two"));
     assert_eq!((counts.accepted(), counts.requests()), (1, 2));
@@ -225,7 +225,7 @@ fn idle_connections_close_in_time() {
     for round in 1..3 {
         let start = Instant::now();
         say(&pool, b"body").unwrap();
-        until(|| counts.accepted() == round && counts.open() == 0);
+        until("the round is over", || counts.accepted() == round && counts.open() == 0);
         assert!(start.elapsed() >= LIMIT);
         assert_eq!(pool.stats().connections, 0);
     }
@@ -237,7 +237,7 @@ fn a_connection_that_was_closed_or_spoke_unasked_is_not_used() {
         let app = RawApp::new();
         let pool = builder(&app).build();
         let (ready, wait) = mpsc::channel();
-        let serving = run(move || {
+        let serving = background(move || {
             let mut first = app.accept();
             let (id, _, body) = first.request();
             first.send(answer(id, &body));
@@ -245,7 +245,7 @@ fn a_connection_that_was_closed_or_spoke_unasked_is_not_used() {
                 None => drop(first),
                 Some(bytes) => {
                     // After the response was read: what comes with it is a part of it.
-                    wait.recv_timeout(TOO_LONG).unwrap();
+                    wait.recv_timeout(PATIENCE).unwrap();
                     first.send(bytes);
                     ready_to_close(first);
                 }
@@ -276,9 +276,9 @@ fn close_refuses_those_who_wait_and_those_who_come() {
     let first = pool.send(post(b"one")).unwrap();
     let waiting = {
         let pool = pool.clone();
-        run(move || say(&pool, b"two"))
+        background(move || say(&pool, b"two"))
     };
-    until(|| pool.stats().waiting == 1);
+    until("one waits", || pool.stats().waiting == 1);
     pool.close();
     let error = waiting.join().unwrap_err();
     assert!(matches!(error, Error::PoolClosed { .. }), "{error}");
@@ -286,7 +286,7 @@ fn close_refuses_those_who_wait_and_those_who_come() {
     assert!(matches!(error, Error::PoolClosed { .. }), "{error}");
     // What is under way ends in peace.
     assert_eq!(first.collect(100).unwrap(), stdout("one"));
-    until(|| counts.open() == 0);
+    until("the connections are closed", || counts.open() == 0);
     assert_eq!(pool.stats().connections, 0);
 }
 
@@ -375,7 +375,7 @@ fn what_was_answered_timed_out_or_broke_the_protocol_is_not_sent_again() {
 fn a_fresh_connection_that_fails_is_not_tried_again() {
     let app = RawApp::new();
     let pool = builder(&app).build();
-    let serving = run(move || {
+    let serving = background(move || {
         let mut peer = app.accept();
         peer.request();
         drop(peer);
@@ -415,7 +415,7 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
         let body = pattern(1000, round);
         assert_eq!(say(&pool, &body).unwrap(), stdout(body));
     }
-    until(|| aborts.load(Ordering::SeqCst) == 20);
+    until("all are aborted", || aborts.load(Ordering::SeqCst) == 20);
     assert_eq!(pool.stats().active, 0);
 }
 
@@ -423,7 +423,7 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
 fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     let app = RawApp::new();
     let pool = builder(&app).max_connections(1).build();
-    let serving = run(move || {
+    let serving = background(move || {
         let mut peer = app.accept();
         peer.request();
         assert_eq!(peer.record().kind, Type::AbortRequest);
@@ -431,13 +431,13 @@ fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     });
     let start = |cancel: &CancelHandle| {
         let (pool, cancel) = (pool.clone(), cancel.clone());
-        run(move || collect(pool.send_cancellable(post(b"one"), &cancel)).unwrap_err())
+        background(move || collect(pool.send_cancellable(post(b"one"), &cancel)).unwrap_err())
     };
     let (first, second) = (CancelHandle::new(), CancelHandle::new());
     let answering = start(&first);
-    until(|| pool.stats().active == 1);
+    until("one is under way", || pool.stats().active == 1);
     let waiting = start(&second);
-    until(|| pool.stats().waiting == 1);
+    until("one waits", || pool.stats().waiting == 1);
     thread::sleep(Duration::from_millis(20));
     second.cancel();
     let error = waiting.join();

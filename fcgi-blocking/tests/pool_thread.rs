@@ -27,13 +27,13 @@ fn there_is_one_thread_while_there_are_idle_connections() {
         for response in sent {
             response.collect(100).unwrap();
         }
-        until(|| threads() == 1);
-        until(|| threads() == 0);
+        until("the thread is there", || threads() == 1);
+        until("the thread is gone", || threads() == 0);
         assert_eq!(pool.stats().connections, 0);
     }
     // It does not outlive the pool either.
     pool.send(post(b"one")).unwrap().collect(100).unwrap();
-    until(|| threads() == 1);
+    until("the thread is there", || threads() == 1);
     drop(pool);
-    until(|| threads() == 0);
+    until("the thread is gone", || threads() == 0);
 }

@@ -1,8 +1,9 @@
 //! What the workspace's tests stand on: one suite that every adapter passes ([`suite`]), real
 //! FastCGI peers started in a temporary folder ([`peers`]), a small HTTP client to talk to the
 //! web servers among them ([`http`]), a test harness that shows a test whose peer is missing as
-//! ignored, never as passed ([`harness`]), and a runtime in memory with a clock of its own
-//! ([`sim`]).
+//! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
+//! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
+//! other ([`signal`]), and system calls counted ([`strace`]).
 
 #![forbid(unsafe_code)]
 
@@ -10,5 +11,8 @@ pub mod examples;
 pub mod harness;
 pub mod http;
 pub mod peers;
+pub mod signal;
 pub mod sim;
+pub mod strace;
 pub mod suite;
+pub mod wire;

@@ -13,8 +13,8 @@ use fcgi_blocking as fcgi;
 use http::{Request, Response, StatusCode};
 
 use crate::{
+    app::{AUTHORIZER, Answer, App, KEEP, begin, params, request, serve},
     kit::{answer, get, of_method, ok, text},
-    peer::{AUTHORIZER, Answer, App, KEEP, begin, params, request, serve},
 };
 
 fn check(request: Request<()>) -> Result<Decision, &'static str> {

@@ -16,8 +16,8 @@ use fcgi_blocking as fcgi;
 use http::{Method, Request, Response, request::Parts};
 
 use crate::{
+    app::{App, pattern, serve},
     kit::{Step, answer, handler, ok, steps, text},
-    peer::{App, pattern, serve},
 };
 
 fn client(app: &App) -> HttpClient {

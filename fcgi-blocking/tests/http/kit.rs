@@ -9,7 +9,7 @@ use fcgi::{
 use fcgi_blocking as fcgi;
 use http::{Request, Response, response::Builder};
 
-use crate::peer::{Answer, App, KEEP, request, serve};
+use crate::app::{Answer, App, KEEP, request, serve};
 
 /// What a body's reader does next.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use fcgi::http::Body;
 use http::Request;
 
 use crate::{
+    app::{App, CLOSE, KEEP, Type, request},
     kit::{answer, app, get, ok},
-    peer::{App, CLOSE, KEEP, Type, request},
 };
 
 /// Heads have as many bytes as the path says.

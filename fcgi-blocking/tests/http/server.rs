@@ -13,11 +13,11 @@ use fcgi_blocking as fcgi;
 use http::{Request, Response};
 
 use crate::{
-    kit::{Step, answer, app, ask, get, handler, of_method, ok, steps, text},
-    peer::{
+    app::{
         AUTHORIZER, CLOSE, FILTER, Gate, KEEP, Type, abort, begin, close, params, pattern, request,
         serve, stream, until,
     },
+    kit::{Step, answer, app, ask, get, handler, of_method, ok, steps, text},
 };
 
 #[test]
@@ -151,7 +151,7 @@ fn requests_share_a_connection_w_9() {
     let held = gate.clone();
     let app = app(move |request: Request<Body>| {
         if request.uri() == "/slow" {
-            held.pass();
+            held.wait();
         }
         answer(ok(), request.uri().path().to_owned())
     });
@@ -305,7 +305,7 @@ fn bytes_come_before_the_response_ends() {
     for expected in ["Status: 200 OK\r\n\r\n3", "2", "1"] {
         gate.open();
         // Nothing else is asked of the reader before this has come.
-        peer.expect_stdout(expected.as_bytes());
+        peer.expect_stdout(1, expected.as_bytes());
     }
     gate.open();
     assert_eq!(peer.answer(1).app_status, 0);
@@ -318,7 +318,7 @@ struct Gated {
 
 impl Read for Gated {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.held.pass();
+        self.held.wait();
         let Some(left) = self.left.checked_sub(1) else { return Ok(0) };
         buf[0] = b'0' + self.left;
         self.left = left;
@@ -338,7 +338,7 @@ fn a_large_body_goes_in_and_out_at_once_q_15() {
     let length = SIZE.to_string();
     let mut pairs = of_method("POST", "/");
     pairs.push(("CONTENT_LENGTH", &length));
-    let (mut sender, bytes) = (peer.sender(), request(1, CLOSE, &pairs, &body));
+    let (mut sender, bytes) = (peer.writer(), request(1, CLOSE, &pairs, &body));
     let sending = std::thread::spawn(move || io::Write::write_all(&mut sender, &bytes));
     let answered = peer.answer(1);
     sending.join().unwrap().unwrap();
@@ -415,19 +415,17 @@ fn a_shutdown_lets_a_response_end() {
     let server = std::thread::spawn(move || {
         let hello = move |_: Request<Body>| {
             begun.send(()).unwrap();
-            held.pass();
+            held.wait();
             answer(ok(), "done")
         };
         Server::new().serve_http_until(listener, hello, &stop)
     });
-    let mut peer = crate::peer::Peer::new(
-        std::os::unix::net::UnixStream::connect(folder.path().join("app.sock")).unwrap(),
-    );
+    let mut peer = crate::app::Peer::dial(&address);
     peer.send(request(1, KEEP, &get("/"), b""));
     running.recv().unwrap();
     shutdown.trigger();
     gate.open();
     assert!(text(&peer.answer(1).stdout).ends_with("done"));
-    until(|| server.is_finished());
+    until("the server ends", || server.is_finished());
     server.join().unwrap().unwrap();
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fcgi::{AbortReason, Error, Request, Server};
 use fcgi_blocking as fcgi;
 
-use crate::{peer::*, streams::echo};
+use crate::{app::*, streams::echo};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -80,7 +80,7 @@ fn abort_is_told_and_the_handlers_status_sent_fc_5_4_1() {
         let mut peer = app.dial();
         for _ in 0..3 {
             peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
-            peer.expect_stdout(b"started");
+            peer.expect_stdout(1, b"started");
             peer.send(abort(1));
             let answer = peer.answer(1);
             assert_eq!((answer.app_status, answer.protocol_status), (42, 0), "{way:?}");
@@ -97,7 +97,7 @@ fn a_handler_that_ignores_an_abort_is_answered_for_fc_5_4_1() {
         let gate = gate.clone();
         move |request: Request| {
             if request.param("IGNORE").is_some() {
-                gate.pass();
+                gate.wait();
             }
             request.stdout().write_all("fine")
         }
@@ -111,32 +111,6 @@ fn a_handler_that_ignores_an_abort_is_answered_for_fc_5_4_1() {
     peer.send([request(1, KEEP, &[], b""), abort(1)].concat());
     assert_eq!(peer.answer(1), stopped);
     peer.send(request(1, KEEP, &[], b""));
-    gate.open();
-    assert_eq!(peer.answer(1), complete("fine"));
-}
-
-#[test]
-fn abort_reaches_one_request_and_only_that() {
-    let gate = Gate::default();
-    let count = Arc::default();
-    let app = serve(Server::new().threads(3), {
-        let gate = gate.clone();
-        let told = told(Way::Waiting, AbortReason::Requested, &count);
-        move |request: Request| -> Result<u32, Error> {
-            if request.param("TOLD").is_some() {
-                return told(request);
-            }
-            gate.pass();
-            request.stdout().write_all("fine")?;
-            Ok(0)
-        }
-    });
-    let mut peer = app.dial();
-    peer.send([request(1, KEEP, &[], b""), request(2, KEEP, &[("TOLD", "")], b"")].concat());
-    peer.expect_stdout(b"started");
-    // Ids that are not active, first (FC-3.3-6).
-    peer.send([abort(9), abort(2)].concat());
-    assert_eq!(peer.answer(2).app_status, 42);
     gate.open();
     assert_eq!(peer.answer(1), complete("fine"));
 }
@@ -156,7 +130,7 @@ fn a_lost_peer_is_told_to_every_handler_w_8() {
             started += usize::from(peer.record().content == b"started");
         }
         drop(peer);
-        until(|| count.load(Ordering::SeqCst) == 2);
+        until("both handlers are told", || count.load(Ordering::SeqCst) == 2);
         // And it holds nothing up.
         app.stop();
         app.stopped();
@@ -170,14 +144,14 @@ fn a_lost_peer_is_noticed_while_the_connection_is_paused_w_8() {
     let app = serve(Server::new(), told(Way::Waiting, AbortReason::Disconnected, &count));
     let mut peer = app.dial();
     peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
-    peer.expect_stdout(b"started");
-    let mut sender = peer.sender();
+    peer.expect_stdout(1, b"started");
+    let mut sender = peer.writer();
     let body = stream(Type::Stdin, 1, &pattern(8 << 20, 1));
     let sending = std::thread::spawn(move || std::io::Write::write_all(&mut sender, &body));
     // It stands still once the server takes no more: the time only gives it room to get there.
     std::thread::sleep(Duration::from_millis(300));
-    peer.io.shutdown(std::net::Shutdown::Both).unwrap();
-    until(|| count.load(Ordering::SeqCst) == 1);
+    peer.shutdown();
+    until("the handler is told", || count.load(Ordering::SeqCst) == 1);
     sending.join().unwrap().unwrap_err();
 }
 
@@ -189,7 +163,7 @@ fn a_lost_peer_cancels_nothing_where_that_is_wanted_w_8() {
         move |request: Request| {
             request.stdout().write_all("started")?;
             request.stdout().flush()?;
-            gate.pass();
+            gate.wait();
             // Nobody reads it: it is dropped.
             for _ in 0..100 {
                 request.stdout().write_all(vec![b'x'; 100_000])?;
@@ -201,39 +175,28 @@ fn a_lost_peer_cancels_nothing_where_that_is_wanted_w_8() {
     });
     let mut peer = app.dial();
     peer.send(request(1, KEEP, &[], b"body"));
-    peer.expect_stdout(b"started");
+    peer.expect_stdout(1, b"started");
     drop(peer);
     gate.open();
-    until(|| done.load(Ordering::SeqCst));
+    until("the handler is done", || done.load(Ordering::SeqCst));
 }
 
 #[test]
-fn half_close_after_the_last_byte_still_gets_the_response_fc_3_5_2_w_8() {
+fn half_close_after_the_last_byte_over_tcp_still_gets_the_response_fc_3_5_2_w_8() {
     let gate = Gate::default();
-    let handler = {
+    let app = serve_tcp(Server::new(), {
         let gate = gate.clone();
         move |request: Request| {
             request.stdout().write_all("started")?;
             request.stdout().flush()?;
-            gate.pass();
+            gate.wait();
             echo(request)
         }
-    };
-    let app = serve(Server::new(), handler.clone());
-    for keep_conn in [KEEP, CLOSE] {
-        let mut peer = app.dial();
-        peer.send(request(1, keep_conn, &[], b"body"));
-        peer.half_close();
-        peer.expect_stdout(b"started");
-        gate.open();
-        assert_eq!(peer.answer(1), complete("body"));
-        peer.expect_close();
-    }
-    let app = serve_tcp(Server::new(), handler);
-    let mut peer = app.dial_tcp();
+    });
+    let mut peer = app.dial();
     peer.send(request(1, KEEP, &[], b"body"));
-    peer.half_close();
-    peer.expect_stdout(b"started");
+    peer.shutdown_write();
+    peer.expect_stdout(1, b"started");
     gate.open();
     assert_eq!(peer.answer(1), complete("body"));
     peer.expect_close();
@@ -245,9 +208,9 @@ fn half_close_inside_the_body_cancels() {
     let app = serve(Server::new(), told(Way::Reading, AbortReason::Disconnected, &count));
     let mut peer = app.dial();
     peer.send([begin(1, RESPONDER, KEEP), params(1, &[]), stream(Type::Stdin, 1, b"ha")].concat());
-    peer.expect_stdout(b"started");
-    peer.half_close();
-    until(|| count.load(Ordering::SeqCst) == 1);
+    peer.expect_stdout(1, b"started");
+    peer.shutdown_write();
+    until("the handler is told", || count.load(Ordering::SeqCst) == 1);
 }
 
 #[test]
@@ -264,11 +227,11 @@ fn protocol_errors_close_the_connection_and_cancel_its_requests() {
         let app = serve(Server::new(), told(Way::Waiting, AbortReason::Disconnected, &count));
         let mut peer = app.dial();
         peer.send(request(1, KEEP, &[], b""));
-        peer.expect_stdout(b"started");
+        peer.expect_stdout(1, b"started");
         peer.send(garbage);
         // A reset is as good, where bytes of the peer's were left unread.
         let _ = peer.try_record().map(|record| assert_eq!(record, None));
-        until(|| count.load(Ordering::SeqCst) == 1);
+        until("the handler is told", || count.load(Ordering::SeqCst) == 1);
     }
 }
 
@@ -280,12 +243,12 @@ fn requests_of_a_broken_connection_are_not_run() {
         let (gate, ran) = (gate.clone(), Arc::clone(&ran));
         move |_: Request| {
             ran.fetch_add(1, Ordering::SeqCst);
-            gate.pass();
+            gate.wait();
         }
     });
     let mut busy = app.dial();
     busy.send([request(1, KEEP, &[], b""), request(2, KEEP, &[], b"")].concat());
-    until(|| ran.load(Ordering::SeqCst) == 2);
+    until("both run", || ran.load(Ordering::SeqCst) == 2);
     for last in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), b""] {
         let mut peer = app.dial();
         peer.send(request(1, KEEP, &[], b""));

@@ -2,9 +2,9 @@
 
 #![allow(unreachable_pub, reason = "what the modules share")]
 
+mod app;
 mod cancel;
 mod end;
 mod limits;
 mod many;
-mod peer;
 mod streams;

@@ -2,15 +2,13 @@
 
 use std::{
     collections::HashSet,
-    os::fd::OwnedFd,
-    os::unix::net::{UnixListener, UnixStream},
     sync::{Arc, Mutex},
 };
 
-use fcgi::{Error, Limits, Listener, Rejection, Request, Roles, Server, Shutdown};
+use fcgi::{Error, Limits, Rejection, Request, Server};
 use fcgi_blocking as fcgi;
 
-use crate::{peer::*, streams::echo};
+use crate::{app::*, streams::echo};
 
 pub fn hello(request: Request) -> Result<(), Error> {
     request.stdout().write_all("hello")
@@ -22,18 +20,9 @@ pub fn gated(gate: &Gate) -> impl Fn(Request) -> Result<(), Error> + Send + Sync
     move |request: Request| {
         request.stdout().write_all("started")?;
         request.stdout().flush()?;
-        gate.pass();
+        gate.wait();
         request.stdout().write_all("done")
     }
-}
-
-#[test]
-fn keep_conn_clear_closes_fc_3_5_1() {
-    let app = serve(Server::new(), hello);
-    let mut peer = app.dial();
-    peer.send(request(1, CLOSE, &[], b""));
-    assert_eq!(peer.answer(1), complete("hello"));
-    peer.expect_close();
 }
 
 #[test]
@@ -187,7 +176,7 @@ fn requests_wait_for_a_thread_in_their_order() {
     let app = serve(Server::new().threads(1), {
         let (gate, order) = (gate.clone(), Arc::clone(&order));
         move |request: Request| {
-            gate.pass();
+            gate.wait();
             order.lock().unwrap().push(request.param_str("N").unwrap().to_owned());
         }
     });
@@ -206,38 +195,20 @@ fn requests_wait_for_a_thread_in_their_order() {
 }
 
 #[test]
-fn a_panic_ends_its_request_and_nothing_else() {
-    let gate = Gate::default();
-    let app = serve(Server::new().threads(2), {
-        let gate = gate.clone();
-        move |request: Request| -> Result<(), Error> {
-            match request.param_str("DO") {
-                Some("panic at once") => panic!("as the test asked"),
-                Some("panic later") => {
-                    request.stdout().write_all("partial")?;
-                    panic!("as the test asked");
-                }
-                Some("wait") => gate.pass(),
-                _ => {}
-            }
-            request.stdout().write_all("fine")
+fn panics_cost_no_thread() {
+    let app = serve(Server::new().threads(2), |request: Request| -> Result<(), Error> {
+        if request.param("PANIC").is_some() {
+            panic!("as the test asked");
         }
+        request.stdout().write_all("fine")
     });
-    let panicked = Answer { app_status: fcgi::PANICKED, ..complete("") };
-    assert_eq!(fcgi::PANICKED, 101);
     let mut peer = app.dial();
     // More often than there are threads.
     for _ in 0..5 {
-        peer.send(request(1, KEEP, &[("DO", "panic at once")], b""));
-        assert_eq!(peer.answer(1), panicked);
+        peer.send(request(1, KEEP, &[("PANIC", "")], b""));
+        assert_eq!(peer.answer(1), Answer { app_status: fcgi::PANICKED, ..complete("") });
     }
-    peer.send(request(1, KEEP, &[("DO", "panic later")], b""));
-    assert_eq!(peer.answer(1), Answer { stdout: b"partial".to_vec(), ..panicked.clone() });
-    // Beside another.
-    peer.send(request(1, KEEP, &[("DO", "wait")], b""));
-    peer.send(request(2, KEEP, &[("DO", "panic at once")], b""));
-    assert_eq!(peer.answer(2), panicked);
-    gate.open();
+    peer.send(request(1, KEEP, &[], b""));
     assert_eq!(peer.answer(1), complete("fine"));
 }
 
@@ -247,7 +218,7 @@ fn requests_past_max_requests_get_overloaded_fc_5_5_2() {
     let app = serve(Server::new().max_requests(1), gated(&gate));
     let (mut one, mut two) = (app.dial(), app.dial());
     one.send(request(1, KEEP, &[], b""));
-    one.expect_stdout(b"started");
+    one.expect_stdout(1, b"started");
     // On another connection, and on the same one.
     two.send(request(1, KEEP, &[], b""));
     assert_eq!(two.answer(1), rejected(Rejection::Overloaded));
@@ -269,7 +240,7 @@ fn aborted_requests_do_not_fill_the_queue_h_9() {
     let mut busy = app.dial();
     for id in [1, 2] {
         busy.send(request(id, KEEP, &[], b""));
-        busy.expect_stdout(b"started");
+        busy.expect_stdout(id, b"started");
     }
     let mut peer = app.dial();
     let stopped = Answer { app_status: fcgi::CANCELLED, ..complete("") };
@@ -287,30 +258,10 @@ fn aborted_requests_do_not_fill_the_queue_h_9() {
     }
     peer.send(request(1, KEEP, &[], b""));
     gate.open();
-    peer.expect_stdout(b"started");
+    peer.expect_stdout(1, b"started");
     gate.open();
     gate.open();
     assert_eq!(peer.answer(1), complete("done"));
-}
-
-#[test]
-fn connections_past_max_connections_get_overloaded_fc_5_5_2() {
-    let app = serve(Server::new().max_connections(1).first_record_timeout(None), hello);
-    let mut one = app.dial();
-    one.send(request(1, KEEP, &[], b""));
-    assert_eq!(one.answer(1), complete("hello"));
-    let mut two = app.dial();
-    two.send(request(1, KEEP, &[], b"body"));
-    assert_eq!(two.answer(1), rejected(Rejection::Overloaded));
-    // The first is as it was.
-    one.send(request(1, KEEP, &[], b""));
-    assert_eq!(one.answer(1), complete("hello"));
-    // Nor is the second refused for ever: a web server that keeps it would never get an answer.
-    drop(one);
-    until(|| {
-        two.send(request(1, KEEP, &[], b""));
-        two.answer(1) == complete("hello")
-    });
 }
 
 #[test]
@@ -319,7 +270,7 @@ fn one_thread_carries_one_request_a_connection_fc_5_5_2() {
     let app = serve(Server::new().threads(1), gated(&gate));
     let mut peer = app.dial();
     peer.send(request(1, KEEP, &[], b""));
-    peer.expect_stdout(b"started");
+    peer.expect_stdout(1, b"started");
     peer.send(request(2, KEEP, &[], b"ignored"));
     assert_eq!(peer.answer(2), rejected(Rejection::CantMpxConn));
     gate.open();
@@ -347,7 +298,7 @@ fn get_values_tells_the_configuration_fc_4_1_1_fc_4_1_2_w_9() {
         assert_eq!(result.content, encode(&expected));
         // In the middle of a request too.
         peer.send(request(1, KEEP, &[], b""));
-        peer.expect_stdout(b"started");
+        peer.expect_stdout(1, b"started");
         peer.send(record(Type::GetValues, 0, &encode(&names[2..])));
         assert_eq!(peer.record().content, encode(&expected[2..]));
         peer.send(record(Type::Other(77), 0, b"whatever"));
@@ -357,58 +308,4 @@ fn get_values_tells_the_configuration_fc_4_1_1_fc_4_1_2_w_9() {
         gate.open();
         assert_eq!(peer.answer(1), complete("done"));
     }
-}
-
-#[test]
-fn unknown_roles_are_refused_and_the_connection_goes_on_fc_5_1_2() {
-    let app = serve(Server::new().roles(Roles::RESPONDER), hello);
-    let mut peer = app.dial();
-    for role in [0, 9, u16::MAX, AUTHORIZER, FILTER] {
-        peer.send([begin(1, role, KEEP), params(1, &[("A", "1")])].concat());
-        peer.send([stream(Type::Stdin, 1, b"ignored"), close(Type::Stdin, 1)].concat());
-        let answer = Answer { protocol_status: 3, ..Answer::default() };
-        assert_eq!(peer.answer(1), answer, "role {role}");
-    }
-    peer.send(request(1, KEEP, &[], b""));
-    assert_eq!(peer.answer(1), complete("hello"));
-}
-
-#[test]
-fn web_server_addrs_are_honoured_fc_3_2_1() {
-    let localhost = "127.0.0.1".parse().unwrap();
-    let elsewhere = "192.0.2.1".parse().unwrap();
-    for (addrs, served) in
-        [(None, true), (Some(vec![elsewhere, localhost]), true), (Some(vec![elsewhere]), false)]
-    {
-        let app = serve_tcp(Server::new().web_server_addrs(addrs.clone()), hello);
-        let mut peer = app.dial_tcp();
-        if served {
-            peer.send(request(1, KEEP, &[], b""));
-            assert_eq!(peer.answer(1), complete("hello"), "{addrs:?}");
-        } else {
-            peer.expect_close();
-        }
-    }
-    // One that is not TCP is none of the listed addresses.
-    let app = serve(Server::new().web_server_addrs(Some(vec![localhost])), hello);
-    app.dial().expect_close();
-}
-
-#[test]
-fn a_listening_descriptor_is_taken_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("given.sock");
-    let given = UnixListener::bind(&path).unwrap();
-    let listener = Listener::from_fd(OwnedFd::from(given)).unwrap();
-    let shutdown = Shutdown::new();
-    let server = std::thread::spawn({
-        let shutdown = shutdown.clone();
-        move || Server::new().serve_until(listener, hello, &shutdown)
-    });
-    let mut peer = Peer::new(UnixStream::connect(&path).unwrap());
-    peer.send(request(1, CLOSE, &[], b""));
-    assert_eq!(peer.answer(1), complete("hello"));
-    shutdown.trigger();
-    server.join().unwrap().unwrap();
-    assert!(path.exists(), "whoever made the socket removes it");
 }

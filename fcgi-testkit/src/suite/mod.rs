@@ -51,14 +51,13 @@ mod pool;
 mod programs;
 mod script;
 mod server;
-mod signal;
-mod wire;
 
 use std::{
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
 
+pub use crate::signal::Gate;
 pub use adapter::{
     Adapter, CancelPoint, ListenOn, Progress, Serving, TestBody, TestClient, TestPool, TestRequest,
     TestResponse,
@@ -66,9 +65,8 @@ pub use adapter::{
 pub use asynchronous::{Async, AsyncAdapter};
 pub use feed::{FeedBody, Feeder, feed};
 pub use script::{Event, Probe, Script, Step};
-pub use signal::Gate;
 
-use crate::harness;
+use crate::{harness, signal, wire};
 use programs::Programs;
 
 /// Cases that run at once: most of them wait for something most of the time.

@@ -9,7 +9,7 @@ use fcgi_net::{
 use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{
     CancelPoint, Case, Progress, Suite, feed,
-    signal::{background, pattern},
+    signal::{Random, background, pattern},
     wire::*,
 };
 
@@ -59,22 +59,10 @@ fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
     application.join();
 }
 
-/// A small generator: the test must be the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % u64::from(n)) as u32
-    }
-}
-
 fn a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11(suite: &Suite) {
     let app = suite.echo(server_settings());
     let mut client = suite.client(app.address());
-    let mut random = Random(0x1234_5678_9ABC_DEF1);
+    let mut random = Random::new(0x1234_5678_9ABC_DEF1);
     let (mut cancelled, mut finished, mut reused) = (0, 0, 0);
     for round in 0..500u64 {
         let size = [10, 1000, 100_000, 700_000][random.below(4) as usize];

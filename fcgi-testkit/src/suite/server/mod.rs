@@ -12,13 +12,12 @@ mod timeouts;
 use std::{io, path::PathBuf, time::Duration};
 
 use fcgi_net::{Address, server::Settings};
-use fcgi_proto::Rejection;
 use tempfile::TempDir;
 
 use super::{
     Case, Gate, ListenOn, Probe, Script, Serving, Step, Suite,
     signal::PATIENCE,
-    wire::{Answer, Peer, complete, unix_address},
+    wire::{Peer, unix_address},
 };
 
 pub(super) const CASES: &[&[(&str, Case)]] = &[
@@ -97,12 +96,6 @@ fn stuck() -> Script {
 
 fn stuck_steps() -> [Step; 3] {
     [Step::say("started"), Step::Stuck, Step::Exit(5)]
-}
-
-fn rejected(rejection: Rejection) -> Answer {
-    let page =
-        "Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nService Unavailable\n";
-    Answer { protocol_status: rejection.as_u8(), ..complete(page) }
 }
 
 /// A time limit that a test waits for, and one that it does not live to see.

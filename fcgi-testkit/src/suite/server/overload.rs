@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use fcgi_net::{Address, server::Settings};
 use fcgi_proto::{Limits, Rejection};
 
-use super::{gated, hello, rejected, settings};
+use super::{gated, hello, settings};
 use crate::suite::{
     Case, Gate, Suite,
     signal::{pattern, until},

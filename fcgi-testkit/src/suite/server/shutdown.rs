@@ -5,7 +5,7 @@ use std::time::Instant;
 use fcgi_net::server::Settings;
 use fcgi_proto::Rejection;
 
-use super::{SOON, gated, rejected, settings, stuck};
+use super::{SOON, gated, settings, stuck};
 use crate::suite::{
     Case, Gate, Suite,
     signal::{PATIENCE, until},

@@ -1,179 +1,22 @@
-//! Peers made of raw bytes on sockets of the standard library.
+//! The other end of a connection, on sockets of the standard library.
 
 use std::{
     io::{self, Cursor, Read, Write},
     net::{Shutdown, TcpStream},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::PathBuf,
     time::Instant,
 };
 
 use fcgi_net::Address;
-use fcgi_proto::record::{BeginRequestBody, EndRequestBody, HEADER_LEN, RecordHeader};
+use fcgi_proto::record::{HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 
-use super::signal::{Background, PATIENCE, background};
-
-pub(crate) use fcgi_proto::record::RecordType as Type;
-
-pub(crate) const RESPONDER: u16 = 1;
-pub(crate) const AUTHORIZER: u16 = 2;
-pub(crate) const FILTER: u16 = 3;
-pub(crate) const KEEP: bool = true;
-pub(crate) const CLOSE: bool = false;
-
-/// One record as it came.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Record {
-    pub(crate) kind: Type,
-    pub(crate) id: u16,
-    pub(crate) content: Vec<u8>,
-}
-
-impl Record {
-    /// An END_REQUEST's app status and protocol status.
-    pub(crate) fn end(&self) -> (u32, u8) {
-        assert_eq!(self.kind, Type::EndRequest, "{self:?}");
-        assert_eq!(self.content[5..], [0; 3], "FC-3.3-3: reserved bytes are sent as zero");
-        let end = EndRequestBody::decode(self.content.as_slice().try_into().unwrap());
-        (end.app_status, end.protocol_status)
-    }
-}
-
-/// A record as bytes, padded to a multiple of 8.
-pub(crate) fn record(kind: Type, id: u16, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).unwrap();
-    let header = RecordHeader::new(kind, id, length);
-    let mut bytes = header.encode().to_vec();
-    bytes.extend_from_slice(content);
-    bytes.resize(bytes.len() + usize::from(header.padding_length), 0);
-    bytes
-}
-
-/// A record with so much padding, all of it 0xFF, and a reserved byte that is not 0.
-pub(crate) fn padded(kind: Type, id: u16, content: &[u8], padding: u8) -> Vec<u8> {
-    let length = u16::try_from(content.len()).unwrap();
-    let mut header =
-        RecordHeader { padding_length: padding, ..RecordHeader::new(kind, id, length) }.encode();
-    header[7] = 0xFF;
-    let mut bytes = [&header[..], content].concat();
-    bytes.resize(bytes.len() + usize::from(padding), 0xFF);
-    bytes
-}
-
-pub(crate) fn begin(id: u16, role: u16, keep_conn: bool) -> Vec<u8> {
-    record(Type::BeginRequest, id, &BeginRequestBody { role, keep_conn }.encode())
-}
-
-pub(crate) fn abort(id: u16) -> Vec<u8> {
-    record(Type::AbortRequest, id, &[])
-}
-
-/// PARAMS and their end.
-pub(crate) fn params(id: u16, pairs: &[(&str, &str)]) -> Vec<u8> {
-    [stream(Type::Params, id, &encode(pairs)), close(Type::Params, id)].concat()
-}
-
-/// Pairs with lengths of one byte where that is enough.
-pub(crate) fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let bytes = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    bytes.flat_map(|(name, value)| pair(name, value)).collect()
-}
-
-/// One pair.
-pub(crate) fn pair(name: &[u8], value: &[u8]) -> Vec<u8> {
-    let length = |bytes: &[u8]| match u8::try_from(bytes.len()) {
-        Ok(short) if short < 128 => vec![short],
-        _ => long_length(u32::try_from(bytes.len()).unwrap()).to_vec(),
-    };
-    [length(name), length(value), name.to_vec(), value.to_vec()].concat()
-}
-
-/// The pairs of a content, which must be whole ones.
-pub(crate) fn decode(mut content: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    fn length(content: &mut &[u8]) -> usize {
-        let (bytes, rest) = content.split_at(if content[0] < 128 { 1 } else { 4 });
-        *content = rest;
-        let sum = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        if bytes.len() == 4 { sum & 0x7FFF_FFFF } else { sum }
-    }
-    let mut pairs = Vec::new();
-    while !content.is_empty() {
-        let (name, value) = (length(&mut content), length(&mut content));
-        pairs.push((content[..name].to_vec(), content[name..name + value].to_vec()));
-        content = &content[name + value..];
-    }
-    pairs
-}
-
-/// A length in four bytes.
-pub(crate) fn long_length(length: u32) -> [u8; 4] {
-    (length | 1 << 31).to_be_bytes()
-}
-
-/// A stream of records of at most 32 KiB, without its end.
-pub(crate) fn stream(kind: Type, id: u16, content: &[u8]) -> Vec<u8> {
-    content.chunks(32 * 1024).flat_map(|chunk| record(kind, id, chunk)).collect()
-}
-
-/// The end of a stream.
-pub(crate) fn close(kind: Type, id: u16) -> Vec<u8> {
-    record(kind, id, &[])
-}
-
-pub(crate) fn end(id: u16, app_status: u32, protocol_status: u8) -> Vec<u8> {
-    record(Type::EndRequest, id, &EndRequestBody { app_status, protocol_status }.encode())
-}
-
-/// A whole Responder request.
-pub(crate) fn request(id: u16, keep_conn: bool, pairs: &[(&str, &str)], stdin: &[u8]) -> Vec<u8> {
-    [
-        begin(id, RESPONDER, keep_conn),
-        params(id, pairs),
-        stream(Type::Stdin, id, stdin),
-        close(Type::Stdin, id),
-    ]
-    .concat()
-}
-
-/// A whole answer: STDOUT, its end, END_REQUEST.
-pub(crate) fn answer(id: u16, stdout: &[u8]) -> Vec<u8> {
-    [stream(Type::Stdout, id, stdout), close(Type::Stdout, id), end(id, 0, 0)].concat()
-}
-
-/// What an application answered to one request.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
-    pub(crate) stdout_closed: bool,
-    pub(crate) stderr_closed: bool,
-    pub(crate) app_status: u32,
-    pub(crate) protocol_status: u8,
-}
-
-impl Answer {
-    /// Takes a record; says whether it was the last.
-    pub(crate) fn take(&mut self, record: &Record) -> bool {
-        let (bytes, closed) = match record.kind {
-            Type::Stdout => (&mut self.stdout, &mut self.stdout_closed),
-            Type::Stderr => (&mut self.stderr, &mut self.stderr_closed),
-            _ => {
-                (self.app_status, self.protocol_status) = record.end();
-                return true;
-            }
-        };
-        assert!(!*closed, "FC-3.3-12: {:?} after the end of its stream", record.kind);
-        *closed = record.content.is_empty();
-        bytes.extend_from_slice(&record.content);
-        false
-    }
-}
-
-/// An answer of these bytes and nothing unusual.
-pub(crate) fn complete(stdout: impl AsRef<[u8]>) -> Answer {
-    Answer { stdout: stdout.as_ref().to_vec(), stdout_closed: true, ..Answer::default() }
-}
+use super::{Answer, Record, Type, close, end, record};
+use crate::signal::{Background, PATIENCE, background};
 
 #[derive(Debug)]
 enum Io {
@@ -210,7 +53,7 @@ impl Write for Io {
 /// The other end of a connection, which speaks records made by hand. Whatever waits too long
 /// fails.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     io: Io,
     bytes: Vec<u8>,
     until: Instant,
@@ -221,24 +64,27 @@ impl Peer {
         Self { io, bytes: Vec::new(), until: Instant::now() + 3 * PATIENCE }
     }
 
-    pub(crate) fn unix(stream: UnixStream) -> Self {
+    /// On a unix socket.
+    pub fn unix(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self::new(Io::Unix(stream))
     }
 
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
+    /// On TCP.
+    pub fn tcp(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self::new(Io::Tcp(stream))
     }
 
     /// Of what was read before.
-    pub(crate) fn replay(bytes: Vec<u8>) -> Self {
+    pub fn replay(bytes: Vec<u8>) -> Self {
         Self::new(Io::Bytes(Cursor::new(bytes)))
     }
 
-    pub(crate) fn dial(address: &Address) -> Self {
+    /// Connects.
+    pub fn dial(address: &Address) -> Self {
         match address {
             Address::Unix(path) => Self::unix(UnixStream::connect(path).unwrap()),
             Address::Tcp(host_port) => Self::tcp(TcpStream::connect(&**host_port).unwrap()),
@@ -246,18 +92,27 @@ impl Peer {
         }
     }
 
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Sends to an end that must take it.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.io.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends to an end that may be gone.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.io.write_all(bytes.as_ref())
+    }
+
     /// Sends beside the test, which reads meanwhile.
-    pub(crate) fn send_beside(&self, bytes: Vec<u8>) -> Background<bool> {
+    pub fn send_beside(&self, bytes: Vec<u8>) -> Background<bool> {
         let mut writer = self.writer();
         background(move || writer.write_all(&bytes).is_ok())
     }
 
     /// The same socket, to write to.
-    pub(crate) fn writer(&self) -> impl Write + Send + use<> {
+    pub fn writer(&self) -> impl Write + Send + use<> {
         match &self.io {
             Io::Unix(stream) => Io::Unix(stream.try_clone().unwrap()),
             Io::Tcp(stream) => Io::Tcp(stream.try_clone().unwrap()),
@@ -265,8 +120,17 @@ impl Peer {
         }
     }
 
+    /// Another handle to the same socket.
+    pub fn socket(&self) -> OwnedFd {
+        match &self.io {
+            Io::Unix(stream) => stream.try_clone().unwrap().into(),
+            Io::Tcp(stream) => stream.try_clone().unwrap().into(),
+            Io::Bytes(_) => panic!("no socket"),
+        }
+    }
+
     /// Says that nothing more will be sent.
-    pub(crate) fn shutdown_write(&self) {
+    pub fn shutdown_write(&self) {
         match &self.io {
             Io::Unix(stream) => stream.shutdown(Shutdown::Write).unwrap(),
             Io::Tcp(stream) => stream.shutdown(Shutdown::Write).unwrap(),
@@ -275,7 +139,7 @@ impl Peer {
     }
 
     /// Ends the connection in both directions, whoever else has a hold of it.
-    pub(crate) fn shutdown(&self) {
+    pub fn shutdown(&self) {
         // The other end may have done so before.
         let _ = match &self.io {
             Io::Unix(stream) => stream.shutdown(Shutdown::Both),
@@ -285,7 +149,7 @@ impl Peer {
     }
 
     /// All bytes up to the end of the connection, or to a reset.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);
         match self.io.read_to_end(&mut bytes) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => panic!("{error}"),
@@ -294,7 +158,14 @@ impl Peer {
     }
 
     /// The next record; `None` at the end of the connection, which may come between records only.
-    pub(crate) fn try_record(&mut self) -> io::Result<Option<Record>> {
+    ///
+    /// # Errors
+    /// What the socket says.
+    ///
+    /// # Panics
+    /// When it is a record that nobody may send: not aligned (FC-3.3-2), reserved bytes that are
+    /// not zero (FC-3.3-3), padding without content.
+    pub fn try_record(&mut self) -> io::Result<Option<Record>> {
         if !self.fill(HEADER_LEN)? {
             assert!(self.bytes.is_empty(), "the connection ended inside a record");
             return Ok(None);
@@ -332,12 +203,13 @@ impl Peer {
         Ok(true)
     }
 
-    pub(crate) fn record(&mut self) -> Record {
+    /// The next record, which must come.
+    pub fn record(&mut self) -> Record {
         self.try_record().unwrap().expect("a record, not the end of the connection")
     }
 
     /// The next record of this kind; the others are passed over.
-    pub(crate) fn record_of(&mut self, kind: Type) -> Record {
+    pub fn record_of(&mut self, kind: Type) -> Record {
         loop {
             let record = self.record();
             if record.kind == kind {
@@ -347,7 +219,7 @@ impl Peer {
     }
 
     /// The next bytes of STDOUT, as many as expected, in whatever records.
-    pub(crate) fn expect_stdout(&mut self, id: u16, expected: impl AsRef<[u8]>) {
+    pub fn expect_stdout(&mut self, id: u16, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
         let mut came = Vec::new();
         while came.len() < expected.len() {
@@ -360,7 +232,7 @@ impl Peer {
     }
 
     /// The answer to the only request under way.
-    pub(crate) fn answer(&mut self, id: u16) -> Answer {
+    pub fn answer(&mut self, id: u16) -> Answer {
         let mut answer = Answer::default();
         loop {
             let record = self.record();
@@ -372,7 +244,7 @@ impl Peer {
     }
 
     /// The answers to two requests under way, whichever ends first.
-    pub(crate) fn answers(&mut self, ids: [u16; 2]) -> [Answer; 2] {
+    pub fn answers(&mut self, ids: [u16; 2]) -> [Answer; 2] {
         let mut answers = [Answer::default(), Answer::default()];
         let mut ended = 0;
         while ended < 2 {
@@ -384,19 +256,19 @@ impl Peer {
     }
 
     /// Nothing more comes, and the connection ends in good order.
-    pub(crate) fn expect_close(&mut self) {
+    pub fn expect_close(&mut self) {
         assert_eq!(self.try_record().unwrap(), None);
     }
 
     /// Nothing more comes. A reset is as good, where bytes that were sent were left unread.
-    pub(crate) fn expect_end(&mut self) {
+    pub fn expect_end(&mut self) {
         if let Ok(record) = self.try_record() {
             assert_eq!(record, None);
         }
     }
 
     /// The connection ends, after what a cancelled request still had to say, if anything.
-    pub(crate) fn expect_end_of_answer(&mut self) {
+    pub fn expect_end_of_answer(&mut self) {
         while let Ok(Some(record)) = self.try_record() {
             let ends = matches!(record.kind, Type::Stdout | Type::Stderr | Type::EndRequest);
             assert!(ends && (record.content.is_empty() || record.end().1 == 0), "{record:?}");
@@ -404,21 +276,57 @@ impl Peer {
     }
 
     /// As an application: the next whole request's id, PARAMS and STDIN.
-    pub(crate) fn request(&mut self) -> (u16, Vec<u8>, Vec<u8>) {
-        let id = self.record_of(Type::BeginRequest).id;
+    pub fn request(&mut self) -> (u16, Vec<u8>, Vec<u8>) {
+        self.try_request().expect("a request, not the end of the connection")
+    }
+
+    /// The same; `None` when the connection ends instead.
+    pub fn try_request(&mut self) -> Option<(u16, Vec<u8>, Vec<u8>)> {
+        let id = loop {
+            match self.try_record() {
+                Ok(Some(record)) if record.kind == Type::BeginRequest => break record.id,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        };
         let params = self.stream_of(Type::Params, id);
         let stdin = self.stream_of(Type::Stdin, id);
-        (id, params, stdin)
+        Some((id, params, stdin))
+    }
+
+    /// As an application: answers each request with its own body, as it comes, until the web
+    /// server leaves.
+    pub fn echo(&mut self) {
+        let mut begun = false;
+        while let Ok(Some(Record { kind, id, content })) = self.try_record() {
+            let reply = match kind {
+                Type::BeginRequest => {
+                    begun = true;
+                    continue;
+                }
+                Type::AbortRequest => end(id, 1, 0),
+                Type::Stdin if !begun => continue,
+                Type::Stdin if content.is_empty() => {
+                    [close(Type::Stdout, id), end(id, 0, 0)].concat()
+                }
+                Type::Stdin => record(Type::Stdout, id, &content),
+                _ => continue,
+            };
+            begun &= !reply.ends_with(&end(id, 0, 0)) && kind != Type::AbortRequest;
+            if self.try_send(reply).is_err() {
+                return;
+            }
+        }
     }
 
     /// As an application: a request up to the end of its PARAMS.
-    pub(crate) fn stream_of_params(&mut self) -> Vec<u8> {
+    pub fn stream_of_params(&mut self) -> Vec<u8> {
         let id = self.record_of(Type::BeginRequest).id;
         self.stream_of(Type::Params, id)
     }
 
     /// A stream up to its end.
-    pub(crate) fn stream_of(&mut self, kind: Type, id: u16) -> Vec<u8> {
+    pub fn stream_of(&mut self, kind: Type, id: u16) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
             let record = self.record();
@@ -431,28 +339,46 @@ impl Peer {
     }
 }
 
-/// An application made by hand.
-pub(crate) struct RawApp {
-    pub(crate) address: Address,
-    listener: UnixListener,
+/// An application made by hand, on a unix socket in a temporary folder.
+#[derive(Debug)]
+pub struct RawApp {
+    /// Where it listens.
+    pub address: Address,
+    /// Listens until this is dropped.
+    pub listener: UnixListener,
     _folder: TempDir,
 }
 
 impl RawApp {
-    pub(crate) fn new() -> Self {
+    /// Listens.
+    #[expect(clippy::new_without_default, reason = "it binds a socket")]
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&path).unwrap();
         Self { address: Address::Unix(path), listener, _folder: folder }
     }
 
-    pub(crate) fn accept(&self) -> Peer {
+    /// The next connection.
+    pub fn accept(&self) -> Peer {
         Peer::unix(self.listener.accept().unwrap().0)
+    }
+
+    /// Serves each connection on a thread of its own, for as long as the test runs.
+    pub fn serve(self, app: impl Fn(Peer) + Clone + Send + 'static) -> Address {
+        let address = self.address.clone();
+        std::thread::spawn(move || {
+            loop {
+                let (peer, app) = (self.accept(), app.clone());
+                std::thread::spawn(move || app(peer));
+            }
+        });
+        address
     }
 }
 
 /// A folder and the address of a unix socket in it.
-pub(crate) fn unix_address() -> (TempDir, PathBuf, Address) {
+pub fn unix_address() -> (TempDir, PathBuf, Address) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let address = Address::Unix(path.clone());

@@ -1,5 +1,17 @@
 //! What the test's thread and the code under test tell each other, whether that waits in a future
-//! or in a thread.
+//! or in a thread; and bytes that can be told apart.
+//!
+//! ```
+//! use fcgi_testkit::signal::{Gate, background};
+//!
+//! let gate = Gate::default();
+//! let waiting = background({
+//!     let gate = gate.clone();
+//!     move || gate.wait()
+//! });
+//! gate.open();
+//! waiting.join();
+//! ```
 
 use std::{
     future::poll_fn,
@@ -10,7 +22,7 @@ use std::{
 
 /// How long anything may take before a test fails instead of waiting for ever. No test depends on
 /// how long it is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A value that is changed in one place and waited for in another.
 #[derive(Debug, Default)]
@@ -100,8 +112,11 @@ fn take_one(open: &mut usize) -> Option<()> {
     Some(())
 }
 
-/// Waits until something is so that can't be waited for.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until something is so that can't be waited for; `what` ends "waited too long until".
+///
+/// # Panics
+/// When that takes longer than [`PATIENCE`].
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
@@ -110,12 +125,11 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A thread that is waited for, but not for ever.
-pub(crate) struct Background<T>(std::sync::mpsc::Receiver<std::thread::Result<T>>);
+#[derive(Debug)]
+pub struct Background<T>(std::sync::mpsc::Receiver<std::thread::Result<T>>);
 
 /// Runs beside the test.
-pub(crate) fn background<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Background<T> {
+pub fn background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Background<T> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -127,7 +141,10 @@ pub(crate) fn background<T: Send + 'static>(
 
 impl<T> Background<T> {
     /// Its result; its panic is the test's.
-    pub(crate) fn join(self) -> T {
+    ///
+    /// # Panics
+    /// When it did, or does not end within [`PATIENCE`].
+    pub fn join(self) -> T {
         match self.0.recv_timeout(PATIENCE) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -137,15 +154,35 @@ impl<T> Background<T> {
 }
 
 /// Bytes that show where they come from, so that none can be lost, doubled or swapped unseen.
-pub(crate) fn pattern(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&random.next().to_le_bytes());
     }
     bytes.truncate(len);
     bytes
+}
+
+/// A small generator of numbers: a test must be the same each time.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts at a seed, which must not be 0.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// The next number below `n`.
+    pub fn below(&mut self, n: u32) -> u32 {
+        (self.next() % u64::from(n)) as u32
+    }
 }
