@@ -33,8 +33,11 @@ fn a_closed_client_asks_for_no_values() {
 
 #[test]
 fn what_follows_the_last_request_of_a_client_is_not_looked_at_wherever_it_is_cut() {
-    for cut in [false, true] {
+    for (cut, asked) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut client = ClientConnection::new(ClientConfig::default());
+        if asked {
+            client.query_values().expect("can ask");
+        }
         let begin =
             BeginRequest { role: Role::Authorizer, keep_conn: false, params: Params::new() };
         client.begin(begin).expect("can begin");

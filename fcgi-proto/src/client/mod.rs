@@ -407,7 +407,7 @@ impl ClientConnection {
 
     /// Takes no more requests and has none: no record can matter, wherever the bytes were cut.
     fn is_mute(&self) -> bool {
-        self.closing && self.active == 0 && matches!(self.query, Query::None)
+        self.closing && self.active == 0
     }
 
     /// How many bytes of the current record's stream may be taken.
