@@ -263,6 +263,11 @@ impl Receiver {
     /// Drops what was not parsed and takes no more.
     pub(crate) fn close(&mut self) {
         self.eof = true;
+        self.discard();
+    }
+
+    /// Drops what was not parsed.
+    pub(crate) fn discard(&mut self) {
         self.pos = self.filled;
         self.release();
     }

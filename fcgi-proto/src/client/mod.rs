@@ -340,6 +340,8 @@ impl ClientConnection {
                 return Ok(Some(Event::Writable { key }));
             }
             if self.is_mute() {
+                self.recv.discard();
+                self.rest();
                 return Ok(None);
             }
             let room = self.room();
