@@ -407,9 +407,10 @@ impl ClientConnection {
         }
     }
 
-    /// Takes no more requests and has none: no record can matter, wherever the bytes were cut.
+    /// Takes no more requests, has none, and waits for no answer to GET_VALUES: no record can
+    /// matter, wherever the bytes were cut.
     fn is_mute(&self) -> bool {
-        self.closing && self.active == 0
+        self.closing && self.active == 0 && matches!(self.query, Query::None)
     }
 
     /// How many bytes of the current record's stream may be taken.
@@ -571,7 +572,8 @@ impl Connection for ClientConnection {
 
     fn is_closed(&self) -> bool {
         self.error.is_some()
-            || (self.active == 0 && (self.recv.is_eof() || (self.closing && self.send.is_empty())))
+            || (self.active == 0 && self.recv.is_eof())
+            || (self.is_mute() && self.send.is_empty())
     }
 
     fn active_requests(&self) -> usize {
