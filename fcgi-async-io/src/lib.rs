@@ -58,7 +58,7 @@ use std::{
 };
 
 use fcgi_driver::{Address, StdListener, runtime};
-use fcgi_net::socket::Peer;
+use fcgi_engine::socket::Peer;
 
 pub use timer::Timer;
 pub use transport::{Transport, TransportListener};

@@ -13,7 +13,7 @@ use std::{
 
 use async_io::Async;
 use fcgi_driver::{StdListener, runtime};
-use fcgi_net::socket::{self, Peer};
+use fcgi_engine::socket::{self, Peer};
 
 /// A connected socket, unix or TCP; TCP without Nagle's delay.
 #[derive(Debug)]

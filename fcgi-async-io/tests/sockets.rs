@@ -22,7 +22,7 @@ use fcgi_driver::{
     client::Connector,
     runtime::{Runtime, Timer as _, Transport as _},
 };
-use fcgi_net::socket::Peer;
+use fcgi_engine::socket::Peer;
 
 /// A thread for each task.
 #[derive(Clone, Copy, Debug)]

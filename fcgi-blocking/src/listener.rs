@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     Address, ListeningSocket,
     socket::{Peer, SocketFile, StdListener},
 };

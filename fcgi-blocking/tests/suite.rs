@@ -14,7 +14,7 @@ use fcgi::{
     pool::{Pool, PoolStats},
 };
 use fcgi_blocking as fcgi;
-use fcgi_net::{client, pool, server};
+use fcgi_engine::{client, pool, server};
 use fcgi_testkit::suite::{
     self, Adapter, CancelPoint, Event, ListenOn, Progress, Script, Serving, Step, TestBody,
     TestClient, TestPool, TestRequest, TestResponse,

@@ -18,7 +18,7 @@ use fcgi_tokio::{
     proto,
 };
 
-use fcgi_net::text::Escaper;
+use fcgi_engine::text::Escaper;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{

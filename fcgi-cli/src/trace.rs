@@ -9,7 +9,7 @@ use fcgi_tokio::proto::{
     record::{BODY_LEN, BeginRequestBody, EndRequestBody, Framer, Piece, RecordHeader, RecordType},
 };
 
-use fcgi_net::text::escape;
+use fcgi_engine::text::escape;
 
 /// Lines of a stream that are shown of one record.
 const EXCERPT: usize = 4;

@@ -29,5 +29,5 @@ pub mod server;
 mod socket;
 mod wakers;
 
-pub use fcgi_net::{Address, AddressError, Error, Phase, is_fastcgi, socket::StdListener};
+pub use fcgi_engine::{Address, AddressError, Error, Phase, is_fastcgi, socket::StdListener};
 pub use socket::Listener;

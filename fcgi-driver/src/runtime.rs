@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::socket::Peer;
+use fcgi_engine::socket::Peer;
 
 use crate::{Address, StdListener};
 
@@ -34,16 +34,16 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     ) -> Poll<io::Result<usize>>;
 
     /// Whether the peer has closed both directions, as far as can be told:
-    /// [`socket::is_hung_up`](fcgi_net::socket::is_hung_up) for a socket.
+    /// [`socket::is_hung_up`](fcgi_engine::socket::is_hung_up) for a socket.
     fn is_hung_up(&self) -> bool;
 
     /// Whether a read would find something, as the system has it now: a runtime hears of what came
     /// to a socket at rest only when it is next asked.
-    /// [`socket::is_readable`](fcgi_net::socket::is_readable) for a socket.
+    /// [`socket::is_readable`](fcgi_engine::socket::is_readable) for a socket.
     fn is_readable(&self) -> bool;
 
     /// Tells the peer that nothing more will come:
-    /// [`socket::shutdown_write`](fcgi_net::socket::shutdown_write) for a socket.
+    /// [`socket::shutdown_write`](fcgi_engine::socket::shutdown_write) for a socket.
     fn shutdown_write(&self);
 }
 

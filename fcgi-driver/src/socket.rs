@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     ListeningSocket,
     socket::{Peer, SocketFile},
 };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fcgi_driver::{Address, StdListener, runtime};
-use fcgi_net::socket::{self, Peer};
+use fcgi_engine::socket::{self, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},

@@ -17,7 +17,7 @@ use fcgi_driver::{
     runtime::{Runtime, Transport},
     server::Server,
 };
-use fcgi_net::socket::Peer;
+use fcgi_engine::socket::Peer;
 use fcgi_tokio as fcgi;
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::client::CONNECT_PAUSES;
+use fcgi_engine::client::CONNECT_PAUSES;
 use rustix::{
     event::PollFlags,
     io::Errno,

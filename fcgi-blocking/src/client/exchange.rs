@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use fcgi_net::{
+use fcgi_engine::{
     client::{Chunk, Collected, Settings, is_close},
     observe::{self, RequestLog, Side},
 };

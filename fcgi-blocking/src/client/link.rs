@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Buf;
-use fcgi_net::{
+use fcgi_engine::{
     client::Settings,
     observe::{self, OpenConnection, RequestLog, Side},
 };

@@ -30,7 +30,7 @@ pub(crate) mod wait;
 
 use std::{sync::Arc, time::Instant};
 
-use fcgi_net::{
+use fcgi_engine::{
     client::Settings,
     observe::{self, Side},
 };
@@ -39,7 +39,7 @@ use fcgi_proto::{Connection, Values, client::Event};
 pub use body::Body;
 pub use cancel::CancelHandle;
 pub(crate) use cancel::Wake;
-pub use fcgi_net::client::{Chunk, Collected};
+pub use fcgi_engine::client::{Chunk, Collected};
 pub use response::Response;
 
 use crate::{Address, Error, Phase};
@@ -49,7 +49,7 @@ use link::{Link, Read};
 use wait::Waited;
 
 /// A request to send.
-pub type Request = fcgi_net::client::Request<Body>;
+pub type Request = fcgi_engine::client::Request<Body>;
 
 /// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
@@ -65,7 +65,7 @@ impl Connector {
         Self { settings: Settings::new() }
     }
 
-    fcgi_net::client_setters!();
+    fcgi_engine::client_setters!();
 
     /// Connects. A host's name is looked up by the system, for as long as that takes: the limit
     /// counts from when its addresses are known, and covers all of them. A unix socket whose

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::client::{Chunk, is_close};
+use fcgi_engine::client::{Chunk, is_close};
 use fcgi_proto::{
     BeginRequest, Connection, ProtocolError, RequestKey,
     client::{Event, Outcome},

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use fcgi_engine::http::{input_length, length_error, read_piece};
 use fcgi_http::{BodyLength, BodyLengthError};
-use fcgi_net::http::{input_length, length_error, read_piece};
 
 #[cfg(doc)]
 use crate::Error;

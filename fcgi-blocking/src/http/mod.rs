@@ -58,12 +58,12 @@ pub use answer::IntoAnswer;
 pub use authorizer::{Authorizer, ByRole, Decision};
 pub use body::{Body, FilterData};
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
+pub use fcgi_engine::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
     BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
-pub use fcgi_net::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
 pub use responder::Responder;
 
 use std::io::{self, Read};

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::observe::{self, Side};
+use fcgi_engine::observe::{self, Side};
 use fcgi_proto::{
     BeginRequest, Connection, Values,
     pool::{Release, Ticket},

@@ -55,7 +55,7 @@ mod response;
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use fcgi_net::{
+use fcgi_engine::{
     observe::{self, PoolEvent},
     pool::Settings,
 };
@@ -91,7 +91,7 @@ impl Builder {
         self
     }
 
-    fcgi_net::pool_setters!();
+    fcgi_engine::pool_setters!();
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
     #[must_use]

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::observe::RequestLog;
+use fcgi_engine::observe::RequestLog;
 use fcgi_proto::{Rejection, RequestKey, server::AbortReason};
 
 /// One request, from its event to its handler's return.

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
     server::LINGER,

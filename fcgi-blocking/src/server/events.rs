@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use fcgi_net::{
+use fcgi_engine::{
     observe::{Outcome, RequestLog, Side},
     server::CANCELLED,
 };

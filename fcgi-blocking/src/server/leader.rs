@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::server::{ACCEPT_PAUSE, is_fatal, is_peers_fault};
+use fcgi_engine::server::{ACCEPT_PAUSE, is_fatal, is_peers_fault};
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
     io::Errno,

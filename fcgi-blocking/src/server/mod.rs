@@ -41,8 +41,8 @@ use std::{
     time::Duration,
 };
 
-use fcgi_net::server::Settings;
-pub use fcgi_net::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
+use fcgi_engine::server::Settings;
+pub use fcgi_engine::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
 use fcgi_proto::ServerConfig;
 use tracing::Span;
 
@@ -99,7 +99,7 @@ impl Server {
         Self { settings, threads: cores.saturating_mul(4).max(16) }
     }
 
-    fcgi_net::server_setters!();
+    fcgi_engine::server_setters!();
 
     /// Handlers that run at once, each on a thread of its own; one more thread does the waiting.
     /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and

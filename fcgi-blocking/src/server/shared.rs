@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     Phase,
     observe::{self, OpenConnection, Outcome, Side},
     socket::Peer,

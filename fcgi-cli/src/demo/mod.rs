@@ -13,7 +13,7 @@ use std::{
 use anstyle::Style;
 use anyhow::Context;
 use clap::Args;
-use fcgi_net::text::escape;
+use fcgi_engine::text::escape;
 use fcgi_tokio::{
     self as fcgi,
     client::{Collected, Request},

@@ -3,7 +3,7 @@
 use std::{error, io};
 
 use bytes::Bytes;
-use fcgi_net::{Error, text::escape};
+use fcgi_engine::{Error, text::escape};
 use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
 use http::{
     HeaderValue, Response, StatusCode,

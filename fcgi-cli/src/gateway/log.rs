@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use fcgi_net::text::escape;
+use fcgi_engine::text::escape;
 use http::{
     HeaderMap, Request, Response, Version,
     header::{HeaderName, REFERER, USER_AGENT},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use fcgi_net::text::escape;
+use fcgi_engine::text::escape;
 use fcgi_tokio as fcgi;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;

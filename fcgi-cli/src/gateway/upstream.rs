@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_net::Error;
+use fcgi_engine::Error;
 use fcgi_tokio::{
     self as fcgi,
     http::{

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     client::Settings,
     observe::{self, Outcome as Logged, RequestLog, Side},
 };

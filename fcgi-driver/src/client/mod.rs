@@ -30,7 +30,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     client::{CONNECT_PAUSES, Settings, is_close},
     observe::{self, OpenConnection, Side},
 };
@@ -41,7 +41,7 @@ use tracing::Span;
 
 pub use body::Body;
 pub(crate) use exchange::{Exchange, Pushed};
-pub use fcgi_net::client::{Chunk, Collected};
+pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
 pub(crate) use response::Collector;
 pub use response::Response;
@@ -54,7 +54,7 @@ use crate::{
 };
 
 /// A request to send.
-pub type Request = fcgi_net::client::Request<Body>;
+pub type Request = fcgi_engine::client::Request<Body>;
 
 /// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
@@ -83,7 +83,7 @@ impl<R: Runtime> Connector<R> {
         Self { settings: Settings::new(), runtime: PhantomData }
     }
 
-    fcgi_net::client_setters!();
+    fcgi_engine::client_setters!();
 
     pub(crate) fn settings(&self) -> Settings {
         self.settings

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     client::{Settings, is_close},
     observe::{self, OpenConnection, Side},
 };

@@ -7,8 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::http::input_length;
 use fcgi_http::BodyLength;
-use fcgi_net::http::input_length;
 use http_body::{Frame, SizeHint};
 
 use crate::{Error, server::InputStream};

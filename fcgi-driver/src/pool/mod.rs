@@ -46,7 +46,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     observe::{self, PoolEvent, Side},
     pool::Settings,
 };
@@ -85,7 +85,7 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    fcgi_net::pool_setters!();
+    fcgi_engine::pool_setters!();
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
     #[must_use]

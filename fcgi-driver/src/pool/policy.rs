@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     observe::{self, PoolEvent, Side},
     pool::Settings,
 };

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     Phase,
     observe::{self, OpenConnection, RequestLog, Side},
     server::{LINGER, Settings},

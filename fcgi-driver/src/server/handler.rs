@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     Phase,
     observe::{self, Outcome, Side},
     server::{CANCELLED, IntoAppStatus, PANICKED, Settings},

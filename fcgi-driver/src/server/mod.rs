@@ -30,12 +30,12 @@ use std::{
     time::Duration,
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     server::{ACCEPT_PAUSE, Settings, is_fatal, is_peers_fault},
     socket::Peer,
 };
 
-pub use fcgi_net::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 
@@ -62,7 +62,7 @@ impl<R: Runtime> Server<R> {
         Self { settings: Settings::from_env(), runtime: PhantomData }
     }
 
-    fcgi_net::server_setters!();
+    fcgi_engine::server_setters!();
 
     /// How long a handler whose request was aborted may go on before it is dropped; it learns of
     /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_net::observe::{Outcome, RequestLog};
+use fcgi_engine::observe::{Outcome, RequestLog};
 use fcgi_proto::{
     Connection, Input, Output, Rejection, RequestKey, ServerConfig, ServerConnection,
     server::AbortReason,

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use fcgi_net::server::Settings;
+use fcgi_engine::server::Settings;
 use fcgi_proto::ServerConfig;
 
 use super::shared::Shared;

@@ -36,7 +36,7 @@ use std::{
 };
 
 use fcgi_driver::{Listener, runtime};
-use fcgi_net::{
+use fcgi_engine::{
     Address,
     socket::{Peer, StdListener},
 };

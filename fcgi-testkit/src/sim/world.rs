@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::Address;
+use fcgi_engine::Address;
 
 use super::Pipe;
 

@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd, time::Duration};
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     Address, Error, client,
     client::{Chunk, Collected},
     pool, server,

@@ -16,7 +16,7 @@ use fcgi_driver::{
     runtime::Runtime,
     server::{Request, Server},
 };
-use fcgi_net::{
+use fcgi_engine::{
     Address, Error, client,
     client::{Chunk, Collected},
     pool, server,

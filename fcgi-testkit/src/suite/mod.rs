@@ -13,17 +13,17 @@
 //! #     fn package(&self) -> &'static str { unimplemented!() }
 //! #     fn is_async(&self) -> bool { unimplemented!() }
 //! #     fn fewest_threads(&self) -> u64 { unimplemented!() }
-//! #     fn serve(&self, _: fcgi_testkit::suite::ListenOn, _: fcgi_net::server::Settings,
+//! #     fn serve(&self, _: fcgi_testkit::suite::ListenOn, _: fcgi_engine::server::Settings,
 //! #         _: fcgi_testkit::suite::Script)
 //! #         -> std::io::Result<Box<dyn fcgi_testkit::suite::Serving>> { unimplemented!() }
-//! #     fn connect(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
-//! #         -> Result<Box<dyn fcgi_testkit::suite::TestClient>, fcgi_net::Error>
+//! #     fn connect(&self, _: &fcgi_engine::Address, _: fcgi_engine::client::Settings)
+//! #         -> Result<Box<dyn fcgi_testkit::suite::TestClient>, fcgi_engine::Error>
 //! #         { unimplemented!() }
-//! #     fn pool(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings,
-//! #         _: fcgi_net::pool::Settings)
+//! #     fn pool(&self, _: &fcgi_engine::Address, _: fcgi_engine::client::Settings,
+//! #         _: fcgi_engine::pool::Settings)
 //! #         -> Box<dyn fcgi_testkit::suite::TestPool> { unimplemented!() }
-//! #     fn query_values(&self, _: &fcgi_net::Address, _: fcgi_net::client::Settings)
-//! #         -> Result<fcgi_proto::Values, fcgi_net::Error> { unimplemented!() }
+//! #     fn query_values(&self, _: &fcgi_engine::Address, _: fcgi_engine::client::Settings)
+//! #         -> Result<fcgi_proto::Values, fcgi_engine::Error> { unimplemented!() }
 //! # }
 //! fn main() -> std::process::ExitCode {
 //!     fcgi_testkit::suite::run(MyRuntime)

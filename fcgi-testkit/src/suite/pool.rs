@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use fcgi_net::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
+use fcgi_engine::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
 use fcgi_proto::{Rejection, Values};
 
 use super::{

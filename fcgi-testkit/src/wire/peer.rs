@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_net::Address;
+use fcgi_engine::Address;
 use fcgi_proto::record::{HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 

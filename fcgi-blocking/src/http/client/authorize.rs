@@ -1,10 +1,10 @@
 //! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
 
+use fcgi_engine::http::Variables;
 use fcgi_http::{
     HeadError, RequestBody,
     authorizer::{self, Answer, AnswerParser},
 };
-use fcgi_net::http::Variables;
 use fcgi_proto::{Params, Role};
 use http::{Request, Response, request::Parts};
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::http::filter_params;
 use fcgi_http::authorizer;
-use fcgi_net::http::filter_params;
 use fcgi_proto::Role;
 use http::{Request, Response};
 

@@ -8,8 +8,8 @@ mod response_body;
 use std::{fmt, io::Read, sync::Arc};
 
 use bytes::Bytes;
+use fcgi_engine::http::{CallSettings, DRAINED, HeadReader};
 use fcgi_http::{BodyLength, Head, RequestBody, Script, authorizer, request};
-use fcgi_net::http::{CallSettings, DRAINED, HeadReader};
 use fcgi_proto::{Params, Role};
 use http::{Method, Request, Response};
 
@@ -78,7 +78,7 @@ pub struct HttpClientBuilder {
 }
 
 impl HttpClientBuilder {
-    fcgi_net::http_client_setters!();
+    fcgi_engine::http_client_setters!();
 
     /// Asks this Authorizer before each request and each local redirect: its variables are merged
     /// into the request, or the client gets its response. Default none.

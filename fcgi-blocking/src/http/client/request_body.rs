@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
+use fcgi_engine::http::{Spool, Spooled, UnknownLength, length_error};
 use fcgi_http::{BodyLength, RequestBody};
-use fcgi_net::http::{Spool, Spooled, UnknownLength, length_error};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 
 use super::super::{HttpError, body::Source};

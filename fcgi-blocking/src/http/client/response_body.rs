@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use fcgi_engine::http::BodyCheck;
 use fcgi_http::BodyLength;
-use fcgi_net::http::BodyCheck;
 
 use super::super::HttpError;
 use crate::{client::Chunk, pool};

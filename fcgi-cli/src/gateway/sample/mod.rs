@@ -13,7 +13,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
-use fcgi_net::text::escape;
+use fcgi_engine::text::escape;
 use fcgi_tokio::http::MetaVariables;
 use sha2::{Digest, Sha256};
 

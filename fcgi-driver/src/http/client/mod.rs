@@ -14,8 +14,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::http::{CallSettings, DRAINED, HeadReader};
 use fcgi_http::{BodyLength, Head, RequestBody, Script, authorizer, request};
-use fcgi_net::http::{CallSettings, DRAINED, HeadReader};
 use fcgi_proto::{Params, Role};
 use http::{Method, Request, Response};
 use tower_service::Service;
@@ -82,7 +82,7 @@ pub struct HttpClientBuilder<R: Runtime> {
 }
 
 impl<R: Runtime> HttpClientBuilder<R> {
-    fcgi_net::http_client_setters!();
+    fcgi_engine::http_client_setters!();
 
     /// Asks this Authorizer before each request and each local redirect: its variables are merged
     /// into the request, or the client gets its response. Default none.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use fcgi_engine::http::{Spool, Spooled, UnknownLength, length_error, read_piece};
 use fcgi_http::{BodyLength, RequestBody};
-use fcgi_net::http::{Spool, Spooled, UnknownLength, length_error, read_piece};
 use futures_core::Stream;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::Body;

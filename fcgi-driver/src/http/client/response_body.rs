@@ -7,8 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::http::BodyCheck;
 use fcgi_http::BodyLength;
-use fcgi_net::http::BodyCheck;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::HttpError;

@@ -1,7 +1,7 @@
 //! Requests that are given up: nothing of them reaches the next.
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     Error,
     client::{Chunk, Settings},
 };

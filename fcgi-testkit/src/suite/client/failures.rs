@@ -2,7 +2,7 @@
 
 use std::{io, net::TcpListener, time::Duration};
 
-use fcgi_net::{
+use fcgi_engine::{
     Address, Error,
     client::{Chunk, Settings},
 };

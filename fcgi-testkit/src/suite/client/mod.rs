@@ -8,7 +8,7 @@ mod timeouts;
 mod values;
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     Address, Error,
     client::{Collected, Settings},
     server,

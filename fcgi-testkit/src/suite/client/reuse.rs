@@ -1,6 +1,6 @@
 //! When a kept connection can carry another request.
 
-use fcgi_net::{Error, client::Settings};
+use fcgi_engine::{Error, client::Settings};
 
 use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{

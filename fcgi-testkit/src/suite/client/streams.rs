@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fcgi_net::{
+use fcgi_engine::{
     Error,
     client::{Chunk, Collected, Settings},
 };

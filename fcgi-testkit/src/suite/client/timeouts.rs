@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_net::{
+use fcgi_engine::{
     Address, Error, Phase,
     client::{Chunk, Settings},
 };

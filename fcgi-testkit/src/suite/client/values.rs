@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fcgi_net::{Error, client::Settings, server};
+use fcgi_engine::{Error, client::Settings, server};
 use fcgi_proto::Values;
 
 use super::server_settings;

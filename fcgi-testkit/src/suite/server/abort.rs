@@ -1,6 +1,6 @@
 //! Cancellation: ABORT_REQUEST, peers that leave, and connections that fail.
 
-use fcgi_net::{
+use fcgi_engine::{
     Error,
     server::{CANCELLED, Settings},
 };

@@ -6,7 +6,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixListener},
 };
 
-use fcgi_net::{Address, client, server::Settings};
+use fcgi_engine::{Address, client, server::Settings};
 
 use super::{echo, hello, settings, stopped};
 use crate::suite::{Case, ListenOn, Serving, Suite, TestRequest, wire::*};

@@ -1,6 +1,6 @@
 //! GET_VALUES and unknown management records.
 
-use fcgi_net::server::Settings;
+use fcgi_engine::server::Settings;
 
 use super::{gated, hello, settings};
 use crate::suite::{Case, Gate, Suite, wire::*};

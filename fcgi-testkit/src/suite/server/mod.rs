@@ -11,7 +11,7 @@ mod timeouts;
 
 use std::{io, path::PathBuf, time::Duration};
 
-use fcgi_net::{Address, server::Settings};
+use fcgi_engine::{Address, server::Settings};
 use tempfile::TempDir;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use fcgi_net::{Address, server::Settings};
+use fcgi_engine::{Address, server::Settings};
 use fcgi_proto::{Limits, Rejection};
 
 use super::{gated, hello, settings};

@@ -1,6 +1,6 @@
 //! The three roles, app statuses, and what a handler may do.
 
-use fcgi_net::server::{PANICKED, Settings};
+use fcgi_engine::server::{PANICKED, Settings};
 use fcgi_proto::{Rejection, Roles};
 
 use super::{hello, settings};

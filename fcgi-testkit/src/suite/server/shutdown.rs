@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fcgi_net::server::Settings;
+use fcgi_engine::server::Settings;
 use fcgi_proto::Rejection;
 
 use super::{SOON, gated, settings, stuck};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_net::server::{CANCELLED, Settings};
+use fcgi_engine::server::{CANCELLED, Settings};
 
 use super::{NEVER, SOON, hello, settings, stuck_steps};
 use crate::suite::{Case, Script, Step, Suite, signal::background, wire::*};

@@ -7,7 +7,7 @@
 //! ([`Spool`]), and what can go wrong ([`HttpError`]).
 //!
 //! ```
-//! use fcgi_net::http::{Spool, Spooled};
+//! use fcgi_engine::http::{Spool, Spooled};
 //!
 //! let mut spool = Spool::new(4, 1000);
 //! spool.push(&b"in memory or "[..])?;
@@ -15,7 +15,7 @@
 //! let (length, kept) = spool.finish()?;
 //! assert_eq!(length, 22);
 //! assert!(matches!(kept, Spooled::File(_)), "it is more than 4 bytes");
-//! # Ok::<(), fcgi_net::http::HttpError>(())
+//! # Ok::<(), fcgi_engine::http::HttpError>(())
 //! ```
 
 mod body;

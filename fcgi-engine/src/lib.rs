@@ -7,8 +7,8 @@
 //! peer's text made safe for a log ([`text`]). Applications use an adapter, not this crate.
 //!
 //! ```
-//! let address: fcgi_net::Address = "unix:/run/php/php-fpm.sock".parse()?;
-//! # Ok::<(), fcgi_net::AddressError>(())
+//! let address: fcgi_engine::Address = "unix:/run/php/php-fpm.sock".parse()?;
+//! # Ok::<(), fcgi_engine::AddressError>(())
 //! ```
 //!
 //! # Features

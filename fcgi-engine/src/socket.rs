@@ -1,7 +1,7 @@
 //! Listening sockets before a runtime takes them over, and what a connected one can be asked.
 //!
 //! ```
-//! use fcgi_net::{Address, ListeningSocket};
+//! use fcgi_engine::{Address, ListeningSocket};
 //!
 //! let socket = ListeningSocket::bind(&"tcp:127.0.0.1:0".parse()?)?;
 //! assert!(matches!(socket.address, Address::Tcp(port) if !port.ends_with(":0")));

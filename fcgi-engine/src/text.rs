@@ -4,7 +4,7 @@
 //! sequences; a log or a terminal gets them escaped.
 //!
 //! ```
-//! use fcgi_net::text::escape;
+//! use fcgi_engine::text::escape;
 //!
 //! assert_eq!(escape(b"PHP Warning:\x1b[2J\n", b"\n"), "PHP Warning:\\x1b[2J\n");
 //! ```

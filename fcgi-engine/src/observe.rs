@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::time::Instant;
-//! use fcgi_net::observe::{Outcome, RequestLog, Side};
+//! use fcgi_engine::observe::{Outcome, RequestLog, Side};
 //! use fcgi_proto::{Params, Role};
 //!
 //! let params = Params::from_iter([("SCRIPT_NAME", "/index.php")]);

@@ -6,12 +6,12 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 /// web server that starts its applications hands down (FCGI_LISTENSOCK_FILENO, FC-2.2-1).
 ///
 /// ```
-/// use fcgi_net::Address;
+/// use fcgi_engine::Address;
 ///
 /// let address: Address = "tcp:127.0.0.1:9000".parse()?;
 /// assert_eq!(address.to_string(), "tcp:127.0.0.1:9000");
 /// assert!("9000".parse::<Address>().is_err());
-/// # Ok::<(), fcgi_net::AddressError>(())
+/// # Ok::<(), fcgi_engine::AddressError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Address {

@@ -3,7 +3,7 @@
 //! The adapters fill in how a body is read: [`Request`] is generic over it.
 //!
 //! ```
-//! use fcgi_net::client::Request;
+//! use fcgi_engine::client::Request;
 //!
 //! let request: Request<Vec<u8>> = Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")

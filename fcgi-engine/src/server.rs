@@ -1,7 +1,7 @@
 //! What every server has: its settings, what a handler may return, and whom it admits.
 //!
 //! ```
-//! use fcgi_net::server::{FAILED, IntoAppStatus};
+//! use fcgi_engine::server::{FAILED, IntoAppStatus};
 //!
 //! assert_eq!(().into_app_status(), 0);
 //! assert_eq!(Err::<(), _>("no database").into_app_status(), FAILED);

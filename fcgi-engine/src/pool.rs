@@ -3,7 +3,7 @@
 //! What a pool decides is in [`fcgi_proto::pool`].
 //!
 //! ```
-//! use fcgi_net::pool::Settings;
+//! use fcgi_engine::pool::Settings;
 //!
 //! let settings = Settings::new();
 //! assert_eq!(settings.multiplex, 1, "one request a connection, unless told otherwise");
@@ -80,7 +80,7 @@ macro_rules! pool_setters {
         }
 
         /// Callers that may wait for a connection; the next one gets
-        /// [`Error::PoolFull`](fcgi_net::Error::PoolFull). Default 1,024.
+        /// [`Error::PoolFull`](fcgi_engine::Error::PoolFull). Default 1,024.
         #[must_use]
         pub fn max_waiting(mut self, n: usize) -> Self {
             self.pool.limits.waiting = n;
