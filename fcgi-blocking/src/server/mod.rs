@@ -25,7 +25,6 @@ mod connection;
 mod events;
 mod leader;
 mod pool;
-mod pump;
 mod request;
 mod shared;
 mod shutdown;
