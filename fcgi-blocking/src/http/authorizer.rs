@@ -7,7 +7,7 @@ use fcgi_proto::Role;
 use http::Request;
 
 use super::{Body, IntoAnswer, body::Source, reply};
-use crate::server::{self, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a function whether requests may go on (FC-6.3-2).
 ///
@@ -42,7 +42,7 @@ where
     A: IntoAnswer<Answer = Decision<B>>,
     B: Read + 'static,
 {
-    fn call(&self, mut request: server::Request) -> u32 {
+    fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         let (reply, asked) = Reply::authorizer(request.role(), request.take_params());
         let asked = asked.map(|mut asked| {
             asked.head().extensions.insert(request.cancellation());
@@ -65,7 +65,7 @@ where
 }
 
 impl<R: Handler, A: Handler> Handler for ByRole<R, A> {
-    fn call(&self, request: server::Request) -> u32 {
+    fn call(&self, request: server::Request) -> Result<u32, Failed> {
         match request.role() {
             Role::Authorizer => self.authorizer.call(request),
             _ => self.responder.call(request),

@@ -8,18 +8,18 @@ use std::{
 use fcgi_engine::http::{Reply, ReplyStep};
 
 use super::{Body, body::Source};
-use crate::server;
+use crate::server::{self, Failed};
 
-/// Sends a response; gives the app status.
+/// Sends a response.
 pub(super) fn send<B: Read + 'static>(
     reply: &mut Reply,
     request: &server::Request,
     mut body: Source<B>,
-) -> u32 {
+) {
     let mut stdout = request.stdout();
     loop {
         let written = match reply.step() {
-            ReplyStep::End(app_status) => return app_status,
+            ReplyStep::End => return,
             ReplyStep::Reject(rejection) => {
                 request.reject(rejection);
                 continue;
@@ -40,14 +40,16 @@ pub(super) fn send<B: Read + 'static>(
     }
 }
 
-/// Calls what answers, which may panic, and sends what is left then; gives the app status.
+/// Calls what answers, which may panic, and sends what is left then; gives what
+/// the handler returns.
 pub(super) fn finish(
     mut reply: Reply,
     request: &server::Request,
     answer: impl FnOnce(&mut Reply),
-) -> u32 {
+) -> Result<u32, Failed> {
     if catch_unwind(AssertUnwindSafe(|| answer(&mut reply))).is_err() {
         reply.panic();
     }
-    send(&mut reply, request, Source::new(Body::empty()))
+    send(&mut reply, request, Source::new(Body::empty()));
+    reply.end()
 }

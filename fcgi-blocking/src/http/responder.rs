@@ -6,7 +6,7 @@ use fcgi_engine::http::{ByRole, Reply};
 use http::{Request, Response};
 
 use super::{Authorizer, Body, IntoAnswer, body::Source, reply};
-use crate::server::{self, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a function.
 ///
@@ -59,7 +59,7 @@ where
     A: IntoAnswer<Answer = Response<B>>,
     B: Read + 'static,
 {
-    fn call(&self, mut request: server::Request) -> u32 {
+    fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         let (reply, asked) = Reply::responder(request.role(), request.take_params());
         let asked = asked.map(|mut asked| {
             asked.head().extensions.insert(request.cancellation());

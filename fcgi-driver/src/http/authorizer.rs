@@ -8,7 +8,7 @@ use http::Request;
 use tower_service::Service;
 
 use super::{Body, BoxError, reply};
-use crate::server::{self, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a tower service whether requests may go on (FC-6.3-2).
 ///
@@ -40,7 +40,7 @@ where
     S::Future: Send,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    async fn call(&self, mut request: server::Request) -> u32 {
+    async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         let (reply, asked) = Reply::authorizer(request.role(), request.take_params());
         let asked = asked.map(|asked| asked.into_request(|_, _| ()));
         reply::finish(reply, &request, async |reply| {
@@ -60,7 +60,7 @@ where
 }
 
 impl<R: Handler, A: Handler> Handler for ByRole<R, A> {
-    async fn call(&self, request: server::Request) -> u32 {
+    async fn call(&self, request: server::Request) -> Result<u32, Failed> {
         match request.role() {
             Role::Authorizer => self.authorizer.call(request).await,
             _ => self.responder.call(request).await,

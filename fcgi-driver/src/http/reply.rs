@@ -12,7 +12,7 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use super::{Body, BoxError, frames::poll_data};
-use crate::server;
+use crate::server::{self, Failed};
 
 /// Asks a clone of the service.
 pub(super) async fn ask<S, Q>(service: &S, request: Q) -> Result<S::Response, BoxError>
@@ -34,19 +34,15 @@ async fn catch<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// Sends a response; gives the app status.
-pub(super) async fn send<B>(
-    reply: &mut Reply,
-    request: &server::Request,
-    mut body: Pin<&mut B>,
-) -> u32
+/// Sends a response.
+pub(super) async fn send<B>(reply: &mut Reply, request: &server::Request, mut body: Pin<&mut B>)
 where
     B: HttpBody<Error: Into<BoxError>>,
 {
     let mut stdout = request.stdout();
     loop {
         let written = match reply.step() {
-            ReplyStep::End(app_status) => return app_status,
+            ReplyStep::End => return,
             ReplyStep::Reject(rejection) => {
                 request.reject(rejection);
                 continue;
@@ -71,14 +67,16 @@ where
     }
 }
 
-/// Waits for what answers, which may panic, and sends what is left then; gives the app status.
+/// Waits for what answers, which may panic, and sends what is left then; gives what
+/// the handler returns.
 pub(super) async fn finish(
     mut reply: Reply,
     request: &server::Request,
     answer: impl AsyncFnOnce(&mut Reply),
-) -> u32 {
+) -> Result<u32, Failed> {
     if catch(answer(&mut reply)).await.is_none() {
         reply.panic();
     }
-    send(&mut reply, request, pin!(Body::empty())).await
+    send(&mut reply, request, pin!(Body::empty())).await;
+    reply.end()
 }

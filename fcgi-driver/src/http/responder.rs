@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{Authorizer, Body, BoxError, reply};
-use crate::server::{self, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a tower
 /// service.
@@ -61,7 +61,7 @@ where
     S::Future: Send,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    async fn call(&self, mut request: server::Request) -> u32 {
+    async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         let (reply, asked) = Reply::responder(request.role(), request.take_params());
         let asked = asked.map(|asked| {
             asked.into_request(|input, length| Body::from_input(request.input(input), length))

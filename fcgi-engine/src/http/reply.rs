@@ -14,7 +14,7 @@ use http::{
 
 use super::{BoxError, FilterData};
 use crate::{
-    server::{CANCELLED, FAILED, PANICKED},
+    server::{FAILED, Failed, PANICKED},
     text::escape,
 };
 
@@ -44,7 +44,8 @@ use crate::{
 /// assert!(matches!(reply.step(), ReplyStep::Write(body) if body == "ok"));
 /// assert!(matches!(reply.step(), ReplyStep::Read));
 /// reply.handle_body(Ok(None));
-/// assert!(matches!(reply.step(), ReplyStep::End(0)));
+/// assert!(matches!(reply.step(), ReplyStep::End));
+/// assert_eq!(reply.end(), Ok(0));
 /// ```
 #[derive(Debug)]
 pub struct Reply {
@@ -60,7 +61,7 @@ pub struct Reply {
     looked: bool,
     data: Bytes,
     length: BodyLength,
-    end: Option<u32>,
+    end: Option<Result<u32, Failed>>,
 }
 
 /// What to do next for a [`Reply`].
@@ -77,8 +78,8 @@ pub enum ReplyStep {
     Look,
     /// Wait for the body's next bytes, and give them to [`Reply::handle_body`].
     Read,
-    /// The handler returns this app status.
-    End(u32),
+    /// Nothing: the handler returns [`Reply::end`].
+    End,
 }
 
 /// What a service is asked.
@@ -133,7 +134,7 @@ impl Reply {
                 tracing::warn!(%error, "request refused");
                 let mut reply = Self::to(Method::GET, Uri::default());
                 reply.page(StatusCode::BAD_REQUEST);
-                reply.end = Some(FAILED);
+                reply.end = Some(Ok(FAILED));
                 (reply, None)
             }
         }
@@ -142,7 +143,7 @@ impl Reply {
     fn rejected() -> (Self, Option<Asked>) {
         let mut reply = Self::to(Method::GET, Uri::default());
         reply.rejection = Some(Rejection::UnknownRole);
-        reply.end = Some(FAILED);
+        reply.end = Some(Ok(FAILED));
         (reply, None)
     }
 
@@ -183,7 +184,7 @@ impl Reply {
                 self.head = Some(head);
                 self.length = length;
                 if length.is_dropped() {
-                    self.end = Some(0);
+                    self.end = Some(Ok(0));
                 }
             }
             Err(error) => self.fail(error),
@@ -195,7 +196,7 @@ impl Reply {
         match authorizer::allow(variables) {
             Ok(head) => {
                 self.head = Some(head);
-                self.end = Some(0);
+                self.end = Some(Ok(0));
             }
             Err(error) => self.fail(error),
         }
@@ -225,10 +226,12 @@ impl Reply {
     }
 
     fn end_badly(&mut self, app_status: u32) {
-        if !self.begun {
+        self.end = Some(if self.begun {
+            Err(Failed)
+        } else {
             self.page(StatusCode::INTERNAL_SERVER_ERROR);
-        }
-        self.end = Some(app_status);
+            Ok(app_status)
+        });
     }
 
     /// A page that names its status.
@@ -255,10 +258,18 @@ impl Reply {
             return ReplyStep::Write(std::mem::take(&mut self.data));
         }
         match self.end {
-            Some(app_status) => ReplyStep::End(app_status),
+            Some(_) => ReplyStep::End,
             None if self.looked => ReplyStep::Read,
             None => ReplyStep::Look,
         }
+    }
+
+    /// The app status; or that the response is not whole.
+    ///
+    /// # Errors
+    /// [`Failed`]: it is cut, or nobody reads it.
+    pub fn end(&self) -> Result<u32, Failed> {
+        self.end.unwrap_or(Err(Failed))
     }
 
     /// The next bytes of the body, its end, or its error. What is too much for its Content-Length is
@@ -270,13 +281,13 @@ impl Reply {
                 let counted = self.length.cut(&mut bytes);
                 self.data = bytes;
                 if let Err(error) = counted {
-                    // The response is whole.
+                    // What is sent is whole.
                     self.log(&error);
-                    self.end = Some(FAILED);
+                    self.end = Some(Ok(FAILED));
                 }
             }
             Ok(None) => match self.length.finish() {
-                Ok(()) => self.end = Some(0),
+                Ok(()) => self.end = Some(Ok(0)),
                 Err(error) => self.fail(error),
             },
             Err(error) => self.fail(error),
@@ -292,7 +303,7 @@ impl Reply {
     pub fn handle_gone(&mut self) {
         self.head = None;
         self.data = Bytes::new();
-        self.end = Some(CANCELLED);
+        self.end = Some(Err(Failed));
     }
 }
 
