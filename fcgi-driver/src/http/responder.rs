@@ -12,7 +12,7 @@ use crate::server::{self, Failed, Handler};
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a tower
 /// service.
 ///
-/// It answers Responder requests, and Filter requests with [`FilterData`] among their extensions;
+/// It answers Responder requests, and Filter requests with [`FilterData`](super::FilterData) among their extensions;
 /// an Authorizer request gets UNKNOWN_ROLE.
 #[derive(Clone, Debug)]
 pub struct Responder<S> {
