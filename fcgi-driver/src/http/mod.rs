@@ -47,15 +47,16 @@
 mod authorizer;
 mod body;
 mod client;
+mod frames;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
 mod reply;
 mod responder;
 
-pub use authorizer::{Authorizer, ByRole, Decision};
-pub use body::{Body, FilterData};
+pub use authorizer::{Authorizer, Decision};
+pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
-pub use fcgi_engine::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
+pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
     BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
     Script, ScriptMap,
@@ -63,6 +64,9 @@ pub use fcgi_http::{
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
+
+/// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
+pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
 use std::{future::Future, io};
 
