@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use fcgi_engine::pump::Socket;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -37,12 +39,17 @@ impl Stream {
             Self::Tcp(stream) => (&*stream).read(buf),
         }
     }
+}
 
-    /// Writes some of the slices, in one call; `WouldBlock` when the socket is full.
-    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+impl Socket for &Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Stream::read(self, buf)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => (&*stream).write_vectored(slices),
-            Self::Tcp(stream) => (&*stream).write_vectored(slices),
+            Stream::Unix(stream) => (&*stream).write_vectored(slices),
+            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
         }
     }
 }

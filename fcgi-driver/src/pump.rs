@@ -1,31 +1,37 @@
-//! Moves bytes between a socket and a connection's state machine.
+//! A transport as the engine's pump sees it: what is not ready would block, and wakes the task.
 
 use std::{
     io::{self, IoSlice},
     task::{Context, Poll},
 };
 
-use bytes::Buf;
+use fcgi_engine::pump::{self, Socket};
+pub(crate) use fcgi_engine::pump::{MAX_ROUNDS, Read, Wrote, discard};
 use fcgi_proto::Connection;
 
 use crate::runtime::Transport;
 
-/// Reads and writes of one turn, after which other tasks get theirs.
-pub(crate) const MAX_ROUNDS: usize = 32;
-/// Slices of one vectored write.
-const MAX_SLICES: usize = 32;
+struct Io<'a, 'b, T>(&'a mut T, &'a mut Context<'b>);
 
-/// What [`write()`] did.
-#[derive(Debug)]
-pub(crate) enum Wrote {
-    /// There was nothing to write.
-    Nothing,
-    /// Some bytes; all of them unless the socket is full now.
-    Some { blocked: bool },
-    /// No byte: the socket is full.
-    Blocked,
-    /// The peer takes no more.
-    Gone(io::Error),
+impl<T: Transport> Socket for Io<'_, '_, T> {
+    fn read_ready(&mut self) -> io::Result<()> {
+        or_would_block(self.0.poll_read_ready(self.1))
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        or_would_block(self.0.poll_read(self.1, buf))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        or_would_block(self.0.poll_write(self.1, slices))
+    }
+}
+
+fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 /// Writes what is queued until the socket is full.
@@ -34,44 +40,7 @@ pub(crate) fn write<T: Transport>(
     connection: &mut impl Connection,
     cx: &mut Context<'_>,
 ) -> Wrote {
-    let mut progress = false;
-    while let Some(mut queued) = connection.poll_transmit() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let n = queued.chunks_vectored(&mut slices);
-        match io.poll_write(cx, &slices[..n]) {
-            Poll::Ready(Ok(0)) => return Wrote::Gone(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(n)) => {
-                queued.advance(n);
-                progress = true;
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Poll::Ready(Err(error)) => return Wrote::Gone(error),
-            Poll::Pending if progress => return Wrote::Some { blocked: true },
-            Poll::Pending => return Wrote::Blocked,
-        }
-    }
-    if progress { Wrote::Some { blocked: false } } else { Wrote::Nothing }
-}
-
-/// Drops what is queued for a peer that takes no more.
-pub(crate) fn discard(connection: &mut impl Connection) -> Wrote {
-    let mut progress = false;
-    while let Some(mut queued) = connection.poll_transmit() {
-        queued.advance(queued.remaining());
-        progress = true;
-    }
-    if progress { Wrote::Some { blocked: false } } else { Wrote::Nothing }
-}
-
-/// What [`read()`] did.
-#[derive(Debug)]
-pub(crate) enum Read {
-    /// Nothing has come, or the connection is paused.
-    Nothing,
-    Some,
-    Eof,
-    /// The connection broke.
-    Gone(io::Error),
+    pump::write(&mut Io(io, cx), connection)
 }
 
 /// Reads once into the connection's own window.
@@ -80,24 +49,5 @@ pub(crate) fn read<T: Transport>(
     connection: &mut impl Connection,
     cx: &mut Context<'_>,
 ) -> Read {
-    if !connection.wants_read() {
-        return Read::Nothing;
-    }
-    loop {
-        match io.poll_read_ready(cx) {
-            Poll::Pending => return Read::Nothing,
-            Poll::Ready(Err(error)) => return Read::Gone(error),
-            Poll::Ready(Ok(())) => {}
-        }
-        return match io.poll_read(cx, connection.recv_buffer()) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(0)) => Read::Eof,
-            Poll::Ready(Ok(n)) => match connection.handle_recv(n) {
-                Ok(()) => Read::Some,
-                Err(overrun) => Read::Gone(io::Error::other(overrun)),
-            },
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Poll::Ready(Err(error)) => Read::Gone(error),
-        };
-    }
+    pump::read(&mut Io(io, cx), connection)
 }

@@ -24,6 +24,7 @@ mod error;
 pub mod http;
 pub mod observe;
 pub mod pool;
+pub mod pump;
 pub mod server;
 pub mod socket;
 pub mod text;

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use fcgi_engine::{
     client::{Chunk, Collected, Settings, is_close},
     observe::{self, RequestLog, Side},
+    pump::Read,
 };
 use fcgi_proto::{
     BeginRequest, ClientConnection, Connection, Input, Output, RequestKey, UsageError,
@@ -18,12 +19,7 @@ use fcgi_proto::{
 };
 use rustix::event::PollFlags;
 
-use super::{
-    Body, CancelHandle,
-    body::Next,
-    link::{Link, Read},
-    wait::Waited,
-};
+use super::{Body, CancelHandle, body::Next, link::Link, wait::Waited};
 use crate::{Error, Phase};
 
 /// The most that one chunk holds, in bytes.
@@ -183,7 +179,7 @@ impl Exchange {
     fn read(&mut self, link: &mut Link) -> Result<bool, Error> {
         match link.read() {
             Read::Nothing => return Ok(false),
-            Read::Some => self.progress = Instant::now(),
+            Read::Some { .. } => self.progress = Instant::now(),
             Read::Eof => link.connection.handle_eof(),
             Read::Gone(error) if is_close(&error) => link.connection.handle_eof(),
             Read::Gone(source) => {

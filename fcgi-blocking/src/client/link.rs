@@ -1,16 +1,12 @@
 //! A connection: the socket, the protocol's state, and what moves bytes between them.
 
-use std::{
-    io::{self, IoSlice},
-    os::fd::AsFd,
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
 
 use bytes::Buf;
 use fcgi_engine::{
     client::Settings,
     observe::{self, OpenConnection, RequestLog, Side},
+    pump::{self, Read},
 };
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, RequestKey, UsageError,
@@ -22,9 +18,6 @@ use super::{
     wait::{Waited, wait},
 };
 use crate::{Error, stream::Stream, waker::Waker};
-
-/// Slices of one vectored write.
-const MAX_SLICES: usize = 32;
 
 /// A connection to an application.
 #[derive(Debug)]
@@ -53,17 +46,6 @@ pub(crate) struct Wrote {
     pub(crate) any: bool,
     /// The socket is full.
     pub(crate) blocked: bool,
-}
-
-/// What [`Link::read`] did.
-#[derive(Debug)]
-pub(crate) enum Read {
-    /// Nothing has come, or the connection is paused.
-    Nothing,
-    Some,
-    Eof,
-    /// The connection broke.
-    Gone(io::Error),
 }
 
 impl Link {
@@ -105,29 +87,20 @@ impl Link {
 
     /// Writes what is queued until the socket is full.
     pub(crate) fn write(&mut self) -> Wrote {
-        let mut any = false;
-        while !self.write_gone {
-            let Some(mut queued) = self.connection.poll_transmit() else { break };
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let n = queued.chunks_vectored(&mut slices);
-            match self.stream.write_vectored(&slices[..n]) {
-                Ok(0) => self.write_gone = true,
-                Ok(n) => {
-                    queued.advance(n);
-                    self.sent += n as u64;
-                    any = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Wrote { any, blocked: true };
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::debug!(address = &*self.address, %error, "application takes no more");
-                    self.write_gone = true;
-                }
+        if self.write_gone {
+            return Wrote { any: false, blocked: false };
+        }
+        match pump::write(&mut self.stream.as_ref(), &mut self.connection) {
+            pump::Wrote::Done { bytes, blocked } => {
+                self.sent += bytes as u64;
+                Wrote { any: bytes > 0, blocked }
+            }
+            pump::Wrote::Gone(error) => {
+                tracing::debug!(address = &*self.address, %error, "application takes no more");
+                self.write_gone = true;
+                Wrote { any: false, blocked: false }
             }
         }
-        Wrote { any, blocked: false }
     }
 
     /// Bytes that wait to be written.
@@ -137,24 +110,11 @@ impl Link {
 
     /// Reads once, what is there, into the connection's own window.
     pub(crate) fn read(&mut self) -> Read {
-        if !self.connection.wants_read() {
-            return Read::Nothing;
+        let read = pump::read(&mut self.stream.as_ref(), &mut self.connection);
+        if let Read::Some { bytes, .. } = read {
+            self.received += bytes as u64;
         }
-        loop {
-            return match self.stream.read(self.connection.recv_buffer()) {
-                Ok(0) => Read::Eof,
-                Ok(n) => match self.connection.handle_recv(n) {
-                    Ok(()) => {
-                        self.received += n as u64;
-                        Read::Some
-                    }
-                    Err(overrun) => Read::Gone(io::Error::other(overrun)),
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Read::Gone(error),
-            };
-        }
+        read
     }
 
     /// What the socket is to be ready for: bytes, if there is room for them, and room, if it was

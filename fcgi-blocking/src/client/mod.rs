@@ -33,6 +33,7 @@ use std::{sync::Arc, time::Instant};
 use fcgi_engine::{
     client::Settings,
     observe::{self, Side},
+    pump::Read,
 };
 use fcgi_proto::{Connection, Values, client::Event};
 
@@ -45,7 +46,7 @@ pub use response::Response;
 use crate::{Address, Error, Phase};
 use connect::{Attempt, Failure};
 use exchange::Exchange;
-use link::{Link, Read};
+use link::Link;
 use wait::Waited;
 
 /// A request to send.
@@ -152,7 +153,7 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
             }
         }
         match link.read() {
-            Read::Some | Read::Nothing => {}
+            Read::Some { .. } | Read::Nothing => {}
             Read::Eof | Read::Gone(_) => return Ok(Values::default()),
         }
     }
@@ -255,7 +256,7 @@ impl Client {
             while let Ok(Some(_)) = link.connection.poll_event() {}
             let wrote = link.write();
             match link.read() {
-                Read::Some => continue,
+                Read::Some { .. } => continue,
                 Read::Nothing => {}
                 Read::Eof | Read::Gone(_) => break false,
             }

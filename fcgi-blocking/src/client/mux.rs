@@ -14,7 +14,10 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::client::{Chunk, is_close};
+use fcgi_engine::{
+    client::{Chunk, is_close},
+    pump::Read,
+};
 use fcgi_proto::{
     BeginRequest, Connection, ProtocolError, RequestKey,
     client::{Event, Outcome},
@@ -24,7 +27,7 @@ use rustix::event::PollFlags;
 use super::{
     Body, CancelHandle, Wake,
     exchange::{Exchange, Fed},
-    link::{Link, Read, Wrote, wait_failed},
+    link::{Link, Wrote, wait_failed},
     wait::{Waited, park, wait_woken},
 };
 use crate::{Error, stream::Stream, waker::Waker};
@@ -344,7 +347,7 @@ impl State {
     fn read(&mut self) -> bool {
         match self.link.read() {
             Read::Nothing => return false,
-            Read::Some => {}
+            Read::Some { .. } => {}
             Read::Eof => self.link.connection.handle_eof(),
             Read::Gone(error) if is_close(&error) => self.link.connection.handle_eof(),
             Read::Gone(error) => self.fail(Failure::Read(error.kind())),

@@ -7,7 +7,7 @@ use fcgi_proto::{Params, Rejection, Role};
 use http::{Request, Response, StatusCode};
 
 use super::{Body, IntoAnswer, responder::head};
-use crate::server::{self, CANCELLED, FAILED, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a function whether requests may go on (FC-6.3-2).
 ///
@@ -70,20 +70,20 @@ where
     A: IntoAnswer<Answer = Decision<B>>,
     B: Read + 'static,
 {
-    fn call(&self, mut request: server::Request) -> u32 {
+    fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         if request.role() != Role::Authorizer {
             request.reject(Rejection::UnknownRole);
-            return FAILED;
+            return Err(Failed);
         }
         let (head, mut reply) = match head(&mut request) {
             Ok(head) => head,
-            Err(status) => return status,
+            Err(end) => return end,
         };
         let http = Request::from_parts(head, ());
         reply.answer(|reply| match (self.handler)(http).into_answer() {
             Ok(Decision::Deny(response)) => reply.send(response, authorizer::deny),
             Ok(Decision::Allow { variables }) => match authorizer::allow(&variables) {
-                Ok(head) => reply.begin(head).map_or(CANCELLED, |()| 0),
+                Ok(head) => reply.begin(head).map(|()| 0).map_err(|_| Failed),
                 Err(error) => reply.fail(error),
             },
             Err(error) => reply.fail(error),
@@ -106,7 +106,7 @@ impl<R, A> ByRole<R, A> {
 }
 
 impl<R: Handler, A: Handler> Handler for ByRole<R, A> {
-    fn call(&self, request: server::Request) -> u32 {
+    fn call(&self, request: server::Request) -> Result<u32, Failed> {
         match request.role() {
             Role::Authorizer => self.authorizer.call(request),
             _ => self.responder.call(request),

@@ -15,7 +15,7 @@ use http::{Method, Response, StatusCode, response::Parts};
 use super::body::Source;
 use crate::{
     Error,
-    server::{CANCELLED, FAILED, OutputStream, PANICKED},
+    server::{FAILED, Failed, OutputStream, PANICKED},
 };
 
 /// Where a response goes, and whether it has begun.
@@ -34,35 +34,38 @@ impl Reply {
 
     /// The app status, given what answers. When that panics before anything was sent, the web
     /// server gets a page: Apache takes nothing for an empty 200 (W-2).
-    pub(super) fn answer(&mut self, answer: impl FnOnce(&mut Self) -> u32) -> u32 {
+    pub(super) fn answer(
+        &mut self,
+        answer: impl FnOnce(&mut Self) -> Result<u32, Failed>,
+    ) -> Result<u32, Failed> {
         match catch_unwind(AssertUnwindSafe(|| answer(self))) {
             Ok(status) => status,
             Err(_) => {
                 tracing::error!("the handler panicked");
-                self.page(StatusCode::INTERNAL_SERVER_ERROR);
-                PANICKED
+                self.page(StatusCode::INTERNAL_SERVER_ERROR, PANICKED)
             }
         }
     }
 
     /// The handler, or its response's body, failed.
-    pub(super) fn fail(&mut self, error: impl Display) -> u32 {
+    pub(super) fn fail(&mut self, error: impl Display) -> Result<u32, Failed> {
         tracing::warn!(%error, "the handler failed");
-        self.page(StatusCode::INTERNAL_SERVER_ERROR);
-        FAILED
+        self.page(StatusCode::INTERNAL_SERVER_ERROR, FAILED)
     }
 
-    /// A page that names its status, unless a response has begun.
-    pub(super) fn page(&mut self, status: StatusCode) {
+    /// A page that names its status, and with which app status the request ends. A response that
+    /// has begun is cut instead.
+    pub(super) fn page(&mut self, status: StatusCode, app_status: u32) -> Result<u32, Failed> {
         if self.begun {
-            return;
+            return Err(Failed);
         }
         let (parts, text) = response::page(status).into_parts();
-        let Ok(head) = HeadBlock::new(&parts) else { return };
+        let head = HeadBlock::new(&parts).map_err(|_| Failed)?;
         // Of a request that was aborted nothing is sent.
         if self.begin(head).is_ok() && self.method != Method::HEAD {
             let _ = self.stdout.write_all(text);
         }
+        Ok(app_status)
     }
 
     /// The head alone.
@@ -76,7 +79,7 @@ impl Reply {
         &mut self,
         response: Response<B>,
         block: fn(&Parts) -> Result<HeadBlock, HeadWriteError>,
-    ) -> u32 {
+    ) -> Result<u32, Failed> {
         let (mut parts, body) = response.into_parts();
         let mut body = Source::new(body);
         let length = BodyLength::to_send(&mut parts, &self.method, body.size_hint());
@@ -86,7 +89,7 @@ impl Reply {
             Err(error) => return self.fail(error),
         };
         if length.is_dropped() {
-            return self.begin(head).map_or(CANCELLED, |()| 0);
+            return self.begin(head).map(|()| 0).map_err(|_| Failed);
         }
         // The head goes out with the first bytes, and a body that fails at once is a page.
         let mut next = match body.chunk() {
@@ -94,12 +97,12 @@ impl Reply {
             Err(error) => return self.fail(error),
         };
         if self.begin(head).is_err() {
-            return CANCELLED;
+            return Err(Failed);
         }
         loop {
             let chunk = match next.take() {
                 Some(chunk) => Ok(chunk),
-                None if body.may_wait() && self.stdout.flush().is_err() => return CANCELLED,
+                None if body.may_wait() && self.stdout.flush().is_err() => return Err(Failed),
                 None => body.chunk(),
             };
             let mut chunk = match chunk {
@@ -109,14 +112,14 @@ impl Reply {
             };
             let counted = length.cut(&mut chunk);
             if self.stdout.write_all(chunk).is_err() {
-                return CANCELLED;
+                return Err(Failed);
             }
             if let Err(error) = counted {
                 return self.fail(error);
             }
         }
         match length.finish() {
-            Ok(()) => 0,
+            Ok(()) => Ok(0),
             Err(error) => self.fail(error),
         }
     }

@@ -7,7 +7,7 @@ use fcgi_proto::{Rejection, Role};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 
 use super::{Authorizer, Body, ByRole, FilterData, IntoAnswer, reply::Reply};
-use crate::server::{self, FAILED, Handler};
+use crate::server::{self, FAILED, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a function.
 ///
@@ -60,14 +60,14 @@ where
     A: IntoAnswer<Answer = Response<B>>,
     B: Read + 'static,
 {
-    fn call(&self, mut request: server::Request) -> u32 {
+    fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         if request.role() == Role::Authorizer {
             request.reject(Rejection::UnknownRole);
-            return FAILED;
+            return Err(Failed);
         }
         let (head, mut reply) = match head(&mut request) {
             Ok(head) => head,
-            Err(status) => return status,
+            Err(end) => return end,
         };
         let declared = match content_length(&head) {
             Ok(declared) => declared,
@@ -87,9 +87,9 @@ where
     }
 }
 
-/// The head of the HTTP request, and where its response goes; or the app status, when there is
-/// none.
-pub(super) fn head(request: &mut server::Request) -> Result<(Parts, Reply), u32> {
+/// The head of the HTTP request, and where its response goes; or how the request ends, when
+/// there is none.
+pub(super) fn head(request: &mut server::Request) -> Result<(Parts, Reply), Result<u32, Failed>> {
     match request::from_params(request.take_params()) {
         Ok(mut head) => {
             head.extensions.insert(request.role());
@@ -104,10 +104,9 @@ pub(super) fn head(request: &mut server::Request) -> Result<(Parts, Reply), u32>
     }
 }
 
-fn bad_request(reply: &mut Reply, error: &request::RequestError) -> u32 {
+fn bad_request(reply: &mut Reply, error: &request::RequestError) -> Result<u32, Failed> {
     tracing::warn!(%error, "request refused");
-    reply.page(StatusCode::BAD_REQUEST);
-    FAILED
+    reply.page(StatusCode::BAD_REQUEST, FAILED)
 }
 
 fn content_length(head: &Parts) -> Result<Option<u64>, request::RequestError> {

@@ -11,6 +11,7 @@ use std::{
 use fcgi_engine::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
+    pump::{self, Read, Wrote},
     server::LINGER,
     socket::{is_hung_up, shutdown_write},
 };
@@ -20,7 +21,6 @@ use rustix::event::PollFlags;
 use super::{
     Engine, Job,
     active::{Counted, Requests, Stop},
-    pump::{self, Read, Wrote},
     shared::Shared,
 };
 use crate::stream::Stream;
@@ -153,25 +153,27 @@ impl Shared {
                 return;
             }
             let wrote = match &inner.stream {
-                Some(stream) if !inner.gone => pump::write(stream, &mut inner.connection),
+                Some(stream) if !inner.gone => {
+                    pump::write(&mut stream.as_ref(), &mut inner.connection)
+                }
                 _ => pump::discard(&mut inner.connection),
             };
             match wrote {
-                Wrote::Nothing => return,
-                Wrote::All => {
+                Wrote::Done { bytes: 0, blocked: false } => return,
+                Wrote::Done { blocked: false, .. } => {
                     inner.renew();
                     if std::mem::take(&mut inner.flushing) {
                         inner.requests.iter().for_each(|(_, active)| active.wake());
                     }
                 }
-                Wrote::Blocked { progress } => {
+                Wrote::Done { bytes, .. } => {
                     inner.write_blocked = true;
-                    if progress {
+                    if bytes > 0 {
                         inner.renew();
                     }
                 }
                 // The peer may leave before the last record (W-7).
-                Wrote::Gone => self.lose_peer(inner),
+                Wrote::Gone(_) => self.lose_peer(inner),
             }
         }
     }
@@ -247,9 +249,9 @@ impl Shared {
     fn receive(self: &Arc<Self>, inner: &mut Inner, hung_up: bool) {
         for _ in 0..pump::MAX_ROUNDS {
             let Some(stream) = &inner.stream else { return };
-            match pump::read(stream, &mut inner.connection) {
+            match pump::read(&mut stream.as_ref(), &mut inner.connection) {
                 Read::Nothing => break,
-                Read::Some { more } => {
+                Read::Some { more, .. } => {
                     self.advance(inner, true);
                     if !more {
                         return;
@@ -263,7 +265,7 @@ impl Shared {
                     }
                     return self.advance(inner, true);
                 }
-                Read::Gone => {
+                Read::Gone(_) => {
                     self.lose_peer(inner);
                     return self.advance(inner, true);
                 }

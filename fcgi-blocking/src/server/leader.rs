@@ -6,13 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::server::{ACCEPT_PAUSE, is_fatal, is_peers_fault};
+use fcgi_engine::{
+    pump,
+    server::{ACCEPT_PAUSE, is_fatal, is_peers_fault},
+};
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
     io::Errno,
 };
 
-use super::{Engine, Job, connection::Watch, pump, shared::Shared};
+use super::{Engine, Job, connection::Watch, shared::Shared};
 use crate::{listener::Listener, stream::Stream};
 
 /// Some systems' poll takes no longer times.

@@ -297,7 +297,7 @@ impl<R: Runtime> Client<R> {
                 continue;
             }
             match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some => {
+                Read::Some { .. } => {
                     exchange.touched = true;
                     exchange.progress = R::now();
                 }
@@ -366,7 +366,7 @@ impl<R: Runtime> Client<R> {
             while let Ok(Some(_)) = self.connection.poll_event() {}
             self.write(cx);
             match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some => {}
+                Read::Some { .. } => {}
                 Read::Nothing => break,
                 Read::Eof | Read::Gone(_) => return Poll::Ready(false),
             }
@@ -396,7 +396,7 @@ impl<R: Runtime> Client<R> {
             }
             self.write(cx);
             match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some => {}
+                Read::Some { .. } => {}
                 Read::Nothing => break,
                 Read::Eof | Read::Gone(_) => return Poll::Ready(Ok(Values::default())),
             }
@@ -414,8 +414,7 @@ impl<R: Runtime> Client<R> {
             return false;
         }
         match pump::write(&mut self.io, &mut self.connection, cx) {
-            Wrote::Some { .. } => true,
-            Wrote::Nothing | Wrote::Blocked => false,
+            Wrote::Done { bytes, .. } => bytes > 0,
             Wrote::Gone(error) => {
                 tracing::debug!(parent: &self.span, %error, "application takes no more");
                 self.write_gone = true;

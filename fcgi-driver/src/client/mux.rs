@@ -275,7 +275,7 @@ impl<R: Runtime> Task<R> {
             if !self.write_gone {
                 match pump::write(io, &mut state.connection, cx) {
                     // A body may have waited for the room that this made.
-                    Wrote::Some { .. } => {
+                    Wrote::Done { bytes: 1.., .. } => {
                         if !state.drain_events() {
                             return Poll::Ready(());
                         }
@@ -285,7 +285,7 @@ impl<R: Runtime> Task<R> {
                         tracing::debug!(parent: span, %error, "application takes no more");
                         self.write_gone = true;
                     }
-                    Wrote::Nothing | Wrote::Blocked => {}
+                    Wrote::Done { .. } => {}
                 }
             }
             if state.connection.is_closed() {
@@ -294,7 +294,7 @@ impl<R: Runtime> Task<R> {
             }
             let Some(io) = &mut state.io else { return Poll::Ready(()) };
             match pump::read(io, &mut state.connection, cx) {
-                Read::Some => state.reads += 1,
+                Read::Some { .. } => state.reads += 1,
                 Read::Nothing => {
                     wait(&mut state.task, cx);
                     return Poll::Pending;

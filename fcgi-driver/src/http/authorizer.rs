@@ -10,7 +10,7 @@ use super::{
     reply::{Reply, ask, catch},
     responder::head,
 };
-use crate::server::{self, CANCELLED, FAILED, Handler};
+use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a tower service whether requests may go on (FC-6.3-2).
 ///
@@ -70,14 +70,14 @@ where
     S::Future: Send,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    async fn call(&self, mut request: server::Request) -> u32 {
+    async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         if request.role() != Role::Authorizer {
             request.reject(Rejection::UnknownRole);
-            return FAILED;
+            return Err(Failed);
         }
         let (head, mut reply) = match head(&mut request).await {
             Ok(head) => head,
-            Err(status) => return status,
+            Err(end) => return end,
         };
         let answered = catch(self.answer(Request::from_parts(head, ()), &mut reply)).await;
         reply.end(answered).await
@@ -85,7 +85,7 @@ where
 }
 
 impl<S> Authorizer<S> {
-    async fn answer<B>(&self, request: Request<()>, reply: &mut Reply) -> u32
+    async fn answer<B>(&self, request: Request<()>, reply: &mut Reply) -> Result<u32, Failed>
     where
         S: Service<Request<()>, Response = Decision<B>, Error: Into<BoxError>> + Clone,
         B: http_body::Body<Data: Send, Error: Into<BoxError>>,
@@ -101,8 +101,8 @@ impl<S> Authorizer<S> {
     }
 }
 
-async fn allow(reply: &mut Reply, head: HeadBlock) -> u32 {
-    reply.begin(head).await.map_or(CANCELLED, |()| 0)
+async fn allow(reply: &mut Reply, head: HeadBlock) -> Result<u32, Failed> {
+    reply.begin(head).await.map(|()| 0).map_err(|_| Failed)
 }
 
 /// One handler for Authorizer requests, another for the others.
@@ -120,7 +120,7 @@ impl<R, A> ByRole<R, A> {
 }
 
 impl<R: Handler, A: Handler> Handler for ByRole<R, A> {
-    async fn call(&self, request: server::Request) -> u32 {
+    async fn call(&self, request: server::Request) -> Result<u32, Failed> {
         match request.role() {
             Role::Authorizer => self.authorizer.call(request).await,
             _ => self.responder.call(request).await,

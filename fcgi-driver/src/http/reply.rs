@@ -19,7 +19,7 @@ use tower_service::Service;
 use super::BoxError;
 use crate::{
     Error,
-    server::{CANCELLED, FAILED, OutputStream, PANICKED},
+    server::{FAILED, Failed, OutputStream, PANICKED},
 };
 
 /// Where a response goes, and whether it has begun.
@@ -58,31 +58,37 @@ impl Reply {
 
     /// The app status, given what the code that answers came to. When it panicked before anything
     /// was sent, the web server gets a page: Apache takes nothing for an empty 200 (W-2).
-    pub(super) async fn end(&mut self, answered: Option<u32>) -> u32 {
+    pub(super) async fn end(
+        &mut self,
+        answered: Option<Result<u32, Failed>>,
+    ) -> Result<u32, Failed> {
         match answered {
             Some(status) => status,
             None => {
                 tracing::error!("the service panicked");
-                self.page(StatusCode::INTERNAL_SERVER_ERROR).await;
-                PANICKED
+                self.page(StatusCode::INTERNAL_SERVER_ERROR, PANICKED).await
             }
         }
     }
 
     /// The service failed.
-    pub(super) async fn fail(&mut self, error: BoxError) -> u32 {
+    pub(super) async fn fail(&mut self, error: BoxError) -> Result<u32, Failed> {
         tracing::warn!(error = &*error as &dyn std::error::Error, "the service failed");
-        self.page(StatusCode::INTERNAL_SERVER_ERROR).await;
-        FAILED
+        self.page(StatusCode::INTERNAL_SERVER_ERROR, FAILED).await
     }
 
-    /// A page that names its status, unless a response has begun.
-    pub(super) async fn page(&mut self, status: StatusCode) {
+    /// A page that names its status, and with which app status the request ends. A response that
+    /// has begun is cut instead.
+    pub(super) async fn page(
+        &mut self,
+        status: StatusCode,
+        app_status: u32,
+    ) -> Result<u32, Failed> {
         if self.begun {
-            return;
+            return Err(Failed);
         }
         let (parts, text) = response::page(status).into_parts();
-        let Ok(head) = HeadBlock::new(&parts) else { return };
+        let head = HeadBlock::new(&parts).map_err(|_| Failed)?;
         // Of a request that was aborted nothing is sent.
         let _ = async {
             self.begin(head).await?;
@@ -92,6 +98,7 @@ impl Reply {
             Ok::<(), Error>(())
         }
         .await;
+        Ok(app_status)
     }
 
     /// The head alone.
@@ -105,7 +112,7 @@ impl Reply {
         &mut self,
         response: Response<B>,
         block: fn(&Parts) -> Result<HeadBlock, HeadWriteError>,
-    ) -> u32
+    ) -> Result<u32, Failed>
     where
         B: Body<Data: Send, Error: Into<BoxError>>,
     {
@@ -118,7 +125,7 @@ impl Reply {
             Err(error) => return self.fail(error.into()).await,
         };
         if length.is_dropped() {
-            return self.begin(head).await.map_or(CANCELLED, |()| 0);
+            return self.begin(head).await.map(|()| 0).map_err(|_| Failed);
         }
         // The head goes out with what there is of the body, or at once if that is nothing yet.
         let mut next = match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
@@ -127,7 +134,7 @@ impl Reply {
             Poll::Pending => None,
         };
         if self.begin(head).await.is_err() {
-            return CANCELLED;
+            return Err(Failed);
         }
         loop {
             let chunk = match next.take() {
@@ -141,14 +148,14 @@ impl Reply {
             };
             let counted = length.cut(&mut chunk);
             if self.stdout.write_all(chunk).await.is_err() {
-                return CANCELLED;
+                return Err(Failed);
             }
             if let Err(error) = counted {
                 return self.fail(error.into()).await;
             }
         }
         match length.finish() {
-            Ok(()) => 0,
+            Ok(()) => Ok(0),
             Err(error) => self.fail(error.into()).await,
         }
     }

@@ -9,7 +9,7 @@ use super::{
     Authorizer, Body, BoxError, ByRole, FilterData,
     reply::{Reply, ask, catch},
 };
-use crate::server::{self, FAILED, Handler};
+use crate::server::{self, FAILED, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a tower
 /// service.
@@ -63,14 +63,14 @@ where
     S::Future: Send,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    async fn call(&self, mut request: server::Request) -> u32 {
+    async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
         if request.role() == Role::Authorizer {
             request.reject(Rejection::UnknownRole);
-            return FAILED;
+            return Err(Failed);
         }
         let (head, mut reply) = match head(&mut request).await {
             Ok(head) => head,
-            Err(status) => return status,
+            Err(end) => return end,
         };
         let (declared, body) = match content_length(&head) {
             Ok(declared) => (declared, request.stdin()),
@@ -89,7 +89,7 @@ where
 }
 
 impl<S> Responder<S> {
-    async fn answer<B>(&self, request: Request<Body>, reply: &mut Reply) -> u32
+    async fn answer<B>(&self, request: Request<Body>, reply: &mut Reply) -> Result<u32, Failed>
     where
         S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>> + Clone,
         B: http_body::Body<Data: Send, Error: Into<BoxError>>,
@@ -101,9 +101,11 @@ impl<S> Responder<S> {
     }
 }
 
-/// The head of the HTTP request, and where its response goes; or the app status, when there is
-/// none.
-pub(super) async fn head(request: &mut server::Request) -> Result<(Parts, Reply), u32> {
+/// The head of the HTTP request, and where its response goes; or how the request ends, when
+/// there is none.
+pub(super) async fn head(
+    request: &mut server::Request,
+) -> Result<(Parts, Reply), Result<u32, Failed>> {
     match request::from_params(request.take_params()) {
         Ok(mut head) => {
             head.extensions.insert(request.role());
@@ -117,10 +119,9 @@ pub(super) async fn head(request: &mut server::Request) -> Result<(Parts, Reply)
     }
 }
 
-async fn bad_request(reply: &mut Reply, error: &request::RequestError) -> u32 {
+async fn bad_request(reply: &mut Reply, error: &request::RequestError) -> Result<u32, Failed> {
     tracing::warn!(%error, "request refused");
-    reply.page(StatusCode::BAD_REQUEST).await;
-    FAILED
+    reply.page(StatusCode::BAD_REQUEST, FAILED).await
 }
 
 fn content_length(head: &Parts) -> Result<Option<u64>, request::RequestError> {

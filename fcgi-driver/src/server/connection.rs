@@ -166,7 +166,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let mut guard = self.shared.lock();
         let inner = &mut *guard;
         inner.attend();
-        let mut write_blocked = false;
+        let mut write_blocked;
         let mut rounds = 0;
         loop {
             drain_events::<R, H>(
@@ -189,8 +189,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 pump::write(&mut self.io, &mut inner.connection, cx)
             };
             match wrote {
-                Wrote::Nothing => {}
-                Wrote::Some { blocked } => {
+                Wrote::Done { bytes: 0, blocked } => write_blocked = blocked,
+                Wrote::Done { blocked, .. } => {
                     write_blocked = blocked;
                     // A write that goes on has its time anew.
                     (self.waiting, self.wait_until) = (Phase::Handler, None);
@@ -210,7 +210,6 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                         continue;
                     }
                 }
-                Wrote::Blocked => write_blocked = true,
                 Wrote::Gone(_) => {
                     // The peer may leave before the last record (W-7).
                     self.gone = lose_peer(inner, &self.state.settings);
@@ -222,7 +221,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             }
             match pump::read(&mut self.io, &mut inner.connection, cx) {
                 Read::Nothing => break,
-                Read::Some => {}
+                Read::Some { .. } => {}
                 Read::Eof if self.io.is_hung_up() => {
                     self.gone = lose_peer(inner, &self.state.settings)
                 }

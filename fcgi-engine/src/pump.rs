@@ -1,0 +1,155 @@
+//! Moves bytes between a socket and a connection's state machine.
+//!
+//! ```
+//! use std::io::{self, IoSlice};
+//!
+//! use fcgi_engine::pump::{self, Read, Socket, Wrote};
+//! use fcgi_proto::{ClientConfig, ClientConnection};
+//!
+//! /// A peer that says nothing and takes everything.
+//! struct Silent(Vec<u8>);
+//!
+//! impl Socket for Silent {
+//!     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+//!         Err(io::ErrorKind::WouldBlock.into())
+//!     }
+//!
+//!     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+//!         slices.iter().for_each(|slice| self.0.extend_from_slice(slice));
+//!         Ok(slices.iter().map(|slice| slice.len()).sum())
+//!     }
+//! }
+//!
+//! let mut socket = Silent(Vec::new());
+//! let mut connection = ClientConnection::new(ClientConfig::default());
+//! connection.query_values()?;
+//! let wrote = pump::write(&mut socket, &mut connection);
+//! assert!(matches!(wrote, Wrote::Done { bytes, blocked: false } if bytes == socket.0.len()));
+//! assert!(matches!(pump::read(&mut socket, &mut connection), Read::Nothing));
+//! # Ok::<(), fcgi_proto::UsageError>(())
+//! ```
+
+use std::io::{self, IoSlice};
+
+use bytes::Buf;
+use fcgi_proto::Connection;
+
+/// Reads, and writes, of one turn, after which others get theirs.
+pub const MAX_ROUNDS: usize = 32;
+/// Slices of one vectored write.
+const MAX_SLICES: usize = 32;
+
+/// A socket that does not block. What can't be done now is [`io::ErrorKind::WouldBlock`]; an async
+/// adapter has then seen to it that its task is woken.
+pub trait Socket {
+    /// Whether a read may find something. It is asked before there is a buffer, so that an idle
+    /// connection needs none.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; the socket's own.
+    fn read_ready(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Reads what is there; 0 is the end of file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; the socket's own.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes some of the slices, in one call.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when the socket is full; the socket's own.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// What [`write()`] did.
+#[derive(Debug)]
+pub enum Wrote {
+    /// What the socket took.
+    Done {
+        /// How many bytes; 0 when there was nothing to write, or no room at all.
+        bytes: usize,
+        /// The socket is full, and more is queued.
+        blocked: bool,
+    },
+    /// The peer takes no more.
+    Gone(io::Error),
+}
+
+/// Writes what is queued until the socket is full.
+pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
+    let mut bytes = 0;
+    while let Some(mut queued) = connection.poll_transmit() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let n = queued.chunks_vectored(&mut slices);
+        match socket.write_vectored(&slices[..n]) {
+            Ok(0) => return Wrote::Gone(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                queued.advance(n);
+                bytes += n;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Wrote::Done { bytes, blocked: true };
+            }
+            Err(error) => return Wrote::Gone(error),
+        }
+    }
+    Wrote::Done { bytes, blocked: false }
+}
+
+/// Drops what is queued for a peer that takes no more.
+pub fn discard(connection: &mut impl Connection) -> Wrote {
+    let mut bytes = 0;
+    while let Some(mut queued) = connection.poll_transmit() {
+        let n = queued.remaining();
+        queued.advance(n);
+        bytes += n;
+    }
+    Wrote::Done { bytes, blocked: false }
+}
+
+/// What [`read()`] did.
+#[derive(Debug)]
+pub enum Read {
+    /// Nothing has come, or the connection is paused.
+    Nothing,
+    /// The connection has taken in what came.
+    Some {
+        /// How many bytes.
+        bytes: usize,
+        /// The window was filled: there may be more. A short read saves the one that would find
+        /// nothing.
+        more: bool,
+    },
+    /// The peer sends no more.
+    Eof,
+    /// The connection broke.
+    Gone(io::Error),
+}
+
+/// Reads once into the connection's own window.
+pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
+    if !connection.wants_read() {
+        return Read::Nothing;
+    }
+    loop {
+        let read = socket.read_ready().and_then(|()| {
+            let window = connection.recv_buffer();
+            let room = window.len();
+            Ok((socket.read(window)?, room))
+        });
+        return match read {
+            Ok((0, _)) => Read::Eof,
+            Ok((bytes, room)) => match connection.handle_recv(bytes) {
+                Ok(()) => Read::Some { bytes, more: bytes == room },
+                Err(overrun) => Read::Gone(io::Error::other(overrun)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+            Err(error) => Read::Gone(error),
+        };
+    }
+}
