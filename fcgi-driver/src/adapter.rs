@@ -91,8 +91,9 @@ macro_rules! adapter {
             pub use $crate::http::{
                 Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes,
                 FileKind, FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError,
-                MetaVariables, Mount, ParamsBuilder, ParamsError, RequestError, Responder, Script,
-                ScriptError, ScriptMap, Scripts, Target, UnknownLength, Variables,
+                MetaVariables, Mount, ParamsBuilder, ParamsError, ReasonPhrase, RequestError,
+                Responder, Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength,
+                Variables,
             };
 
             /// Sends HTTP requests to an application.

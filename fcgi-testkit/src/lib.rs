@@ -3,13 +3,15 @@
 //! web servers among them ([`http`]), a test harness that shows a test whose peer is missing as
 //! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
-//! other ([`signal`]), and system calls counted ([`strace`]).
+//! other ([`signal`]), what the code under test logs ([`logs`]), and system calls counted
+//! ([`strace`]).
 
 #![forbid(unsafe_code)]
 
 pub mod examples;
 pub mod harness;
 pub mod http;
+pub mod logs;
 pub mod peers;
 pub mod signal;
 pub mod sim;
