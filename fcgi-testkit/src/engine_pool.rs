@@ -137,6 +137,7 @@ struct Connection {
     carried: u64,
     opened: Duration,
     used: Duration,
+    handles: Weak<()>,
 }
 
 /// The adapter. `ENDS` is whether its reaper ends waits.
@@ -153,6 +154,10 @@ impl<const ENDS: bool> Clone for Fake<ENDS> {
 
 /// A connection for one request at a time.
 struct Own<const ENDS: bool>(usize, Fake<ENDS>);
+
+/// A handle of one that several requests share.
+#[derive(Clone)]
+struct Shared(usize, Arc<()>);
 
 impl<const ENDS: bool> Drop for Own<ENDS> {
     fn drop(&mut self) {
@@ -174,7 +179,8 @@ impl<const ENDS: bool> Fake<ENDS> {
         }
         let mut lease = Lease::acquire(&desk);
         if let Ok(lease) = &mut lease {
-            if let Poll::Ready(Ok(true)) = lease.poll_ready(false, |who| *who = Some(Who::Reentered))
+            if let Poll::Ready(Ok(true)) =
+                lease.poll_ready(false, |who| *who = Some(Who::Reentered))
             {
                 self.world().check_room();
             }
@@ -197,7 +203,7 @@ impl World {
 
 impl<const ENDS: bool> Pooled for Fake<ENDS> {
     type Own = Own<ENDS>;
-    type Shared = usize;
+    type Shared = Shared;
     type Who = Who;
     const ENDS_WAITS: bool = ENDS;
 
@@ -212,20 +218,20 @@ impl<const ENDS: bool> Pooled for Fake<ENDS> {
     }
 
     fn is_quiet(&self, place: &mut Place<Self>) -> bool {
-        let (Place::Own(Own(number, _)) | Place::Shared(number)) = place;
+        let (Place::Own(Own(number, _)) | Place::Shared(Shared(number, _))) = place;
         let connection = &self.world().connections[*number];
         connection.open && !connection.dead && !connection.closing
     }
 
-    fn forget(&self, number: &usize, _: RequestKey) {
-        let connection = &mut self.world().connections[*number];
+    fn forget(&self, shared: &Shared, _: RequestKey) {
+        let connection = &mut self.world().connections[shared.0];
         connection.requests -= 1;
         connection.open &= !(connection.closing && connection.requests == 0);
     }
 
-    fn close(&self, number: usize) {
+    fn close(&self, shared: Shared) {
         self.reenter();
-        let connection = &mut self.world().connections[number];
+        let connection = &mut self.world().connections[shared.0];
         connection.closing = true;
         connection.open &= connection.requests > 0;
     }
@@ -481,6 +487,7 @@ impl<const ENDS: bool> Model<ENDS> {
     fn open(&mut self, at: usize) {
         let Some(caller) = &mut self.callers[at] else { return };
         let shared = self.desk.requests_per_connection() > 1;
+        let handle = Arc::new(());
         let number = {
             let mut world = self.fake.world();
             world.opening -= 1;
@@ -497,11 +504,12 @@ impl<const ENDS: bool> Model<ENDS> {
                 carried,
                 opened,
                 used: opened,
+                handles: Arc::downgrade(&handle),
             });
             world.connections.len() - 1
         };
         let place = if shared {
-            Place::Shared(number)
+            Place::Shared(Shared(number, handle))
         } else {
             Place::Own(Own(number, self.fake.clone()))
         };
@@ -671,7 +679,9 @@ impl<const ENDS: bool> Model<ENDS> {
     /// A caller has an open connection.
     fn granted(&mut self, at: usize) {
         let Some(caller) = &mut self.callers[at] else { return };
-        let Some(Place::Own(Own(number, _)) | Place::Shared(number)) = caller.lease.place() else {
+        let Some(Place::Own(Own(number, _)) | Place::Shared(Shared(number, _))) =
+            caller.lease.place()
+        else {
             panic!("ready without a connection");
         };
         let number = *number;
@@ -766,10 +776,11 @@ impl<const ENDS: bool> Model<ENDS> {
         self.seen(|seen| seen.expired += idle);
         let stats = self.desk.stats();
         assert_eq!((stats.connections, stats.active, stats.waiting), (0, 0, 0));
-        let Self { desk, fake, .. } = self;
-        drop(desk);
-        let world = fake.world();
-        assert!(world.connections.iter().all(|connection| !connection.open), "left open");
+        let world = self.fake.world();
+        for connection in &world.connections {
+            assert!(!connection.open, "left open");
+            assert_eq!(connection.handles.strong_count(), 0, "a handle is left");
+        }
         world.seen
     }
 }
