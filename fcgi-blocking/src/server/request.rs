@@ -126,7 +126,7 @@ impl Request {
         Cancelled { shared: Arc::clone(&self.shared), key: self.key }
     }
 
-    fn input(&self, input: Input) -> InputStream {
+    pub(crate) fn input(&self, input: Input) -> InputStream {
         InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
     }
 
@@ -181,10 +181,11 @@ impl InputStream {
         self.shared.read(self.key, self.input, CHUNK)
     }
 
-    /// Whether it has ended already.
+    /// As [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.shared.is_at_end(self.key, self.input)
+    pub(crate) fn poll_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
+        let mut inner = self.shared.lock();
+        self.shared.poll_read(&mut inner, self.key, self.input, CHUNK)
     }
 
     /// Everything up to the end.

@@ -103,7 +103,7 @@ impl Request {
         poll_fn(|cx| self.shared.poll_cancelled(cx, self.key)).await
     }
 
-    fn input(&self, input: Input) -> InputStream {
+    pub(crate) fn input(&self, input: Input) -> InputStream {
         InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
     }
 
