@@ -157,7 +157,10 @@ struct Own<const ENDS: bool>(usize, Fake<ENDS>);
 
 /// A handle of one that several requests share.
 #[derive(Clone)]
-struct Shared(usize, Arc<()>);
+struct Shared {
+    number: usize,
+    _handle: Arc<()>,
+}
 
 impl<const ENDS: bool> Drop for Own<ENDS> {
     fn drop(&mut self) {
@@ -218,20 +221,20 @@ impl<const ENDS: bool> Pooled for Fake<ENDS> {
     }
 
     fn is_quiet(&self, place: &mut Place<Self>) -> bool {
-        let (Place::Own(Own(number, _)) | Place::Shared(Shared(number, _))) = place;
+        let (Place::Own(Own(number, _)) | Place::Shared(Shared { number, .. })) = place;
         let connection = &self.world().connections[*number];
         connection.open && !connection.dead && !connection.closing
     }
 
     fn forget(&self, shared: &Shared, _: RequestKey) {
-        let connection = &mut self.world().connections[shared.0];
+        let connection = &mut self.world().connections[shared.number];
         connection.requests -= 1;
         connection.open &= !(connection.closing && connection.requests == 0);
     }
 
     fn close(&self, shared: Shared) {
         self.reenter();
-        let connection = &mut self.world().connections[shared.0];
+        let connection = &mut self.world().connections[shared.number];
         connection.closing = true;
         connection.open &= connection.requests > 0;
     }
@@ -509,7 +512,7 @@ impl<const ENDS: bool> Model<ENDS> {
             world.connections.len() - 1
         };
         let place = if shared {
-            Place::Shared(Shared(number, handle))
+            Place::Shared(Shared { number, _handle: handle })
         } else {
             Place::Own(Own(number, self.fake.clone()))
         };
@@ -679,7 +682,7 @@ impl<const ENDS: bool> Model<ENDS> {
     /// A caller has an open connection.
     fn granted(&mut self, at: usize) {
         let Some(caller) = &mut self.callers[at] else { return };
-        let Some(Place::Own(Own(number, _)) | Place::Shared(Shared(number, _))) =
+        let Some(Place::Own(Own(number, _)) | Place::Shared(Shared { number, .. })) =
             caller.lease.place()
         else {
             panic!("ready without a connection");
