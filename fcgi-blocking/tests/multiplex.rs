@@ -149,8 +149,7 @@ fn megabytes_both_ways_on_one_connection_q_15() {
 #[test]
 fn an_abort_of_one_leaves_the_others_alone() {
     let app = RawApp::new();
-    let connector =
-        Connector::new().values_timeout(LONG).first_byte_timeout(Some(LIMIT * 10));
+    let connector = Connector::new().values_timeout(LONG).first_byte_timeout(Some(LIMIT * 10));
     let pool = builder(&app).connector(connector).build();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
