@@ -120,8 +120,8 @@ pub mod http {
     pub use fcgi_driver::http::{
         Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes, FileKind,
         FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError, MetaVariables,
-        Mount, ParamsBuilder, ParamsError, RequestError, Responder, Script, ScriptError, ScriptMap,
-        Scripts, Target, UnknownLength, Variables,
+        Mount, ParamsBuilder, ParamsError, ReasonPhrase, RequestError, Responder, Script,
+        ScriptError, ScriptMap, Scripts, Target, UnknownLength, Variables,
     };
 
     /// Sends HTTP requests to an application.
