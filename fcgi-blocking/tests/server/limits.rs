@@ -16,7 +16,7 @@ use fcgi_blocking as fcgi;
 use crate::{app::*, many::hello};
 
 /// Long enough for what needs no time, on any machine.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// A server with one limit.
 fn limited(set: impl FnOnce(Server, Option<Duration>) -> Server) -> Server {
