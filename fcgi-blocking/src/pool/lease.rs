@@ -7,7 +7,7 @@ use std::{
 
 use fcgi_engine::observe::{self, Side};
 use fcgi_proto::{
-    BeginRequest, Connection, Values,
+    BeginRequest, Values,
     pool::{Release, Ticket},
 };
 
@@ -175,9 +175,9 @@ impl Lease {
         };
         match link {
             Ok(mut link) => {
-                link.settings = connector.settings;
-                let values = patience.within(Some(link.settings.values));
-                link.settings.values = values.unwrap_or(link.settings.values);
+                let settings = link.session.settings_mut();
+                *settings = connector.settings;
+                settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
                 Ok(link)
             }
             Err(Error::Timeout { address, phase, limit }) => {
@@ -198,9 +198,7 @@ impl Lease {
     ) -> Result<Exchange, Error> {
         let cancel = cancel.cloned();
         let begun = match &mut self.place {
-            Some(Place::Own(link)) => {
-                Exchange::begin(link, begin, bodies.take(), started, cancel).map_err(Error::from)
-            }
+            Some(Place::Own(link)) => link.begin(begin, bodies.take(), started, cancel),
             Some(Place::Shared(mux)) => {
                 if mux.is_usable() {
                     mux.begin(begin, bodies.take(), started, cancel)
@@ -229,15 +227,6 @@ impl Lease {
         matches!(self.place, Some(Place::Shared(_)))
     }
 
-    /// How many bytes have come over its connection.
-    pub(super) fn received(&self) -> Option<u64> {
-        match &self.place {
-            Some(Place::Own(link)) => Some(link.received),
-            Some(Place::Shared(mux)) => Some(mux.received()),
-            None => None,
-        }
-    }
-
     /// The connection was dead: back into the queue, for a fresh one.
     pub(super) fn retry(&mut self) {
         self.stage = Stage::Unused;
@@ -258,11 +247,11 @@ impl Lease {
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
         let reusable = match &mut self.place {
             Some(Place::Own(link)) => {
-                exchange.abort(link);
+                link.abort(exchange);
                 // The end may have come already; it is not waited for.
                 if !link.is_reusable() {
                     link.read();
-                    while let Ok(Some(_)) = link.connection.poll_event() {}
+                    link.handle_events();
                 }
                 link.is_reusable()
             }

@@ -35,7 +35,7 @@ impl Response {
         if let Some(lease) = &mut self.lease {
             self.exchange.pending = lease.chunk(&mut self.exchange)?;
         }
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         Ok(())
@@ -43,7 +43,7 @@ impl Response {
 
     /// Whether no byte has come that could be of the response.
     pub(super) fn is_untouched(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.received() == Some(self.exchange.received))
+        !self.exchange.core.is_touched()
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -67,7 +67,7 @@ impl Response {
         }
         let Some(lease) = &mut self.lease else { return Ok(None) };
         let chunk = lease.chunk(&mut self.exchange);
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         chunk
@@ -76,7 +76,7 @@ impl Response {
     /// Where the application is.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
-        std::sync::Arc::clone(&self.exchange.address)
+        std::sync::Arc::clone(self.exchange.core.address())
     }
 
     /// The application's status, once the response was read to its end.

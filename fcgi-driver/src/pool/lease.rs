@@ -154,7 +154,7 @@ impl<R: Runtime> Lease<R> {
             Some(Link::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
             None => Err(Error::Closed { address: self.pool.name() }),
         }?;
-        self.stage = Stage::Used(exchange.key);
+        self.stage = Stage::Used(exchange.key());
         Ok(exchange)
     }
 
@@ -189,10 +189,10 @@ impl<R: Runtime> Lease<R> {
     }
 
     /// The request is over: gives the connection back.
-    pub(super) fn finish(mut self, exchange: &Exchange<R>) {
+    pub(super) fn finish(mut self) {
         let reusable = match &self.link {
             Some(Link::Own(client)) => client.is_reusable(),
-            Some(Link::Shared(mux)) => mux.is_usable() && !exchange.mismatch,
+            Some(Link::Shared(mux)) => mux.is_usable(),
             None => false,
         };
         self.release(if reusable { Release::Reusable } else { Release::Closed });

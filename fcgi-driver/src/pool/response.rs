@@ -45,7 +45,7 @@ impl<R: Runtime> Response<R> {
 
     /// Whether no byte has come that could be of the response.
     pub(super) fn is_untouched(&self) -> bool {
-        !self.exchange.touched
+        !self.exchange.is_touched()
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -121,8 +121,8 @@ impl<R: Runtime> Response<R> {
     /// The request is over, well or not: its connection goes back, or is given up with it.
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
-            if self.exchange.outcome.is_some() {
-                lease.finish(&self.exchange);
+            if self.exchange.outcome().is_some() {
+                lease.finish();
             } else {
                 lease.abandon();
             }
