@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fcgi::{
     Address, Error, Listener, Request, Server, Shutdown, Values,
     client::{Body, Chunk, Client, Collected, Connector, Response},
@@ -15,6 +16,7 @@ use fcgi::{
 };
 use fcgi_blocking as fcgi;
 use fcgi_engine::{client, pool, server};
+use fcgi_proto::Input;
 use fcgi_testkit::suite::{
     self, Adapter, CancelPoint, Event, ListenOn, Progress, Script, Serving, Step, TestBody,
     TestClient, TestPool, TestRequest, TestResponse,
@@ -87,6 +89,7 @@ impl Adapter for Blocking {
             .max_waiting(limits.waiting)
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
+            .keep_conn(settings.keep_conn)
             .build();
         Box::new(BlockingPool(pool))
     }
@@ -189,6 +192,22 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
                 stdout.write_all(chunk)?;
             }
         }
+        Step::Handles(input, sizes) => {
+            for size in sizes.iter().cycle() {
+                let mut handle = match input {
+                    Input::Stdin => request.stdin(),
+                    Input::Data => request.data(),
+                };
+                let piece = match size {
+                    0 => handle.chunk()?.unwrap_or_default(),
+                    size => read(&mut handle, *size)?,
+                };
+                if piece.is_empty() {
+                    break;
+                }
+                stdout.write_all(piece)?;
+            }
+        }
         Step::Count(limit) => {
             *status = match request.stdin().read_to_end(*limit) {
                 Err(Error::InputTooLarge { limit: told }) if told == *limit => 99,
@@ -222,6 +241,14 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
         Step::Exit(exit) => *status = *exit,
     }
     Ok(())
+}
+
+/// One read by way of `Read`.
+fn read(stream: &mut impl io::Read, size: usize) -> Result<Bytes, Error> {
+    let mut buffer = vec![0; size];
+    let n = stream.read(&mut buffer);
+    buffer.truncate(n.map_err(|source| Error::Body { address: "peer".into(), source })?);
+    Ok(buffer.into())
 }
 
 struct BlockingClient(Client);

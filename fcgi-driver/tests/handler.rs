@@ -5,7 +5,7 @@ mod support;
 
 use std::future::Future;
 
-use fcgi_driver::server::{Handler, PANICKED, Request, Server};
+use fcgi_driver::server::{Failed, Handler, PANICKED, Request, Server};
 use fcgi_testkit::sim;
 
 use support::{address, ask, builder, call, ms, numbered};
@@ -14,11 +14,11 @@ use support::{address, ask, builder, call, ms, numbered};
 struct Hasty;
 
 impl Handler for Hasty {
-    fn call(&self, request: Request) -> impl Future<Output = u32> + Send {
+    fn call(&self, request: Request) -> impl Future<Output = Result<u32, Failed>> + Send {
         assert!(request.param("PANIC").is_none(), "PANIC");
         async move {
             support::echo(request).await.expect("the client is in order");
-            0
+            Ok(0)
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What every server has: its settings, what a handler may return, and whom it admits.
 //!
 //! ```
-//! use fcgi_engine::server::{FAILED, IntoAppStatus};
+//! use fcgi_engine::server::{Failed, IntoAppStatus};
 //!
-//! assert_eq!(().into_app_status(), 0);
-//! assert_eq!(Err::<(), _>("no database").into_app_status(), FAILED);
+//! assert_eq!(().into_app_status(), Ok(0));
+//! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
 //! ```
 
 use std::{io, net::IpAddr, time::Duration};
@@ -17,7 +17,7 @@ use crate::{Phase, socket::Peer};
 pub const PANICKED: u32 = 101;
 /// The app status of a handler that was stopped: its request was aborted or took too long.
 pub const CANCELLED: u32 = 1;
-/// The app status of a handler that returned an error.
+/// The app status of a handler that [`Failed`].
 pub const FAILED: u32 = 1;
 
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -25,32 +25,41 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection that was closed early is read on, so that its peer gets the response.
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// A handler failed: what it has written, if anything, is not its whole response. That is not the
+/// same as an app status other than 0, with which a response may well end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the handler failed")]
+pub struct Failed;
+
 /// What a handler may return: nothing, an app status, or a result, whose error is logged and
-/// becomes [`FAILED`].
+/// becomes [`Failed`].
 pub trait IntoAppStatus {
     /// The app status.
-    fn into_app_status(self) -> u32;
+    ///
+    /// # Errors
+    /// [`Failed`] when the response is not whole.
+    fn into_app_status(self) -> Result<u32, Failed>;
 }
 
 impl IntoAppStatus for () {
-    fn into_app_status(self) -> u32 {
-        0
+    fn into_app_status(self) -> Result<u32, Failed> {
+        Ok(0)
     }
 }
 
 impl IntoAppStatus for u32 {
-    fn into_app_status(self) -> u32 {
-        self
+    fn into_app_status(self) -> Result<u32, Failed> {
+        Ok(self)
     }
 }
 
 impl<T: IntoAppStatus, E: std::fmt::Display> IntoAppStatus for Result<T, E> {
-    fn into_app_status(self) -> u32 {
+    fn into_app_status(self) -> Result<u32, Failed> {
         match self {
             Ok(status) => status.into_app_status(),
             Err(error) => {
                 tracing::warn!(%error, "the handler of a request failed");
-                FAILED
+                Err(Failed)
             }
         }
     }

@@ -37,7 +37,8 @@ pub use fcgi_async_io::{Timer, Transport, TransportListener};
 pub use fcgi_driver::{
     Address, AddressError, Error, Phase, is_fastcgi,
     server::{
-        CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+        CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED,
+        Request,
     },
 };
 pub use fcgi_proto as proto;

@@ -61,7 +61,8 @@ pub(crate) fn names() {
     let _: fn(fcgi::TransportListener, fcgi::Address) -> fcgi::Listener =
         fcgi::Listener::from_runtime;
     let _: fn() -> bool = fcgi::is_fastcgi;
-    assert_eq!(fcgi::IntoAppStatus::into_app_status(Err::<(), _>("why")), fcgi::FAILED);
+    assert_eq!(fcgi::IntoAppStatus::into_app_status(Err::<(), _>("why")), Err(fcgi::Failed));
+    assert_ne!(fcgi::FAILED, 0);
     assert_ne!(fcgi::CANCELLED, fcgi::PANICKED);
 }
 
@@ -217,6 +218,7 @@ async fn pools(address: &fcgi::Address) {
         .max_waiting(10)
         .wait_timeout(LONG)
         .multiplex(4)
+        .keep_conn(true)
         .build();
     assert_eq!(pool.address(), address);
     assert_eq!(pool.values().await.unwrap().mpxs_conns, Some(true));

@@ -33,7 +33,8 @@ mod runtime;
 pub use fcgi_driver::{
     Address, AddressError, Error, Phase, is_fastcgi,
     server::{
-        CANCELLED, FAILED, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED, Request,
+        CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED,
+        Request,
     },
 };
 pub use fcgi_proto as proto;

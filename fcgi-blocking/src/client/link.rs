@@ -34,16 +34,16 @@ impl Link {
         Self { stream: Arc::new(stream), session: Session::new(address, settings), waker }
     }
 
-    /// Begins a request, whose time counts from `started`.
+    /// Begins a request, whose time counts from `started`. It takes the bodies only if it can.
     pub(crate) fn begin(
         &mut self,
         begin: &BeginRequest,
-        bodies: [Body; 2],
+        bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
         let core = self.session.begin(begin, started, Instant::now())?;
-        Ok(Exchange::new(core, bodies, cancel))
+        Ok(Exchange::new(core, bodies(), cancel))
     }
 
     /// Gives a request up, unless it has ended, and sends what can be sent of that without waiting.

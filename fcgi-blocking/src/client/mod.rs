@@ -214,7 +214,7 @@ impl Client {
             self.link.settle(cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = self.link.begin(&begin, bodies, Instant::now(), cancel)?;
+        let exchange = self.link.begin(&begin, || bodies, Instant::now(), cancel)?;
         let mut response = Response::new(self, exchange);
         response.first()?;
         Ok(response)

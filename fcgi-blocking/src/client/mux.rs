@@ -54,11 +54,11 @@ impl Mux {
         })))
     }
 
-    /// Begins a request beside the others.
+    /// Begins a request beside the others. It takes the bodies only if it can.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
-        bodies: [Body; 2],
+        bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
@@ -178,11 +178,6 @@ impl Mux {
             state.link.session.close();
         }
         state.link.session.is_usable()
-    }
-
-    /// Whether another request can begin, as far as is known.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.lock().link.session.is_usable()
     }
 
     /// Whether it may be kept for other requests.

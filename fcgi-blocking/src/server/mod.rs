@@ -41,7 +41,7 @@ use std::{
 };
 
 use fcgi_engine::server::Settings;
-pub use fcgi_engine::server::{CANCELLED, FAILED, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
 use fcgi_proto::ServerConfig;
 use tracing::Span;
 
@@ -63,7 +63,10 @@ const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// once.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; gives its app status.
-    fn call(&self, request: Request) -> u32;
+    ///
+    /// # Errors
+    /// [`Failed`] when the response is not whole.
+    fn call(&self, request: Request) -> Result<u32, Failed>;
 }
 
 impl<F, R> Handler for F
@@ -71,7 +74,7 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: IntoAppStatus,
 {
-    fn call(&self, request: Request) -> u32 {
+    fn call(&self, request: Request) -> Result<u32, Failed> {
         self(request).into_app_status()
     }
 }
@@ -261,10 +264,13 @@ impl Engine {
         }
         let _entered = span.enter();
         let call = AssertUnwindSafe(|| self.handler.call(request));
-        let status = catch_unwind(call).unwrap_or_else(|_| {
-            tracing::error!(request_id = key.id(), "handler panicked");
-            PANICKED
-        });
+        let status = catch_unwind(call).map_or_else(
+            |_| {
+                tracing::error!(request_id = key.id(), "handler panicked");
+                PANICKED
+            },
+            |status| status.unwrap_or(FAILED),
+        );
         shared.finish(key, status);
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
 use super::shared::{Shared, Write};
@@ -126,8 +126,8 @@ impl Request {
         Cancelled { shared: Arc::clone(&self.shared), key: self.key }
     }
 
-    fn input(&self, input: Input) -> InputStream {
-        InputStream { shared: Arc::clone(&self.shared), key: self.key, input, rest: Bytes::new() }
+    pub(crate) fn input(&self, input: Input) -> InputStream {
+        InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
     }
 
     fn output(&self, output: Output) -> OutputStream {
@@ -168,8 +168,6 @@ pub struct InputStream {
     shared: Arc<Shared>,
     key: RequestKey,
     input: Input,
-    /// What `Read` has taken and not handed out.
-    rest: Bytes,
 }
 
 impl InputStream {
@@ -180,16 +178,14 @@ impl InputStream {
     /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
     /// after [`handler_timeout`](super::Server::handler_timeout).
     pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        if !self.rest.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.rest)));
-        }
         self.shared.read(self.key, self.input, CHUNK)
     }
 
-    /// Whether it has ended already.
+    /// As [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.rest.is_empty() && self.shared.is_at_end(self.key, self.input)
+    pub(crate) fn poll_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
+        let mut inner = self.shared.lock();
+        self.shared.poll_read(&mut inner, self.key, self.input, CHUNK)
     }
 
     /// Everything up to the end.
@@ -223,11 +219,11 @@ impl io::Read for InputStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        let Some(mut chunk) = self.chunk()? else { return Ok(0) };
-        let n = chunk.len().min(buf.len());
-        chunk.copy_to_slice(&mut buf[..n]);
-        self.rest = chunk;
-        Ok(n)
+        // No more than the caller has room for: what a handle kept would be lost with it.
+        let max = buf.len().min(CHUNK);
+        let chunk = self.shared.read(self.key, self.input, max)?.unwrap_or_default();
+        buf[..chunk.len()].copy_from_slice(&chunk);
+        Ok(chunk.len())
     }
 }
 

@@ -72,21 +72,8 @@ impl Shared {
         let mut inner = self.lock();
         let mut advanced = false;
         loop {
-            self.check(&inner, key)?;
-            let paused = !inner.connection.wants_read();
-            let Some(mut request) = inner.connection.request(key) else {
-                return Err(Error::Aborted(AbortReason::Disconnected));
-            };
-            match request.read(input, max) {
-                Poll::Ready(chunk) => {
-                    if let Some(chunk) = &chunk {
-                        inner.log(key, |log| log.received(chunk.len()));
-                        if paused {
-                            self.act(&mut inner, false);
-                        }
-                    }
-                    return Ok(chunk);
-                }
+            match self.poll_read(&mut inner, key, input, max) {
+                Poll::Ready(chunk) => return chunk,
                 // What was written goes out before its writer waits.
                 Poll::Pending if !advanced => self.act(&mut inner, true),
                 Poll::Pending => inner = self.wait(inner, key, None),
@@ -95,16 +82,27 @@ impl Shared {
         }
     }
 
-    /// Whether a stream has ended already, with nothing left to be read.
-    #[cfg(feature = "http")]
-    pub(super) fn is_at_end(&self, key: RequestKey, input: Input) -> bool {
-        let mut inner = self.lock();
-        if self.check(&inner, key).is_err() {
-            return false;
+    /// As [`read`](Self::read), without waiting.
+    pub(super) fn poll_read(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        self.check(inner, key)?;
+        let paused = !inner.connection.wants_read();
+        let Some(mut request) = inner.connection.request(key) else {
+            return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
+        };
+        let read = request.read(input, max);
+        if let Poll::Ready(Some(chunk)) = &read {
+            inner.log(key, |log| log.received(chunk.len()));
+            if paused {
+                self.act(inner, false);
+            }
         }
-        let Some(mut request) = inner.connection.request(key) else { return false };
-        // No byte is asked for, so that none is taken.
-        matches!(request.read(input, 0), Poll::Ready(None))
+        read.map(Ok)
     }
 
     /// Queues some of `bytes`, or all in one record, and sends what is queued if it is much. Waits

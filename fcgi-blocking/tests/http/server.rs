@@ -264,7 +264,7 @@ fn a_failed_body_is_a_page_before_the_head_and_an_app_status_after_it() {
         (vec![Step::Fail], true, FAILED),
         (vec![Step::Panic], true, PANICKED),
         (vec![Step::Data("first"), Step::Fail], false, FAILED),
-        (vec![Step::Data("first"), Step::Panic], false, PANICKED),
+        (vec![Step::Data("first"), Step::Panic], false, FAILED),
     ] {
         let steps_of_it = body.clone();
         let answered = ask(&get("/"), "", move |_| Response::new(steps(steps_of_it.clone())));

@@ -126,6 +126,13 @@ pub(crate) struct Gateway {
     /// Requests at once on one connection, if the application says that it multiplexes
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, help_heading = "Limits")]
     multiplex: usize,
+    /// Keep a connection to the application for further requests
+    ///
+    /// It saves a connect a request. It is safe for applications that are done when they answer,
+    /// such as Go's and this project's; php-fpm goes on after fastcgi_finish_request(), and the
+    /// next request on that connection waits for it.
+    #[arg(long, help_heading = "Limits")]
+    keep_conn: bool,
     /// Requests that may wait for a connection to the application; 503 beyond
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     max_waiting: usize,
@@ -258,6 +265,7 @@ impl Gateway {
             .max_waiting(self.max_waiting)
             .wait_timeout(Some(self.wait_timeout))
             .multiplex(self.multiplex)
+            .keep_conn(self.keep_conn)
             .build()
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use fcgi_engine::{
     Phase,
     observe::{self, Outcome, Side},
-    server::{CANCELLED, IntoAppStatus, PANICKED, Settings},
+    server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED, Settings},
     socket::Peer,
 };
 use fcgi_proto::RequestKey;
@@ -21,8 +21,8 @@ use crate::{deadline::Deadline, runtime::Runtime};
 
 /// What answers requests: any `Fn(Request) -> impl Future<Output = impl IntoAppStatus>`.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request; gives its app status.
-    fn call(&self, request: Request) -> impl Future<Output = u32> + Send;
+    /// Answers one request; gives its app status, or says that it failed.
+    fn call(&self, request: Request) -> impl Future<Output = Result<u32, Failed>> + Send;
 }
 
 impl<F, Fut> Handler for F
@@ -30,7 +30,7 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAppStatus> + Send,
 {
-    async fn call(&self, request: Request) -> u32 {
+    async fn call(&self, request: Request) -> Result<u32, Failed> {
         self(request).await.into_app_status()
     }
 }
@@ -42,7 +42,7 @@ pub(super) async fn run<R: Runtime>(
     key: RequestKey,
     peer: Peer,
     settings: &Settings,
-    handler: impl Future<Output = u32>,
+    handler: impl Future<Output = Result<u32, Failed>>,
 ) {
     let mut handler = pin!(handler);
     let span = shared.lock().span(key);
@@ -69,7 +69,9 @@ pub(super) async fn run<R: Runtime>(
             return Poll::Ready((CANCELLED, Some(Outcome::TimedOut(Phase::Handler))));
         }
         match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(|status| (status, told.then_some(Outcome::Aborted))),
+            Ok(polled) => {
+                polled.map(|status| (status.unwrap_or(FAILED), told.then_some(Outcome::Aborted)))
+            }
             Err(_) => {
                 tracing::error!(request_id = key.id(), "handler panicked");
                 Poll::Ready((PANICKED, None))

@@ -103,8 +103,8 @@ impl Request {
         poll_fn(|cx| self.shared.poll_cancelled(cx, self.key)).await
     }
 
-    fn input(&self, input: Input) -> InputStream {
-        InputStream { shared: Arc::clone(&self.shared), key: self.key, input, rest: Bytes::new() }
+    pub(crate) fn input(&self, input: Input) -> InputStream {
+        InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
     }
 
     fn output(&self, output: Output) -> OutputStream {
@@ -121,8 +121,6 @@ pub struct InputStream {
     shared: Arc<Shared>,
     key: RequestKey,
     input: Input,
-    /// What `AsyncRead` has taken and not handed out.
-    rest: Bytes,
 }
 
 impl InputStream {
@@ -170,9 +168,6 @@ impl InputStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Error>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
-        }
         self.shared.poll_read(cx, self.key, self.input, CHUNK)
     }
 }
@@ -191,12 +186,15 @@ impl futures_io::AsyncRead for InputStream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let Some(mut chunk) = ready!(this.poll_chunk(cx))? else { return Poll::Ready(Ok(0)) };
-        let n = chunk.len().min(buf.len());
-        buf[..n].copy_from_slice(&chunk.split_to(n));
-        this.rest = chunk;
-        Poll::Ready(Ok(n))
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        // No more than the caller has room for: what a handle kept would be lost with it.
+        let max = buf.len().min(CHUNK);
+        let chunk = ready!(self.shared.poll_read(cx, self.key, self.input, max))?;
+        let chunk = chunk.unwrap_or_default();
+        buf[..chunk.len()].copy_from_slice(&chunk);
+        Poll::Ready(Ok(chunk.len()))
     }
 }
 

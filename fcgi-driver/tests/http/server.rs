@@ -311,7 +311,7 @@ fn a_failed_body_is_a_page_before_the_head_and_an_app_status_after_it() {
         (vec![Step::Panic], true, PANICKED),
         (vec![Step::Data("first"), Step::Fail], false, FAILED),
         (vec![Step::Sleep(10), Step::Fail], false, FAILED),
-        (vec![Step::Data("first"), Step::Sleep(10), Step::Panic], false, PANICKED),
+        (vec![Step::Data("first"), Step::Sleep(10), Step::Panic], false, FAILED),
     ];
     for (body, page, app_status) in cases {
         let answered = ask(get("/"), {

@@ -147,7 +147,7 @@ impl<W> Session<W> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange, Error> {
-        if self.is_unfit() {
+        if !self.is_usable() {
             return Err(self.closed());
         }
         let begun_at = self.sent + self.queued();

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering, mpsc},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -21,7 +21,10 @@ use fcgi_engine::{
     client::{Chunk, Collected},
     pool, server,
 };
-use fcgi_proto::{Values, pool::PoolStats};
+use fcgi_proto::{Input, Values, pool::PoolStats};
+
+use bytes::Bytes;
+use futures_io::AsyncRead;
 
 use super::{
     Adapter, CancelPoint, Event, Gate, ListenOn, Progress, Script, Serving, Step, TestBody,
@@ -128,6 +131,7 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
             .max_waiting(limits.waiting)
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
+            .keep_conn(settings.keep_conn)
             .build();
         Box::new(AsyncPool::<A>(pool))
     }
@@ -199,10 +203,8 @@ impl Drop for AsyncServing {
 
 fn handler(
     script: Arc<Script>,
-) -> impl Fn(Request) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, Error>> + Send>>
-+ Send
-+ Sync
-+ 'static {
+) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Result<u32, Error>> + Send>> + Send + Sync + 'static
+{
     move |request| {
         let script = Arc::clone(&script);
         Box::pin(async move {
@@ -246,6 +248,22 @@ async fn perform(
                 stdout.write_all(chunk).await?;
             }
         }
+        Step::Handles(input, sizes) => {
+            for size in sizes.iter().cycle() {
+                let mut handle = match input {
+                    Input::Stdin => request.stdin(),
+                    Input::Data => request.data(),
+                };
+                let piece = match size {
+                    0 => handle.chunk().await?.unwrap_or_default(),
+                    size => read(&mut handle, *size).await?,
+                };
+                if piece.is_empty() {
+                    break;
+                }
+                stdout.write_all(piece).await?;
+            }
+        }
         Step::Count(limit) => {
             *status = match request.stdin().read_to_end(*limit).await {
                 Err(Error::InputTooLarge { limit: told }) if told == *limit => 99,
@@ -276,6 +294,14 @@ async fn perform(
         Step::Exit(exit) => *status = *exit,
     }
     Ok(())
+}
+
+/// One read by way of `AsyncRead`.
+async fn read(mut stream: impl AsyncRead + Unpin, size: usize) -> Result<Bytes, Error> {
+    let mut buffer = vec![0; size];
+    let n = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buffer)).await;
+    buffer.truncate(n.map_err(|source| Error::Body { address: "peer".into(), source })?);
+    Ok(buffer.into())
 }
 
 async fn yield_now() {

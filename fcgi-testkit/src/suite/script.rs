@@ -4,7 +4,7 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use bytes::Bytes;
-use fcgi_proto::{Params, Rejection, Role, server::AbortReason};
+use fcgi_proto::{Input, Params, Rejection, Role, server::AbortReason};
 
 use super::{Gate, signal::Shared};
 
@@ -26,6 +26,9 @@ pub enum Step {
     Stdin,
     /// Copies DATA to STDOUT, chunk by chunk.
     Data,
+    /// Copies a stream to STDOUT, each piece by a handle of its own: by `read` into a buffer of
+    /// the size that is next, or as a chunk where that is 0. The sizes begin anew after the last.
+    Handles(Input, &'static [usize]),
     /// Reads all of STDIN, of at most this many bytes, and its length becomes the app status; or
     /// 99 when there is more.
     Count(usize),

@@ -102,7 +102,7 @@ pub(crate) fn handler(seen: Arc<Seen>) -> impl fcgi::Handler {
         async move {
             if request.param_str("REQUEST_URI").is_some_and(|uri| uri.ends_with("/overloaded")) {
                 request.reject(Rejection::Overloaded);
-                return 0;
+                return Ok(0);
             }
             both.call(request).await
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_proto::Input;
 
 use super::{echo, hello, settings};
 use crate::suite::{
@@ -25,6 +26,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_handler_writes_no_faster_than_its_peer_reads_h_12,
     stdin_that_is_not_read_pushes_back,
     requests_interleave_on_one_connection_and_a_slow_one_stalls_none,
+    no_byte_is_lost_whichever_handle_reads,
     keep_conn_clear_closes_fc_3_5_1,
     keep_conn_set_keeps_fc_3_5_1,
     an_answer_before_the_end_of_a_big_upload_is_not_lost_fc_6_2_1,
@@ -167,6 +169,28 @@ fn requests_interleave_on_one_connection_and_a_slow_one_stalls_none(suite: &Suit
         assert_eq!(answers[usize::from(id)], expected(id), "request {id}");
     }
     assert!(sender.join());
+}
+
+fn no_byte_is_lost_whichever_handle_reads(suite: &Suite) {
+    let stdin = |sizes| [Step::Handles(Input::Stdin, sizes)];
+    let script = Script::new(stdin(&[4]))
+        .when("HOW", "mixed", stdin(&[3, 0, 1]))
+        .when("HOW", "roomy", stdin(&[100, 7]))
+        .when("HOW", "data", [Step::Handles(Input::Data, &[1, 3, 0])]);
+    let app = suite.app(settings(), script);
+    let mut peer = app.dial();
+    // Large chunks are slices of the receive buffer, small ones are put together.
+    for body in [b"abcdefgh".to_vec(), pattern(300_000, 3)] {
+        for how in ["", "mixed", "roomy"] {
+            let sending = peer.send_beside(request(1, KEEP, &[("HOW", how)], &body));
+            assert!(peer.answer(1) == complete(body.clone()), "{how}: the body came back changed");
+            assert!(sending.join());
+        }
+    }
+    peer.send([begin(1, FILTER, KEEP), params(1, &[("HOW", "data")])].concat());
+    peer.send([close(Type::Stdin, 1), stream(Type::Data, 1, b"abcdefgh")].concat());
+    peer.send(close(Type::Data, 1));
+    assert_eq!(peer.answer(1), complete("abcdefgh"));
 }
 
 fn keep_conn_clear_closes_fc_3_5_1(suite: &Suite) {
