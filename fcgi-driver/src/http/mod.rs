@@ -58,7 +58,8 @@ pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
+    Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
