@@ -298,7 +298,7 @@ fn close_refuses_those_who_wait_and_those_who_come() {
 #[test]
 fn a_connect_error_is_the_callers_and_frees_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let address = fcgi::Address::Unix(folder.path().join("none.sock"));
+    let address = fcgi::Address::unix(folder.path().join("none.sock"));
     let pool = Pool::builder(address).max_connections(1).build();
     for _ in 0..3 {
         let error = say(&pool, b"one").unwrap_err();

@@ -328,7 +328,7 @@ impl<const ENDS: bool> Model<ENDS> {
             seen: Seen::default(),
         };
         let fake = Fake { world: Arc::new(Mutex::new(world)), desk: Arc::default() };
-        let address = Address::Unix("/app".into());
+        let address = Address::unix("/app");
         let desk = Arc::new(Desk::new(address, fake.clone(), settings));
         let _ = fake.desk.set(Arc::downgrade(&desk));
         let begin = BeginRequest { role: Role::Responder, keep_conn: true, params: Params::new() };

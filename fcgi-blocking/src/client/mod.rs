@@ -103,7 +103,7 @@ impl Connector {
         cancel: Option<&CancelHandle>,
     ) -> Result<Link, Error> {
         let name = Arc::clone(name);
-        if *address == Address::Stdin {
+        if !address.is_callable() {
             return Err(Error::NotCallable { address: name });
         }
         let mut waker = None;

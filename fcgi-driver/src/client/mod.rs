@@ -101,7 +101,7 @@ impl<R: Runtime> Connector<R> {
     /// A socket, and the address's name.
     pub(crate) async fn dial(&self, address: &Address) -> Result<(R::Transport, Arc<str>), Error> {
         let name: Arc<str> = address.to_string().into();
-        if *address == Address::Stdin {
+        if !address.is_callable() {
             return Err(Error::NotCallable { address: name });
         }
         let mut deadline = Deadline::<R>::new();
