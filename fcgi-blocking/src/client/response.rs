@@ -79,6 +79,6 @@ impl io::Read for Response<'_> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        self.exchange.abort(&mut self.client.link);
+        self.client.link.abort(&mut self.exchange);
     }
 }

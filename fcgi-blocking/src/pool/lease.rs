@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread, time::Instant};
 
 use fcgi_engine::pool::{self, Reached, Sending};
-use fcgi_proto::{Connection, Values};
+use fcgi_proto::Values;
 
 use super::{
     patience::Patience,
@@ -86,9 +86,9 @@ impl Lease {
         };
         match link {
             Ok(mut link) => {
-                link.settings = connector.settings;
-                let values = patience.within(Some(link.settings.values));
-                link.settings.values = values.unwrap_or(link.settings.values);
+                let settings = link.session.settings_mut();
+                *settings = connector.settings;
+                settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
                 Ok(link)
             }
             Err(Error::Timeout { address, phase, limit }) => {
@@ -109,15 +109,11 @@ impl Lease {
         let cancel = cancel.cloned();
         let (begin, bodies) = self.0.start(sending);
         let exchange = match self.0.place() {
-            Some(Place::Own(link)) => {
-                Exchange::begin(link, begin, bodies.take(), started, cancel).map_err(Error::from)
-            }
-            Some(Place::Shared(mux)) if mux.is_usable() => {
-                mux.begin(begin, bodies.take(), started, cancel)
-            }
-            _ => Err(Error::Closed { address: self.0.desk().name() }),
+            Some(Place::Own(link)) => link.begin(begin, || bodies.take(), started, cancel),
+            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, cancel),
+            None => Err(Error::Closed { address: self.0.desk().name() }),
         }?;
-        self.0.begun(exchange.key);
+        self.0.begun(exchange.core.key());
         Ok(exchange)
     }
 
@@ -130,15 +126,6 @@ impl Lease {
         }
     }
 
-    /// How many bytes have come over its connection.
-    fn received(&mut self) -> u64 {
-        match self.0.place() {
-            Some(Place::Own(link)) => link.received,
-            Some(Place::Shared(mux)) => mux.received(),
-            None => 0,
-        }
-    }
-
     /// Back into the queue, if the request that failed is sent again.
     pub(super) fn again(
         &mut self,
@@ -148,8 +135,8 @@ impl Lease {
     ) -> Result<(), Error> {
         let reached = match exchange {
             None => Reached::Nothing,
-            Some(exchange) if exchange.received == self.received() => Reached::Begun,
-            Some(_) => Reached::Answered,
+            Some(exchange) if exchange.core.is_touched() => Reached::Answered,
+            Some(_) => Reached::Begun,
         };
         self.0.judge(sending, error, reached)
     }
@@ -159,11 +146,11 @@ impl Lease {
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
         let reusable = match self.0.place() {
             Some(Place::Own(link)) => {
-                exchange.abort(link);
+                link.abort(exchange);
                 // The end may have come already; it is not waited for.
                 if !link.is_reusable() {
                     link.read();
-                    while let Ok(Some(_)) = link.connection.poll_event() {}
+                    link.handle_events();
                 }
                 link.is_reusable()
             }

@@ -37,7 +37,7 @@ impl Response {
         if let Some(lease) = &mut self.lease {
             self.exchange.pending = lease.chunk(&mut self.exchange)?;
         }
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         Ok(())
@@ -69,7 +69,7 @@ impl Response {
         }
         let Some(lease) = &mut self.lease else { return Ok(None) };
         let chunk = lease.chunk(&mut self.exchange);
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         chunk
@@ -78,7 +78,7 @@ impl Response {
     /// Where the application is.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
-        std::sync::Arc::clone(&self.exchange.address)
+        std::sync::Arc::clone(self.exchange.core.address())
     }
 
     /// The application's status, once the response was read to its end.
