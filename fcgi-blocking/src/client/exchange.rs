@@ -8,7 +8,9 @@ use std::{
 
 use bytes::Buf;
 use fcgi_engine::client::{self, Chunk, Collected, Collector, Limit};
+use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
+use tracing::Span;
 
 use super::{Body, CancelHandle, body::Next, link::Link, link::Session, wait::Waited};
 use crate::Error;
@@ -36,10 +38,13 @@ pub(crate) enum Fed {
 
 impl Exchange {
     pub(crate) fn new(
-        core: client::Exchange,
+        mut core: client::Exchange,
+        begin: &BeginRequest,
+        connection: &Span,
         bodies: [Body; 2],
         cancel: Option<CancelHandle>,
     ) -> Self {
+        core.begin_log(begin, connection, Instant::now);
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
         Self { core, bodies, pending: None, cancel }
     }

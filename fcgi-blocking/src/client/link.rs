@@ -43,7 +43,7 @@ impl Link {
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
         let core = self.session.begin(begin, started, Instant::now())?;
-        Ok(Exchange::new(core, bodies(), cancel))
+        Ok(Exchange::new(core, begin, self.session.span(), bodies(), cancel))
     }
 
     /// Gives a request up, unless it has ended, and sends what can be sent of that without waiting.

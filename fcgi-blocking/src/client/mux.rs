@@ -62,7 +62,11 @@ impl Mux {
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
-        self.lock().link.begin(begin, bodies, started, cancel)
+        let mut state = self.lock();
+        let core = state.link.session.begin(begin, started, Instant::now())?;
+        let span = state.link.session.span().clone();
+        drop(state);
+        Ok(Exchange::new(core, begin, &span, bodies(), cancel))
     }
 
     /// The next bytes of a request's response, or its end.
@@ -164,6 +168,7 @@ impl Mux {
 
     /// Gives a request up, unless it has ended; the others go on.
     pub(crate) fn abort(&self, exchange: &mut Exchange) {
+        exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         state.link.abort(exchange);
         state.hand_on(&self.0.waker);

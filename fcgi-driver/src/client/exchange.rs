@@ -7,7 +7,8 @@ use std::{
 };
 
 use fcgi_engine::client;
-use fcgi_proto::{RequestKey, client::Outcome};
+use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
+use tracing::Span;
 
 use super::{Body, Chunk};
 use crate::{Error, runtime::Runtime};
@@ -21,7 +22,13 @@ pub(crate) struct Exchange<R: Runtime> {
 }
 
 impl<R: Runtime> Exchange<R> {
-    pub(super) fn new(core: client::Exchange, bodies: [Body; 2]) -> Self {
+    pub(super) fn new(
+        mut core: client::Exchange,
+        begin: &BeginRequest,
+        connection: &Span,
+        bodies: [Body; 2],
+    ) -> Self {
+        core.begin_log(begin, connection, R::now);
         Self { core, bodies, runtime: PhantomData }
     }
 

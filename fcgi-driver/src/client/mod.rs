@@ -222,7 +222,8 @@ impl<R: Runtime> Client<R> {
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.used = true;
-        Ok(Exchange::new(self.session.begin(begin, started, R::now())?, bodies))
+        let core = self.session.begin(begin, started, R::now())?;
+        Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 
     /// Moves a request on; the next chunk, or its end.

@@ -57,8 +57,11 @@ impl<R: Runtime> Mux<R> {
         bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let core = self.lock().session.begin(begin, started, R::now())?;
-        Ok(Exchange::new(core, bodies()))
+        let mut state = self.lock();
+        let core = state.session.begin(begin, started, R::now())?;
+        let span = state.session.span().clone();
+        drop(state);
+        Ok(Exchange::new(core, begin, &span, bodies()))
     }
 
     /// Moves a request on; the next chunk, or its end.

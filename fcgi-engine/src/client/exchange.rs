@@ -15,6 +15,8 @@ use fcgi_proto::{
     BeginRequest, ClientConnection, Input, Output, RequestKey, UsageError, client::Outcome,
 };
 
+use tracing::Span;
+
 use super::{Chunk, Settings};
 use crate::{
     Error, Phase,
@@ -129,8 +131,21 @@ impl Exchange {
             received_before: 0,
             touched: false,
             is_queued: false,
-            log: Some(RequestLog::begin(Side::Client, key.id(), begin.role, &begin.params, || now)),
+            log: None,
         }
+    }
+
+    /// Logs the request from now on, inside the span of its connection. A subscriber is code of
+    /// others: hold no lock.
+    pub fn begin_log(
+        &mut self,
+        begin: &BeginRequest,
+        connection: &Span,
+        now: impl FnOnce() -> Instant,
+    ) {
+        let _entered = connection.enter();
+        let (id, role) = (self.key.id(), begin.role);
+        self.log = Some(RequestLog::begin(Side::Client, id, role, &begin.params, now));
     }
 
     /// The request's key.

@@ -22,7 +22,7 @@ use super::{Chunk, Exchange, Limit, Settings, is_close};
 use crate::{
     Error, Phase,
     observe::{self, OpenConnection, Side},
-    pump::{self, Read, Socket},
+    pump::{self, Broken, Read, Socket},
 };
 
 /// A connection. See the [module](self).
@@ -118,6 +118,12 @@ impl<W> Session<W> {
         &self.address
     }
 
+    /// The connection's span.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -137,17 +143,20 @@ impl<W> Session<W> {
 
     // ---- Of its requests -----------------------------------------------------------------------
 
-    /// Begins a request, whose time counts from `started`.
+    /// Begins a request, whose time counts from `started`. Have it logged with
+    /// [`Exchange::begin_log`].
     ///
     /// # Errors
-    /// [`Error::Closed`] when the connection takes no more; [`Error::Usage`].
+    /// [`Error::Closed`] when the connection takes no more beside those that it has;
+    /// [`Error::Usage`]. Nothing was changed then.
     pub fn begin(
         &mut self,
         begin: &BeginRequest,
         started: Instant,
         now: Instant,
     ) -> Result<Exchange, Error> {
-        if !self.is_usable() {
+        // Others may have taken the room.
+        if self.is_unfit() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
         }
         let begun_at = self.sent + self.queued();
@@ -159,7 +168,6 @@ impl<W> Session<W> {
         } else {
             self.rest.insert(key, slot);
         }
-        let _entered = self.span.enter();
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
@@ -306,11 +314,12 @@ impl<W> Session<W> {
                 }
                 Wrote { any: bytes > 0, blocked }
             }
-            pump::Wrote::Gone(error) => {
+            pump::Wrote::Gone(Broken { bytes, error }) => {
                 tracing::debug!(parent: &self.span, %error, "application takes no more");
+                self.sent += bytes as u64;
                 self.write_gone = Some(error);
                 self.blocked = false;
-                Wrote { any: false, blocked: false }
+                Wrote { any: bytes > 0, blocked: false }
             }
         }
     }
