@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use common::{Pty, fcgi};
@@ -318,9 +317,7 @@ fn status_5_connect_or_io_error() {
 #[test]
 fn status_6_time_out() {
     let app = App::start();
-    let started = Instant::now();
-    app.fail(&["--timeout", "0.2", "--param", "ECHO_SLEEP_MS=20000"], 6, "within 200ms");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    app.fail(&["--timeout", "0.2", "--param", "ECHO_SLEEP_MS=3600000"], 6, "within 200ms");
     let output = app.run(&["--timeout", "1e9", "--connect-timeout", "1e9"]);
     assert_eq!(output.status.code(), Some(0));
 }
