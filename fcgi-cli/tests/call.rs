@@ -91,7 +91,7 @@ impl App {
     }
 }
 
-async fn answer(request: fcgi_lib::Request) -> Result<u32, fcgi_lib::Error> {
+async fn answer(request: fcgi_lib::Request) -> anyhow::Result<u32> {
     let mut out = request.stdout();
     match request.role() {
         fcgi_lib::Role::Responder if request.param("REFUSE").is_some() => {
