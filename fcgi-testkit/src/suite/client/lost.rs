@@ -84,14 +84,11 @@ fn offer_to_share(app: &RawApp) {
     peer.send(record(Type::GetValuesResult, 0, &encode(&[("FCGI_MPXS_CONNS", "1")])));
 }
 
-/// Runs a case alone and shared. `serve` is the application from its first connection of requests
-/// on, which it is given, on a thread of its own; and whether that is shared.
-fn both_ways(
-    suite: &Suite,
-    settings: Settings,
-    serve: fn(&RawApp, Peer, bool),
-    call: impl Fn(&mut Way),
-) {
+/// An application, from its first connection of requests on, and whether that is shared.
+type Serve = fn(&RawApp, Peer, bool);
+
+/// Runs a case alone and shared. `serve` has a thread of its own.
+fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
         let app = RawApp::new();
         let address = app.address.clone();
@@ -173,7 +170,7 @@ fn every_byte_that_came_is_handed_on_before_the_failure_q_20(suite: &Suite) {
         (id, record(Type::Stdout, id, &[b'y'; BODY / 4]).repeat(4))
     }
     // All of it is there, with the failure behind it, before it is read.
-    let failures: [(fn(&RawApp, Peer, bool), fn(&Error) -> bool); 4] = [
+    let failures: [(Serve, fn(&Error) -> bool); 4] = [
         (
             |_, mut peer, _| {
                 let (_, bytes) = begin_answer(&mut peer);
@@ -266,7 +263,7 @@ fn stray_records_are_no_progress_q_21(suite: &Suite) {
 
 fn a_record_that_stalls_is_no_progress_q_21(suite: &Suite) {
     // Inside of a header, and inside of an END_REQUEST.
-    let serves: [fn(&RawApp, Peer, bool); 2] = [
+    let serves: [Serve; 2] = [
         |_, mut peer, _| {
             let (id, ..) = peer.request();
             peer.send(&record(Type::Stdout, id, b"never")[..5]);
