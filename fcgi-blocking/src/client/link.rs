@@ -1,19 +1,19 @@
 //! A connection: the socket, and what the engine makes of it.
 
-use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
+use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
 
 use fcgi_engine::client::{self, Settings, Wrote};
 use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
 
 use super::{
-    Body, CancelHandle,
+    Body, CancelHandle, Wake,
     exchange::Exchange,
     wait::{Waited, wait},
 };
 use crate::{Error, stream::Stream, waker::Waker};
 
-pub(crate) type Session = client::Session<Thread>;
+pub(crate) type Session = client::Session<Wake>;
 
 /// A connection to an application.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl Link {
     }
 
     /// Gives a request up, unless it has ended, and sends what can be sent of that without waiting.
+    /// What comes of it is still noted, until it is forgotten.
     pub(crate) fn abort(&mut self, exchange: &mut Exchange) {
         exchange.core.give_up(Instant::now);
-        self.session.forget(exchange.core.key());
         if self.session.abort(exchange.core.key()) {
             self.write();
         }
@@ -61,7 +61,7 @@ impl Link {
 
     /// Hands on what has happened.
     pub(crate) fn handle_events(&mut self) {
-        self.session.handle_events(|thread| thread.unpark());
+        self.session.handle_events(|who| who.wake());
     }
 
     /// Writes what is queued until the socket is full.
@@ -134,6 +134,15 @@ impl Link {
         }
         self.session.close();
         Err(self.session.closed())
+    }
+
+    /// Takes in what has come, and sends what can be sent, after a request was aborted: whether the
+    /// connection is at rest once that has ended. Else what is to be waited for.
+    pub(crate) fn poll_settled(&mut self) -> Result<bool, PollFlags> {
+        self.write();
+        self.read();
+        self.handle_events();
+        self.session.settled().ok_or_else(|| self.interest())
     }
 
     /// Whether a connection at rest is fit for a request that is about to be sent: it was not

@@ -154,7 +154,7 @@ impl Mux {
         exchange.check_limit(limit)?;
         state.nudge(&self.0.waker);
         let key = exchange.core.key();
-        state.link.session.wait(key, |who| *who = Some(thread::current()));
+        state.link.session.wait(key, |who| *who = Some(Wake::Park(thread::current())));
         turn.state = None;
         let cancel = exchange.cancel.get();
         let registration = cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
@@ -166,12 +166,56 @@ impl Mux {
         Ok(())
     }
 
-    /// Gives a request up, or what is left of one that has ended; the others go on.
+    /// Gives a request up, unless it has ended; the others go on.
     pub(crate) fn abort(&self, exchange: &mut Exchange) {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         state.link.abort(exchange);
         state.hand_on(&self.0.waker);
+    }
+
+    /// Takes in what has come for a request that was aborted, and sends what can be sent: whether
+    /// the connection outlived it, once that has ended. Else what is to be waited for beside the
+    /// waker: nothing if somebody leads, who calls the waker. Without a waker nobody waits.
+    pub(crate) fn poll_ended(
+        &self,
+        key: RequestKey,
+        waker: Option<&Arc<Waker>>,
+    ) -> Result<bool, PollFlags> {
+        let mut state = self.lock();
+        state.write();
+        let leads = state.leading.is_none();
+        if leads {
+            state.link.read();
+        }
+        state.link.handle_events();
+        if let Some(outlived) = state.link.session.ended(key) {
+            return Ok(outlived);
+        }
+        state.link.session.wait(key, |who| *who = waker.map(|waker| Wake::Poll(Arc::clone(waker))));
+        if leads {
+            return Err(state.link.interest());
+        }
+        state.nudge(&self.0.waker);
+        Err(PollFlags::empty())
+    }
+
+    /// Keeps nothing of a request that has ended or was aborted. If its caller was to lead, somebody
+    /// else does.
+    pub(crate) fn forget(&self, key: RequestKey) {
+        let mut state = self.lock();
+        state.link.session.forget(key);
+        state.hand_on(&self.0.waker);
+    }
+
+    /// Takes no more requests. It closes with its last handle.
+    pub(crate) fn close(&self) {
+        self.lock().link.session.close();
+    }
+
+    /// Its socket.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.0.stream
     }
 
     /// Whether another request can begin now, on a connection that was kept: the same as
@@ -185,11 +229,9 @@ impl Mux {
         state.link.session.is_usable()
     }
 
-    /// Whether it may be kept for other requests.
-    pub(crate) fn is_reusable(&self) -> bool {
-        let state = self.lock();
-        let session = &state.link.session;
-        session.is_usable() && (!session.is_unused() || session.is_reusable())
+    /// Whether another request can begin, as far as is known.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.lock().link.session.is_usable()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -248,8 +290,8 @@ impl State {
         self.link.handle_events();
         if self.leading.is_some() {
             self.nudge(waker);
-        } else if let Some(thread) = self.link.session.take_waiting() {
-            thread.unpark();
+        } else if let Some(who) = self.link.session.take_waiting() {
+            who.wake();
         }
     }
 }

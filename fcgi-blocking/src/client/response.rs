@@ -80,5 +80,6 @@ impl io::Read for Response<'_> {
 impl Drop for Response<'_> {
     fn drop(&mut self) {
         self.client.link.abort(&mut self.exchange);
+        self.client.link.session.forget(self.exchange.core.key());
     }
 }

@@ -15,8 +15,10 @@ use crate::{
 
 /// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
 /// back to the pool as soon as the response was read to its end. Dropping it early aborts the
-/// request, of which nothing reaches a later one (H-11): a shared connection goes on without it,
-/// one of its own is closed, unless the request has ended already.
+/// request, of which nothing reaches a later one (H-11): the connection is used again once the
+/// application has ended the request, or closed after
+/// [`drain_timeout`](crate::client::Connector::drain_timeout). The drop does not wait for
+/// that.
 ///
 /// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
 /// is logged in any case.

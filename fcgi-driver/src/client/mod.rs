@@ -302,9 +302,9 @@ impl<R: Runtime> Client<R> {
         self.is_reusable() && !self.io.is_readable()
     }
 
-    /// Whether it will carry no other request.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.session.is_closing()
+    /// Whether it has settled after an aborted request: true if another can begin.
+    pub(crate) fn settled(&self) -> Option<bool> {
+        self.session.settled()
     }
 
     /// Takes in what there is and sends what can be sent.

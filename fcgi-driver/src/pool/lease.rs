@@ -136,8 +136,7 @@ impl<R: Runtime> Lease<R> {
         match self.lease.place() {
             Some(Place::Own(client)) => {
                 client.abort(key);
-                if client.is_reusable() || client.is_closed() {
-                    let reusable = client.is_reusable();
+                if let Some(reusable) = client.settled() {
                     return self.lease.finish(reusable);
                 }
             }

@@ -466,13 +466,14 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
-    /// Whether it has settled after an aborted request: true if it is at rest then.
+    /// Whether it has settled after an aborted request: true if another request can begin. One
+    /// that is not kept settles too: with the end of the request, not before it.
     #[must_use]
     pub fn settled(&self) -> Option<bool> {
-        if self.is_closing() {
+        if self.is_closed() || self.write_gone.is_some() {
             return Some(false);
         }
-        self.connection.is_reusable().then_some(true)
+        self.connection.is_reusable().then_some(!self.closing)
     }
 
     /// Takes no more requests.
