@@ -567,7 +567,7 @@ impl<const ENDS: bool> Model<ENDS> {
         let error = error(self.desk.name());
         let shared = self.fake.world().connections[number].shared;
         let again = match (&error, reached) {
-            (Error::Closed { .. }, Reached::Nothing) => true,
+            (Error::Closed { .. }, Reached::Nothing) => shared,
             (Error::Truncated { .. } | Error::Io { .. }, Reached::Begun) => !caller.fresh,
             (Error::Rejected { rejection: Rejection::CantMpxConn, .. }, _) => shared,
             _ => false,
