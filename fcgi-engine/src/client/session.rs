@@ -171,6 +171,8 @@ impl<W> Session<W> {
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
+        // Without a body it may be sent before it is moved on for the first time.
+        self.watch(&mut exchange);
         Ok(exchange)
     }
 
@@ -228,16 +230,22 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // Another request would be taken for a part of this one.
         self.closing |= exchange.is_mismatched();
-        if !exchange.is_feeding() && !exchange.is_queued {
-            exchange.is_queued = true;
-            let flush = (self.sent + self.queued(), exchange.key());
-            if self.next_flush.is_none() {
-                self.next_flush = Some(flush);
-            } else {
-                self.flushes.push_back(flush);
-            }
-        }
+        self.watch(exchange);
         Ok(any)
+    }
+
+    /// Notes what will have been sent with a request's last byte, once all of it is queued.
+    fn watch(&mut self, exchange: &mut Exchange) {
+        if exchange.is_feeding() || exchange.is_queued {
+            return;
+        }
+        exchange.is_queued = true;
+        let flush = (self.sent + self.queued(), exchange.key());
+        if self.next_flush.is_none() {
+            self.next_flush = Some(flush);
+        } else {
+            self.flushes.push_back(flush);
+        }
     }
 
     /// Sets who waits for a request: woken once, when there may be something for it.
