@@ -4,6 +4,7 @@ mod application;
 mod body;
 mod buffer;
 mod client;
+mod conditions;
 mod cut;
 mod descriptors;
 mod failure;

@@ -161,6 +161,15 @@ pub(crate) fn text(reply: &Reply) -> String {
     String::from_utf8_lossy(&reply.body).into_owned()
 }
 
+/// When the files of a [`Root`] were modified, in milliseconds since 1970.
+pub(crate) const MODIFIED: u64 = 1_000_000_000_500;
+
+pub(crate) fn set_modified(file: &Path, milliseconds: u64) {
+    let file = std::fs::File::options().write(true).open(file).expect("a file");
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(milliseconds);
+    file.set_modified(time).expect("its time can be set");
+}
+
 /// A folder of scripts and files: `/index.html`, `/page.txt`, `/app.php`, `/sub/index.php`,
 /// `/plain/index.html`, `/.secret`, and `secret.txt` beside the root.
 pub(crate) struct Root {
@@ -189,6 +198,7 @@ impl Root {
             ("../secret.txt", SECRET),
         ] {
             std::fs::write(root.join(name), text).expect("a file");
+            set_modified(&root.join(name), MODIFIED);
         }
         Self { folder }
     }
