@@ -412,6 +412,18 @@ impl Http2 {
         self.0.send_request(request.expect("a request"))
     }
 
+    /// The same with so many header fields.
+    pub(crate) fn get_with_fields(
+        &mut self,
+        path: &str,
+        number: usize,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + use<> {
+        let uri = format!("http://www.example.org{path}");
+        let fields = (0..number).map(|n| format!("x-{n}"));
+        let request = fields.fold(http::Request::get(uri), |it, name| it.header(name, "y"));
+        self.0.send_request(request.body(Full::default()).expect("a request"))
+    }
+
     /// Begins a POST; its answer's head is waited for by the future.
     pub(crate) fn post(
         &mut self,
