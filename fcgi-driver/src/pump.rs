@@ -11,7 +11,7 @@ use fcgi_proto::Connection;
 
 use crate::runtime::Transport;
 
-struct Io<'a, 'b, T>(&'a mut T, &'a mut Context<'b>);
+pub(crate) struct Io<'a, 'b, T>(pub(crate) &'a mut T, pub(crate) &'a mut Context<'b>);
 
 impl<T: Transport> Socket for Io<'_, '_, T> {
     fn read_ready(&mut self) -> io::Result<()> {

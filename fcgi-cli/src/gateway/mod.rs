@@ -57,7 +57,7 @@ use upstream::Upstream;
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Gateway {
-    /// The application: unix:PATH or tcp:HOST:PORT; without it, a sample application is started
+    /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is started
     #[arg(value_name = "ADDR", conflicts_with = "php")]
     address: Option<fcgi::Address>,
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end

@@ -280,7 +280,7 @@ impl Drop for Guard<'_> {
 impl App {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let address = fcgi::Address::Unix(folder.path().join("app"));
+        let address = fcgi::Address::unix(folder.path().join("app"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
