@@ -5,13 +5,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::pump::{self, Socket};
-pub(crate) use fcgi_engine::pump::{MAX_ROUNDS, Read, Wrote, discard};
+pub(crate) use fcgi_engine::pump::{MAX_ROUNDS, Read, Wrote};
+use fcgi_engine::{
+    pump::{self, Socket},
+    server::Duplex,
+    socket::HangUp,
+};
 use fcgi_proto::Connection;
 
 use crate::runtime::Transport;
 
-struct Io<'a, 'b, T>(&'a mut T, &'a mut Context<'b>);
+/// A transport, and the task that waits for it.
+pub(crate) struct Io<'a, 'b, T>(pub(crate) &'a mut T, pub(crate) &'a mut Context<'b>);
 
 impl<T: Transport> Socket for Io<'_, '_, T> {
     fn read_ready(&mut self) -> io::Result<()> {
@@ -24,6 +29,18 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         or_would_block(self.0.poll_write(self.1, slices))
+    }
+}
+
+impl<T: Transport> Duplex for Io<'_, '_, T> {
+    const HEARS_HANG_UP: bool = false;
+
+    fn hang_up(&self) -> HangUp {
+        self.0.hang_up()
+    }
+
+    fn shutdown_write(&self) {
+        self.0.shutdown_write();
     }
 }
 

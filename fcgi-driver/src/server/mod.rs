@@ -171,14 +171,14 @@ impl<H> Drop for CancelOnDrop<'_, H> {
 }
 
 fn accept<R: Runtime, H: Handler>(state: &Arc<State<H>>, io: R::Transport, peer: Peer) {
-    if !state.settings.admits(peer) {
+    if !state.tally.settings().admits(peer) {
         tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
         return;
     }
-    let (id, shared) = state.connect();
+    let (id, shared) = state.connect(peer, R::now);
     let state = Arc::clone(state);
     R::spawn(async move {
         let _registered = state::Registered { state: &*state, id };
-        connection::serve::<R, H>(io, peer, Arc::clone(&state), shared).await;
+        connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
     });
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use fcgi_engine::server::Write;
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::shared::{Shared, Write};
+use super::shared::Shared;
 use crate::Error;
 
 /// The most that one read of a stream takes, in bytes.
