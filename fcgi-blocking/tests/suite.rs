@@ -239,6 +239,7 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
             }
         }
         Step::Yield => thread::yield_now(),
+        Step::Fail => return Err(Error::InputTooLarge { limit: 0 }),
         Step::Panic => panic!("as the test asked"),
         Step::Reject(rejection) => request.reject(*rejection),
         Step::Exit(exit) => *status = *exit,

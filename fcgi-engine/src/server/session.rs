@@ -61,6 +61,8 @@ pub struct Session<W> {
     pub(super) hung_up: HangUp,
     /// When the peer is looked at, whom nobody reads from.
     pub(super) look_at: Option<Instant>,
+    /// When a peer whose response was cut hears that nothing more comes.
+    pub(super) shutdown_at: Option<Instant>,
     /// When the last lingering byte is read.
     pub(super) linger_until: Option<Instant>,
     /// The peer broke the protocol.
@@ -124,6 +126,7 @@ impl<W: Waiters> Session<W> {
             half_closed: false,
             hung_up: HangUp::No,
             look_at: None,
+            shutdown_at: None,
             linger_until: None,
             failed: false,
             leaving: None,

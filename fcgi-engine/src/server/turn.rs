@@ -24,6 +24,10 @@ const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
 /// How often a peer is looked at that nobody reads from, since its request's input is not read.
 const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
 
+/// Between the last byte of a response that is cut and the end of file: lighttpd makes a whole
+/// response of both when they come at once (W-12).
+const CUT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A connection's socket.
 pub trait Duplex: Socket {
     /// Whether somebody hears of a peer that hangs up while nobody reads, and then calls
@@ -114,7 +118,7 @@ impl<W: Waiters> Session<W> {
     /// When the next [`turn`](Self::turn) is due, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let all = [self.until, self.bound, self.look_at, self.leaving];
+        let all = [self.until, self.bound, self.look_at, self.leaving, self.shutdown_at];
         all.into_iter().flatten().min()
     }
 
@@ -188,6 +192,10 @@ impl<W: Waiters> Session<W> {
         if late(self.look_at) {
             self.look_at = None;
             self.handle_hang_up(io.hang_up());
+        }
+        if late(self.shutdown_at) {
+            self.shutdown_at = None;
+            io.shutdown_write();
         }
         if late(self.until) {
             self.until = None;
@@ -271,7 +279,10 @@ impl<W: Waiters> Session<W> {
         (self.leaving, self.place, self.look_at) = (None, None, None);
         (self.life, self.until) = (Life::Closed, None);
         if lingers {
-            io.shutdown_write();
+            match now.checked_add(CUT_PAUSE).filter(|_| self.connection.is_cut()) {
+                Some(at) => self.shutdown_at = Some(at),
+                None => io.shutdown_write(),
+            }
             self.life = Life::Lingering;
             self.until = now.checked_add(LINGER);
             self.linger_until = now.checked_add(LONGEST_LINGER);
@@ -296,7 +307,7 @@ impl<W: Waiters> Session<W> {
     fn close(&mut self) -> Turn {
         self.life = Life::Closed;
         (self.open, self.place, self.until) = (None, None, None);
-        (self.leaving, self.look_at) = (None, None);
+        (self.leaving, self.look_at, self.shutdown_at) = (None, None, None);
         Turn::Closed
     }
 

@@ -183,7 +183,7 @@ pub enum AbortReason {
 /// The application's end of a connection, without IO. See the [module](self).
 ///
 /// Beside [`Connection`]'s: **commands** `request`, `shutdown`, `fail_all`; **`handle_*`**
-/// `handle_disconnect`; **getters** `queued`, `is_input_pending`, `is_between_records`.
+/// `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`, `is_between_records`.
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -196,6 +196,7 @@ pub struct ServerConnection {
     events: VecDeque<Event>,
     closing: bool,
     input_pending: bool,
+    cut: bool,
     /// The peer's end of file was reported, and acted on.
     eof: bool,
     eof_seen: bool,
@@ -287,6 +288,7 @@ impl ServerConnection {
             events: VecDeque::new(),
             closing: false,
             input_pending: false,
+            cut: false,
             eof: false,
             eof_seen: false,
             gone: false,
@@ -324,9 +326,9 @@ impl ServerConnection {
             }
         }
         for (key, ..) in all {
-            drop(self.remove(key));
+            self.cut |= self.remove(key).is_some();
         }
-        self.cut();
+        self.close_early();
     }
 
     /// Says that the peer is gone in both directions: nothing more can be sent. Every request is
@@ -344,6 +346,13 @@ impl ServerConnection {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.send.len()
+    }
+
+    /// Whether the connection closes without END_REQUEST, which says that a response is not whole
+    /// (W-12).
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Whether the bytes so far end where a record ends. A peer that stops elsewhere owes the rest.
@@ -563,9 +572,8 @@ impl ServerConnection {
         self.drop_unheard();
     }
 
-    /// Closes the connection once what is queued was sent; the missing END_REQUEST says that a
-    /// response is not whole (W-12).
-    fn cut(&mut self) {
+    /// Closes the connection once what is queued was sent, whatever the peer still sends.
+    fn close_early(&mut self) {
         self.closing = true;
         self.input_pending = true;
         self.drop_unheard();

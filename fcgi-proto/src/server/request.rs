@@ -158,8 +158,8 @@ impl Request<'_> {
         if self.connection.requests.len() > 1 {
             return self.finish(app_status);
         }
-        drop(self.connection.remove(self.key));
-        self.connection.cut();
+        self.connection.cut |= self.connection.remove(self.key).is_some();
+        self.connection.close_early();
         Ok(())
     }
 

@@ -292,6 +292,7 @@ async fn perform(
             }
         }
         Step::Yield => yield_now().await,
+        Step::Fail => return Err(Error::InputTooLarge { limit: 0 }),
         Step::Panic => panic!("as the test asked"),
         Step::Reject(rejection) => request.reject(*rejection),
         Step::Exit(exit) => *status = *exit,
