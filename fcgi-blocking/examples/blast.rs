@@ -26,7 +26,10 @@ fn main() -> ExitCode {
 /// Runs a thread for each connection, and says how long they took.
 fn blast(args: &Args) -> Result<Duration, Failure> {
     let connections = usize::try_from(args.connections).unwrap_or(usize::MAX);
-    let pool = fcgi::Pool::builder(args.address.clone()).max_connections(connections).build();
+    let pool = fcgi::Pool::builder(args.address.clone())
+        .max_connections(connections)
+        .keep_conn(true)
+        .build();
     let started = Instant::now();
     let mut threads = Vec::new();
     for share in args.shares() {

@@ -260,7 +260,7 @@ fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
 #[test]
 fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(2).build();
+    let pool = builder(&app).max_connections(2).keep_conn(true).build();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let (first, second) = (post(b"first"), post(b"second"));
@@ -379,7 +379,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
 #[test]
 fn values_are_asked_once_and_limit_the_pool() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(5).multiplex(1).build();
+    let pool = builder(&app).max_connections(5).multiplex(1).keep_conn(true).build();
     let serving = background(move || {
         values(&app, &[("FCGI_MAX_CONNS", "1"), ("FCGI_MPXS_CONNS", "1")]);
         let mut peer = app.accept();
@@ -398,27 +398,6 @@ fn values_are_asked_once_and_limit_the_pool() {
     for (n, call) in calls {
         assert_eq!(call.join().unwrap(), stdout(pattern(9, n)));
     }
-    serving.join();
-}
-
-#[test]
-fn a_request_that_is_not_to_be_kept_does_not_close_under_the_others() {
-    let app = RawApp::new();
-    let pool = builder(&app).build();
-    let serving = background(move || {
-        values(&app, MULTIPLEXES);
-        let mut peer = app.accept();
-        let begin = peer.record();
-        assert_eq!(begin.content, [0, 1, 1, 0, 0, 0, 0, 0], "kept, for all that the peer knows");
-        assert_eq!(peer.stream_of(Type::Params, 1).len(), 17);
-        assert_eq!(peer.stream_of(Type::Stdin, 1), b"once");
-        peer.send(answer(1, b"once"));
-        peer.expect_close();
-        app.accept().echo();
-    });
-    assert_eq!(collect(pool.send(post(b"once").keep_conn(false))).unwrap(), stdout("once"));
-    assert_eq!(collect(pool.send(post(b"next"))).unwrap(), stdout("next"));
-    drop(pool);
     serving.join();
 }
 

@@ -32,9 +32,9 @@ fn say(pool: &Pool, body: &[u8]) -> Result<Collected, Error> {
     collect(pool.send(post(body)))
 }
 
-/// A pool whose connections do not end with time.
+/// A pool that keeps its connections, however long.
 fn builder(app: &RawApp) -> Builder {
-    Pool::builder(app.address.clone()).idle_timeout(LONG).max_age(None)
+    Pool::builder(app.address.clone()).keep_conn(true).idle_timeout(LONG).max_age(None)
 }
 
 /// An application that answers each request with its body, and counts.

@@ -18,7 +18,7 @@ fn threads() -> usize {
 #[test]
 fn there_is_one_thread_while_there_are_idle_connections() {
     let app = RawApp::new();
-    let builder = Pool::builder(app.address.clone()).max_age(None);
+    let builder = Pool::builder(app.address.clone()).keep_conn(true).max_age(None);
     let pool = builder.idle_timeout(Duration::from_millis(300)).build();
     app.serve(|mut peer| peer.echo());
     assert_eq!(threads(), 0);

@@ -89,6 +89,7 @@ impl Adapter for Blocking {
             .max_waiting(limits.waiting)
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
+            .keep_conn(settings.keep_conn)
             .build();
         Box::new(BlockingPool(pool))
     }

@@ -18,6 +18,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod client;
 mod deadline;
 #[cfg(feature = "http")]

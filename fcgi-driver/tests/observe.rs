@@ -3,11 +3,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use fcgi_driver::{
     Error,
     client::{Client, Connector, Request},
@@ -15,34 +10,11 @@ use fcgi_driver::{
     server::{self, Server},
 };
 use fcgi_engine::socket::HangUp;
-use fcgi_testkit::sim::{self, Pipe, Sim};
+use fcgi_testkit::{
+    logs,
+    sim::{self, Pipe, Sim},
+};
 use support::{LIMIT, address, echo, ms, serve};
-
-/// What is logged while `run` runs, at debug level, one event a line.
-fn logged(run: impl FnOnce()) -> String {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .without_time()
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, run);
-    let bytes = lines.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
-}
 
 /// A web server's end of a connection, by hand.
 async fn dial() -> Pipe {
@@ -74,7 +46,7 @@ fn each_limit_of_the_server_closes_in_its_time_and_says_so_h_16() {
         (&BEGIN[..9], "no first record within 1s", 1_000),
     ];
     for (bytes, line, took) in cases {
-        let log = logged(|| {
+        let log = logs::of(|| {
             sim::run(1, async move {
                 serve(server(), echo);
                 let mut pipe = dial().await;
@@ -91,7 +63,7 @@ fn each_limit_of_the_server_closes_in_its_time_and_says_so_h_16() {
 
 #[test]
 fn a_stalled_write_and_a_slow_handler_have_their_limits() {
-    let log = logged(|| {
+    let log = logs::of(|| {
         sim::run(1, async {
             serve(server(), |request: server::Request| async move {
                 let big = vec![b'x'; 10 << 20];
@@ -105,7 +77,7 @@ fn a_stalled_write_and_a_slow_handler_have_their_limits() {
         });
     });
     assert!(log.contains("server: no progress of a write within 4s"), "{log}");
-    let log = logged(|| {
+    let log = logs::of(|| {
         sim::run(1, async {
             serve(server(), echo);
             let slow = Request::responder().param("SLEEP", "60000");
@@ -135,7 +107,7 @@ fn each_limit_of_the_client_is_its_own_error_and_says_so() {
         ),
     ];
     for (bytes, connector, message) in cases {
-        let log = logged(|| {
+        let log = logs::of(|| {
             sim::run(1, async move {
                 serve(Server::new(), move |request: server::Request| async move {
                     request.stdout().write_all(bytes).await?;
@@ -158,7 +130,7 @@ fn each_limit_of_the_client_is_its_own_error_and_says_so() {
 
 #[test]
 fn an_application_that_does_not_answer_get_values_is_no_error_but_is_told_of() {
-    let log = logged(|| {
+    let log = logs::of(|| {
         sim::run(1, async {
             let mut backlog = sim::backlog(&address());
             sim::spawn(async move {
@@ -176,7 +148,7 @@ fn an_application_that_does_not_answer_get_values_is_no_error_but_is_told_of() {
 
 #[test]
 fn a_request_is_logged_at_both_ends_and_stderr_is_escaped_h_10() {
-    let log = logged(|| {
+    let log = logs::of(|| {
         sim::run(1, async {
             serve(Server::new(), |request: server::Request| async move {
                 request.stderr().write_all("PHP Warning:\x1b[2J bad\nsecond").await?;
@@ -208,6 +180,7 @@ fn a_request_is_logged_at_both_ends_and_stderr_is_escaped_h_10() {
 
 #[test]
 fn a_handler_runs_on_without_its_web_server_where_that_is_wanted_w_8() {
+    logs::install();
     for (cancel, expected) in [(true, "dropped"), (false, "finished")] {
         sim::run(1, async move {
             let log = support::Log::default();
@@ -247,6 +220,7 @@ fn a_handler_runs_on_without_its_web_server_where_that_is_wanted_w_8() {
 
 #[test]
 fn a_peer_that_closes_by_halves_is_noticed_w_8() {
+    logs::install();
     sim::run(1, async {
         let log = support::Log::default();
         let seen = log.clone();
@@ -280,6 +254,7 @@ fn what_happens_is_counted() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
     use support::{builder, call, numbered};
 
+    logs::install();
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {

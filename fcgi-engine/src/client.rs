@@ -97,6 +97,9 @@ impl<B> Request<B> {
     }
 
     /// Whether the application is asked to keep the connection open (FC-3.5-1). Default true.
+    ///
+    /// Over a pool it is asked only if the pool keeps connections too. On a connection that the
+    /// request shares with others it is always asked, since it would close under the others.
     #[must_use]
     pub fn keep_conn(mut self, keep_conn: bool) -> Self {
         self.keep_conn = keep_conn;

@@ -114,6 +114,18 @@ impl BodyLength {
         Ok(if self.rule == Rule::Dropped { 0 } else { n })
     }
 
+    /// The next bytes of a body that is passed on whole have come, so many of them; or, with `None`,
+    /// its end.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept) and [`finish`](Self::finish).
+    pub fn count(&mut self, next: Option<usize>) -> Result<(), BodyLengthError> {
+        match next {
+            Some(n) => self.accept(n).map(drop),
+            None => self.finish(),
+        }
+    }
+
     /// More of the body has come: leaves of it, and counts, what is to be passed on.
     ///
     /// ```

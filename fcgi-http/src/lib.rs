@@ -52,7 +52,7 @@ mod text;
 
 pub use body::{BodyLength, BodyLengthError};
 pub use request::{MetaVariables, ParamsBuilder, RequestBody};
-pub use response::{Head, HeadBlock, HeadError, HeadLimits, HeadParser, Kind};
+pub use response::{Head, HeadBlock, HeadError, HeadLimits, HeadParser, Kind, ReasonPhrase};
 pub use script::{Mount, Script, ScriptMap};
 
 #[cfg(doctest)]

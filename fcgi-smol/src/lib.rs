@@ -34,17 +34,6 @@
 #![forbid(unsafe_code)]
 
 pub use fcgi_async_io::{Timer, Transport, TransportListener};
-pub use fcgi_driver::{
-    Address, AddressError, Error, Phase, is_fastcgi,
-    server::{
-        CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED,
-        Request,
-    },
-};
-pub use fcgi_proto as proto;
-pub use fcgi_proto::{
-    FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
-};
 
 /// The runtime: sockets and timers of `async-io`, tasks of smol.
 pub type Smol = fcgi_async_io::AsyncIo<Tasks>;
@@ -59,93 +48,4 @@ impl fcgi_async_io::Spawn for Tasks {
     }
 }
 
-/// Serves requests; see [`fcgi_driver::server`].
-pub type Server = fcgi_driver::server::Server<Smol>;
-/// Where a [`Server`] takes connections from.
-pub type Listener = fcgi_driver::Listener<Smol>;
-/// A connection to an application; see [`client`].
-pub type Client = client::Client;
-
-/// Connections to one application, shared by many requests; see [`pool`].
-pub type Pool = pool::Pool;
-
-/// Calls applications: php-fpm and any other.
-///
-/// A [`Client`](client::Client) is one connection, which carries one request at a time; a
-/// [`Connector`](client::Connector) makes it, with time limits.
-///
-/// ```no_run
-/// use fcgi_smol as fcgi;
-///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
-/// let request = fcgi::client::Request::responder()
-///     .param("SCRIPT_FILENAME", "/srv/index.php")
-///     .param("REQUEST_METHOD", "GET");
-/// let answer = client.send(request).await?.collect(1 << 20).await?;
-/// println!("{}", String::from_utf8_lossy(&answer.stdout));
-/// # Ok(())
-/// # }
-/// ```
-pub mod client {
-    use crate::Smol;
-    pub use fcgi_driver::client::{Body, Chunk, Collected, Request};
-
-    /// A connection to an application.
-    pub type Client = fcgi_driver::client::Client<Smol>;
-    /// A response in progress.
-    pub type Response<'a> = fcgi_driver::client::Response<'a, Smol>;
-    /// How to connect and how long to wait.
-    pub type Connector = fcgi_driver::client::Connector<Smol>;
-}
-
-/// Many requests over few connections to one application; see [`fcgi_driver::pool`].
-///
-/// ```no_run
-/// use fcgi_smol as fcgi;
-///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = fcgi::Pool::builder("unix:/run/php-fpm.sock".parse()?).max_connections(4).build();
-/// let request = fcgi::client::Request::responder()
-///     .param("SCRIPT_FILENAME", "/srv/index.php")
-///     .param("REQUEST_METHOD", "GET");
-/// let answer = pool.send(request).await?.collect(1 << 20).await?;
-/// println!("{}", String::from_utf8_lossy(&answer.stdout));
-/// # Ok(())
-/// # }
-/// ```
-pub mod pool {
-    use crate::Smol;
-    pub use fcgi_driver::pool::PoolStats;
-
-    /// Connections to one application, shared by all clones of this.
-    pub type Pool = fcgi_driver::pool::Pool<Smol>;
-    /// Settings of a [`Pool`].
-    pub type Builder = fcgi_driver::pool::Builder<Smol>;
-    /// A response in progress.
-    pub type Response = fcgi_driver::pool::Response<Smol>;
-}
-
-/// HTTP: any tower service behind a web server, and a client that is a tower service; see
-/// [`fcgi_driver::http`].
-#[cfg(feature = "http")]
-pub mod http {
-    use crate::Smol;
-    #[cfg(feature = "php-fpm")]
-    pub use fcgi_driver::http::php_fpm;
-    pub use fcgi_driver::http::{
-        Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes, FileKind,
-        FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError, MetaVariables,
-        Mount, ParamsBuilder, ParamsError, RequestError, Responder, Script, ScriptError, ScriptMap,
-        Scripts, Target, UnknownLength, Variables,
-    };
-
-    /// Sends HTTP requests to an application.
-    pub type HttpClient = fcgi_driver::http::HttpClient<Smol>;
-    /// Settings of an [`HttpClient`].
-    pub type HttpClientBuilder = fcgi_driver::http::HttpClientBuilder<Smol>;
-    /// The body of a response.
-    pub type ResponseBody = fcgi_driver::http::ResponseBody<Smol>;
-    /// What an Authorizer said of a request.
-    pub type Authorized<B> = fcgi_driver::http::Authorized<B, Smol>;
-}
+fcgi_driver::adapter!(Smol, "fcgi_smol");

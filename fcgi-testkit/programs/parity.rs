@@ -218,6 +218,7 @@ async fn pools(address: &fcgi::Address) {
         .max_waiting(10)
         .wait_timeout(LONG)
         .multiplex(4)
+        .keep_conn(true)
         .build();
     assert_eq!(pool.address(), address);
     assert_eq!(pool.values().await.unwrap().mpxs_conns, Some(true));

@@ -3,13 +3,16 @@
 //! web servers among them ([`http`]), a test harness that shows a test whose peer is missing as
 //! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
-//! other ([`signal`]), and system calls counted ([`strace`]).
+//! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
+//! ([`strace`]), and a model that `fcgi-engine`'s tests and a fuzz target share ([`engine_pool`]).
 
 #![forbid(unsafe_code)]
 
+pub mod engine_pool;
 pub mod examples;
 pub mod harness;
 pub mod http;
+pub mod logs;
 pub mod peers;
 pub mod signal;
 pub mod sim;

@@ -3,7 +3,10 @@
 
 use std::{fs, io, path::Path};
 
-use fcgi_fuzz::wire::{kind::*, pair, record};
+use fcgi_fuzz::{
+    input::{CALLS, DISCONNECT, DRAWN},
+    wire::{kind::*, pair, record},
+};
 
 /// Draws the defaults: no small limit, a plan that echoes, reads of all sizes, then some calls.
 fn steer(kind: u8) -> Vec<u8> {
@@ -169,7 +172,7 @@ fn server() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "wide",
-            [begin(1, 1, 1), end(PARAMS, 1), record(STDIN, 1, &[7; 3000], 255), end(STDIN, 1)]
+            [begin(1, 1, 1), end(PARAMS, 1), record(STDIN, 1, &[7; 1200], 255), end(STDIN, 1)]
                 .concat(),
         ),
         ("http", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
@@ -229,7 +232,7 @@ fn client() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("end_twice", [end(1, 0, 0), padded(STDOUT, 1, b"late"), end(1, 0, 0)].concat()),
         ("truncated", padded(STDOUT, 1, php)[..40].to_vec()),
-        ("wide", [record(STDOUT, 1, &[7; 3000], 255), end(1, 0, 0)].concat()),
+        ("wide", [record(STDOUT, 1, &[7; 1200], 255), end(1, 0, 0)].concat()),
         ("bad_status", end(1, 0, 4)),
         (
             "unknown_types",
@@ -248,8 +251,14 @@ fn main() -> io::Result<()> {
     for (target, list) in [("server_bytes", server()), ("client_bytes", client())] {
         for (i, (name, wire)) in list.iter().enumerate() {
             let kind = [10, 0, 26, 8, 15][i % 5];
-            for (suffix, steer) in [("", steer(kind)), ("_small", small(kind))] {
-                let mut input = vec![(i as u8 & 1) << 1, steer.len() as u8];
+            for (suffix, steer, flags) in [
+                ("", steer(kind), 0),
+                ("_small", small(kind), 0),
+                ("_calls", steer(kind), CALLS),
+                ("_calls_small", small(kind), CALLS),
+            ] {
+                let end = if i % 2 == 0 { 0 } else { DISCONNECT };
+                let mut input = vec![flags | end, steer.len() as u8];
                 input.extend(steer);
                 input.extend(wire);
                 write(target, &format!("{name}{suffix}"), &input)?;
@@ -258,7 +267,7 @@ fn main() -> io::Result<()> {
         // Drawn conversations.
         for n in 0..6u8 {
             let steer = steer(n * 5);
-            let mut input = vec![1, steer.len() as u8];
+            let mut input = vec![DRAWN | if n < 3 { 0 } else { CALLS }, steer.len() as u8];
             input.extend(steer);
             input.extend((0..300u32).map(|i| (i * i * 31 + i * u32::from(n) * 17 + 5) as u8));
             write(target, &format!("drawn_{n}"), &input)?;

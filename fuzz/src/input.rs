@@ -1,13 +1,14 @@
 //! How a fuzzer's bytes become limits, cuts, calls and a conversation.
 
 use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
 use fcgi_proto::{FullRequest, Limits};
 
 use crate::wire::{self, Side};
 
 /// `[flags] [n] [n bytes that steer] [the conversation]`: so a capture of a real connection,
-/// behind a short head, is an input, and a dictionary of records works. With bit 0 of the flags
-/// the rest is not the conversation's bytes but what [`wire::conversation`] draws it from.
+/// behind a short head, is an input, and a dictionary of records works. Flags: [`DRAWN`],
+/// [`DISCONNECT`], [`CALLS`], [`LONG`].
 pub struct Input<'a> {
     /// See there.
     pub flags: u8,
@@ -17,18 +18,32 @@ pub struct Input<'a> {
     pub wire: Vec<u8>,
 }
 
-/// The longest conversation.
-const MAX_WIRE: usize = 140_000;
+/// The conversation is drawn by [`wire::conversation`] from the rest, instead of being the rest.
+pub const DRAWN: u8 = 1;
+/// It ends with a disconnect instead of an end of file.
+pub const DISCONNECT: u8 = 2;
+/// Random calls in between, instead of two cuts.
+pub const CALLS: u8 = 4;
+/// A drawn conversation has records of all sizes: slow, and so a thing of its own.
+pub const LONG: u8 = 8;
+
+/// The longest conversations.
+const MAX_WIRE: usize = 4096;
+const MAX_LONG: usize = 140_000;
+/// A conversation takes about so many reads at most, and so many bytes of little room are filled:
+/// what shows in many steps shows in fewer, more often.
+pub const MOST_STEPS: usize = 250;
 
 impl<'a> Input<'a> {
     /// `None` for less than a head.
     pub fn new(data: &'a [u8], side: Side) -> Option<Self> {
         let [flags, n, rest @ ..] = data else { return None };
         let (steer, rest) = rest.split_at_checked(usize::from(*n))?;
-        let wire = if flags & 1 == 0 {
+        let max = if flags & LONG == 0 { MAX_WIRE } else { MAX_LONG };
+        let wire = if flags & DRAWN == 0 {
             rest.to_vec()
         } else {
-            wire::conversation(&mut Unstructured::new(rest), side, MAX_WIRE).ok()?
+            wire::conversation(&mut Unstructured::new(rest), side, max).ok()?
         };
         Some(Self { flags: *flags, steer: Unstructured::new(steer), wire })
     }
@@ -58,7 +73,8 @@ pub fn limits_for(u: &mut Unstructured<'_>, mut limits: Limits, len: usize) -> R
     pick(7, &mut limits.send_high_water, &[1, 20, 1000, 10_000])?;
     pick(8, &mut limits.reply_bytes, &[1, 40, 500])?;
     pick(9, &mut limits.tombstones, &[0, 1, 3])?;
-    let least = len / 2000 + 1;
+    let least = len / MOST_STEPS + 1;
+    limits.recv_buffer = limits.recv_buffer.max(least);
     limits.unread_request = limits.unread_request.max(least);
     limits.unread_connection = limits.unread_connection.max(least);
     limits.send_high_water = limits.send_high_water.max(least);
@@ -98,9 +114,9 @@ impl Cuts {
         Ok(Self { sizes, next: 0, least: 1 })
     }
 
-    /// Makes the cuts of a long conversation so large that it takes no more than 2,000.
+    /// Makes the cuts of a long conversation so large that it takes no more than [`MOST_STEPS`].
     pub fn suit(mut self, len: usize) -> Self {
-        self.least = len / 2000 + 1;
+        self.least = len / MOST_STEPS + 1;
         self
     }
 
@@ -109,4 +125,10 @@ impl Cuts {
         self.next += 1;
         self.sizes[(self.next - 1) % self.sizes.len()].max(self.least)
     }
+}
+
+/// Bytes of a stream whose contents do not matter, at most [`BEGIN_MOST`](crate::checked::BEGIN_MOST).
+pub fn filler(len: usize) -> Bytes {
+    static FILLER: [u8; crate::checked::BEGIN_MOST] = [b'x'; crate::checked::BEGIN_MOST];
+    Bytes::from_static(&FILLER[..len])
 }

@@ -5,6 +5,7 @@ pub mod checked;
 pub mod client;
 pub mod heap;
 pub mod input;
+pub mod model;
 pub mod pair;
 pub mod params;
 pub mod server;

@@ -1,6 +1,8 @@
 //! FastCGI once more, slow and plain: what the crate under test is held against. Nothing here uses
 //! its codec.
 
+use std::sync::LazyLock;
+
 use arbitrary::{Result, Unstructured};
 
 /// Numbers of the record types (specification, section 8).
@@ -162,9 +164,10 @@ pub enum Side {
 }
 
 /// Draws a conversation: records that are mostly well-formed, so that deep states are reached,
-/// some with a field changed, and raw bytes between. At most about `max` bytes.
+/// some with a field changed, and raw bytes between. At most `max` bytes, and a record.
 pub fn conversation(u: &mut Unstructured<'_>, side: Side, max: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
+    let long = max > RECORD_MOST;
     while !u.is_empty() && out.len() < max {
         let id = match u.int_in_range(0..=15u8)? {
             0 => u.arbitrary()?,
@@ -177,8 +180,8 @@ pub fn conversation(u: &mut Unstructured<'_>, side: Side, max: usize) -> Result<
         };
         let choice: u8 = u.arbitrary()?;
         let mut bytes = match side {
-            Side::Client => from_client(u, choice, id, padding)?,
-            Side::Server => from_server(u, choice, id, padding)?,
+            Side::Client => from_client(u, choice, id, padding, long)?,
+            Side::Server => from_server(u, choice, id, padding, long)?,
         };
         // One field in 16 records is something else.
         if u.int_in_range(0..=15u8)? == 15 && !bytes.is_empty() {
@@ -187,11 +190,17 @@ pub fn conversation(u: &mut Unstructured<'_>, side: Side, max: usize) -> Result<
         }
         out.extend(bytes);
     }
-    out.truncate(max + 70_000);
+    out.truncate(max + RECORD_MOST);
     Ok(out)
 }
 
-fn from_client(u: &mut Unstructured<'_>, choice: u8, id: u16, padding: u8) -> Result<Vec<u8>> {
+fn from_client(
+    u: &mut Unstructured<'_>,
+    choice: u8,
+    id: u16,
+    padding: u8,
+    long: bool,
+) -> Result<Vec<u8>> {
     Ok(match choice % 16 {
         0 | 1 => record(BEGIN, id, &begin(u)?, padding),
         // A request up to the end of its PARAMS.
@@ -199,7 +208,7 @@ fn from_client(u: &mut Unstructured<'_>, choice: u8, id: u16, padding: u8) -> Re
             let mut out = record(BEGIN, id, &begin(u)?, padding);
             let mut params = Vec::new();
             for _ in 0..u.int_in_range(0..=3u8)? {
-                params.extend(pair(&content(u)?, &content(u)?));
+                params.extend(pair(&content(u, long)?, &content(u, long)?));
             }
             params.truncate(65_535);
             if !params.is_empty() {
@@ -208,44 +217,50 @@ fn from_client(u: &mut Unstructured<'_>, choice: u8, id: u16, padding: u8) -> Re
             out.extend(record(PARAMS, id, &[], 0));
             out
         }
-        5 => record(PARAMS, id, &content(u)?, padding),
+        5 => record(PARAMS, id, &content(u, long)?, padding),
         6 => record(PARAMS, id, &[], padding),
-        7 | 8 => record(STDIN, id, &content(u)?, padding),
+        7 | 8 => record(STDIN, id, &content(u, long)?, padding),
         9 => record(STDIN, id, &[], padding),
-        10 => record(DATA, id, &content(u)?, padding),
+        10 => record(DATA, id, &content(u, long)?, padding),
         11 => record(DATA, id, &[], padding),
         12 => record(ABORT, id, &[], padding),
-        13 => record(GET_VALUES, 0, &values(u)?, padding),
-        _ => odd(u, id, padding)?,
+        13 => record(GET_VALUES, 0, &values(u, long)?, padding),
+        _ => odd(u, id, padding, long)?,
     })
 }
 
-fn from_server(u: &mut Unstructured<'_>, choice: u8, id: u16, padding: u8) -> Result<Vec<u8>> {
+fn from_server(
+    u: &mut Unstructured<'_>,
+    choice: u8,
+    id: u16,
+    padding: u8,
+    long: bool,
+) -> Result<Vec<u8>> {
     Ok(match choice % 16 {
-        0..=3 => record(STDOUT, id, &content(u)?, padding),
+        0..=3 => record(STDOUT, id, &content(u, long)?, padding),
         4 => record(STDOUT, id, &[], padding),
-        5 | 6 => record(STDERR, id, &content(u)?, padding),
+        5 | 6 => record(STDERR, id, &content(u, long)?, padding),
         7 => record(STDERR, id, &[], padding),
         8..=10 => {
             let status = *u.choose(&[0, 0, 0, 1, 2, 3, 4, 255])?;
             record(END, id, &[0, 0, 0, u.arbitrary()?, status, 9, 9, 9], padding)
         }
-        11 => record(GET_VALUES_RESULT, 0, &values(u)?, padding),
+        11 => record(GET_VALUES_RESULT, 0, &values(u, long)?, padding),
         12 => record(UNKNOWN_TYPE, 0, &[u.arbitrary()?, 0, 0, 0, 0, 0, 0, 0], padding),
-        _ => odd(u, id, padding)?,
+        _ => odd(u, id, padding, long)?,
     })
 }
 
-fn odd(u: &mut Unstructured<'_>, id: u16, padding: u8) -> Result<Vec<u8>> {
+fn odd(u: &mut Unstructured<'_>, id: u16, padding: u8, long: bool) -> Result<Vec<u8>> {
     Ok(match u.int_in_range(0..=3u8)? {
-        0 => record(u.arbitrary()?, id, &content(u)?, padding),
-        1 => record(u.arbitrary()?, 0, &content(u)?, padding),
+        0 => record(u.arbitrary()?, id, &content(u, long)?, padding),
+        1 => record(u.arbitrary()?, 0, &content(u, long)?, padding),
         // Many small records.
         2 => {
-            let one = record(u.arbitrary()?, id, &content(u)?[..], 0);
-            one.repeat(if one.len() < 64 { u.int_in_range(1..=200)? } else { 1 })
+            let one = record(u.arbitrary()?, id, &content(u, long)?[..], 0);
+            one.repeat(if one.len() < 64 { u.int_in_range(1..=100)? } else { 1 })
         }
-        _ => content(u)?,
+        _ => content(u, long)?,
     })
 }
 
@@ -254,32 +269,38 @@ fn begin(u: &mut Unstructured<'_>) -> Result<[u8; 8]> {
     Ok([0, role, u.arbitrary()?, 1, 2, 3, 4, 5])
 }
 
-fn values(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+fn values(u: &mut Unstructured<'_>, long: bool) -> Result<Vec<u8>> {
     let names: [&[u8]; 4] = [b"FCGI_MAX_CONNS", b"FCGI_MAX_REQS", b"FCGI_MPXS_CONNS", b"OTHER"];
     let mut out = Vec::new();
     for _ in 0..u.int_in_range(0..=5u8)? {
         out.extend(pair(u.choose(&names)?, u.choose(&[&b""[..], b"0", b"1", b"x", b"\xff"])?));
     }
     if u.ratio(1, 8)? {
-        out.extend(content(u)?);
+        out.extend(content(u, long)?);
         out.truncate(65_535);
     }
     Ok(out)
 }
 
-/// Few bytes mostly; now and then as many as a record holds.
-fn content(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+/// A record, its header and padding too.
+const RECORD_MOST: usize = 65_535 + 8 + 255;
+
+/// Few bytes mostly; now and then some more, or `long` as many as a record holds.
+fn content(u: &mut Unstructured<'_>, long: bool) -> Result<Vec<u8>> {
+    static NOISE: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..65_535 + 256).map(|i| (i * 7 + i / 256) as u8).collect());
     let n: u8 = u.arbitrary()?;
     let len = match n {
         0..=239 => n as usize % 24,
-        240..=249 => u.int_in_range(100..=5000)?,
-        250..=252 => u.int_in_range(60_000..=65_535)?,
+        240..=249 if long => u.int_in_range(100..=5000)?,
+        250..=252 if long => u.int_in_range(60_000..=65_535)?,
+        240..=252 => u.int_in_range(100..=600)?,
         253 => 127,
         254 => 128,
         255 => return Ok(u.bytes(u.len().min(40))?.to_vec()),
     };
-    let seed: u8 = u.arbitrary()?;
-    Ok((0..len).map(|i| seed.wrapping_add((i * 7 + i / 256) as u8)).collect())
+    let from = usize::from(u.arbitrary::<u8>()?);
+    Ok(NOISE[from..from + len].to_vec())
 }
 
 /// What was sent so far, as records, and that they are as this crate promises to send them.

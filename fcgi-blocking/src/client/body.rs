@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::pool::Replay;
 
 /// The most that is read from a reader at once, in bytes.
 const READ_SIZE: usize = 64 * 1024;
@@ -62,15 +63,6 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// The same bytes once more, where that is possible.
-    pub(crate) fn replay(&self) -> Option<Self> {
-        match &self.0 {
-            Kind::Empty => Some(Self(Kind::Empty)),
-            Kind::Bytes(bytes) => Some(Self(Kind::Bytes(bytes.clone()))),
-            Kind::Reader(_) => None,
-        }
-    }
-
     pub(crate) fn next(&mut self) -> Next {
         match &mut self.0 {
             Kind::Reader(_) => Next::Reader,
@@ -99,6 +91,16 @@ impl Body {
         }
         buffer.truncate(read?);
         Ok(buffer.into())
+    }
+}
+
+impl Replay for Body {
+    fn replay(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Bytes(bytes) => Some(Self(Kind::Bytes(bytes.clone()))),
+            Kind::Reader(_) => None,
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use fcgi_http::authorizer;
-use fcgi_proto::{Params, Rejection, Role};
-use http::{Request, Response, StatusCode};
+use fcgi_engine::http::{ByRole, Reply};
+use fcgi_proto::Role;
+use http::Request;
 
-use super::{Body, IntoAnswer, responder::head};
+use super::{Body, IntoAnswer, body::Source, reply};
 use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a function whether requests may go on (FC-6.3-2).
@@ -34,35 +34,7 @@ impl<H> Authorizer<H> {
     }
 }
 
-/// What an Authorizer says.
-#[derive(Debug)]
-pub enum Decision<B = Body> {
-    /// The request may go on.
-    Allow {
-        /// Parameters for the web server to add to the request, in place of those of the same
-        /// names. A name has to be a header field's, a value one line without spaces at its ends.
-        variables: Params,
-    },
-    /// The client gets this response, whose status must not be 200.
-    Deny(Response<B>),
-}
-
-impl Decision {
-    /// Allows, with these variables.
-    pub fn allow<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        variables: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
-        Self::Allow { variables: variables.into_iter().collect() }
-    }
-
-    /// Denies, with a response that has no field and no body.
-    #[must_use]
-    pub fn deny(status: StatusCode) -> Self {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
-        Self::Deny(response)
-    }
-}
+fcgi_engine::http_decision!(Body);
 
 impl<H, A, B> Handler for Authorizer<H>
 where
@@ -71,37 +43,24 @@ where
     B: Read + 'static,
 {
     fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        if request.role() != Role::Authorizer {
-            request.reject(Rejection::UnknownRole);
-            return Err(Failed);
-        }
-        let (head, mut reply) = match head(&mut request) {
-            Ok(head) => head,
-            Err(end) => return end,
-        };
-        let http = Request::from_parts(head, ());
-        reply.answer(|reply| match (self.handler)(http).into_answer() {
-            Ok(Decision::Deny(response)) => reply.send(response, authorizer::deny),
-            Ok(Decision::Allow { variables }) => match authorizer::allow(&variables) {
-                Ok(head) => reply.begin(head).map(|()| 0).map_err(|_| Failed),
+        let (reply, asked) = Reply::authorizer(request.role(), request.take_params());
+        let asked = asked.map(|mut asked| {
+            asked.head().extensions.insert(request.cancellation());
+            asked.into_request(|_, _| ())
+        });
+        reply::finish(reply, &request, |reply| {
+            let Some(asked) = asked else { return };
+            match (self.handler)(asked).into_answer() {
+                Ok(Decision::Allow { variables }) => reply.allow(&variables),
+                Ok(Decision::Deny(response)) => {
+                    let (head, body) = response.into_parts();
+                    let body = Source::new(body);
+                    reply.deny(head, body.size_hint());
+                    reply::send(reply, &request, body);
+                }
                 Err(error) => reply.fail(error),
-            },
-            Err(error) => reply.fail(error),
+            }
         })
-    }
-}
-
-/// One handler for Authorizer requests, another for the others.
-#[derive(Clone, Debug)]
-pub struct ByRole<R, A> {
-    responder: R,
-    authorizer: A,
-}
-
-impl<R, A> ByRole<R, A> {
-    /// Two handlers as one.
-    pub const fn new(responder: R, authorizer: A) -> Self {
-        Self { responder, authorizer }
     }
 }
 

@@ -4,12 +4,12 @@ use std::{
     any::Any,
     fmt,
     io::{self, Read},
-    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
 use bytes::{Buf, Bytes};
-use fcgi_engine::http::{input_length, length_error, read_piece};
-use fcgi_http::{BodyLength, BodyLengthError};
+use fcgi_engine::http::{InputBody, length_error, read_piece};
+use fcgi_http::BodyLength;
 
 #[cfg(doc)]
 use crate::Error;
@@ -30,10 +30,10 @@ use crate::server::InputStream;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A request's ends with [`Error::InputLength`] when STDIN has fewer bytes than CONTENT_LENGTH
-/// says, since the HTTP client went away, or more (FC-6.2-2); with [`Error::Aborted`] when the web
-/// server gives the request up. These are inside of the [`io::Error`]. It can be read until the
-/// response has ended.
+/// A request's is over when as many bytes have come as CONTENT_LENGTH says, whether or not STDIN was
+/// ended (W-16). It ends with [`Error::InputLength`] when STDIN has fewer bytes, since the HTTP
+/// client went away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives the
+/// request up. These are inside of the [`io::Error`]. It can be read until the response has ended.
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
@@ -46,7 +46,7 @@ enum Kind {
     #[default]
     Empty,
     Bytes(Bytes),
-    Input(InputStream, BodyLength),
+    Input(InputStream, InputBody),
     Reader(Box<dyn Read + Send>, BodyLength),
 }
 
@@ -69,12 +69,11 @@ impl Body {
     }
 
     /// A stream of so many bytes, or of as many as there are.
-    pub(super) fn from_input(stream: InputStream, declared: Option<u64>) -> Self {
-        // Most requests without CONTENT_LENGTH have no body, and its end has come already.
-        if declared.is_none() && stream.is_at_end() {
-            return Self::empty();
+    pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
+        match InputBody::new(declared, || stream.try_chunk()) {
+            Some(body) => Self::new(Kind::Input(stream, body)),
+            None => Self::empty(),
         }
-        Self::new(Kind::Input(stream, BodyLength::new(declared)))
     }
 
     fn new(kind: Kind) -> Self {
@@ -87,7 +86,8 @@ impl Body {
         let more = match &self.kind {
             Kind::Empty => Some(0),
             Kind::Bytes(bytes) => Some(bytes.len() as u64),
-            Kind::Input(_, length) | Kind::Reader(_, length) => length.remaining(),
+            Kind::Input(_, body) => body.remaining(),
+            Kind::Reader(_, length) => length.remaining(),
         };
         Some(more? + self.rest.len() as u64)
     }
@@ -116,14 +116,18 @@ impl Body {
                 self.kind = Kind::Empty;
                 Ok(Some(bytes))
             }
-            Kind::Input(stream, length) => {
-                let chunk = stream.chunk()?;
-                count(length, &chunk).map_err(|error| input_length(&error))?;
-                Ok(chunk)
+            Kind::Input(stream, body) => {
+                let read =
+                    |wait| if wait { Poll::Ready(stream.chunk()) } else { stream.try_chunk() };
+                match body.poll(read) {
+                    Poll::Ready(chunk) => Ok(chunk?),
+                    // What is not waited for is the end.
+                    Poll::Pending => Ok(None),
+                }
             }
             Kind::Reader(reader, length) => {
                 let chunk = Some(read_piece(reader)?).filter(|piece| !piece.is_empty());
-                count(length, &chunk).map_err(length_error)?;
+                length.count(chunk.as_ref().map(Bytes::len)).map_err(length_error)?;
                 Ok(chunk)
             }
         }
@@ -162,14 +166,6 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Counts the next bytes, or the end.
-fn count(length: &mut BodyLength, chunk: &Option<Bytes>) -> Result<(), BodyLengthError> {
-    match chunk {
-        Some(bytes) => length.accept(bytes.len()).map(drop),
-        None => length.finish(),
-    }
-}
-
 /// Any reader; of a [`Body`] more is known.
 pub(super) struct Source<B>(B);
 
@@ -186,17 +182,9 @@ impl<B: Read + 'static> Source<B> {
         (&mut self.0 as &mut dyn Any).downcast_mut()
     }
 
-    /// All bytes, if they are at hand.
-    pub(super) fn take_bytes(&mut self) -> Option<Bytes> {
-        let body = self.body_mut()?;
-        match std::mem::take(&mut body.kind) {
-            Kind::Empty => Some(std::mem::take(&mut body.rest)),
-            Kind::Bytes(bytes) if body.rest.is_empty() => Some(bytes),
-            other => {
-                body.kind = other;
-                None
-            }
-        }
+    /// Whether all bytes are at hand.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.body().is_some_and(|body| matches!(body.kind, Kind::Empty | Kind::Bytes(_)))
     }
 
     /// How many bytes there are, where that is known.
@@ -215,23 +203,5 @@ impl<B: Read + 'static> Source<B> {
             Some(body) => body.chunk(),
             None => Ok(Some(read_piece(&mut self.0)?).filter(|piece| !piece.is_empty())),
         }
-    }
-}
-
-/// A Filter's file, in the extensions of its request: DATA, held against FCGI_DATA_LENGTH.
-///
-/// A web server sends DATA after STDIN: read the request's body first (FC-6.4-1).
-#[derive(Clone, Debug)]
-pub struct FilterData(Arc<Mutex<Option<Body>>>);
-
-impl FilterData {
-    pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(Some(body))))
-    }
-
-    /// The file, once; `None` when it was taken before.
-    #[must_use]
-    pub fn take(&self) -> Option<Body> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -55,16 +55,20 @@ mod reply;
 mod responder;
 
 pub use answer::IntoAnswer;
-pub use authorizer::{Authorizer, ByRole, Decision};
-pub use body::{Body, FilterData};
+pub use authorizer::{Authorizer, Decision};
+pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
-pub use fcgi_engine::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
+pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
+    Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
+
+/// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
+pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
 use std::io::{self, Read};
 

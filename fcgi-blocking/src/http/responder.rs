@@ -2,16 +2,15 @@
 
 use std::io::Read;
 
-use fcgi_http::{HeadBlock, MetaVariables, request};
-use fcgi_proto::{Rejection, Role};
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use fcgi_engine::http::{ByRole, Reply};
+use http::{Request, Response};
 
-use super::{Authorizer, Body, ByRole, FilterData, IntoAnswer, reply::Reply};
-use crate::server::{self, FAILED, Failed, Handler};
+use super::{Authorizer, Body, IntoAnswer, body::Source, reply};
+use crate::server::{self, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a function.
 ///
-/// It answers Responder requests, and Filter requests with [`FilterData`] among their extensions;
+/// It answers Responder requests, and Filter requests with [`FilterData`](super::FilterData) among their extensions;
 /// an Authorizer request gets UNKNOWN_ROLE.
 #[derive(Clone, Debug)]
 pub struct Responder<H> {
@@ -61,54 +60,22 @@ where
     B: Read + 'static,
 {
     fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        if request.role() == Role::Authorizer {
-            request.reject(Rejection::UnknownRole);
-            return Err(Failed);
-        }
-        let (head, mut reply) = match head(&mut request) {
-            Ok(head) => head,
-            Err(end) => return end,
-        };
-        let declared = match content_length(&head) {
-            Ok(declared) => declared,
-            Err(error) => return bad_request(&mut reply, &error),
-        };
-        let mut http = Request::from_parts(head, Body::from_input(request.stdin(), declared));
-        if request.role() == Role::Filter {
-            let declared =
-                http.extensions().get::<MetaVariables>().and_then(MetaVariables::data_length);
-            http.extensions_mut()
-                .insert(FilterData::new(Body::from_input(request.data(), declared)));
-        }
-        reply.answer(|reply| match (self.handler)(http).into_answer() {
-            Ok(response) => reply.send(response, HeadBlock::new),
-            Err(error) => reply.fail(error),
+        let (reply, asked) = Reply::responder(request.role(), request.take_params());
+        let asked = asked.map(|mut asked| {
+            asked.head().extensions.insert(request.cancellation());
+            asked.into_request(|input, length| Body::from_input(request.input(input), length))
+        });
+        reply::finish(reply, &request, |reply| {
+            let Some(asked) = asked else { return };
+            match (self.handler)(asked).into_answer() {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = Source::new(body);
+                    reply.respond(head, body.size_hint());
+                    reply::send(reply, &request, body);
+                }
+                Err(error) => reply.fail(error),
+            }
         })
     }
-}
-
-/// The head of the HTTP request, and where its response goes; or how the request ends, when
-/// there is none.
-pub(super) fn head(request: &mut server::Request) -> Result<(Parts, Reply), Result<u32, Failed>> {
-    match request::from_params(request.take_params()) {
-        Ok(mut head) => {
-            head.extensions.insert(request.role());
-            head.extensions.insert(request.cancellation());
-            let reply = Reply::new(request.stdout(), head.method.clone());
-            Ok((head, reply))
-        }
-        Err(error) => {
-            let mut reply = Reply::new(request.stdout(), Method::GET);
-            Err(bad_request(&mut reply, &error))
-        }
-    }
-}
-
-fn bad_request(reply: &mut Reply, error: &request::RequestError) -> Result<u32, Failed> {
-    tracing::warn!(%error, "request refused");
-    reply.page(StatusCode::BAD_REQUEST, FAILED)
-}
-
-fn content_length(head: &Parts) -> Result<Option<u64>, request::RequestError> {
-    head.extensions.get().map_or(Ok(None), MetaVariables::content_length)
 }

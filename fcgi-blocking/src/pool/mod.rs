@@ -50,30 +50,25 @@
 //! `fcgi-pool`, sleeps until the first of them is to be closed.
 
 mod lease;
-mod policy;
+mod patience;
 mod response;
+mod threads;
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use fcgi_engine::{
-    observe::{self, PoolEvent},
-    pool::Settings,
-};
-use fcgi_proto::{Rejection, Values};
+use fcgi_engine::pool::{Sending, Settings};
+use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
 pub use response::Response;
 
 use crate::{
     Address, Error,
-    client::{Body, CancelHandle, Connector, Request},
+    client::{CancelHandle, Connector, Request},
 };
-use lease::{Lease, Patience};
-use policy::Inner;
-
-/// Times that a request is sent at most: on a kept connection that turns out dead, on a shared one
-/// that turns out not to be, and on a fresh one.
-const TRIES: usize = 3;
+use lease::Lease;
+use patience::Patience;
+use threads::{Desk, Threads};
 
 /// Settings of a [`Pool`], each with a default.
 #[derive(Debug)]
@@ -96,14 +91,15 @@ impl Builder {
     /// The pool, which has no connection yet: none is opened ahead of a request.
     #[must_use]
     pub fn build(self) -> Pool {
-        Pool(Arc::new(Inner::new(self.address, self.connector, self.pool)))
+        let adapter = Threads { connector: self.connector };
+        Pool(Arc::new(Desk::new(self.address, adapter, self.pool)))
     }
 }
 
 /// Connections to one application, shared by all clones of this. Idle connections close when the
 /// last clone is dropped.
 #[derive(Clone)]
-pub struct Pool(Arc<Inner>);
+pub struct Pool(Arc<Desk>);
 
 impl Pool {
     /// A pool with the default settings.
@@ -146,51 +142,20 @@ impl Pool {
 
     fn try_send(&self, request: Request, cancel: Option<&CancelHandle>) -> Result<Response, Error> {
         let started = Instant::now();
-        let patience = Patience::new(started, self.0.connector.settings.total, cancel);
-        let (begin, bodies) = request.into_parts();
-        let mut bodies = Bodies::new(bodies);
+        let patience = Patience::new(started, self.0.adapter().connector.settings.total, cancel);
+        let mut sending = Sending::new(request, self.0.settings());
         let mut lease = Lease::acquire(&self.0)?;
-        for tries in 1.. {
-            let fresh = lease.ready(&patience)?;
-            observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
-            let exchange = match lease.begin(&begin, &mut bodies, started, cancel) {
-                Ok(exchange) => exchange,
-                // A shared connection that just ended, be it by another caller: nothing was sent.
-                Err(Error::Closed { .. }) if tries < TRIES => {
-                    lease.retry();
-                    continue;
+        loop {
+            lease.ready(&patience)?;
+            match lease.begin(&mut sending, started, cancel) {
+                Ok(exchange) => {
+                    let mut response = Response::new(lease, exchange);
+                    let Err(error) = response.first() else { return Ok(response) };
+                    lease = response.again(&mut sending, error)?;
                 }
-                Err(error) => return Err(error),
-            };
-            let mut response = Response::new(lease, exchange);
-            let error = match response.first() {
-                Ok(()) => return Ok(response),
-                Err(error) => error,
-            };
-            let alone = match error {
-                Error::Truncated { .. } | Error::Io { .. } if !fresh && response.is_untouched() => {
-                    false
-                }
-                Error::Rejected { rejection: Rejection::CantMpxConn, .. }
-                    if response.is_shared() =>
-                {
-                    true
-                }
-                error => return Err(error),
-            };
-            if tries >= TRIES || !bodies.restore() {
-                return Err(error);
+                Err(error) => lease.again(&mut sending, error, None)?,
             }
-            let Some(failed) = response.into_lease() else { return Err(error) };
-            lease = failed;
-            if alone {
-                lease.retry_alone();
-            } else {
-                lease.retry();
-            }
-            observe::pool(PoolEvent::Retried);
         }
-        Err(Error::Closed { address: self.0.name() })
     }
 
     /// What the application says of its capacity (FC-4.1-2): what is known, or else an answer to
@@ -201,7 +166,7 @@ impl Pool {
     /// As for [`Connector::query_values`]; those of [`send`](Self::send) that have to do with the
     /// wait for a connection.
     pub fn values(&self) -> Result<Values, Error> {
-        if let Some(values) = self.0.known_values() {
+        if let Some(values) = self.0.values() {
             return Ok(values);
         }
         // It counts among the connections while it is open.
@@ -223,43 +188,12 @@ impl Pool {
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.0.address
+        self.0.address()
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("address", &self.0.address)
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        self.0.fmt(f)
     }
-}
-
-/// STDIN and DATA, and the same once more where that can be.
-struct Bodies {
-    next: Option<[Body; 2]>,
-    again: Option<[Body; 2]>,
-}
-
-impl Bodies {
-    fn new(bodies: [Body; 2]) -> Self {
-        Self { again: replay(&bodies), next: Some(bodies) }
-    }
-
-    fn take(&mut self) -> [Body; 2] {
-        self.next.take().unwrap_or_default()
-    }
-
-    /// Makes them ready to be taken again; false if they can't be.
-    fn restore(&mut self) -> bool {
-        if self.next.is_none() {
-            self.next = self.again.as_ref().and_then(replay);
-        }
-        self.next.is_some()
-    }
-}
-
-fn replay([stdin, data]: &[Body; 2]) -> Option<[Body; 2]> {
-    stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

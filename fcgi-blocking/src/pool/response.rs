@@ -2,11 +2,13 @@
 
 use std::io;
 
+use fcgi_engine::pool::Sending;
+
 use super::lease::Lease;
 use crate::{
     Error,
     client::{
-        CancelHandle, Chunk, Collected,
+        Body, CancelHandle, Chunk, Collected,
         exchange::{Chunks, Exchange},
     },
 };
@@ -41,18 +43,18 @@ impl Response {
         Ok(())
     }
 
-    /// Whether no byte has come that could be of the response.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.received() == Some(self.exchange.received))
-    }
-
-    pub(super) fn is_shared(&self) -> bool {
-        self.lease.as_ref().is_some_and(Lease::is_shared)
-    }
-
-    /// The connection of a request that failed, to try again.
-    pub(super) fn into_lease(mut self) -> Option<Lease> {
-        self.lease.take()
+    /// Back into the queue, if the request that failed is sent again.
+    pub(super) fn again(
+        mut self,
+        sending: &mut Sending<Body>,
+        error: Error,
+    ) -> Result<Lease, Error> {
+        let Some(mut lease) = self.lease.take() else { return Err(error) };
+        if let Err(error) = lease.again(sending, error, Some(&self.exchange)) {
+            self.lease = Some(lease);
+            return Err(error);
+        }
+        Ok(lease)
     }
 
     /// The next bytes, as soon as there are any; `None` once the application has done the

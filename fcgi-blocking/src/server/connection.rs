@@ -230,7 +230,7 @@ impl Connection {
         let mut inner = self.lock();
         let mut acted = false;
         loop {
-            match inner.session.read(key, input, max, Instant::now) {
+            match inner.session.read(key, input, max, || Some(Instant::now())) {
                 Poll::Ready(read) => {
                     if inner.session.take_attention() {
                         self.act(&mut inner, false);
@@ -245,10 +245,20 @@ impl Connection {
         }
     }
 
-    /// Whether a stream has ended already, with nothing left to be read.
+    /// As [`read`](Self::read), without waiting.
     #[cfg(feature = "http")]
-    pub(super) fn is_at_end(&self, key: RequestKey, input: Input) -> bool {
-        self.lock().session.is_at_end(key, input)
+    pub(super) fn try_read(
+        self: &Arc<Self>,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let mut inner = self.lock();
+        let read = inner.session.read(key, input, max, || None);
+        if inner.session.take_attention() {
+            self.act(&mut inner, false);
+        }
+        read
     }
 
     /// Queues some of `bytes`, or all in one record, and sends what is queued if it is much. Waits

@@ -127,7 +127,7 @@ impl Request {
         Cancelled { connection: Arc::clone(&self.connection), key: self.key }
     }
 
-    fn input(&self, input: Input) -> InputStream {
+    pub(crate) fn input(&self, input: Input) -> InputStream {
         InputStream { connection: Arc::clone(&self.connection), key: self.key, input }
     }
 
@@ -182,10 +182,10 @@ impl InputStream {
         self.connection.read(self.key, self.input, CHUNK)
     }
 
-    /// Whether it has ended already.
+    /// As [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.connection.is_at_end(self.key, self.input)
+    pub(crate) fn try_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
+        self.connection.try_read(self.key, self.input, CHUNK)
     }
 
     /// Everything up to the end.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn client(app: &App) -> HttpClient {
-    HttpClient::new(Pool::new(app.address.clone()), mount())
+    HttpClient::new(Pool::builder(app.address.clone()).keep_conn(true).build(), mount())
 }
 
 fn mount() -> Mount {

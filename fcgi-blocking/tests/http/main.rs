@@ -6,5 +6,6 @@ mod app;
 mod authorizer;
 mod client;
 mod kit;
+mod length;
 mod records;
 mod server;

@@ -1,12 +1,12 @@
 //! The application behind the gateway: one that runs already, or one of its own.
 
-use std::{fs::Permissions, io, os::unix::fs::PermissionsExt, path::Path};
+use std::io;
 
 use fcgi_tokio as fcgi;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{Gateway, Stopped, php_fpm::PhpFpm, sample, site::Site};
+use super::{Gateway, Stopped, folder::private_folder, php_fpm::PhpFpm, sample, site::Site};
 
 pub(super) enum Application {
     /// It runs already.
@@ -88,17 +88,4 @@ impl Sample {
         let server = tokio::spawn(server.serve_http_until(listener, sample::router(), stopped));
         Ok(Self { address, stop, server, folder })
     }
-}
-
-/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes.
-pub(super) fn private_folder(prefix: &str) -> io::Result<TempDir> {
-    /// Of a temporary folder's path, to leave room for names in it.
-    const LONGEST: usize = 60;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
-    let short = Path::new("/tmp");
-    if std::env::temp_dir().as_os_str().len() > LONGEST && short.is_dir() {
-        return builder.tempdir_in(short);
-    }
-    builder.tempdir()
 }

@@ -2,16 +2,14 @@
 
 use std::{error, io};
 
-use bytes::Bytes;
 use fcgi_engine::{Error, text::escape};
 use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
 use http::{
     HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
-use http_body_util::{BodyExt, Full};
 
-use super::service::Body;
+use super::body::{Body, full};
 
 /// Why a request gets no answer of the application's.
 #[derive(Debug)]
@@ -28,8 +26,7 @@ impl Failure {
     /// A page of plain text.
     pub(super) fn into_response(self) -> Response<Body> {
         let reason = escape(self.reason.as_bytes(), b"");
-        let text = Full::new(Bytes::from(format!("{}\n{reason}\n", self.status)));
-        let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
+        let mut response = Response::new(full(format!("{}\n{reason}\n", self.status)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -23,8 +23,8 @@ use tokio::{
 use tokio_util::io::ReaderStream;
 
 use super::{
+    body::{Body, BoxError, empty},
     failure::Failure,
-    service::{Body, empty},
 };
 
 const BLOCK: usize = 64 * 1024;
@@ -163,7 +163,7 @@ impl<S> futures_core::Stream for Frames<S>
 where
     S: futures_core::Stream<Item = std::io::Result<bytes::Bytes>> + Unpin,
 {
-    type Item = Result<Frame<bytes::Bytes>, super::service::BoxError>;
+    type Item = Result<Frame<bytes::Bytes>, BoxError>;
 
     fn poll_next(
         mut self: std::pin::Pin<&mut Self>,

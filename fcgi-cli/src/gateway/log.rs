@@ -3,9 +3,9 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Write as _},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Instant, SystemTime},
 };
@@ -25,20 +25,23 @@ use tracing::{
 };
 use tracing_subscriber::{
     Layer,
-    filter::filter_fn,
+    filter::dynamic_filter_fn,
     layer::{Context as Layered, SubscriberExt},
     registry::LookupSpan,
 };
 
-use super::service::{Body, BoxError};
-use crate::complain;
+use super::{
+    body::{Body, BoxError},
+    client::{Client, UnderWay},
+    sink::{ACCESS, ERRORS, complain},
+};
 
 /// What a client is answered with that has gone away, in the log alone, as in nginx's.
 const CLIENT_CLOSED: u16 = 499;
 
 /// One line on stderr.
 pub(super) fn error(title: &str, message: &str) {
-    complain(&format!("fcgi gateway: {title}: {}", escape(message.as_bytes(), b"")));
+    complain(&format!("{title}: {}", escape(message.as_bytes(), b"")));
 }
 
 /// What a request is called in the error log.
@@ -51,12 +54,14 @@ pub(super) fn title<B>(request: &Request<B>) -> String {
 pub(super) fn install() {
     // One that is there already has it instead.
     let _ = tracing::subscriber::set_global_default(
-        tracing_subscriber::registry().with(ErrorLog.with_filter(filter_fn(is_logged))),
+        tracing_subscriber::registry()
+            .with(ErrorLog.with_filter(dynamic_filter_fn(|metadata, _| is_logged(metadata)))),
     );
 }
 
 fn is_logged(metadata: &Metadata<'_>) -> bool {
-    metadata.is_span() || *metadata.level() <= Level::WARN
+    // An application that writes to STDERR without end costs nothing more once the log is full.
+    metadata.is_span() || (*metadata.level() <= Level::WARN && ERRORS.has_room())
 }
 
 struct ErrorLog;
@@ -93,10 +98,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
         let scope = context.event_scope(event).into_iter().flatten();
         for span in scope {
             if let Some(Title { method, script }) = span.extensions().get() {
-                return complain(&format!("fcgi gateway: {method} {script}: {}", text.0));
+                return complain(&format!("{method} {script}: {}", text.0));
             }
         }
-        complain(&format!("fcgi gateway: {}", text.0));
+        complain(&text.0);
     }
 }
 
@@ -148,6 +153,7 @@ impl Visit for Text {
 pub(super) struct Entry {
     /// `None` when nothing is to be logged.
     line: Option<Line>,
+    _under_way: UnderWay,
     started: Instant,
     status: u16,
     bytes: u64,
@@ -163,7 +169,7 @@ struct Line {
 }
 
 impl Entry {
-    pub(super) fn new<B>(request: &Request<B>, remote: SocketAddr, quiet: bool) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, client: &Arc<Client>, quiet: bool) -> Self {
         let line = (!quiet).then(|| {
             let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
             let version = match request.version() {
@@ -173,14 +179,15 @@ impl Entry {
             };
             let line = format!("{} {target} {version}", request.method());
             Line {
-                remote,
+                remote: client.ends.remote,
                 time: SystemTime::now(),
                 request: quoted(line.as_bytes()),
                 referer: field(request.headers(), REFERER),
                 agent: field(request.headers(), USER_AGENT),
             }
         });
-        Self { line, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
+        let _under_way = client.begin();
+        Self { line, _under_way, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
     }
 
     /// Stays with an answer until it was sent.
@@ -204,8 +211,7 @@ impl Drop for Entry {
             line.agent,
             self.started.elapsed().as_secs_f64()
         );
-        // Nobody may be reading it any more.
-        let _ = writeln!(io::stdout().lock(), "{text}");
+        ACCESS.line(text);
     }
 }
 

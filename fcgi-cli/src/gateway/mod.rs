@@ -1,26 +1,25 @@
 //! `fcgi gateway`: a web server for one FastCGI application.
 
 mod application;
+mod body;
+mod client;
+mod cut;
 mod failure;
 mod files;
+mod folder;
+mod intake;
 mod log;
 mod php_fpm;
 mod sample;
 mod server;
 mod service;
+mod sink;
 mod site;
 mod socket;
 mod upstream;
 mod watch;
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{
     Args,
@@ -29,12 +28,10 @@ use clap::{
 use fcgi_tokio::{self as fcgi, client::Connector};
 use tokio::net::TcpListener;
 
-use crate::{
-    args::{Param, param, seconds, size},
-    complain,
-};
+use crate::args::{Param, param, seconds, size};
 use application::Application;
 use service::Service;
+use sink::{ACCESS, complain};
 use site::Site;
 use upstream::Upstream;
 
@@ -126,6 +123,13 @@ pub(crate) struct Gateway {
     /// Requests at once on one connection, if the application says that it multiplexes
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, help_heading = "Limits")]
     multiplex: usize,
+    /// Keep a connection to the application for further requests
+    ///
+    /// It saves a connect a request. It is safe for applications that are done when they answer,
+    /// such as Go's and this project's; php-fpm goes on after fastcgi_finish_request(), and the
+    /// next request on that connection waits for it.
+    #[arg(long, help_heading = "Limits")]
+    keep_conn: bool,
     /// Requests that may wait for a connection to the application; 503 beyond
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     max_waiting: usize,
@@ -198,16 +202,19 @@ impl Stopped {
 
 impl Gateway {
     pub(crate) async fn run(self) -> ExitCode {
-        match self.serve().await {
+        let code = match self.serve().await {
             Ok(()) => ExitCode::SUCCESS,
             Err(Stopped(code, message)) => {
-                complain(&format!("fcgi gateway: {message}"));
+                complain(&message);
                 ExitCode::from(code)
             }
-        }
+        };
+        sink::flush();
+        code
     }
 
     async fn serve(&self) -> Result<(), Stopped> {
+        sink::start().map_err(|error| Stopped::io(format!("start a thread: {error}")))?;
         log::install();
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
@@ -227,13 +234,13 @@ impl Gateway {
                 Arc::clone(&site),
                 &self.params,
                 self.max_body,
-                self.client_timeout,
             ),
             site,
+            client_timeout: self.client_timeout,
             quiet: self.quiet,
         };
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
-        announce(&format!("{} {verb} {what}", urls.join(" and ")));
+        ACCESS.line(format!("{} {verb} {what}", urls.join(" and ")));
 
         let limits = server::Limits {
             clients: self.max_clients,
@@ -258,6 +265,7 @@ impl Gateway {
             .max_waiting(self.max_waiting)
             .wait_timeout(Some(self.wait_timeout))
             .multiplex(self.multiplex)
+            .keep_conn(self.keep_conn)
             .build()
     }
 }
@@ -274,10 +282,4 @@ async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), Stopped> {
         };
         Stopped::io(format!("listen at {address}: {error}{hint}"))
     })
-}
-
-/// One line on stdout.
-fn announce(line: &str) {
-    // Nobody may be reading it any more, which is no reason to stop.
-    let _ = writeln!(io::stdout().lock(), "{line}");
 }

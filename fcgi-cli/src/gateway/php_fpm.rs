@@ -23,8 +23,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::application::private_folder;
-use crate::complain;
+use super::{folder::private_folder, sink::complain};
 
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(5);
@@ -118,7 +117,7 @@ async fn log(stderr: impl AsyncRead + Unpin) {
     while let Ok(1..) = (&mut stderr).take(MAX_LINE).read_until(b'\n', &mut line).await {
         let text = line.trim_ascii_end();
         if !text.is_empty() {
-            complain(&format!("fcgi gateway: php-fpm: {}", escape(text, b"\t")));
+            complain(&format!("php-fpm: {}", escape(text, b"\t")));
         }
         line.clear();
     }
@@ -149,7 +148,7 @@ fn user_for(root: &Path) -> Result<Option<String>> {
     if let Some(folder) = root.ancestors().find(is_closed) {
         // php would only say that there is no such script.
         let folder = folder.display();
-        complain(&format!("fcgi gateway: {folder} may be closed to {name}, who runs the scripts"));
+        complain(&format!("{folder} may be closed to {name}, who runs the scripts"));
     }
     Ok(Some(name))
 }

@@ -1,40 +1,35 @@
 //! The clients' connections: HTTP/1.1, and HTTP/2 by prior knowledge.
 
 use std::{
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
+    convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll,
     time::Duration,
 };
 
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
 use super::{
-    service::{Ends, Service},
+    client::{Client, Ends},
+    service::Service,
+    sink::complain,
     socket::{Socket, linger},
 };
-use crate::complain;
 
 /// The most that a request's head may take, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
+/// How long a closing connection without a request under way waits for one that is on its way.
+const GRACE: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,37 +69,17 @@ pub(super) async fn serve(
     signals: &mut Signals,
 ) {
     let slots = Arc::new(Semaphore::new(limits.clients.min(Semaphore::MAX_PERMITS)));
-    let graceful = GracefulShutdown::new();
     let builder = builder(limits.client_timeout);
+    let (stop, stopped) = watch::channel(());
     let accepting = async {
         loop {
             // Nobody closes the semaphore.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let (stream, ends) = accept(&mut listeners).await;
-            let stream = Arc::new(stream);
-            let seen = Arc::new(AtomicBool::new(false));
-            let socket = Socket::new(Arc::clone(&stream), limits.client_timeout);
-            let connection = graceful.watch(
-                builder
-                    .serve_connection(TokioIo::new(socket), {
-                        let (service, seen) = (Arc::clone(&service), Arc::clone(&seen));
-                        service_fn(move |request| {
-                            seen.store(true, Ordering::Relaxed);
-                            let service = Arc::clone(&service);
-                            async move { Ok::<_, Infallible>(service.call(request, ends).await) }
-                        })
-                    })
-                    .into_owned(),
-            );
-            let limit = limits.client_timeout;
+            let client = Arc::new(accept(&mut listeners).await);
+            let (builder, service) = (builder.clone(), Arc::clone(&service));
+            let (stopped, limit) = (stopped.clone(), limits.client_timeout);
             tokio::spawn(async move {
-                tokio::select! {
-                    // A request that has come in time is seen, however late this is polled.
-                    biased;
-                    // The client has gone away, or spoke no HTTP: it has been told, if it can be.
-                    _ = connection => linger(&stream).await,
-                    () = silence(limit, &seen) => {}
-                }
+                attend(builder, client, service, stopped, limit).await;
                 drop(slot);
             });
         }
@@ -114,15 +89,54 @@ pub(super) async fn serve(
         () = signals.next() => {}
     }
     // Nobody connects any more.
-    drop(listeners);
+    drop((listeners, stopped));
+    // The connections hold the other ends.
+    let finished = async {
+        let _ = stop.send(());
+        stop.closed().await;
+    };
     tokio::select! {
         () = signals.next() => {}
-        finished = timeout(limits.shutdown_timeout, graceful.shutdown()) => {
+        finished = timeout(limits.shutdown_timeout, finished) => {
             if finished.is_err() {
                 let limit = limits.shutdown_timeout;
-                complain(&format!("fcgi gateway: requests cut off, not finished within {limit:?}"));
+                complain(&format!("requests cut off, not finished within {limit:?}"));
             }
         }
+    }
+}
+
+/// Serves one client until it leaves, has asked nothing for `limit`, or the gateway stops.
+async fn attend(
+    builder: auto::Builder<TokioExecutor>,
+    client: Arc<Client>,
+    service: Arc<Service>,
+    mut stopped: watch::Receiver<()>,
+    limit: Duration,
+) {
+    let socket = Socket::new(Arc::clone(&client), limit);
+    let connection = builder.serve_connection(
+        TokioIo::new(socket),
+        service_fn(|request| {
+            let (service, client) = (Arc::clone(&service), Arc::clone(&client));
+            async move { Ok::<_, Infallible>(service.call(request, client).await) }
+        }),
+    );
+    let mut connection = pin!(connection);
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            // A request that has come in time is seen, however late this is polled.
+            biased;
+            // The client has gone away, or spoke no HTTP: it has been told, if it can be.
+            _ = connection.as_mut() => return linger(&client).await,
+            () = client.silent_for(GRACE), if closing => return,
+            _ = stopped.changed(), if !closing => {}
+            // hyper waits for ever for a connection's first bytes, and for HTTP/2's next request.
+            () = client.idle_for(limit), if !closing => {}
+        }
+        closing = true;
+        connection.as_mut().graceful_shutdown();
     }
 }
 
@@ -143,16 +157,8 @@ fn builder(client_timeout: Duration) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Ends when no request has come for so long: hyper waits for ever for a connection's first bytes.
-async fn silence(limit: Duration, seen: &AtomicBool) {
-    sleep(limit).await;
-    if seen.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// The next connection of any listener.
-async fn accept(listeners: &mut [TcpListener]) -> (TcpStream, Ends) {
+async fn accept(listeners: &mut [TcpListener]) -> Client {
     loop {
         let accepted = poll_fn(|cx| {
             for listener in listeners.iter() {
@@ -168,17 +174,17 @@ async fn accept(listeners: &mut [TcpListener]) -> (TcpStream, Ends) {
             // A client that is gone already.
             Err(error) if is_of_one(&error) => {}
             Err(error) => {
-                complain(&format!("fcgi gateway: accept a connection: {error}"));
+                complain(&format!("accept a connection: {error}"));
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<(TcpStream, Ends)> {
+fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Client> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Ends { remote, local }))
+    Ok(Client::new(stream, Ends { remote, local }))
 }
 
 fn is_of_one(error: &io::Error) -> bool {

@@ -1,45 +1,36 @@
 //! One request of a client, from its head to its answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use fcgi_tokio::http::ReasonPhrase;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{HOST, LOCATION},
+    header::{CONNECTION, HOST, LOCATION},
     request::Parts,
 };
-use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
+use http_body::Body as _;
+use hyper::{body::Incoming, ext};
 
 use super::{
+    body::{Body, empty},
+    client::{Client, Ends},
+    cut,
     failure::Failure,
     files,
+    intake::RequestBody,
     log::{self, Entry},
     site::{Found, Site},
     upstream::{Answer, Upstream},
+    watch::watched,
 };
-
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-pub(super) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
 
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) site: Arc<Site>,
     pub(super) upstream: Upstream,
+    pub(super) client_timeout: Duration,
     pub(super) quiet: bool,
-}
-
-/// The two ends of a client's connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) remote: SocketAddr,
-    pub(super) local: SocketAddr,
 }
 
 impl Service {
@@ -47,10 +38,18 @@ impl Service {
     ///
     /// # Cancellation safety
     /// Dropping the future, as when the client has left, aborts the request.
-    pub(super) async fn call(&self, request: Request<Incoming>, ends: Ends) -> Response<Body> {
-        let entry = Entry::new(&request, ends.remote, self.quiet);
+    pub(super) async fn call(
+        &self,
+        request: Request<Incoming>,
+        client: Arc<Client>,
+    ) -> Response<Body> {
+        let entry = Entry::new(&request, &client, self.quiet);
         let title = log::title(&request);
-        let response = match self.answer(request, ends, &title).await {
+        let (head, body) = request.into_parts();
+        let version = head.version;
+        let body = RequestBody::new(body, &head.headers, self.client_timeout);
+        let unread = body.unread();
+        let mut response = match self.answer(head, body, client.ends, &title).await {
             Ok(response) => response,
             Err(failure) => {
                 if failure.status.is_server_error() {
@@ -59,16 +58,35 @@ impl Service {
                 failure.into_response()
             }
         };
-        entry.follow(response)
+        reason(&mut response);
+        if unread.is_unread() {
+            // What is left of the body stands where the next request would.
+            match version {
+                // hyper closes after an answer of HTTP/1.0 that does not say otherwise.
+                Version::HTTP_10 => *response.version_mut() = version,
+                Version::HTTP_11 => {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                _ => {}
+            }
+        }
+        let response = response.map(|body| cut::visibly(body, version, &client));
+        let response = entry.follow(response);
+        match version {
+            Version::HTTP_2 if !response.body().is_end_stream() => {
+                response.map(|body| watched(body, self.client_timeout, title))
+            }
+            _ => response,
+        }
     }
 
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut head: Parts,
+        body: RequestBody,
         ends: Ends,
         title: &str,
     ) -> Result<Response<Body>, Failure> {
-        let (mut head, body) = request.into_parts();
         check(&head)?;
         let mut found = self.find(head.uri.path()).await?;
         if let Found::Script(script) = found {
@@ -80,6 +98,8 @@ impl Service {
             };
             // What the client asked for is no longer what it gets.
             head.uri = Uri::default();
+        } else {
+            body.discard();
         }
         match found {
             Found::File(path) => files::send(&head, &path).await,
@@ -112,6 +132,21 @@ fn check(head: &Parts) -> Result<(), Failure> {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"));
     }
     Ok(())
+}
+
+/// The text after HTTP/1's status: the application's own, or else the standard one.
+fn reason(response: &mut Response<Body>) {
+    let status = response.status();
+    let own = response.extensions().get::<ReasonPhrase>();
+    let reason = match own {
+        Some(own) => ext::ReasonPhrase::try_from(own.as_bytes().clone()).ok(),
+        // hyper has this one itself.
+        None if status.canonical_reason().is_some() => None,
+        None => Some(ext::ReasonPhrase::from_static(ReasonPhrase::standard(status).as_bytes())),
+    };
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
 }
 
 fn moved(mut location: String, asked: &Uri) -> Result<Response<Body>, Failure> {

@@ -9,28 +9,33 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep, timeout},
 };
 
+use super::client::Client;
+
 /// How long a connection that was closed early is read on, so that its client gets the answer: of
 /// an upload that is refused, for example.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a cut answer of HTTP/1.0 has to reach its client before the connection is reset.
+const RESET_AFTER: Duration = Duration::from_millis(500);
+
 /// A connection that fails when its client takes no byte for so long.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: Arc<TcpStream>,
+    client: Arc<Client>,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: Arc<TcpStream>, limit: Duration) -> Self {
-        Self { stream, limit, stalled: None }
+    pub(super) fn new(client: Arc<Client>, limit: Duration) -> Self {
+        Self { client, limit, stalled: None }
     }
 
     fn poll_written(
@@ -39,19 +44,23 @@ impl Socket {
         mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            match self.stream.poll_write_ready(cx) {
+            match self.client.stream.poll_write_ready(cx) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
+                    if self.stalled.is_none() {
+                        self.client.on_write(true);
+                    }
                     let limit = self.limit;
                     let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
                     ready!(timer.as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
-            match write(&self.stream) {
+            match write(&self.client.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => {
                     self.stalled = None;
+                    self.client.on_write(false);
                     return Poll::Ready(written);
                 }
             }
@@ -61,9 +70,18 @@ impl Socket {
 
 /// Waits until the client has closed too, or for [`LINGER`]: closing with its bytes unread would
 /// take the answer from it.
-pub(super) async fn linger(stream: &TcpStream) {
-    // A client that is gone has nothing to get.
-    let _ = shutdown(stream, Shutdown::Write);
+pub(super) async fn linger(client: &Client) {
+    let stream = &client.stream;
+    let limit = if client.is_to_be_reset() {
+        // The end of the connection would be the end of the answer. A reset, which closing with a
+        // linger time of zero is, is none.
+        let _ = set_socket_linger(stream, Some(Duration::ZERO));
+        RESET_AFTER
+    } else {
+        // A client that is gone has nothing to get.
+        let _ = shutdown(stream, Shutdown::Write);
+        LINGER
+    };
     let until_closed = async {
         let mut block = vec![0; 16 * 1024];
         while stream.readable().await.is_ok() {
@@ -74,7 +92,7 @@ pub(super) async fn linger(stream: &TcpStream) {
             }
         }
     };
-    let _ = timeout(LINGER, until_closed).await;
+    let _ = timeout(limit, until_closed).await;
 }
 
 impl AsyncRead for Socket {
@@ -84,8 +102,8 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buffer.initialize_unfilled()) {
+            ready!(self.client.stream.poll_read_ready(cx))?;
+            match self.client.stream.try_read(buffer.initialize_unfilled()) {
                 Ok(n) => {
                     buffer.advance(n);
                     return Poll::Ready(Ok(()));
@@ -119,10 +137,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.client.on_flush();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown(&*self.stream, Shutdown::Write).map_err(Into::into))
+        Poll::Ready(shutdown(&self.client.stream, Shutdown::Write).map_err(Into::into))
     }
 }

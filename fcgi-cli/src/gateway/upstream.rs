@@ -1,8 +1,6 @@
 //! A request's way to the application, and its answer's way back.
 
 use std::{
-    future::Future,
-    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -19,21 +17,20 @@ use fcgi_tokio::{
     },
 };
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
 };
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::{
+    body::{Body, BoxError, empty},
+    client::Ends,
     failure::Failure,
+    intake::RequestBody,
     log,
-    service::{Body, BoxError, Ends, empty},
     site::{Found, Site},
-    watch::watched,
 };
 use crate::args::Param;
 
@@ -49,7 +46,6 @@ pub(super) struct Upstream {
     client: HttpClient,
     params: ParamsBuilder,
     max_body: u64,
-    client_timeout: Duration,
 }
 
 /// Where a local redirect led that no script serves.
@@ -64,13 +60,7 @@ pub(super) enum Answer {
 }
 
 impl Upstream {
-    pub(super) fn new(
-        pool: fcgi::Pool,
-        site: Arc<Site>,
-        params: &[Param],
-        max_body: u64,
-        client_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(pool: fcgi::Pool, site: Arc<Site>, params: &[Param], max_body: u64) -> Self {
         let scripts = move |request: &Parts| match site.find(request.uri.path())? {
             Found::Script(script) => Ok(script),
             found => {
@@ -88,7 +78,7 @@ impl Upstream {
             .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
                 builder.param(&name[..], &value[..])
             });
-        Self { client, params, max_body, client_timeout }
+        Self { client, params, max_body }
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.
@@ -98,26 +88,19 @@ impl Upstream {
     pub(super) async fn ask(
         &self,
         mut head: Parts,
-        body: Incoming,
+        body: RequestBody,
         ends: Ends,
         title: &str,
     ) -> Result<Answer, Failure> {
         check_length(&head.headers, self.max_body)?;
-        let (method, version) = (head.method.clone(), head.version);
+        let method = head.method.clone();
         let landing = Landing::default();
         let params = self.params.clone().remote_addr(ends.remote).server_addr(ends.local);
         head.extensions.insert(params);
         head.extensions.insert(landing.clone());
-        let request = Request::from_parts(head, Paced::new(body, self.client_timeout));
+        let request = Request::from_parts(head, body);
         match self.client.send(request).await {
-            Ok(response) => {
-                let mut response = respond(response, &method, title);
-                if version == Version::HTTP_2 {
-                    let (limit, title) = (self.client_timeout, title.to_owned());
-                    response = response.map(|body| watched(body, limit, title));
-                }
-                Ok(Answer::Response(response))
-            }
+            Ok(response) => Ok(Answer::Response(respond(response, &method, title))),
             Err(HttpError::Script(error)) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
                 found.map(Answer::Elsewhere).ok_or_else(|| error.into())
@@ -208,54 +191,6 @@ impl http_body::Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         self.over || self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A client's body, each piece of which has to come in time (H-16).
-struct Paced {
-    body: Incoming,
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
-    waiting: bool,
-}
-
-impl Paced {
-    fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, limit, timer: Box::pin(tokio::time::sleep(limit)), waiting: false }
-    }
-}
-
-impl http_body::Body for Paced {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        if !this.waiting {
-            this.waiting = true;
-            // A clock that can't count so far never runs out.
-            if let Some(end) = Instant::now().checked_add(this.limit) {
-                this.timer.as_mut().reset(end);
-            }
-        }
-        ready!(this.timer.as_mut().poll(cx));
-        let message = format!("no next byte from the client within {:?}", this.limit);
-        Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, message).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
+    body::{Body, BoxError},
     log,
-    service::{Body, BoxError},
 };
 
 /// Drops the body, which aborts its request, when the client takes nothing of it for so long.

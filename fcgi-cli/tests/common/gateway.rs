@@ -196,7 +196,10 @@ impl Root {
 /// | `overloaded` | refuses the request |
 /// | `stderr` | writes to STDERR, with an escape sequence |
 /// | `to-page`, `to-app`, `to-itself` | redirect inside |
-/// | `cut` | ends with a status, after a body of unknown length |
+/// | `cut`, `cut-known` | ends with a status, after a part of a body of unknown or known length |
+/// | `reason` | answers with the Status that the query is |
+/// | `early` | answers without reading STDIN |
+/// | `noisy` | writes lines to STDERR until it is cancelled |
 /// | anything else | answers with its parameters and STDIN's length, or STDIN itself for `echo` |
 pub(crate) struct App {
     pub(crate) address: String,
@@ -306,6 +309,21 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
             out.write_all(format!("{head}half")).await?;
             return Ok(7);
         }
+        "cut-known" => {
+            out.write_all("Content-Type: text/plain\r\nContent-Length: 100\r\n\r\nhalf").await?;
+            return Ok(7);
+        }
+        "reason" => {
+            let status = param("QUERY_STRING").replace("%20", " ");
+            out.write_all(format!("Status: {status}\r\n{head}")).await?;
+        }
+        "early" => out.write_all(format!("Status: 403\r\n{head}no\n")).await?,
+        "noisy" => {
+            let mut stderr = request.stderr();
+            loop {
+                stderr.write_all("a line that nobody wants to read\n".repeat(500)).await?;
+            }
+        }
         "no-head" => out.write_all("this is no head\n\n").await?,
         "echo" => {
             out.write_all(head).await?;
@@ -347,6 +365,16 @@ impl Http2 {
         let (sender, connection) = handshake.expect("HTTP/2");
         tokio::spawn(connection);
         Self(sender)
+    }
+
+    /// Begins a GET; its answer's head is waited for by the future.
+    pub(crate) fn get(
+        &mut self,
+        path: &str,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + use<> {
+        let uri = format!("http://www.example.org{path}");
+        let request = http::Request::get(uri).body(Full::default());
+        self.0.send_request(request.expect("a request"))
     }
 
     /// Begins a POST; its answer's head is waited for by the future.

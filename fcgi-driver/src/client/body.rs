@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::pool::Replay;
 use futures_core::Stream;
 
 /// The most that is read from a reader at once, in bytes.
@@ -57,15 +58,6 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// The same bytes once more, unless they can be read only once.
-    pub(crate) fn replay(&self) -> Option<Self> {
-        match &self.0 {
-            Kind::Empty => Some(Self::empty()),
-            Kind::Bytes(bytes) => Some(Self(Kind::Bytes(bytes.clone()))),
-            Kind::Stream(_) => None,
-        }
-    }
-
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match &mut self.0 {
             Kind::Stream(stream) => {
@@ -81,6 +73,16 @@ impl Body {
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(bytes)))
             }
+        }
+    }
+}
+
+impl Replay for Body {
+    fn replay(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Bytes(bytes) => Some(Self(Kind::Bytes(bytes.clone()))),
+            Kind::Stream(_) => None,
         }
     }
 }

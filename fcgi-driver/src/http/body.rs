@@ -2,22 +2,21 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use fcgi_engine::http::input_length;
-use fcgi_http::BodyLength;
+use fcgi_engine::http::InputBody;
 use http_body::{Frame, SizeHint};
 
 use crate::{Error, server::InputStream};
 
 /// The body of a request, as it comes on STDIN; or bytes at hand, for a response.
 ///
-/// It ends with [`Error::InputLength`] when STDIN has fewer bytes than CONTENT_LENGTH says, since
-/// the HTTP client went away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives
-/// the request up. It can be read until the response has ended.
+/// It is over when as many bytes have come as CONTENT_LENGTH says, whether or not STDIN was ended
+/// (W-16). It ends with [`Error::InputLength`] when STDIN has fewer bytes, since the HTTP client went
+/// away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives the request up. It
+/// can be read until the response has ended.
 #[derive(Debug, Default)]
 pub struct Body(Kind);
 
@@ -26,15 +25,7 @@ enum Kind {
     #[default]
     Empty,
     Bytes(Bytes),
-    Input(Input),
-}
-
-#[derive(Debug)]
-struct Input {
-    stream: InputStream,
-    length: BodyLength,
-    /// Handed out next.
-    first: Option<Bytes>,
+    Input(InputStream, InputBody),
 }
 
 impl Body {
@@ -46,30 +37,11 @@ impl Body {
 
     /// A stream of so many bytes, or of as many as there are.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
-        let mut first = None;
-        if declared.is_none() {
-            // Most requests without CONTENT_LENGTH have no body, and its end has come already.
-            match stream.poll_chunk(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(None)) => return Self::empty(),
-                Poll::Ready(Ok(chunk)) => first = chunk,
-                Poll::Ready(Err(_)) | Poll::Pending => {}
-            }
+        let look = || stream.try_chunk();
+        match InputBody::new(declared, look) {
+            Some(body) => Self(Kind::Input(stream, body)),
+            None => Self::empty(),
         }
-        Self(Kind::Input(Input { stream, length: BodyLength::new(declared), first }))
-    }
-}
-
-impl Input {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        let chunk = match self.first.take() {
-            Some(first) => Some(first),
-            None => ready!(self.stream.poll_chunk(cx))?,
-        };
-        let counted = match &chunk {
-            Some(bytes) => self.length.accept(bytes.len()).map(drop),
-            None => self.length.finish(),
-        };
-        Poll::Ready(counted.map_err(|error| input_length(&error)).map(|()| chunk))
     }
 }
 
@@ -84,9 +56,9 @@ impl http_body::Body for Body {
         let chunk = match &mut self.0 {
             Kind::Empty => Ok(None),
             Kind::Bytes(bytes) => Ok(Some(std::mem::take(bytes))),
-            Kind::Input(input) => ready!(input.poll_chunk(cx)),
+            Kind::Input(stream, body) => ready!(body.poll(|_| stream.poll_chunk(cx))),
         };
-        if !matches!((&self.0, &chunk), (Kind::Input(_), Ok(Some(_)))) {
+        if !matches!((&self.0, &chunk), (Kind::Input(..), Ok(Some(_)))) {
             self.0 = Kind::Empty;
         }
         Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
@@ -96,8 +68,8 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Bytes(bytes) => bytes.is_empty(),
-            // Only STDIN's end tells that there are not too many bytes.
-            Kind::Input(_) => false,
+            // There may be more bytes than were declared.
+            Kind::Input(..) => false,
         }
     }
 
@@ -105,8 +77,8 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Input(input) => {
-                input.length.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+            Kind::Input(_, body) => {
+                body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }
     }
@@ -116,23 +88,5 @@ impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
         let bytes = bytes.into();
         Self(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
-    }
-}
-
-/// A Filter's file, in the extensions of its request: DATA, held against FCGI_DATA_LENGTH.
-///
-/// A web server sends DATA after STDIN: read the request's body first (FC-6.4-1).
-#[derive(Clone, Debug)]
-pub struct FilterData(Arc<Mutex<Option<Body>>>);
-
-impl FilterData {
-    pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(Some(body))))
-    }
-
-    /// The file, once; `None` when it was taken before.
-    #[must_use]
-    pub fn take(&self) -> Option<Body> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -47,21 +47,26 @@
 mod authorizer;
 mod body;
 mod client;
+mod frames;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
 mod reply;
 mod responder;
 
-pub use authorizer::{Authorizer, ByRole, Decision};
-pub use body::{Body, FilterData};
+pub use authorizer::{Authorizer, Decision};
+pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
-pub use fcgi_engine::http::{BoxError, HttpError, Scripts, UnknownLength, Variables};
+pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, Script, ScriptMap,
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
+    Script, ScriptMap,
     request::{HeaderPolicy, ParamsError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
+
+/// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
+pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
 use std::{future::Future, io};
 

@@ -1,20 +1,18 @@
 //! A tower service as a handler of requests.
 
-use fcgi_http::{HeadBlock, MetaVariables, request};
-use fcgi_proto::{Rejection, Role};
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use std::pin::pin;
+
+use fcgi_engine::http::{ByRole, Reply};
+use http::{Request, Response};
 use tower_service::Service;
 
-use super::{
-    Authorizer, Body, BoxError, ByRole, FilterData,
-    reply::{Reply, ask, catch},
-};
-use crate::server::{self, FAILED, Failed, Handler};
+use super::{Authorizer, Body, BoxError, reply};
+use crate::server::{self, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a tower
 /// service.
 ///
-/// It answers Responder requests, and Filter requests with [`FilterData`] among their extensions;
+/// It answers Responder requests, and Filter requests with [`FilterData`](super::FilterData) among their extensions;
 /// an Authorizer request gets UNKNOWN_ROLE.
 #[derive(Clone, Debug)]
 pub struct Responder<S> {
@@ -64,66 +62,21 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        if request.role() == Role::Authorizer {
-            request.reject(Rejection::UnknownRole);
-            return Err(Failed);
-        }
-        let (head, mut reply) = match head(&mut request).await {
-            Ok(head) => head,
-            Err(end) => return end,
-        };
-        let (declared, body) = match content_length(&head) {
-            Ok(declared) => (declared, request.stdin()),
-            Err(error) => return bad_request(&mut reply, &error).await,
-        };
-        let mut http = Request::from_parts(head, Body::from_input(body, declared));
-        if request.role() == Role::Filter {
-            let declared =
-                http.extensions().get::<MetaVariables>().and_then(MetaVariables::data_length);
-            http.extensions_mut()
-                .insert(FilterData::new(Body::from_input(request.data(), declared)));
-        }
-        let answered = catch(self.answer(http, &mut reply)).await;
-        reply.end(answered).await
+        let (reply, asked) = Reply::responder(request.role(), request.take_params());
+        let asked = asked.map(|asked| {
+            asked.into_request(|input, length| Body::from_input(request.input(input), length))
+        });
+        reply::finish(reply, &request, async |reply| {
+            let Some(asked) = asked else { return };
+            match reply::ask(&self.service, asked).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    reply.respond(head, body.size_hint().exact());
+                    reply::send(reply, &request, pin!(body)).await;
+                }
+                Err(error) => reply.fail(error),
+            }
+        })
+        .await
     }
-}
-
-impl<S> Responder<S> {
-    async fn answer<B>(&self, request: Request<Body>, reply: &mut Reply) -> Result<u32, Failed>
-    where
-        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>> + Clone,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>>,
-    {
-        match ask(&self.service, request).await {
-            Ok(response) => reply.send(response, HeadBlock::new).await,
-            Err(error) => reply.fail(error).await,
-        }
-    }
-}
-
-/// The head of the HTTP request, and where its response goes; or how the request ends, when
-/// there is none.
-pub(super) async fn head(
-    request: &mut server::Request,
-) -> Result<(Parts, Reply), Result<u32, Failed>> {
-    match request::from_params(request.take_params()) {
-        Ok(mut head) => {
-            head.extensions.insert(request.role());
-            let reply = Reply::new(request.stdout(), head.method.clone());
-            Ok((head, reply))
-        }
-        Err(error) => {
-            let mut reply = Reply::new(request.stdout(), Method::GET);
-            Err(bad_request(&mut reply, &error).await)
-        }
-    }
-}
-
-async fn bad_request(reply: &mut Reply, error: &request::RequestError) -> Result<u32, Failed> {
-    tracing::warn!(%error, "request refused");
-    reply.page(StatusCode::BAD_REQUEST, FAILED).await
-}
-
-fn content_length(head: &Parts) -> Result<Option<u64>, request::RequestError> {
-    head.extensions.get().map_or(Ok(None), MetaVariables::content_length)
 }

@@ -34,8 +34,8 @@
 //! request is sent again.
 
 mod lease;
-mod policy;
 mod response;
+mod tasks;
 
 use std::{
     fmt,
@@ -43,31 +43,27 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fcgi_engine::{
-    observe::{self, PoolEvent, Side},
-    pool::Settings,
+    observe::{self, Side},
+    pool::{Reached, Sending, Settings},
 };
-use fcgi_proto::{Rejection, Values};
+use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
 
 use crate::{
     Address, Error, Phase,
-    client::{Body, Connector, Request},
+    client::{Connector, Request},
     deadline::Deadline,
     runtime::Runtime,
 };
 
 use lease::Lease;
-use policy::Inner;
 pub use response::Response;
-
-/// Times that a request is sent at most: on a kept connection that turns out dead, on a shared one
-/// that turns out not to be, and on a fresh one.
-const TRIES: usize = 3;
+use tasks::{Desk, Tasks};
 
 /// Settings of a [`Pool`], each with a default.
 #[derive(Debug)]
@@ -90,13 +86,14 @@ impl<R: Runtime> Builder<R> {
     /// The pool, which has no connection yet: none is opened ahead of a request.
     #[must_use]
     pub fn build(self) -> Pool<R> {
-        Pool(Arc::new(Inner::new(self.address, self.connector, self.pool)))
+        let adapter = Tasks { connector: self.connector };
+        Pool(Arc::new(Desk::new(self.address, adapter, self.pool)))
     }
 }
 
 /// Connections to one application, shared by all clones of this. Idle connections close when the
 /// last clone is dropped.
-pub struct Pool<R: Runtime>(Arc<Inner<R>>);
+pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
     /// A pool with the default settings.
@@ -126,51 +123,19 @@ impl<R: Runtime> Pool<R> {
     /// one (H-11).
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
         let started = R::now();
-        let total = self.0.connector.settings().total;
-        let (mut begin, bodies) = request.into_parts();
-        let mut bodies = Bodies::new(bodies);
+        let mut sending = Sending::new(request, self.0.settings());
         let mut lease = Lease::acquire(&self.0)?;
-        for tries in 1.. {
-            let fresh = self.within(started, total, pin!(lease.ready())).await?;
-            observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
-            let exchange = match lease.begin(&mut begin, &mut bodies, started) {
-                Ok(exchange) => exchange,
-                // A shared connection that just ended, be it by another caller: nothing was sent.
-                Err(Error::Closed { .. }) if tries < TRIES => {
-                    lease.retry();
-                    continue;
+        loop {
+            self.within(started, pin!(lease.ready())).await?;
+            match lease.begin(&mut sending, started) {
+                Ok(exchange) => {
+                    let mut response = Response::new(lease, exchange);
+                    let Err(error) = response.first().await else { return Ok(response) };
+                    lease = response.again(&mut sending, error)?;
                 }
-                Err(error) => return Err(error),
-            };
-            let mut response = Response::new(lease, exchange);
-            let error = match response.first().await {
-                Ok(()) => return Ok(response),
-                Err(error) => error,
-            };
-            let alone = match error {
-                Error::Truncated { .. } | Error::Io { .. } if !fresh && response.is_untouched() => {
-                    false
-                }
-                Error::Rejected { rejection: Rejection::CantMpxConn, .. }
-                    if response.is_shared() =>
-                {
-                    true
-                }
-                error => return Err(error),
-            };
-            if tries >= TRIES || !bodies.restore() {
-                return Err(error);
+                Err(error) => lease.again(&mut sending, error, Reached::Nothing)?,
             }
-            let Some(failed) = response.into_lease() else { return Err(error) };
-            lease = failed;
-            if alone {
-                lease.retry_alone();
-            } else {
-                lease.retry();
-            }
-            observe::pool(PoolEvent::Retried);
         }
-        Err(Error::Closed { address: self.0.name() })
     }
 
     /// What the application says of its capacity (FC-4.1-2): what is known, or else an answer to
@@ -183,7 +148,7 @@ impl<R: Runtime> Pool<R> {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn values(&self) -> Result<Values, Error> {
-        if let Some(values) = self.0.known_values() {
+        if let Some(values) = self.0.values() {
             return Ok(values);
         }
         // It counts among the connections while it is open.
@@ -206,16 +171,16 @@ impl<R: Runtime> Pool<R> {
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.0.address
+        self.0.address()
     }
 
     /// Waits for a future, as long as a whole request may take.
     async fn within<T>(
         &self,
         started: Instant,
-        total: Option<Duration>,
         mut future: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
+        let total = self.0.adapter().connector.settings().total;
         let Some(limit) = total else { return future.await };
         let until = started.checked_add(limit);
         let mut deadline = Deadline::<R>::new();
@@ -239,37 +204,6 @@ impl<R: Runtime> Clone for Pool<R> {
 
 impl<R: Runtime> fmt::Debug for Pool<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("address", &self.0.address)
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        self.0.fmt(f)
     }
-}
-
-/// STDIN and DATA, and the same once more where that can be.
-struct Bodies {
-    next: Option<[Body; 2]>,
-    again: Option<[Body; 2]>,
-}
-
-impl Bodies {
-    fn new(bodies: [Body; 2]) -> Self {
-        Self { again: replay(&bodies), next: Some(bodies) }
-    }
-
-    fn take(&mut self) -> [Body; 2] {
-        self.next.take().unwrap_or_default()
-    }
-
-    /// Makes them ready to be taken again; false if they can't be.
-    fn restore(&mut self) -> bool {
-        if self.next.is_none() {
-            self.next = self.again.as_ref().and_then(replay);
-        }
-        self.next.is_some()
-    }
-}
-
-fn replay([stdin, data]: &[Body; 2]) -> Option<[Body; 2]> {
-    stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

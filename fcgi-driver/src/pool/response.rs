@@ -6,10 +6,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use fcgi_engine::pool::{Reached, Sending};
+
 use super::lease::Lease;
 use crate::{
     Error,
-    client::{Chunk, Collected, Collector, Exchange},
+    client::{Body, Chunk, Collected, Collector, Exchange},
     runtime::Runtime,
 };
 
@@ -43,18 +45,19 @@ impl<R: Runtime> Response<R> {
         Ok(())
     }
 
-    /// Whether no byte has come that could be of the response.
-    pub(super) fn is_untouched(&self) -> bool {
-        !self.exchange.touched
-    }
-
-    pub(super) fn is_shared(&self) -> bool {
-        self.lease.as_ref().is_some_and(Lease::is_shared)
-    }
-
-    /// The connection of a request that failed, to try again.
-    pub(super) fn into_lease(mut self) -> Option<Lease<R>> {
-        self.lease.take()
+    /// Back into the queue, if the request that failed is sent again.
+    pub(super) fn again(
+        mut self,
+        sending: &mut Sending<Body>,
+        error: Error,
+    ) -> Result<Lease<R>, Error> {
+        let reached = if self.exchange.touched { Reached::Answered } else { Reached::Begun };
+        let Some(mut lease) = self.lease.take() else { return Err(error) };
+        if let Err(error) = lease.again(sending, error, reached) {
+            self.lease = Some(lease);
+            return Err(error);
+        }
+        Ok(lease)
     }
 
     /// The next bytes, as soon as there are any; `None` once the application has done the

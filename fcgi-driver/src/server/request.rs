@@ -104,7 +104,7 @@ impl Request {
         poll_fn(|cx| self.shared.poll_cancelled(cx, self.key)).await
     }
 
-    fn input(&self, input: Input) -> InputStream {
+    pub(crate) fn input(&self, input: Input) -> InputStream {
         InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
     }
 
@@ -163,6 +163,12 @@ impl InputStream {
             next = self.chunk().await?;
         }
         Ok(all.freeze())
+    }
+
+    /// What [`chunk`](Self::chunk) gives without waiting.
+    #[cfg(feature = "http")]
+    pub(crate) fn try_chunk(&mut self) -> Poll<Result<Option<Bytes>, Error>> {
+        self.shared.try_read(self.key, self.input, CHUNK)
     }
 
     pub(crate) fn poll_chunk(

@@ -119,12 +119,23 @@ impl Shared {
         input: Input,
         max: usize,
     ) -> Poll<Result<Option<Bytes>, Error>> {
-        self.poll(
-            cx,
-            key,
-            |wakers| wakers.input(input),
-            |session| session.read(key, input, max, self.now),
-        )
+        let now = || Some((self.now)());
+        let read = |session: &mut Session<Wakers>| session.read(key, input, max, now);
+        self.poll(cx, key, |wakers| wakers.input(input), read)
+    }
+
+    /// As [`poll_read`](Self::poll_read), for somebody who does not wait.
+    #[cfg(feature = "http")]
+    pub(super) fn try_read(
+        &self,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let inner = &mut *self.lock();
+        let read = inner.session.read(key, input, max, || None);
+        inner.notify();
+        read
     }
 
     /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.

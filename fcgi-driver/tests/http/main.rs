@@ -3,6 +3,7 @@
 mod authorizer;
 mod client;
 mod kit;
+mod length;
 mod php_fpm;
 mod records;
 mod responses;

@@ -54,8 +54,9 @@ pub async fn echo(request: server::Request) -> Result<(), Error> {
     Ok(())
 }
 
+/// A pool that keeps its connections.
 pub fn builder() -> Builder<Sim> {
-    Pool::builder(address())
+    Pool::builder(address()).keep_conn(true)
 }
 
 /// A request that [`echo`] answers with its number.

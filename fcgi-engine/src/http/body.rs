@@ -1,55 +1,115 @@
 //! Bodies held against their declared length.
 
-use std::{io, sync::Arc};
+use std::{
+    io, mem,
+    sync::Arc,
+    task::{Poll, ready},
+};
 
 use bytes::Bytes;
 use fcgi_http::{BodyLength, BodyLengthError};
 
 use super::HttpError;
-use crate::Error;
+use crate::{Error, client::Chunk};
 
-/// Holds the body of a response against its head while it comes (CGI-6.3.5-1).
+/// The body of a response on its way to whoever called, held against its head (CGI-6.3.5-1).
+///
+/// The caller asks [`next`](Self::next). While that has nothing to hand out, it gives the
+/// response's next chunk to [`handle_chunk`](Self::handle_chunk). Every byte that came is handed out
+/// before the error that followed.
 #[derive(Debug)]
-pub struct BodyCheck {
+pub struct Incoming {
     address: Arc<str>,
     length: BodyLength,
-    too_long: Option<BodyLengthError>,
+    ready: Bytes,
+    /// What follows the bytes that are ready, if that is known.
+    end: Option<Result<(), HttpError>>,
+    /// The end was handed out.
+    over: bool,
 }
 
-impl BodyCheck {
-    /// A body of this length, from the application at this address.
+impl Incoming {
+    /// A body of this length, from the application at this address, which begins with these bytes.
     #[must_use]
-    pub const fn new(address: Arc<str>, length: BodyLength) -> Self {
-        Self { address, length, too_long: None }
+    pub fn new(address: Arc<str>, length: BodyLength, first: Bytes) -> Self {
+        let mut body = Self { address, length, ready: Bytes::new(), end: None, over: false };
+        body.push(first);
+        body
     }
 
-    /// More of the body: what of it is to be handed out, or nothing. What follows after the last
-    /// byte is the error of [`take_error`](Self::take_error), to be handed out next.
-    pub fn accept(&mut self, mut bytes: Bytes) -> Option<Bytes> {
-        if let Err(error) = self.length.cut(&mut bytes) {
-            self.too_long = Some(error);
+    /// The next bytes, or the end, which is good or an error; `None` when more has to come first.
+    pub fn next(&mut self) -> Option<Result<Option<Bytes>, HttpError>> {
+        if !self.ready.is_empty() {
+            return Some(Ok(Some(mem::take(&mut self.ready))));
         }
-        (!bytes.is_empty()).then_some(bytes)
+        if !self.over {
+            let end = self.end.take()?;
+            self.over = true;
+            return Some(end.map(|()| None));
+        }
+        Some(Ok(None))
     }
 
-    /// That there was more than belongs to the body, once.
-    pub fn take_error(&mut self) -> Option<HttpError> {
-        let source = self.too_long.take()?;
-        Some(HttpError::Body { address: Arc::clone(&self.address), source })
+    /// The next chunk of the response, its end with the app status, or the error that ended it.
+    pub fn handle_chunk(&mut self, chunk: Result<Option<Chunk>, Error>, app_status: Option<u32>) {
+        match chunk {
+            Ok(Some(Chunk::Stdout(bytes))) => self.push(bytes),
+            // It is in the log.
+            Ok(Some(Chunk::Stderr(_))) => {}
+            Ok(None) => {
+                let end = self.finish(app_status.unwrap_or_default());
+                self.end.get_or_insert(end);
+            }
+            Err(error) => {
+                self.end.get_or_insert(Err(error.into()));
+            }
+        }
     }
 
-    /// Whether there is an error for [`take_error`](Self::take_error).
+    /// Whether the next chunk should be taken as soon as it is there: whoever has read as many bytes
+    /// as Content-Length says may not ask for more, and the connection is to be kept.
     #[must_use]
-    pub const fn has_error(&self) -> bool {
-        self.too_long.is_some()
+    pub fn looks_ahead(&self) -> bool {
+        self.end.is_none() && !self.over && self.remaining() == Some(0)
     }
 
-    /// The request has ended with this status.
-    ///
-    /// # Errors
-    /// The body is too short; or only its end says how long it is, and the status is not 0: it may
-    /// have been cut.
-    pub fn end(&self, app_status: u32) -> Result<(), HttpError> {
+    /// Whether nothing more of the response is of interest.
+    #[must_use]
+    pub const fn has_end(&self) -> bool {
+        self.over || self.end.is_some()
+    }
+
+    /// Whether there is nothing more to hand out but a good end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.ready.is_empty() && (self.over || matches!(self.end, Some(Ok(()))))
+    }
+
+    /// Bytes that are still to be handed out, where that is known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        let more = if self.length.is_dropped() { Some(0) } else { self.length.remaining() };
+        Some(more? + self.ready.len() as u64)
+    }
+
+    fn push(&mut self, mut bytes: Bytes) {
+        if self.end.is_some() {
+            return;
+        }
+        if let Err(source) = self.length.cut(&mut bytes) {
+            let address = Arc::clone(&self.address);
+            self.end = Some(Err(HttpError::Body { address, source }));
+        }
+        if self.ready.is_empty() {
+            self.ready = bytes;
+        } else {
+            self.ready = [&self.ready[..], &bytes].concat().into();
+        }
+    }
+
+    /// The request has ended with this status. The body is bad if it is too short; or if only its
+    /// end says how long it is, and the status is not 0: it may have been cut.
+    fn finish(&self, app_status: u32) -> Result<(), HttpError> {
         let address = Arc::clone(&self.address);
         let endless = self.length.declared().is_none() && !self.length.is_dropped();
         match self.length.finish() {
@@ -60,25 +120,74 @@ impl BodyCheck {
             Ok(()) => Ok(()),
         }
     }
-
-    /// Bytes that are still to be handed out, where that is known.
-    #[must_use]
-    pub const fn remaining(&self) -> Option<u64> {
-        if self.length.is_dropped() { Some(0) } else { self.length.remaining() }
-    }
 }
 
-/// The error of a handler that reads a request's body of another length than was declared
-/// (FC-6.2-2).
-#[must_use]
-pub fn input_length(error: &BodyLengthError) -> Error {
-    let (declared, seen) = match error {
-        BodyLengthError::TooLong { declared, seen }
-        | BodyLengthError::TooShort { declared, seen } => (*declared, *seen),
-        // Of fields, which are not read then.
-        _ => (0, 0),
-    };
-    Error::InputLength { declared, seen }
+/// A request's body as it comes on STDIN, or a Filter's file on DATA, held against its length.
+#[derive(Debug)]
+pub struct InputBody {
+    length: BodyLength,
+    /// Handed out next.
+    first: Option<Bytes>,
+}
+
+impl InputBody {
+    /// A body of so many bytes, or of as many as there are; `None` if it is known to have none.
+    /// `look` gives what is here already of the stream: most requests without a length have no body,
+    /// and its end has come.
+    pub fn new(
+        declared: Option<u64>,
+        look: impl FnOnce() -> Poll<Result<Option<Bytes>, Error>>,
+    ) -> Option<Self> {
+        let mut body = Self { length: BodyLength::new(declared), first: None };
+        if declared.is_none_or(|declared| declared == 0) {
+            match look() {
+                Poll::Ready(Ok(None)) => return None,
+                Poll::Pending if body.is_complete() => return None,
+                Poll::Ready(Ok(first)) => body.first = first,
+                Poll::Ready(Err(_)) | Poll::Pending => {}
+            }
+        }
+        Some(body)
+    }
+
+    /// The next bytes, or the end, given what `read` finds on the stream. It is asked to wait, unless
+    /// all of the bytes have come: then anything more is one too many, but neither that nor the end
+    /// of the stream is waited for, since some web servers never send it (W-16).
+    ///
+    /// # Errors
+    /// Those of `read`; [`Error::InputLength`] for more or fewer bytes than declared (FC-6.2-2).
+    pub fn poll(
+        &mut self,
+        read: impl FnOnce(bool) -> Poll<Result<Option<Bytes>, Error>>,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let chunk = match self.first.take() {
+            Some(first) => Some(first),
+            None => match read(!self.is_complete()) {
+                Poll::Pending if self.is_complete() => None,
+                polled => ready!(polled)?,
+            },
+        };
+        let counted = self.length.count(chunk.as_ref().map(Bytes::len));
+        Poll::Ready(counted.map(|()| chunk).map_err(|error| {
+            let (declared, seen) = match error {
+                BodyLengthError::TooLong { declared, seen }
+                | BodyLengthError::TooShort { declared, seen } => (declared, seen),
+                // Of fields, which are not read then.
+                _ => (0, 0),
+            };
+            Error::InputLength { declared, seen }
+        }))
+    }
+
+    /// Bytes still missing, where a length is declared.
+    #[must_use]
+    pub const fn remaining(&self) -> Option<u64> {
+        self.length.remaining()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.length.remaining() == Some(0)
+    }
 }
 
 /// The error of a caller's body that is sent with another length than it declared.

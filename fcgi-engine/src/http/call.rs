@@ -1,181 +1,338 @@
-//! What a request tells the application.
+//! One call of an HTTP client: what it sends, and what it makes of the response.
 
-use std::fmt;
-
-use fcgi_http::{
-    Head, HeadLimits, Kind, ParamsBuilder, RequestBody, Script, authorizer, request::ParamsError,
+use std::{
+    mem,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
-use fcgi_proto::Params;
-use http::{Method, request::Parts, uri::PathAndQuery};
 
-use super::{HttpError, Scripts};
+use bytes::Bytes;
+use fcgi_http::{
+    BodyLength, Head, HeadError, RequestBody, Script,
+    authorizer::{self, Answer, AnswerParser},
+    request,
+};
+use fcgi_proto::{Params, Role, UsageError};
+use http::{Response, request::Parts, uri::PathAndQuery};
+
+use super::{CallSettings, HeadReader, HttpError, Incoming};
+use crate::{Error, client::Chunk};
 
 /// The most that is read of a body that nobody wants, to keep the connection, in bytes.
-pub const DRAINED: usize = 64 * 1024;
+const DRAINED: usize = 64 * 1024;
 
-/// What to do with a request's body whose length is unknown: a chunked one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UnknownLength {
-    /// Take it in whole before the request is sent, with its CONTENT_LENGTH: php-fpm reads no other
-    /// (Q-4). What is more than `memory` goes to a temporary file without a name, in the folder
-    /// that [`std::env::temp_dir`] gives; more than `limit` is [`HttpError::RequestTooLarge`].
-    ///
-    /// The file is written and read on the task or thread that sends the request, in pieces of the
-    /// body's own size and of 64 KiB: it blocks that for as long as the page cache takes, or the
-    /// disk where the cache is full.
-    Spool {
-        /// In memory, in bytes.
-        memory: usize,
-        /// In all, in bytes.
-        limit: u64,
-    },
-    /// Send it as it comes, without CONTENT_LENGTH. For applications that read STDIN to its end.
-    Stream,
+/// A call of an `HttpClient`: what is sent, and what the response is.
+///
+/// For each request that it sends, the caller asks its own Authorizer, if [`asks`](Self::asks) says
+/// so, makes the body ready with a [`Gather`](super::Gather), the first time, sends
+/// [`params`](Self::params), and gives each chunk of the response to
+/// [`handle_chunk`](Self::handle_chunk), until that says what the response is.
+///
+/// ```
+/// use bytes::Bytes;
+/// use fcgi_engine::{client::Chunk, http::{Answered, Call, CallSettings, Received}};
+/// use fcgi_http::Mount;
+/// use fcgi_proto::Params;
+///
+/// let settings = CallSettings::new(Mount::new("/app")?);
+/// let (parts, ()) = http::Request::get("/app/users").body(())?.into_parts();
+/// let mut call = Call::responder(parts);
+/// let script = settings.script(call.parts())?;
+/// let params = call.params(&settings, &script, &Params::new(), call.no_body()?)?;
+/// assert_eq!(params.get_str("PATH_INFO"), Some("/users"));
+/// let chunk = Chunk::Stdout(Bytes::from_static(b"Status: 404 Not Found\n\nnothing"));
+/// let received = call.handle_chunk(&settings, Ok(Some(chunk)), None, "unix:/app".into())?;
+/// let Some(Received::Answered(answered)) = received else { panic!("the head is whole") };
+/// assert_eq!(answered.into_response()?.status(), 404);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Call {
+    role: Role,
+    parts: Parts,
+    /// Of a Filter.
+    file: Option<FileInfo>,
+    redirects: usize,
+    state: State,
 }
 
-impl Default for UnknownLength {
-    /// Spooled: 256 KiB in memory, 256 MiB in all.
-    fn default() -> Self {
-        Self::Spool { memory: 256 * 1024, limit: 256 << 20 }
-    }
+/// What is read of the response.
+#[derive(Debug)]
+enum State {
+    /// Nothing: it was not asked for, or is known.
+    Idle,
+    Head(HeadReader),
+    Answer(AnswerParser),
+    /// An Authorizer's body is dropped; these are its variables.
+    Finish(Params),
+    /// What is left of a response that redirects is dropped, up to so many bytes.
+    Drain(usize),
 }
 
-/// What an Authorizer adds to a request's parameters, in the extensions of the request: an
-/// `HttpClient` puts each in place of the parameters of its name.
-#[derive(Clone, Debug, Default)]
-pub struct Variables(pub Params);
+/// What a response turned out to be.
+#[derive(Debug)]
+pub enum Received {
+    /// The call is over.
+    Answered(Answered<Incoming>),
+    /// It was a local redirect: the call goes on with another request.
+    Again,
+}
 
-impl Variables {
-    /// Adds these to the request, in place of those of their names that are there (FC-6.3-2).
-    pub fn add(mut variables: Params, parts: &mut Parts) {
-        if let Some(Self(before)) = parts.extensions.remove() {
-            variables = authorizer::merge(&before, &variables);
+/// What comes of a call.
+#[derive(Debug)]
+pub enum Answered<B> {
+    /// An Authorizer allows the request, with these variables.
+    Allowed(Params),
+    /// This goes to whoever called.
+    Response(Response<B>),
+}
+
+impl<B> Answered<B> {
+    /// The same with another type of body.
+    pub fn map<T>(self, body: impl FnOnce(B) -> T) -> Answered<T> {
+        match self {
+            Self::Allowed(variables) => Answered::Allowed(variables),
+            Self::Response(response) => Answered::Response(response.map(body)),
         }
-        parts.extensions.insert(Self(variables));
-    }
-}
-
-/// Settings of an HTTP client, in whatever adapter.
-pub struct CallSettings {
-    scripts: Box<dyn Scripts>,
-    /// What all requests are told.
-    pub params: ParamsBuilder,
-    /// What to do with a body of unknown length.
-    pub unknown_length: UnknownLength,
-    /// Local redirects that are followed.
-    pub redirects: usize,
-    /// What the head of a response may take.
-    pub head: HeadLimits,
-}
-
-impl CallSettings {
-    /// The defaults.
-    pub fn new(scripts: impl Scripts) -> Self {
-        Self {
-            scripts: Box::new(scripts),
-            params: ParamsBuilder::new(),
-            unknown_length: UnknownLength::default(),
-            redirects: 10,
-            head: HeadLimits::default(),
-        }
     }
 
-    /// The script that serves a request: its own, or the one that [`Scripts`] say.
+    /// The response, of a call to a Responder or a Filter.
     ///
     /// # Errors
-    /// None serves it.
-    pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
-        match parts.extensions.get::<Script>() {
-            Some(script) => Ok(script.clone()),
-            None => Ok(self.scripts.script(parts)?),
+    /// It was an Authorizer's call.
+    pub fn into_response(self) -> Result<Response<B>, HttpError> {
+        match self {
+            Self::Response(response) => Ok(response),
+            Self::Allowed(_) => Err(Error::Usage(UsageError::RequestEnded).into()),
+        }
+    }
+}
+
+/// What a Filter's application is told of its file (FC-6.4-1).
+#[derive(Clone, Copy, Debug)]
+pub struct FileInfo {
+    length: u64,
+    /// In seconds since 1970; 0 for what is before.
+    last_modified: u64,
+}
+
+impl FileInfo {
+    /// Of a file with so many bytes.
+    #[must_use]
+    pub fn new(length: u64, last_modified: SystemTime) -> Self {
+        let last_modified =
+            last_modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { length, last_modified }
+    }
+
+    /// The file's length in bytes.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn add_to(self, params: &Params) -> Params {
+        let about_it = [
+            ("FCGI_DATA_LENGTH", self.length.to_string()),
+            ("FCGI_DATA_LAST_MOD", self.last_modified.to_string()),
+        ];
+        authorizer::merge(params, &about_it.into_iter().collect())
+    }
+}
+
+impl Call {
+    /// A request to a Responder.
+    #[must_use]
+    pub const fn responder(parts: Parts) -> Self {
+        Self::new(Role::Responder, parts, None)
+    }
+
+    /// A request to a Filter, with its file.
+    #[must_use]
+    pub const fn filter(parts: Parts, file: FileInfo) -> Self {
+        Self::new(Role::Filter, parts, Some(file))
+    }
+
+    /// A request whose head an Authorizer gets (FC-6.3-1).
+    #[must_use]
+    pub const fn authorizer(parts: Parts) -> Self {
+        Self::new(Role::Authorizer, parts, None)
+    }
+
+    const fn new(role: Role, parts: Parts, file: Option<FileInfo>) -> Self {
+        Self { role, parts, file, redirects: 0, state: State::Idle }
+    }
+
+    /// The head of the request that is sent next.
+    #[must_use]
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// What the application is asked to be.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the client's own Authorizer is asked about the request that is sent next.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.role != Role::Authorizer
+    }
+
+    /// The length of the body that is not there: an Authorizer's, or after a redirect.
+    ///
+    /// # Errors
+    /// The request's fields contradict each other.
+    pub fn no_body(&self) -> Result<RequestBody, HttpError> {
+        match self.role {
+            Role::Authorizer => Ok(RequestBody::from_headers(&self.parts.headers)?),
+            _ => Ok(RequestBody::None),
         }
     }
 
-    /// The request's parameters, with the variables in its extensions.
+    /// The parameters of the request that is sent next, with what the client's own Authorizer adds.
     ///
     /// # Errors
     /// The request can't be told.
-    pub fn tell(
-        &self,
-        parts: &Parts,
+    pub fn params(
+        &mut self,
+        settings: &CallSettings,
         script: &Script,
+        variables: &Params,
         length: RequestBody,
-    ) -> Result<Params, ParamsError> {
-        let builder = parts.extensions.get::<ParamsBuilder>().unwrap_or(&self.params);
-        let params = builder.build(parts, script, length)?;
-        Ok(match parts.extensions.get::<Variables>() {
-            Some(Variables(variables)) => authorizer::merge(&params, variables),
+    ) -> Result<Params, HttpError> {
+        let told = settings.tell(&self.parts, script, length)?;
+        if self.role == Role::Authorizer {
+            self.state = State::Answer(AnswerParser::new(settings.head));
+            return Ok(authorizer::params(&told));
+        }
+        self.state = State::Head(HeadReader::new(settings.head));
+        let params = authorizer::merge(&told, variables);
+        Ok(match self.file {
+            Some(file) => file.add_to(&params),
             None => params,
         })
     }
 
-    /// Where a response sends its request on to, if that is to be followed: those of GET and HEAD
-    /// are (CGI-6.2.2-1).
-    #[must_use]
-    pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
-        let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
-        match &head.kind {
-            Kind::LocalRedirect(location) if followed => Some(location.clone()),
-            _ => None,
+    /// The next chunk of the response, its end with the app status, or the error that ended it; and
+    /// the application's address. Says what the response is, once that is known.
+    ///
+    /// # Errors
+    /// It is no response; or the call failed before its head was whole.
+    pub fn handle_chunk(
+        &mut self,
+        settings: &CallSettings,
+        chunk: Result<Option<Chunk>, Error>,
+        app_status: Option<u32>,
+        address: Arc<str>,
+    ) -> Result<Option<Received>, HttpError> {
+        if let State::Drain(left) = &mut self.state {
+            let rest = match &chunk {
+                Ok(Some(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
+                    left.checked_sub(bytes.len())
+                }
+                _ => None,
+            };
+            if let Some(rest) = rest {
+                *left = rest;
+                return Ok(None);
+            }
+            self.state = State::Idle;
+            return Ok(Some(Received::Again));
+        }
+        let stdout = match chunk {
+            // It is in the log.
+            Ok(Some(Chunk::Stderr(_))) => return Ok(None),
+            Ok(Some(Chunk::Stdout(bytes))) => Ok(Some(bytes)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match &mut self.state {
+            State::Head(reader) => {
+                let (pushed, failed) = match stdout {
+                    Ok(stdout) => (reader.push(stdout), None),
+                    // What has come is handed on, and then the error (Q-20).
+                    Err(error) => match reader.give_up(&error) {
+                        Some(held) => (Ok(Some(held)), Some(error)),
+                        None => return Err(error.into()),
+                    },
+                };
+                match pushed {
+                    Ok(None) => Ok(None),
+                    Ok(Some((head, rest))) => {
+                        match settings.local_redirect(&self.parts.method, &head) {
+                            Some(location) if self.role == Role::Responder => {
+                                self.redirect(settings, &location, address)
+                            }
+                            _ => self.respond(head, rest, failed, address).map(Some),
+                        }
+                    }
+                    Err(source) => Err(HttpError::Head { address, source }),
+                }
+            }
+            State::Answer(parser) => {
+                let Some(mut bytes) = stdout? else {
+                    let source = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
+                    return Err(HttpError::Head { address, source });
+                };
+                match parser.push(&mut bytes) {
+                    Ok(None) => Ok(None),
+                    Ok(Some(Answer::Allow { variables })) => {
+                        self.state = State::Finish(variables);
+                        Ok(None)
+                    }
+                    Ok(Some(Answer::Deny(head))) => {
+                        self.respond(*head, bytes, None, address).map(Some)
+                    }
+                    Err(source) => Err(HttpError::Head { address, source }),
+                }
+            }
+            // Only an answer that ends well allows.
+            State::Finish(variables) => match (stdout?, app_status.unwrap_or_default()) {
+                (Some(_), _) => Ok(None),
+                (None, 0) => Ok(Some(Received::Answered(Answered::Allowed(mem::take(variables))))),
+                (None, app_status) => Err(HttpError::AppStatus { address, app_status }),
+            },
+            State::Idle | State::Drain(_) => Ok(None),
         }
     }
-}
 
-impl fmt::Debug for CallSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallSettings")
-            .field("unknown_length", &self.unknown_length)
-            .field("redirects", &self.redirects)
-            .field("head", &self.head)
-            .finish_non_exhaustive()
+    fn redirect(
+        &mut self,
+        settings: &CallSettings,
+        location: &PathAndQuery,
+        address: Arc<str>,
+    ) -> Result<Option<Received>, HttpError> {
+        self.redirects += 1;
+        if self.redirects > settings.redirects {
+            return Err(HttpError::Redirects { address, limit: settings.redirects });
+        }
+        self.parts = request::redirected(&self.parts, location);
+        self.parts.extensions.remove::<Script>();
+        self.state = State::Drain(DRAINED);
+        Ok(None)
     }
-}
 
-/// The parameters of a Filter's request: these, and what is to be known of its file (FC-6.4-1). The
-/// time is in seconds since 1970.
-#[must_use]
-pub fn filter_params(params: &Params, length: u64, last_modified: u64) -> Params {
-    let about_it = [
-        ("FCGI_DATA_LENGTH", length.to_string()),
-        ("FCGI_DATA_LAST_MOD", last_modified.to_string()),
-    ];
-    authorizer::merge(params, &about_it.into_iter().collect())
-}
-
-/// The builder's methods of an HTTP client's settings, for a type with a field `settings`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! http_client_setters {
-    () => {
-        /// What all requests are told: the server's name and address, header policy, parameters of
-        /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
-        #[must_use]
-        pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {
-            self.settings.params = params;
-            self
+    fn respond(
+        &mut self,
+        head: Head,
+        rest: Bytes,
+        failed: Option<Error>,
+        address: Arc<str>,
+    ) -> Result<Received, HttpError> {
+        self.state = State::Idle;
+        match BodyLength::of_response(&head.parts, &self.parts.method) {
+            Ok(length) => {
+                let mut body = Incoming::new(address, length, rest);
+                if let Some(error) = failed {
+                    body.handle_chunk(Err(error), None);
+                }
+                let response = Response::from_parts(head.parts, body);
+                Ok(Received::Answered(Answered::Response(response)))
+            }
+            Err(source) => Err(HttpError::Body { address, source }),
         }
-
-        /// What to do with a body of unknown length. Default: spool it (Q-4).
-        #[must_use]
-        pub fn unknown_length(mut self, unknown: $crate::http::UnknownLength) -> Self {
-            self.settings.unknown_length = unknown;
-            self
-        }
-
-        /// How many local redirects of one request are followed; with 0 they are passed on, as
-        /// 302. Default 10.
-        #[must_use]
-        pub fn redirect_limit(mut self, limit: usize) -> Self {
-            self.settings.redirects = limit;
-            self
-        }
-
-        /// What the head of a response may take. Default
-        /// [`HeadLimits::default`](fcgi_http::HeadLimits::default).
-        #[must_use]
-        pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {
-            self.settings.head = limits;
-            self
-        }
-    };
+    }
 }

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
 use http::StatusCode;
 
+use crate::Error;
+
 /// The most that a page which goes with a refusal has, in bytes.
 const REFUSAL: usize = 4096;
 
@@ -51,6 +53,13 @@ impl HeadReader {
             Some((head, page, _)) => Ok(Some((head, page.concat().into()))),
             None => Ok(None),
         }
+    }
+
+    /// The call has failed. Gives the head, if that was whole, and what has come of the body, which
+    /// are to be handed out before the error; nothing of a request that was refused.
+    pub fn give_up(&mut self, error: &Error) -> Option<(Head, Bytes)> {
+        let (head, page, _) = self.refusal.take()?;
+        (!matches!(error, Error::Rejected { .. })).then(|| (head, page.concat().into()))
     }
 }
 

@@ -1,10 +1,16 @@
 //! What HTTP over FastCGI has in common in all adapters, async or blocking.
 //!
 //! `fcgi-http` says what the messages mean; the adapters move them. In between are the decisions
-//! that need neither a socket nor a runtime, and that must not differ from one adapter to another:
-//! what a request tells the application ([`CallSettings`]), when a head has come ([`HeadReader`]),
-//! whether a body is what its head said ([`BodyCheck`]), where a body of unknown length is kept
-//! ([`Spool`]), and what can go wrong ([`HttpError`]).
+//! that need neither a socket nor a runtime, and that must not differ from one adapter to another.
+//! They wait for nothing: they say what to do next, and are told what came of it.
+//!
+//! - [`Call`] is one call of an HTTP client: what the application is told ([`CallSettings`]), the
+//!   Authorizer before it, the head of the response ([`HeadReader`]), local redirects. [`Gather`]
+//!   makes a request's body ready, [`Spool`] keeps one of unknown length, and [`Incoming`] is the
+//!   response's body.
+//! - [`Reply`] is a server's answer to one request, from its parameters to its app status;
+//!   [`InputBody`] holds the request's body against its length.
+//! - [`HttpError`] is what can go wrong.
 //!
 //! ```
 //! use fcgi_engine::http::{Spool, Spooled};
@@ -21,15 +27,23 @@
 mod body;
 mod call;
 mod error;
+mod gather;
 mod head;
+mod reply;
 mod scripts;
+mod service;
+mod settings;
 mod spool;
 
-pub use body::{BodyCheck, input_length, length_error};
-pub use call::{CallSettings, DRAINED, UnknownLength, Variables, filter_params};
+pub use body::{Incoming, InputBody, length_error};
+pub use call::{Answered, Call, FileInfo, Received};
 pub use error::HttpError;
+pub use gather::{Gather, GatherStep, Gathered};
 pub use head::HeadReader;
+pub use reply::{Asked, Reply, ReplyStep};
 pub use scripts::Scripts;
+pub use service::{ByRole, FilterData};
+pub use settings::{CallSettings, UnknownLength, Variables};
 pub use spool::{PIECE, Spool, Spooled, read_piece};
 
 /// Any error.

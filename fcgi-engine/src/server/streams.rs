@@ -23,7 +23,8 @@ pub enum Write {
 }
 
 impl<W: Waiters> Session<W> {
-    /// The next bytes of a stream, at most `max`; `None` at its end.
+    /// The next bytes of a stream, at most `max`; `None` at its end. The time is asked for when there
+    /// is nothing yet: `None` says that the handler does not wait for it.
     ///
     /// # Errors
     /// [`Error::Aborted`], [`Error::Timeout`]; [`Error::Usage`] once the request has ended.
@@ -32,7 +33,7 @@ impl<W: Waiters> Session<W> {
         key: RequestKey,
         input: Input,
         max: usize,
-        now: impl FnOnce() -> Instant,
+        now: impl FnOnce() -> Option<Instant>,
     ) -> Poll<Result<Option<Bytes>, Error>> {
         self.check(key)?;
         let paused = !self.connection.wants_read();
@@ -53,23 +54,13 @@ impl<W: Waiters> Session<W> {
                 }
             }
             Poll::Pending if active.input_until.is_none() => {
-                active.input_until = stdin.and_then(|limit| now().checked_add(limit));
+                active.input_until = stdin.and_then(|limit| now()?.checked_add(limit));
                 let until = active.input_until;
                 self.remind(until);
             }
             Poll::Pending => {}
         }
         read.map(Ok)
-    }
-
-    /// Whether a stream has ended already, with nothing left to be read.
-    pub fn is_at_end(&mut self, key: RequestKey, input: Input) -> bool {
-        if self.check(key).is_err() {
-            return false;
-        }
-        let Some(mut request) = self.connection.request(key) else { return false };
-        // No byte is asked for, so that none is taken.
-        matches!(request.read(input, 0), Poll::Ready(None))
     }
 
     /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.

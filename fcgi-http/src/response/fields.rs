@@ -9,7 +9,7 @@ use http::{
     uri::PathAndQuery,
 };
 
-use super::{Head, HeadError, Kind, parser::Parsed};
+use super::{Head, HeadError, Kind, ReasonPhrase, parser::Parsed};
 use crate::{body::parse_length, hop, text::excerpt};
 
 /// What the lines so far have said.
@@ -113,7 +113,7 @@ impl Fields {
                 let path = PathAndQuery::try_from(location.as_bytes())
                     .map_err(|_| HeadError::Location(excerpt(location.as_bytes())))?;
                 let parts = parts(StatusCode::FOUND, headers);
-                let head = Head { kind: Kind::LocalRedirect(path), parts, reason: Bytes::new() };
+                let head = Head { kind: Kind::LocalRedirect(path), parts };
                 return Ok(Parsed { head, variables });
             }
         }
@@ -127,7 +127,11 @@ impl Fields {
         } else {
             Kind::Document
         };
-        Ok(Parsed { head: Head { kind, parts: parts(status, headers), reason }, variables })
+        let mut parts = parts(status, headers);
+        if !reason.is_empty() {
+            parts.extensions.insert(ReasonPhrase(reason));
+        }
+        Ok(Parsed { head: Head { kind, parts }, variables })
     }
 }
 

@@ -35,7 +35,7 @@ mod parser;
 mod writer;
 
 use bytes::Bytes;
-use http::{response::Parts, uri::PathAndQuery};
+use http::{StatusCode, response::Parts, uri::PathAndQuery};
 
 pub use page::page;
 pub use parser::{HeadError, HeadLimits, HeadParser};
@@ -48,10 +48,33 @@ pub struct Head {
     /// What the response is.
     pub kind: Kind,
     /// Status and header fields, with Status and the hop-by-hop fields taken out (CGI-6.3.5-1). The
-    /// version is HTTP/1.1, whatever the client speaks.
+    /// version is HTTP/1.1, whatever the client speaks. A [`ReasonPhrase`] is among the extensions
+    /// if the application gave one.
     pub parts: Parts,
-    /// The text after the status code; empty when there is none.
-    pub reason: Bytes,
+}
+
+/// The text after the status code, as the application wrote it: printable bytes, spaces and tabs.
+/// It is never empty. HTTP/2 has none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReasonPhrase(Bytes);
+
+impl ReasonPhrase {
+    /// The text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The standard text for a status; for one without a standard text, that of its class.
+    #[must_use]
+    pub fn standard(status: StatusCode) -> &'static str {
+        status.canonical_reason().unwrap_or(match status.as_u16() {
+            ..300 => "Success",
+            300..400 => "Redirection",
+            400..500 => "Client Error",
+            500.. => "Server Error",
+        })
+    }
 }
 
 /// The kinds of CGI response (RFC 3875, 6.2).

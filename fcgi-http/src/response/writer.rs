@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{StatusCode, header::HeaderName, response::Parts};
 
+use super::ReasonPhrase;
 use crate::{
     body::{self, BodyLengthError},
     hop,
@@ -92,7 +93,8 @@ impl BlockWriter {
         out.put_slice(b"Status: ");
         out.put_slice(status.as_str().as_bytes());
         out.put_slice(b" ");
-        out.put_slice(reason(status).as_bytes());
+        // Some readers want one after the code.
+        out.put_slice(ReasonPhrase::standard(status).as_bytes());
         out.put_slice(b"\r\n");
         Ok(Self { out })
     }
@@ -124,16 +126,6 @@ impl BlockWriter {
         self.out.put_slice(b"\r\n");
         HeadBlock { bytes: self.out.freeze() }
     }
-}
-
-/// A reason is always there: some readers want one after the code.
-fn reason(status: StatusCode) -> &'static str {
-    status.canonical_reason().unwrap_or(match status.as_u16() {
-        ..300 => "Success",
-        300..400 => "Redirection",
-        400..500 => "Client Error",
-        500.. => "Server Error",
-    })
 }
 
 /// A head that can't be written; nothing of it was.

@@ -84,7 +84,7 @@ use connections::Connections;
 ///   [`set_max_connections`](Self::set_max_connections).
 /// - Polls: [`poll_action`](Self::poll_action), [`next_deadline`](Self::next_deadline).
 /// - Getters: [`stats`](Self::stats), [`connection`](Self::connection),
-///   [`is_closed`](Self::is_closed).
+///   [`max_connections`](Self::max_connections), [`is_closed`](Self::is_closed).
 ///
 /// Every call takes at most logarithmic time, and any order of them is safe.
 #[derive(Debug)]
@@ -370,6 +370,13 @@ impl PoolPolicy {
     #[must_use]
     pub fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
         self.leases.get(&ticket).copied()
+    }
+
+    /// How many connections there may be: [`PoolLimits::connections`], or fewer if the peer
+    /// [takes](Self::set_max_connections) fewer.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.connections_max
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -19,6 +19,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("err.php", include_str!("../../assets/www/err.php")),
     ("exit.php", include_str!("../../assets/www/exit.php")),
     ("interop.php", include_str!("../../assets/interop/app.php")),
+    ("finish.php", include_str!("../../assets/www/finish.php")),
     ("hello.php", include_str!("../../assets/www/hello.php")),
     ("sleep.php", include_str!("../../assets/www/sleep.php")),
     ("slow.php", include_str!("../../assets/www/slow.php")),
@@ -31,11 +32,13 @@ pub struct PhpFpmOptions {
     /// Worker processes of each pool, 4 by default. A kept connection pins
     /// one, even while it is idle.
     pub children: usize,
+    /// Requests after which a worker leaves; 0, the default, is no limit.
+    pub max_requests: usize,
 }
 
 impl Default for PhpFpmOptions {
     fn default() -> Self {
-        Self { children: 4 }
+        Self { children: 4, max_requests: 0 }
     }
 }
 
@@ -43,6 +46,12 @@ impl PhpFpmOptions {
     /// Sets the worker processes of each pool.
     pub fn children(mut self, children: usize) -> Self {
         self.children = children;
+        self
+    }
+
+    /// Sets the requests after which a worker leaves.
+    pub fn max_requests(mut self, requests: usize) -> Self {
+        self.max_requests = requests;
         self
     }
 }
@@ -59,6 +68,7 @@ impl PhpFpmOptions {
 /// | `err.php` | writes a line to STDERR, answers `teapot\n` with status 418 |
 /// | `slow.php` | five lines, 200 ms apart |
 /// | `sleep.php?s=` | sleeps `s` seconds, printing nothing, then `awake\n` |
+/// | `finish.php?gate=&url=` | answers `finished\n`, then goes on: gets `url`, if it is given, then waits until the file `gate` of the document root is there |
 /// | `interop.php` | has the routes of [`Application`](super::Application), by REQUEST_URI |
 /// | `exit.php?c=` | answers `exiting\n`, exits with `c`; the app status is 0 all the same |
 ///
@@ -143,7 +153,8 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
     let user =
         if daemon::is_root() { format!("user = {}", daemon::worker_user()) } else { String::new() };
     let pool = include_str!("../../assets/php-fpm-pool.conf")
-        .replace("@CHILDREN@", &options.children.max(1).to_string());
+        .replace("@CHILDREN@", &options.children.max(1).to_string())
+        .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
         .replace("@USER@", &user)

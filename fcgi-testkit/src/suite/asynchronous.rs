@@ -131,6 +131,7 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
             .max_waiting(limits.waiting)
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
+            .keep_conn(settings.keep_conn)
             .build();
         Box::new(AsyncPool::<A>(pool))
     }

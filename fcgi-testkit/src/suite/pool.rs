@@ -22,7 +22,10 @@ use super::{
 
 pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     "pool":
+    by_default_each_request_has_a_connection_of_its_own_q_16,
     requests_one_after_the_other_share_a_connection,
+    a_request_may_ask_for_a_connection_that_is_not_kept_fc_3_5_1,
+    without_a_request_nothing_is_kept_by_default_q_5,
     never_more_connections_than_it_may,
     a_kept_connection_that_fails_before_the_first_byte_is_tried_once_more_q_10,
     a_fresh_connection_is_not_tried_again,
@@ -35,6 +38,9 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     a_dropped_response_leaves_nothing_to_the_next_h_11,
     a_refusal_leaves_the_connection_fit_q_13,
     requests_share_a_connection_where_it_is_offered,
+    a_shared_connection_is_always_to_be_kept_fc_3_5_1,
+    who_is_to_open_a_connection_waits_for_the_answer_to_get_values,
+    multiplexing_that_is_not_offered_keeps_nothing_q_7,
     an_abort_leaves_the_others_on_its_connection_alone,
     cant_mpx_conn_makes_it_fall_back_q_11,
     a_silent_get_values_is_given_up_q_9,
@@ -48,8 +54,10 @@ impl Suite {
     }
 }
 
+/// Connections that are kept, whatever their age.
 fn settings(connections: usize) -> Settings {
     let mut settings = Settings::new();
+    settings.keep_conn = true;
     settings.limits.connections = connections;
     settings.limits.age = None;
     settings
@@ -99,6 +107,16 @@ fn serve_one(peer: &mut Peer) -> bool {
     true
 }
 
+/// As [`serve_one`]; gives the request's FCGI_KEEP_CONN.
+fn serve_one_kept(peer: &mut Peer) -> bool {
+    let begin = peer.record();
+    assert_eq!(begin.kind, Type::BeginRequest);
+    let params = peer.stream_of(Type::Params, begin.id);
+    peer.stream_of(Type::Stdin, begin.id);
+    peer.send(answer(begin.id, &decode(&params)[0].1));
+    begin.content[2] == 1
+}
+
 /// Takes the connection on which GET_VALUES is asked, and answers it.
 fn answer_values(app: &RawApp, pairs: &[(&str, &str)]) {
     let mut peer = app.accept();
@@ -107,6 +125,54 @@ fn answer_values(app: &RawApp, pairs: &[(&str, &str)]) {
     assert_eq!(asked.content.len() % 8, 0, "Q-9");
     peer.send(record(Type::GetValuesResult, 0, &encode(pairs)));
     peer.expect_end();
+}
+
+fn by_default_each_request_has_a_connection_of_its_own_q_16(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, Settings::new());
+    let application = background(move || {
+        for _ in 0..5 {
+            let mut peer = app.accept();
+            assert!(!serve_one_kept(&mut peer), "FCGI_KEEP_CONN");
+            // This side does not wait for the application's close.
+            peer.expect_end();
+        }
+    });
+    for n in 0..5 {
+        assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+        assert_eq!(pool.stats().connections, 0);
+    }
+    application.join();
+}
+
+fn a_request_may_ask_for_a_connection_that_is_not_kept_fc_3_5_1(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, settings(1));
+    let application = background(move || {
+        let mut peer = app.accept();
+        assert!(serve_one_kept(&mut peer));
+        assert!(!serve_one_kept(&mut peer));
+        peer.expect_end();
+        assert!(serve_one_kept(&mut app.accept()));
+    });
+    for n in 0..3 {
+        let request = numbered(n).keep_conn(n != 1);
+        assert_eq!(call(&*pool, request).unwrap(), n.to_string().as_bytes());
+    }
+    application.join();
+}
+
+fn without_a_request_nothing_is_kept_by_default_q_5(suite: &Suite) {
+    let app = RawApp::new();
+    let mut connection = client::Settings::new();
+    connection.limits.requests = 0;
+    let pool = suite.adapter.pool(&app.address, connection, Settings::new());
+    let application = background(move || app.accept().expect_end());
+    // It is seen to be one too many only when its connection is there.
+    let error = call(&*pool, numbered(1)).unwrap_err();
+    assert!(matches!(error, Error::Usage(_)), "{error}");
+    assert_eq!(pool.stats().connections, 0);
+    application.join();
 }
 
 fn requests_one_after_the_other_share_a_connection(suite: &Suite) {
@@ -385,6 +451,74 @@ fn requests_share_a_connection_where_it_is_offered(suite: &Suite) {
     }
     application.join();
     assert_eq!(pool.values().unwrap().mpxs_conns, Some(true));
+}
+
+fn a_shared_connection_is_always_to_be_kept_fc_3_5_1(suite: &Suite) {
+    let app = RawApp::new();
+    let settings = Settings { keep_conn: false, ..multiplexing() };
+    let pool = suite.pool(&app.address, settings);
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        (0..4).for_each(|_| assert!(serve_one_kept(&mut peer)));
+        peer
+    });
+    for n in 0..4 {
+        let request = numbered(n).keep_conn(n % 2 == 0);
+        assert_eq!(call(&*pool, request).unwrap(), n.to_string().as_bytes());
+    }
+    application.join();
+}
+
+fn who_is_to_open_a_connection_waits_for_the_answer_to_get_values(suite: &Suite) {
+    let app = RawApp::new();
+    let settings = Settings { multiplex: 10, ..settings(3) };
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
+    let asked = Gate::default();
+    let asks = asked.clone();
+    let all_wait = Gate::default();
+    let waits = all_wait.clone();
+    let application = background(move || {
+        let mut peer = app.accept();
+        assert_eq!(peer.record().kind, Type::GetValues);
+        asks.open();
+        waits.wait();
+        peer.send(record(Type::GetValuesResult, 0, &encode(MULTIPLEXES)));
+        peer.expect_end();
+        // Those that have waited know now that they can share.
+        let mut peers: Vec<_> = (0..3).map(|_| app.accept()).collect();
+        peers.iter_mut().for_each(|peer| assert!(serve_one_kept(peer)));
+        peers
+    });
+    let caller = |n| {
+        let pool = Arc::clone(&pool);
+        background(move || assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes()))
+    };
+    let mut callers = vec![caller(0)];
+    asked.wait();
+    callers.extend([caller(1), caller(2)]);
+    until("all have a place", || pool.stats().active == 3);
+    all_wait.open();
+    callers.into_iter().for_each(|caller| caller.join());
+    application.join();
+}
+
+fn multiplexing_that_is_not_offered_keeps_nothing_q_7(suite: &Suite) {
+    let app = RawApp::new();
+    let settings = Settings { keep_conn: false, ..multiplexing() };
+    let pool = suite.pool(&app.address, settings);
+    let application = background(move || {
+        answer_values(&app, &[("FCGI_MPXS_CONNS", "0")]);
+        for _ in 0..2 {
+            let mut peer = app.accept();
+            assert!(!serve_one_kept(&mut peer));
+            peer.expect_end();
+        }
+    });
+    for n in 0..2 {
+        assert_eq!(call(&*pool, numbered(n)).unwrap(), n.to_string().as_bytes());
+    }
+    application.join();
 }
 
 fn an_abort_leaves_the_others_on_its_connection_alone(suite: &Suite) {

@@ -2,20 +2,29 @@
 
 use std::{
     collections::HashSet,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use fcgi_testkit::{
     harness::{Case, Failed},
     peers::{Peer, PhpFpm, PhpFpmOptions},
 };
 use fcgi_tokio::{
     self as fcgi,
-    client::{Chunk, Client, Collected, Connector, Request},
+    client::{Body, Chunk, Client, Collected, Connector, Request},
+};
+use futures_core::Stream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
 };
 
 use crate::{
@@ -41,6 +50,9 @@ pub(crate) fn cases() -> Vec<Case> {
             case(kind, "params_over_64_kib_q1", long_params),
             case_with(kind, "a_pool_of_2_and_a_third_caller_q5", 2, pool_and_a_third),
             case(kind, "a_pool_after_an_abort_h11_q10", pool_after_aborts),
+            case_with(kind, "a_script_that_goes_on_delays_nobody_q16", 2, script_goes_on),
+            case_with(kind, "a_script_calls_its_own_site_q16", 2, own_site),
+            case_of(kind, "workers_that_leave_lose_nothing_q17", leaving(), workers_leave),
         ]
     });
     cases.into_iter().flatten().collect()
@@ -53,8 +65,8 @@ struct Php {
 }
 
 impl Php {
-    fn start(kind: Kind, children: usize) -> Result<Self, Failed> {
-        let fpm = PhpFpm::start(PhpFpmOptions::default().children(children))?;
+    fn start(kind: Kind, options: PhpFpmOptions) -> Result<Self, Failed> {
+        let fpm = PhpFpm::start(options)?;
         let address = match kind {
             Kind::Unix => fpm.unix_address(),
             Kind::Tcp => fpm.tcp_address(),
@@ -88,8 +100,17 @@ fn case_with(
     children: usize,
     run: impl AsyncFnOnce(&Php) -> Outcome + Send + 'static,
 ) -> Case {
+    case_of(kind, name, PhpFpmOptions::default().children(children), run)
+}
+
+fn case_of(
+    kind: Kind,
+    name: &str,
+    options: PhpFpmOptions,
+    run: impl AsyncFnOnce(&Php) -> Outcome + Send + 'static,
+) -> Case {
     Case::new(format!("php_fpm_{kind}_{name}"), move || {
-        let php = Php::start(kind, children)?;
+        let php = Php::start(kind, options)?;
         block_on(run(&php)).map_err(|failed| {
             let reason = failed.message().unwrap_or("failed");
             format!("{reason}; php-fpm's log:\n{}", php.fpm.log()).into()
@@ -246,7 +267,7 @@ async fn long_params(php: &Php) -> Outcome {
 /// 50 callers of a pool keep both workers busy, and go on until somebody who has no pool was
 /// answered five times.
 async fn pool_and_a_third(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build();
     let third_is_done = Arc::new(AtomicBool::new(false));
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -280,11 +301,86 @@ async fn pool_and_a_third(php: &Php) -> Outcome {
 
 /// php-fpm closes after the END_REQUEST of an aborted request: nobody else notices.
 async fn pool_after_aborts(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build();
     for _ in 0..10 {
         drop(pool.send(php.get("slow.php", "")).await?);
         let answer = pool.send(php.get("hello.php", "")).await?.collect(MOST).await?;
         assert_eq!(body(&answer.stdout), b"Hello, world\n");
+    }
+    Ok(())
+}
+
+/// The script's worker is busy until the gate is there, which it is after the second answer: who
+/// was sent to the same worker would get none.
+async fn script_goes_on(php: &Php) -> Outcome {
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build();
+    let finish = php.get("finish.php", "gate=finish.php.gate");
+    let answer = pool.send(finish).await?.collect(MOST).await?;
+    assert_eq!(body(&answer.stdout), b"finished\n");
+    for _ in 0..10 {
+        assert_hello(&pool.send(php.get("hello.php", "")).await?.collect(MOST).await?);
+    }
+    std::fs::write(php.fpm.script("finish.php.gate"), "")?;
+    Ok(())
+}
+
+/// After its answer the script gets a page of its own site, over the same pool.
+async fn own_site(php: &Php) -> Outcome {
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build();
+    let site = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("url=http://{}/hello.php&gate=finish.php.gate", site.local_addr()?);
+    let answer = pool.send(php.get("finish.php", &url)).await?.collect(MOST).await?;
+    assert_eq!(body(&answer.stdout), b"finished\n");
+    let (mut client, _) = site.accept().await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    assert_hello(&pool.send(php.get("hello.php", "")).await?.collect(MOST).await?);
+    client.write_all(b"HTTP/1.0 200 OK\r\n\r\nHello, world\n").await?;
+    std::fs::write(php.fpm.script("finish.php.gate"), "")?;
+    Ok(())
+}
+
+fn leaving() -> PhpFpmOptions {
+    PhpFpmOptions::default().children(2).max_requests(5)
+}
+
+/// A body that can't be sent again.
+struct Once(Option<Bytes>);
+
+impl Stream for Once {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.take().map(Ok))
+    }
+}
+
+/// Not one of many requests that can be sent only once is lost.
+async fn workers_leave(php: &Php) -> Outcome {
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..4 {
+        let pool = pool.clone();
+        let script = php.fpm.script("echo.php");
+        callers.spawn(async move {
+            for n in 0..50 {
+                let sent = format!("{caller}: {n}");
+                let request = Request::responder()
+                    .param("SCRIPT_FILENAME", script.as_os_str().as_encoded_bytes())
+                    .param("REQUEST_METHOD", "POST")
+                    .param("CONTENT_TYPE", "application/octet-stream")
+                    .param("CONTENT_LENGTH", sent.len().to_string())
+                    .stdin(Body::from_stream(Once(Some(sent.clone().into()))));
+                let answer = pool.send(request).await?.collect(MOST).await?;
+                assert_eq!(text(body(&answer.stdout)), sent);
+            }
+            Ok::<_, fcgi::Error>(())
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller??;
     }
     Ok(())
 }

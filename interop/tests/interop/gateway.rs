@@ -40,6 +40,7 @@ impl Gateway {
         let pool = fcgi::Pool::builder(backend.address.parse()?)
             .max_connections(backend.connections)
             .multiplex(backend.multiplex)
+            .keep_conn(true)
             .max_age(None)
             .idle_timeout(Duration::from_secs(1))
             .wait_timeout(Some(LIMIT))

@@ -1,18 +1,10 @@
 //! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
 
-use fcgi_engine::http::Variables;
-use fcgi_http::{
-    HeadError, RequestBody,
-    authorizer::{self, Answer, AnswerParser},
-};
-use fcgi_proto::{Params, Role};
+use fcgi_engine::http::{Answered, Call, Variables};
 use http::{Request, Response, request::Parts};
 
-use super::{HttpClient, HttpError, Received, ResponseBody, Told, respond};
-use crate::{
-    client::{self, Chunk},
-    pool,
-};
+use super::{HttpClient, HttpError, ResponseBody};
+use crate::{client, http::Body};
 
 /// What an Authorizer said of a request.
 #[derive(Debug)]
@@ -20,12 +12,6 @@ pub enum Authorized<B> {
     /// It may go on. The Authorizer's [`Variables`] are in its extensions.
     Allowed(Request<B>),
     /// The client gets this.
-    Denied(Response<ResponseBody>),
-}
-
-/// What was said of a request's head.
-pub(super) enum Checked {
-    Allowed(Params),
     Denied(Response<ResponseBody>),
 }
 
@@ -50,66 +36,17 @@ impl HttpClient {
     /// Authorizer that broke off, or ended with a status other than 0.
     pub fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B>, HttpError> {
         let (mut parts, body) = request.into_parts();
-        Ok(match self.check(&parts)? {
-            Checked::Allowed(variables) => {
+        Ok(match self.check(parts.clone())? {
+            Answered::Allowed(variables) => {
                 Variables::add(variables, &mut parts);
                 Authorized::Allowed(Request::from_parts(parts, body))
             }
-            Checked::Denied(denied) => Authorized::Denied(denied),
+            Answered::Response(denied) => Authorized::Denied(denied),
         })
     }
 
-    /// What this client's own Authorizer says, if it has one.
-    pub(super) fn authorized(&self, parts: &Parts) -> Result<Checked, HttpError> {
-        match &self.0.authorizer {
-            Some(authorizer) => authorizer.check(parts),
-            None => Ok(Checked::Allowed(Params::new())),
-        }
-    }
-
-    fn check(&self, parts: &Parts) -> Result<Checked, HttpError> {
-        let settings = &self.0.settings;
-        let length = RequestBody::from_headers(&parts.headers)?;
-        let script = settings.script(parts)?;
-        let params = authorizer::params(&settings.tell(parts, &script, length)?);
-        let (stdin, data) = (client::Body::empty(), client::Body::empty());
-        let mut response = self.start(Role::Authorizer, Told { params, stdin, data })?;
-        let mut parser = AnswerParser::new(settings.head);
-        let failed = |response: &pool::Response, source| HttpError::Head {
-            address: response.address(),
-            source,
-        };
-        loop {
-            match response.chunk()? {
-                Some(Chunk::Stdout(mut bytes)) => match parser.push(&mut bytes) {
-                    Ok(None) => {}
-                    Ok(Some(Answer::Allow { variables })) => {
-                        return finish(response).map(|()| Checked::Allowed(variables));
-                    }
-                    Ok(Some(Answer::Deny(head))) => {
-                        let received = Received { head: *head, rest: bytes, response };
-                        return respond(&parts.method, received).map(Checked::Denied);
-                    }
-                    Err(source) => return Err(failed(&response, source)),
-                },
-                Some(Chunk::Stderr(_)) => {}
-                None => {
-                    let cut = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
-                    return Err(failed(&response, cut));
-                }
-            }
-        }
-    }
-}
-
-/// Waits for the good end of an answer that allows, whose body is dropped.
-fn finish(mut response: pool::Response) -> Result<(), HttpError> {
-    while response.chunk()?.is_some() {}
-    match response.app_status() {
-        Some(0) => Ok(()),
-        status => Err(HttpError::AppStatus {
-            address: response.address(),
-            app_status: status.unwrap_or_default(),
-        }),
+    /// Asks the application, which is an Authorizer, about a request.
+    pub(super) fn check(&self, parts: Parts) -> Result<Answered<ResponseBody>, HttpError> {
+        self.call(Call::authorizer(parts), None::<Body>, client::Body::empty())
     }
 }

@@ -5,25 +5,18 @@ mod filter;
 mod request_body;
 mod response_body;
 
-use std::{fmt, io::Read, sync::Arc};
+use std::{fmt, io::Read, mem, sync::Arc};
 
-use bytes::Bytes;
-use fcgi_engine::http::{CallSettings, DRAINED, HeadReader};
-use fcgi_http::{BodyLength, Head, RequestBody, Script, authorizer, request};
-use fcgi_proto::{Params, Role};
-use http::{Method, Request, Response};
+use fcgi_engine::http::{Answered, Call, CallSettings, Received};
+use fcgi_proto::Params;
+use http::{Request, Response};
 
 pub use authorize::Authorized;
-use authorize::Checked;
 pub use filter::FilterFile;
 pub use response_body::ResponseBody;
 
 use super::{HttpError, Scripts};
-use crate::{
-    Pool,
-    client::{self, Chunk},
-    pool,
-};
+use crate::{Pool, client};
 
 /// Sends HTTP requests to a FastCGI application, over a [`Pool`]. It is cheap to clone, and several
 /// threads may use it at once.
@@ -96,20 +89,6 @@ impl HttpClientBuilder {
     }
 }
 
-/// What came of a request: its response's head, and the start of its body.
-struct Received {
-    head: Head,
-    rest: Bytes,
-    response: pool::Response,
-}
-
-/// A request's head, told and ready to be sent.
-struct Told {
-    params: Params,
-    stdin: client::Body,
-    data: client::Body,
-}
-
 impl HttpClient {
     /// A client with the default settings.
     pub fn new(pool: Pool, scripts: impl Scripts) -> Self {
@@ -135,84 +114,50 @@ impl HttpClient {
         &self,
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, HttpError> {
+        let (parts, body) = request.into_parts();
+        let call = Call::responder(parts);
+        self.call(call, Some(body), client::Body::empty())?.into_response()
+    }
+
+    fn call<B: Read + Send + 'static>(
+        &self,
+        mut call: Call,
+        mut body: Option<B>,
+        mut data: client::Body,
+    ) -> Result<Answered<ResponseBody>, HttpError> {
         let settings = &self.0.settings;
-        let (mut parts, body) = request.into_parts();
-        let mut body = Some(body);
-        let mut redirects = 0;
         loop {
-            let script = settings.script(&parts)?;
-            let variables = match self.authorized(&parts)? {
-                Checked::Allowed(variables) => variables,
-                Checked::Denied(denied) => return Ok(denied),
+            let script = settings.script(call.parts())?;
+            let variables = match &self.0.authorizer {
+                Some(authorizer) if call.asks() => match authorizer.check(call.parts().clone())? {
+                    Answered::Allowed(variables) => variables,
+                    denied => return Ok(denied),
+                },
+                _ => Params::new(),
             };
             let (length, stdin) = match body.take() {
-                Some(body) => request_body::prepare(&parts.headers, body, settings.unknown_length)?,
-                None => (RequestBody::None, client::Body::empty()),
+                Some(body) => {
+                    let headers = &call.parts().headers;
+                    request_body::prepare(headers, body, settings.unknown_length)?
+                }
+                None => (call.no_body()?, client::Body::empty()),
             };
-            let params = authorizer::merge(&settings.tell(&parts, &script, length)?, &variables);
-            let told = Told { params, stdin, data: client::Body::empty() };
-            let received = self.receive(Role::Responder, told)?;
-            let Some(location) = settings.local_redirect(&parts.method, &received.head) else {
-                return respond(&parts.method, received);
-            };
-            redirects += 1;
-            if redirects > settings.redirects {
-                let (address, limit) = (received.response.address(), settings.redirects);
-                return Err(HttpError::Redirects { address, limit });
-            }
-            parts = request::redirected(&parts, &location);
-            parts.extensions.remove::<Script>();
-            drain(received.response);
-        }
-    }
-
-    fn start(&self, role: Role, told: Told) -> Result<pool::Response, HttpError> {
-        let mut request = client::Request::new(role);
-        request.params = told.params;
-        request.stdin = told.stdin;
-        request.data = told.data;
-        Ok(self.0.pool.send(request)?)
-    }
-
-    /// Sends a request and reads the head of its response.
-    fn receive(&self, role: Role, told: Told) -> Result<Received, HttpError> {
-        let mut response = self.start(role, told)?;
-        let mut reader = HeadReader::new(self.0.settings.head);
-        loop {
-            let stdout = match response.chunk()? {
-                Some(Chunk::Stdout(bytes)) => Some(bytes),
-                // It is in the log.
-                Some(Chunk::Stderr(_)) => continue,
-                None => None,
-            };
-            match reader.push(stdout) {
-                Ok(None) => {}
-                Ok(Some((head, rest))) => return Ok(Received { head, rest, response }),
-                Err(source) => {
-                    return Err(HttpError::Head { address: response.address(), source });
+            let mut request = client::Request::new(call.role());
+            request.params = call.params(settings, &script, &variables, length)?;
+            request.stdin = stdin;
+            request.data = mem::replace(&mut data, client::Body::empty());
+            let mut response = self.0.pool.send(request)?;
+            loop {
+                let chunk = response.chunk();
+                let status = response.app_status();
+                match call.handle_chunk(settings, chunk, status, response.address())? {
+                    None => {}
+                    Some(Received::Again) => break,
+                    Some(Received::Answered(answered)) => {
+                        return Ok(answered.map(|body| ResponseBody::new(response, body)));
+                    }
                 }
             }
-        }
-    }
-}
-
-fn respond(method: &Method, received: Received) -> Result<Response<ResponseBody>, HttpError> {
-    let Received { head, rest, response } = received;
-    match BodyLength::of_response(&head.parts, method) {
-        Ok(length) => {
-            Ok(Response::from_parts(head.parts, ResponseBody::new(response, rest, length)))
-        }
-        Err(source) => Err(HttpError::Body { address: response.address(), source }),
-    }
-}
-
-/// Reads what is left of a response that nobody wants, so that its connection can be kept.
-fn drain(mut response: pool::Response) {
-    let mut left = DRAINED;
-    while let Ok(Some(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) = response.chunk() {
-        match left.checked_sub(bytes.len()) {
-            Some(rest) => left = rest,
-            None => return,
         }
     }
 }

@@ -1,19 +1,10 @@
 //! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
 
-use fcgi_engine::http::Variables;
-use fcgi_http::{
-    HeadError, RequestBody,
-    authorizer::{self, Answer, AnswerParser},
-};
-use fcgi_proto::{Params, Role};
+use fcgi_engine::http::{Answered, Call, Variables};
 use http::{Request, Response, request::Parts};
 
-use super::{HttpClient, HttpError, Received, ResponseBody, Told};
-use crate::{
-    client::{self, Chunk},
-    pool,
-    runtime::Runtime,
-};
+use super::{HttpClient, HttpError, ResponseBody};
+use crate::{client, http::Body, runtime::Runtime};
 
 /// What an Authorizer said of a request.
 #[derive(Debug)]
@@ -22,12 +13,6 @@ pub enum Authorized<B, R: Runtime> {
     Allowed(Request<B>),
     /// The client gets this.
     Denied(Response<ResponseBody<R>>),
-}
-
-/// What was said of a request's head.
-pub(super) enum Checked<R: Runtime> {
-    Allowed(Params),
-    Denied(Box<Response<ResponseBody<R>>>),
 }
 
 impl<R: Runtime> HttpClient<R> {
@@ -54,67 +39,19 @@ impl<R: Runtime> HttpClient<R> {
     /// Dropping the future aborts the call.
     pub async fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B, R>, HttpError> {
         let (mut parts, body) = request.into_parts();
-        Ok(match self.check(&parts).await? {
-            Checked::Allowed(variables) => {
+        Ok(match self.check(parts.clone()).await? {
+            Answered::Allowed(variables) => {
                 Variables::add(variables, &mut parts);
                 Authorized::Allowed(Request::from_parts(parts, body))
             }
-            Checked::Denied(denied) => Authorized::Denied(*denied),
+            Answered::Response(denied) => Authorized::Denied(denied),
         })
     }
 
-    /// What this client's own Authorizer says, if it has one.
-    pub(super) async fn authorized(&self, parts: &Parts) -> Result<Checked<R>, HttpError> {
-        match &self.0.authorizer {
-            Some(authorizer) => Box::pin(authorizer.check(parts)).await,
-            None => Ok(Checked::Allowed(Params::new())),
-        }
-    }
-
-    async fn check(&self, parts: &Parts) -> Result<Checked<R>, HttpError> {
-        let length = RequestBody::from_headers(&parts.headers)?;
-        let settings = &self.0.settings;
-        let script = settings.script(parts)?;
-        let params = authorizer::params(&settings.tell(parts, &script, length)?);
-        let (stdin, data) = (client::Body::empty(), client::Body::empty());
-        let mut response = self.start(Role::Authorizer, Told { params, stdin, data }).await?;
-        let mut parser = AnswerParser::new(settings.head);
-        let failed = |response: &pool::Response<R>, source| HttpError::Head {
-            address: response.address(),
-            source,
-        };
-        loop {
-            match response.chunk().await? {
-                Some(Chunk::Stdout(mut bytes)) => match parser.push(&mut bytes) {
-                    Ok(None) => {}
-                    Ok(Some(Answer::Allow { variables })) => {
-                        return finish(response).await.map(|()| Checked::Allowed(variables));
-                    }
-                    Ok(Some(Answer::Deny(head))) => {
-                        let received = Received { head: *head, rest: bytes, response };
-                        let denied = self.respond(&parts.method, received)?;
-                        return Ok(Checked::Denied(Box::new(denied)));
-                    }
-                    Err(source) => return Err(failed(&response, source)),
-                },
-                Some(Chunk::Stderr(_)) => {}
-                None => {
-                    let cut = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
-                    return Err(failed(&response, cut));
-                }
-            }
-        }
-    }
-}
-
-/// Waits for the good end of an answer that allows, whose body is dropped.
-async fn finish<R: Runtime>(mut response: pool::Response<R>) -> Result<(), HttpError> {
-    while response.chunk().await?.is_some() {}
-    match response.app_status() {
-        Some(0) => Ok(()),
-        status => Err(HttpError::AppStatus {
-            address: response.address(),
-            app_status: status.unwrap_or_default(),
-        }),
+    /// Asks the application, which is an Authorizer, about a request.
+    pub(super) async fn check(&self, parts: Parts) -> Result<Answered<ResponseBody<R>>, HttpError> {
+        // An Authorizer's client may have an Authorizer too, whose type is the same.
+        let call = self.call(Call::authorizer(parts), None::<Body>, client::Body::empty());
+        Box::pin(call).await
     }
 }

@@ -1,22 +1,15 @@
 //! Calls a Filter with the file that it is to filter (FC-6.4-1).
 
-use std::{
-    fs::File,
-    io,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs::File, io, time::SystemTime};
 
 use bytes::Bytes;
-use fcgi_engine::http::filter_params;
-use fcgi_http::authorizer;
-use fcgi_proto::Role;
+use fcgi_engine::http::{Call, FileInfo};
 use futures_core::Stream;
 use http::{Request, Response};
 
 use super::{
-    BoxError, HttpClient, HttpError, ResponseBody, Told,
-    authorize::Checked,
-    request_body::{self, Counted, Pieces},
+    BoxError, HttpClient, HttpError, ResponseBody,
+    request_body::{Counted, Pieces},
 };
 use crate::{client, runtime::Runtime};
 
@@ -24,16 +17,15 @@ use crate::{client, runtime::Runtime};
 #[derive(Debug)]
 pub struct FilterFile {
     data: client::Body,
-    length: u64,
-    last_modified: u64,
+    info: FileInfo,
 }
 
 impl FilterFile {
     /// A file at hand.
     pub fn from_bytes(bytes: impl Into<Bytes>, last_modified: SystemTime) -> Self {
         let bytes = bytes.into();
-        let (length, last_modified) = (bytes.len() as u64, seconds(last_modified));
-        Self { data: bytes.into(), length, last_modified }
+        let info = FileInfo::new(bytes.len() as u64, last_modified);
+        Self { data: bytes.into(), info }
     }
 
     /// A file of `length` bytes as it comes; a stream of another length fails the request.
@@ -43,7 +35,7 @@ impl FilterFile {
         last_modified: SystemTime,
     ) -> Self {
         let data = client::Body::from_stream(Counted::new(stream, Some(length)));
-        Self { data, length, last_modified: seconds(last_modified) }
+        Self { data, info: FileInfo::new(length, last_modified) }
     }
 
     /// An open file, from where it stands at its start. It is read on the task itself, in pieces of
@@ -55,11 +47,6 @@ impl FilterFile {
         let metadata = file.metadata()?;
         Ok(Self::from_stream(Pieces(file), metadata.len(), metadata.modified()?))
     }
-}
-
-/// Since 1970, as FCGI_DATA_LAST_MOD counts; 0 for what is before.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl<R: Runtime> HttpClient<R> {
@@ -80,17 +67,6 @@ impl<R: Runtime> HttpClient<R> {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let script = self.0.settings.script(&parts)?;
-        let variables = match self.authorized(&parts).await? {
-            Checked::Allowed(variables) => variables,
-            Checked::Denied(denied) => return Ok(*denied),
-        };
-        let unknown = self.0.settings.unknown_length;
-        let (length, stdin) = request_body::prepare(&parts.headers, body, unknown).await?;
-        let params = authorizer::merge(&self.0.settings.tell(&parts, &script, length)?, &variables);
-        let params = filter_params(&params, file.length, file.last_modified);
-        let told = Told { params, stdin, data: file.data };
-        let received = self.receive(Role::Filter, told).await?;
-        self.respond(&parts.method, received)
+        self.call(Call::filter(parts, file.info), Some(body), file.data).await?.into_response()
     }
 }

@@ -8,29 +8,23 @@ mod response_body;
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use fcgi_engine::http::{CallSettings, DRAINED, HeadReader};
-use fcgi_http::{BodyLength, Head, RequestBody, Script, authorizer, request};
-use fcgi_proto::{Params, Role};
-use http::{Method, Request, Response};
+use fcgi_engine::http::{Answered, Call, CallSettings, Received};
+use fcgi_proto::Params;
+use http::{Request, Response};
 use tower_service::Service;
 
 pub use authorize::Authorized;
-use authorize::Checked;
 pub use filter::FilterFile;
 pub use response_body::ResponseBody;
 
 use super::{BoxError, HttpError, Scripts};
-use crate::{
-    client::{self, Chunk},
-    pool::{self, Pool},
-    runtime::Runtime,
-};
+use crate::{client, pool::Pool, runtime::Runtime};
 
 /// Sends HTTP requests to a FastCGI application, over a [`Pool`]. It is a tower service of
 /// `http::Request<B>` for any body, and cheap to clone.
@@ -100,20 +94,6 @@ impl<R: Runtime> HttpClientBuilder<R> {
     }
 }
 
-/// What came of a request: its response's head, and the start of its body.
-struct Received<R: Runtime> {
-    head: Head,
-    rest: Bytes,
-    response: pool::Response<R>,
-}
-
-/// A request's head, told and ready to be sent.
-struct Told {
-    params: Params,
-    stdin: client::Body,
-    data: client::Body,
-}
-
 impl<R: Runtime> HttpClient<R> {
     /// A client with the default settings.
     pub fn new(pool: Pool<R>, scripts: impl Scripts) -> Self {
@@ -142,92 +122,55 @@ impl<R: Runtime> HttpClient<R> {
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
+        let (parts, body) = request.into_parts();
+        let call = Call::responder(parts);
+        self.call(call, Some(body), client::Body::empty()).await?.into_response()
+    }
+
+    async fn call<B>(
+        &self,
+        mut call: Call,
+        mut body: Option<B>,
+        mut data: client::Body,
+    ) -> Result<Answered<ResponseBody<R>>, HttpError>
+    where
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
         let settings = &self.0.settings;
-        let (mut parts, body) = request.into_parts();
-        let mut body = Some(body);
-        let mut redirects = 0;
         loop {
-            let script = settings.script(&parts)?;
-            let variables = match self.authorized(&parts).await? {
-                Checked::Allowed(variables) => variables,
-                Checked::Denied(denied) => return Ok(*denied),
+            let script = settings.script(call.parts())?;
+            let variables = match &self.0.authorizer {
+                Some(authorizer) if call.asks() => {
+                    match authorizer.check(call.parts().clone()).await? {
+                        Answered::Allowed(variables) => variables,
+                        denied => return Ok(denied),
+                    }
+                }
+                _ => Params::new(),
             };
             let (length, stdin) = match body.take() {
                 Some(body) => {
-                    request_body::prepare(&parts.headers, body, settings.unknown_length).await?
+                    let headers = &call.parts().headers;
+                    request_body::prepare(headers, body, settings.unknown_length).await?
                 }
-                None => (RequestBody::None, client::Body::empty()),
+                None => (call.no_body()?, client::Body::empty()),
             };
-            let params = authorizer::merge(&settings.tell(&parts, &script, length)?, &variables);
-            let told = Told { params, stdin, data: client::Body::empty() };
-            let received = self.receive(Role::Responder, told).await?;
-            let Some(location) = settings.local_redirect(&parts.method, &received.head) else {
-                return self.respond(&parts.method, received);
-            };
-            redirects += 1;
-            if redirects > settings.redirects {
-                let (address, limit) = (received.response.address(), settings.redirects);
-                return Err(HttpError::Redirects { address, limit });
-            }
-            parts = request::redirected(&parts, &location);
-            parts.extensions.remove::<Script>();
-            drain(received.response).await;
-        }
-    }
-
-    async fn start(&self, role: Role, told: Told) -> Result<pool::Response<R>, HttpError> {
-        let mut request = client::Request::new(role);
-        request.params = told.params;
-        request.stdin = told.stdin;
-        request.data = told.data;
-        Ok(self.0.pool.send(request).await?)
-    }
-
-    /// Sends a request and reads the head of its response.
-    async fn receive(&self, role: Role, told: Told) -> Result<Received<R>, HttpError> {
-        let mut response = self.start(role, told).await?;
-        let mut reader = HeadReader::new(self.0.settings.head);
-        loop {
-            let stdout = match response.chunk().await? {
-                Some(Chunk::Stdout(bytes)) => Some(bytes),
-                // It is in the log.
-                Some(Chunk::Stderr(_)) => continue,
-                None => None,
-            };
-            match reader.push(stdout) {
-                Ok(None) => {}
-                Ok(Some((head, rest))) => return Ok(Received { head, rest, response }),
-                Err(source) => {
-                    return Err(HttpError::Head { address: response.address(), source });
+            let mut request = client::Request::new(call.role());
+            request.params = call.params(settings, &script, &variables, length)?;
+            request.stdin = stdin;
+            request.data = mem::replace(&mut data, client::Body::empty());
+            let mut response = self.0.pool.send(request).await?;
+            loop {
+                let chunk = response.chunk().await;
+                let status = response.app_status();
+                match call.handle_chunk(settings, chunk, status, response.address())? {
+                    None => {}
+                    Some(Received::Again) => break,
+                    Some(Received::Answered(answered)) => {
+                        return Ok(answered.map(|body| ResponseBody::new(response, body)));
+                    }
                 }
             }
-        }
-    }
-
-    fn respond(
-        &self,
-        method: &Method,
-        received: Received<R>,
-    ) -> Result<Response<ResponseBody<R>>, HttpError> {
-        let Received { head, rest, response } = received;
-        let address = response.address();
-        match BodyLength::of_response(&head.parts, method) {
-            Ok(length) => {
-                let body = ResponseBody::new(response, rest, length);
-                Ok(Response::from_parts(head.parts, body))
-            }
-            Err(source) => Err(HttpError::Body { address, source }),
-        }
-    }
-}
-
-/// Reads what is left of a response that nobody wants, so that its connection can be kept.
-async fn drain<R: Runtime>(mut response: pool::Response<R>) {
-    let mut left = DRAINED;
-    while let Ok(Some(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) = response.chunk().await {
-        match left.checked_sub(bytes.len()) {
-            Some(rest) => left = rest,
-            None => return,
         }
     }
 }

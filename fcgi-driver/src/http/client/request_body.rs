@@ -8,18 +8,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
-use fcgi_engine::http::{Spool, Spooled, UnknownLength, length_error, read_piece};
+use bytes::Bytes;
+use fcgi_engine::http::{Gather, GatherStep, Gathered, UnknownLength, length_error, read_piece};
 use fcgi_http::{BodyLength, RequestBody};
 use futures_core::Stream;
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::HeaderMap;
 use http_body::Body;
 
-use super::super::{BoxError, HttpError};
+use super::super::{BoxError, HttpError, frames::poll_data};
 use crate::client;
-
-/// The most of a body that is looked at before the request is sent, in bytes, without waiting.
-const AT_HAND: usize = 64 * 1024;
 
 /// A body ready to be sent, and what CONTENT_LENGTH is to say.
 pub(super) async fn prepare<B>(
@@ -30,110 +27,35 @@ pub(super) async fn prepare<B>(
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let declared = RequestBody::from_headers(headers)?;
-    let exact = body.size_hint().exact();
-    let mut pump = Pump { body: Box::pin(body), ended: false };
-    // Bytes at hand can be sent once more on a fresh connection, and small bodies of unknown
-    // length mostly are.
-    let mut head = Vec::new();
-    let mut held = 0;
-    while held < AT_HAND && !pump.ended {
-        match poll_fn(|cx| Poll::Ready(pump.poll_data(cx))).await {
-            Poll::Pending => break,
-            Poll::Ready(chunk) => {
-                let chunk = chunk.map_err(HttpError::RequestBody)?;
-                held += chunk.as_ref().map_or(0, Bytes::len);
-                head.extend(chunk);
+    let mut gather = Gather::new(headers, body.size_hint().exact(), unknown)?;
+    let mut body = Box::pin(body);
+    loop {
+        match gather.step()? {
+            // So that its caller need not be polled to its end.
+            GatherStep::Look | GatherStep::Wait if body.is_end_stream() => {
+                gather.handle_chunk(Ok(None))?;
             }
-        }
-    }
-    if pump.ended {
-        let bytes = concat(head);
-        let length = match (bytes.len() as u64, headers.contains_key(CONTENT_LENGTH)) {
-            (0, false) => RequestBody::None,
-            (length, _) => RequestBody::Length(length),
-        };
-        return Ok((length, bytes.into()));
-    }
-    let length = match (exact, declared) {
-        (Some(length), _) | (None, RequestBody::Length(length)) => Some(length),
-        _ => None,
-    };
-    match (length, unknown) {
-        (Some(length), _) => {
-            let stream = Counted::new(Joined::new(head, pump), Some(length));
-            Ok((RequestBody::Length(length), client::Body::from_stream(stream)))
-        }
-        (None, UnknownLength::Stream) => {
-            let stream = Joined::new(head, pump);
-            Ok((RequestBody::Unknown, client::Body::from_stream(stream)))
-        }
-        (None, UnknownLength::Spool { memory, limit }) => spool(head, pump, memory, limit).await,
-    }
-}
-
-fn concat(mut chunks: Vec<Bytes>) -> Bytes {
-    match chunks.len() {
-        0 => Bytes::new(),
-        1 => chunks.remove(0),
-        _ => chunks.concat().into(),
-    }
-}
-
-async fn spool<B>(
-    head: Vec<Bytes>,
-    mut pump: Pump<B>,
-    memory: usize,
-    limit: u64,
-) -> Result<(RequestBody, client::Body), HttpError>
-where
-    B: Body<Error: Into<BoxError>>,
-{
-    let mut spool = Spool::new(memory, limit);
-    for chunk in head {
-        spool.push(&chunk)?;
-    }
-    while let Some(chunk) =
-        poll_fn(|cx| pump.poll_data(cx)).await.map_err(HttpError::RequestBody)?
-    {
-        spool.push(&chunk)?;
-    }
-    let (length, kept) = spool.finish()?;
-    let body = match kept {
-        Spooled::Bytes(bytes) => bytes.into(),
-        Spooled::File(file) => client::Body::from_stream(Counted::new(Pieces(file), Some(length))),
-    };
-    Ok((RequestBody::Length(length), body))
-}
-
-/// The data of a body, without its trailers.
-struct Pump<B> {
-    body: Pin<Box<B>>,
-    ended: bool,
-}
-
-impl<B: Body<Error: Into<BoxError>>> Pump<B> {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BoxError>> {
-        loop {
-            if self.ended || self.body.is_end_stream() {
-                self.ended = true;
-                return Poll::Ready(Ok(None));
+            GatherStep::Look => {
+                match poll_fn(|cx| Poll::Ready(poll_data(body.as_mut(), cx))).await {
+                    Poll::Ready(chunk) => gather.handle_chunk(chunk)?,
+                    Poll::Pending => gather.handle_pending(),
+                }
             }
-            let frame = match ready!(self.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Poll::Ready(Err(error.into()));
-                }
-                None => {
-                    self.ended = true;
-                    return Poll::Ready(Ok(None));
-                }
-            };
-            if let Ok(mut data) = frame.into_data() {
-                if data.has_remaining() {
-                    return Poll::Ready(Ok(Some(data.copy_to_bytes(data.remaining()))));
-                }
+            GatherStep::Wait => {
+                gather.handle_chunk(poll_fn(|cx| poll_data(body.as_mut(), cx)).await)?;
+            }
+            GatherStep::Done(length, gathered) => {
+                let body = match gathered {
+                    Gathered::Bytes(bytes) => bytes.into(),
+                    Gathered::File(file, length) => {
+                        client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
+                    }
+                    Gathered::Rest(head, length) => {
+                        let rest = Joined { head: head.into_iter(), body };
+                        client::Body::from_stream(Counted::new(rest, length))
+                    }
+                };
+                return Ok((length, body));
             }
         }
     }
@@ -142,13 +64,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
 /// What was at hand of a body, then the rest.
 struct Joined<B> {
     head: std::vec::IntoIter<Bytes>,
-    pump: Pump<B>,
-}
-
-impl<B> Joined<B> {
-    fn new(head: Vec<Bytes>, pump: Pump<B>) -> Self {
-        Self { head: head.into_iter(), pump }
-    }
+    body: Pin<Box<B>>,
 }
 
 impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
@@ -158,7 +74,11 @@ impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
         if let Some(chunk) = self.head.next() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        self.pump.poll_data(cx).map(|chunk| chunk.map_err(io::Error::other).transpose())
+        if self.body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        let chunk = ready!(poll_data(self.body.as_mut(), cx));
+        Poll::Ready(chunk.map_err(io::Error::other).transpose())
     }
 }
 
@@ -178,16 +98,9 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Counted<S> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = ready!(Pin::new(&mut self.stream).poll_next(cx));
-        let counted = match &chunk {
-            Some(Ok(bytes)) => self.length.accept(bytes.len()).map(drop),
-            Some(Err(_)) => Ok(()),
-            None => self.length.finish(),
-        };
-        Poll::Ready(match counted {
-            Ok(()) => chunk,
-            Err(error) => Some(Err(length_error(error))),
-        })
+        let chunk = ready!(Pin::new(&mut self.stream).poll_next(cx)).transpose()?;
+        let counted = self.length.count(chunk.as_ref().map(Bytes::len));
+        Poll::Ready(counted.map_err(length_error).map(|()| chunk).transpose())
     }
 }
 

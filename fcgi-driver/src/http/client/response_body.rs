@@ -7,12 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::http::BodyCheck;
-use fcgi_http::BodyLength;
+use fcgi_engine::http::Incoming;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::HttpError;
-use crate::{client::Chunk, pool, runtime::Runtime};
+use crate::{pool, runtime::Runtime};
 
 /// The body of a response, held against its Content-Length (CGI-6.3.5-1).
 ///
@@ -20,81 +19,44 @@ use crate::{client::Chunk, pool, runtime::Runtime};
 /// or when it ends with a status other than 0 and has not said how long the body is.
 /// Dropping it before its end aborts the request.
 pub struct ResponseBody<R: Runtime> {
-    /// Until its end.
+    /// Until its end has come.
     response: Option<Box<pool::Response<R>>>,
-    /// What came with the head.
-    first: Bytes,
-    check: BodyCheck,
-    /// Handed out next.
-    failed: Option<HttpError>,
+    incoming: Incoming,
 }
 
 impl<R: Runtime> ResponseBody<R> {
-    pub(super) fn new(response: pool::Response<R>, first: Bytes, length: BodyLength) -> Self {
-        let check = BodyCheck::new(response.address(), length);
-        Self { response: Some(Box::new(response)), first, check, failed: None }
+    pub(super) fn new(response: pool::Response<R>, incoming: Incoming) -> Self {
+        let response = (!incoming.has_end()).then(|| Box::new(response));
+        Self { response, incoming }
     }
 
     /// The next bytes of STDOUT, counted.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
         loop {
-            if let Some(error) = self.failed.take().or_else(|| self.check.take_error()) {
-                self.response = None;
-                return Poll::Ready(Err(error));
+            if let Some(next) = self.incoming.next() {
+                if self.incoming.looks_ahead() {
+                    let _ = self.poll_response(cx);
+                }
+                return Poll::Ready(next);
             }
-            let bytes = if self.first.is_empty() {
-                let Some(bytes) = ready!(self.poll_stdout(cx))? else {
-                    return Poll::Ready(Ok(None));
-                };
-                bytes
-            } else {
-                std::mem::take(&mut self.first)
-            };
-            let Some(bytes) = self.check.accept(bytes) else { continue };
-            if self.check.remaining() == Some(0) && !self.check.has_error() {
-                self.look_ahead(cx);
-            }
-            return Poll::Ready(Ok(Some(bytes)));
+            ready!(self.poll_response(cx));
         }
     }
 
-    /// Takes the end of the request when it has come with the last byte: whoever has read as many
-    /// bytes as Content-Length says may not ask for more, and the connection is to be kept.
-    fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        match self.poll_stdout(cx) {
-            Poll::Ready(Ok(Some(bytes))) => self.first = bytes,
-            Poll::Ready(Err(error)) => self.failed = Some(error),
-            Poll::Ready(Ok(None)) | Poll::Pending => {}
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(response) = &mut self.response else { return Poll::Ready(()) };
+        let chunk = ready!(response.poll_chunk(cx));
+        self.incoming.handle_chunk(chunk, response.app_status());
+        if self.incoming.has_end() {
+            self.response = None;
         }
-    }
-
-    /// The next bytes of STDOUT; `None` at a good end.
-    fn poll_stdout(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
-        loop {
-            let Some(response) = &mut self.response else { return Poll::Ready(Ok(None)) };
-            match ready!(response.poll_chunk(cx)) {
-                Ok(Some(Chunk::Stdout(bytes))) if !bytes.is_empty() => {
-                    return Poll::Ready(Ok(Some(bytes)));
-                }
-                // STDERR is in the log.
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    let app_status = response.app_status().unwrap_or_default();
-                    self.response = None;
-                    return Poll::Ready(self.check.end(app_status).map(|()| None));
-                }
-                Err(error) => {
-                    self.response = None;
-                    return Poll::Ready(Err(error.into()));
-                }
-            }
-        }
+        Poll::Ready(())
     }
 }
 
 impl<R: Runtime> fmt::Debug for ResponseBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("check", &self.check).finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("incoming", &self.incoming).finish_non_exhaustive()
     }
 }
 
@@ -111,13 +73,10 @@ impl<R: Runtime> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.response.is_none()
-            && self.first.is_empty()
-            && self.failed.is_none()
-            && !self.check.has_error()
+        self.incoming.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.check.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.incoming.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,0 +1,73 @@
+//! What ends a call before its time.
+
+use std::{
+    sync::Arc,
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use fcgi_engine::observe::{self, Side};
+
+use crate::{
+    Error, Phase,
+    client::{CancelHandle, Wake, wait::park},
+};
+
+/// A call's handle, and its limit.
+pub(super) struct Patience<'a> {
+    pub(super) cancel: Option<&'a CancelHandle>,
+    /// Until when the whole request may take, and how long that is.
+    total: Option<(Instant, Duration)>,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(
+        started: Instant,
+        total: Option<Duration>,
+        cancel: Option<&'a CancelHandle>,
+    ) -> Self {
+        // A limit that is too long to add never ends.
+        let total = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
+        Self { cancel, total }
+    }
+
+    /// A limit that ends no later than the whole request's.
+    pub(super) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
+        let left = self.total.map(|(end, _)| end.saturating_duration_since(Instant::now()));
+        limit.into_iter().chain(left).min()
+    }
+
+    /// Parks the thread until `poll` is ready. It looks again when somebody unparks the thread, and
+    /// at the time that it gives.
+    pub(super) fn wait<T>(
+        &self,
+        address: &Arc<str>,
+        mut poll: impl FnMut() -> (Poll<T>, Option<Instant>),
+    ) -> Result<T, Error> {
+        let _registration = self.cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
+        loop {
+            let until = match poll() {
+                (Poll::Ready(result), _) => return Ok(result),
+                (Poll::Pending, until) => until,
+            };
+            self.check(address)?;
+            let total = self.total.map(|(end, _)| end);
+            park(until.into_iter().chain(total).min());
+        }
+    }
+
+    pub(super) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
+        if self.cancel.is_some_and(CancelHandle::is_cancelled) {
+            return Err(Error::Cancelled { address: Arc::clone(address) });
+        }
+        match self.total {
+            Some((end, limit)) if Instant::now() >= end => {
+                let (address, phase) = (Arc::clone(address), Phase::Response);
+                observe::timed_out(Side::Client, phase, limit, &address);
+                Err(Error::Timeout { address, phase, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What is known of one client's connection: its ends, its requests under way, its last write.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+/// The two ends of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) remote: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) ends: Ends,
+    pub(super) stream: TcpStream,
+    /// An answer was cut whose end only a reset can deny.
+    reset: AtomicBool,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests whose answers have not been given up or handed over to be sent.
+    under_way: usize,
+    /// When the last of them ended, or the connection began.
+    idle_since: Instant,
+    /// When the client last took something.
+    written: Instant,
+    /// Whether bytes wait for the client to take them.
+    blocked: bool,
+    /// How often everything was written.
+    flushes: u64,
+    /// Who wants to know of the next time.
+    flush: Vec<Waker>,
+}
+
+/// A request under way; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Client>);
+
+impl Client {
+    pub(super) fn new(stream: TcpStream, ends: Ends) -> Self {
+        let now = Instant::now();
+        let state = State {
+            under_way: 0,
+            idle_since: now,
+            written: now,
+            blocked: false,
+            flushes: 0,
+            flush: Vec::new(),
+        };
+        Self {
+            ends,
+            stream,
+            reset: AtomicBool::new(false),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.lock().under_way += 1;
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Ends when no request has been under way for so long.
+    pub(super) async fn idle_for(&self, limit: Duration) {
+        self.quiet(limit, |state| state.idle_since).await;
+    }
+
+    /// Ends when no request has been under way, and nothing was written, for so long.
+    pub(super) async fn silent_for(&self, limit: Duration) {
+        self.quiet(limit, |state| state.idle_since.max(state.written)).await;
+    }
+
+    async fn quiet(&self, limit: Duration, since: impl Fn(&State) -> Instant) {
+        loop {
+            let changed = self.changed.notified();
+            let since = {
+                let state = self.lock();
+                (state.under_way == 0).then(|| since(&state))
+            };
+            match since.map(|since| limit.saturating_sub(since.elapsed())) {
+                Some(Duration::ZERO) => return,
+                Some(left) => sleep(left).await,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Notes whether the socket takes more.
+    pub(super) fn on_write(&self, blocked: bool) {
+        let mut state = self.lock();
+        state.blocked = blocked;
+        if !blocked {
+            state.written = Instant::now();
+        }
+    }
+
+    /// Notes that everything was written.
+    pub(super) fn on_flush(&self) {
+        let mut state = self.lock();
+        state.flushes += 1;
+        let wakers = std::mem::take(&mut state.flush);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// How often everything was written; the task is woken at the next time.
+    pub(super) fn flushes(&self, waker: &Waker) -> u64 {
+        let mut state = self.lock();
+        state.wake_at_flush(waker);
+        state.flushes
+    }
+
+    /// Whether bytes wait for the client to take them; the task is woken when everything is written.
+    pub(super) fn is_blocked(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        state.wake_at_flush(waker);
+        state.blocked
+    }
+
+    /// The connection has to end with a reset: HTTP/1.0 has no other sign that an answer is cut.
+    pub(super) fn must_reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_to_be_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn wake_at_flush(&mut self, waker: &Waker) {
+        if !self.flush.iter().any(|known| known.will_wake(waker)) {
+            self.flush.push(waker.clone());
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.under_way -= 1;
+        if state.under_way == 0 {
+            state.idle_since = Instant::now();
+            drop(state);
+            self.0.changed.notify_waiters();
+        }
+    }
+}

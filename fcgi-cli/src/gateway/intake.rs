@@ -1,0 +1,110 @@
+//! A client's body on its way in.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, header::EXPECT};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::body::BoxError;
+
+/// The most that is read of a body nobody wants, in bytes, so that its connection can go on.
+const DISCARD: usize = 256 * 1024;
+
+/// A client's body, each piece of which has to come in time (H-16).
+pub(super) struct RequestBody {
+    body: Incoming,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+    /// The client sends the body only when it is asked for it.
+    expects: bool,
+    unread: Unread,
+}
+
+/// Whether something of a body is still to come, or to be read.
+#[derive(Clone, Debug)]
+pub(super) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    pub(super) fn is_unread(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(body: Incoming, headers: &HeaderMap, limit: Duration) -> Self {
+        let unread = Unread(Arc::new(AtomicBool::new(!body.is_end_stream())));
+        let timer = Box::pin(tokio::time::sleep(limit));
+        let expects = headers.contains_key(EXPECT);
+        Self { body, limit, timer, waiting: false, expects, unread }
+    }
+
+    pub(super) fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+
+    /// Reads what has come already. A small body is over then, and its connection can go on.
+    pub(super) fn discard(mut self) {
+        if self.expects {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut seen = 0;
+        while seen < DISCARD {
+            match Pin::new(&mut self).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => seen += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending => return,
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = false;
+            if frame.is_none() || this.body.is_end_stream() {
+                this.unread.0.store(false, Ordering::Relaxed);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if !this.waiting {
+            this.waiting = true;
+            // A clock that can't count so far never runs out.
+            if let Some(end) = Instant::now().checked_add(this.limit) {
+                this.timer.as_mut().reset(end);
+            }
+        }
+        ready!(this.timer.as_mut().poll(cx));
+        let message = format!("no next byte from the client within {:?}", this.limit);
+        Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, message).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

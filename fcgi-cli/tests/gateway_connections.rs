@@ -1,0 +1,324 @@
+//! `fcgi gateway`: clients' connections, from their first byte to the end of the last answer.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
+use fcgi_testkit::http::HttpConnection;
+use http_body_util::BodyExt;
+use rustix::process::Signal;
+
+const MODES: [&[&str]; 1] = [&[]];
+
+fn gateway(app: &App, args: &[&str]) -> Gateway {
+    Gateway::start(&[&[&*app.address, "--mount", "/"], args].concat())
+}
+
+fn client(gateway: &Gateway, sent: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.port)).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.write_all(sent).expect("send");
+    stream
+}
+
+/// What comes until the end of the connection, and whether that was an orderly one.
+fn rest(mut stream: TcpStream) -> (String, bool) {
+    let mut answer = Vec::new();
+    let is_orderly = stream.read_to_end(&mut answer).is_ok();
+    (String::from_utf8_lossy(&answer).into_owned(), is_orderly)
+}
+
+/// An HTTP/2 client's bytes: the preface and SETTINGS with an initial window of so many bytes.
+fn http_2(window: u32) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4]);
+    bytes.extend(window.to_be_bytes());
+    bytes
+}
+
+/// Answers PINGs and SETTINGS until the connection ends.
+fn answer_pings(mut stream: TcpStream) -> u32 {
+    let mut pings = 0;
+    loop {
+        let mut head = [0; 9];
+        if stream.read_exact(&mut head).is_err() {
+            return pings;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut content = vec![0; length];
+        if stream.read_exact(&mut content).is_err() {
+            return pings;
+        }
+        let is_answer = head[4] & 1 == 1;
+        let answer = match head[3] {
+            4 if !is_answer => [0, 0, 0, 4, 1, 0, 0, 0, 0].to_vec(),
+            6 if !is_answer => {
+                pings += 1;
+                [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &content].concat()
+            }
+            _ => continue,
+        };
+        if stream.write_all(&answer).is_err() {
+            return pings;
+        }
+    }
+}
+
+/// The request is answered while its body is still to come. The next request is answered too, or
+/// the client is told that the connection ends.
+#[test]
+fn a_body_that_nobody_reads_loses_no_request() {
+    let (app, root) = (App::start(), Root::new());
+    let site = Gateway::start(&[&app.address, "--root", &root.arg(), "--max-body", "1K"]);
+    let unbuffered = gateway(&app, MODES[MODES.len() - 1]);
+    for (gateway, target, length, status) in [
+        (&site, "/nope", 4, 404),
+        (&site, "/page.txt", 4, 405),
+        (&site, "/app.php", 4096, 413),
+        (&site, "/plain", 4, 301),
+        (&unbuffered, "/early", 4, 403),
+    ] {
+        // The body comes after the answer.
+        let mut connection = gateway.connect();
+        let length = length.to_string();
+        connection.send_head("POST", target, &[("Content-Length", &length)]).expect("send");
+        let reply = connection.read_reply().expect("an answer");
+        assert_eq!(reply.head.status, status, "{target}");
+        assert_eq!(reply.head.field("connection"), Some("close"), "{target}");
+
+        // The body comes at once, the next request with it.
+        let body = "x".repeat(length.parse().expect("a number"));
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}\
+             GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        );
+        let (answers, _) = rest(client(gateway, request.as_bytes()));
+        let heads: Vec<_> = answers.matches("HTTP/1.1 ").collect();
+        let first = answers.split("\r\n\r\n").next().unwrap_or_default();
+        let is_told = first.contains("connection: close");
+        assert_eq!(heads.len(), if is_told { 1 } else { 2 }, "{target}: {answers}");
+    }
+    // HTTP/1.0 that wants to go on.
+    let request = b"POST /nope HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\n";
+    let (answer, _) = rest(client(&site, request));
+    assert!(!answer.contains("keep-alive"), "{answer}");
+}
+
+#[test]
+fn the_reason_is_the_applications_or_the_standard_one() {
+    let app = App::start();
+    let gateway = gateway(&app, &[]);
+    for (status, expected) in [
+        ("200%20Fine", "200 Fine"),
+        ("404%20No%20such%20shop", "404 No such shop"),
+        ("404", "404 Not Found"),
+        ("299", "299 Success"),
+        ("599", "599 Server Error"),
+        ("499%20Gone", "499 Gone"),
+    ] {
+        for version in ["1.0", "1.1"] {
+            let request = format!(
+                "GET /reason?{status} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n"
+            );
+            let (answer, _) = rest(client(&gateway, request.as_bytes()));
+            let line = answer.lines().next().unwrap_or_default();
+            assert_eq!(line, format!("HTTP/{version} {expected}"));
+        }
+    }
+    let status = block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        client.get("/reason?599%20Odd").await.expect("an answer").status()
+    });
+    assert_eq!(status, 599);
+}
+
+/// What the application sent before it failed reaches the client, and the client sees the cut.
+#[test]
+fn an_answer_that_breaks_off_is_sent_and_seen_to_be_cut() {
+    let app = App::start();
+    for mode in MODES {
+        let gateway = gateway(&app, mode);
+        for target in ["/cut", "/cut-known"] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let (answer, _) = rest(client(&gateway, request.as_bytes()));
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{target}: {answer:?}");
+            assert!(answer.contains("half"), "{target}: {answer:?}");
+            assert!(!answer.contains("\r\n0\r\n"), "no last chunk: {answer:?}");
+            let is_known = answer.contains("content-length: 100\r\n");
+            assert_eq!(is_known, target == "/cut-known", "{answer:?}");
+
+            // Without chunks, and without a length, a reset is all that can say so.
+            let request = format!("GET {target} HTTP/1.0\r\nHost: a\r\n\r\n");
+            let (answer, is_orderly) = rest(client(&gateway, request.as_bytes()));
+            assert!(answer.ends_with("\r\n\r\nhalf"), "{target}: {answer:?}");
+            assert_eq!(is_orderly, target == "/cut-known", "{target}");
+
+            block_on(async {
+                let mut client = Http2::connect(&gateway).await;
+                let answer = client.get(target).await.expect("a head");
+                assert_eq!(answer.status(), 200);
+                let mut body = answer.into_body();
+                let first = body.frame().await.expect("a frame").expect("its data");
+                assert_eq!(first.into_data().expect("data"), "half");
+                let error = body.frame().await.expect("more").expect_err("a reset");
+                assert!(error.to_string().contains("body"), "{error}");
+                // The connection goes on.
+                assert_eq!(client.get("/x").await.expect("an answer").status(), 200);
+            });
+        }
+    }
+}
+
+/// Half a head, nothing at all, and HTTP/2 that answers nothing: there is no request to wait for.
+#[test]
+fn a_signal_waits_for_requests_alone() {
+    let app = App::start();
+    let mut gateway = gateway(&app, &["--shutdown-timeout", "1000", "--client-timeout", "1000"]);
+    let mut half = gateway.connect();
+    half.get("/x").expect("an answer");
+    half.send(b"GET /y HTTP/1.1\r\nHost: a\r\nX-").expect("send");
+    let mut http_2 = client(&gateway, &http_2(65_535));
+    http_2.read_exact(&mut [0; 9]).expect("its SETTINGS");
+    let clients =
+        [client(&gateway, b""), client(&gateway, b"GET / HT"), client(&gateway, b"PRI * HTT")];
+    // All of them have been accepted.
+    gateway.get("/x");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.error_log(), "");
+    drop((half, http_2, clients));
+}
+
+/// A request under way is waited for, over HTTP/2 too.
+#[test]
+fn a_signal_lets_http_2_requests_finish() {
+    let app = App::start();
+    let mut gateway = gateway(&app, &["--shutdown-timeout", "1000"]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        let answer = client.get("/hold").await.expect("a head");
+        gateway.signal(Signal::TERM);
+        let port = gateway.port;
+        let closed = move || {
+            until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
+        };
+        tokio::task::spawn_blocking(closed).await.expect("no panic");
+        app.state.release();
+        let body = answer.into_body().collect().await.expect("a whole body").to_bytes();
+        assert_eq!(body, "first\nlast\n");
+    });
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.error_log(), "");
+}
+
+/// A connection that answers PINGs and asks nothing does not keep its place.
+#[test]
+fn an_http_2_client_that_asks_nothing_is_given_up() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--client-timeout", "0.5", "--max-clients", "1"]);
+    // One request, and then nothing.
+    let get = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let stream = client(&gateway, &[&http_2(65_535)[..], &get].concat());
+    until("it is asked", || app.state.asked() == 1);
+    let pings = thread::spawn(move || answer_pings(stream));
+    // Its place is free again.
+    assert_eq!(gateway.get("/x").head.status, 200);
+    pings.join().expect("no panic");
+}
+
+/// A file whose stream has no window is given up as a script's answer is.
+#[test]
+fn an_http_2_client_that_does_not_read_a_file_is_given_up() {
+    let (app, root) = (App::start(), Root::new());
+    std::fs::write(root.path().join("large.bin"), vec![b'x'; 8 << 20]).expect("a file");
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg(), "--client-timeout", "0.5"]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        let unread = client.get("/large.bin").await.expect("a head");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let log = || gateway.error_log();
+        let told = "GET /large.bin: the client took nothing of the answer for 500ms";
+        let started = std::time::Instant::now();
+        while !log().contains(told) {
+            assert!(started.elapsed() < PATIENCE, "not given up: {}", log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(unread);
+    });
+    assert_eq!(text(&gateway.get("/page.txt")), PAGE);
+}
+
+/// A gateway whose logs nobody reads.
+fn unread(args: &[&str]) -> (std::process::Child, u16, BufReader<std::process::ChildStdout>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
+        .args(["gateway", "--listen", "127.0.0.1:0"])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("fcgi gateway runs");
+    let mut stdout = BufReader::with_capacity(1, child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("it starts");
+    let port = line.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split('/').next());
+    (child, port.and_then(|port| port.parse().ok()).expect("a port"), stdout)
+}
+
+fn ends(mut child: std::process::Child) {
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+    let mut status = None;
+    until("the gateway ends", || {
+        status = child.try_wait().expect("it can be waited for");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
+
+/// Requests go on when nobody reads the access log, whose lines are dropped and counted.
+#[test]
+fn an_access_log_that_nobody_reads_holds_nothing_up() {
+    let root = Root::new();
+    let (mut child, port, stdout) = unread(&["unix:/nobody/here", "--root", &root.arg()]);
+    let mut connection = HttpConnection::connect(("127.0.0.1", port)).expect("it accepts");
+    // More than a pipe and the queue hold.
+    let target = format!("/page.txt?{}", "x".repeat(20_000));
+    for n in 0..120 {
+        let reply = connection.get(&target).unwrap_or_else(|error| panic!("request {n}: {error}"));
+        assert_eq!(reply.head.status, 200);
+    }
+    // Once it is read, the error log says what is missing.
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let reads = thread::spawn(move || stdout.lines().count());
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("stderr can be read");
+    assert!(line.contains(" lines of the access log were dropped: "), "{line}");
+    ends(child);
+    assert!(reads.join().expect("no panic") < 120, "some were dropped");
+}
+
+/// The same for STDERR without an end and an error log that nobody reads.
+#[test]
+fn an_error_log_that_nobody_reads_holds_nothing_up() {
+    let app = App::start();
+    let args = [&*app.address, "--mount", "/", "--shutdown-timeout", "0.1"];
+    let (child, port, _stdout) = unread(&args);
+    let connect = || HttpConnection::connect(("127.0.0.1", port)).expect("it accepts");
+    let mut noisy: Vec<_> = (0..2).map(|_| connect()).collect();
+    for connection in &mut noisy {
+        connection.send_head("GET", "/noisy", &[]).expect("send");
+    }
+    until("they are asked", || app.state.asked() == 2);
+    let mut connection = connect();
+    for _ in 0..10 {
+        assert_eq!(connection.get("/x").expect("an answer").head.status, 200);
+    }
+    ends(child);
+}

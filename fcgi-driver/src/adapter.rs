@@ -1,0 +1,113 @@
+//! The names of every async adapter, written once.
+
+/// What an adapter re-exports for its runtime, `$runtime`. `$package` is its name in examples.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! adapter {
+    ($runtime:ident, $package:literal) => {
+        pub use ::fcgi_proto::{
+            self as proto, FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles,
+            Values, server::AbortReason,
+        };
+        pub use $crate::{
+            Address, AddressError, Error, Phase, is_fastcgi,
+            server::{
+                CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream,
+                PANICKED, Request,
+            },
+        };
+
+        /// Serves requests; see [`fcgi_driver::server`].
+        pub type Server = $crate::server::Server<$runtime>;
+        /// Where a [`Server`] takes connections from.
+        pub type Listener = $crate::Listener<$runtime>;
+        /// A connection to an application; see [`client`].
+        pub type Client = client::Client;
+        /// Connections to one application, shared by many requests; see [`pool`].
+        pub type Pool = pool::Pool;
+
+        /// Calls applications: php-fpm and any other.
+        ///
+        /// A [`Client`](client::Client) is one connection, which carries one request at a time; a
+        /// [`Connector`](client::Connector) makes it, with time limits.
+        ///
+        /// ```no_run
+        #[doc = concat!("use ", $package, " as fcgi;")]
+        ///
+        /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+        /// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
+        /// let request = fcgi::client::Request::responder()
+        ///     .param("SCRIPT_FILENAME", "/srv/index.php")
+        ///     .param("REQUEST_METHOD", "GET");
+        /// let answer = client.send(request).await?.collect(1 << 20).await?;
+        /// println!("{}", String::from_utf8_lossy(&answer.stdout));
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub mod client {
+            pub use $crate::client::{Body, Chunk, Collected, Request};
+
+            /// A connection to an application.
+            pub type Client = $crate::client::Client<super::$runtime>;
+            /// A response in progress.
+            pub type Response<'a> = $crate::client::Response<'a, super::$runtime>;
+            /// How to connect and how long to wait.
+            pub type Connector = $crate::client::Connector<super::$runtime>;
+        }
+
+        /// Many requests over few connections to one application; see [`fcgi_driver::pool`].
+        ///
+        /// ```no_run
+        #[doc = concat!("use ", $package, " as fcgi;")]
+        ///
+        /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+        /// let address = "unix:/run/php-fpm.sock".parse()?;
+        /// let pool = fcgi::Pool::builder(address).max_connections(4).build();
+        /// let request = fcgi::client::Request::responder()
+        ///     .param("SCRIPT_FILENAME", "/srv/index.php")
+        ///     .param("REQUEST_METHOD", "GET");
+        /// let answer = pool.send(request).await?.collect(1 << 20).await?;
+        /// println!("{}", String::from_utf8_lossy(&answer.stdout));
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub mod pool {
+            pub use $crate::pool::PoolStats;
+
+            /// Connections to one application, shared by all clones of this.
+            pub type Pool = $crate::pool::Pool<super::$runtime>;
+            /// Settings of a [`Pool`].
+            pub type Builder = $crate::pool::Builder<super::$runtime>;
+            /// A response in progress.
+            pub type Response = $crate::pool::Response<super::$runtime>;
+        }
+
+        /// HTTP: any tower service behind a web server, and a client that is a tower service; see
+        /// [`fcgi_driver::http`].
+        #[cfg(feature = "http")]
+        pub mod http {
+            #[cfg(feature = "php-fpm")]
+            pub use $crate::http::php_fpm;
+            pub use $crate::http::{
+                Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes,
+                FileKind, FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError,
+                MetaVariables, Mount, ParamsBuilder, ParamsError, ReasonPhrase, RequestError,
+                Responder, Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength,
+                Variables,
+            };
+
+            /// Sends HTTP requests to an application.
+            pub type HttpClient = $crate::http::HttpClient<super::$runtime>;
+            /// Settings of an [`HttpClient`].
+            pub type HttpClientBuilder = $crate::http::HttpClientBuilder<super::$runtime>;
+            /// The body of a response.
+            pub type ResponseBody = $crate::http::ResponseBody<super::$runtime>;
+            /// What an Authorizer said of a request.
+            pub type Authorized<B> = $crate::http::Authorized<B, super::$runtime>;
+        }
+
+        #[cfg(all(doctest, feature = "http"))]
+        #[doc = include_str!("../README.md")]
+        struct ReadmeExample;
+    };
+}

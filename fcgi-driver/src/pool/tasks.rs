@@ -1,0 +1,91 @@
+//! How the pool waits and wakes in an async runtime.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Weak},
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use fcgi_engine::pool;
+use fcgi_proto::RequestKey;
+
+use crate::{
+    client::{Client, Connector, Mux},
+    deadline::Deadline,
+    runtime::Runtime,
+};
+
+/// The runtime's connections, tasks and timers.
+#[derive(Debug)]
+pub(super) struct Tasks<R: Runtime> {
+    pub(super) connector: Connector<R>,
+}
+
+pub(super) type Desk<R> = pool::Desk<Tasks<R>>;
+pub(super) type Place<R> = pool::Place<Tasks<R>>;
+
+impl<R: Runtime> pool::Pooled for Tasks<R> {
+    type Own = Box<Client<R>>;
+    type Shared = Mux<R>;
+    type Who = Waker;
+    const ENDS_WAITS: bool = true;
+
+    fn now(&self) -> Instant {
+        R::now()
+    }
+
+    fn wake(&self, who: Waker) {
+        who.wake();
+    }
+
+    fn is_quiet(&self, place: &mut Place<R>) -> bool {
+        match place {
+            Place::Own(client) => client.is_quiet(),
+            Place::Shared(mux) => mux.is_quiet(),
+        }
+    }
+
+    fn forget(&self, mux: &Mux<R>, key: RequestKey) {
+        mux.forget(key);
+    }
+
+    fn close(&self, mux: Mux<R>) {
+        mux.close();
+    }
+
+    fn spawn_reaper(desk: &Arc<Desk<R>>) {
+        R::spawn(reaper(Arc::downgrade(desk)));
+    }
+}
+
+/// The task that closes idle connections and ends waits when their time is up. It lives only while
+/// there is something to wait for.
+async fn reaper<R: Runtime>(desk: Weak<Desk<R>>) {
+    /// Makes way for another reaper, however this one ends.
+    struct Gone<R: Runtime>(Weak<Desk<R>>);
+    impl<R: Runtime> Drop for Gone<R> {
+        fn drop(&mut self) {
+            if let Some(desk) = self.0.upgrade() {
+                desk.reaper_gone();
+            }
+        }
+    }
+    let mut gone = Gone(desk);
+    let mut deadline = Deadline::<R>::new();
+    poll_fn(|cx| {
+        loop {
+            let Some(desk) = gone.0.upgrade() else { return Poll::Ready(()) };
+            let until = desk.reap(cx.waker().clone());
+            if until.is_none() {
+                // There may be another one from now on.
+                gone.0 = Weak::new();
+                return Poll::Ready(());
+            }
+            if deadline.poll(cx, until, R::now()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,167 @@
+//! The settings of an HTTP client: what its requests tell the application.
+
+use std::fmt;
+
+use fcgi_http::{
+    Head, HeadLimits, Kind, ParamsBuilder, RequestBody, Script, authorizer, request::ParamsError,
+};
+use fcgi_proto::Params;
+use http::{Method, request::Parts, uri::PathAndQuery};
+
+use super::{HttpError, Scripts};
+
+/// What to do with a request's body whose length is unknown: a chunked one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownLength {
+    /// Take it in whole before the request is sent, with its CONTENT_LENGTH: php-fpm reads no other
+    /// . What is more than `memory` goes to a temporary file without a name, in the folder
+    /// that [`std::env::temp_dir`] gives; more than `limit` is [`HttpError::RequestTooLarge`].
+    ///
+    /// The file is written and read on the task or thread that sends the request, in pieces of the
+    /// body's own size and of 64 KiB: it blocks that for as long as the page cache takes, or the
+    /// disk where the cache is full.
+    Spool {
+        /// In memory, in bytes.
+        memory: usize,
+        /// In all, in bytes.
+        limit: u64,
+    },
+    /// Send it as it comes, without CONTENT_LENGTH. For applications that read STDIN to its end.
+    Stream,
+}
+
+impl Default for UnknownLength {
+    /// Spooled: 256 KiB in memory, 256 MiB in all.
+    fn default() -> Self {
+        Self::Spool { memory: 256 * 1024, limit: 256 << 20 }
+    }
+}
+
+/// What an Authorizer adds to a request's parameters, in the extensions of the request: an
+/// `HttpClient` puts each in place of the parameters of its name.
+#[derive(Clone, Debug, Default)]
+pub struct Variables(pub Params);
+
+impl Variables {
+    /// Adds these to the request, in place of those of their names that are there (FC-6.3-2).
+    pub fn add(mut variables: Params, parts: &mut Parts) {
+        if let Some(Self(before)) = parts.extensions.remove() {
+            variables = authorizer::merge(&before, &variables);
+        }
+        parts.extensions.insert(Self(variables));
+    }
+}
+
+/// Settings of an HTTP client, in whatever adapter.
+pub struct CallSettings {
+    scripts: Box<dyn Scripts>,
+    /// What all requests are told.
+    pub params: ParamsBuilder,
+    /// What to do with a body of unknown length.
+    pub unknown_length: UnknownLength,
+    /// Local redirects that are followed.
+    pub redirects: usize,
+    /// What the head of a response may take.
+    pub head: HeadLimits,
+}
+
+impl CallSettings {
+    /// The defaults.
+    pub fn new(scripts: impl Scripts) -> Self {
+        Self {
+            scripts: Box::new(scripts),
+            params: ParamsBuilder::new(),
+            unknown_length: UnknownLength::default(),
+            redirects: 10,
+            head: HeadLimits::default(),
+        }
+    }
+
+    /// The script that serves a request: its own, or the one that [`Scripts`] say.
+    ///
+    /// # Errors
+    /// None serves it.
+    pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
+        match parts.extensions.get::<Script>() {
+            Some(script) => Ok(script.clone()),
+            None => Ok(self.scripts.script(parts)?),
+        }
+    }
+
+    /// The request's parameters, with the variables in its extensions.
+    ///
+    /// # Errors
+    /// The request can't be told.
+    pub fn tell(
+        &self,
+        parts: &Parts,
+        script: &Script,
+        length: RequestBody,
+    ) -> Result<Params, ParamsError> {
+        let builder = parts.extensions.get::<ParamsBuilder>().unwrap_or(&self.params);
+        let params = builder.build(parts, script, length)?;
+        Ok(match parts.extensions.get::<Variables>() {
+            Some(Variables(variables)) => authorizer::merge(&params, variables),
+            None => params,
+        })
+    }
+
+    /// Where a response sends its request on to, if that is to be followed: those of GET and HEAD
+    /// are (CGI-6.2.2-1).
+    #[must_use]
+    pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
+        let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
+        match &head.kind {
+            Kind::LocalRedirect(location) if followed => Some(location.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for CallSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallSettings")
+            .field("unknown_length", &self.unknown_length)
+            .field("redirects", &self.redirects)
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The builder's methods of an HTTP client's settings, for a type with a field `settings`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! http_client_setters {
+    () => {
+        /// What all requests are told: the server's name and address, header policy, parameters of
+        /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
+        #[must_use]
+        pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {
+            self.settings.params = params;
+            self
+        }
+
+        /// What to do with a body of unknown length. Default: spool it.
+        #[must_use]
+        pub fn unknown_length(mut self, unknown: $crate::http::UnknownLength) -> Self {
+            self.settings.unknown_length = unknown;
+            self
+        }
+
+        /// How many local redirects of one request are followed; with 0 they are passed on, as
+        /// 302. Default 10.
+        #[must_use]
+        pub fn redirect_limit(mut self, limit: usize) -> Self {
+            self.settings.redirects = limit;
+            self
+        }
+
+        /// What the head of a response may take. Default
+        /// [`HeadLimits::default`](fcgi_http::HeadLimits::default).
+        #[must_use]
+        pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {
+            self.settings.head = limits;
+            self
+        }
+    };
+}
