@@ -35,7 +35,7 @@ fn builder(app: &RawApp) -> Builder {
         .max_age(None)
         .max_connections(1)
         .multiplex(8)
-        .connector(Connector::new().values_timeout(LIMIT))
+        .connector(Connector::new().values_timeout(LONG))
 }
 
 fn start(pool: &Pool, request: Request) -> Background<Result<Collected, Error>> {
@@ -149,7 +149,7 @@ fn megabytes_both_ways_on_one_connection_q_15() {
 #[test]
 fn an_abort_of_one_leaves_the_others_alone() {
     let app = RawApp::new();
-    let connector = Connector::new().first_byte_timeout(Some(LIMIT * 10));
+    let connector = Connector::new().values_timeout(LONG).first_byte_timeout(Some(LIMIT * 10));
     let pool = builder(&app).connector(connector).build();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
@@ -232,11 +232,14 @@ fn one_that_is_not_read_holds_up_the_others_until_it_is() {
 fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
     let app = RawApp::new();
     let pool = builder(&app).build();
+    let under_way = Gate::default();
+    let read = under_way.clone();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let opener = requests(&mut peer, 1);
         assert!(opener.contains_key(&b"opens"[..]));
+        read.open();
         let joined = requests(&mut peer, 1);
         assert!(joined.contains_key(&b"joins"[..]));
         drop(peer);
@@ -246,10 +249,7 @@ fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
         peer
     });
     let opens = start(&pool, post(b"opens"));
-    until("one is under way on its connection", || {
-        pool.stats().active == 1 && pool.stats().connections == 1
-    });
-    thread::sleep(Duration::from_millis(50));
+    under_way.wait();
     let joins = start(&pool, post(b"joins"));
     let error = opens.join().unwrap_err();
     assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -264,10 +264,13 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let (first, second) = (post(b"first"), post(b"second"));
+    let under_way = Gate::default();
+    let read = under_way.clone();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let id = requests(&mut peer, 1)[&b"first"[..]];
+        read.open();
         let refused = requests(&mut peer, 1)[&b"second"[..]];
         peer.send(end(refused, 0, 1));
         // One that can't be replayed is refused for good.
@@ -292,10 +295,7 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
         }
     });
     let first = start(&pool, first);
-    until("one is under way on its connection", || {
-        pool.stats().active == 1 && pool.stats().connections == 1
-    });
-    thread::sleep(Duration::from_millis(50));
+    under_way.wait();
     assert_eq!(collect(pool.send(second)).unwrap(), stdout("second"));
     assert_eq!(first.join().unwrap(), stdout("first"));
     // From now on one request a connection, of which there are two.
@@ -313,20 +313,20 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
 fn cant_mpx_conn_for_a_body_that_is_gone_is_the_callers_error() {
     let app = RawApp::new();
     let pool = builder(&app).max_connections(2).build();
+    let under_way = Gate::default();
+    let read = under_way.clone();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
         let id = requests(&mut peer, 1)[&b"first"[..]];
+        read.open();
         let refused = requests(&mut peer, 1)[&b"second"[..]];
         peer.send(end(refused, 0, 1));
         peer.record_of(Type::BeginRequest);
         (peer, id)
     });
     let _first = start(&pool, post(b"first"));
-    until("one is under way on its connection", || {
-        pool.stats().active == 1 && pool.stats().connections == 1
-    });
-    thread::sleep(Duration::from_millis(50));
+    under_way.wait();
     let request = Request::responder().stdin(Body::from_reader(&b"second"[..]));
     let error = collect(pool.send(request)).unwrap_err();
     assert!(matches!(error, Error::Rejected { .. }), "{error}");
@@ -343,7 +343,8 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
     for reply in replies {
         let says_no = reply.as_ref().is_some_and(|reply| reply.len() > 16);
         let app = RawApp::new();
-        let pool = builder(&app).max_connections(3).build();
+        let connector = Connector::new().values_timeout(if reply.is_none() { LIMIT } else { LONG });
+        let pool = builder(&app).max_connections(3).connector(connector).build();
         let (reached, at) = mpsc::channel();
         let serving = background(move || {
             let mut asked = app.accept();

@@ -7,7 +7,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -22,6 +21,8 @@ use fcgi_blocking as fcgi;
 use raw_app::*;
 
 const LIMIT: Duration = Duration::from_millis(200);
+/// One that leaves time for what needs none, on any machine.
+const AMPLE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(100);
 
 fn collect(sent: Result<Response, Error>) -> Result<Collected, Error> {
@@ -170,7 +171,7 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
     let pool = builder(&app)
         .max_connections(1)
         .max_waiting(1)
-        .wait_timeout(Some(LIMIT))
+        .wait_timeout(Some(AMPLE))
         .connector(Connector::new().total_timeout(Some(LONG)))
         .build();
     counts.serve(app);
@@ -188,10 +189,10 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
     assert!(error.to_string().contains("raw.sock"), "{error}");
     let (timed_out, waited) = waiting.join();
     match timed_out.unwrap_err() {
-        Error::Timeout { phase: Phase::Acquire, limit, .. } => assert_eq!(limit, LIMIT),
+        Error::Timeout { phase: Phase::Acquire, limit, .. } => assert_eq!(limit, AMPLE),
         error => panic!("{error}"),
     }
-    assert!(waited >= LIMIT);
+    assert!(waited >= AMPLE);
     // Whoever waits when a connection becomes free gets it.
     let waiting = {
         let pool = pool.clone();
@@ -206,12 +207,12 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
 #[test]
 fn the_whole_requests_limit_counts_from_the_call() {
     let (app, counts) = (RawApp::new(), Counts::default());
-    let connector = Connector::new().total_timeout(Some(LIMIT));
+    let connector = Connector::new().total_timeout(Some(AMPLE));
     let pool = builder(&app).max_connections(1).wait_timeout(None).connector(connector).build();
     counts.serve(app);
     let _first = pool.send(post(b"one")).unwrap();
     match say(&pool, b"two").unwrap_err() {
-        Error::Timeout { phase: Phase::Response, limit, .. } => assert_eq!(limit, LIMIT),
+        Error::Timeout { phase: Phase::Response, limit, .. } => assert_eq!(limit, AMPLE),
         error => panic!("{error}"),
     }
     assert_eq!(pool.stats().waiting, 0);
@@ -236,25 +237,29 @@ fn a_connection_that_was_closed_or_spoke_unasked_is_not_used() {
     for unasked in [None, Some(record(Type::Stdout, 1, b"late"))] {
         let app = RawApp::new();
         let pool = builder(&app).build();
-        let (ready, wait) = mpsc::channel();
-        let serving = background(move || {
-            let mut first = app.accept();
-            let (id, _, body) = first.request();
-            first.send(answer(id, &body));
-            match unasked {
-                None => drop(first),
-                Some(bytes) => {
-                    // After the response was read: what comes with it is a part of it.
-                    wait.recv_timeout(PATIENCE).unwrap();
-                    first.send(bytes);
-                    ready_to_close(first);
+        let (answered, done) = (Gate::default(), Gate::default());
+        let serving = background({
+            let (answered, done) = (answered.clone(), done.clone());
+            move || {
+                let mut first = app.accept();
+                let (id, _, body) = first.request();
+                first.send(answer(id, &body));
+                // After the response was read: what comes with it is a part of it.
+                answered.wait();
+                match unasked {
+                    None => drop(first),
+                    Some(bytes) => {
+                        first.send(bytes);
+                        ready_to_close(first);
+                    }
                 }
+                done.open();
+                app.accept().echo();
             }
-            app.accept().echo();
         });
         assert_eq!(say(&pool, b"one").unwrap(), stdout("one"));
-        let _ = ready.send(());
-        thread::sleep(Duration::from_millis(20));
+        answered.open();
+        done.wait();
         // A body that can be read only once: it was sent once.
         let request = Request::responder().stdin(Body::from_reader(&b"two"[..]));
         assert_eq!(collect(pool.send(request)).unwrap(), stdout("two"));
@@ -311,7 +316,7 @@ fn on_a_kept_connection(
     request: Request,
 ) -> (usize, Result<Collected, Error>) {
     let app = RawApp::new();
-    let connector = Connector::new().first_byte_timeout(Some(LIMIT));
+    let connector = Connector::new().first_byte_timeout(Some(AMPLE));
     let pool = builder(&app).connector(connector).build();
     let seen = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&seen);
@@ -423,9 +428,12 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
 fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     let app = RawApp::new();
     let pool = builder(&app).max_connections(1).build();
+    let sent = Gate::default();
+    let came = sent.clone();
     let serving = background(move || {
         let mut peer = app.accept();
         peer.request();
+        came.open();
         assert_eq!(peer.record().kind, Type::AbortRequest);
         app.accept().echo();
     });
@@ -435,10 +443,9 @@ fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     };
     let (first, second) = (CancelHandle::new(), CancelHandle::new());
     let answering = start(&first);
-    until("one is under way", || pool.stats().active == 1);
+    sent.wait();
     let waiting = start(&second);
     until("one waits", || pool.stats().waiting == 1);
-    thread::sleep(Duration::from_millis(20));
     second.cancel();
     let error = waiting.join();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");

@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use common::{Pty, fcgi};
@@ -92,7 +91,7 @@ impl App {
     }
 }
 
-async fn answer(request: fcgi_lib::Request) -> Result<u32, fcgi_lib::Error> {
+async fn answer(request: fcgi_lib::Request) -> anyhow::Result<u32> {
     let mut out = request.stdout();
     match request.role() {
         fcgi_lib::Role::Responder if request.param("REFUSE").is_some() => {
@@ -318,9 +317,7 @@ fn status_5_connect_or_io_error() {
 #[test]
 fn status_6_time_out() {
     let app = App::start();
-    let started = Instant::now();
-    app.fail(&["--timeout", "0.2", "--param", "ECHO_SLEEP_MS=20000"], 6, "within 200ms");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    app.fail(&["--timeout", "0.2", "--param", "ECHO_SLEEP_MS=3600000"], 6, "within 200ms");
     let output = app.run(&["--timeout", "1e9", "--connect-timeout", "1e9"]);
     assert_eq!(output.status.code(), Some(0));
 }

@@ -9,12 +9,14 @@
 //! ```
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt},
-        unix::net::UnixListener,
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -37,7 +39,7 @@ impl StdListener {
         let listener = match address {
             Address::Unix(path) => Self::Unix(bind_unix(path)?),
             Address::Tcp(host_port) => Self::Tcp(TcpListener::bind(&**host_port)?),
-            Address::Stdin => return Self::from_fd(io::stdin().as_fd().try_clone_to_owned()?),
+            Address::Stdin => return take_stdin(),
         };
         listener.nonblocking()
     }
@@ -67,6 +69,20 @@ impl StdListener {
         }
         Ok(self)
     }
+}
+
+/// The listening socket at descriptor 0, moved to one that is closed on exec. What is left there is
+/// /dev/null: were it the socket, connections would be taken in, and not answered, for as long as
+/// this process or a child of its lives.
+fn take_stdin() -> io::Result<StdListener> {
+    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    // A chroot may be without it; a socket whose other end is closed is as empty.
+    let nothing = match File::open("/dev/null") {
+        Ok(file) => OwnedFd::from(file),
+        Err(_) => UnixStream::pair()?.0.into(),
+    };
+    rustix::stdio::dup2_stdin(nothing)?;
+    Ok(listener)
 }
 
 /// Binds a path; a socket there that nobody listens on any more is replaced.
@@ -108,6 +124,7 @@ pub struct ListeningSocket {
 impl ListeningSocket {
     /// Listens at a unix path or a TCP host and port, or on descriptor 0 for `-`
     /// (FCGI_LISTENSOCK_FILENO, FC-2.2-1). A unix socket file that nobody listens on is replaced.
+    /// Descriptor 0 is taken over: after that it is /dev/null, for this process and its children.
     ///
     /// # Errors
     /// The socket's own; [`io::ErrorKind::InvalidInput`] when descriptor 0 does not listen.
@@ -183,7 +200,7 @@ impl fmt::Display for Peer {
 }
 
 /// Whether this process was started by a FastCGI web server: descriptor 0 is a socket without a
-/// peer (FC-2.2-1). A CGI program has something else there.
+/// peer (FC-2.2-1). A CGI program has something else there. Ask before descriptor 0 is taken over.
 #[must_use]
 pub fn is_fastcgi() -> bool {
     matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))

@@ -4,7 +4,7 @@
 //! `echo ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. A Responder
 //! gets its parameters and its STDIN back, a Filter its DATA too; an Authorizer allows whoever has
 //! credentials. These parameters steer it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
-//! ECHO_EXIT, ECHO_PANIC. SIGTERM or SIGINT ends it after its requests.
+//! ECHO_EXIT, ECHO_PANIC, ECHO_FAIL_AFTER_BYTES. SIGTERM or SIGINT ends it after its requests.
 //!
 //! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
 
@@ -28,14 +28,20 @@ pub(crate) fn main() -> anyhow::Result<()> {
     })?
 }
 
-async fn echo(request: fcgi::Request) -> Result<u32, fcgi::Error> {
+async fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
+    // An empty value counts as absent.
+    let given = |name| request.param(name).filter(|value| !value.is_empty());
     let number = |name| request.param_str(name).and_then(|value| value.parse::<u64>().ok());
     if let Some(ms) = number("ECHO_SLEEP_MS") {
         runtime::sleep(Duration::from_millis(ms)).await;
     }
-    assert!(request.param("ECHO_PANIC").is_none(), "ECHO_PANIC");
-    if let Some(text) = request.param("ECHO_STDERR") {
+    assert!(given("ECHO_PANIC").is_none(), "ECHO_PANIC");
+    if let Some(text) = given("ECHO_STDERR") {
         request.stderr().write_all(text.to_vec()).await?;
+    }
+    if let Some(n) = number("ECHO_FAIL_AFTER_BYTES") {
+        repeat(&request, n).await?;
+        anyhow::bail!("ECHO_FAIL_AFTER_BYTES");
     }
     match (request.role(), number("ECHO_REPEAT_BYTES")) {
         (fcgi::Role::Authorizer, _) => authorize(&request).await?,

@@ -14,7 +14,7 @@ use fcgi::{
 use fcgi_blocking as fcgi;
 
 pub use fcgi_testkit::{
-    signal::{Background, PATIENCE, Random, background, pattern, until},
+    signal::{Background, Gate, PATIENCE, Random, background, pattern, until},
     wire::*,
 };
 

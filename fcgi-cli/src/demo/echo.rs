@@ -9,15 +9,21 @@ const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 
 /// Answers a Responder request as `examples/echo.rs` of fcgi-tokio does: each parameter as
 /// `NAME=VALUE`, an empty line, then STDIN as it comes. ECHO_SLEEP_MS, ECHO_REPEAT_BYTES,
-/// ECHO_STDERR, ECHO_EXIT and ECHO_PANIC steer it.
-pub(crate) async fn echo(request: fcgi::Request) -> Result<u32, fcgi::Error> {
+/// ECHO_STDERR, ECHO_EXIT, ECHO_PANIC and ECHO_FAIL_AFTER_BYTES steer it.
+pub(crate) async fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
+    // An empty value counts as absent.
+    let given = |name| request.param(name).filter(|value| !value.is_empty());
     let number = |name| request.param_str(name).and_then(|value| value.parse::<u64>().ok());
     if let Some(ms) = number("ECHO_SLEEP_MS") {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
-    assert!(request.param("ECHO_PANIC").is_none(), "ECHO_PANIC");
-    if let Some(text) = request.param("ECHO_STDERR") {
+    assert!(given("ECHO_PANIC").is_none(), "ECHO_PANIC");
+    if let Some(text) = given("ECHO_STDERR") {
         request.stderr().write_all(text.to_vec()).await?;
+    }
+    if let Some(n) = number("ECHO_FAIL_AFTER_BYTES") {
+        repeat(&request, n).await?;
+        anyhow::bail!("ECHO_FAIL_AFTER_BYTES");
     }
     match number("ECHO_REPEAT_BYTES") {
         Some(n) => repeat(&request, n).await?,

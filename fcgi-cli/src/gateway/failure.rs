@@ -1,15 +1,19 @@
 //! Answers of the gateway's own, each with its reason.
 
-use std::{error, io};
+use std::{error, io, iter};
 
 use fcgi_engine::{Error, text::escape};
-use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
+use fcgi_tokio::http::{HttpError, ParamsError};
 use http::{
     HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
+use rustix::io::Errno;
 
-use super::body::{Body, full};
+use super::{
+    body::{Body, full},
+    site::NotFound,
+};
 
 /// Why a request gets no answer of the application's.
 #[derive(Debug)]
@@ -46,7 +50,11 @@ impl From<HttpError> for Failure {
             _ => None,
         };
         let is_late = cause.is_some_and(is_timeout);
-        let status = if is_late { StatusCode::REQUEST_TIMEOUT } else { error.status() };
+        let status = match error.status() {
+            _ if is_late => StatusCode::REQUEST_TIMEOUT,
+            _ if is_of_shortage(&error) => StatusCode::SERVICE_UNAVAILABLE,
+            status => status,
+        };
         Self::new(status, error)
     }
 }
@@ -64,8 +72,31 @@ impl From<ParamsError> for Failure {
     }
 }
 
-impl From<ScriptError> for Failure {
-    fn from(error: ScriptError) -> Self {
-        Self::new(error.status(), error)
+impl From<NotFound> for Failure {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Script(error) => Self::new(error.status(), error),
+            NotFound::Failed(error) => {
+                let status = if is_shortage(&error) {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                };
+                Self::new(status, format!("look for the file: {error}"))
+            }
+            NotFound::Wait => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the disk is slow"),
+        }
     }
+}
+
+/// Whether the gateway has no descriptors or memory left: it may have later.
+fn is_shortage(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
+/// Whether an error comes of that.
+fn is_of_shortage(error: &(dyn error::Error + 'static)) -> bool {
+    iter::successors(Some(error), |error| error.source())
+        .any(|error| error.downcast_ref().is_some_and(is_shortage))
 }

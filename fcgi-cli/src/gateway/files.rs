@@ -1,11 +1,18 @@
 //! Files that are no scripts, sent as they are.
 
 use std::{
-    io::SeekFrom,
+    fs::File,
+    future::Future,
+    io,
+    os::unix::fs::FileExt,
     path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
@@ -14,71 +21,90 @@ use http::{
     },
     request::Parts,
 };
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinHandle, spawn_blocking},
 };
-use tokio_util::io::ReaderStream;
 
 use super::{
     body::{Body, BoxError, empty},
     failure::Failure,
+    log,
+    root::Opened,
 };
 
+/// What is read of a file at once, in bytes.
 const BLOCK: usize = 64 * 1024;
 
-/// The file for GET, its head for HEAD; 304 when the client has it already, 206 for a part of it.
-pub(super) async fn send(request: &Parts, path: &Path) -> Result<Response<Body>, Failure> {
-    let is_head = request.method == Method::HEAD;
-    if !is_head && request.method != Method::GET {
-        let reason = format!("{} is not for a file", request.method);
-        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
-    }
-    // It may be another's to read, or have gone since it was looked for.
-    let not_found = |_| Failure::new(StatusCode::NOT_FOUND, "the file can't be read");
-    let mut file = File::open(path).await.map_err(not_found)?;
-    let metadata = file.metadata().await.map_err(not_found)?;
-    let length = metadata.len();
-    let modified = metadata.modified().ok().and_then(whole_seconds);
+/// Sends files, of which no more are open at once than there are permits.
+#[derive(Debug)]
+pub(super) struct Files(Arc<Semaphore>);
 
-    let mut response = Response::new(empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content_type(path));
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let date = modified.and_then(|time| httpdate::fmt_http_date(time).try_into().ok());
-    if let Some(date) = date {
-        headers.insert(LAST_MODIFIED, date);
+impl Files {
+    pub(super) fn new(open: usize) -> Self {
+        Self(Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS))))
     }
-    if is_known(&request.headers, modified) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
-    }
-    let part = if is_head { Part::Whole } else { part(&request.headers, length, modified) };
-    let (start, sent) = match part {
-        Part::Whole => (0, length),
-        Part::Bytes(first, last) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let range = format!("bytes {first}-{last}/{length}");
-            insert(response.headers_mut(), CONTENT_RANGE, range);
-            (first, last - first + 1)
+
+    /// The file for GET, its head for HEAD; 304 when the client has it already, 206 for a part.
+    pub(super) fn send(
+        &self,
+        request: &Parts,
+        path: &Path,
+        opened: Option<Opened>,
+        title: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let is_head = request.method == Method::HEAD;
+        if !is_head && request.method != Method::GET {
+            let reason = format!("{} is not for a file", request.method);
+            return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
         }
-        Part::Beyond => {
-            let reason = format!("the file has {length} bytes");
-            let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
-            let mut response = failure.into_response();
-            insert(response.headers_mut(), CONTENT_RANGE, format!("bytes */{length}"));
+        let unreadable = || Failure::new(StatusCode::NOT_FOUND, "the file can't be read");
+        let Opened { file, metadata } = opened.ok_or_else(unreadable)?;
+        let length = metadata.len();
+        let modified = metadata.modified().ok().and_then(whole_seconds);
+
+        let mut response = Response::new(empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, content_type(path));
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let date = modified.and_then(|time| httpdate::fmt_http_date(time).try_into().ok());
+        if let Some(date) = date {
+            headers.insert(LAST_MODIFIED, date);
+        }
+        if is_known(&request.headers, modified) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
-    };
-    insert(response.headers_mut(), CONTENT_LENGTH, sent.to_string());
-    if is_head || sent == 0 {
-        return Ok(response);
+        let part = if is_head { Part::Whole } else { part(&request.headers, length, modified) };
+        let (start, sent) = match part {
+            Part::Whole => (0, length),
+            Part::Bytes(first, last) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let range = format!("bytes {first}-{last}/{length}");
+                insert(response.headers_mut(), CONTENT_RANGE, range);
+                (first, last - first + 1)
+            }
+            Part::Beyond => {
+                let reason = format!("the file has {length} bytes");
+                let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
+                let mut response = failure.into_response();
+                insert(response.headers_mut(), CONTENT_RANGE, format!("bytes */{length}"));
+                return Ok(response);
+            }
+        };
+        insert(response.headers_mut(), CONTENT_LENGTH, sent.to_string());
+        if is_head || sent == 0 {
+            return Ok(response);
+        }
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            let reason = "as many files as may be open are being sent";
+            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason));
+        };
+        let body = FileBody::new(file, start, sent, permit, title.to_owned());
+        Ok(response.map(|_| body.boxed_unsync()))
     }
-    file.seek(SeekFrom::Start(start)).await.map_err(not_found)?;
-    let blocks = ReaderStream::with_capacity(file.take(sent), BLOCK);
-    Ok(response.map(|_| StreamBody::new(Frames(blocks)).boxed_unsync()))
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
@@ -156,20 +182,66 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     Some(Part::Bytes(first, last.min(length - 1)))
 }
 
-/// Blocks as frames.
-struct Frames<S>(S);
+/// A part of a file, read block by block.
+struct FileBody {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    title: String,
+    _permit: OwnedSemaphorePermit,
+}
 
-impl<S> futures_core::Stream for Frames<S>
-where
-    S: futures_core::Stream<Item = std::io::Result<bytes::Bytes>> + Unpin,
-{
-    type Item = Result<Frame<bytes::Bytes>, BoxError>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let next = std::pin::Pin::new(&mut self.0).poll_next(cx);
-        next.map(|next| next.map(|block| block.map(Frame::data).map_err(Into::into)))
+impl FileBody {
+    fn new(file: File, at: u64, left: u64, permit: OwnedSemaphorePermit, title: String) -> Self {
+        Self { file: Arc::new(file), at, left, reading: None, title, _permit: permit }
     }
+}
+
+impl http_body::Body for FileBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        let (file, at, length) = (&this.file, this.at, this.left.min(BLOCK as u64));
+        let reading = this.reading.get_or_insert_with(|| {
+            let file = Arc::clone(file);
+            spawn_blocking(move || read(&file, at, length as usize))
+        });
+        let read = ready!(Pin::new(reading).poll(cx));
+        this.reading = None;
+        match read.map_err(io::Error::other).and_then(|read| read) {
+            Ok(block) => {
+                this.at += length;
+                this.left -= length;
+                Poll::Ready(Some(Ok(Frame::data(block))))
+            }
+            Err(error) => {
+                log::error(&this.title, &format!("read the file: {error}"));
+                Poll::Ready(Some(Err(error.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// It fails when the file has become shorter.
+fn read(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
+    let mut block = vec![0; length];
+    file.read_exact_at(&mut block, at)?;
+    Ok(block.into())
 }

@@ -4,12 +4,14 @@ mod application;
 mod body;
 mod client;
 mod cut;
+mod descriptors;
 mod failure;
 mod files;
 mod folder;
 mod intake;
 mod log;
 mod php_fpm;
+mod root;
 mod sample;
 mod server;
 mod service;
@@ -30,6 +32,8 @@ use tokio::net::TcpListener;
 
 use crate::args::{Param, param, seconds, size};
 use application::Application;
+use descriptors::Descriptors;
+use files::Files;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
@@ -216,6 +220,7 @@ impl Gateway {
     async fn serve(&self) -> Result<(), Stopped> {
         sink::start().map_err(|error| Stopped::io(format!("start a thread: {error}")))?;
         log::install();
+        let descriptors = Descriptors::share(self.max_clients, self.connections);
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
         let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
@@ -229,6 +234,7 @@ impl Gateway {
         let application = Application::start(self, &site).await?;
         let what = site.describe(&application.name());
         let service = Service {
+            files: Files::new(descriptors.files),
             upstream: Upstream::new(
                 self.pool(application.address().clone()),
                 Arc::clone(&site),
@@ -242,8 +248,14 @@ impl Gateway {
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
         ACCESS.line(format!("{} {verb} {what}", urls.join(" and ")));
 
+        if descriptors.clients < self.max_clients {
+            let Descriptors { limit, clients, .. } = descriptors;
+            complain(&format!(
+                "at most {clients} clients at once: a process may have {limit} files open"
+            ));
+        }
         let limits = server::Limits {
-            clients: self.max_clients,
+            clients: descriptors.clients,
             client_timeout: self.client_timeout,
             shutdown_timeout: self.shutdown_timeout,
         };

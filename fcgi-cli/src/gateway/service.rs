@@ -16,10 +16,11 @@ use super::{
     client::{Client, Ends},
     cut,
     failure::Failure,
-    files,
+    files::Files,
     intake::RequestBody,
     log::{self, Entry},
-    site::{Found, Site},
+    root::Wait,
+    site::{Found, NotFound, Site},
     upstream::{Answer, Upstream},
     watch::watched,
 };
@@ -28,6 +29,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) site: Arc<Site>,
+    pub(super) files: Files,
     pub(super) upstream: Upstream,
     pub(super) client_timeout: Duration,
     pub(super) quiet: bool,
@@ -102,7 +104,7 @@ impl Service {
             body.discard();
         }
         match found {
-            Found::File(path) => files::send(&head, &path).await,
+            Found::File(path, opened) => self.files.send(&head, &path, opened, title),
             Found::Redirect(location) => moved(location, &head.uri),
             Found::Script(_) => {
                 let reason = "the application redirected in a way that can't be followed";
@@ -112,12 +114,15 @@ impl Service {
     }
 
     async fn find(&self, path: &str) -> Result<Found, Failure> {
-        let (site, path) = (Arc::clone(&self.site), path.to_owned());
-        // A slow disk must not hold up other requests.
-        let found = tokio::task::spawn_blocking(move || site.find(&path)).await;
-        let found = found.map_err(|error| {
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("find the file: {error}"))
-        })?;
+        // Mostly all is in memory. A slow disk must not hold up other requests.
+        let found = match self.site.find(path, Wait::Never) {
+            Err(NotFound::Wait) => {
+                let (site, path) = (Arc::clone(&self.site), path.to_owned());
+                let found = tokio::task::spawn_blocking(move || site.find(&path, Wait::Disk)).await;
+                found.unwrap_or_else(|error| Err(NotFound::Failed(error.into())))
+            }
+            found => found,
+        };
         Ok(found?)
     }
 }

@@ -30,7 +30,8 @@ use super::{
     failure::Failure,
     intake::RequestBody,
     log,
-    site::{Found, Site},
+    root::Wait,
+    site::{Found, NotFound, Site},
 };
 use crate::args::Param;
 
@@ -50,7 +51,7 @@ pub(super) struct Upstream {
 
 /// Where a local redirect led that no script serves.
 #[derive(Clone, Debug, Default)]
-struct Landing(Arc<Mutex<Option<Found>>>);
+struct Landing(Arc<Mutex<Option<Result<Found, NotFound>>>>);
 
 /// What the application made of a request.
 pub(super) enum Answer {
@@ -61,8 +62,9 @@ pub(super) enum Answer {
 
 impl Upstream {
     pub(super) fn new(pool: fcgi::Pool, site: Arc<Site>, params: &[Param], max_body: u64) -> Self {
-        let scripts = move |request: &Parts| match site.find(request.uri.path())? {
-            Found::Script(script) => Ok(script),
+        let scripts = move |request: &Parts| match site.find(request.uri.path(), Wait::Disk) {
+            Ok(Found::Script(script)) => Ok(script),
+            Err(NotFound::Script(error)) => Err(error),
             found => {
                 if let Some(Landing(landing)) = request.extensions.get() {
                     *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
@@ -103,7 +105,7 @@ impl Upstream {
             Ok(response) => Ok(Answer::Response(respond(response, &method, title))),
             Err(HttpError::Script(error)) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-                found.map(Answer::Elsewhere).ok_or_else(|| error.into())
+                Ok(Answer::Elsewhere(found.unwrap_or(Err(NotFound::Script(error)))?))
             }
             Err(error) => Err(error.into()),
         }

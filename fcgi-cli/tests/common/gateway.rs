@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
-    process::{Child, ChildStderr, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -50,7 +50,19 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it on a free port of its own choice.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = command()
+        Self::spawn(command(), args)
+    }
+
+    /// Starts it with so many descriptors at most.
+    pub(crate) fn start_with_files(limit: u32, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script]).arg(command().get_program());
+        Self::spawn(shell, args)
+    }
+
+    fn spawn(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["gateway", "--listen", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())
@@ -95,6 +107,10 @@ impl Gateway {
     /// The error log so far.
     pub(crate) fn error_log(&self) -> String {
         self.stderr.lock().expect("stderr").clone()
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        Pid::from_child(&self.child).as_raw_nonzero().get()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

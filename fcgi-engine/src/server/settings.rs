@@ -94,12 +94,14 @@ impl Settings {
     }
 
     /// The configuration of one connection, with what GET_VALUES is told (FC-4.1-2).
+    /// FCGI_MAX_REQS is what one connection takes: HAProxy reads it so, and closes a connection on
+    /// which a request was refused, with all others on it (W-14).
     #[must_use]
     pub fn connection(&self) -> ServerConfig {
         let number = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
         let values = Values {
             max_conns: number(self.max_connections),
-            max_reqs: number(self.max_requests),
+            max_reqs: number(self.max_requests.min(self.config.limits.requests.max(1))),
             mpxs_conns: None,
         };
         ServerConfig { values, ..self.config }
@@ -162,8 +164,9 @@ macro_rules! server_setters {
             self
         }
 
-        /// Requests at once on all connections, which FCGI_MAX_REQS tells. Those past it get
-        /// OVERLOADED. Default 10,000.
+        /// Requests at once on all connections. Those past it get OVERLOADED. FCGI_MAX_REQS tells
+        /// what one connection takes: the smaller of this and
+        /// [`Limits::requests`](fcgi_proto::Limits::requests). Default 10,000.
         #[must_use]
         pub fn max_requests(mut self, n: usize) -> Self {
             self.settings.max_requests = n;

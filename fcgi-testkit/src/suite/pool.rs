@@ -16,7 +16,7 @@ use fcgi_proto::{Rejection, Values};
 
 use super::{
     Case, ListenOn, Script, Step, Suite, TestPool, TestRequest,
-    signal::{Gate, background, until},
+    signal::{Background, Gate, background, until},
     wire::*,
 };
 
@@ -32,7 +32,8 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     nothing_is_tried_again_after_the_first_byte,
     a_connection_closed_while_idle_costs_no_request,
     an_idle_connection_is_closed_in_time_q_5,
-    waiting_has_limits,
+    waiting_has_a_time_limit,
+    not_more_wait_than_may,
     a_closed_pool_refuses,
     no_application_is_an_error_and_costs_no_place,
     a_dropped_response_leaves_nothing_to_the_next_h_11,
@@ -317,30 +318,51 @@ fn an_idle_connection_is_closed_in_time_q_5(suite: &Suite) {
     until("it is counted no more", || pool.stats().connections == 0);
 }
 
-fn waiting_has_limits(suite: &Suite) {
+fn waiting_has_a_time_limit(suite: &Suite) {
     let app = RawApp::new();
     let mut settings = settings(1);
     settings.limits.wait_timeout = Some(Duration::from_millis(200));
-    settings.limits.waiting = 1;
     let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
-    let busy = Arc::clone(&pool);
-    let first = background(move || call(&*busy, numbered(1)));
-    let mut peer = app.accept();
-    let (id, n) = next(&mut peer).unwrap();
-    let waits = Arc::clone(&pool);
-    let second = background(move || call(&*waits, numbered(2)));
-    until("the second waits", || pool.stats().waiting == 1);
-    let error = call(&*pool, numbered(3)).unwrap_err();
-    assert!(matches!(error, Error::PoolFull { waiting: 1, .. }), "{error}");
-    let error = second.join().unwrap_err();
+    let (first, mut peer, reply) = busy(&app, &pool);
+    let error = call(&*pool, numbered(2)).unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::Acquire, .. }), "{error}");
     let address = app.address.to_string();
     assert_eq!(
         error.to_string(),
         format!("{address}: no free connection of the pool within 200ms")
     );
-    peer.send(answer(id, &n));
+    peer.send(reply);
     assert_eq!(first.join().unwrap(), b"1");
+}
+
+fn not_more_wait_than_may(suite: &Suite) {
+    let app = RawApp::new();
+    let mut settings = settings(1);
+    settings.limits.wait_timeout = None;
+    settings.limits.waiting = 1;
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
+    let (first, mut peer, reply) = busy(&app, &pool);
+    let waits = Arc::clone(&pool);
+    let second = background(move || call(&*waits, numbered(2)));
+    until("the second waits", || pool.stats().waiting == 1);
+    let error = call(&*pool, numbered(3)).unwrap_err();
+    assert!(matches!(error, Error::PoolFull { waiting: 1, .. }), "{error}");
+    peer.send(reply);
+    assert_eq!(first.join().unwrap(), b"1");
+    assert!(serve_one(&mut peer));
+    assert_eq!(second.join().unwrap(), b"2");
+}
+
+/// Request 1 on the pool's only connection, the application's end of it, and the reply to send.
+fn busy(
+    app: &RawApp,
+    pool: &Arc<dyn TestPool>,
+) -> (Background<Result<Vec<u8>, Error>>, Peer, Vec<u8>) {
+    let pool = Arc::clone(pool);
+    let first = background(move || call(&*pool, numbered(1)));
+    let mut peer = app.accept();
+    let (id, n) = next(&mut peer).unwrap();
+    (first, peer, answer(id, &n))
 }
 
 fn a_closed_pool_refuses(suite: &Suite) {

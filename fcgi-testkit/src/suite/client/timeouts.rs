@@ -99,6 +99,7 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
     let application = background(move || {
         peer.record_of(Type::AbortRequest);
     });
+    let start = Instant::now();
     let uploading = background(move || {
         // A slow upload is no slow application.
         (0..3).all(|_| {
@@ -106,7 +107,6 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
             feeder.send(Ok("piece".into()))
         })
     });
-    let start = Instant::now();
     let error = fails(&mut *client, TestRequest::responder().stdin(stdin));
     let took = start.elapsed();
     match &error {

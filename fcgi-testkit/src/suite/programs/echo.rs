@@ -100,7 +100,15 @@ fn echo_is_steered_by_parameters(suite: &Suite) {
     assert!(output.status.success());
     let output = programs.call(&[&echo.address, "--param", "ECHO_PANIC=1"]);
     assert_fails(&output, 1, &echo.address, "101");
-    // It goes on after that.
+    // Empty values steer nothing.
+    let steers = ["SLEEP_MS", "REPEAT_BYTES", "STDERR", "EXIT", "PANIC", "FAIL_AFTER_BYTES"];
+    let empty = steers.map(|name| format!("ECHO_{name}="));
+    let args = empty.iter().flat_map(|param| ["--param", param]);
+    let args: Vec<_> = std::iter::once(echo.address.as_str()).chain(args).collect();
+    let output = programs.call(&args);
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    assert_eq!(output.stdout, format!("{HEAD}{}\n\n", empty.join("\n")).as_bytes());
+    // It goes on after all that.
     let start = Instant::now();
     let output = programs.call(&[&echo.address, "--param", "ECHO_SLEEP_MS=300"]);
     assert!(output.status.success());

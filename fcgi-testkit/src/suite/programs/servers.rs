@@ -1,8 +1,13 @@
 //! The servers' own ends: signals, descriptor 0, and what can't be listened on.
 
 use std::{
+    io::ErrorKind,
     net::{TcpListener, TcpStream},
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::Path,
     process::Stdio,
 };
 
@@ -18,6 +23,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     tcp_addresses_are_listened_on,
     the_socket_of_a_killed_server_is_replaced,
     descriptor_0_is_listened_on_fc_2_2_1,
+    descriptor_0_is_given_up_when_it_was_taken_over_fc_2_2_1,
     descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1,
     servers_that_cannot_listen_say_why,
 ];
@@ -134,6 +140,51 @@ fn descriptor_0_is_listened_on_fc_2_2_1(suite: &Suite) {
     echo.signal("-TERM");
     assert_eq!(echo.exit_status().code(), Some(0));
     assert!(path.exists(), "the web server's socket is not ours to remove");
+}
+
+/// The descriptors of a process that are this file.
+fn descriptors(pid: u32, file: &Path) -> Vec<String> {
+    let folder = format!("/proc/{pid}/fd");
+    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    names
+        .filter(|n| std::fs::read_link(format!("{folder}/{n}")).is_ok_and(|to| to == file))
+        .collect()
+}
+
+fn descriptor_0_is_given_up_when_it_was_taken_over_fc_2_2_1(suite: &Suite) {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let programs = suite.programs();
+    let (folder, path, address) = unix_address();
+    let given = UnixListener::bind(&path).unwrap();
+    let socket = format!("/proc/self/fd/{}", given.as_raw_fd());
+    let socket = std::fs::read_link(socket).unwrap();
+    let stdin = Stdio::from(OwnedFd::from(given));
+    // The command holds this process's copy, and is gone behind this line.
+    let child = programs.command("echo").arg("-").stdin(stdin).spawn().unwrap();
+    let mut echo = Running { child, address: address.to_string(), folder };
+    let mut peer = echo.dial();
+    peer.send([begin(1, RESPONDER, KEEP), params(1, &[("A", "1")])].concat());
+    peer.expect_stdout(1, "Content-Type: text/plain\r\n\r\nA=1\n\n");
+    // Not its children's, and nothing is left of it where it was.
+    let pid = echo.child.id();
+    let zero = std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
+    assert_eq!(zero, Path::new("/dev/null"));
+    for fd in descriptors(pid, &socket) {
+        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+        assert_ne!(flags & CLOSE_ON_EXEC, 0, "descriptor {fd}: {flags:o}");
+    }
+    // Nobody else listens: who connects to an application that leaves is refused.
+    echo.signal("-TERM");
+    until("it takes no more connections", || {
+        let error = UnixStream::connect(&path).err();
+        error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    peer.send(close(Type::Stdin, 1));
+    assert_eq!(peer.answer(1), complete(""), "its request was under way");
+    assert_eq!(echo.exit_status().code(), Some(0));
 }
 
 fn descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1(suite: &Suite) {

@@ -1,0 +1,224 @@
+//! Files below a folder, opened by a handle to it: what a check has found is what is sent, whatever
+//! becomes of the names in between.
+
+use std::{
+    fs::{self, File, Metadata},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, open, openat, statat},
+    io::Errno,
+};
+
+/// How a file is opened: nobody is waited for at a pipe, and no terminal is taken over.
+const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A folder, held open.
+#[derive(Debug)]
+pub(super) struct Root {
+    handle: OwnedFd,
+    /// Absolute, without links.
+    path: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+    follow_links: bool,
+}
+
+/// A regular file, open to be read, as it was found.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) metadata: Metadata,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum Entry {
+    File(Opened),
+    /// A regular file that is not ours to read. A script's application may be allowed to.
+    Unreadable,
+    Directory,
+    /// Nothing, what is outside, or what is neither file nor folder: a pipe could be read for ever.
+    Missing,
+}
+
+/// Whether a look-up may wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// Only what the kernel has in memory.
+    Never,
+    Disk,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Unknown {
+    /// The disk would have to be waited for.
+    Wait,
+    /// Descriptors, memory or the disk failed.
+    Failed(io::Error),
+}
+
+impl Root {
+    /// # Errors
+    /// There is no such folder, or it can't be opened.
+    pub(super) fn open(path: &Path, follow_links: bool) -> io::Result<Self> {
+        let path = fs::canonicalize(path)?;
+        let handle = open(&path, FOLDER, Mode::empty())?;
+        let metadata = File::from(handle.try_clone()?).metadata()?;
+        Ok(Self { handle, path, id: id(&metadata), follow_links })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `path` still leads here.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        // If it leads nowhere for now, this is the best there is.
+        fs::metadata(path).map_or(true, |metadata| id(&metadata) == self.id)
+    }
+
+    /// What is at a path below the folder.
+    pub(super) fn look(&self, below: &Path, wait: Wait) -> Result<Entry, Unknown> {
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let opened = match self.open_at_once(below, wait) {
+            Err(_) if wait == Wait::Never => return Err(Unknown::Wait),
+            // A link that is absolute, a file that is not ours to read, an old kernel.
+            Err(Errno::XDEV | Errno::ACCESS | Errno::PERM | Errno::NOSYS | Errno::AGAIN) => {
+                self.open_by_steps(below)
+            }
+            opened => opened.map(Found::Opened),
+        };
+        match opened {
+            Ok(Found::Opened(None)) => Ok(Entry::Missing),
+            Ok(Found::Opened(Some(file))) => {
+                let metadata = file.metadata().map_err(Unknown::Failed)?;
+                Ok(match metadata.file_type() {
+                    kind if kind.is_file() => Entry::File(Opened { file, metadata }),
+                    kind if kind.is_dir() => Entry::Directory,
+                    _ => Entry::Missing,
+                })
+            }
+            Ok(Found::Unreadable(FileType::RegularFile)) => Ok(Entry::Unreadable),
+            Ok(Found::Unreadable(FileType::Directory)) => Ok(Entry::Directory),
+            Ok(Found::Unreadable(_)) => Ok(Entry::Missing),
+            Err(error) => Err(Unknown::Failed(error.into())),
+        }
+    }
+
+    /// In one step, as far as the kernel does it; `None` when nothing is there.
+    fn open_at_once(&self, below: &Path, wait: Wait) -> Result<Option<File>, Errno> {
+        #[cfg(target_os = "linux")]
+        let opened = {
+            use rustix::fs::{ResolveFlags, openat2};
+            let mut resolve = ResolveFlags::NO_MAGICLINKS;
+            if !self.follow_links {
+                resolve |= ResolveFlags::BENEATH;
+            }
+            if wait == Wait::Never {
+                resolve |= ResolveFlags::CACHED;
+            }
+            openat2(&self.handle, below, READ, Mode::empty(), resolve)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let opened = match wait {
+            Wait::Never => Err(Errno::AGAIN),
+            Wait::Disk => Err(Errno::NOSYS),
+        };
+        present(opened)
+    }
+
+    /// Step by step. Where links may not lead out, the path is resolved first, and then no step
+    /// follows a link.
+    fn open_by_steps(&self, below: &Path) -> Result<Found, Errno> {
+        let real;
+        let below = if self.follow_links {
+            below
+        } else {
+            match fs::canonicalize(self.path.join(below)) {
+                Ok(path) => real = path,
+                Err(error) => return is_absent(&error).map(|()| Found::Opened(None)),
+            }
+            match real.strip_prefix(&self.path) {
+                Ok(below) => below,
+                Err(_) => return Ok(Found::Opened(None)),
+            }
+        };
+        let no_links = if self.follow_links { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let mut folder = self.handle.try_clone().map_err(|_| Errno::MFILE)?;
+        let mut names = below.components().filter(|step| matches!(step, Component::Normal(_)));
+        let Some(mut name) = names.next() else {
+            return Ok(Found::Opened(Some(folder.into())));
+        };
+        for next in names {
+            match present(openat(&folder, name.as_os_str(), FOLDER | no_links, Mode::empty()))? {
+                Some(file) => folder = file.into(),
+                None => return Ok(Found::Opened(None)),
+            }
+            name = next;
+        }
+        match present(openat(&folder, name.as_os_str(), READ | no_links, Mode::empty())) {
+            Err(Errno::ACCESS | Errno::PERM) => {
+                let flags = match self.follow_links {
+                    true => AtFlags::empty(),
+                    false => AtFlags::SYMLINK_NOFOLLOW,
+                };
+                let found = statat(folder.as_fd(), name.as_os_str(), flags);
+                Ok(match found {
+                    Ok(stat) => Found::Unreadable(FileType::from_raw_mode(stat.st_mode as _)),
+                    Err(_) => Found::Opened(None),
+                })
+            }
+            opened => opened.map(Found::Opened),
+        }
+    }
+}
+
+enum Found {
+    Opened(Option<File>),
+    Unreadable(FileType),
+}
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// `None` for what is not there, or is nothing that can be opened.
+fn present(opened: Result<OwnedFd, Errno>) -> Result<Option<File>, Errno> {
+    match opened {
+        Ok(handle) => Ok(Some(handle.into())),
+        Err(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::INVAL
+            | Errno::ILSEQ,
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fails if the system did, instead of saying that there is nothing.
+fn is_absent(error: &io::Error) -> Result<(), Errno> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO)) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A path's bytes as a path.
+pub(super) fn as_path(name: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(name))
+}

@@ -1,0 +1,179 @@
+//! `fcgi gateway`: files that change while they are served.
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use common::gateway::Http2;
+use common::gateway::{App, Gateway, PAGE, Root, SECRET, block_on, link, text, until};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+fn site(args: &[&str]) -> (App, Root, Gateway) {
+    let (app, root) = (App::start(), Root::new());
+    let gateway = Gateway::start(&[&[&*app.address, "--root", &root.arg()], args].concat());
+    (app, root, gateway)
+}
+
+/// Makes a pipe with a name.
+fn pipe(name: &std::path::Path) {
+    let made = Command::new("mkfifo").arg(name).status().expect("mkfifo runs");
+    assert!(made.success());
+}
+
+/// A name that is a page, a link out of the root and a pipe in turn: nothing is shown that is
+/// outside, and nobody waits for the pipe.
+#[test]
+fn a_file_that_is_swapped_under_way_shows_nothing() {
+    let (_app, root, gateway) = site(&[]);
+    let place = |name: &str| root.path().join(name);
+    fs::create_dir(place("swap")).expect("a folder");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                let next = place(&format!("next-{n}"));
+                match n % 3 {
+                    0 => fs::write(&next, PAGE).expect("a file"),
+                    1 => symlink("../../secret.txt", &next).expect("a link"),
+                    _ => pipe(&next),
+                }
+                fs::rename(&next, place("swap/name.txt")).expect("a rename");
+            }
+        });
+        let mut connection = gateway.connect();
+        for _ in 0..1000 {
+            let reply = connection.get("/swap/name.txt").expect("an answer");
+            match reply.head.status {
+                200 => assert_eq!(text(&reply), PAGE),
+                status => assert_eq!(status, 404, "{}", text(&reply)),
+            }
+            assert!(!text(&reply).contains(SECRET));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn links_that_stay_inside_are_followed() {
+    let (_app, root, gateway) = site(&[]);
+    let place = |name: &str| root.path().join(name);
+    symlink("../page.txt", place("sub/relative.txt")).expect("a link");
+    link(&place("page.txt"), &place("sub/absolute.txt"));
+    link(&place("plain"), &place("folder"));
+    for (target, expected) in [
+        ("/sub/relative.txt", PAGE),
+        ("/sub/absolute.txt", PAGE),
+        ("/folder/", "<h1>plain</h1>"),
+        ("/folder/index.html", "<h1>plain</h1>"),
+    ] {
+        assert_eq!(text(&gateway.get(target)), expected, "{target}");
+    }
+    // Out and in again, a circle, a pipe, nothing.
+    link(&place("../www/page.txt"), &place("around.txt"));
+    symlink("circle", place("circle")).expect("a link");
+    symlink("none", place("dangling")).expect("a link");
+    pipe(&place("pipe"));
+    assert_eq!(text(&gateway.get("/around.txt")), PAGE, "it ends inside");
+    for target in ["/circle", "/dangling", "/pipe"] {
+        assert_eq!(gateway.get(target).head.status, 404, "{target}");
+    }
+}
+
+#[test]
+fn a_pipe_is_not_waited_for_where_links_are_followed() {
+    let (_app, root, gateway) = site(&["--follow-links"]);
+    pipe(&root.path().join("../pipe"));
+    link(&root.path().join("../pipe"), &root.path().join("link"));
+    assert_eq!(gateway.get("/link").head.status, 404);
+}
+
+/// The root is a link that is switched at a release.
+#[test]
+fn a_release_is_served_at_once() {
+    let (app, folder) = (App::start(), tempfile::tempdir().expect("a folder"));
+    let place = |name: &str| folder.path().join(name);
+    for release in ["1", "2"] {
+        fs::create_dir_all(place(release).join("public")).expect("a folder");
+        fs::write(place(release).join("public/page.txt"), release).expect("a file");
+        fs::write(place(release).join("public/app.php"), "").expect("a file");
+    }
+    let switch_to = |release: &str| {
+        symlink(release, place("next")).expect("a link");
+        fs::rename(place("next"), place("current")).expect("a rename");
+    };
+    switch_to("1");
+    let root = place("current/public").display().to_string();
+    let gateway = Gateway::start(&[&app.address, "--root", &root]);
+    let mut connection = gateway.connect();
+    for release in ["1", "2", "1"] {
+        switch_to(release);
+        assert_eq!(text(&connection.get("/page.txt").expect("an answer")), release);
+        let parameters = text(&connection.get("/app.php").expect("an answer"));
+        let real = fs::canonicalize(place(release).join("public")).expect("it is there");
+        let real = real.display();
+        for line in [format!("SCRIPT_FILENAME={real}/app.php"), format!("DOCUMENT_ROOT={real}")] {
+            assert!(parameters.contains(&format!("{line}\n")), "no {line} in\n{parameters}");
+        }
+    }
+    // While it leads nowhere, the last release stays.
+    fs::remove_file(place("current")).expect("it is there");
+    assert_eq!(text(&connection.get("/page.txt").expect("an answer")), "1");
+    switch_to("2");
+    assert_eq!(text(&connection.get("/page.txt").expect("an answer")), "2");
+}
+
+/// Without descriptors nothing can be found, which is not the same as that nothing is there.
+#[test]
+fn no_descriptor_is_503_and_logged() {
+    let (_app, _root, gateway) = site(&[]);
+    let mut connection = gateway.connect();
+    assert_eq!(connection.get("/page.txt").expect("an answer").head.status, 200);
+    assert_eq!(connection.get("/app.php").expect("an answer").head.status, 200);
+    let pid = Pid::from_raw(gateway.pid()).expect("a process");
+    let none = Rlimit { current: Some(1), maximum: Some(1024) };
+    let before = prlimit(Some(pid), Resource::Nofile, none).expect("a limit");
+    for target in ["/page.txt", "/app.php", "/nope"] {
+        let reply = connection.get(target).expect("an answer");
+        assert_eq!(reply.head.status, 503, "{target}: {}", text(&reply));
+        let line = format!("GET {target}: look for the file: Too many open files");
+        until("it is logged", || gateway.error_log().contains(&line));
+    }
+    let enough = Rlimit { current: Some(1024), ..before };
+    prlimit(Some(pid), Resource::Nofile, Rlimit { maximum: Some(1024), ..enough })
+        .expect("a limit");
+    assert_eq!(connection.get("/page.txt").expect("an answer").head.status, 200);
+}
+
+/// HTTP/2 clients that do not read their files take no descriptor from scripts and other clients.
+#[test]
+fn files_leave_descriptors_to_scripts() {
+    let (app, root) = (App::start(), Root::new());
+    fs::write(root.path().join("large.bin"), vec![b'x'; 4 << 20]).expect("a file");
+    let gateway = Gateway::start_with_files(200, &[&app.address, "--root", &root.arg()]);
+    until("it says so", || gateway.error_log().contains("at most 64 clients at once"));
+    block_on(async {
+        let mut held = Vec::new();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = Http2::connect(&gateway).await;
+            for _ in 0..40 {
+                held.push(client.get("/large.bin").await.expect("an answer"));
+            }
+            clients.push(client);
+        }
+        let refused = held.iter().filter(|answer| answer.status() == 503).count();
+        let sent = held.iter().filter(|answer| answer.status() == 200).count();
+        assert_eq!((sent, refused), (64, 56));
+        for client in &mut clients {
+            assert_eq!(client.get("/app.php").await.expect("an answer").status(), 200);
+        }
+        assert_eq!(text(&gateway.get("/app.php")).lines().last(), Some("STDIN=0"));
+    });
+    until("it is logged", || gateway.error_log().contains("as many files as may be open"));
+}
