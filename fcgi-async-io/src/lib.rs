@@ -57,7 +57,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_driver::{Address, StdListener, runtime};
+use fcgi_driver::{Address, StdListener, Target, runtime};
 use fcgi_engine::socket::Peer;
 
 pub use timer::Timer;
@@ -79,10 +79,10 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
-        match address {
-            Address::Unix(path) => Transport::connect_unix(path).await,
-            Address::Tcp(host_port) => Transport::connect_tcp(host_port).await,
-            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+        match address.target() {
+            Target::Unix(path) => Transport::connect_unix(path).await,
+            Target::Tcp(host_port) => Transport::connect_tcp(host_port).await,
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -5,15 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-pub(crate) use fcgi_engine::pump::{MAX_ROUNDS, Read, Wrote};
-use fcgi_engine::{
-    pump::{self, Socket},
-    server::Duplex,
-    socket::HangUp,
-};
-use fcgi_proto::Connection;
-
 use crate::runtime::Transport;
+use fcgi_engine::{pump::Socket, server::Duplex, socket::HangUp};
 
 /// A transport, and the task that waits for it.
 pub(crate) struct Io<'a, 'b, T>(pub(crate) &'a mut T, pub(crate) &'a mut Context<'b>);
@@ -49,22 +42,4 @@ fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
-}
-
-/// Writes what is queued until the socket is full.
-pub(crate) fn write<T: Transport>(
-    io: &mut T,
-    connection: &mut impl Connection,
-    cx: &mut Context<'_>,
-) -> Wrote {
-    pump::write(&mut Io(io, cx), connection)
-}
-
-/// Reads once into the connection's own window.
-pub(crate) fn read<T: Transport>(
-    io: &mut T,
-    connection: &mut impl Connection,
-    cx: &mut Context<'_>,
-) -> Read {
-    pump::read(&mut Io(io, cx), connection)
 }

@@ -63,7 +63,7 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// Its timer.
     type Timer: Timer;
 
-    /// Connects to a unix or TCP address. Never called with [`Address::Stdin`].
+    /// Connects to a unix or TCP address. Never called with [`Address::STDIN`].
     fn connect(address: &Address) -> impl Future<Output = io::Result<Self::Transport>> + Send;
 
     /// Takes over a listening socket, which is in non-blocking mode.

@@ -1,10 +1,10 @@
 //! Listening sockets before a runtime takes them over, and what a connected one can be asked.
 //!
 //! ```
-//! use fcgi_engine::{Address, ListeningSocket};
+//! use fcgi_engine::{ListeningSocket, Target};
 //!
 //! let socket = ListeningSocket::bind(&"tcp:127.0.0.1:0".parse()?)?;
-//! assert!(matches!(socket.address, Address::Tcp(port) if !port.ends_with(":0")));
+//! assert!(matches!(socket.address.target(), Target::Tcp(port) if !port.ends_with(":0")));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -12,7 +12,7 @@ use std::{
     fmt,
     fs::File,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt},
@@ -23,7 +23,7 @@ use std::{
 
 use rustix::{event, net};
 
-use crate::Address;
+use crate::{Address, Target};
 
 /// A listening socket of the standard library, in non-blocking mode.
 #[derive(Debug)]
@@ -36,10 +36,19 @@ pub enum StdListener {
 
 impl StdListener {
     fn bind(address: &Address) -> io::Result<Self> {
-        let listener = match address {
-            Address::Unix(path) => Self::Unix(bind_unix(path)?),
-            Address::Tcp(host_port) => Self::Tcp(TcpListener::bind(&**host_port)?),
-            Address::Stdin => return take_stdin(),
+        let listener = match address.target() {
+            Target::Unix(path) => Self::Unix(bind_unix(path)?),
+            Target::Tcp(host_port) => Self::Tcp(match address.any_port() {
+                // IPv6's takes IPv4 too, where there is IPv6.
+                Some(port) => TcpListener::bind(
+                    &[
+                        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                    ][..],
+                )?,
+                None => TcpListener::bind(host_port)?,
+            }),
+            Target::Stdin => return take_stdin(),
         };
         listener.nonblocking()
     }
@@ -131,13 +140,11 @@ impl ListeningSocket {
     pub fn bind(address: &Address) -> io::Result<Self> {
         let listener = StdListener::bind(address)?;
         let address = match &listener {
-            StdListener::Tcp(tcp) if *address != Address::Stdin => {
-                Address::Tcp(tcp.local_addr()?.to_string().into())
-            }
+            StdListener::Tcp(tcp) if address.is_callable() => Address::from(tcp.local_addr()?),
             _ => address.clone(),
         };
-        let file = match &address {
-            Address::Unix(path) => Some(SocketFile::new(path)?),
+        let file = match address.target() {
+            Target::Unix(path) => Some(SocketFile::new(path)?),
             _ => None,
         };
         Ok(Self { listener, address, file })
@@ -149,7 +156,7 @@ impl ListeningSocket {
     /// As for [`bind`](Self::bind).
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let listener = StdListener::from_fd(fd)?;
-        Ok(Self { listener, address: Address::Stdin, file: None })
+        Ok(Self { listener, address: Address::STDIN, file: None })
     }
 }
 

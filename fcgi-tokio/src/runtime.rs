@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_driver::{Address, StdListener, runtime};
+use fcgi_driver::{Address, StdListener, Target, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -49,14 +49,14 @@ impl runtime::Runtime for Tokio {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
-        match address {
-            Address::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
-            Address::Tcp(host_port) => {
-                let stream = TcpStream::connect(&**host_port).await?;
+        match address.target() {
+            Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+            Target::Tcp(host_port) => {
+                let stream = TcpStream::connect(host_port).await?;
                 let _ = stream.set_nodelay(true);
                 Ok(Transport::Tcp(stream))
             }
-            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

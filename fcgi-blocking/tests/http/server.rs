@@ -413,7 +413,7 @@ fn other_roles_are_refused_with_unknown_role() {
 #[test]
 fn a_shutdown_lets_a_response_end() {
     let folder = tempfile::tempdir().unwrap();
-    let address = fcgi::Address::Unix(folder.path().join("app.sock"));
+    let address = fcgi::Address::unix(folder.path().join("app.sock"));
     let listener = fcgi::Listener::bind(&address).unwrap();
     let (gate, shutdown) = (Gate::default(), Shutdown::new());
     let (held, stop) = (gate.clone(), shutdown.clone());

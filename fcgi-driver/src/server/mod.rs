@@ -39,7 +39,7 @@ pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 
-use crate::{Listener, deadline::Deadline, pump, runtime::Runtime};
+use crate::{Listener, deadline::Deadline, pump::MAX_ROUNDS, runtime::Runtime};
 use state::State;
 
 /// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
@@ -118,7 +118,7 @@ impl<R: Runtime> Server<R> {
             if shutdown.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            for _ in 0..pump::MAX_ROUNDS {
+            for _ in 0..MAX_ROUNDS {
                 if paused_until.is_some() {
                     if pause.poll(cx, paused_until, R::now()).is_pending() {
                         return Poll::Pending;

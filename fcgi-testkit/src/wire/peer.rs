@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::Address;
+use fcgi_engine::{Address, Target};
 use fcgi_proto::record::{HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 
@@ -85,10 +85,10 @@ impl Peer {
 
     /// Connects.
     pub fn dial(address: &Address) -> Self {
-        match address {
-            Address::Unix(path) => Self::unix(UnixStream::connect(path).unwrap()),
-            Address::Tcp(host_port) => Self::tcp(TcpStream::connect(&**host_port).unwrap()),
-            Address::Stdin => panic!("descriptor 0 can't be called"),
+        match address.target() {
+            Target::Unix(path) => Self::unix(UnixStream::connect(path).unwrap()),
+            Target::Tcp(host_port) => Self::tcp(TcpStream::connect(host_port).unwrap()),
+            _ => panic!("descriptor 0 can't be called"),
         }
     }
 
@@ -375,7 +375,7 @@ impl RawApp {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        Self { address: Address::Unix(path), listener, _folder: folder }
+        Self { address: Address::unix(path), listener, _folder: folder }
     }
 
     /// The next connection.
@@ -400,6 +400,6 @@ impl RawApp {
 pub fn unix_address() -> (TempDir, PathBuf, Address) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
-    let address = Address::Unix(path.clone());
+    let address = Address::unix(path.clone());
     (folder, path, address)
 }

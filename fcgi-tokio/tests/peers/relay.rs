@@ -50,10 +50,10 @@ impl Relay {
 }
 
 async fn pass(from: UnixStream, to: fcgi::Address, edit: fn(&mut [u8])) -> io::Result<()> {
-    match to {
-        fcgi::Address::Unix(path) => between(from, UnixStream::connect(path).await?, edit).await,
-        fcgi::Address::Tcp(at) => between(from, TcpStream::connect(&*at).await?, edit).await,
-        fcgi::Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+    match to.target() {
+        fcgi::Target::Unix(path) => between(from, UnixStream::connect(path).await?, edit).await,
+        fcgi::Target::Tcp(at) => between(from, TcpStream::connect(at).await?, edit).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
