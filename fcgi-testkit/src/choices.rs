@@ -1,4 +1,4 @@
-//! How a fuzzer's bytes become choices.
+//! How a fuzzer's bytes become choices, and bytes that show where they belong.
 
 /// What is left of the bytes; zeros after their end.
 pub(crate) struct Choices<'a>(&'a [u8]);
@@ -26,4 +26,10 @@ impl<'a> Choices<'a> {
     pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
+}
+
+/// The bytes at a place of a stream of a request: STDIN, DATA, STDOUT, STDERR.
+pub(crate) fn noise(number: usize, stream: usize, from: usize, len: usize) -> Vec<u8> {
+    let at = number * 4 + stream;
+    (from..from + len).map(|i| (at * 37 + i * 7 + i / 251) as u8).collect()
 }

@@ -190,6 +190,9 @@ impl<W: Waiters> Session<W> {
     /// The server leaves: a request that is on its way is still taken, then the connection closes
     /// (FC-7-1, W-13).
     pub fn shutdown(&mut self, now: Instant) {
+        if self.has_ended() {
+            return;
+        }
         self.leaving = now.checked_add(self.settings().shutdown_grace);
         if self.leaving.is_none() {
             self.connection.shutdown();
@@ -201,7 +204,10 @@ impl<W: Waiters> Session<W> {
     pub fn cancel(&mut self, now: Instant) {
         self.connection.fail_all(CANCELLED);
         (self.cancelled, self.attention) = (true, true);
-        (self.phase, self.until) = (Phase::Handler, None);
+        // One that lingers has its limit.
+        if !self.has_ended() {
+            self.renew();
+        }
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
             let Some(active) = self.requests.get_mut(key) else { continue };
@@ -408,6 +414,11 @@ impl<W: Waiters> Session<W> {
             self.bound = Some(at);
             self.attention = true;
         }
+    }
+
+    /// Whether nothing more is sent on the connection.
+    fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Lingering | Life::Closed)
     }
 
     /// What goes on has its time anew.

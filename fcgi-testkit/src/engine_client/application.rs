@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    choices::Choices,
+    choices::{Choices, noise},
     wire::{AUTHORIZER, FILTER, Type, close, decode, end, padded, record},
 };
 
@@ -14,12 +14,6 @@ use crate::{
 pub(super) const LONGEST: usize = 3000;
 /// An id that no request has.
 const STRAY: u16 = 60_000;
-
-/// The bytes at a place of a stream of a request: STDIN, DATA, STDOUT, STDERR.
-pub(super) fn noise(number: usize, stream: usize, from: usize, len: usize) -> Vec<u8> {
-    let at = number * 4 + stream;
-    (from..from + len).map(|i| (at * 37 + i * 7 + i / 251) as u8).collect()
-}
 
 /// How the application ended a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -28,10 +28,10 @@ use fcgi_engine::{
 use fcgi_proto::{BeginRequest, Limits, Params, Role, Values};
 
 use crate::{
-    choices::Choices,
+    choices::{Choices, noise},
     wire::{Type, encode, record},
 };
-use application::{Application, Ending, LONGEST, noise};
+use application::{Application, Ending, LONGEST};
 
 /// How often what was to be tested came about.
 #[derive(Clone, Copy, Default, Debug)]
