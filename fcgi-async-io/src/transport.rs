@@ -13,7 +13,7 @@ use std::{
 
 use async_io::Async;
 use fcgi_driver::{StdListener, runtime};
-use fcgi_engine::socket::{self, Peer};
+use fcgi_engine::socket::{self, HangUp, Peer};
 
 /// A connected socket, unix or TCP; TCP without Nagle's delay.
 #[derive(Debug)]
@@ -129,8 +129,8 @@ impl runtime::Transport for Transport {
         }
     }
 
-    fn is_hung_up(&self) -> bool {
-        socket::is_hung_up(self)
+    fn hang_up(&self) -> HangUp {
+        socket::hang_up(self)
     }
 
     fn is_readable(&self) -> bool {

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::socket::Peer;
+use fcgi_engine::socket::{HangUp, Peer};
 
 use crate::{Address, StdListener};
 
@@ -33,9 +33,9 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
-    /// Whether the peer has closed both directions, as far as can be told:
-    /// [`socket::is_hung_up`](fcgi_engine::socket::is_hung_up) for a socket.
-    fn is_hung_up(&self) -> bool;
+    /// Whether the peer has hung up, as the system has it now, whatever is still to be read:
+    /// [`socket::hang_up`](fcgi_engine::socket::hang_up) for a socket.
+    fn hang_up(&self) -> HangUp;
 
     /// Whether a read would find something, as the system has it now: a runtime hears of what came
     /// to a socket at rest only when it is next asked.

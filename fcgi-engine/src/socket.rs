@@ -213,15 +213,40 @@ pub fn is_fastcgi() -> bool {
     matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
 }
 
-/// Whether the peer has closed both directions, as far as the socket can tell: a unix socket can,
-/// TCP knows only after a reset.
-#[must_use]
-pub fn is_hung_up(fd: impl AsFd) -> bool {
-    let mut fds = [event::PollFd::new(&fd, event::PollFlags::empty())];
-    let gone = event::PollFlags::HUP | event::PollFlags::ERR;
-    event::poll(&mut fds, Some(&event::Timespec::default())).is_ok()
-        && fds[0].revents().intersects(gone)
+/// Whether a peer has hung up, whatever is still to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HangUp {
+    /// Not that the socket knows.
+    No,
+    /// It has closed its sending side at least: TCP knows no more before a reset.
+    EndOfFile,
+    /// It has closed both sides, or has reset the connection.
+    Gone,
 }
+
+/// Whether the peer has hung up, as the system has it now.
+#[must_use]
+pub fn hang_up(fd: impl AsFd) -> HangUp {
+    let mut fds = [event::PollFd::new(&fd, END_OF_FILE)];
+    // What can't be asked says nothing.
+    let _ = event::poll(&mut fds, Some(&event::Timespec::default()));
+    let seen = fds[0].revents();
+    if seen.intersects(event::PollFlags::HUP | event::PollFlags::ERR) {
+        HangUp::Gone
+    } else if seen.intersects(END_OF_FILE) {
+        HangUp::EndOfFile
+    } else {
+        HangUp::No
+    }
+}
+
+/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub const END_OF_FILE: event::PollFlags = event::PollFlags::RDHUP;
+/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads: nothing, since
+/// this system can't say.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub const END_OF_FILE: event::PollFlags = event::PollFlags::empty();
 
 /// Whether a read would not have to wait: there are bytes, or the end of file, or an error.
 #[must_use]

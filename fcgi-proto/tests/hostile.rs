@@ -245,7 +245,7 @@ fn h_11_a_request_that_was_given_up_is_not_offered_room() {
 #[test]
 fn fc_5_4_1_an_abort_after_the_last_input_leaves_none_pending() {
     let mut server = server();
-    let (key, _) = requested(&feed(&mut server, post(1, 0, b"whole")));
+    let (key, _) = requested(&feed(&mut server, post(1, 1, b"whole")));
     feed(&mut server, rec(ABORT, 1, NOTHING));
     server.request(key).unwrap().finish(0).unwrap();
     assert!(!server.is_input_pending(), "all of it has come");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fcgi_driver::{Address, StdListener, Target, runtime};
-use fcgi_engine::socket::{self, Peer};
+use fcgi_engine::socket::{self, HangUp, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -130,8 +130,8 @@ impl runtime::Transport for Transport {
         }
     }
 
-    fn is_hung_up(&self) -> bool {
-        socket::is_hung_up(self)
+    fn hang_up(&self) -> HangUp {
+        socket::hang_up(self)
     }
 
     fn is_readable(&self) -> bool {

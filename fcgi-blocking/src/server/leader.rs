@@ -15,7 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Engine, Job, connection::Watch, shared::Shared};
+use super::{
+    Engine, Job,
+    connection::{Connection, Watch},
+};
 use crate::{listener::Listener, stream::Stream};
 
 /// Some systems' poll takes no longer times.
@@ -31,14 +34,14 @@ pub(super) struct Leader {
     /// Accepts nothing before then.
     accept_at: Option<Instant>,
     stage: Stage,
-    dirty: Vec<Arc<Shared>>,
+    dirty: Vec<Arc<Connection>>,
     ready: Vec<(usize, PollFlags)>,
 }
 
 /// A connection.
 #[derive(Debug)]
 struct Slot {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     stream: Arc<Stream>,
     watch: Watch,
 }
@@ -93,7 +96,7 @@ impl Leader {
 
     /// The shutdown, step by step.
     fn is_done(&mut self, engine: &Engine) -> bool {
-        let limit = engine.settings.shutdown;
+        let limit = engine.tally.settings().shutdown;
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
@@ -102,12 +105,12 @@ impl Leader {
                 self.listener = None;
                 engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
-                self.serve_all(Shared::shutdown);
+                self.serve_all(Connection::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
                 self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
-                self.serve_all(Shared::cancel);
+                self.serve_all(Connection::cancel);
             }
             Stage::Cancelled { until } if late(until) => return true,
             Stage::Draining { .. } | Stage::Cancelled { .. } => {}
@@ -115,9 +118,9 @@ impl Leader {
         self.slots.is_empty() && self.jobs.is_empty() && engine.pool.is_idle()
     }
 
-    fn serve_all(&mut self, first: impl Fn(&Shared)) {
+    fn serve_all(&mut self, first: impl Fn(&Connection)) {
         for index in (0..self.slots.len()).rev() {
-            first(&self.slots[index].shared);
+            first(&self.slots[index].connection);
             self.serve(index, PollFlags::empty());
         }
     }
@@ -126,10 +129,10 @@ impl Leader {
     fn look_again(&mut self, engine: &Engine) {
         let mut dirty = std::mem::take(&mut self.dirty);
         engine.wakeups.take(&mut dirty);
-        for shared in dirty.drain(..) {
+        for connection in dirty.drain(..) {
             // One that was closed meanwhile has no slot.
-            if shared.index() < self.slots.len() {
-                self.serve(shared.index(), PollFlags::empty());
+            if connection.index() < self.slots.len() {
+                self.serve(connection.index(), PollFlags::empty());
             }
         }
         self.dirty = dirty;
@@ -138,13 +141,13 @@ impl Leader {
     /// One connection's turn. The last one takes its slot if that was its last.
     fn serve(&mut self, index: usize, ready: PollFlags) {
         let slot = &mut self.slots[index];
-        if let Some(watch) = slot.shared.serve(ready, &mut self.jobs) {
+        if let Some(watch) = slot.connection.serve(ready, &mut self.jobs) {
             slot.watch = watch;
             return;
         }
         self.slots.swap_remove(index);
         if let Some(moved) = self.slots.get(index) {
-            moved.shared.slot.store(index, Ordering::Relaxed);
+            moved.connection.slot.store(index, Ordering::Relaxed);
         }
     }
 
@@ -234,16 +237,16 @@ impl Leader {
         for _ in 0..pump::MAX_ROUNDS {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((_, peer)) if !engine.settings.admits(peer) => {
+                Ok((_, peer)) if !engine.tally.settings().admits(peer) => {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
                 Ok((stream, peer)) => {
                     let stream = Arc::new(stream);
-                    let shared = Arc::new(Shared::new(engine, Arc::clone(&stream), peer));
+                    let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
                     let index = self.slots.len();
-                    shared.slot.store(index, Ordering::Relaxed);
-                    let watch = shared.lock().told;
-                    self.slots.push(Slot { shared, stream, watch });
+                    connection.slot.store(index, Ordering::Relaxed);
+                    let watch = connection.watch();
+                    self.slots.push(Slot { connection, stream, watch });
                     self.serve(index, PollFlags::empty());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -39,7 +39,7 @@ pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 
-use crate::{Listener, deadline::Deadline, pump, runtime::Runtime};
+use crate::{Listener, deadline::Deadline, pump::MAX_ROUNDS, runtime::Runtime};
 use state::State;
 
 /// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
@@ -118,7 +118,7 @@ impl<R: Runtime> Server<R> {
             if shutdown.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            for _ in 0..pump::MAX_ROUNDS {
+            for _ in 0..MAX_ROUNDS {
                 if paused_until.is_some() {
                     if pause.poll(cx, paused_until, R::now()).is_pending() {
                         return Poll::Pending;
@@ -171,14 +171,14 @@ impl<H> Drop for CancelOnDrop<'_, H> {
 }
 
 fn accept<R: Runtime, H: Handler>(state: &Arc<State<H>>, io: R::Transport, peer: Peer) {
-    if !state.settings.admits(peer) {
+    if !state.tally.settings().admits(peer) {
         tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
         return;
     }
-    let (id, shared) = state.connect();
+    let (id, shared) = state.connect(peer, R::now);
     let state = Arc::clone(state);
     R::spawn(async move {
         let _registered = state::Registered { state: &*state, id };
-        connection::serve::<R, H>(io, peer, Arc::clone(&state), shared).await;
+        connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
     });
 }

@@ -8,7 +8,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fcgi_engine::{Address, Target};
@@ -138,6 +138,13 @@ impl Peer {
         }
     }
 
+    /// Has the last close be a reset, over TCP.
+    pub fn reset_on_close(&self) {
+        if let Io::Tcp(stream) = &self.io {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+        }
+    }
+
     /// Ends the connection in both directions, whoever else has a hold of it.
     pub fn shutdown(&self) {
         // The other end may have done so before.
@@ -258,6 +265,18 @@ impl Peer {
     /// Nothing more comes, and the connection ends in good order.
     pub fn expect_close(&mut self) {
         assert_eq!(self.try_record().unwrap(), None);
+    }
+
+    /// The rest of a response that breaks off: these bytes of STDOUT, neither its end nor END_REQUEST,
+    /// and the end of the connection (W-12).
+    pub fn expect_cut(&mut self, id: u16, expected: impl AsRef<[u8]>) {
+        let mut came = Vec::new();
+        while let Some(record) = self.try_record().unwrap() {
+            assert_eq!((record.kind, record.id), (Type::Stdout, id), "{record:?}");
+            assert!(!record.content.is_empty(), "the end of STDOUT after {} bytes", came.len());
+            came.extend(record.content);
+        }
+        assert!(came == expected.as_ref(), "{} bytes before the end", came.len());
     }
 
     /// Nothing more comes. A reset is as good, where bytes that were sent were left unread.

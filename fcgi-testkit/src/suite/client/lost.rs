@@ -11,7 +11,7 @@ use fcgi_engine::{
     Error, Phase,
     client::{Chunk, Settings},
     pool,
-    socket::is_hung_up,
+    socket::{HangUp, hang_up},
 };
 use fcgi_proto::ProtocolErrorKind;
 
@@ -132,7 +132,7 @@ fn an_application_that_reads_no_more_gets_no_other_request(suite: &Suite) {
         }
         // It stays open all the while.
         let socket = peer.socket();
-        until("the client is gone", || is_hung_up(&socket));
+        until("the client is gone", || hang_up(&socket) == HangUp::Gone);
     };
     both_ways(suite, unlimited(), serve, |way| {
         assert_eq!(way.call(post(b"one")).unwrap(), b"one");
