@@ -5,13 +5,14 @@
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
 //! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
 //! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_client`],
-//! [`engine_pool`]).
+//! [`engine_pool`], [`engine_server`]).
 
 #![forbid(unsafe_code)]
 
 mod choices;
 pub mod engine_client;
 pub mod engine_pool;
+pub mod engine_server;
 pub mod examples;
 pub mod harness;
 pub mod http;

@@ -314,7 +314,7 @@ fn main() -> io::Result<()> {
     }
 
     // Each byte is a choice of the model's: any are as good as others, short and long.
-    for target in ["engine_client", "engine_pool"] {
+    for target in ["engine_client", "engine_pool", "engine_server"] {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         for n in 0..16u32 {
             let noise: Vec<u8> = (0..40 * (n + 1))

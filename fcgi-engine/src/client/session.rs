@@ -171,8 +171,7 @@ impl<W> Session<W> {
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
-        // Without a body it may be sent before it is moved on for the first time.
-        self.watch(&mut exchange);
+        self.watch_flush(&mut exchange);
         Ok(exchange)
     }
 
@@ -230,16 +229,15 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // Another request would be taken for a part of this one.
         self.closing |= exchange.is_mismatched();
-        self.watch(exchange);
+        self.watch_flush(exchange);
         Ok(any)
     }
 
-    /// Notes what will have been sent with a request's last byte, once all of it is queued.
-    fn watch(&mut self, exchange: &mut Exchange) {
-        if exchange.is_feeding() || exchange.is_queued {
+    /// Watches for the moment when the last byte of a request is sent, once that is queued.
+    fn watch_flush(&mut self, exchange: &mut Exchange) {
+        if exchange.is_feeding() || std::mem::replace(&mut exchange.is_queued, true) {
             return;
         }
-        exchange.is_queued = true;
         let flush = (self.sent + self.queued(), exchange.key());
         if self.next_flush.is_none() {
             self.next_flush = Some(flush);
@@ -312,24 +310,21 @@ impl<W> Session<W> {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };
         }
-        match pump::write(socket, &mut self.connection) {
-            pump::Wrote::Done { bytes, blocked } => {
-                self.sent += bytes as u64;
-                self.blocked = blocked;
-                if bytes > 0 {
-                    self.wrote_at = Some(now);
-                    self.note_flushed(now);
-                }
-                Wrote { any: bytes > 0, blocked }
-            }
+        let (bytes, blocked) = match pump::write(socket, &mut self.connection) {
+            pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
                 tracing::debug!(parent: &self.span, %error, "application takes no more");
-                self.sent += bytes as u64;
                 self.write_gone = Some(error);
-                self.blocked = false;
-                Wrote { any: bytes > 0, blocked: false }
+                (bytes, false)
             }
+        };
+        self.blocked = blocked;
+        if bytes > 0 {
+            self.sent += bytes as u64;
+            self.wrote_at = Some(now);
+            self.note_flushed(now);
         }
+        Wrote { any: bytes > 0, blocked }
     }
 
     /// Takes in what has come; says whether there is anything new, the end included.
