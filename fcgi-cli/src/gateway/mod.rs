@@ -10,6 +10,7 @@ mod descriptors;
 mod failure;
 mod files;
 mod folder;
+mod handover;
 mod intake;
 mod log;
 mod php_fpm;
@@ -39,6 +40,7 @@ use application::Application;
 use buffer::Buffering;
 use descriptors::Descriptors;
 use files::Files;
+use handover::Handover;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
@@ -103,6 +105,12 @@ pub(crate) struct Gateway {
     /// Follow symbolic links out of the root
     #[arg(long, help_heading = "What is served")]
     follow_links: bool,
+    /// The folder of files that the application may have sent by X-Accel-Redirect or X-Sendfile
+    ///
+    /// X-Accel-Redirect names a path below it, as in a URL; X-Sendfile a path below it, or an
+    /// absolute one that leads there. Without this option, the fields are removed and logged.
+    #[arg(long, value_name = "DIR", help_heading = "What is served")]
+    sendfile_root: Option<PathBuf>,
     /// A parameter for each request, in place of one of that name; may be given again
     #[arg(
         long = "param",
@@ -284,6 +292,11 @@ impl Gateway {
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
         let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
+        let handover = self.sendfile_root.as_deref().map(|path| {
+            let failed = |error| Stopped::usage(format!("root {}: {error}", path.display()));
+            Handover::new(path).map_err(failed)
+        });
+        let handover = handover.transpose()?;
         let mut listeners = Vec::new();
         let mut urls = Vec::new();
         for address in &self.listen {
@@ -301,7 +314,9 @@ impl Gateway {
                 &self.params,
                 self.max_body,
                 self.buffering(&descriptors),
+                handover.is_some(),
             ),
+            handover,
             site,
             client_timeout: self.client_timeout,
             max_fields: self.max_fields,
