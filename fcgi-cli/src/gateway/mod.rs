@@ -14,6 +14,7 @@ mod handover;
 mod intake;
 mod log;
 mod php_fpm;
+mod php_guard;
 mod refusal;
 mod root;
 mod sample;
@@ -41,6 +42,7 @@ use buffer::Buffering;
 use descriptors::Descriptors;
 use files::Files;
 use handover::Handover;
+pub(crate) use php_guard::PhpGuard;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
@@ -65,6 +67,9 @@ pub(crate) struct Gateway {
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end
     #[arg(long)]
     php: bool,
+    /// A variable of the environment that --php's scripts see; may be given again. Default none
+    #[arg(long, value_name = "NAME", value_parser = variable, requires = "php")]
+    env: Vec<String>,
     /// Where to listen; may be given again. Port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Vec<String>,
@@ -236,6 +241,14 @@ Examples:
 enum Switch {
     On,
     Off,
+}
+
+fn variable(name: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(is_plain);
+    is_name.then(|| name.to_owned()).ok_or("expected the name of a variable")
 }
 
 fn head_size(text: &str) -> Result<u64, &'static str> {

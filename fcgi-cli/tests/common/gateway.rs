@@ -53,6 +53,13 @@ impl Gateway {
         Self::spawn(command(), args)
     }
 
+    /// Starts it with a variable in its environment.
+    pub(crate) fn start_with_env(name: &str, value: &str, args: &[&str]) -> Self {
+        let mut command = command();
+        command.env(name, value);
+        Self::spawn(command, args)
+    }
+
     /// Starts it with so many descriptors at most.
     pub(crate) fn start_with_files(limit: u32, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
