@@ -47,6 +47,8 @@ pub use request::{InputStream, OutputStream, Request};
 pub use shutdown::Shutdown;
 
 use crate::Listener;
+use connection::Connection;
+use fcgi_proto::RequestKey;
 use leader::Leader;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
@@ -202,7 +204,15 @@ struct Engine {
 #[derive(Debug)]
 struct Job {
     request: Request,
+    /// All of its input has come: the handler waits for none.
+    whole: bool,
     span: Span,
+}
+
+impl Job {
+    fn is(&self, connection: &Connection, key: RequestKey) -> bool {
+        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.request.connection), connection)
+    }
 }
 
 impl Engine {
@@ -235,8 +245,9 @@ impl Engine {
                 },
                 Task::Exit => return,
             };
+            let whole = job.whole;
             let took = pool::timed(|| self.answer(job));
-            if self.pool.ran(took) {
+            if self.pool.ran(took, whole) {
                 // The leader waits for the last handler.
                 self.wakeups.waker.wake();
             }
@@ -245,7 +256,7 @@ impl Engine {
     }
 
     /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { request, span }: Job) {
+    fn answer(&self, Job { request, span, .. }: Job) {
         let (connection, key) = (Arc::clone(&request.connection), request.key);
         if !connection.start(key) {
             return;
