@@ -205,6 +205,9 @@ impl<W: Waiters> Session<W> {
     /// The server leaves: a request that is on its way is still taken, then the connection closes
     /// (FC-7-1, W-13).
     pub fn shutdown(&mut self, now: Instant) {
+        if matches!(self.life, Life::Lingering | Life::Closed) {
+            return;
+        }
         self.leaving = now.checked_add(self.settings().shutdown_grace);
         if self.leaving.is_none() {
             self.connection.shutdown();
@@ -216,7 +219,9 @@ impl<W: Waiters> Session<W> {
     pub fn cancel(&mut self, now: Instant) {
         self.connection.fail_all(CANCELLED);
         (self.cancelled, self.attention) = (true, true);
-        (self.phase, self.until) = (Phase::Handler, None);
+        if !matches!(self.life, Life::Lingering | Life::Closed) {
+            self.renew();
+        }
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
             let Some(active) = self.requests.get_mut(key) else { continue };
