@@ -55,7 +55,7 @@ pub struct Seen {
 /// # Panics
 /// When what must hold does not.
 pub fn run(bytes: &[u8]) {
-    explore(bytes);
+    let _ = explore(bytes);
 }
 
 /// The same, and says what came about.
