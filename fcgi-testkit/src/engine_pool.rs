@@ -28,8 +28,6 @@ use fcgi_proto::{
     pool::ConnectionId,
 };
 
-use crate::choices::Choices;
-
 /// How often what was to be tested came about.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
@@ -72,9 +70,28 @@ pub fn run(bytes: &[u8]) {
 /// # Panics
 /// When something does not hold.
 pub fn explore(bytes: &[u8]) -> Seen {
-    let mut input = Choices::new(bytes);
+    let mut input = Input(bytes);
     // An async adapter's reaper also ends waits; a blocking one's callers do so themselves.
     if input.below(2) == 0 { Model::<true>::run(input) } else { Model::<false>::run(input) }
+}
+
+/// What is left of the bytes; zeros after their end.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *byte
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::from(self.byte()) % n
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
 }
 
 fn ms(n: u64) -> Duration {
@@ -279,15 +296,15 @@ struct Model<const ENDS: bool> {
 }
 
 impl<const ENDS: bool> Model<ENDS> {
-    fn run(mut input: Choices<'_>) -> Seen {
+    fn run(mut input: Input<'_>) -> Seen {
         let mut model = Self::new(&mut input);
-        while !input.is_empty() {
+        while !input.0.is_empty() {
             model.step(&mut input);
         }
         model.end()
     }
 
-    fn new(input: &mut Choices<'_>) -> Self {
+    fn new(input: &mut Input<'_>) -> Self {
         let mut settings = Settings::new();
         settings.limits.connections = input.below(4);
         settings.limits.idle = input.below(4);
@@ -324,7 +341,7 @@ impl<const ENDS: bool> Model<ENDS> {
         count(&mut self.fake.world().seen);
     }
 
-    fn step(&mut self, input: &mut Choices<'_>) {
+    fn step(&mut self, input: &mut Input<'_>) {
         match input.below(16) {
             0..=3 => self.arrive(input),
             4 => self.leave(input),
@@ -342,7 +359,7 @@ impl<const ENDS: bool> Model<ENDS> {
         }
     }
 
-    fn arrive(&mut self, input: &mut Choices<'_>) {
+    fn arrive(&mut self, input: &mut Input<'_>) {
         let lease = match Lease::acquire(&self.desk) {
             Ok(lease) => lease,
             Err(Error::PoolFull { waiting, .. }) => {
@@ -368,13 +385,13 @@ impl<const ENDS: bool> Model<ENDS> {
     }
 
     /// A caller that there is, if there is any.
-    fn any(&self, input: &mut Choices<'_>) -> Option<usize> {
+    fn any(&self, input: &mut Input<'_>) -> Option<usize> {
         let there = |(at, caller): (usize, &Option<_>)| caller.is_some().then_some(at);
         let all: Vec<_> = self.callers.iter().enumerate().filter_map(there).collect();
         (!all.is_empty()).then(|| input.pick(&all))
     }
 
-    fn leave(&mut self, input: &mut Choices<'_>) {
+    fn leave(&mut self, input: &mut Input<'_>) {
         let Some(at) = self.any(input) else { return };
         self.gone(at, false);
     }
@@ -408,12 +425,12 @@ impl<const ENDS: bool> Model<ENDS> {
         }
     }
 
-    fn pass(&mut self, input: &mut Choices<'_>) {
+    fn pass(&mut self, input: &mut Input<'_>) {
         let by = input.pick(&[0, 1, 1, 3, 7, 20, 60]);
         self.fake.world().now += ms(by);
     }
 
-    fn peer_closes(&mut self, input: &mut Choices<'_>) {
+    fn peer_closes(&mut self, input: &mut Input<'_>) {
         let connections = self.fake.world().connections.len();
         if connections == 0 {
             return;
@@ -430,7 +447,7 @@ impl<const ENDS: bool> Model<ENDS> {
     }
 
     /// What a caller waits for, other than the pool, comes.
-    fn go_on(&mut self, input: &mut Choices<'_>) {
+    fn go_on(&mut self, input: &mut Input<'_>) {
         let Some(at) = self.any(input) else { return };
         let Some(caller) = &mut self.callers[at] else { return };
         match &caller.stage {
@@ -524,7 +541,7 @@ impl<const ENDS: bool> Model<ENDS> {
         self.fake.world().connections[number].requests += 1;
     }
 
-    fn fail(&mut self, at: usize, input: &mut Choices<'_>) {
+    fn fail(&mut self, at: usize, input: &mut Input<'_>) {
         let reached = input.pick(&[Reached::Begun, Reached::Begun, Reached::Answered]);
         match input.below(4) {
             0 => self.judge(at, |address| Error::Truncated { address }, reached),

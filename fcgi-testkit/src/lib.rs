@@ -9,7 +9,6 @@
 
 #![forbid(unsafe_code)]
 
-mod choices;
 pub mod engine_client;
 pub mod engine_pool;
 pub mod engine_server;
