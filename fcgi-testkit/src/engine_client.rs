@@ -477,7 +477,7 @@ impl<'a> World<'a> {
                 req.exchange.handle_body(Ok(Some(piece.into())))?;
             } else if body.given == body.len {
                 req.exchange.handle_body(Ok(None))?;
-            } else if self.input.below(64) == 63 {
+            } else if self.input.below(32) == 31 {
                 req.exchange.handle_body(Err(io::Error::other("no more")))?;
             } else {
                 break;
