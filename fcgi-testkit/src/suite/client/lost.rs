@@ -43,7 +43,7 @@ fn unlimited() -> Settings {
 }
 
 /// A way to send requests.
-enum Way {
+pub(super) enum Way {
     Alone(Box<dyn TestClient>),
     Shared(Box<dyn TestPool>),
 }
@@ -61,7 +61,7 @@ impl Way {
     }
 
     /// What is handed out of a response that fails, and how.
-    fn fails(&mut self, request: TestRequest) -> (Vec<u8>, Error) {
+    pub(super) fn fails(&mut self, request: TestRequest) -> (Vec<u8>, Error) {
         let mut out = Vec::new();
         let mut response = match self.send(request) {
             Ok(response) => response,
@@ -85,10 +85,10 @@ fn offer_to_share(app: &RawApp) {
 }
 
 /// An application, from its first connection of requests on, and whether that is shared.
-type Serve = fn(&RawApp, Peer, bool);
+pub(super) type Serve = fn(&RawApp, Peer, bool);
 
 /// Runs a case alone and shared. `serve` has a thread of its own.
-fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
+pub(super) fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
         let app = RawApp::new();
         let address = app.address.clone();
