@@ -248,8 +248,9 @@ impl<R: Runtime> Client<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         for _ in 0..MAX_ROUNDS {
+            let now = R::now();
             self.session.handle_events(Waker::wake);
-            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now()) {
+            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, now) {
                 return ready;
             }
             let mut fed = false;
@@ -260,11 +261,12 @@ impl<R: Runtime> Client<R> {
                 }
                 fed = true;
             }
-            if self.write(cx).any && (fed || exchange.core.is_feeding()) {
+            if self.session.write(&mut Io(&mut self.io, cx), now).any
+                && (fed || exchange.core.is_feeding())
+            {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
-                let now = R::now();
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
                 };
