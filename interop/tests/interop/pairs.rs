@@ -116,8 +116,9 @@ impl Pair {
     }
 }
 
-/// A head of more than the 4 KiB that nginx has room for by default.
-const NGINX: &str = "fastcgi_buffer_size 32k; fastcgi_buffers 8 32k;";
+/// A head of more than the 4 KiB that nginx has room for by default; and it leaves a client whose
+/// response was short after 5 s, not after 75.
+const NGINX: &str = "fastcgi_buffer_size 32k; fastcgi_buffers 8 32k; keepalive_timeout 5s;";
 
 fn client<P: Send + Sync + 'static>(
     address: String,
@@ -179,34 +180,43 @@ fn servers() -> Vec<Pair> {
     let haproxy = |keep, multiplex| Parts::Web(WebServerKind::Haproxy { keep, multiplex });
     vec![
         server("nginx", "nginx", &[Peer::Nginx], Parts::Nginx("/kept")).expected(&[
+            ("breaks", "cut"),
+            ("breaks_length", "cut"),
             ("connections", "few"),
             ("content_length", "the length"),
             ("leave_download", "closing"),
             ("leave_upload", "not called"),
             ("leave_silent", "closing"),
             ("multiplexes", "no"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "no"),
         ]),
         server("nginx_stream", "nginx, unbuffered", &[Peer::Nginx], Parts::Nginx("/unbuffered"))
             .expected(&[
+                ("breaks", "cut"),
+                ("breaks_length", "cut"),
                 ("connections", "few"),
                 ("content_length", "empty"),
                 ("leave_download", "closing"),
                 ("leave_upload", "closing"),
                 ("leave_silent", "closing"),
                 ("multiplexes", "no"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "no"),
             ]),
         server("nginx_plain", "nginx, not kept", &[Peer::Nginx], Parts::Nginx("/plain"))
             .expected(&[
+                ("breaks", "no"),
+                ("breaks_length", "cut"),
                 ("connections", "200"),
                 ("content_length", "the length"),
                 ("leave_download", "closing"),
                 ("leave_upload", "not called"),
                 ("leave_silent", "closing"),
                 ("multiplexes", "no"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "no"),
             ])
@@ -217,23 +227,29 @@ fn servers() -> Vec<Pair> {
                       connection; `fastcgi_buffering off` passes it on",
             }]),
         server("apache", "Apache", &[Peer::Apache], Parts::Web(WebServerKind::Apache)).expected(&[
+            ("breaks", "cut"),
+            ("breaks_length", "cut"),
             ("connections", "few"),
             ("content_length", "absent"),
             ("leave_download", "closing"),
             ("leave_upload", "closing"),
             ("leave_silent", "nobody"),
             ("multiplexes", "no"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "no"),
         ]),
         server("lighttpd", "lighttpd", &[Peer::Lighttpd], Parts::Web(WebServerKind::Lighttpd))
             .expected(&[
+                ("breaks", "cut"),
+                ("breaks_length", "cut"),
                 ("connections", "200"),
                 ("content_length", "refused, 411"),
                 ("leave_download", "closing"),
                 ("leave_upload", "closing"),
                 ("leave_silent", "nobody"),
                 ("multiplexes", "no"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "no"),
             ])
@@ -245,30 +261,38 @@ fn servers() -> Vec<Pair> {
             }]),
         server("haproxy_plain", "HAProxy, not kept", &[Peer::Haproxy], haproxy(false, false))
             .expected(&[
+                ("breaks", "cut"),
+                ("breaks_length", "cut"),
                 ("connections", "200"),
                 ("content_length", "refused, 400"),
                 ("leave_download", "closing"),
                 ("leave_upload", "closing"),
                 ("leave_silent", "nobody"),
                 ("multiplexes", "no"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "no"),
             ])
             .deviations(HAPROXY_CHUNKED),
         server("haproxy_kept", "HAProxy, kept", &[Peer::Haproxy], haproxy(true, false))
             .expected(&[
+                ("breaks", "cut"),
+                ("breaks_length", "cut"),
                 ("connections", "few"),
                 ("content_length", "refused, 400"),
                 ("leave_download", "closing"),
                 ("leave_upload", "ABORT_REQUEST or closing"),
                 ("leave_silent", "nobody"),
                 ("multiplexes", "no"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "no"),
             ])
             .deviations(HAPROXY_CHUNKED),
         server("haproxy_mpxs", "HAProxy, mpxs-conns", &[Peer::Haproxy], haproxy(true, true))
             .expected(&[
+                ("breaks", "cut"),
+                ("breaks_length", "cut"),
                 ("connections", "few"),
                 ("content_length", "refused, 400"),
                 // It drops what comes, for the others on the connection.
@@ -276,47 +300,60 @@ fn servers() -> Vec<Pair> {
                 ("leave_upload", "ABORT_REQUEST"),
                 ("leave_silent", "nobody"),
                 ("multiplexes", "yes"),
+                ("nothing", "500"),
                 ("overloaded", "503"),
                 ("values", "yes"),
             ])
             .deviations(HAPROXY_CHUNKED),
         server("caddy", "Caddy", &[Peer::Caddy], Parts::Web(WebServerKind::Caddy)).expected(&[
+            ("breaks", "no"),
+            ("breaks_length", "cut"),
             ("connections", "200"),
             ("content_length", "-1"),
             ("leave_download", "closing"),
             ("leave_upload", "closing"),
             ("leave_silent", "nobody"),
             ("multiplexes", "no"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "no"),
         ]),
         server("h2o", "h2o", &[Peer::H2o], Parts::Web(WebServerKind::H2o)).expected(&[
+            ("breaks", "no"),
+            ("breaks_length", "cut"),
             ("connections", "few"),
             ("content_length", "the length"),
             ("leave_download", "closing"),
             ("leave_upload", "not called"),
             ("leave_silent", "nobody"),
             ("multiplexes", "no"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "no"),
         ]),
         server("ours", "our client", &[], Parts::Gateway(1)).expected(&[
+            ("breaks", "cut"),
+            ("breaks_length", "cut"),
             ("connections", "few"),
             ("content_length", "the length"),
             ("leave_download", "ABORT_REQUEST"),
             ("leave_upload", "ABORT_REQUEST"),
             ("leave_silent", "ABORT_REQUEST"),
             ("multiplexes", "no"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "no"),
         ]),
         server("ours_mpxs", "our client, multiplexing", &[], Parts::Gateway(16)).expected(&[
+            ("breaks", "cut"),
+            ("breaks_length", "cut"),
             ("connections", "few"),
             ("content_length", "the length"),
             ("leave_download", "ABORT_REQUEST"),
             ("leave_upload", "ABORT_REQUEST"),
             ("leave_silent", "ABORT_REQUEST"),
             ("multiplexes", "yes"),
+            ("nothing", "500"),
             ("overloaded", "503"),
             ("values", "yes"),
         ]),
