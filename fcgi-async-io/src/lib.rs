@@ -52,12 +52,13 @@ mod transport;
 use std::{
     future::Future,
     io,
+    os::fd::{AsFd, BorrowedFd},
     marker::PhantomData,
     task::{Context, Poll},
     time::Instant,
 };
 
-use fcgi_driver::{Address, StdListener, runtime};
+use fcgi_driver::{Address, StdListener, Target, runtime};
 use fcgi_engine::socket::Peer;
 
 pub use timer::Timer;
@@ -79,10 +80,10 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
-        match address {
-            Address::Unix(path) => Transport::connect_unix(path).await,
-            Address::Tcp(host_port) => Transport::connect_tcp(host_port).await,
-            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+        match address.target() {
+            Target::Unix(path) => Transport::connect_unix(path).await,
+            Target::Tcp(host_port) => Transport::connect_tcp(host_port).await,
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -95,6 +96,10 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Transport, Peer)>> {
         listener.poll_accept(cx)
+    }
+
+    fn listener_fd(listener: &TransportListener) -> Option<BorrowedFd<'_>> {
+        Some(listener.as_fd())
     }
 
     fn timer() -> Timer {

@@ -13,7 +13,7 @@ use std::{
 
 use async_io::Async;
 use fcgi_driver::{StdListener, runtime};
-use fcgi_engine::socket::{self, Peer};
+use fcgi_engine::socket::{self, HangUp, Peer};
 
 /// A connected socket, unix or TCP; TCP without Nagle's delay.
 #[derive(Debug)]
@@ -129,8 +129,8 @@ impl runtime::Transport for Transport {
         }
     }
 
-    fn is_hung_up(&self) -> bool {
-        socket::is_hung_up(self)
+    fn hang_up(&self) -> HangUp {
+        socket::hang_up(self)
     }
 
     fn is_readable(&self) -> bool {
@@ -147,6 +147,15 @@ impl AsFd for Transport {
         match &self.stream {
             Stream::Unix(stream) => stream.as_fd(),
             Stream::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsFd for TransportListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(unix) => unix.get_ref().as_fd(),
+            Self::Tcp(tcp) => tcp.get_ref().as_fd(),
         }
     }
 }

@@ -22,7 +22,7 @@ use fcgi_driver::{
     client::Connector,
     runtime::{Runtime, Timer as _, Transport as _},
 };
-use fcgi_engine::socket::Peer;
+use fcgi_engine::socket::{HangUp, Peer};
 
 /// A thread for each task.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Folder {
 fn pair() -> (Transport, UnixStream) {
     let folder = Folder::new();
     let listener = UnixListener::bind(folder.path()).unwrap();
-    let transport = block_on(R::connect(&Address::Unix(folder.path()))).unwrap();
+    let transport = block_on(R::connect(&Address::unix(folder.path()))).unwrap();
     (transport, listener.accept().unwrap().0)
 }
 
@@ -144,9 +144,9 @@ fn a_full_socket_is_waited_for() {
 #[test]
 fn a_peer_that_has_gone_is_known() {
     let (mut transport, peer) = pair();
-    assert!(!transport.is_hung_up());
+    assert_eq!(transport.hang_up(), HangUp::No);
     drop(peer);
-    assert!(transport.is_hung_up());
+    assert_eq!(transport.hang_up(), HangUp::Gone);
     let wrote = polled(|cx| transport.poll_write(cx, &[IoSlice::new(b"x")]));
     assert!(
         matches!(&wrote, Poll::Ready(Err(error)) if error.kind() == ErrorKind::BrokenPipe),
@@ -159,14 +159,14 @@ fn every_address_of_a_host_is_tried() {
     // A system's localhost has ::1, 127.0.0.1 or both; only one of them is listened on.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let transport = block_on(R::connect(&Address::Tcp(format!("localhost:{port}").into())));
+    let transport = block_on(R::connect(&format!("localhost:{port}").parse().unwrap()));
     assert!(transport.is_ok(), "{transport:?}");
     drop(listener);
-    let refused = block_on(R::connect(&Address::Tcp(format!("127.0.0.1:{port}").into())));
+    let refused = block_on(R::connect(&format!("127.0.0.1:{port}").parse().unwrap()));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    let unknown = block_on(R::connect(&Address::Tcp("no-such-host.invalid:9".into())));
+    let unknown = block_on(R::connect(&"no-such-host.invalid:9".parse().unwrap()));
     assert!(unknown.is_err());
-    let stdin = block_on(R::connect(&Address::Stdin));
+    let stdin = block_on(R::connect(&Address::STDIN));
     assert_eq!(stdin.unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
@@ -175,7 +175,7 @@ fn a_full_backlog_says_so() {
     let folder = Folder::new();
     let listener = UnixListener::bind(folder.path()).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let address = Address::Unix(folder.path());
+    let address = Address::unix(folder.path());
     let _first = block_on(R::connect(&address)).unwrap();
     let error = block_on(R::connect(&address)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -186,7 +186,7 @@ fn a_full_backlog_says_so() {
 fn a_connect_that_hangs_runs_into_its_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let address = Address::Tcp(listener.local_addr().unwrap().to_string().into());
+    let address = Address::from(listener.local_addr().unwrap());
     let limit = Duration::from_millis(200);
     let connector = Connector::<R>::new().connect_timeout(Some(limit));
     // The kernel completes a connection or two beyond the backlog, and answers no more.
@@ -226,7 +226,7 @@ fn a_listener_accepts_what_comes_together() {
     let (transport, from) = block_on(poll_fn(|cx| R::poll_accept(&mut listener, cx))).unwrap();
     assert_eq!(from, Peer::Tcp(peer.local_addr().unwrap()));
     assert!(rustix::net::sockopt::tcp_nodelay(&transport).unwrap(), "no delay");
-    let connected = block_on(R::connect(&Address::Tcp(address.to_string().into()))).unwrap();
+    let connected = block_on(R::connect(&Address::from(address))).unwrap();
     assert!(rustix::net::sockopt::tcp_nodelay(&connected).unwrap(), "no delay");
 }
 

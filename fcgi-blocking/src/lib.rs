@@ -67,7 +67,7 @@ mod stream;
 mod waker;
 
 pub use client::{CancelHandle, Client};
-pub use fcgi_engine::{Address, AddressError, Error, Phase, is_fastcgi};
+pub use fcgi_engine::{Address, AddressError, Error, Phase, Target, is_fastcgi};
 pub use fcgi_proto as proto;
 pub use fcgi_proto::{
     FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,

@@ -7,7 +7,7 @@ use std::{
 
 use fcgi_engine::{
     Address, ListeningSocket,
-    socket::{Peer, SocketFile, StdListener},
+    socket::{self, Peer, SocketFile, StdListener},
 };
 
 use crate::stream::Stream;
@@ -25,7 +25,7 @@ use crate::stream::Stream;
 pub struct Listener {
     listener: StdListener,
     address: Address,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -56,7 +56,14 @@ impl Listener {
 
     fn take(socket: ListeningSocket) -> Self {
         let ListeningSocket { listener, address, file } = socket;
-        Self { listener, address, _file: file }
+        Self { listener, address, file: file }
+    }
+
+    /// Refuses whoever connects from now on, where nobody else can listen here.
+    pub(crate) fn refuse(&self) {
+        if self.file.is_some() {
+            socket::refuse(self);
+        }
     }
 
     /// A connection that waits; `WouldBlock` when none does.

@@ -165,7 +165,7 @@ fn no_port_and_a_path_that_is_too_long_are_connect_errors() {
         _ => panic!("{error}"),
     }
     // A path that is too long for a socket.
-    let long = Address::Unix(format!("/{}", "x".repeat(200)).into());
+    let long = Address::unix(format!("/{}", "x".repeat(200)));
     let error = Client::connect(&long).unwrap_err();
     assert!(matches!(&error, Error::Connect { .. }), "{error}");
 }

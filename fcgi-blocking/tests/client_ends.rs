@@ -160,7 +160,7 @@ fn full_backlog() -> (tempfile::TempDir, Address, rustix::fd::OwnedFd, Vec<rusti
             Ok(()) => connected.push(next),
             Err(error) => {
                 assert_eq!(error, rustix::io::Errno::AGAIN);
-                return (folder, Address::Unix(path), listener, connected);
+                return (folder, Address::unix(path), listener, connected);
             }
         }
         assert!(connected.len() < 10, "no backlog is that long");

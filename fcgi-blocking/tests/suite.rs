@@ -105,6 +105,7 @@ fn server(settings: server::Settings) -> Server {
         .roles(settings.config.roles)
         .limits(settings.config.limits)
         .rejection_body(settings.config.rejection_body)
+        .failure_body(settings.config.failure_body)
         .max_connections(settings.max_connections)
         .max_requests(settings.max_requests)
         .web_server_addrs(settings.web_server_addrs)
@@ -113,9 +114,12 @@ fn server(settings: server::Settings) -> Server {
         .handler_timeout(settings.handler)
         .first_record_timeout(settings.first_record)
         .params_timeout(settings.params)
+        .stdin_timeout(settings.stdin)
+        .end_of_file(settings.end_of_file)
         .idle_timeout(settings.idle)
         .write_timeout(settings.write_stall)
         .shutdown_timeout(settings.shutdown)
+        .shutdown_grace(settings.shutdown_grace)
 }
 
 fn connector(settings: client::Settings) -> Connector {
@@ -236,6 +240,7 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
             }
         }
         Step::Yield => thread::yield_now(),
+        Step::Fail => return Err(Error::InputTooLarge { limit: 0 }),
         Step::Panic => panic!("as the test asked"),
         Step::Reject(rejection) => request.reject(*rejection),
         Step::Exit(exit) => *status = *exit,

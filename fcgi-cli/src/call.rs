@@ -34,7 +34,7 @@ use crate::{
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Call {
-    /// unix:PATH or tcp:HOST:PORT
+    /// unix:PATH, /PATH, HOST:PORT or :PORT
     #[arg(value_name = "ADDR")]
     address: fcgi::Address,
     /// What the application is asked to be

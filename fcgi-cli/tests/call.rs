@@ -27,7 +27,7 @@ impl App {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let app = Self { folder };
-        let address = fcgi_lib::Address::Unix(app.socket());
+        let address = fcgi_lib::Address::unix(app.socket());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let entered = runtime.enter();

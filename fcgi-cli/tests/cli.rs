@@ -128,7 +128,7 @@ fn a_body_from_a_pipe_gets_its_length() {
     let (_folder, path, address) = place();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio");
     let _guard = runtime.enter();
-    let listener = fcgi::Listener::bind(&fcgi::Address::Unix(path)).expect("bind");
+    let listener = fcgi::Listener::bind(&fcgi::Address::unix(path)).expect("bind");
     runtime.spawn(fcgi::Server::new().serve(listener, |request: fcgi::Request| async move {
         let body = request.stdin().read_to_end(1 << 20).await?;
         let length = request.param_str("CONTENT_LENGTH").unwrap_or("none").to_owned();

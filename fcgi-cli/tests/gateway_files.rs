@@ -169,7 +169,7 @@ fn files_leave_descriptors_to_scripts() {
         }
         let refused = held.iter().filter(|answer| answer.status() == 503).count();
         let sent = held.iter().filter(|answer| answer.status() == 200).count();
-        assert_eq!((sent, refused), (64, 56));
+        assert_eq!((sent, refused), (32, 88));
         for client in &mut clients {
             assert_eq!(client.get("/app.php").await.expect("an answer").status(), 200);
         }

@@ -146,7 +146,7 @@ fn an_answer_that_stops_is_cut_and_logged() {
 #[test]
 fn a_client_that_leaves_cancels_its_request() {
     let app = App::start();
-    let gateway = gateway(&app, &[]);
+    let gateway = gateway(&app, &["--buffering", "off"]);
     // While it waits; while the answer comes; while its body goes out.
     let waits = client(&gateway, "GET /hang HTTP/1.1\r\nHost: a\r\n\r\n");
     until("it is asked", || app.state.asked() == 1);
@@ -196,19 +196,26 @@ fn h_16_slow_clients_are_given_up() {
 #[test]
 fn a_client_that_does_not_read_is_given_up() {
     let app = App::start();
-    let gateway = gateway(&app, &["--client-timeout", "0.2"]);
+    for (n, args) in [&["--store-each", "1M"][..], &["--buffering", "off"]].into_iter().enumerate()
+    {
+        let gateway = gateway(&app, &[&["--client-timeout", "0.2"], args].concat());
+        let _stream = client(&gateway, "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
+        until("it is cancelled", || app.state.cancelled() == n + 1);
+    }
+    // While it sends, too.
+    let gateway = gateway(&app, &["--client-timeout", "0.2", "--buffering", "off"]);
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
     let mut stream = client(&gateway, head);
     // More than all buffers on the way there and back; the other end closes in between.
     let block = [b'x'; 64 * 1024];
     while stream.write_all(&block).is_ok() {}
-    until("it is cancelled", || app.state.cancelled() == 1);
+    until("it is cancelled", || app.state.cancelled() == 3);
 }
 
 #[test]
 fn an_http_2_client_that_does_not_read_is_given_up() {
     let app = App::start();
-    let gateway = gateway(&app, &["--client-timeout", "2"]);
+    let gateway = gateway(&app, &["--client-timeout", "2", "--store-each", "1M"]);
     block_on(async {
         let mut client = Http2::connect(&gateway).await;
         let unread = client.post("/endless", "").await.expect("a head");

@@ -10,7 +10,7 @@ macro_rules! adapter {
             Values, server::AbortReason,
         };
         pub use $crate::{
-            Address, AddressError, Error, Phase, is_fastcgi,
+            Address, AddressError, Error, Phase, Target, is_fastcgi,
             server::{
                 CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream,
                 PANICKED, Request,

@@ -30,5 +30,7 @@ pub mod server;
 mod socket;
 mod wakers;
 
-pub use fcgi_engine::{Address, AddressError, Error, Phase, is_fastcgi, socket::StdListener};
+pub use fcgi_engine::{
+    Address, AddressError, Error, Phase, Target, is_fastcgi, socket::StdListener,
+};
 pub use socket::Listener;

@@ -5,13 +5,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::pump::{self, Socket};
-pub(crate) use fcgi_engine::pump::{MAX_ROUNDS, Read, Wrote, discard};
-use fcgi_proto::Connection;
-
 use crate::runtime::Transport;
+use fcgi_engine::{pump::Socket, server::Duplex, socket::HangUp};
 
-struct Io<'a, 'b, T>(&'a mut T, &'a mut Context<'b>);
+/// A transport, and the task that waits for it.
+pub(crate) struct Io<'a, 'b, T>(pub(crate) &'a mut T, pub(crate) &'a mut Context<'b>);
 
 impl<T: Transport> Socket for Io<'_, '_, T> {
     fn read_ready(&mut self) -> io::Result<()> {
@@ -27,27 +25,21 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
     }
 }
 
+impl<T: Transport> Duplex for Io<'_, '_, T> {
+    const HEARS_HANG_UP: bool = false;
+
+    fn hang_up(&self) -> HangUp {
+        self.0.hang_up()
+    }
+
+    fn shutdown_write(&self) {
+        self.0.shutdown_write();
+    }
+}
+
 fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
     match polled {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
-}
-
-/// Writes what is queued until the socket is full.
-pub(crate) fn write<T: Transport>(
-    io: &mut T,
-    connection: &mut impl Connection,
-    cx: &mut Context<'_>,
-) -> Wrote {
-    pump::write(&mut Io(io, cx), connection)
-}
-
-/// Reads once into the connection's own window.
-pub(crate) fn read<T: Transport>(
-    io: &mut T,
-    connection: &mut impl Connection,
-    cx: &mut Context<'_>,
-) -> Read {
-    pump::read(&mut Io(io, cx), connection)
 }

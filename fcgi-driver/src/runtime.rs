@@ -8,11 +8,12 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    os::fd::BorrowedFd,
     task::{Context, Poll},
     time::Instant,
 };
 
-use fcgi_engine::socket::Peer;
+use fcgi_engine::socket::{HangUp, Peer};
 
 use crate::{Address, StdListener};
 
@@ -33,9 +34,9 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
-    /// Whether the peer has closed both directions, as far as can be told:
-    /// [`socket::is_hung_up`](fcgi_engine::socket::is_hung_up) for a socket.
-    fn is_hung_up(&self) -> bool;
+    /// Whether the peer has hung up, as the system has it now, whatever is still to be read:
+    /// [`socket::hang_up`](fcgi_engine::socket::hang_up) for a socket.
+    fn hang_up(&self) -> HangUp;
 
     /// Whether a read would find something, as the system has it now: a runtime hears of what came
     /// to a socket at rest only when it is next asked.
@@ -63,7 +64,7 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// Its timer.
     type Timer: Timer;
 
-    /// Connects to a unix or TCP address. Never called with [`Address::Stdin`].
+    /// Connects to a unix or TCP address. Never called with [`Address::STDIN`].
     fn connect(address: &Address) -> impl Future<Output = io::Result<Self::Transport>> + Send;
 
     /// Takes over a listening socket, which is in non-blocking mode.
@@ -77,6 +78,13 @@ pub trait Runtime: Sized + Send + Sync + 'static {
         listener: &mut Self::Listener,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Self::Transport, Peer)>>;
+
+    /// The descriptor of a listening socket; `None` where the system knows of none.
+    ///
+    /// At its end a server asks the system for the connections that still wait: a runtime hears of
+    /// them only when it is next asked. Without a descriptor, the first
+    /// [`poll_accept`](Self::poll_accept) that is pending says that none does.
+    fn listener_fd(listener: &Self::Listener) -> Option<BorrowedFd<'_>>;
 
     /// A timer that is not set.
     fn timer() -> Self::Timer;

@@ -9,6 +9,7 @@ use fcgi_driver::{
     runtime::{Runtime, Transport},
     server::{self, Server},
 };
+use fcgi_engine::socket::HangUp;
 use fcgi_testkit::{
     logs,
     sim::{self, Pipe, Sim},
@@ -72,7 +73,7 @@ fn a_stalled_write_and_a_slow_handler_have_their_limits() {
             pipe.write_all(&[&BEGIN[..], &END_PARAMS, &END_STDIN].concat()).await.unwrap();
             // It reads nothing.
             sim::sleep(ms(4_001)).await;
-            assert!(pipe.is_hung_up());
+            assert_eq!(pipe.hang_up(), HangUp::Gone);
         });
     });
     assert!(log.contains("server: no progress of a write within 4s"), "{log}");

@@ -159,6 +159,8 @@ pub enum Phase {
     FirstRecord,
     /// The end of PARAMS.
     Params,
+    /// More of a request's input, for which a handler waits.
+    Stdin,
     /// The next request of a kept connection.
     NextRequest,
     /// A write that goes on.
@@ -178,6 +180,7 @@ impl std::fmt::Display for Phase {
             Self::Values => "answer to GET_VALUES",
             Self::FirstRecord => "first record",
             Self::Params => "end of PARAMS",
+            Self::Stdin => "more of the request's input",
             Self::NextRequest => "next request on a kept connection",
             Self::Write => "progress of a write",
             Self::Handler => "end of the handler",

@@ -29,6 +29,6 @@ pub mod server;
 pub mod socket;
 pub mod text;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Target};
 pub use error::{Error, Phase};
 pub use socket::{ListeningSocket, is_fastcgi};

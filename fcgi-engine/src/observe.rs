@@ -140,6 +140,7 @@ const fn name(phase: Phase) -> &'static str {
         Phase::Values => "values",
         Phase::FirstRecord => "first_record",
         Phase::Params => "params",
+        Phase::Stdin => "stdin",
         Phase::NextRequest => "next_request",
         Phase::Write => "write",
         Phase::Handler => "handler",

@@ -75,7 +75,16 @@ pub enum Wrote {
         blocked: bool,
     },
     /// The peer takes no more.
-    Gone(io::Error),
+    Gone(Broken),
+}
+
+/// A peer that takes no more.
+#[derive(Debug)]
+pub struct Broken {
+    /// How many bytes it took before.
+    pub bytes: usize,
+    /// What the socket said.
+    pub error: io::Error,
 }
 
 /// Writes what is queued until the socket is full.
@@ -85,7 +94,9 @@ pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrot
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let n = queued.chunks_vectored(&mut slices);
         match socket.write_vectored(&slices[..n]) {
-            Ok(0) => return Wrote::Gone(io::ErrorKind::WriteZero.into()),
+            Ok(0) => {
+                return Wrote::Gone(Broken { bytes, error: io::ErrorKind::WriteZero.into() });
+            }
             Ok(n) => {
                 queued.advance(n);
                 bytes += n;
@@ -94,7 +105,7 @@ pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrot
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Wrote::Done { bytes, blocked: true };
             }
-            Err(error) => return Wrote::Gone(error),
+            Err(error) => return Wrote::Gone(Broken { bytes, error }),
         }
     }
     Wrote::Done { bytes, blocked: false }

@@ -1,10 +1,10 @@
 //! Listening sockets before a runtime takes them over, and what a connected one can be asked.
 //!
 //! ```
-//! use fcgi_engine::{Address, ListeningSocket};
+//! use fcgi_engine::{ListeningSocket, Target};
 //!
 //! let socket = ListeningSocket::bind(&"tcp:127.0.0.1:0".parse()?)?;
-//! assert!(matches!(socket.address, Address::Tcp(port) if !port.ends_with(":0")));
+//! assert!(matches!(socket.address.target(), Target::Tcp(port) if !port.ends_with(":0")));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -12,7 +12,7 @@ use std::{
     fmt,
     fs::File,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt},
@@ -23,7 +23,7 @@ use std::{
 
 use rustix::{event, net};
 
-use crate::Address;
+use crate::{Address, Target};
 
 /// A listening socket of the standard library, in non-blocking mode.
 #[derive(Debug)]
@@ -36,10 +36,19 @@ pub enum StdListener {
 
 impl StdListener {
     fn bind(address: &Address) -> io::Result<Self> {
-        let listener = match address {
-            Address::Unix(path) => Self::Unix(bind_unix(path)?),
-            Address::Tcp(host_port) => Self::Tcp(TcpListener::bind(&**host_port)?),
-            Address::Stdin => return take_stdin(),
+        let listener = match address.target() {
+            Target::Unix(path) => Self::Unix(bind_unix(path)?),
+            Target::Tcp(host_port) => Self::Tcp(match address.any_port() {
+                // IPv6's takes IPv4 too, where there is IPv6.
+                Some(port) => TcpListener::bind(
+                    &[
+                        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                    ][..],
+                )?,
+                None => TcpListener::bind(host_port)?,
+            }),
+            Target::Stdin => return take_stdin(),
         };
         listener.nonblocking()
     }
@@ -131,13 +140,11 @@ impl ListeningSocket {
     pub fn bind(address: &Address) -> io::Result<Self> {
         let listener = StdListener::bind(address)?;
         let address = match &listener {
-            StdListener::Tcp(tcp) if *address != Address::Stdin => {
-                Address::Tcp(tcp.local_addr()?.to_string().into())
-            }
+            StdListener::Tcp(tcp) if address.is_callable() => Address::from(tcp.local_addr()?),
             _ => address.clone(),
         };
-        let file = match &address {
-            Address::Unix(path) => Some(SocketFile::new(path)?),
+        let file = match address.target() {
+            Target::Unix(path) => Some(SocketFile::new(path)?),
             _ => None,
         };
         Ok(Self { listener, address, file })
@@ -149,7 +156,7 @@ impl ListeningSocket {
     /// As for [`bind`](Self::bind).
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let listener = StdListener::from_fd(fd)?;
-        Ok(Self { listener, address: Address::Stdin, file: None })
+        Ok(Self { listener, address: Address::STDIN, file: None })
     }
 }
 
@@ -206,15 +213,40 @@ pub fn is_fastcgi() -> bool {
     matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
 }
 
-/// Whether the peer has closed both directions, as far as the socket can tell: a unix socket can,
-/// TCP knows only after a reset.
-#[must_use]
-pub fn is_hung_up(fd: impl AsFd) -> bool {
-    let mut fds = [event::PollFd::new(&fd, event::PollFlags::empty())];
-    let gone = event::PollFlags::HUP | event::PollFlags::ERR;
-    event::poll(&mut fds, Some(&event::Timespec::default())).is_ok()
-        && fds[0].revents().intersects(gone)
+/// Whether a peer has hung up, whatever is still to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HangUp {
+    /// Not that the socket knows.
+    No,
+    /// It has closed its sending side at least: TCP knows no more before a reset.
+    EndOfFile,
+    /// It has closed both sides, or has reset the connection.
+    Gone,
 }
+
+/// Whether the peer has hung up, as the system has it now.
+#[must_use]
+pub fn hang_up(fd: impl AsFd) -> HangUp {
+    let mut fds = [event::PollFd::new(&fd, END_OF_FILE)];
+    // What can't be asked says nothing.
+    let _ = event::poll(&mut fds, Some(&event::Timespec::default()));
+    let seen = fds[0].revents();
+    if seen.intersects(event::PollFlags::HUP | event::PollFlags::ERR) {
+        HangUp::Gone
+    } else if seen.intersects(END_OF_FILE) {
+        HangUp::EndOfFile
+    } else {
+        HangUp::No
+    }
+}
+
+/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub const END_OF_FILE: event::PollFlags = event::PollFlags::RDHUP;
+/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads: nothing, since
+/// this system can't say.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub const END_OF_FILE: event::PollFlags = event::PollFlags::empty();
 
 /// Whether a read would not have to wait: there are bytes, or the end of file, or an error.
 #[must_use]
@@ -229,4 +261,12 @@ pub fn is_readable(fd: impl AsFd) -> bool {
 pub fn shutdown_write(fd: impl AsFd) {
     // A peer that is gone already needs no telling.
     let _ = net::shutdown(fd, net::Shutdown::Write);
+}
+
+/// Refuses whoever connects to a unix socket from now on; those who have connected already can
+/// still be accepted, until accept fails. For a socket that only this process listens on. TCP has no
+/// such thing.
+pub fn refuse(listener: impl AsFd) {
+    // Where it can't be done, who connects while the last are accepted is lost.
+    let _ = net::shutdown(listener, net::Shutdown::Read);
 }

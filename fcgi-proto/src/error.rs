@@ -80,6 +80,9 @@ pub enum ProtocolErrorKind {
     /// [`Limits::tiny_records`](crate::Limits::tiny_records) was passed.
     #[error("{0} records in a row that bring nothing or next to nothing")]
     RecordFlood(u32),
+    /// [`Limits::stray_bytes`](crate::Limits::stray_bytes) was passed.
+    #[error("more than {0} bytes of records that are no part of a response")]
+    StrayBytes(usize),
 }
 
 /// The caller asked for something that can't be. Nothing was changed by the call.

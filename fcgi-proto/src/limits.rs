@@ -59,12 +59,18 @@ pub struct Limits {
     /// reads (H-9).
     pub reply_bytes: usize,
     /// Records in a row, of fewer than 8 bytes, that change nothing: second empty records, records
-    /// of inactive ids, of unknown types, requests aborted before they were whole. Default 10,000;
+    /// of inactive ids, of unknown types, requests aborted before they were whole. A client counts
+    /// them whatever their length, and unasked answers to management records too. Default 10,000;
     /// past it the connection fails (H-9).
     pub idle_records: u32,
     /// Stream records in a row with fewer than 8 bytes. Default 1,000,000, since a stream may be
     /// cut in any way (FC-3.3-8); past it the connection fails.
     pub tiny_records: u32,
+    /// Bytes of records that are no part of a response, headers and padding included: of inactive
+    /// ids, of unknown types, second ends of a stream, answers to management records that nobody
+    /// asked for. Each byte of a response makes up for one, and the end of a request for all. For a
+    /// client; default 1 MiB; past it the connection fails.
+    pub stray_bytes: usize,
     /// Aborted ids that a client keeps out of use because a late END_REQUEST may still come for
     /// them. Default 16; past it the connection takes no more requests.
     pub tombstones: usize,
@@ -93,6 +99,7 @@ impl Limits {
             reply_bytes: 16 * 1024,
             idle_records: 10_000,
             tiny_records: 1_000_000,
+            stray_bytes: 1024 * 1024,
             tombstones: 16,
         }
     }

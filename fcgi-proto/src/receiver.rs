@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Limits, ProtocolErrorKind, UsageError,
-    record::{Framer, Piece, RecordHeader},
+    record::{Framer, HEADER_LEN, Piece, RecordHeader},
 };
 
 /// The window that a connection starts with.
@@ -50,6 +50,8 @@ enum Storage {
 pub(crate) enum Worth {
     /// Nothing: it will be skipped.
     Nothing,
+    /// Nothing, and nobody has a reason to send many of its kind.
+    Stray,
     /// Bytes of a stream, or its end.
     Stream,
     /// A part of what starts a request, which is worth nothing until it is whole.
@@ -74,12 +76,14 @@ pub(crate) struct Receiver {
     /// Records in a row that brought nothing, and next to nothing.
     idle_records: u32,
     tiny_records: u32,
+    /// Bytes of stray records that no byte of a stream has made up for.
+    stray_bytes: usize,
     eof: bool,
 }
 
 impl Receiver {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let max_window = limits.recv_buffer.max(crate::record::HEADER_LEN);
+        let max_window = limits.recv_buffer.max(HEADER_LEN);
         Self {
             storage: Storage::None,
             pos: 0,
@@ -91,6 +95,7 @@ impl Receiver {
             record_start: 0,
             idle_records: 0,
             tiny_records: 0,
+            stray_bytes: 0,
             eof: false,
         }
     }
@@ -172,10 +177,24 @@ impl Receiver {
         worth: Worth,
         limits: &Limits,
     ) -> Result<(), ProtocolErrorKind> {
-        let tiny = header.content_length < 8;
+        let len = usize::from(header.content_length);
+        let tiny = len < 8;
         match worth {
+            Worth::Stream => self.stray_bytes = self.stray_bytes.saturating_sub(len),
+            Worth::Control => self.stray_bytes = 0,
+            _ => {}
+        }
+        match worth {
+            Worth::Stray => {
+                self.idle_records = self.idle_records.saturating_add(1);
+                let record = HEADER_LEN + len + usize::from(header.padding_length);
+                self.stray_bytes = self.stray_bytes.saturating_add(record);
+                if self.stray_bytes > limits.stray_bytes {
+                    return Err(ProtocolErrorKind::StrayBytes(limits.stray_bytes));
+                }
+            }
             Worth::Nothing if tiny => self.idle_records = self.idle_records.saturating_add(1),
-            Worth::Stream | Worth::Start if tiny && header.content_length > 0 => {
+            Worth::Stream | Worth::Start if tiny && len > 0 => {
                 self.tiny_records = self.tiny_records.saturating_add(1);
             }
             Worth::Start => self.tiny_records = 0,

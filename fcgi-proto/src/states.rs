@@ -84,7 +84,7 @@ state_table! {
         /// The record, the end of the connection, or a full request under `FullRequest::Abort`.
         Abort = "ABORT_REQUEST or lost",
         /// The application's `finish` or `reject`.
-        Finish = "finish, reject",
+        Finish = "finish, fail, reject",
     }
     Idle + Begin => Params, "FC-5.1-1";
     Idle + Refuse => Idle, "END_REQUEST with CANT_MPX_CONN, OVERLOADED or UNKNOWN_ROLE (FC-5.1-2, FC-5.5-2)";

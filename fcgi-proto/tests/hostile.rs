@@ -245,11 +245,67 @@ fn h_11_a_request_that_was_given_up_is_not_offered_room() {
 #[test]
 fn fc_5_4_1_an_abort_after_the_last_input_leaves_none_pending() {
     let mut server = server();
-    let (key, _) = requested(&feed(&mut server, post(1, 0, b"whole")));
+    let (key, _) = requested(&feed(&mut server, post(1, 1, b"whole")));
     feed(&mut server, rec(ABORT, 1, NOTHING));
     server.request(key).unwrap().finish(0).unwrap();
     assert!(!server.is_input_pending(), "all of it has come");
     let mut server = common::server();
     feed(&mut server, [begin(1, 2, 0), rec(ABORT, 1, NOTHING)].concat());
     assert!(server.is_input_pending(), "its PARAMS may still come");
+}
+
+#[test]
+fn q_21_records_that_are_no_part_of_a_response_have_a_budget() {
+    let unknown = rec(11, 0, &[99, 0, 0, 0, 0, 0, 0, 0]);
+    let values = rec(10, 0, &pair(b"FCGI_MAX_CONNS", b"1"));
+    let stray = [
+        unknown,
+        values,
+        rec(99, 0, &[b'x'; 100]),
+        rec(STDOUT, 7, &[b'x'; 100]),
+        end(7, 0, 0),
+        rec(STDERR, 1, NOTHING),
+    ];
+    for record in stray {
+        let mut limits = Limits::client();
+        (limits.idle_records, limits.stray_bytes) = (u32::MAX, 10_000);
+        let mut client = ClientConnection::new(ClientConfig { limits });
+        get(&mut client);
+        feed(&mut client, rec(STDERR, 1, NOTHING));
+        let most = 10_000 / record.len();
+        feed(&mut client, record.repeat(most));
+        assert_eq!(feed_bad(&mut client, record.repeat(2)), Kind::StrayBytes(10_000));
+
+        // The first is no stray one for the STDERR, which it ends.
+        let mut limits = Limits::client();
+        limits.idle_records = 100;
+        let mut client = ClientConnection::new(ClientConfig { limits });
+        get(&mut client);
+        feed(&mut client, [rec(STDERR, 1, NOTHING), record.repeat(100)].concat());
+        assert_eq!(feed_bad(&mut client, record), Kind::RecordFlood(100));
+    }
+}
+
+#[test]
+fn q_21_what_a_response_brings_makes_up_for_stray_records() {
+    let mut limits = Limits::client();
+    limits.stray_bytes = 10_000;
+    let mut client = ClientConnection::new(ClientConfig { limits });
+    for _ in 0..5 {
+        let key = get(&mut client);
+        for _ in 0..100 {
+            feed(&mut client, rec(99, 0, &[b'x'; 500]));
+            feed(&mut client, rec(STDOUT, 1, &[b'y'; 600]));
+            read_out(&mut client, key, Output::Stdout);
+        }
+        // Nearly all of the budget; the end of the request renews it.
+        feed(&mut client, rec(99, 0, &[b'x'; 9_000]));
+        feed(&mut client, end(1, 0, 0));
+        sent(&mut client);
+    }
+    let key = get(&mut client);
+    feed(&mut client, rec(STDOUT, 1, b"before"));
+    let flood = rec(99, 0, &[b'x'; 5_000]).repeat(3);
+    assert_eq!(feed_bad(&mut client, flood), Kind::StrayBytes(10_000));
+    assert_eq!(read_out(&mut client, key, Output::Stdout).0, b"before");
 }

@@ -21,7 +21,7 @@ use crate::fcgi;
 /// Sends one request to a FastCGI application.
 #[derive(Parser)]
 pub(crate) struct Args {
-    /// unix:PATH or tcp:HOST:PORT
+    /// unix:PATH, /PATH, HOST:PORT or :PORT
     pub(crate) address: fcgi::Address,
     #[arg(long, value_enum, default_value = "responder")]
     role: Role,

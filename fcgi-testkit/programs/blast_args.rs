@@ -45,7 +45,7 @@ pub(crate) const PARAMS: [(&str, &str); 26] = [
 /// Sends many small requests to a FastCGI application.
 #[derive(Clone, Parser)]
 pub(crate) struct Args {
-    /// unix:PATH or tcp:HOST:PORT
+    /// unix:PATH, /PATH, HOST:PORT or :PORT
     pub(crate) address: fcgi::Address,
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: u64,

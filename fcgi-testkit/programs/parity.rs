@@ -167,7 +167,7 @@ pub(crate) fn serve_and_talk(address: &str) {
         // The server finished the request that it was at.
         let answer = last.unwrap().await;
         assert_eq!((&answer.stdout[..], answer.app_status), (&b"Responder false\n"[..], 7));
-        if let fcgi::Address::Unix(path) = &address {
+        if let fcgi::Target::Unix(path) = address.target() {
             assert!(!path.exists(), "the socket's file is removed");
         }
     })
@@ -307,7 +307,7 @@ async fn fails(client: &mut Client, address: &fcgi::Address) {
         Err(fcgi::Error::Closed { address }) => assert_eq!(*address, name),
         other => panic!("{other:?}"),
     }
-    match Client::connect(&fcgi::Address::Stdin).await.map(drop) {
+    match Client::connect(&fcgi::Address::STDIN).await.map(drop) {
         Err(fcgi::Error::NotCallable { address }) => assert_eq!(&*address, "-"),
         other => panic!("{other:?}"),
     }
@@ -328,7 +328,7 @@ pub(crate) fn serve_a_given_socket(folder: &Path) {
         let listener = fcgi::Listener::from_fd(given).unwrap();
         let serve = server().serve(listener, handler(&Arc::default()));
         let task = async move {
-            let mut client = Client::connect(&fcgi::Address::Unix(path)).await.unwrap();
+            let mut client = Client::connect(&fcgi::Address::unix(path)).await.unwrap();
             let answer = client.send(Request::responder()).await.unwrap();
             answer.collect(1000).await.unwrap()
         };

@@ -328,7 +328,7 @@ impl<const ENDS: bool> Model<ENDS> {
             seen: Seen::default(),
         };
         let fake = Fake { world: Arc::new(Mutex::new(world)), desk: Arc::default() };
-        let address = Address::Unix("/app".into());
+        let address = Address::unix("/app");
         let desk = Arc::new(Desk::new(address, fake.clone(), settings));
         let _ = fake.desk.set(Arc::downgrade(&desk));
         let begin = BeginRequest { role: Role::Responder, keep_conn: true, params: Params::new() };
@@ -567,7 +567,7 @@ impl<const ENDS: bool> Model<ENDS> {
         let error = error(self.desk.name());
         let shared = self.fake.world().connections[number].shared;
         let again = match (&error, reached) {
-            (Error::Closed { .. }, Reached::Nothing) => true,
+            (Error::Closed { .. }, Reached::Nothing) => shared,
             (Error::Truncated { .. } | Error::Io { .. }, Reached::Begun) => !caller.fresh,
             (Error::Rejected { rejection: Rejection::CantMpxConn, .. }, _) => shared,
             _ => false,

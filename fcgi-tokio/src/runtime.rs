@@ -9,8 +9,8 @@ use std::{
     time::Instant,
 };
 
-use fcgi_driver::{Address, StdListener, runtime};
-use fcgi_engine::socket::{self, Peer};
+use fcgi_driver::{Address, StdListener, Target, runtime};
+use fcgi_engine::socket::{self, HangUp, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -49,14 +49,14 @@ impl runtime::Runtime for Tokio {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
-        match address {
-            Address::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
-            Address::Tcp(host_port) => {
-                let stream = TcpStream::connect(&**host_port).await?;
+        match address.target() {
+            Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+            Target::Tcp(host_port) => {
+                let stream = TcpStream::connect(host_port).await?;
                 let _ = stream.set_nodelay(true);
                 Ok(Transport::Tcp(stream))
             }
-            Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -82,6 +82,10 @@ impl runtime::Runtime for Tokio {
                 })
             }
         })
+    }
+
+    fn listener_fd(listener: &TransportListener) -> Option<BorrowedFd<'_>> {
+        Some(listener.as_fd())
     }
 
     fn timer() -> Timer {
@@ -130,8 +134,8 @@ impl runtime::Transport for Transport {
         }
     }
 
-    fn is_hung_up(&self) -> bool {
-        socket::is_hung_up(self)
+    fn hang_up(&self) -> HangUp {
+        socket::hang_up(self)
     }
 
     fn is_readable(&self) -> bool {
@@ -148,6 +152,15 @@ impl AsFd for Transport {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsFd for TransportListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
         }
     }
 }

@@ -17,7 +17,7 @@ use fcgi_driver::{
     runtime::{Runtime, Transport},
     server::Server,
 };
-use fcgi_engine::socket::Peer;
+use fcgi_engine::socket::{HangUp, Peer};
 use fcgi_tokio as fcgi;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -90,8 +90,8 @@ impl Transport for Counted {
         self.inner.is_readable()
     }
 
-    fn is_hung_up(&self) -> bool {
-        self.inner.is_hung_up()
+    fn hang_up(&self) -> HangUp {
+        self.inner.hang_up()
     }
 
     fn shutdown_write(&self) {

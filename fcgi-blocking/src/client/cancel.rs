@@ -61,6 +61,16 @@ pub(crate) enum Wake {
     Park(Thread),
 }
 
+impl Wake {
+    /// Has it look again.
+    pub(crate) fn wake(&self) {
+        match self {
+            Self::Poll(waker) => waker.wake(),
+            Self::Park(thread) => thread.unpark(),
+        }
+    }
+}
+
 impl CancelHandle {
     /// A handle for calls that are yet to be made.
     #[must_use]
@@ -72,10 +82,7 @@ impl CancelHandle {
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         for (_, wake) in &self.waiting().calls {
-            match wake {
-                Wake::Poll(waker) => waker.wake(),
-                Wake::Park(thread) => thread.unpark(),
-            }
+            wake.wake();
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     CancelHandle,
     wait::{On, Waited, wait},
 };
-use crate::{Address, stream::Stream, waker::Waker};
+use crate::{Address, Target, stream::Stream, waker::Waker};
 
 /// Why there is no connection.
 pub(super) enum Failure {
@@ -51,10 +51,10 @@ impl Attempt<'_> {
         if self.cancel.is_some_and(CancelHandle::is_cancelled) {
             return Err(Failure::Cancelled);
         }
-        match address {
-            Address::Unix(path) => self.unix(path),
-            Address::Tcp(host_port) => self.tcp(host_port),
-            Address::Stdin => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        match address.target() {
+            Target::Unix(path) => self.unix(path),
+            Target::Tcp(host_port) => self.tcp(host_port),
+            _ => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         }
     }
 

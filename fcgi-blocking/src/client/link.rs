@@ -1,51 +1,27 @@
-//! A connection: the socket, the protocol's state, and what moves bytes between them.
+//! A connection: the socket, and what the engine makes of it.
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
 
-use bytes::Buf;
-use fcgi_engine::{
-    client::Settings,
-    observe::{self, OpenConnection, RequestLog, Side},
-    pump::{self, Read},
-};
-use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, RequestKey, UsageError,
-};
+use fcgi_engine::client::{self, Settings, Wrote};
+use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
 
 use super::{
-    CancelHandle,
+    Body, CancelHandle, Wake,
+    exchange::Exchange,
     wait::{Waited, wait},
 };
 use crate::{Error, stream::Stream, waker::Waker};
+
+pub(crate) type Session = client::Session<Wake>;
 
 /// A connection to an application.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) stream: Arc<Stream>,
-    pub(crate) connection: ClientConnection,
-    pub(crate) address: Arc<str>,
-    pub(crate) settings: Settings,
+    pub(crate) session: Session,
     /// Ends a wait; made when it is needed.
     pub(crate) waker: Option<Arc<Waker>>,
-    /// The application takes no more bytes, but may still have sent some.
-    pub(crate) write_gone: bool,
-    /// Not to be used again.
-    pub(crate) closed: bool,
-    /// Bytes so far.
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    span: tracing::Span,
-    _open: OpenConnection,
-}
-
-/// What [`Link::write`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wrote {
-    /// Some bytes went out.
-    pub(crate) any: bool,
-    /// The socket is full.
-    pub(crate) blocked: bool,
 }
 
 impl Link {
@@ -55,93 +31,124 @@ impl Link {
         settings: Settings,
         waker: Option<Arc<Waker>>,
     ) -> Self {
-        Self {
-            stream: Arc::new(stream),
-            connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
-            span: observe::connection_span(Side::Client, &address),
-            address,
-            settings,
-            waker,
-            write_gone: false,
-            closed: false,
-            sent: 0,
-            received: 0,
-            _open: OpenConnection::new(Side::Client),
+        Self { stream: Arc::new(stream), session: Session::new(address, settings), waker }
+    }
+
+    /// Begins a request, whose time counts from `started`. It takes the bodies only if it can.
+    pub(crate) fn begin(
+        &mut self,
+        begin: &BeginRequest,
+        bodies: impl FnOnce() -> [Body; 2],
+        started: Instant,
+        cancel: Option<CancelHandle>,
+    ) -> Result<Exchange, Error> {
+        let core = self.session.begin(begin, started, Instant::now())?;
+        Ok(Exchange::new(core, begin, self.session.span(), bodies(), cancel))
+    }
+
+    /// Gives a request up, unless it has ended, and sends what can be sent of that without waiting.
+    /// What comes of it is still noted, until it is forgotten.
+    pub(crate) fn abort(&mut self, exchange: &mut Exchange) {
+        exchange.core.give_up(Instant::now);
+        if self.session.abort(exchange.core.key()) {
+            self.write();
         }
     }
 
-    /// Starts a request.
-    pub(crate) fn begin(
-        &mut self,
-        request: &BeginRequest,
-    ) -> Result<(RequestKey, RequestLog), UsageError> {
-        let key = self.connection.begin(request)?;
-        let _entered = self.span.enter();
-        let (role, params) = (request.role, &request.params);
-        Ok((key, RequestLog::begin(Side::Client, key.id(), role, params, Instant::now)))
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.session.is_reusable()
     }
 
-    pub(crate) fn is_reusable(&self) -> bool {
-        !self.closed && !self.write_gone && self.connection.is_reusable()
+    /// Hands on what has happened.
+    pub(crate) fn handle_events(&mut self) {
+        self.session.handle_events(|who| who.wake());
     }
 
     /// Writes what is queued until the socket is full.
     pub(crate) fn write(&mut self) -> Wrote {
-        if self.write_gone {
-            return Wrote { any: false, blocked: false };
-        }
-        match pump::write(&mut self.stream.as_ref(), &mut self.connection) {
-            pump::Wrote::Done { bytes, blocked } => {
-                self.sent += bytes as u64;
-                Wrote { any: bytes > 0, blocked }
-            }
-            pump::Wrote::Gone(error) => {
-                tracing::debug!(address = &*self.address, %error, "application takes no more");
-                self.write_gone = true;
-                Wrote { any: false, blocked: false }
-            }
-        }
+        self.session.write(&mut self.stream.as_ref(), Instant::now())
     }
 
-    /// Bytes that wait to be written.
-    pub(crate) fn queued(&mut self) -> u64 {
-        self.connection.poll_transmit().map_or(0, |queued| queued.remaining() as u64)
-    }
-
-    /// Reads once, what is there, into the connection's own window.
-    pub(crate) fn read(&mut self) -> Read {
-        let read = pump::read(&mut self.stream.as_ref(), &mut self.connection);
-        if let Read::Some { bytes, .. } = read {
-            self.received += bytes as u64;
-        }
-        read
+    /// Takes in what has come; says whether there is anything new, the end included.
+    pub(crate) fn read(&mut self) -> bool {
+        self.session.read(&mut self.stream.as_ref())
     }
 
     /// What the socket is to be ready for: bytes, if there is room for them, and room, if it was
     /// full.
-    pub(crate) fn interest(&self, blocked: bool) -> PollFlags {
+    pub(crate) fn interest(&self) -> PollFlags {
         let mut interest = PollFlags::empty();
-        interest.set(PollFlags::IN, self.connection.wants_read());
-        interest.set(PollFlags::OUT, blocked);
+        interest.set(PollFlags::IN, self.session.wants_read());
+        interest.set(PollFlags::OUT, self.session.is_blocked());
         interest
     }
 
     /// Waits until there are bytes to read, or to write if that was blocked.
     pub(crate) fn wait(
         &mut self,
-        blocked: bool,
         until: Option<Instant>,
         cancel: Option<&CancelHandle>,
     ) -> Result<Waited, Error> {
-        let on = (self.stream.as_fd(), self.interest(blocked));
-        wait(Some(on), until, cancel, &mut self.waker)
-            .map_err(|source| wait_failed(&self.address, source))
+        let on = (self.stream.as_fd(), self.interest());
+        match wait(Some(on), until, cancel, &mut self.waker) {
+            Ok(waited) => Ok(waited),
+            Err(source) => Err(wait_failed(self.session.address(), source)),
+        }
+    }
+
+    /// Takes in what there is and sends what can be sent, until `done` says that it is.
+    pub(crate) fn wait_for<T>(
+        &mut self,
+        until: Option<Instant>,
+        cancel: Option<&CancelHandle>,
+        mut done: impl FnMut(&mut Session) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        loop {
+            self.handle_events();
+            self.write();
+            if self.read() {
+                continue;
+            }
+            if let Some(done) = done(&mut self.session) {
+                return Ok(Some(done));
+            }
+            match self.wait(until, cancel)? {
+                Waited::Ready(_) => {}
+                Waited::TimedOut => return Ok(None),
+                Waited::Woken => {
+                    if cancel.is_some_and(CancelHandle::is_cancelled) {
+                        let address = Arc::clone(self.session.address());
+                        return Err(Error::Cancelled { address });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of a request that was aborted, and notices a connection that the
+    /// application has closed meanwhile.
+    pub(crate) fn settle(&mut self, cancel: Option<&CancelHandle>) -> Result<(), Error> {
+        let until = Instant::now().checked_add(self.session.settings().drain);
+        if self.wait_for(until, cancel, |session| session.settled())? == Some(true) {
+            return Ok(());
+        }
+        self.session.close();
+        Err(self.session.closed())
+    }
+
+    /// Takes in what has come, and sends what can be sent, after a request was aborted: whether the
+    /// connection is at rest once that has ended. Else what is to be waited for.
+    pub(crate) fn poll_settled(&mut self) -> Result<bool, PollFlags> {
+        self.write();
+        self.read();
+        self.handle_events();
+        self.session.settled().ok_or_else(|| self.interest())
     }
 
     /// Whether a connection at rest is fit for a request that is about to be sent: it was not
     /// closed, and nothing came that nobody asked for.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        self.is_reusable() && matches!(self.read(), Read::Nothing)
+        self.is_reusable() && !self.read()
     }
 }
 

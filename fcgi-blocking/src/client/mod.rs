@@ -28,14 +28,13 @@ pub(crate) mod mux;
 mod response;
 pub(crate) mod wait;
 
-use std::{sync::Arc, time::Instant};
+use std::{sync::Arc, task::Poll, time::Instant};
 
 use fcgi_engine::{
     client::Settings,
     observe::{self, Side},
-    pump::Read,
 };
-use fcgi_proto::{Connection, Values, client::Event};
+use fcgi_proto::Values;
 
 pub use body::Body;
 pub use cancel::CancelHandle;
@@ -45,9 +44,7 @@ pub use response::Response;
 
 use crate::{Address, Error, Phase};
 use connect::{Attempt, Failure};
-use exchange::Exchange;
 use link::Link;
-use wait::Waited;
 
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
@@ -106,7 +103,7 @@ impl Connector {
         cancel: Option<&CancelHandle>,
     ) -> Result<Link, Error> {
         let name = Arc::clone(name);
-        if *address == Address::Stdin {
+        if !address.is_callable() {
             return Err(Error::NotCallable { address: name });
         }
         let mut waker = None;
@@ -126,37 +123,12 @@ impl Connector {
 
 /// Asks for the capacity, on a connection that was just made.
 pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Values, Error> {
-    link.connection.query_values()?;
-    let until = Instant::now().checked_add(link.settings.values);
-    loop {
-        match link.connection.poll_event() {
-            Ok(Some(Event::Values(values))) => return Ok(values),
-            Ok(Some(Event::UnknownType(_))) => return Ok(Values::default()),
-            Ok(Some(_)) => continue,
-            Ok(None) => {}
-            Err(source) => {
-                return Err(Error::Protocol { address: Arc::clone(&link.address), source });
-            }
-        }
-        let wrote = link.write();
-        match link.wait(wrote.blocked, until, cancel)? {
-            Waited::Ready(_) => {}
-            Waited::TimedOut => {
-                let limit = link.settings.values;
-                observe::timed_out(Side::Client, Phase::Values, limit, &link.address);
-                return Ok(Values::default());
-            }
-            Waited::Woken => {
-                if cancel.is_some_and(CancelHandle::is_cancelled) {
-                    return Err(Error::Cancelled { address: Arc::clone(&link.address) });
-                }
-            }
-        }
-        match link.read() {
-            Read::Some { .. } | Read::Nothing => {}
-            Read::Eof | Read::Gone(_) => return Ok(Values::default()),
-        }
-    }
+    let until = link.session.ask_values(Instant::now())?;
+    let values = link.wait_for(until, cancel, |session| match session.poll_values() {
+        Poll::Ready(values) => Some(values),
+        Poll::Pending => None,
+    })?;
+    values.unwrap_or_else(|| Ok(link.session.values_passed()))
 }
 
 /// A connection to an application, which carries one request at a time.
@@ -226,7 +198,7 @@ impl Client {
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.link.address
+        self.link.session.address()
     }
 
     fn begin(
@@ -235,48 +207,16 @@ impl Client {
         cancel: Option<CancelHandle>,
     ) -> Result<Response<'_>, Error> {
         if cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
-            return Err(Error::Cancelled { address: Arc::clone(&self.link.address) });
+            let address = Arc::clone(self.link.session.address());
+            return Err(Error::Cancelled { address });
         }
         if std::mem::replace(&mut self.used, true) {
-            self.settle(cancel.as_ref())?;
+            self.link.settle(cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = Exchange::begin(&mut self.link, &begin, bodies, Instant::now(), cancel)?;
+        let exchange = self.link.begin(&begin, || bodies, Instant::now(), cancel)?;
         let mut response = Response::new(self, exchange);
         response.first()?;
         Ok(response)
-    }
-
-    /// Waits for the end of a request that was aborted, and notices a connection that the
-    /// application has closed meanwhile.
-    fn settle(&mut self, cancel: Option<&CancelHandle>) -> Result<(), Error> {
-        let link = &mut self.link;
-        let until = Instant::now().checked_add(link.settings.drain);
-        let settled = loop {
-            while let Ok(Some(_)) = link.connection.poll_event() {}
-            let wrote = link.write();
-            match link.read() {
-                Read::Some { .. } => continue,
-                Read::Nothing => {}
-                Read::Eof | Read::Gone(_) => break false,
-            }
-            if link.closed || link.connection.is_closed() || link.connection.is_reusable() {
-                break true;
-            }
-            match link.wait(wrote.blocked, until, cancel)? {
-                Waited::Ready(_) => {}
-                Waited::TimedOut => break false,
-                Waited::Woken => {
-                    if cancel.is_some_and(CancelHandle::is_cancelled) {
-                        return Err(Error::Cancelled { address: Arc::clone(&link.address) });
-                    }
-                }
-            }
-        };
-        if settled && link.is_reusable() {
-            return Ok(());
-        }
-        link.closed = true;
-        Err(Error::Closed { address: Arc::clone(&link.address) })
     }
 }

@@ -70,7 +70,7 @@ impl Body {
 
     /// A stream of so many bytes, or of as many as there are.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
-        match InputBody::new(declared, || stream.poll_chunk()) {
+        match InputBody::new(declared, || stream.try_chunk()) {
             Some(body) => Self::new(Kind::Input(stream, body)),
             None => Self::empty(),
         }
@@ -118,7 +118,7 @@ impl Body {
             }
             Kind::Input(stream, body) => {
                 let read =
-                    |wait| if wait { Poll::Ready(stream.chunk()) } else { stream.poll_chunk() };
+                    |wait| if wait { Poll::Ready(stream.chunk()) } else { stream.try_chunk() };
                 match body.poll(read) {
                     Poll::Ready(chunk) => Ok(chunk?),
                     // What is not waited for is the end.

@@ -3,9 +3,10 @@
 use std::{sync::Arc, thread, time::Instant};
 
 use fcgi_engine::pool::{self, Reached, Sending};
-use fcgi_proto::{Connection, Values};
+use fcgi_proto::Values;
 
 use super::{
+    drain::{Drain, Drains},
     patience::Patience,
     threads::{Desk, Place, Threads},
 };
@@ -19,12 +20,15 @@ use crate::{
 
 /// A place in the queue or a connection. Dropping it gives up either.
 #[derive(Debug)]
-pub(super) struct Lease(pool::Lease<Threads>);
+pub(super) struct Lease {
+    lease: pool::Lease<Threads>,
+    drains: Arc<Drains>,
+}
 
 impl Lease {
     /// Joins the queue.
-    pub(super) fn acquire(desk: &Arc<Desk>) -> Result<Self, Error> {
-        Ok(Self(pool::Lease::acquire(desk)?))
+    pub(super) fn acquire(desk: &Arc<Desk>, drains: &Arc<Drains>) -> Result<Self, Error> {
+        Ok(Self { lease: pool::Lease::acquire(desk)?, drains: Arc::clone(drains) })
     }
 
     /// Waits for a connection, and opens it if it is to be opened.
@@ -33,14 +37,14 @@ impl Lease {
     }
 
     fn granted(&mut self, only_fresh: bool, patience: &Patience<'_>) -> Result<bool, Error> {
-        let name = self.0.desk().name();
+        let name = self.lease.desk().name();
         patience.wait(&name, || {
-            if self.0.deadline().is_some_and(|end| Instant::now() >= end) {
+            if self.lease.deadline().is_some_and(|end| Instant::now() >= end) {
                 // The policy says whether the time is up, or there is a connection just now.
-                self.0.handle_time();
+                self.lease.handle_time();
             }
-            let granted = self.0.poll_ready(only_fresh, |who| *who = Some(thread::current()));
-            (granted, self.0.deadline())
+            let granted = self.lease.poll_ready(only_fresh, |who| *who = Some(thread::current()));
+            (granted, self.lease.deadline())
         })?
     }
 
@@ -48,23 +52,24 @@ impl Lease {
     pub(super) fn ask(&mut self, patience: &Patience<'_>) -> Result<Values, Error> {
         self.granted(true, patience)?;
         let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
-        self.0.desk().end_discovery(Some(values));
+        self.lease.desk().end_discovery(Some(values));
         Ok(values)
     }
 
     fn open(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
-        let name = self.0.desk().name();
-        let asking = patience
-            .wait(&name, || (self.0.poll_discovery(|who| *who = Some(thread::current())), None))?;
+        let name = self.lease.desk().name();
+        let asking = patience.wait(&name, || {
+            (self.lease.poll_discovery(|who| *who = Some(thread::current())), None)
+        })?;
         if let Some(asking) = asking {
             let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
             // A limit that cut the question short is no answer.
             patience.check(&name)?;
             asking.answer(values);
         }
-        let requests = self.0.desk().requests_per_connection();
+        let requests = self.lease.desk().requests_per_connection();
         let link = self.connect(requests, patience)?;
-        self.0.connected(if requests == 1 {
+        self.lease.connected(if requests == 1 {
             Place::Own(Box::new(link))
         } else {
             Place::Shared(Mux::new(link).map_err(|error| wait_failed(&name, error))?)
@@ -74,7 +79,7 @@ impl Lease {
 
     /// Opens a connection for as many requests at once.
     fn connect(&self, requests: usize, patience: &Patience<'_>) -> Result<Link, Error> {
-        let (desk, name) = (self.0.desk(), self.0.desk().name());
+        let (desk, name) = (self.lease.desk(), self.lease.desk().name());
         let mut connector = desk.adapter().connector.clone();
         if requests > 1 {
             connector.settings.limits.requests = requests;
@@ -86,9 +91,9 @@ impl Lease {
         };
         match link {
             Ok(mut link) => {
-                link.settings = connector.settings;
-                let values = patience.within(Some(link.settings.values));
-                link.settings.values = values.unwrap_or(link.settings.values);
+                let settings = link.session.settings_mut();
+                *settings = connector.settings;
+                settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
                 Ok(link)
             }
             Err(Error::Timeout { address, phase, limit }) => {
@@ -107,35 +112,22 @@ impl Lease {
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
         let cancel = cancel.cloned();
-        let (begin, bodies) = self.0.start(sending);
-        let exchange = match self.0.place() {
-            Some(Place::Own(link)) => {
-                Exchange::begin(link, begin, bodies.take(), started, cancel).map_err(Error::from)
-            }
-            Some(Place::Shared(mux)) if mux.is_usable() => {
-                mux.begin(begin, bodies.take(), started, cancel)
-            }
-            _ => Err(Error::Closed { address: self.0.desk().name() }),
+        let (begin, bodies) = self.lease.start(sending);
+        let exchange = match self.lease.place() {
+            Some(Place::Own(link)) => link.begin(begin, || bodies.take(), started, cancel),
+            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, cancel),
+            None => Err(Error::Closed { address: self.lease.desk().name() }),
         }?;
-        self.0.begun(exchange.key);
+        self.lease.begun(exchange.core.key());
         Ok(exchange)
     }
 
     /// Moves its request on.
     pub(super) fn chunk(&mut self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        match self.0.place() {
+        match self.lease.place() {
             Some(Place::Own(link)) => exchange.chunk(link),
             Some(Place::Shared(mux)) => mux.chunk(exchange),
             None => Ok(None),
-        }
-    }
-
-    /// How many bytes have come over its connection.
-    fn received(&mut self) -> u64 {
-        match self.0.place() {
-            Some(Place::Own(link)) => link.received,
-            Some(Place::Shared(mux)) => mux.received(),
-            None => 0,
         }
     }
 
@@ -148,31 +140,32 @@ impl Lease {
     ) -> Result<(), Error> {
         let reached = match exchange {
             None => Reached::Nothing,
-            Some(exchange) if exchange.received == self.received() => Reached::Begun,
-            Some(_) => Reached::Answered,
+            Some(exchange) if exchange.core.is_touched() => Reached::Answered,
+            Some(_) => Reached::Begun,
         };
-        self.0.judge(sending, error, reached)
+        self.lease.judge(sending, error, reached)
     }
 
-    /// The request has ended, or is given up now: gives the connection back if it is fit for
-    /// another one.
+    /// The request has ended, or is given up now. Gives the connection back if it is fit for
+    /// another one, after an abort once that has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let reusable = match self.0.place() {
+        let reusable = match self.lease.place() {
             Some(Place::Own(link)) => {
-                exchange.abort(link);
-                // The end may have come already; it is not waited for.
-                if !link.is_reusable() {
-                    link.read();
-                    while let Ok(Some(_)) = link.connection.poll_event() {}
-                }
+                link.abort(exchange);
+                link.session.forget(exchange.core.key());
                 link.is_reusable()
             }
             Some(Place::Shared(mux)) => {
                 mux.abort(exchange);
-                mux.is_reusable()
+                mux.is_usable()
             }
             None => false,
         };
-        self.0.finish(reusable);
+        if exchange.core.outcome().is_some() {
+            return self.lease.finish(reusable);
+        }
+        if let Some(drain) = Drain::new(self.lease) {
+            self.drains.push(drain);
+        }
     }
 }

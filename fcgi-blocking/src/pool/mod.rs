@@ -46,9 +46,11 @@
 //! bytes.
 //!
 //! # Threads
-//! Callers' threads do all the work. Only while there are idle connections, one thread,
-//! `fcgi-pool`, sleeps until the first of them is to be closed.
+//! Callers' threads do all the work, with two exceptions. While there are idle connections, one
+//! thread, `fcgi-pool`, sleeps until the first of them is to be closed. While there are requests
+//! that were given up and have not ended, one thread, `fcgi-drain`, waits for all of them.
 
+mod drain;
 mod lease;
 mod patience;
 mod response;
@@ -66,6 +68,7 @@ use crate::{
     Address, Error,
     client::{CancelHandle, Connector, Request},
 };
+use drain::Drains;
 use lease::Lease;
 use patience::Patience;
 use threads::{Desk, Threads};
@@ -92,14 +95,18 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Pool {
         let adapter = Threads { connector: self.connector };
-        Pool(Arc::new(Desk::new(self.address, adapter, self.pool)))
+        let desk = Arc::new(Desk::new(self.address, adapter, self.pool));
+        Pool { desk, drains: Arc::default() }
     }
 }
 
 /// Connections to one application, shared by all clones of this. Idle connections close when the
 /// last clone is dropped.
 #[derive(Clone)]
-pub struct Pool(Arc<Desk>);
+pub struct Pool {
+    desk: Arc<Desk>,
+    drains: Arc<Drains>,
+}
 
 impl Pool {
     /// A pool with the default settings.
@@ -142,9 +149,9 @@ impl Pool {
 
     fn try_send(&self, request: Request, cancel: Option<&CancelHandle>) -> Result<Response, Error> {
         let started = Instant::now();
-        let patience = Patience::new(started, self.0.adapter().connector.settings.total, cancel);
-        let mut sending = Sending::new(request, self.0.settings());
-        let mut lease = Lease::acquire(&self.0)?;
+        let patience = Patience::new(started, self.desk.adapter().connector.settings.total, cancel);
+        let mut sending = Sending::new(request, self.desk.settings());
+        let mut lease = Lease::acquire(&self.desk, &self.drains)?;
         loop {
             lease.ready(&patience)?;
             match lease.begin(&mut sending, started, cancel) {
@@ -166,34 +173,34 @@ impl Pool {
     /// As for [`Connector::query_values`]; those of [`send`](Self::send) that have to do with the
     /// wait for a connection.
     pub fn values(&self) -> Result<Values, Error> {
-        if let Some(values) = self.0.values() {
+        if let Some(values) = self.desk.values() {
             return Ok(values);
         }
         // It counts among the connections while it is open.
-        Lease::acquire(&self.0)?.ask(&Patience::new(Instant::now(), None, None))
+        Lease::acquire(&self.desk, &self.drains)?.ask(&Patience::new(Instant::now(), None, None))
     }
 
     /// How many connections and callers there are now.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        self.0.stats()
+        self.desk.stats()
     }
 
     /// Takes no more requests: those that wait for a connection get [`Error::PoolClosed`], idle
     /// connections close now, the others with the request that they carry.
     pub fn close(&self) {
-        self.0.close();
+        self.desk.close();
     }
 
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        self.0.address()
+        self.desk.address()
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.desk.fmt(f)
     }
 }

@@ -15,8 +15,10 @@ use crate::{
 
 /// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
 /// back to the pool as soon as the response was read to its end. Dropping it early aborts the
-/// request, of which nothing reaches a later one (H-11): a shared connection goes on without it,
-/// one of its own is closed, unless the request has ended already.
+/// request, of which nothing reaches a later one (H-11): the connection is used again once the
+/// application has ended the request, or closed after
+/// [`drain_timeout`](crate::client::Connector::drain_timeout). The drop does not wait for
+/// that.
 ///
 /// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
 /// is logged in any case.
@@ -37,7 +39,7 @@ impl Response {
         if let Some(lease) = &mut self.lease {
             self.exchange.pending = lease.chunk(&mut self.exchange)?;
         }
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         Ok(())
@@ -69,7 +71,7 @@ impl Response {
         }
         let Some(lease) = &mut self.lease else { return Ok(None) };
         let chunk = lease.chunk(&mut self.exchange);
-        if self.exchange.over {
+        if self.exchange.core.is_over() {
             self.finish();
         }
         chunk
@@ -78,7 +80,7 @@ impl Response {
     /// Where the application is.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
-        std::sync::Arc::clone(&self.exchange.address)
+        std::sync::Arc::clone(self.exchange.core.address())
     }
 
     /// The application's status, once the response was read to its end.

@@ -41,10 +41,12 @@ impl pool::Pooled for Threads {
         }
     }
 
-    fn forget(&self, _: &Mux, _: RequestKey) {}
+    fn forget(&self, mux: &Mux, key: RequestKey) {
+        mux.forget(key);
+    }
 
     fn close(&self, mux: Mux) {
-        drop(mux);
+        mux.close();
     }
 
     fn spawn_reaper(desk: &Arc<Desk>) {

@@ -1,62 +1,51 @@
-//! A connection's turns: its reads and writes, its time limits, its end.
+//! A connection, as the leader and the handlers of its requests see it: the session and who waits
+//! for it, behind one lock.
 //!
 //! The leader serves a connection when its socket is ready or a limit passes. A handler's thread
 //! takes the same steps, but for reading, when it writes, ends, or waits.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    io::{self, IoSlice},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     time::Instant,
 };
 
+use bytes::Bytes;
 use fcgi_engine::{
-    Phase,
-    observe::{self, OpenConnection, Outcome, RequestLog, Side},
-    pump::{self, Read, Wrote},
-    server::LINGER,
-    socket::{is_hung_up, shutdown_write},
+    pump::Socket,
+    server::{Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
+    socket::{self, END_OF_FILE, HangUp, Peer},
 };
-use fcgi_proto::{Connection, RequestKey, ServerConnection};
+use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
-use super::{
-    Engine, Job,
-    active::{Counted, Requests, Stop},
-    shared::Shared,
-};
-use crate::stream::Stream;
+use super::{Engine, Job, Request};
+use crate::{Error, stream::Stream};
 
-/// What the state of a connection is, for whoever holds its lock.
+/// Bytes queued at which a handler's write goes to the socket.
+const SEND_AT: usize = 64 * 1024;
+
+/// A connection.
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) connection: ServerConnection,
-    pub(super) requests: Requests,
-    /// Requests that no thread was asked to run yet.
-    pub(super) begun: Vec<Job>,
-    /// Whether anybody waits for a flush.
-    pub(super) flushing: bool,
-    /// The peer broke the protocol.
-    pub(super) failed: bool,
-    /// What the leader goes by, and whether it will look again anyway.
-    pub(super) told: Watch,
-    pub(super) dirty: bool,
+pub(super) struct Connection {
+    engine: Arc<Engine>,
+    /// Where the leader keeps it.
+    pub(super) slot: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    session: Session<Threads>,
     /// Closed with the connection, whoever else has a handle to a request.
     stream: Option<Arc<Stream>>,
-    /// Its place among the connections that are served.
-    pub(super) place: Option<Counted>,
-    open: Option<OpenConnection>,
-    waiting: Phase,
-    wait_until: Option<Instant>,
-    /// A request has begun on this connection.
-    pub(super) heard: bool,
-    /// The socket is full: the leader says when it no longer is.
-    write_blocked: bool,
-    /// The peer takes no more, and the handlers run on all the same (W-8).
-    gone: bool,
-    /// There is nobody at the other end: the socket is to be closed.
-    dead: bool,
-    /// The peer has hung up, but what it has sent is still to be read.
-    hung_up: bool,
-    lingering: bool,
+    /// What the leader goes by, and whether it will look again anyway.
+    told: Watch,
+    dirty: bool,
 }
 
 /// What the leader watches a connection for.
@@ -68,142 +57,93 @@ pub(super) struct Watch {
     pub(super) hung_up: bool,
 }
 
-impl Inner {
-    pub(super) fn new(engine: &Engine, stream: Arc<Stream>, open: OpenConnection) -> Self {
-        let limit = engine.settings.limit(Phase::FirstRecord);
-        Self {
-            connection: ServerConnection::new(engine.config),
-            requests: Requests::default(),
-            begun: Vec::new(),
-            flushing: false,
-            failed: false,
-            told: Watch { events: PollFlags::empty(), until: None, hung_up: false },
-            dirty: false,
-            stream: Some(stream),
-            place: engine.place(),
-            open: Some(open),
-            waiting: Phase::FirstRecord,
-            wait_until: limit.and_then(|limit| Instant::now().checked_add(limit)),
-            heard: false,
-            write_blocked: false,
-            gone: false,
-            dead: false,
-            hung_up: false,
-            lingering: false,
-        }
-    }
-
-    /// Whether nothing is left to do but to close the socket.
-    pub(super) fn is_over(&self) -> bool {
-        !self.lingering && (self.dead || self.connection.is_closed())
-    }
-
-    /// Whether the socket was closed.
-    pub(super) fn is_shut(&self) -> bool {
-        self.stream.is_none()
-    }
-
-    pub(super) fn log(&mut self, key: RequestKey, f: impl FnOnce(&mut RequestLog)) {
-        if let Some(log) = self.requests.get_mut(key).and_then(|active| active.log.as_mut()) {
-            f(log);
-        }
-    }
-
-    fn events(&self) -> PollFlags {
-        if self.lingering {
-            return PollFlags::IN;
-        }
+impl Watch {
+    fn new(session: &Session<Threads>) -> Self {
         let mut events = PollFlags::empty();
-        if self.connection.wants_read() && !self.gone {
-            events |= PollFlags::IN;
-        }
-        if self.write_blocked {
-            events |= PollFlags::OUT;
-        }
-        events
+        events.set(PollFlags::IN, session.wants_read());
+        events.set(PollFlags::OUT, session.wants_write());
+        events.set(END_OF_FILE, session.wants_hang_up());
+        Self { events, until: session.deadline(), hung_up: session.is_deaf() }
+    }
+}
+
+/// The threads that wait for something of one request; made when the first does.
+#[derive(Debug, Default)]
+struct Threads(Option<Arc<Condvar>>);
+
+impl Waiters for Threads {
+    fn wake(&mut self, _: Awaited) {
+        self.wake_all();
     }
 
-    /// What goes on has its time anew.
-    pub(super) fn renew(&mut self) {
-        (self.waiting, self.wait_until) = (Phase::Handler, None);
-    }
-
-    fn phase(&self) -> Phase {
-        if self.write_blocked {
-            Phase::Write
-        } else if self.requests.any_live() {
-            // It has a limit of its own.
-            Phase::Handler
-        } else if self.connection.active_requests() > 0 {
-            Phase::Params
-        } else if self.heard {
-            Phase::NextRequest
-        } else {
-            Phase::FirstRecord
+    fn wake_all(&mut self) {
+        if let Some(condvar) = &self.0 {
+            condvar.notify_all();
         }
     }
 }
 
-impl Shared {
-    /// Hands every event to those who wait for it, and sends what is queued if `send` says so.
-    pub(super) fn advance(self: &Arc<Self>, inner: &mut Inner, send: bool) {
-        loop {
-            self.drain_events(inner);
-            if !send || inner.write_blocked || inner.lingering {
-                return;
-            }
-            let wrote = match &inner.stream {
-                Some(stream) if !inner.gone => {
-                    pump::write(&mut stream.as_ref(), &mut inner.connection)
-                }
-                _ => pump::discard(&mut inner.connection),
-            };
-            match wrote {
-                Wrote::Done { bytes: 0, blocked: false } => return,
-                Wrote::Done { blocked: false, .. } => {
-                    inner.renew();
-                    if std::mem::take(&mut inner.flushing) {
-                        inner.requests.iter().for_each(|(_, active)| active.wake());
-                    }
-                }
-                Wrote::Done { bytes, .. } => {
-                    inner.write_blocked = true;
-                    if bytes > 0 {
-                        inner.renew();
-                    }
-                }
-                // The peer may leave before the last record (W-7).
-                Wrote::Gone(_) => self.lose_peer(inner),
-            }
-        }
+/// A socket, and what it is ready for: anything else would be a call in vain.
+struct Ready<'a> {
+    stream: &'a Stream,
+    readable: bool,
+    writable: bool,
+}
+
+impl Socket for Ready<'_> {
+    fn read_ready(&mut self) -> io::Result<()> {
+        if self.readable { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
-    /// The peer is gone in both directions.
-    fn lose_peer(&self, inner: &mut Inner) {
-        inner.write_blocked = false;
-        if self.engine.settings.cancel_on_disconnect {
-            inner.connection.handle_disconnect();
-            inner.dead = true;
-        } else {
-            inner.connection.handle_eof();
-            inner.gone = true;
-        }
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buf);
+        // A short read saves the one that would find nothing. The end of file stays.
+        self.readable = matches!(read, Ok(n) if n == 0 || n == buf.len());
+        read
     }
 
-    /// What the leader should watch for, now.
-    pub(super) fn watch(&self, inner: &mut Inner) -> Watch {
-        if !inner.lingering {
-            let phase = inner.phase();
-            if phase != inner.waiting {
-                inner.waiting = phase;
-                // A request has its limit from its beginning.
-                let limit = self.engine.settings.limit(phase).filter(|_| phase != Phase::Handler);
-                inner.wait_until = limit.and_then(|limit| Instant::now().checked_add(limit));
-            }
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        let live = inner.requests.iter().filter(|(_, active)| !active.ended);
-        let until = live.filter_map(|(_, active)| active.stop_at).chain(inner.wait_until).min();
-        Watch { events: inner.events(), until, hung_up: inner.hung_up || inner.gone }
+        (&mut &*self.stream).write_vectored(slices)
+    }
+}
+
+impl Duplex for Ready<'_> {
+    const HEARS_HANG_UP: bool = true;
+
+    fn hang_up(&self) -> HangUp {
+        socket::hang_up(self.stream)
+    }
+
+    fn shutdown_write(&self) {
+        socket::shutdown_write(self.stream);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(engine: &Arc<Engine>, stream: Arc<Stream>, peer: Peer) -> Self {
+        let session = Session::new(&engine.tally, peer, Instant::now());
+        let told = Watch::new(&session);
+        let inner = Inner { session, stream: Some(stream), told, dirty: false };
+        let (engine, slot) = (Arc::clone(engine), AtomicUsize::new(usize::MAX));
+        Self { engine, slot, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; a handler's panic is caught outside.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its place among the leader's connections.
+    pub(super) fn index(&self) -> usize {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// What the leader watches it for.
+    pub(super) fn watch(&self) -> Watch {
+        self.lock().told
     }
 
     /// The leader's turn: what the socket is ready for, and what is too late. Requests that have
@@ -212,145 +152,235 @@ impl Shared {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.dirty = false;
-        if inner.lingering {
-            return self.linger(inner, ready);
+        let seen = if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
+            HangUp::Gone
+        } else if ready.intersects(END_OF_FILE) {
+            HangUp::EndOfFile
+        } else {
+            HangUp::No
+        };
+        let readable = seen != HangUp::No || ready.contains(PollFlags::IN);
+        let writable = seen != HangUp::No || ready.contains(PollFlags::OUT);
+        self.turns(inner, jobs, readable, writable);
+        if seen != HangUp::No {
+            inner.session.handle_hang_up(seen);
+            self.turns(inner, jobs, false, false);
         }
-        let hung_up = ready.intersects(PollFlags::HUP | PollFlags::ERR);
-        if hung_up || ready.contains(PollFlags::OUT) {
-            inner.write_blocked = false;
+        if inner.session.is_closed() {
+            inner.stream = None;
+            self.slot.store(usize::MAX, Ordering::Relaxed);
+            return None;
         }
-        self.advance(inner, true);
-        if hung_up || ready.contains(PollFlags::IN) {
-            self.receive(inner, hung_up);
-        }
-        let mut watch = self.watch(inner);
-        if watch.until.is_some_and(|until| until <= Instant::now()) {
-            self.on_time(inner);
-            watch = self.watch(inner);
-        }
-        jobs.append(&mut inner.begun);
-        if inner.is_over() {
-            let Some(stream) = &inner.stream else { return None };
-            let pending = !inner.dead && !inner.gone && inner.connection.is_input_pending();
-            if !pending {
-                return self.close(inner);
-            }
-            // Reads on for a while when the peer may still be sending, so that a close does not
-            // become a reset that takes the response with it.
-            shutdown_write(stream);
-            inner.lingering = true;
-            inner.wait_until = Instant::now().checked_add(LINGER);
-            watch = self.watch(inner);
-        }
-        inner.told = watch;
-        Some(watch)
-    }
-
-    fn receive(self: &Arc<Self>, inner: &mut Inner, hung_up: bool) {
-        for _ in 0..pump::MAX_ROUNDS {
-            let Some(stream) = &inner.stream else { return };
-            match pump::read(&mut stream.as_ref(), &mut inner.connection) {
-                Read::Nothing => break,
-                Read::Some { more, .. } => {
-                    self.advance(inner, true);
-                    if !more {
-                        return;
-                    }
-                }
-                Read::Eof => {
-                    if is_hung_up(stream) {
-                        self.lose_peer(inner);
-                    } else {
-                        inner.connection.handle_eof();
-                    }
-                    return self.advance(inner, true);
-                }
-                Read::Gone(_) => {
-                    self.lose_peer(inner);
-                    return self.advance(inner, true);
-                }
-            }
-        }
-        // A paused connection would not come to its end of file (W-8).
-        if hung_up && !inner.connection.wants_read() && !inner.dead {
-            if self.engine.settings.cancel_on_disconnect {
-                self.lose_peer(inner);
-                self.advance(inner, true);
-            } else {
-                inner.hung_up = true;
-            }
-        }
-    }
-
-    /// Ends what has taken too long.
-    fn on_time(self: &Arc<Self>, inner: &mut Inner) {
-        let now = Instant::now();
-        let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let overdue: Vec<_> = inner
-            .requests
-            .iter()
-            .filter(|(_, active)| !active.ended && late(active.stop_at))
-            .map(|(key, active)| (key, active.stop.is_some()))
-            .collect();
-        for (key, told) in overdue {
-            if told {
-                self.end_early(inner, key, Outcome::Aborted);
-                continue;
-            }
-            let limit = self.engine.settings.handler.unwrap_or_default();
-            observe::timed_out(Side::Server, Phase::Handler, limit, &self.peer);
-            inner.stop(key, Stop::TimedOut);
-            self.end_early(inner, key, Outcome::TimedOut(Phase::Handler));
-        }
-        if late(inner.wait_until) {
-            let limit = self.engine.settings.limit(inner.waiting).unwrap_or_default();
-            observe::timed_out(Side::Server, inner.waiting, limit, &self.peer);
-            inner.connection.handle_disconnect();
-            inner.dead = true;
-        }
-        self.advance(inner, true);
-    }
-
-    fn linger(&self, inner: &mut Inner, ready: PollFlags) -> Option<Watch> {
-        let mut scratch = [0; 16 * 1024];
-        let late = inner.wait_until.is_none_or(|until| until <= Instant::now());
-        let mut over = late || inner.dead;
-        if !over && !ready.is_empty() {
-            for _ in 0..pump::MAX_ROUNDS {
-                let Some(stream) = &inner.stream else { break };
-                match stream.read(&mut scratch) {
-                    Ok(n) if n > 0 => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Ok(_) | Err(_) => {
-                        over = true;
-                        break;
-                    }
-                }
-            }
-        }
-        if over {
-            return self.close(inner);
-        }
-        inner.told = self.watch(inner);
+        inner.told = Watch::new(&inner.session);
         Some(inner.told)
     }
 
-    fn close(&self, inner: &mut Inner) -> Option<Watch> {
-        (inner.stream, inner.place, inner.open) = (None, None, None);
-        self.slot.store(usize::MAX, Ordering::Relaxed);
-        None
+    /// The session's turns, with what the socket is known to be ready for.
+    fn turns(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        jobs: &mut Vec<Job>,
+        readable: bool,
+        writable: bool,
+    ) {
+        let Some(stream) = &inner.stream else { return };
+        let session = &mut inner.session;
+        // One that is to close reads once more.
+        let readable = readable || session.is_leaving();
+        let writable = writable || !session.wants_write();
+        let mut io = Ready { stream, readable, writable };
+        loop {
+            match session.turn(&mut io, Instant::now()) {
+                Turn::Run(job) => jobs.push(self.job(job)),
+                Turn::Again => {
+                    let listed = std::mem::replace(&mut inner.dirty, true);
+                    break self.engine.wakeups.touch(self, listed, true, None);
+                }
+                Turn::Wait | Turn::Closed => break,
+            }
+        }
+        while let Some(key) = session.poll_unstarted() {
+            self.engine.pool.forget(self, key);
+        }
+    }
+
+    fn job(self: &Arc<Self>, job: fcgi_engine::server::Job) -> Job {
+        let fcgi_engine::server::Job { key, role, keep_conn, params, span } = job;
+        let connection = Arc::clone(self);
+        Job { request: Request { connection, key, role, keep_conn, params }, span }
     }
 
     /// Takes no more requests (FC-7-1).
     pub(super) fn shutdown(&self) {
-        self.lock().connection.shutdown();
+        self.lock().session.shutdown(Instant::now());
     }
 
     /// Ends the connection, and tells its handlers.
     pub(super) fn cancel(&self) {
+        self.lock().session.cancel(Instant::now());
+    }
+
+    /// The next bytes of a stream; `None` at its end.
+    pub(super) fn read(
+        self: &Arc<Self>,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Result<Option<Bytes>, Error> {
         let mut inner = self.lock();
-        inner.connection.handle_disconnect();
-        inner.dead = true;
+        let mut acted = false;
+        loop {
+            match inner.session.read(key, input, max, || Some(Instant::now())) {
+                Poll::Ready(read) => {
+                    if inner.session.take_attention() {
+                        self.act(&mut inner, false);
+                    }
+                    return read;
+                }
+                // What was written goes out before its writer waits.
+                Poll::Pending if !acted => self.act(&mut inner, true),
+                Poll::Pending => inner = self.wait(inner, key, None),
+            }
+            acted = !acted;
+        }
+    }
+
+    /// As [`read`](Self::read), without waiting.
+    #[cfg(feature = "http")]
+    pub(super) fn try_read(
+        self: &Arc<Self>,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let mut inner = self.lock();
+        let read = inner.session.read(key, input, max, || None);
+        if inner.session.take_attention() {
+            self.act(&mut inner, false);
+        }
+        read
+    }
+
+    /// Queues some of `bytes`, or all in one record, and sends what is queued if it is much. Waits
+    /// while it is too much.
+    pub(super) fn write(
+        self: &Arc<Self>,
+        key: RequestKey,
+        output: Output,
+        bytes: &mut Bytes,
+        how: Write,
+    ) -> Result<usize, Error> {
+        let mut inner = self.lock();
+        let mut acted = false;
+        loop {
+            match inner.session.write(key, output, bytes, how) {
+                Poll::Ready(written) => {
+                    if inner.session.queued() >= SEND_AT {
+                        self.act(&mut inner, true);
+                    }
+                    return written;
+                }
+                Poll::Pending if !acted => self.act(&mut inner, true),
+                Poll::Pending => inner = self.wait(inner, key, None),
+            }
+            acted = !acted;
+        }
+    }
+
+    /// Waits until everything queued on the connection was handed to the socket.
+    pub(super) fn flush(self: &Arc<Self>, key: RequestKey) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let mut acted = false;
+        loop {
+            match inner.session.flush(key) {
+                Poll::Ready(flushed) => return flushed,
+                Poll::Pending if !acted => self.act(&mut inner, true),
+                Poll::Pending => inner = self.wait(inner, key, None),
+            }
+            acted = !acted;
+        }
+    }
+
+    /// Waits until the request was aborted or has ended; `None` when it is `until` before that.
+    pub(super) fn cancelled(
+        self: &Arc<Self>,
+        key: RequestKey,
+        until: Option<Instant>,
+    ) -> Option<AbortReason> {
+        let mut inner = self.lock();
+        self.act(&mut inner, true);
+        loop {
+            match inner.session.cancelled(key) {
+                Poll::Ready(reason) => return Some(reason),
+                Poll::Pending if until.is_some_and(|until| Instant::now() >= until) => return None,
+                Poll::Pending => inner = self.wait(inner, key, until),
+            }
+        }
+    }
+
+    pub(super) fn is_cancelled(&self, key: RequestKey) -> bool {
+        self.lock().session.cancelled(key).is_ready()
+    }
+
+    pub(super) fn reject(&self, key: RequestKey, rejection: Rejection) {
+        self.lock().session.reject(key, rejection);
+    }
+
+    /// A thread begins to run the handler; false when the request has ended already.
+    pub(super) fn start(&self, key: RequestKey) -> bool {
+        self.lock().session.start(key)
+    }
+
+    /// A handler has ended; sends it all.
+    pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
+        let mut inner = self.lock();
+        inner.session.finish(key, end, Instant::now());
+        self.act(&mut inner, true);
+    }
+
+    /// Waits until something has happened to the request, or it is `until`.
+    fn wait<'a>(
+        &self,
+        mut inner: MutexGuard<'a, Inner>,
+        key: RequestKey,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, Inner> {
+        let Some(threads) = inner.session.waiters(key) else { return inner };
+        let condvar = Arc::clone(threads.0.get_or_insert_default());
+        self.engine.pool.begin_wait();
+        let inner = match until {
+            None => condvar.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let limit = until.saturating_duration_since(Instant::now());
+                condvar.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        self.engine.pool.end_wait();
+        inner
+    }
+
+    /// What follows from something that a handler's thread has done: events, writing if it is
+    /// time to, news for the leader and for the pool.
+    fn act(self: &Arc<Self>, inner: &mut Inner, send: bool) {
+        if inner.stream.is_none() {
+            return;
+        }
+        let mut begun = Vec::new();
+        if send {
+            self.turns(inner, &mut begun, false, false);
+        } else {
+            inner.session.handle_events(Instant::now());
+            begun.extend(std::iter::from_fn(|| inner.session.poll_job()).map(|job| self.job(job)));
+        }
+        if !begun.is_empty() {
+            self.engine.pool.submit(begun);
+        }
+        let (wanted, told) = (Watch::new(&inner.session), inner.told);
+        let urgent = inner.session.is_closed() || !told.events.contains(wanted.events);
+        let sooner = wanted.until.is_some_and(|until| told.until.is_none_or(|told| until < told));
+        if urgent || sooner {
+            let listed = std::mem::replace(&mut inner.dirty, true);
+            self.engine.wakeups.touch(self, listed, urgent, wanted.until);
+        }
     }
 }

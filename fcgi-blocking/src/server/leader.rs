@@ -8,14 +8,17 @@ use std::{
 
 use fcgi_engine::{
     pump,
-    server::{ACCEPT_PAUSE, is_fatal, is_peers_fault},
+    server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
 };
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
     io::Errno,
 };
 
-use super::{Engine, Job, connection::Watch, shared::Shared};
+use super::{
+    Engine, Job,
+    connection::{Connection, Watch},
+};
 use crate::{listener::Listener, stream::Stream};
 
 /// Some systems' poll takes no longer times.
@@ -31,14 +34,14 @@ pub(super) struct Leader {
     /// Accepts nothing before then.
     accept_at: Option<Instant>,
     stage: Stage,
-    dirty: Vec<Arc<Shared>>,
+    dirty: Vec<Arc<Connection>>,
     ready: Vec<(usize, PollFlags)>,
 }
 
 /// A connection.
 #[derive(Debug)]
 struct Slot {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     stream: Arc<Stream>,
     watch: Watch,
 }
@@ -92,22 +95,27 @@ impl Leader {
     }
 
     /// The shutdown, step by step.
-    fn is_done(&mut self, engine: &Engine) -> bool {
-        let limit = engine.settings.shutdown;
+    fn is_done(&mut self, engine: &Arc<Engine>) -> bool {
+        let limit = engine.tally.settings().shutdown;
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
+                // Who has connected already is served (W-13).
+                if let Some(listener) = &self.listener {
+                    listener.refuse();
+                }
+                self.accept(engine, LAST_ACCEPTS);
                 self.listener = None;
                 engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
-                self.serve_all(Shared::shutdown);
+                self.serve_all(Connection::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
                 self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
-                self.serve_all(Shared::cancel);
+                self.serve_all(Connection::cancel);
             }
             Stage::Cancelled { until } if late(until) => return true,
             Stage::Draining { .. } | Stage::Cancelled { .. } => {}
@@ -115,9 +123,9 @@ impl Leader {
         self.slots.is_empty() && self.jobs.is_empty() && engine.pool.is_idle()
     }
 
-    fn serve_all(&mut self, first: impl Fn(&Shared)) {
+    fn serve_all(&mut self, first: impl Fn(&Connection)) {
         for index in (0..self.slots.len()).rev() {
-            first(&self.slots[index].shared);
+            first(&self.slots[index].connection);
             self.serve(index, PollFlags::empty());
         }
     }
@@ -126,10 +134,10 @@ impl Leader {
     fn look_again(&mut self, engine: &Engine) {
         let mut dirty = std::mem::take(&mut self.dirty);
         engine.wakeups.take(&mut dirty);
-        for shared in dirty.drain(..) {
+        for connection in dirty.drain(..) {
             // One that was closed meanwhile has no slot.
-            if shared.index() < self.slots.len() {
-                self.serve(shared.index(), PollFlags::empty());
+            if connection.index() < self.slots.len() {
+                self.serve(connection.index(), PollFlags::empty());
             }
         }
         self.dirty = dirty;
@@ -138,13 +146,13 @@ impl Leader {
     /// One connection's turn. The last one takes its slot if that was its last.
     fn serve(&mut self, index: usize, ready: PollFlags) {
         let slot = &mut self.slots[index];
-        if let Some(watch) = slot.shared.serve(ready, &mut self.jobs) {
+        if let Some(watch) = slot.connection.serve(ready, &mut self.jobs) {
             slot.watch = watch;
             return;
         }
         self.slots.swap_remove(index);
         if let Some(moved) = self.slots.get(index) {
-            moved.shared.slot.store(index, Ordering::Relaxed);
+            moved.connection.slot.store(index, Ordering::Relaxed);
         }
     }
 
@@ -180,7 +188,8 @@ impl Leader {
             self.accept_at = self.accept_at.filter(|at| *at > now);
         }
         if accept {
-            self.accept(engine);
+            // Those that are here get their turn even when many come at once.
+            self.accept(engine, pump::MAX_ROUNDS);
         }
     }
 
@@ -228,26 +237,27 @@ impl Leader {
         (!fds[0].revents().is_empty(), accept)
     }
 
-    /// Takes the connections that wait.
-    fn accept(&mut self, engine: &Arc<Engine>) {
-        // Those that are here get their turn even when many come at once.
-        for _ in 0..pump::MAX_ROUNDS {
+    /// Takes so many of the connections that wait.
+    fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
+        for _ in 0..most {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((_, peer)) if !engine.settings.admits(peer) => {
+                Ok((_, peer)) if !engine.tally.settings().admits(peer) => {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
                 Ok((stream, peer)) => {
                     let stream = Arc::new(stream);
-                    let shared = Arc::new(Shared::new(engine, Arc::clone(&stream), peer));
+                    let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
                     let index = self.slots.len();
-                    shared.slot.store(index, Ordering::Relaxed);
-                    let watch = shared.lock().told;
-                    self.slots.push(Slot { shared, stream, watch });
+                    connection.slot.store(index, Ordering::Relaxed);
+                    let watch = connection.watch();
+                    self.slots.push(Slot { connection, stream, watch });
                     self.serve(index, PollFlags::empty());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_peers_fault(&error) => {}
+                // The last of one that refuses.
+                Err(_) if engine.is_leaving() => return,
                 Err(error) if is_fatal(&error) => return engine.fail(error),
                 Err(error) => {
                     tracing::error!(%error, "accept failed");

@@ -20,13 +20,10 @@
 //! connection run beside each other, each on a thread of its own, unless there is only one
 //! thread: then a second request on a connection gets CANT_MPX_CONN (FC-5.5-2).
 
-mod active;
 mod connection;
-mod events;
 mod leader;
 mod pool;
 mod request;
-mod shared;
 mod shutdown;
 mod wakeups;
 
@@ -35,14 +32,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use fcgi_engine::server::Settings;
 pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
-use fcgi_proto::ServerConfig;
+use fcgi_engine::server::{HandlerEnd, Settings, Tally};
 use tracing::Span;
 
 #[cfg(feature = "http")]
@@ -51,7 +47,6 @@ pub use request::{InputStream, OutputStream, Request};
 pub use shutdown::Shutdown;
 
 use crate::Listener;
-use active::Counted;
 use leader::Leader;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
@@ -142,9 +137,14 @@ impl Server {
         self.serve_until(listener, handler, &Shutdown::new())
     }
 
-    /// Serves until `shutdown` is triggered, then takes no more connections and requests, closes
-    /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
-    /// rest (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
+    /// Serves until `shutdown` is triggered, then takes no more connections, lets requests finish for
+    /// [`shutdown_timeout`], and cancels the rest (FC-7-1).
+    ///
+    /// Requests that were sent before it closes are served: connections that wait to be accepted
+    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
+    /// (W-13). The next process may listen on the same socket meanwhile.
+    ///
+    /// It returns when all handlers have: those that ignore their cancellation for
     /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
     /// behind on their threads, which end with the process or when the handler returns.
     ///
@@ -193,9 +193,7 @@ impl Server {
 
 /// What all threads and connections of a server share.
 struct Engine {
-    settings: Settings,
-    /// Of each connection.
-    config: ServerConfig,
+    tally: Arc<Tally>,
     threads: usize,
     handler: Box<dyn Handler>,
     pool: Pool,
@@ -203,8 +201,6 @@ struct Engine {
     shutdown: Shutdown,
     failed: AtomicBool,
     error: Mutex<Option<io::Error>>,
-    requests: Arc<AtomicUsize>,
-    served: Arc<AtomicUsize>,
 }
 
 /// A request whose handler is to be run.
@@ -221,8 +217,7 @@ impl Engine {
             settings.config.limits.requests = 1;
         }
         Ok(Self {
-            config: settings.connection(),
-            settings,
+            tally: Arc::new(Tally::new(settings)),
             threads,
             handler,
             pool: Pool::new(threads),
@@ -230,8 +225,6 @@ impl Engine {
             shutdown,
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
-            requests: Arc::default(),
-            served: Arc::default(),
         })
     }
 
@@ -258,36 +251,26 @@ impl Engine {
 
     /// Runs the handler on one request, catches its panic, and ends the request.
     fn answer(&self, Job { request, span }: Job) {
-        let (shared, key) = (Arc::clone(&request.shared), request.key);
-        if !shared.start(key) {
+        let (connection, key) = (Arc::clone(&request.connection), request.key);
+        if !connection.start(key) {
             return;
         }
         let _entered = span.enter();
         let call = AssertUnwindSafe(|| self.handler.call(request));
-        let status = catch_unwind(call).map_or_else(
+        let end = catch_unwind(call).map_or_else(
             |_| {
                 tracing::error!(request_id = key.id(), "handler panicked");
-                PANICKED
+                HandlerEnd::Panicked
             },
-            |status| status.unwrap_or(FAILED),
+            HandlerEnd::Returned,
         );
-        shared.finish(key, status);
-    }
-
-    /// Counts a request; `None` when it is one too many (FC-5.5-2).
-    fn request_begins(&self) -> Option<Counted> {
-        Counted::new(&self.requests, self.settings.max_requests)
-    }
-
-    /// Counts a connection whose requests are served; `None` when it is one too many, whose
-    /// requests are refused for as long as it is.
-    fn place(&self) -> Option<Counted> {
-        Counted::new(&self.served, self.settings.max_connections)
+        connection.finish(key, end);
     }
 
     /// How long a shutdown waits for handlers that it has cancelled.
     fn last_wait(&self) -> Duration {
-        self.settings.shutdown.max(self.settings.abort_grace)
+        let settings = self.tally.settings();
+        settings.shutdown.max(settings.abort_grace)
     }
 
     fn is_leaving(&self) -> bool {

@@ -18,7 +18,7 @@ use std::{
 
 use fcgi_proto::RequestKey;
 
-use super::{Job, leader::Leader, shared::Shared};
+use super::{Job, connection::Connection, leader::Leader};
 
 /// How often the watcher looks.
 const TICK: Duration = Duration::from_millis(1);
@@ -161,10 +161,10 @@ impl Pool {
     }
 
     /// Takes a request out of the queue; false when it is not there.
-    pub(super) fn forget(&self, shared: &Shared, key: RequestKey) -> bool {
+    pub(super) fn forget(&self, connection: &Connection, key: RequestKey) -> bool {
         let queue = &mut self.lock().queue;
         let is_it = |job: &Job| {
-            job.request.key == key && std::ptr::eq(Arc::as_ptr(&job.request.shared), shared)
+            job.request.key == key && std::ptr::eq(Arc::as_ptr(&job.request.connection), connection)
         };
         let place = queue.iter().position(is_it);
         place.and_then(|place| queue.remove(place)).is_some()

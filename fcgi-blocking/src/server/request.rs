@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use fcgi_engine::server::Write;
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::shared::{Shared, Write};
+use super::connection::Connection;
 use crate::Error;
 
 /// The most that one read of a stream takes, in bytes.
@@ -19,7 +20,7 @@ const CHUNK: usize = 64 * 1024;
 /// once the handler has returned they do nothing more.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Arc<Connection>,
     pub(super) key: RequestKey,
     pub(super) role: Role,
     pub(super) keep_conn: bool,
@@ -90,7 +91,7 @@ impl Request {
     /// Ends the request, once the handler returns, with a protocol status instead of
     /// REQUEST_COMPLETE (FC-5.5-1).
     pub fn reject(&self, rejection: Rejection) {
-        self.shared.reject(self.key, rejection);
+        self.connection.reject(self.key, rejection);
     }
 
     /// Waits until the web server gives the request up or is gone, or the request has ended,
@@ -98,7 +99,7 @@ impl Request {
     /// [`handler_timeout`](super::Server::handler_timeout) it has. What was written is sent first.
     pub fn cancelled(&self) -> AbortReason {
         loop {
-            if let Some(reason) = self.shared.cancelled(self.key, None) {
+            if let Some(reason) = self.connection.cancelled(self.key, None) {
                 return reason;
             }
         }
@@ -109,7 +110,7 @@ impl Request {
     #[must_use]
     pub fn cancelled_within(&self, limit: Duration) -> Option<AbortReason> {
         match Instant::now().checked_add(limit) {
-            Some(until) => self.shared.cancelled(self.key, Some(until)),
+            Some(until) => self.connection.cancelled(self.key, Some(until)),
             None => Some(self.cancelled()),
         }
     }
@@ -118,20 +119,20 @@ impl Request {
     /// to look at now and then. A thread can't be stopped from outside.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.is_cancelled(self.key)
+        self.connection.is_cancelled(self.key)
     }
 
     #[cfg(feature = "http")]
     pub(crate) fn cancellation(&self) -> Cancelled {
-        Cancelled { shared: Arc::clone(&self.shared), key: self.key }
+        Cancelled { connection: Arc::clone(&self.connection), key: self.key }
     }
 
     pub(crate) fn input(&self, input: Input) -> InputStream {
-        InputStream { shared: Arc::clone(&self.shared), key: self.key, input }
+        InputStream { connection: Arc::clone(&self.connection), key: self.key, input }
     }
 
     fn output(&self, output: Output) -> OutputStream {
-        OutputStream { shared: Arc::clone(&self.shared), key: self.key, output }
+        OutputStream { connection: Arc::clone(&self.connection), key: self.key, output }
     }
 }
 
@@ -140,7 +141,7 @@ impl Request {
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 pub struct Cancelled {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     key: RequestKey,
 }
 
@@ -149,7 +150,7 @@ impl Cancelled {
     /// Whether the web server has given the request up or is gone, or the request has ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.is_cancelled(self.key)
+        self.connection.is_cancelled(self.key)
     }
 
     /// Waits until it is, for so long at most; `None` when the time is over. A sleep that ends when
@@ -157,7 +158,7 @@ impl Cancelled {
     #[must_use]
     pub fn within(&self, limit: Duration) -> Option<AbortReason> {
         // A limit that is too long to add never ends.
-        self.shared.cancelled(self.key, Instant::now().checked_add(limit))
+        self.connection.cancelled(self.key, Instant::now().checked_add(limit))
     }
 }
 
@@ -165,7 +166,7 @@ impl Cancelled {
 /// one of them. It is an [`io::Read`] too.
 #[derive(Debug)]
 pub struct InputStream {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     key: RequestKey,
     input: Input,
 }
@@ -178,14 +179,13 @@ impl InputStream {
     /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
     /// after [`handler_timeout`](super::Server::handler_timeout).
     pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        self.shared.read(self.key, self.input, CHUNK)
+        self.connection.read(self.key, self.input, CHUNK)
     }
 
     /// As [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
-    pub(crate) fn poll_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
-        let mut inner = self.shared.lock();
-        self.shared.poll_read(&mut inner, self.key, self.input, CHUNK)
+    pub(crate) fn try_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
+        self.connection.try_read(self.key, self.input, CHUNK)
     }
 
     /// Everything up to the end.
@@ -221,7 +221,7 @@ impl io::Read for InputStream {
         }
         // No more than the caller has room for: what a handle kept would be lost with it.
         let max = buf.len().min(CHUNK);
-        let chunk = self.shared.read(self.key, self.input, max)?.unwrap_or_default();
+        let chunk = self.connection.read(self.key, self.input, max)?.unwrap_or_default();
         buf[..chunk.len()].copy_from_slice(&chunk);
         Ok(chunk.len())
     }
@@ -235,7 +235,7 @@ impl io::Read for InputStream {
 /// [`flush`](Self::flush). It is an [`io::Write`] too.
 #[derive(Debug)]
 pub struct OutputStream {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     key: RequestKey,
     output: Output,
 }
@@ -259,7 +259,7 @@ impl OutputStream {
 
     fn put(&self, mut bytes: Bytes, how: Write) -> Result<(), Error> {
         while !bytes.is_empty() {
-            self.shared.write(self.key, self.output, &mut bytes, how)?;
+            self.connection.write(self.key, self.output, &mut bytes, how)?;
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl OutputStream {
     /// # Errors
     /// As for [`write_all`](Self::write_all).
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.shared.flush(self.key)
+        self.connection.flush(self.key)
     }
 }
 
@@ -280,10 +280,10 @@ impl io::Write for OutputStream {
         }
         // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
-        Ok(self.shared.write(self.key, self.output, &mut bytes, Write::Stream)?)
+        Ok(self.connection.write(self.key, self.output, &mut bytes, Write::Stream)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.shared.flush(self.key)?)
+        Ok(self.connection.flush(self.key)?)
     }
 }

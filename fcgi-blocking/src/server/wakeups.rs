@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::shared::Shared;
+use super::connection::Connection;
 use crate::waker::Waker;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Wakeups {
 
 #[derive(Debug, Default)]
 struct State {
-    dirty: Vec<Arc<Shared>>,
+    dirty: Vec<Arc<Connection>>,
     /// The leader polls, and was not woken.
     polling: bool,
     /// When the poll ends by itself.
@@ -34,14 +34,14 @@ impl Wakeups {
     /// anything. A leader that does not poll at the moment needs no system call.
     pub(super) fn touch(
         &self,
-        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
         listed: bool,
         urgent: bool,
         deadline: Option<Instant>,
     ) {
         let mut state = self.lock();
         if !listed {
-            state.dirty.push(Arc::clone(shared));
+            state.dirty.push(Arc::clone(connection));
         }
         let late = deadline.is_some_and(|at| state.until.is_none_or(|until| at < until));
         if state.polling && (urgent || late) {
@@ -51,7 +51,7 @@ impl Wakeups {
     }
 
     /// The connections to look at before the next poll.
-    pub(super) fn take(&self, into: &mut Vec<Arc<Shared>>) {
+    pub(super) fn take(&self, into: &mut Vec<Arc<Connection>>) {
         std::mem::swap(&mut self.lock().dirty, into);
     }
 

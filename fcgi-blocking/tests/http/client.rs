@@ -6,7 +6,7 @@ use std::{
 };
 
 use fcgi::{
-    Error, FAILED, Pool, Server,
+    Error, Pool, Server,
     http::{
         Body, FilterFile, HeadLimits, HttpClient, HttpError, Mount, ParamsBuilder, ResponseBody,
         Script, ScriptError, UnknownLength,
@@ -273,7 +273,7 @@ fn a_response_without_a_body_has_none() {
 #[test]
 fn what_is_no_response_is_502() {
     let long = format!("X: {}\n\n", "y".repeat(70_000));
-    for stdout in ["", "no head", "X: y\n", "Bad\n\n", "Status: 1e3\n\n", &long] {
+    for stdout in ["no head", "X: y\n", "Bad\n\n", "Status: 1e3\n\n", &long] {
         let app = raw(stdout, 0);
         let error = client(&app).send(get("/app")).unwrap_err();
         assert!(matches!(error, HttpError::Head { .. }), "{stdout:.20}: {error}");
@@ -341,7 +341,7 @@ fn our_own_server_and_client_understand_each_other() {
     let error = page(client.send(get("/app/cut")).unwrap()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     let error = error.get_ref().and_then(|error| error.downcast_ref());
-    assert!(matches!(error, Some(HttpError::AppStatus { app_status: FAILED, .. })), "{error:?}");
+    assert!(matches!(error, Some(Error::Truncated { .. })), "{error:?}");
 }
 
 #[test]

@@ -93,6 +93,27 @@ where
     peer.answer(1)
 }
 
+/// The same, for a response that may be cut: STDOUT's bytes, and the app status unless it is.
+pub(crate) fn ask_whatever<A, B>(
+    pairs: &[(&str, &str)],
+    f: impl Fn(Request<Body>) -> A + Send + Sync + 'static,
+) -> (Vec<u8>, Option<u32>)
+where
+    A: IntoAnswer<Answer = Response<B>>,
+    B: Read + 'static,
+{
+    let app = app(f);
+    let mut peer = app.dial();
+    peer.send(request(1, KEEP, pairs, b""));
+    let mut answer = Answer::default();
+    while let Some(record) = peer.try_record().unwrap() {
+        if answer.take(&record) {
+            return (answer.stdout, Some(answer.app_status));
+        }
+    }
+    (answer.stdout, None)
+}
+
 pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }

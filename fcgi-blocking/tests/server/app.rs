@@ -22,7 +22,7 @@ pub struct App {
 /// Serves from now on.
 pub fn serve(server: Server, handler: impl Handler) -> App {
     let folder = tempfile::tempdir().unwrap();
-    let address = Address::Unix(folder.path().join("app.sock"));
+    let address = Address::unix(folder.path().join("app.sock"));
     serve_at(folder, &address, server, handler)
 }
 

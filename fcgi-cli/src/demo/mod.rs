@@ -76,11 +76,11 @@ async fn exchange() -> anyhow::Result<(Vec<Record>, Collected)> {
         .context("make a temporary folder")?;
     let application = folder.path().join("application");
     let wire = folder.path().join("wire");
-    let address = fcgi::Address::Unix(application.clone());
+    let address = fcgi::Address::unix(application.clone());
     let listener =
         fcgi::Listener::bind(&address).with_context(|| format!("listen at {address}"))?;
     let tap = UnixListener::bind(&wire)
-        .with_context(|| format!("listen at {}", fcgi::Address::Unix(wire.clone())))?;
+        .with_context(|| format!("listen at {}", fcgi::Address::unix(wire.clone())))?;
 
     let (done, stop) = oneshot::channel::<()>();
     let serve = async {
@@ -91,7 +91,7 @@ async fn exchange() -> anyhow::Result<(Vec<Record>, Collected)> {
     };
     let tap = async { tap::tap(tap, &application).await.context("tap") };
     let call = async {
-        let response = call(&fcgi::Address::Unix(wire)).await;
+        let response = call(&fcgi::Address::unix(wire)).await;
         // Nobody waits for it if the server has failed.
         let _ = done.send(());
         response

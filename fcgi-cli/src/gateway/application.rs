@@ -26,7 +26,7 @@ pub(super) struct Sample {
 impl Application {
     pub(super) async fn start(options: &Gateway, site: &Site) -> Result<Self, Stopped> {
         match (&options.address, site.root()) {
-            (Some(address @ fcgi::Address::Stdin), _) => {
+            (Some(address), _) if !address.is_callable() => {
                 let only = "only unix:PATH and tcp:HOST:PORT can be called";
                 Err(Stopped::usage(format!("{address}: {only}")))
             }
@@ -79,7 +79,7 @@ impl Application {
 impl Sample {
     fn start() -> io::Result<Self> {
         let folder = private_folder("fcgi-gateway-")?;
-        let address = fcgi::Address::Unix(folder.path().join("sample"));
+        let address = fcgi::Address::unix(folder.path().join("sample"));
         let listener = fcgi::Listener::bind(&address)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or_default() };

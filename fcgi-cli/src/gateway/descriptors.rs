@@ -14,6 +14,8 @@ pub(super) struct Descriptors {
     pub(super) clients: usize,
     /// Files on their way to clients.
     pub(super) files: usize,
+    /// Bodies that are kept in files.
+    pub(super) stored: usize,
 }
 
 impl Descriptors {
@@ -26,7 +28,9 @@ impl Descriptors {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let rest = limit.saturating_sub(OTHERS).saturating_sub(connections);
         let clients = clients.min(rest / 2).max(1);
-        let files = rest.saturating_sub(clients).max(1);
-        Self { limit, clients, files }
+        let rest = rest.saturating_sub(clients);
+        let stored = (rest / 2).max(1);
+        let files = rest.saturating_sub(stored).max(1);
+        Self { limit, clients, files, stored }
     }
 }

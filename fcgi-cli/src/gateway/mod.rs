@@ -2,6 +2,7 @@
 
 mod application;
 mod body;
+mod buffer;
 mod client;
 mod cut;
 mod descriptors;
@@ -18,13 +19,14 @@ mod service;
 mod sink;
 mod site;
 mod socket;
+mod store;
 mod upstream;
 mod watch;
 
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{
-    Args,
+    Args, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
 use fcgi_tokio::{self as fcgi, client::Connector};
@@ -32,18 +34,20 @@ use tokio::net::TcpListener;
 
 use crate::args::{Param, param, seconds, size};
 use application::Application;
+use buffer::Buffering;
 use descriptors::Descriptors;
 use files::Files;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
+use store::Stores;
 use upstream::Upstream;
 
 /// Serve a FastCGI application to browsers
 ///
 /// A web server for HTTP/1.1 and HTTP/2 without TLS (h2c), in front of any FastCGI application:
 /// scripts are run by the application, other files of the root are sent as they are, and answers
-/// stream as they come. Names that start with a dot, and what is outside of the root, are not
+/// go out as they come. Names that start with a dot, and what is outside of the root, are not
 /// found. Without ADDR it starts a sample application of its own; with --php, a php-fpm.
 ///
 /// The access log goes to stdout; errors and what the application writes to STDERR go to stderr.
@@ -51,7 +55,7 @@ use upstream::Upstream;
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Gateway {
-    /// The application: unix:PATH or tcp:HOST:PORT; without it, a sample application is started
+    /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is started
     #[arg(value_name = "ADDR", conflicts_with = "php")]
     address: Option<fcgi::Address>,
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end
@@ -118,6 +122,26 @@ pub(crate) struct Gateway {
         help_heading = "Limits"
     )]
     max_body: u64,
+    /// Take in a whole request before the application is asked, and an answer as fast as it comes
+    ///
+    /// Then a slow client holds no connection to the application. A fast one still gets each piece
+    /// of an answer at once. Bodies are kept in memory, up to 128K each, and then in temporary
+    /// files. With off, both stream, and the application waits for its client.
+    #[arg(
+        long,
+        value_name = "on|off",
+        value_enum,
+        default_value_t = Switch::On,
+        hide_possible_values = true,
+        help_heading = "Limits"
+    )]
+    buffering: Switch,
+    /// The most of all bodies that is kept in temporary files; beyond it uploads get 503
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, help_heading = "Limits")]
+    store: u64,
+    /// The most of one answer that is kept in a file; beyond it the application waits
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size, help_heading = "Limits")]
+    store_each: u64,
     /// Clients' connections at once; more wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, help_heading = "Limits")]
     max_clients: usize,
@@ -164,7 +188,7 @@ const AFTER_HELP: &str = "\
 Answers of its own, each with a reason:
   400  what is no HTTP, or no path          413  a body larger than --max-body
   404  no such script or file               502  the application is not there, or breaks off
-  405  a method that a file has not         503  the application is full, or the queue for it
+  405  a method that a file has not         503  the application, its queue or the gateway is full
   408  a client too slow with its body      504  the application is too slow
 
 Exit status:
@@ -183,6 +207,12 @@ Examples:
     fcgi gateway tcp:127.0.0.1:9000 --root public --app-root /var/www/html
   An application that is no script, in Go or Rust, for all paths
     fcgi gateway tcp:127.0.0.1:9000 --mount / --listen 0.0.0.0:80";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
     match text.parse() {
@@ -240,6 +270,7 @@ impl Gateway {
                 Arc::clone(&site),
                 &self.params,
                 self.max_body,
+                self.buffering(&descriptors),
             ),
             site,
             client_timeout: self.client_timeout,
@@ -262,6 +293,14 @@ impl Gateway {
         server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
         application.stop().await;
         Ok(())
+    }
+
+    fn buffering(&self, descriptors: &Descriptors) -> Option<Buffering> {
+        (self.buffering == Switch::On).then(|| Buffering {
+            stores: Stores::new(self.store, descriptors.stored),
+            max_body: self.max_body,
+            answer: self.store_each,
+        })
     }
 
     fn pool(&self, address: fcgi::Address) -> fcgi::Pool {

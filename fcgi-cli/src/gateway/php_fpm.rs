@@ -64,7 +64,7 @@ impl PhpFpm {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(log(stderr));
         }
-        let address = fcgi::Address::Unix(socket.clone());
+        let address = fcgi::Address::unix(socket.clone());
         let mut started = Self { program, user, address, child, folder };
         started.ready(&socket).await?;
         Ok(started)

@@ -21,11 +21,12 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
 };
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::{
     body::{Body, BoxError, empty},
+    buffer::Buffering,
     client::Ends,
     failure::Failure,
     intake::RequestBody,
@@ -47,6 +48,8 @@ pub(super) struct Upstream {
     client: HttpClient,
     params: ParamsBuilder,
     max_body: u64,
+    /// `None`: bodies stream.
+    buffering: Option<Buffering>,
 }
 
 /// Where a local redirect led that no script serves.
@@ -61,7 +64,13 @@ pub(super) enum Answer {
 }
 
 impl Upstream {
-    pub(super) fn new(pool: fcgi::Pool, site: Arc<Site>, params: &[Param], max_body: u64) -> Self {
+    pub(super) fn new(
+        pool: fcgi::Pool,
+        site: Arc<Site>,
+        params: &[Param],
+        max_body: u64,
+        buffering: Option<Buffering>,
+    ) -> Self {
         let scripts = move |request: &Parts| match site.find(request.uri.path(), Wait::Disk) {
             Ok(Found::Script(script)) => Ok(script),
             Err(NotFound::Script(error)) => Err(error),
@@ -80,7 +89,7 @@ impl Upstream {
             .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
                 builder.param(&name[..], &value[..])
             });
-        Self { client, params, max_body }
+        Self { client, params, max_body, buffering }
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.
@@ -95,6 +104,10 @@ impl Upstream {
         title: &str,
     ) -> Result<Answer, Failure> {
         check_length(&head.headers, self.max_body)?;
+        let body = match &self.buffering {
+            Some(buffering) => buffering.receive(body).await?,
+            None => body.boxed_unsync(),
+        };
         let method = head.method.clone();
         let landing = Landing::default();
         let params = self.params.clone().remote_addr(ends.remote).server_addr(ends.local);
@@ -102,7 +115,14 @@ impl Upstream {
         head.extensions.insert(landing.clone());
         let request = Request::from_parts(head, body);
         match self.client.send(request).await {
-            Ok(response) => Ok(Answer::Response(respond(response, &method, title))),
+            Ok(response) => {
+                let (parts, body) = respond(response, &method, title).into_parts();
+                let body = match &self.buffering {
+                    Some(buffering) if !body.is_end_stream() => buffering.take(body, title).await,
+                    _ => body,
+                };
+                Ok(Answer::Response(Response::from_parts(parts, body)))
+            }
             Err(HttpError::Script(error)) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Ok(Answer::Elsewhere(found.unwrap_or(Err(NotFound::Script(error)))?))

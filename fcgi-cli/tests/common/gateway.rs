@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_testkit::http::{HttpConnection, Reply};
+use fcgi_testkit::http::{HttpConnection, Reply, pattern};
 use fcgi_tokio as fcgi;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -214,6 +214,7 @@ impl Root {
 /// | `to-page`, `to-app`, `to-itself` | redirect inside |
 /// | `cut`, `cut-known` | ends with a status, after a part of a body of unknown or known length |
 /// | `reason` | answers with the Status that the query is |
+/// | `bytes` | answers with as many bytes of the pattern as the query says, without their length |
 /// | `early` | answers without reading STDIN |
 /// | `noisy` | writes lines to STDERR until it is cancelled |
 /// | anything else | answers with its parameters and STDIN's length, or STDIN itself for `echo` |
@@ -269,7 +270,7 @@ impl Drop for Guard<'_> {
 impl App {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let address = fcgi::Address::Unix(folder.path().join("app"));
+        let address = fcgi::Address::unix(folder.path().join("app"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -332,6 +333,14 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
         "reason" => {
             let status = param("QUERY_STRING").replace("%20", " ");
             out.write_all(format!("Status: {status}\r\n{head}")).await?;
+        }
+        "bytes" => {
+            out.write_all(head).await?;
+            let all: u64 = param("QUERY_STRING").parse().unwrap_or_default();
+            for at in (0..all).step_by(10_000) {
+                let end = all.min(at + 10_000);
+                out.write_all((at..end).map(pattern).collect::<Vec<_>>()).await?;
+            }
         }
         "early" => out.write_all(format!("Status: 403\r\n{head}no\n")).await?,
         "noisy" => {

@@ -31,25 +31,22 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{CONNECT_PAUSES, Settings, is_close},
-    observe::{self, OpenConnection, Side},
+    client::{CONNECT_PAUSES, Session, Settings, Wrote},
+    observe::{self, Side},
 };
-use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, RequestKey, Values, client::Event,
-};
-use tracing::Span;
+use fcgi_proto::{BeginRequest, RequestKey, Values};
 
 pub use body::Body;
-pub(crate) use exchange::{Exchange, Pushed};
+pub(crate) use exchange::Exchange;
+pub(crate) use fcgi_engine::client::Collector;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
-pub(crate) use response::Collector;
 pub use response::Response;
 
 use crate::{
     Address, Error, Phase,
     deadline::Deadline,
-    pump::{self, Read, Wrote},
+    pump::{Io, MAX_ROUNDS},
     runtime::{Runtime, Transport},
 };
 
@@ -104,7 +101,7 @@ impl<R: Runtime> Connector<R> {
     /// A socket, and the address's name.
     pub(crate) async fn dial(&self, address: &Address) -> Result<(R::Transport, Arc<str>), Error> {
         let name: Arc<str> = address.to_string().into();
-        if *address == Address::Stdin {
+        if !address.is_callable() {
             return Err(Error::NotCallable { address: name });
         }
         let mut deadline = Deadline::<R>::new();
@@ -147,8 +144,7 @@ impl<R: Runtime> Connector<R> {
     /// Dropping the future closes the connection.
     pub async fn query_values(&self, address: &Address) -> Result<Values, Error> {
         let mut client = self.connect(address).await?;
-        client.connection.query_values()?;
-        let until = R::now().checked_add(self.settings.values);
+        let until = client.session.ask_values(R::now())?;
         poll_fn(|cx| client.poll_values(cx, until)).await
     }
 }
@@ -157,34 +153,17 @@ impl<R: Runtime> Connector<R> {
 #[derive(Debug)]
 pub struct Client<R: Runtime> {
     io: R::Transport,
-    connection: ClientConnection,
-    address: Arc<str>,
-    settings: Settings,
+    /// Nobody waits there: whoever uses this polls the socket.
+    session: Session<Waker>,
     deadline: Deadline<R>,
-    span: Span,
-    _open: OpenConnection,
-    /// The application takes no more bytes, but may still have sent some.
-    write_gone: bool,
     /// A request was sent before.
     used: bool,
-    /// Not to be used again.
-    closed: bool,
 }
 
 impl<R: Runtime> Client<R> {
     fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
-        Self {
-            io,
-            connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
-            span: observe::connection_span(Side::Client, &address),
-            _open: OpenConnection::new(Side::Client),
-            address,
-            settings,
-            deadline: Deadline::new(),
-            write_gone: false,
-            used: false,
-            closed: false,
-        }
+        let session = Session::new(address, settings);
+        Self { io, session, deadline: Deadline::new(), used: false }
     }
 
     /// Connects with the default settings; [`Connector`] has others.
@@ -226,13 +205,13 @@ impl<R: Runtime> Client<R> {
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        !self.closed && !self.write_gone && self.connection.is_reusable()
+        self.session.is_reusable()
     }
 
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.address
+        self.session.address()
     }
 
     /// Queues the beginning of a request, on a connection at rest.
@@ -243,10 +222,8 @@ impl<R: Runtime> Client<R> {
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.used = true;
-        let key = self.connection.begin(begin)?;
-        let _span = self.span.enter();
-        let address = Arc::clone(&self.address);
-        Ok(Exchange::new(key, begin, bodies, address, &self.settings, started))
+        let core = self.session.begin(begin, started, R::now())?;
+        Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 
     /// Moves a request on; the next chunk, or its end.
@@ -259,8 +236,11 @@ impl<R: Runtime> Client<R> {
             return Poll::Ready(Ok(None));
         }
         let polled = ready!(self.poll_io(cx, exchange));
-        self.closed |= exchange.mismatch;
-        Poll::Ready(exchange.hand_out(polled))
+        let polled = exchange.hand_out(polled);
+        if exchange.is_over() {
+            self.abort(exchange.key());
+        }
+        Poll::Ready(polled)
     }
 
     fn poll_io(
@@ -268,72 +248,39 @@ impl<R: Runtime> Client<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        for _ in 0..pump::MAX_ROUNDS {
-            let failed = self.drain_events(exchange).err();
-            exchange.check_total()?;
-            if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
-                return Poll::Ready(Ok(Some(chunk)));
-            }
-            if let Some(error) = failed {
-                return Poll::Ready(Err(error));
-            }
-            if let Some(outcome) = exchange.outcome {
-                return Poll::Ready(exchange.end(outcome));
+        for _ in 0..MAX_ROUNDS {
+            self.session.handle_events(Waker::wake);
+            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now()) {
+                return ready;
             }
             let mut fed = false;
             loop {
                 exchange.fill(cx)?;
-                let pushed = exchange.push(&mut self.connection)?;
-                fed |= pushed != Pushed::Nothing;
-                if pushed != Pushed::All {
+                if !self.session.push(&mut exchange.core)? {
                     break;
                 }
+                fed = true;
             }
-            let wrote = self.write(cx);
-            if wrote && !exchange.answered {
-                exchange.progress = R::now();
-            }
-            if wrote && (fed || exchange.is_feeding()) {
+            if self.write(cx).any && (fed || exchange.core.is_feeding()) {
                 continue;
             }
-            match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some { .. } => {
-                    exchange.touched = true;
-                    exchange.progress = R::now();
-                }
-                Read::Nothing => return exchange.poll_limits(cx, &mut self.deadline).map(Err),
-                Read::Eof => self.connection.handle_eof(),
-                Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
-                Read::Gone(source) => {
-                    self.closed = true;
-                    let address = exchange.address();
-                    return Poll::Ready(Err(Error::Io { address, doing: "read from", source }));
-                }
+            if !self.session.read(&mut Io(&mut self.io, cx)) {
+                let now = R::now();
+                let Some(limit) = self.session.limit(&mut exchange.core, now) else {
+                    return Poll::Pending;
+                };
+                ready!(self.deadline.poll(cx, Some(limit.at), now));
+                return Poll::Ready(Err(exchange.core.passed(limit)));
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn drain_events(&mut self, exchange: &mut Exchange<R>) -> Result<(), Error> {
-        loop {
-            match self.connection.poll_event() {
-                Ok(None) => return Ok(()),
-                Ok(Some(Event::Finished { key, outcome })) if key == exchange.key => {
-                    exchange.outcome = Some(outcome);
-                }
-                Ok(Some(_)) => {}
-                Err(source) => {
-                    return Err(Error::Protocol { address: exchange.address(), source });
-                }
-            }
-        }
-    }
-
     /// Gives a request up, unless it has ended, and sends what can be sent of that at once.
     pub(crate) fn abort(&mut self, key: RequestKey) {
-        if let Some(request) = self.connection.request(key) {
-            request.abort();
+        self.session.forget(key);
+        if self.session.abort(key) {
             self.write(&mut Context::from_waker(Waker::noop()));
         }
     }
@@ -341,13 +288,12 @@ impl<R: Runtime> Client<R> {
     /// Waits for the end of a request that was aborted, and notices a connection that the
     /// application has closed meanwhile.
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
-        let until = R::now().checked_add(self.settings.drain);
-        let settled = poll_fn(|cx| self.poll_settled(cx, until)).await;
-        if settled && self.is_reusable() {
+        let until = R::now().checked_add(self.session.settings().drain);
+        if poll_fn(|cx| self.poll_settled(cx, until)).await {
             return Ok(());
         }
-        self.closed = true;
-        Err(Error::Closed { address: Arc::clone(&self.address) })
+        self.session.close();
+        Err(self.session.closed())
     }
 
     /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
@@ -356,24 +302,29 @@ impl<R: Runtime> Client<R> {
         self.is_reusable() && !self.io.is_readable()
     }
 
-    /// Whether nothing more can come of it.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed || self.connection.is_closed()
+    /// Whether it has settled after an aborted request: true if another can begin.
+    pub(crate) fn settled(&self) -> Option<bool> {
+        self.session.settled()
+    }
+
+    /// Takes in what there is and sends what can be sent.
+    fn move_on(&mut self, cx: &mut Context<'_>) {
+        loop {
+            self.session.handle_events(Waker::wake);
+            self.write(cx);
+            if !self.session.read(&mut Io(&mut self.io, cx)) {
+                return;
+            }
+        }
     }
 
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
-        loop {
-            while let Ok(Some(_)) = self.connection.poll_event() {}
-            self.write(cx);
-            match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some { .. } => {}
-                Read::Nothing => break,
-                Read::Eof | Read::Gone(_) => return Poll::Ready(false),
-            }
-        }
-        let at_rest = self.connection.is_reusable() && !self.io.is_readable();
-        if self.closed || self.connection.is_closed() || at_rest {
-            return Poll::Ready(true);
+        self.move_on(cx);
+        match self.session.settled() {
+            // The runtime will hear of it.
+            Some(true) if self.io.is_readable() => {}
+            Some(settled) => return Poll::Ready(settled),
+            None => {}
         }
         self.deadline.poll(cx, until, R::now()).map(|()| false)
     }
@@ -383,43 +334,14 @@ impl<R: Runtime> Client<R> {
         cx: &mut Context<'_>,
         until: Option<Instant>,
     ) -> Poll<Result<Values, Error>> {
-        loop {
-            match self.connection.poll_event() {
-                Ok(Some(Event::Values(values))) => return Poll::Ready(Ok(values)),
-                Ok(Some(Event::UnknownType(_))) => return Poll::Ready(Ok(Values::default())),
-                Ok(Some(_)) => continue,
-                Ok(None) => {}
-                Err(source) => {
-                    let address = Arc::clone(&self.address);
-                    return Poll::Ready(Err(Error::Protocol { address, source }));
-                }
-            }
-            self.write(cx);
-            match pump::read(&mut self.io, &mut self.connection, cx) {
-                Read::Some { .. } => {}
-                Read::Nothing => break,
-                Read::Eof | Read::Gone(_) => return Poll::Ready(Ok(Values::default())),
-            }
+        self.move_on(cx);
+        if let ready @ Poll::Ready(_) = self.session.poll_values() {
+            return ready;
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| {
-            let limit = self.settings.values;
-            observe::timed_out(Side::Client, Phase::Values, limit, &self.address);
-            Ok(Values::default())
-        })
+        self.deadline.poll(cx, until, R::now()).map(|()| Ok(self.session.values_passed()))
     }
 
-    /// Writes what is queued; says whether any byte went out.
-    fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.write_gone {
-            return false;
-        }
-        match pump::write(&mut self.io, &mut self.connection, cx) {
-            Wrote::Done { bytes, .. } => bytes > 0,
-            Wrote::Gone(error) => {
-                tracing::debug!(parent: &self.span, %error, "application takes no more");
-                self.write_gone = true;
-                false
-            }
-        }
+    fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
+        self.session.write(&mut Io(&mut self.io, cx), R::now())
     }
 }

@@ -2,75 +2,36 @@
 //! the request whose bytes have come.
 
 use std::{
-    collections::HashMap,
     future::{Future, poll_fn},
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
-use fcgi_engine::{
-    client::{Settings, is_close},
-    observe::{self, OpenConnection, Side},
-};
-use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, ProtocolError, RequestKey,
-    client::{Event, Outcome},
-};
-use tracing::Span;
+use fcgi_engine::client::{Session, Settings};
+use fcgi_proto::{BeginRequest, RequestKey};
 
-use super::{Body, Chunk, Exchange, Pushed};
+use super::{Body, Chunk, Exchange};
 use crate::{
     Error,
     deadline::Deadline,
-    pump::{self, Read, Wrote},
+    pump::{Io, MAX_ROUNDS},
     runtime::{Runtime, Transport},
     wakers::{wait, wake},
 };
 
 /// A shared connection, as its requests see it.
 #[derive(Debug)]
-pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
-
-#[derive(Debug)]
-struct Shared<R: Runtime> {
-    address: Arc<str>,
-    settings: Settings,
-    span: Span,
-    state: Mutex<State<R>>,
-}
+pub(crate) struct Mux<R: Runtime>(Arc<Mutex<State<R>>>);
 
 #[derive(Debug)]
 struct State<R: Runtime> {
     /// `None` once the connection is closed. It is here, and not with the task, so that whoever
     /// ends the connection has closed it before another is opened in its place.
     io: Option<R::Transport>,
-    connection: ClientConnection,
-    requests: HashMap<RequestKey, Slot>,
+    session: Session<Waker>,
     /// Wakes the connection's task, unless it is running and will look anyway.
     task: Option<Waker>,
-    failed: Option<Failure>,
-    /// Takes no more requests, and closes with the last one.
-    closing: bool,
-    /// Times that bytes have come.
-    reads: u64,
-}
-
-/// One request, as the connection's task sees it.
-#[derive(Debug, Default)]
-struct Slot {
-    waker: Option<Waker>,
-    outcome: Option<Outcome>,
-    /// Of the connection, before it.
-    reads: u64,
-}
-
-/// What ended the connection under its requests, other than its orderly end.
-#[derive(Clone, Copy, Debug)]
-enum Failure {
-    Protocol(ProtocolError),
-    Read(io::ErrorKind),
 }
 
 impl<R: Runtime> Mux<R> {
@@ -79,30 +40,14 @@ impl<R: Runtime> Mux<R> {
     pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
-        settings: Settings,
+        mut settings: Settings,
         requests: usize,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let mut limits = settings.limits;
-        limits.requests = requests;
-        let mux = Self(Arc::new(Shared {
-            span: observe::connection_span(Side::Client, &address),
-            address,
-            settings,
-            state: Mutex::new(State {
-                io: Some(io),
-                connection: ClientConnection::new(ClientConfig { limits }),
-                requests: HashMap::new(),
-                task: None,
-                failed: None,
-                closing: false,
-                reads: 0,
-            }),
-        }));
-        let mut task =
-            Task { mux: mux.clone(), write_gone: false, _open: OpenConnection::new(Side::Client) };
-        (mux, async move {
-            poll_fn(|cx| task.poll(cx)).await;
-        })
+        settings.limits.requests = requests;
+        let session = Session::new(address, settings);
+        let mux = Self(Arc::new(Mutex::new(State { io: Some(io), session, task: None })));
+        let task = Task { mux: mux.clone() };
+        (mux, async move { poll_fn(|cx| task.poll(cx)).await })
     }
 
     /// Begins a request beside the others. It takes the bodies only if it can.
@@ -112,17 +57,11 @@ impl<R: Runtime> Mux<R> {
         bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let address = Arc::clone(&self.0.address);
-        if !state.is_usable() {
-            return Err(Error::Closed { address });
-        }
-        let key = state.connection.begin(begin)?;
-        state.requests.insert(key, Slot { reads: state.reads, ..Slot::default() });
-        drop(guard);
-        let _span = self.0.span.enter();
-        Ok(Exchange::new(key, begin, bodies(), address, &self.0.settings, started))
+        let mut state = self.lock();
+        let core = state.session.begin(begin, started, R::now())?;
+        let span = state.session.span().clone();
+        drop(state);
+        Ok(Exchange::new(core, begin, &span, bodies()))
     }
 
     /// Moves a request on; the next chunk, or its end.
@@ -144,72 +83,62 @@ impl<R: Runtime> Mux<R> {
         exchange: &mut Exchange<R>,
         deadline: &mut Deadline<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        exchange.check_total()?;
-        loop {
-            // It may poll another response of the same connection: no lock yet.
-            exchange.fill(cx)?;
+        let (limit, now) = loop {
             let mut guard = self.lock();
-            let state = &mut *guard;
-            let paused = !state.connection.wants_read();
-            if let Some(chunk) = exchange.take_chunk(&mut state.connection) {
+            let State { session, task, .. } = &mut *guard;
+            let paused = !session.wants_read();
+            let now = R::now();
+            if let ready @ Poll::Ready(_) = session.poll(&mut exchange.core, now) {
                 if paused {
-                    state.wake_task();
+                    wake(task);
                 }
-                exchange.progress = R::now();
-                return Poll::Ready(Ok(Some(chunk)));
+                return ready;
             }
-            let slot = state.requests.entry(exchange.key).or_default();
-            exchange.outcome = exchange.outcome.or(slot.outcome);
-            exchange.touched = slot.reads != state.reads;
-            if let Some(outcome) = exchange.outcome {
-                return Poll::Ready(exchange.end(outcome));
+            session.wait(exchange.key(), |who| wait(who, cx));
+            session.push(&mut exchange.core)?;
+            if session.wants_write() {
+                wake(task);
             }
-            if let Some(failure) = state.failed {
-                return Poll::Ready(Err(self.error(failure)));
+            let limit = session.limit(&mut exchange.core, now);
+            drop(guard);
+            // It may poll another response of the same connection: no lock.
+            if exchange.core.wants_body().is_none() {
+                break (limit, now);
             }
-            wait(&mut slot.waker, cx);
-            let pushed = exchange.push(&mut state.connection)?;
-            if state.connection.poll_transmit().is_some() {
-                state.wake_task();
+            exchange.fill(cx)?;
+            if exchange.core.wants_body().is_some() {
+                break (limit, now);
             }
-            if pushed != Pushed::Nothing && !exchange.answered {
-                exchange.progress = R::now();
-            }
-            if pushed != Pushed::All {
-                break;
-            }
-        }
-        exchange.poll_limits(cx, deadline).map(Err)
+        };
+        let Some(limit) = limit else { return Poll::Pending };
+        ready!(deadline.poll(cx, Some(limit.at), now));
+        Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
     /// Gives a request up, unless it has ended; the others go on.
     pub(crate) fn abort(&self, key: RequestKey) {
         let mut state = self.lock();
-        if let Some(request) = state.connection.request(key) {
-            request.abort();
-            state.wake_task();
+        if state.session.abort(key) {
+            wake(&mut state.task);
         }
     }
 
     /// Ready once an aborted request has ended: true if the connection outlived it.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
         let mut state = self.lock();
-        if state.failed.is_some() || state.connection.is_closed() {
-            return Poll::Ready(false);
-        }
-        match state.requests.get_mut(&key) {
-            Some(Slot { outcome: None, waker, .. }) => {
-                wait(waker, cx);
+        match state.session.ended(key) {
+            Some(outlived) => Poll::Ready(outlived),
+            None => {
+                state.session.wait(key, |who| wait(who, cx));
                 Poll::Pending
             }
-            _ => Poll::Ready(true),
         }
     }
 
     /// Forgets a request that has ended or was aborted.
     pub(crate) fn forget(&self, key: RequestKey) {
         let mut state = self.lock();
-        state.requests.remove(&key);
+        state.session.forget(key);
         state.close_unused();
     }
 
@@ -217,35 +146,27 @@ impl<R: Runtime> Mux<R> {
     /// [`Client::is_quiet`](super::Client::is_quiet) if nobody uses it.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut state = self.lock();
-        if state.requests.is_empty() {
-            state.closing |= state.io.as_ref().is_none_or(Transport::is_readable);
+        if state.session.is_unused() && state.io.as_ref().is_none_or(Transport::is_readable) {
+            state.session.close();
         }
-        state.is_usable()
+        state.session.is_usable()
     }
 
     /// Whether another request can begin, as far as is known.
     pub(crate) fn is_usable(&self) -> bool {
-        self.lock().is_usable()
+        self.lock().session.is_usable()
     }
 
     /// Takes no more requests, and closes once those that it has are over: now if it has none.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
-        state.closing = true;
+        state.session.close();
         state.close_unused();
-    }
-
-    fn error(&self, failure: Failure) -> Error {
-        let address = Arc::clone(&self.0.address);
-        match failure {
-            Failure::Protocol(source) => Error::Protocol { address, source },
-            Failure::Read(kind) => Error::Io { address, doing: "read from", source: kind.into() },
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         // Nothing panics while it is held.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -257,57 +178,31 @@ impl<R: Runtime> Clone for Mux<R> {
 
 struct Task<R: Runtime> {
     mux: Mux<R>,
-    write_gone: bool,
-    _open: OpenConnection,
 }
 
 impl<R: Runtime> Task<R> {
     /// Everything that can be done now; ready at the end of the connection.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.mux.lock();
-        let state = &mut *guard;
-        state.task = None;
-        for _ in 0..pump::MAX_ROUNDS {
-            if !state.drain_events() {
+        let State { io, session, task } = &mut *guard;
+        *task = None;
+        let Some(io) = io else { return Poll::Ready(()) };
+        let mut io = Io(io, cx);
+        for _ in 0..MAX_ROUNDS {
+            session.handle_events(Waker::wake);
+            if session.write(&mut io, R::now()).any {
+                // A body may have waited for the room that this made.
+                session.handle_events(Waker::wake);
+            }
+            if session.is_closed() || session.is_closing() && session.is_unused() {
                 return Poll::Ready(());
             }
-            let Some(io) = &mut state.io else { return Poll::Ready(()) };
-            if !self.write_gone {
-                match pump::write(io, &mut state.connection, cx) {
-                    // A body may have waited for the room that this made.
-                    Wrote::Done { bytes: 1.., .. } => {
-                        if !state.drain_events() {
-                            return Poll::Ready(());
-                        }
-                    }
-                    Wrote::Gone(error) => {
-                        let span = &self.mux.0.span;
-                        tracing::debug!(parent: span, %error, "application takes no more");
-                        self.write_gone = true;
-                    }
-                    Wrote::Done { .. } => {}
-                }
-            }
-            if state.connection.is_closed() {
-                state.closing = true;
-                return Poll::Ready(());
-            }
-            let Some(io) = &mut state.io else { return Poll::Ready(()) };
-            match pump::read(io, &mut state.connection, cx) {
-                Read::Some { .. } => state.reads += 1,
-                Read::Nothing => {
-                    wait(&mut state.task, cx);
-                    return Poll::Pending;
-                }
-                Read::Eof => state.connection.handle_eof(),
-                Read::Gone(error) if is_close(&error) => state.connection.handle_eof(),
-                Read::Gone(error) => {
-                    state.fail(Failure::Read(error.kind()));
-                    return Poll::Ready(());
-                }
+            if !session.read(&mut io) {
+                wait(task, cx);
+                return Poll::Pending;
             }
         }
-        wait(&mut state.task, cx);
+        wait(task, cx);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -318,58 +213,17 @@ impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let mut state = self.mux.lock();
         state.io = None;
-        if state.failed.is_none() {
-            state.fail(Failure::Read(io::ErrorKind::NotConnected));
-        }
+        state.session.handle_lost();
+        state.session.handle_events(Waker::wake);
     }
 }
 
 impl<R: Runtime> State<R> {
-    fn is_usable(&self) -> bool {
-        !self.closing && self.failed.is_none() && self.connection.can_begin()
-    }
-
-    /// Hands every event to its request; false when the application broke the protocol.
-    fn drain_events(&mut self) -> bool {
-        loop {
-            match self.connection.poll_event() {
-                Ok(None) => return true,
-                Ok(Some(Event::Readable { key, .. } | Event::Writable { key })) => {
-                    if let Some(slot) = self.requests.get_mut(&key) {
-                        wake(&mut slot.waker);
-                    }
-                }
-                Ok(Some(Event::Finished { key, outcome })) => {
-                    if let Some(slot) = self.requests.get_mut(&key) {
-                        slot.outcome = Some(outcome);
-                        wake(&mut slot.waker);
-                    }
-                }
-                Ok(Some(_)) => {}
-                Err(error) => {
-                    self.fail(Failure::Protocol(error));
-                    return false;
-                }
-            }
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.failed = Some(failure);
-        for slot in self.requests.values_mut() {
-            wake(&mut slot.waker);
-        }
-    }
-
     /// Closes a connection that takes no more requests and has none.
     fn close_unused(&mut self) {
-        if self.closing && self.requests.is_empty() {
+        if self.session.is_closing() && self.session.is_unused() {
             self.io = None;
-            self.wake_task();
+            wake(&mut self.task);
         }
-    }
-
-    fn wake_task(&mut self) {
-        wake(&mut self.task);
     }
 }

@@ -3,13 +3,10 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::BytesMut;
-
-use super::{Chunk, Client, Collected, Exchange};
+use super::{Chunk, Client, Collected, Collector, Exchange};
 use crate::{Error, runtime::Runtime};
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped;
@@ -78,40 +75,6 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        self.client.abort(self.exchange.key);
-    }
-}
-
-/// Puts a whole response together.
-#[derive(Debug)]
-pub(crate) struct Collector {
-    stdout: BytesMut,
-    stderr: BytesMut,
-    limit: usize,
-}
-
-impl Collector {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { stdout: BytesMut::new(), stderr: BytesMut::new(), limit }
-    }
-
-    pub(crate) fn push(&mut self, chunk: Chunk, address: &Arc<str>) -> Result<(), Error> {
-        let (to, bytes) = match chunk {
-            Chunk::Stdout(bytes) => (&mut self.stdout, bytes),
-            Chunk::Stderr(bytes) => (&mut self.stderr, bytes),
-        };
-        if to.len().saturating_add(bytes.len()) > self.limit {
-            return Err(Error::TooLarge { address: Arc::clone(address), limit: self.limit });
-        }
-        to.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    pub(crate) fn finish(self, app_status: Option<u32>) -> Collected {
-        Collected {
-            stdout: self.stdout.freeze(),
-            stderr: self.stderr.freeze(),
-            app_status: app_status.unwrap_or_default(),
-        }
+        self.client.abort(self.exchange.key());
     }
 }

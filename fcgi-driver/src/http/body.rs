@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -37,7 +37,7 @@ impl Body {
 
     /// A stream of so many bytes, or of as many as there are.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
-        let look = || stream.poll_chunk(&mut Context::from_waker(Waker::noop()));
+        let look = || stream.try_chunk();
         match InputBody::new(declared, look) {
             Some(body) => Self(Kind::Input(stream, body)),
             None => Self::empty(),

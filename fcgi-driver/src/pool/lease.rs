@@ -92,7 +92,7 @@ impl<R: Runtime> Lease<R> {
             Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
             None => Err(Error::Closed { address: self.lease.desk().name() }),
         }?;
-        self.lease.begun(exchange.key);
+        self.lease.begun(exchange.key());
         Ok(exchange)
     }
 
@@ -120,10 +120,10 @@ impl<R: Runtime> Lease<R> {
     }
 
     /// The request is over: gives the connection back.
-    pub(super) fn finish(mut self, exchange: &Exchange<R>) {
+    pub(super) fn finish(mut self) {
         let reusable = match self.lease.place() {
             Some(Place::Own(client)) => client.is_reusable(),
-            Some(Place::Shared(mux)) => mux.is_usable() && !exchange.mismatch,
+            Some(Place::Shared(mux)) => mux.is_usable(),
             None => false,
         };
         self.lease.finish(reusable);
@@ -136,8 +136,7 @@ impl<R: Runtime> Lease<R> {
         match self.lease.place() {
             Some(Place::Own(client)) => {
                 client.abort(key);
-                if client.is_reusable() || client.is_closed() {
-                    let reusable = client.is_reusable();
+                if let Some(reusable) = client.settled() {
                     return self.lease.finish(reusable);
                 }
             }

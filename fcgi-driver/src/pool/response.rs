@@ -51,7 +51,7 @@ impl<R: Runtime> Response<R> {
         sending: &mut Sending<Body>,
         error: Error,
     ) -> Result<Lease<R>, Error> {
-        let reached = if self.exchange.touched { Reached::Answered } else { Reached::Begun };
+        let reached = if self.exchange.is_touched() { Reached::Answered } else { Reached::Begun };
         let Some(mut lease) = self.lease.take() else { return Err(error) };
         if let Err(error) = lease.again(sending, error, reached) {
             self.lease = Some(lease);
@@ -124,8 +124,8 @@ impl<R: Runtime> Response<R> {
     /// The request is over, well or not: its connection goes back, or is given up with it.
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
-            if self.exchange.outcome.is_some() {
-                lease.finish(&self.exchange);
+            if self.exchange.outcome().is_some() {
+                lease.finish();
             } else {
                 lease.abandon();
             }

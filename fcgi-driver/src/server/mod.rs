@@ -26,12 +26,12 @@ use std::{
     marker::PhantomData,
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
 use fcgi_engine::{
-    server::{ACCEPT_PAUSE, Settings, is_fatal, is_peers_fault},
+    server::{ACCEPT_PAUSE, LAST_ACCEPTS, Settings, is_fatal, is_peers_fault},
     socket::Peer,
 };
 
@@ -39,7 +39,7 @@ pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 
-use crate::{Listener, deadline::Deadline, pump, runtime::Runtime};
+use crate::{Listener, deadline::Deadline, pump::MAX_ROUNDS, runtime::Runtime};
 use state::State;
 
 /// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
@@ -91,9 +91,12 @@ impl<R: Runtime> Server<R> {
         self.serve_until(listener, handler, pending()).await
     }
 
-    /// Serves until `shutdown` completes, then takes no more connections and requests, closes
-    /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
-    /// rest (FC-7-1).
+    /// Serves until `shutdown` completes, then takes no more connections, lets requests finish for
+    /// [`shutdown_timeout`], and cancels the rest (FC-7-1).
+    ///
+    /// Requests that were sent before it closes are served: connections that wait to be accepted
+    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
+    /// (W-13). The next process may listen on the same socket meanwhile.
     ///
     /// [`shutdown_timeout`]: Self::shutdown_timeout
     ///
@@ -118,7 +121,7 @@ impl<R: Runtime> Server<R> {
             if shutdown.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            for _ in 0..pump::MAX_ROUNDS {
+            for _ in 0..MAX_ROUNDS {
                 if paused_until.is_some() {
                     if pause.poll(cx, paused_until, R::now()).is_pending() {
                         return Poll::Pending;
@@ -139,6 +142,22 @@ impl<R: Runtime> Server<R> {
             // Many come at once: those that are here get their turn.
             cx.waker().wake_by_ref();
             Poll::Pending
+        })
+        .await;
+        // Who has connected already is served, and nobody is refused who was not told so (W-13).
+        listener.refuse();
+        let mut last = LAST_ACCEPTS;
+        poll_fn(|cx| {
+            while last > 0 {
+                last -= 1;
+                match ready!(listener.poll_accept_last(cx)) {
+                    Some(Ok((io, peer))) => accept::<R, H>(&state, io, peer),
+                    Some(Err(error)) if is_peers_fault(&error) => {}
+                    // The last of one that refuses is an error too.
+                    Some(Err(_)) | None => break,
+                }
+            }
+            Poll::Ready(())
         })
         .await;
         drop(listener);
@@ -171,14 +190,14 @@ impl<H> Drop for CancelOnDrop<'_, H> {
 }
 
 fn accept<R: Runtime, H: Handler>(state: &Arc<State<H>>, io: R::Transport, peer: Peer) {
-    if !state.settings.admits(peer) {
+    if !state.tally.settings().admits(peer) {
         tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
         return;
     }
-    let (id, shared) = state.connect();
+    let (id, shared) = state.connect(peer, R::now);
     let state = Arc::clone(state);
     R::spawn(async move {
         let _registered = state::Registered { state: &*state, id };
-        connection::serve::<R, H>(io, peer, Arc::clone(&state), shared).await;
+        connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
     });
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use fcgi_engine::server::Write;
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::shared::{Shared, Write};
+use super::shared::Shared;
 use crate::Error;
 
 /// The most that one read of a stream takes, in bytes.
@@ -162,6 +163,12 @@ impl InputStream {
             next = self.chunk().await?;
         }
         Ok(all.freeze())
+    }
+
+    /// What [`chunk`](Self::chunk) gives without waiting.
+    #[cfg(feature = "http")]
+    pub(crate) fn try_chunk(&mut self) -> Poll<Result<Option<Bytes>, Error>> {
+        self.shared.try_read(self.key, self.input, CHUNK)
     }
 
     pub(crate) fn poll_chunk(

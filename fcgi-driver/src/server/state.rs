@@ -2,26 +2,22 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
-use fcgi_engine::server::Settings;
-use fcgi_proto::ServerConfig;
+use fcgi_engine::{
+    server::{Settings, Tally},
+    socket::Peer,
+};
 
 use super::shared::Shared;
 
 #[derive(Debug)]
 pub(super) struct State<H> {
     pub(super) handler: H,
-    pub(super) settings: Settings,
-    /// Of each connection.
-    config: ServerConfig,
-    requests: Arc<AtomicUsize>,
-    served: Arc<AtomicUsize>,
+    pub(super) tally: Arc<Tally>,
     connections: Mutex<Connections>,
 }
 
@@ -35,20 +31,13 @@ struct Connections {
 
 impl<H> State<H> {
     pub(super) fn new(settings: Settings, handler: H) -> Self {
-        Self {
-            handler,
-            config: settings.connection(),
-            settings,
-            requests: Arc::default(),
-            served: Arc::default(),
-            connections: Mutex::default(),
-        }
+        Self { handler, tally: Arc::new(Tally::new(settings)), connections: Mutex::default() }
     }
 
     /// Registers a new connection.
-    pub(super) fn connect(&self) -> (u64, Arc<Shared>) {
+    pub(super) fn connect(&self, peer: Peer, now: fn() -> Instant) -> (u64, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(&self.tally, peer, now));
         let mut connections = self.lock();
-        let shared = Arc::new(Shared::new(self.config));
         connections.last_id += 1;
         let id = connections.last_id;
         connections.open.insert(id, Arc::clone(&shared));
@@ -65,33 +54,14 @@ impl<H> State<H> {
         }
     }
 
-    /// Counts a request; `None` when it is one too many (FC-5.5-2).
-    pub(super) fn request_begins(&self) -> Option<Counted> {
-        Counted::new(&self.requests, self.settings.max_requests)
-    }
-
-    /// Counts a connection whose requests are served; `None` when it is one too many, whose
-    /// requests are refused for as long as it is.
-    pub(super) fn place(&self) -> Option<Counted> {
-        Counted::new(&self.served, self.settings.max_connections)
-    }
-
     /// Lets every connection finish what it has.
     pub(super) fn shutdown(&self) {
-        for shared in self.lock().open.values() {
-            let mut inner = shared.lock();
-            inner.connection.shutdown();
-            inner.wake_task();
-        }
+        self.lock().open.values().for_each(|shared| shared.shutdown());
     }
 
     /// Ends every connection.
     pub(super) fn cancel(&self) {
-        for shared in self.lock().open.values() {
-            let mut inner = shared.lock();
-            inner.connection.handle_disconnect();
-            inner.wake_task();
-        }
+        self.lock().open.values().for_each(|shared| shared.cancel());
     }
 
     /// Ready once no connection is open.
@@ -118,23 +88,5 @@ pub(super) struct Registered<'a, H> {
 impl<H> Drop for Registered<'_, H> {
     fn drop(&mut self) {
         self.state.disconnect(self.id);
-    }
-}
-
-/// A request or a connection that counts as long as this lives.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let counted = Self(Arc::clone(count));
-        (before < most).then_some(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_driver::{
-    client::{Collected, Request},
+    Error,
+    client::{Chunk, Collected, Request},
     http::{Body, BoxError, Responder},
     server::Server,
 };
@@ -124,6 +125,29 @@ where
     sim::run(1, async move {
         serve(Server::new(), Responder::new(service(f)));
         call(&builder().build(), request).await.unwrap()
+    })
+}
+
+/// The same, for a response that may be cut: its bytes, and the app status unless it is.
+pub(crate) fn ask_whatever<F, Fut, B>(request: Request, f: F) -> (Bytes, Option<u32>)
+where
+    F: Fn(http::Request<Body>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    sim::run(1, async move {
+        serve(Server::new(), Responder::new(service(f)));
+        let mut response = builder().build().send(request).await.unwrap();
+        let mut stdout = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(Chunk::Stdout(bytes))) => stdout.extend_from_slice(&bytes),
+                Ok(Some(Chunk::Stderr(_))) => {}
+                Ok(None) => return (stdout.into(), response.app_status()),
+                Err(Error::Truncated { .. }) => return (stdout.into(), None),
+                Err(error) => panic!("{error}"),
+            }
+        }
     })
 }
 

@@ -139,7 +139,7 @@ fn an_authorizer_is_asked_about_a_local_redirect_too() {
 
 #[test]
 fn a_bad_answer_does_not_allow() {
-    let answers = [("", 0), ("Status: 200 OK\n", 0), ("Status: 200 OK\n\n", 3), ("what?\n\n", 0)];
+    let answers = [("Status: 200 OK\n", 0), ("Status: 200 OK\n\n", 3), ("what?\n\n", 0)];
     for (stdout, app_status) in answers {
         sim::run(1, async move {
             serve(Server::new(), move |request: server::Request| async move {

@@ -1,6 +1,7 @@
 //! Shared connections are closed as surely as others.
 
 use fcgi_driver::{client::Connector, runtime::Transport};
+use fcgi_engine::socket::HangUp;
 use fcgi_proto::{ServerConfig, Values, server::Event};
 use fcgi_testkit::sim::{self, Pipe};
 
@@ -96,7 +97,7 @@ fn a_retired_one_is_closed_before_another_is_opened() {
                 let mut before: Vec<Pipe> = Vec::new();
                 loop {
                     let io = backlog.accept().await;
-                    assert!(before.iter().all(Transport::is_hung_up), "two at once");
+                    assert!(before.iter().all(|io| io.hang_up() == HangUp::Gone), "two at once");
                     let values = Values { mpxs_conns: Some(true), ..Values::default() };
                     let config = ServerConfig { values, ..ServerConfig::default() };
                     let mut peer = Peer::new(io, config);

@@ -92,7 +92,7 @@ impl<B: Replay> Sending<B> {
     ) -> Verdict {
         let verdict = match (&error, reached) {
             // A shared connection that just ended, perhaps by another caller.
-            (Error::Closed { .. }, Reached::Nothing) => Verdict::Retry,
+            (Error::Closed { .. }, Reached::Nothing) if shared => Verdict::Retry,
             (Error::Truncated { .. } | Error::Io { .. }, Reached::Begun) if !fresh => {
                 Verdict::Retry
             }

@@ -56,13 +56,27 @@ impl ClientConnection {
     pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<(), ProtocolErrorKind> {
         let sink = self.sink_for(&header)?;
         let worth = match sink {
-            Sink::Skip => Worth::Nothing,
             Sink::Stream(..) => Worth::Stream,
-            _ => Worth::Control,
+            Sink::Values => Worth::Control,
+            Sink::Body(_) if self.is_expected(&header) => Worth::Control,
+            // No part of a response.
+            Sink::Skip | Sink::Body(_) => Worth::Stray,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
         self.record = Record { header, sink };
         Ok(())
+    }
+
+    /// Whether there is a reason for an END_REQUEST or an UNKNOWN_TYPE.
+    fn is_expected(&self, header: &RecordHeader) -> bool {
+        match header.record_type {
+            RecordType::EndRequest => {
+                let request =
+                    self.requests.key(header.request_id).and_then(|key| self.requests.get(key));
+                request.is_some_and(|request| request.state != ClientState::Ended)
+            }
+            _ => matches!(self.query, Query::Pending(..)),
+        }
     }
 
     fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {

@@ -67,6 +67,9 @@ const BAD_REQUEST: &[u8] =
 /// The answer to a Responder that is refused (W-2).
 const UNAVAILABLE: &[u8] =
     b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nService Unavailable\n";
+/// The answer to a request that failed with nothing written (W-15). It denies, as an Authorizer's.
+const INTERNAL_ERROR: &[u8] =
+    b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal Server Error\n";
 /// The status of a request that ends before the application has seen it.
 const NOT_RUN: u32 = 1;
 
@@ -113,6 +116,9 @@ pub struct ServerConfig {
     /// Sends a Responder's rejection with a short `Status: 503` on STDOUT, since some web servers
     /// make an empty 200 of a bare OVERLOADED (W-2). Default true.
     pub rejection_body: bool,
+    /// Sends a short `Status: 500` on STDOUT for a request that [fails](Request::fail) with nothing
+    /// written, since some web servers make an empty 200 of it (W-15). Default true.
+    pub failure_body: bool,
 }
 
 impl Default for ServerConfig {
@@ -122,6 +128,7 @@ impl Default for ServerConfig {
             roles: Roles::ALL,
             values: Values::default(),
             rejection_body: true,
+            failure_body: true,
         }
     }
 }
@@ -175,8 +182,8 @@ pub enum AbortReason {
 
 /// The application's end of a connection, without IO. See the [module](self).
 ///
-/// Beside [`Connection`]'s: **commands** `request`, `shutdown`; **`handle_*`**
-/// `handle_disconnect`; **getters** `queued`, `is_input_pending`.
+/// Beside [`Connection`]'s: **commands** `request`, `shutdown`, `fail_all`; **`handle_*`**
+/// `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`, `is_between_records`.
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -189,6 +196,7 @@ pub struct ServerConnection {
     events: VecDeque<Event>,
     closing: bool,
     input_pending: bool,
+    cut: bool,
     /// The peer's end of file was reported, and acted on.
     eof: bool,
     eof_seen: bool,
@@ -230,6 +238,8 @@ enum Ending {
     /// The application's own status.
     Complete(u32),
     Rejected(Rejection),
+    /// It failed with nothing written.
+    Failed(u32),
     /// PARAMS that are no parameters (FC-3.4-5).
     BadParams,
     /// Aborted before the application saw it.
@@ -278,6 +288,7 @@ impl ServerConnection {
             events: VecDeque::new(),
             closing: false,
             input_pending: false,
+            cut: false,
             eof: false,
             eof_seen: false,
             gone: false,
@@ -301,6 +312,25 @@ impl ServerConnection {
         self.drop_unheard();
     }
 
+    /// Ends every request as [failed](Request::fail), and the connection with them: those with nothing
+    /// written get their page and END_REQUEST; those that have begun to answer are cut.
+    pub fn fail_all(&mut self, app_status: u32) {
+        let requests = self.requests.iter_mut();
+        let all: alloc::vec::Vec<_> =
+            requests.map(|(key, r)| (key, r.state == ServerState::Params, r.stdout_used)).collect();
+        for &(key, unheard, begun) in &all {
+            match (unheard, begun) {
+                (true, _) => self.end(key, Ending::NotRun),
+                (false, false) => self.end(key, Ending::Failed(app_status)),
+                (false, true) => {}
+            }
+        }
+        for (key, ..) in all {
+            self.cut |= self.remove(key).is_some();
+        }
+        self.close_early();
+    }
+
     /// Says that the peer is gone in both directions: nothing more can be sent. Every request is
     /// reported as aborted, whole or not.
     pub fn handle_disconnect(&mut self) {
@@ -318,9 +348,23 @@ impl ServerConnection {
         self.send.len()
     }
 
-    /// Whether the peer may still be sending input of a request that ended before all of it had
-    /// come. Then a socket should not be closed at once, since the peer could lose the response:
-    /// shut down the sending side and read on for a while.
+    /// Whether the connection closes without END_REQUEST, which says that a response is not whole
+    /// (W-12).
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether the bytes so far end where a record ends. A peer that stops elsewhere owes the rest.
+    #[must_use]
+    pub fn is_between_records(&self) -> bool {
+        self.recv.is_at_boundary()
+    }
+
+    /// Whether the peer may still be sending: input of a request that ended before all of it had
+    /// come, or anything behind the last request of a connection that closes. Then a socket should
+    /// not be closed at once, since the peer could lose the response: shut down the sending side and
+    /// read on for a while.
     #[must_use]
     pub fn is_input_pending(&self) -> bool {
         self.input_pending && !self.eof
@@ -492,17 +536,21 @@ impl ServerConnection {
     ) {
         let (page, app_status, rejection) = match ending {
             Ending::Complete(app_status) => (None, app_status, None),
+            Ending::Failed(app_status) => (Some(INTERNAL_ERROR), app_status, None),
             Ending::Rejected(rejection) => (Some(UNAVAILABLE), 0, Some(rejection)),
             Ending::BadParams => (Some(BAD_REQUEST), NOT_RUN, None),
             Ending::NotRun => (None, NOT_RUN, None),
         };
         self.closing |= !keep_conn;
+        self.input_pending |= self.closing;
         if self.gone {
             return self.drop_unheard();
         }
-        let page = page
-            .filter(|_| role == Some(Role::Responder) && !stdout_used)
-            .filter(|_| rejection.is_none() || self.config.rejection_body);
+        let page = page.filter(|_| match ending {
+            Ending::Failed(_) => self.config.failure_body,
+            Ending::Rejected(_) if !self.config.rejection_body => false,
+            _ => role == Some(Role::Responder) && !stdout_used,
+        });
         let queue = |send: &mut SendQueue| {
             if let Some(page) = page {
                 send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
@@ -518,9 +566,16 @@ impl ServerConnection {
             send.record(RecordType::EndRequest, id, &body.encode());
         };
         match ending {
-            Ending::Complete(_) => queue(&mut self.send),
+            Ending::Complete(_) | Ending::Failed(_) => queue(&mut self.send),
             _ => self.send.reply(queue),
         }
+        self.drop_unheard();
+    }
+
+    /// Closes the connection once what is queued was sent, whatever the peer still sends.
+    fn close_early(&mut self) {
+        self.closing = true;
+        self.input_pending = true;
         self.drop_unheard();
     }
 

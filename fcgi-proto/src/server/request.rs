@@ -12,8 +12,8 @@ use crate::{
 
 /// One active request of a [`ServerConnection`], for as long as it is borrowed.
 ///
-/// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`; **commands** `read`, `write`,
-/// `write_record`, `finish`, `reject`.
+/// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`, `has_begun`; **commands** `read`,
+/// `write`, `write_record`, `finish`, `fail`, `reject`.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub(super) connection: &'a mut ServerConnection,
@@ -43,6 +43,12 @@ impl Request<'_> {
     #[must_use]
     pub fn is_input_complete(&self) -> bool {
         self.state().is_some_and(|request| request.state == ServerState::Complete)
+    }
+
+    /// Whether anything was written to STDOUT.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.state().is_some_and(|request| request.stdout_used)
     }
 
     /// Takes up to `max` bytes that have come: a slice of the receive buffer where they are many.
@@ -131,6 +137,30 @@ impl Request<'_> {
     /// [`UsageError::RequestEnded`].
     pub fn finish(self, app_status: u32) -> Result<(), UsageError> {
         self.end(Ending::Complete(app_status))
+    }
+
+    /// Ends the request as one whose response is not whole. No web server looks at the app status
+    /// (W-12, W-15), so that it has to see it in another way:
+    /// - Nothing was written to STDOUT: it gets a page with `Status: 500`, unless
+    ///   [`ServerConfig::failure_body`](super::ServerConfig::failure_body) is off, and END_REQUEST
+    ///   with this status.
+    /// - The response has begun and no other request is active on the connection: what was written is
+    ///   sent, neither the end of STDOUT nor END_REQUEST, and the connection is closed.
+    /// - Others are active: END_REQUEST with this status, which should not be 0, is all that can be
+    ///   said without failing them too.
+    ///
+    /// # Errors
+    /// [`UsageError::RequestEnded`].
+    pub fn fail(self, app_status: u32) -> Result<(), UsageError> {
+        if !self.has_begun() {
+            return self.end(Ending::Failed(app_status));
+        }
+        if self.connection.requests.len() > 1 {
+            return self.finish(app_status);
+        }
+        self.connection.cut |= self.connection.remove(self.key).is_some();
+        self.connection.close_early();
+        Ok(())
     }
 
     /// Ends the request with a protocol status that says why it was not taken. Unless

@@ -8,6 +8,7 @@ use std::{
 };
 
 use fcgi_driver::runtime::Transport;
+use fcgi_engine::socket::HangUp;
 
 use super::world;
 
@@ -126,8 +127,12 @@ impl Transport for Pipe {
         Poll::Ready(Ok(n))
     }
 
-    fn is_hung_up(&self) -> bool {
-        lock(&self.outgoing).deaf
+    fn hang_up(&self) -> HangUp {
+        match (lock(&self.outgoing).deaf, lock(&self.incoming).ended) {
+            (true, _) => HangUp::Gone,
+            (false, true) => HangUp::EndOfFile,
+            (false, false) => HangUp::No,
+        }
     }
 
     fn is_readable(&self) -> bool {

@@ -146,6 +146,7 @@ fn server<R: Runtime>(settings: server::Settings) -> Server<R> {
         .roles(settings.config.roles)
         .limits(settings.config.limits)
         .rejection_body(settings.config.rejection_body)
+        .failure_body(settings.config.failure_body)
         .max_connections(settings.max_connections)
         .max_requests(settings.max_requests)
         .web_server_addrs(settings.web_server_addrs)
@@ -154,9 +155,12 @@ fn server<R: Runtime>(settings: server::Settings) -> Server<R> {
         .handler_timeout(settings.handler)
         .first_record_timeout(settings.first_record)
         .params_timeout(settings.params)
+        .stdin_timeout(settings.stdin)
+        .end_of_file(settings.end_of_file)
         .idle_timeout(settings.idle)
         .write_timeout(settings.write_stall)
         .shutdown_timeout(settings.shutdown)
+        .shutdown_grace(settings.shutdown_grace)
 }
 
 fn connector<R: Runtime>(settings: client::Settings) -> Connector<R> {
@@ -289,6 +293,7 @@ async fn perform(
             }
         }
         Step::Yield => yield_now().await,
+        Step::Fail => return Err(Error::InputTooLarge { limit: 0 }),
         Step::Panic => panic!("as the test asked"),
         Step::Reject(rejection) => request.reject(*rejection),
         Step::Exit(exit) => *status = *exit,

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fcgi_engine::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
@@ -37,12 +37,18 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     a_closed_pool_refuses,
     no_application_is_an_error_and_costs_no_place,
     a_dropped_response_leaves_nothing_to_the_next_h_11,
+    a_dropped_response_is_drained_and_its_connection_used_again,
+    an_application_that_ignores_an_abort_loses_its_connection_q_6,
+    a_dropped_response_is_drained_on_a_connection_that_is_not_kept_too,
+    a_request_that_timed_out_is_drained_too,
     a_refusal_leaves_the_connection_fit_q_13,
     requests_share_a_connection_where_it_is_offered,
     a_shared_connection_is_always_to_be_kept_fc_3_5_1,
     who_is_to_open_a_connection_waits_for_the_answer_to_get_values,
     multiplexing_that_is_not_offered_keeps_nothing_q_7,
     an_abort_leaves_the_others_on_its_connection_alone,
+    a_shared_connection_is_drained_and_used_again,
+    an_abort_that_is_ignored_costs_a_shared_connection_its_next_requests_q_6,
     cant_mpx_conn_makes_it_fall_back_q_11,
     a_silent_get_values_is_given_up_q_9,
     a_get_values_that_is_closed_means_defaults_q_7,
@@ -171,7 +177,7 @@ fn without_a_request_nothing_is_kept_by_default_q_5(suite: &Suite) {
     let application = background(move || app.accept().expect_end());
     // It is seen to be one too many only when its connection is there.
     let error = call(&*pool, numbered(1)).unwrap_err();
-    assert!(matches!(error, Error::Usage(_)), "{error}");
+    assert!(matches!(error, Error::Closed { .. } | Error::Usage(_)), "{error}");
     assert_eq!(pool.stats().connections, 0);
     application.join();
 }
@@ -424,6 +430,125 @@ fn a_dropped_response_leaves_nothing_to_the_next_h_11(suite: &Suite) {
     }
 }
 
+/// Takes a request, sends a part of an answer, and waits for its abort.
+fn aborted(peer: &mut Peer) -> u16 {
+    let (id, _) = next(peer).unwrap();
+    peer.send(record(Type::Stdout, id, b"part"));
+    let abort = peer.record();
+    assert_eq!((abort.kind, abort.id), (Type::AbortRequest, id));
+    id
+}
+
+/// Sends a request and drops its response after the first part.
+fn give_up(pool: &dyn TestPool, n: usize) {
+    let mut response = pool.send(numbered(n)).unwrap();
+    assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("part".into())));
+}
+
+fn a_dropped_response_is_drained_and_its_connection_used_again(suite: &Suite) {
+    let app = RawApp::new();
+    let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings(1)));
+    let drains = Gate::default();
+    let waits = drains.clone();
+    let application = background(move || {
+        let mut peer = app.accept();
+        for round in 0..3 {
+            let id = aborted(&mut peer);
+            if round == 0 {
+                waits.wait();
+            }
+            peer.send([record(Type::Stdout, id, b"late"), end(id, 1, 0)].concat());
+            assert!(serve_one(&mut peer));
+        }
+    });
+    give_up(&*pool, 0);
+    assert_eq!(pool.stats().active, 1, "it is being drained");
+    let next = Arc::clone(&pool);
+    let next = background(move || call(&*next, numbered(1)));
+    until("the next waits", || pool.stats().waiting == 1);
+    drains.open();
+    assert_eq!(next.join().unwrap(), b"1");
+    for n in [2, 4] {
+        give_up(&*pool, n);
+        assert_eq!(call(&*pool, numbered(n + 1)).unwrap(), (n + 1).to_string().as_bytes());
+    }
+    application.join();
+}
+
+fn drained_within(limit: Duration) -> client::Settings {
+    let mut connection = client::Settings::new();
+    connection.drain = limit;
+    connection
+}
+
+fn an_application_that_ignores_an_abort_loses_its_connection_q_6(suite: &Suite) {
+    let app = RawApp::new();
+    let limit = Duration::from_millis(100);
+    let pool = suite.adapter.pool(&app.address, drained_within(limit), settings(1));
+    let application = background(move || {
+        for _ in 0..2 {
+            let mut deaf = app.accept();
+            aborted(&mut deaf);
+            deaf.expect_end();
+        }
+        assert!(serve_one(&mut app.accept()));
+    });
+    for n in 0..2 {
+        let started = Instant::now();
+        give_up(&*pool, n);
+        until("the place is free", || pool.stats().active == 0);
+        assert!(started.elapsed() >= limit);
+        assert_eq!(pool.stats().connections, 0);
+    }
+    assert_eq!(call(&*pool, numbered(2)).unwrap(), b"2");
+    application.join();
+}
+
+fn a_dropped_response_is_drained_on_a_connection_that_is_not_kept_too(suite: &Suite) {
+    let app = RawApp::new();
+    let settings = Settings { keep_conn: false, ..settings(1) };
+    let pool = suite.pool(&app.address, settings);
+    let drains = Gate::default();
+    let waits = drains.clone();
+    let application = background(move || {
+        let mut peer = app.accept();
+        let id = aborted(&mut peer);
+        waits.wait();
+        peer.send(end(id, 1, 0));
+        peer.expect_end();
+        assert!(serve_one(&mut app.accept()));
+    });
+    give_up(&*pool, 0);
+    assert_eq!(pool.stats().active, 1, "the application is still busy with it");
+    drains.open();
+    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+    application.join();
+}
+
+fn a_request_that_timed_out_is_drained_too(suite: &Suite) {
+    for settings in [settings(1), multiplexing()] {
+        let app = RawApp::new();
+        let mut connection = client::Settings::new();
+        connection.first_byte = Some(Duration::from_millis(100));
+        let pool = suite.adapter.pool(&app.address, connection, settings);
+        let application = background(move || {
+            if settings.multiplex > 1 {
+                answer_values(&app, MULTIPLEXES);
+            }
+            let mut peer = app.accept();
+            let (id, _) = next(&mut peer).unwrap();
+            assert_eq!(peer.record().kind, Type::AbortRequest);
+            peer.send([record(Type::Stdout, id, b"late"), end(id, 1, 0)].concat());
+            assert!(serve_one(&mut peer));
+        });
+        let error = call(&*pool, numbered(0)).unwrap_err();
+        assert!(matches!(error, Error::Timeout { phase: Phase::FirstByte, .. }), "{error}");
+        until("it is drained", || pool.stats().active == 0);
+        assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+        application.join();
+    }
+}
+
 fn a_refusal_leaves_the_connection_fit_q_13(suite: &Suite) {
     let app = RawApp::new();
     let pool = suite.pool(&app.address, settings(1));
@@ -567,6 +692,60 @@ fn an_abort_leaves_the_others_on_its_connection_alone(suite: &Suite) {
     assert_eq!(second.chunk().unwrap(), Some(Chunk::Stdout("2".into())));
     assert_eq!(second.chunk().unwrap(), None);
     assert_eq!(second.app_status(), Some(0));
+    application.join();
+}
+
+fn a_shared_connection_is_drained_and_used_again(suite: &Suite) {
+    let app = RawApp::new();
+    let pool = suite.pool(&app.address, multiplexing());
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        for _ in 0..3 {
+            let id = aborted(&mut peer);
+            peer.send([record(Type::Stdout, id, b"late"), end(id, 1, 0)].concat());
+            assert!(serve_one(&mut peer));
+        }
+    });
+    for n in [0, 2, 4] {
+        give_up(&*pool, n);
+        // Nobody else reads the connection.
+        until("it is drained", || pool.stats().active == 0);
+        assert_eq!(call(&*pool, numbered(n + 1)).unwrap(), (n + 1).to_string().as_bytes());
+    }
+    application.join();
+}
+
+fn an_abort_that_is_ignored_costs_a_shared_connection_its_next_requests_q_6(suite: &Suite) {
+    let app = RawApp::new();
+    let limit = Duration::from_millis(100);
+    let settings = Settings { multiplex: 10, ..settings(2) };
+    let pool: Arc<dyn TestPool> =
+        Arc::from(suite.adapter.pool(&app.address, drained_within(limit), settings));
+    let goes_on = Gate::default();
+    let waits = goes_on.clone();
+    let application = background(move || {
+        answer_values(&app, MULTIPLEXES);
+        let mut peer = app.accept();
+        let (stays, n) = next(&mut peer).unwrap();
+        peer.send(record(Type::Stdout, stays, &n));
+        aborted(&mut peer);
+        // It goes on with what it has, and gets nothing new.
+        let mut fresh = app.accept();
+        assert!(serve_one(&mut fresh));
+        waits.wait();
+        peer.send(answer(stays, b" and more"));
+        peer.expect_end();
+        fresh
+    });
+    let mut stays = pool.send(numbered(0)).unwrap();
+    assert_eq!(stays.chunk().unwrap(), Some(Chunk::Stdout("0".into())));
+    give_up(&*pool, 1);
+    until("it was drained in vain", || pool.stats().active == 1);
+    assert_eq!(call(&*pool, numbered(2)).unwrap(), b"2");
+    goes_on.open();
+    assert_eq!(stays.chunk().unwrap(), Some(Chunk::Stdout(" and more".into())));
+    assert_eq!(stays.chunk().unwrap(), None);
     application.join();
 }
 

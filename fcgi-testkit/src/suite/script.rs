@@ -47,6 +47,8 @@ pub enum Step {
     Yield,
     /// Panics.
     Panic,
+    /// Fails, as a handler does whose own work went wrong.
+    Fail,
     /// Refuses the request.
     Reject(Rejection),
     /// Sets the app status.

@@ -212,6 +212,12 @@ pub fn complete(stdout: impl AsRef<[u8]>) -> Answer {
     Answer { stdout: stdout.as_ref().to_vec(), stdout_closed: true, ..Answer::default() }
 }
 
+/// The end of a request that failed with nothing written, with the page that goes with it (W-15).
+pub fn failed(app_status: u32) -> Answer {
+    let page = "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal Server Error\n";
+    Answer { app_status, ..complete(page) }
+}
+
 /// A refusal, with the page that goes with it (W-2).
 pub fn rejected(rejection: Rejection) -> Answer {
     let page =

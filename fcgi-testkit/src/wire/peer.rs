@@ -8,10 +8,10 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use fcgi_engine::Address;
+use fcgi_engine::{Address, Target};
 use fcgi_proto::record::{HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 
@@ -85,10 +85,10 @@ impl Peer {
 
     /// Connects.
     pub fn dial(address: &Address) -> Self {
-        match address {
-            Address::Unix(path) => Self::unix(UnixStream::connect(path).unwrap()),
-            Address::Tcp(host_port) => Self::tcp(TcpStream::connect(&**host_port).unwrap()),
-            Address::Stdin => panic!("descriptor 0 can't be called"),
+        match address.target() {
+            Target::Unix(path) => Self::unix(UnixStream::connect(path).unwrap()),
+            Target::Tcp(host_port) => Self::tcp(TcpStream::connect(host_port).unwrap()),
+            _ => panic!("descriptor 0 can't be called"),
         }
     }
 
@@ -135,6 +135,13 @@ impl Peer {
             Io::Unix(stream) => stream.shutdown(Shutdown::Write).unwrap(),
             Io::Tcp(stream) => stream.shutdown(Shutdown::Write).unwrap(),
             Io::Bytes(_) => {}
+        }
+    }
+
+    /// Has the last close be a reset, over TCP.
+    pub fn reset_on_close(&self) {
+        if let Io::Tcp(stream) = &self.io {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
         }
     }
 
@@ -260,6 +267,18 @@ impl Peer {
         assert_eq!(self.try_record().unwrap(), None);
     }
 
+    /// The rest of a response that breaks off: these bytes of STDOUT, neither its end nor END_REQUEST,
+    /// and the end of the connection (W-12).
+    pub fn expect_cut(&mut self, id: u16, expected: impl AsRef<[u8]>) {
+        let mut came = Vec::new();
+        while let Some(record) = self.try_record().unwrap() {
+            assert_eq!((record.kind, record.id), (Type::Stdout, id), "{record:?}");
+            assert!(!record.content.is_empty(), "the end of STDOUT after {} bytes", came.len());
+            came.extend(record.content);
+        }
+        assert!(came == expected.as_ref(), "{} bytes before the end", came.len());
+    }
+
     /// Nothing more comes. A reset is as good, where bytes that were sent were left unread.
     pub fn expect_end(&mut self) {
         if let Ok(record) = self.try_record() {
@@ -356,7 +375,7 @@ impl RawApp {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        Self { address: Address::Unix(path), listener, _folder: folder }
+        Self { address: Address::unix(path), listener, _folder: folder }
     }
 
     /// The next connection.
@@ -381,6 +400,6 @@ impl RawApp {
 pub fn unix_address() -> (TempDir, PathBuf, Address) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
-    let address = Address::Unix(path.clone());
+    let address = Address::unix(path.clone());
     (folder, path, address)
 }

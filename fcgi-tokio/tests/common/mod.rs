@@ -270,7 +270,7 @@ pub struct App {
 /// Serves from now on.
 pub fn serve(server: Server, handler: impl Handler) -> App {
     let folder = tempfile::tempdir().unwrap();
-    let address = Address::Unix(folder.path().join("app.sock"));
+    let address = Address::unix(folder.path().join("app.sock"));
     let listener = Listener::bind(&address).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
@@ -317,7 +317,7 @@ impl RawApp {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("raw.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        Self { _folder: folder, address: Address::Unix(path), listener }
+        Self { _folder: folder, address: Address::unix(path), listener }
     }
 
     pub async fn accept(&self) -> Peer {

@@ -140,7 +140,7 @@ async fn connect_limit() {
     let socket = tokio::net::UnixSocket::new_stream().unwrap();
     socket.bind(&path).unwrap();
     let _listener = socket.listen(0).unwrap();
-    let address = Address::Unix(path);
+    let address = Address::unix(path);
     let connector = Connector::new().connect_timeout(Some(LIMIT));
     let mut connected = Vec::new();
     let error = loop {

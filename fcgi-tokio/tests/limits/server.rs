@@ -61,6 +61,7 @@ async fn shutdown_cancels_what_takes_too_long() {
     let start = tokio::time::Instant::now();
     app.stop();
     peer.expect_close().await;
+    drop(peer);
     app.stopped().await;
     assert_took(start, Duration::from_secs(7));
     assert!(dropped.is_set());
@@ -220,10 +221,8 @@ async fn handler_limit() {
     peer.send(request(2, KEEP, &[], b"")).await;
     assert_eq!(peer.record().await.content, b"started");
     assert_eq!(peer.answer(2).await.app_status, 3);
-    assert_eq!(peer.answer(1).await, Answer { app_status: fcgi::CANCELLED, ..complete("") });
+    // Cut, since it has begun to answer and is alone now (W-12).
+    peer.expect_close().await;
     assert_took(start, LIMIT);
     assert!(dropped.is_set());
-    // The connection goes on.
-    peer.send(request(1, KEEP, &[], b"")).await;
-    assert_eq!(peer.answer(1).await.app_status, 3);
 }

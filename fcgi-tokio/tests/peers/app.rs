@@ -24,7 +24,7 @@ impl App {
     pub(crate) fn start(kind: Kind, handler: impl fcgi::Handler) -> Result<Self, Failed> {
         let dir = tempfile::tempdir()?;
         let address = match kind {
-            Kind::Unix => fcgi::Address::Unix(dir.path().join("app.sock")),
+            Kind::Unix => fcgi::Address::unix(dir.path().join("app.sock")),
             Kind::Tcp => "tcp:127.0.0.1:0".parse()?,
         };
         let runtime =

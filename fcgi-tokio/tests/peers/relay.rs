@@ -60,10 +60,10 @@ impl Relay {
 }
 
 async fn pass(from: UnixStream, to: fcgi::Address, first: &[u8]) -> io::Result<()> {
-    match to {
-        fcgi::Address::Unix(path) => between(from, UnixStream::connect(path).await?, first).await,
-        fcgi::Address::Tcp(at) => between(from, TcpStream::connect(&*at).await?, first).await,
-        fcgi::Address::Stdin => Err(io::ErrorKind::Unsupported.into()),
+    match to.target() {
+        fcgi::Target::Unix(path) => between(from, UnixStream::connect(path).await?, first).await,
+        fcgi::Target::Tcp(at) => between(from, TcpStream::connect(at).await?, first).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

@@ -32,7 +32,7 @@ impl App {
         let socket = dir.path().join("app.sock");
         let listener = {
             let _inside = runtime.enter();
-            fcgi::Listener::bind(&fcgi::Address::Unix(socket.clone()))?
+            fcgi::Listener::bind(&fcgi::Address::unix(socket.clone()))?
         };
         let seen = Arc::new(Seen::default());
         let handler = routes::handler(Arc::clone(&seen));

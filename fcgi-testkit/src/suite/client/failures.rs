@@ -134,7 +134,7 @@ fn no_application_is_a_connect_error_that_names_the_address(suite: &Suite) {
     let error = connect(address);
     assert!(matches!(&error, Error::Connect { .. }), "{error}");
     assert!(error.to_string().contains("app.sock"), "{error}");
-    let error = connect(Address::Stdin);
+    let error = connect(Address::STDIN);
     assert!(matches!(error, Error::NotCallable { .. }), "{error}");
 }
 

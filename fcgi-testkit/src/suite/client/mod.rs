@@ -2,6 +2,7 @@
 
 mod cancel;
 mod failures;
+mod lost;
 mod reuse;
 mod streams;
 mod timeouts;
@@ -20,8 +21,15 @@ use super::{
     wire::{Peer, RawApp, unix_address},
 };
 
-pub(super) const CASES: &[&[(&str, Case)]] =
-    &[streams::CASES, failures::CASES, reuse::CASES, cancel::CASES, values::CASES, timeouts::CASES];
+pub(super) const CASES: &[&[(&str, Case)]] = &[
+    streams::CASES,
+    failures::CASES,
+    lost::CASES,
+    reuse::CASES,
+    cancel::CASES,
+    values::CASES,
+    timeouts::CASES,
+];
 
 /// Where a body can be waited for beside the response.
 pub(super) const ASYNC_CASES: &[(&str, Case)] = streams::ASYNC_CASES;

@@ -101,7 +101,9 @@ fn stdout_and_stderr_come_apart_and_in_order_fc_6_1_2(suite: &Suite) {
 }
 
 fn app_status_and_empty_answers(suite: &Suite) {
-    let app = suite.echo(server_settings());
+    let mut settings = server_settings();
+    settings.config.failure_body = false;
+    let app = suite.echo(settings);
     let mut client = suite.client(app.address());
     let answer = call(&mut *client, post(b"").param("EXIT", "4294967295")).unwrap();
     assert_eq!(answer, Collected { app_status: u32::MAX, ..Collected::default() });

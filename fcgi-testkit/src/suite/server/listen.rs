@@ -60,7 +60,7 @@ fn a_listening_descriptor_is_taken_over(suite: &Suite) {
     let given = UnixListener::bind(&path).unwrap();
     let on = ListenOn::Fd(OwnedFd::from(given));
     let mut serving = suite.adapter.serve(on, settings(), hello()).unwrap();
-    let mut peer = Peer::dial(&Address::Unix(path.clone()));
+    let mut peer = Peer::dial(&Address::unix(path.clone()));
     peer.send(request(1, CLOSE, &[], b""));
     assert_eq!(peer.answer(1), complete("hello"));
     serving.stop();

@@ -1,6 +1,8 @@
 //! The server against web servers made of raw bytes.
 
 mod abort;
+mod ends;
+mod failures;
 mod listen;
 mod management;
 mod overload;
@@ -24,6 +26,8 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[
     roles::CASES,
     streams::CASES,
     abort::CASES,
+    ends::CASES,
+    failures::CASES,
     overload::CASES,
     management::CASES,
     listen::CASES,

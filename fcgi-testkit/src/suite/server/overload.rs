@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use fcgi_engine::{Address, server::Settings};
+use fcgi_engine::{Target, server::Settings};
 use fcgi_proto::{Limits, Rejection};
 
 use super::{gated, hello, settings};
@@ -115,11 +115,11 @@ fn a_second_request_gets_cant_mpx_conn_fc_5_5_2(suite: &Suite) {
 /// The answer is there, whole, though the peer is still busy sending what nobody reads.
 pub(super) fn early_answer_arrives(suite: &Suite, settings: Settings, role: u16, expected: Answer) {
     let serving = suite.tcp_app(settings, hello());
-    let Address::Tcp(address) = serving.address() else { panic!("not TCP") };
+    let Target::Tcp(address) = serving.address().target() else { panic!("not TCP") };
     let mut wire = [begin(1, role, CLOSE), params(1, &[])].concat();
     wire.extend(stream(Type::Stdin, 1, &pattern(8 << 20, 3)));
     wire.extend(close(Type::Stdin, 1));
-    let mut peer = Peer::tcp(TcpStream::connect(&**address).unwrap());
+    let mut peer = Peer::tcp(TcpStream::connect(address).unwrap());
     // All of it first: a reset in between would fail this, or lose the answer.
     peer.send(wire);
     assert_eq!(peer.answer(1), expected);

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use fcgi_engine::server::Settings;
+use fcgi_engine::server::{CANCELLED, Settings};
 use fcgi_proto::Rejection;
 
-use super::{SOON, gated, settings, stuck};
+use super::{NEVER, SOON, echo, gated, settings, stuck};
 use crate::suite::{
-    Case, Gate, Suite,
+    Case, Gate, Step, Suite,
     signal::{PATIENCE, until},
     wire::*,
 };
@@ -15,6 +15,7 @@ use crate::suite::{
 pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     shutdown_closes_idle_connections_and_finishes_requests_fc_7_1,
+    shutdown_takes_a_request_that_is_on_its_way_w_13,
     shutdown_cancels_what_takes_too_long,
 ];
 
@@ -41,16 +42,50 @@ fn shutdown_closes_idle_connections_and_finishes_requests_fc_7_1(suite: &Suite) 
     app.stopped();
 }
 
+fn shutdown_takes_a_request_that_is_on_its_way_w_13(suite: &Suite) {
+    let settings = Settings { shutdown_grace: NEVER, ..settings() };
+    let mut app = suite.app(settings, echo());
+    let (mut new, mut kept, mut busy) = (app.dial(), app.dial(), app.dial());
+    kept.send(request(1, KEEP, &[], b"one"));
+    assert_eq!(kept.answer(1), complete("one"));
+    busy.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+    app.serving.stop();
+    until("it takes no more connections", || !app.path.exists());
+    // Not closed, and their requests are answered; then they are.
+    for peer in [&mut new, &mut kept] {
+        peer.send(request(1, KEEP, &[], b"late"));
+        assert_eq!(peer.answer(1), complete("late"));
+        peer.expect_close();
+    }
+    busy.send([request(2, KEEP, &[], b"beside"), stream(Type::Stdin, 1, b"end")].concat());
+    busy.send(close(Type::Stdin, 1));
+    let [one, two] = busy.answers([1, 2]);
+    assert_eq!((one, two), (complete("end"), complete("beside")));
+    busy.expect_close();
+    app.stopped();
+}
+
 fn shutdown_cancels_what_takes_too_long(suite: &Suite) {
-    let mut app = suite.app(Settings { shutdown: SOON, ..settings() }, stuck());
-    let mut peer = app.dial();
-    peer.send(request(1, KEEP, &[], b""));
-    peer.expect_stdout(1, "started");
+    let script = stuck().when("SAY", "nothing", [Step::Stuck]);
+    let mut app = suite.app(Settings { shutdown: SOON, ..settings() }, script);
+    let (mut begun, mut silent, mut both) = (app.dial(), app.dial(), app.dial());
+    begun.send(request(1, KEEP, &[], b""));
+    begun.expect_stdout(1, "started");
+    let nothing = [("SAY", "nothing")];
+    silent.send(request(1, KEEP, &nothing, b""));
+    both.send([request(2, KEEP, &nothing, b""), request(1, KEEP, &[], b"")].concat());
+    both.expect_stdout(1, "started");
     let start = Instant::now();
     app.serving.stop();
-    peer.expect_end_of_answer();
+    // One that has begun to answer is cut, one that has not says why (W-12, W-15).
+    begun.expect_cut(1, "");
+    assert_eq!(silent.answer(1), failed(CANCELLED));
+    silent.expect_close();
+    assert_eq!(both.answer(2), failed(CANCELLED));
+    both.expect_cut(1, "");
+    drop((begun, silent, both));
     app.stopped();
     assert!(start.elapsed() >= SOON, "not before its time");
     assert!(start.elapsed() < PATIENCE);
-    app.probe.wait_ended(1);
+    app.probe.wait_ended(4);
 }

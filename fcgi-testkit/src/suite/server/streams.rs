@@ -207,7 +207,7 @@ fn keep_conn_set_keeps_fc_3_5_1(suite: &Suite) {
     for round in 0..100u16 {
         // Any id will do, again and again.
         let id = [1, 2, u16::MAX][usize::from(round % 3)];
-        let body = pattern(usize::from(round) * 37, u64::from(round));
+        let body = pattern(usize::from(round) * 37 + 1, u64::from(round));
         peer.send(request(id, KEEP, &[], &body));
         assert_eq!(peer.answer(id), complete(body));
     }

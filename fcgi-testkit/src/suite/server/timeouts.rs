@@ -17,6 +17,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     first_record_limit_h_16,
     params_limit_h_16,
+    a_started_record_limit_on_a_kept_connection_h_16,
+    stdin_limit,
     idle_limit,
     write_limit_is_for_a_peer_that_reads_nothing,
     silent_connections_stop_no_other_h_16,
@@ -65,6 +67,46 @@ fn params_limit_h_16(suite: &Suite) {
     assert!(dripping.join(), "the connection was closed under it");
 }
 
+fn a_started_record_limit_on_a_kept_connection_h_16(suite: &Suite) {
+    let app = suite.app(Settings { params: Some(SOON), ..unlimited() }, hello());
+    for begun in [1, 7, 12] {
+        let mut peer = app.dial();
+        peer.send(request(1, KEEP, &[], b""));
+        assert_eq!(peer.answer(1), complete("hello"));
+        let start = Instant::now();
+        peer.send(&begin(1, RESPONDER, KEEP)[..begun]);
+        peer.expect_close();
+        assert!(start.elapsed() >= SOON);
+    }
+}
+
+fn stdin_limit(suite: &Suite) {
+    let limit = SOON * 10;
+    let settings = Settings { stdin: Some(limit), ..unlimited() };
+    let app = suite.app(settings, Script::new([Step::Stdin]).when("READS", "data", [Step::Data]));
+    let mut peer = app.dial();
+    // Each byte has its time anew.
+    let start = Instant::now();
+    peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+    let mut last = start;
+    for byte in [b"a", b"b", b"c"] {
+        std::thread::sleep(limit / 2);
+        last = Instant::now();
+        peer.send(stream(Type::Stdin, 1, byte));
+        peer.expect_stdout(1, byte);
+    }
+    assert!(start.elapsed() >= limit);
+    peer.expect_cut(1, "");
+    assert!(last.elapsed() >= limit, "not before its time");
+    // Nothing written: the connection goes on, and what still comes is dropped.
+    let mut peer = app.dial();
+    peer.send([begin(1, FILTER, KEEP), params(1, &[("READS", "data")])].concat());
+    assert_eq!(peer.answer(1), failed(CANCELLED));
+    peer.send([close(Type::Stdin, 1), request(2, KEEP, &[], b"next")].concat());
+    assert_eq!(peer.answer(2), complete("next"));
+    app.probe.wait_ended(3);
+}
+
 fn idle_limit(suite: &Suite) {
     let app = suite.app(Settings { idle: Some(SOON), ..unlimited() }, hello());
     let mut peer = app.dial();
@@ -101,17 +143,25 @@ fn silent_connections_stop_no_other_h_16(suite: &Suite) {
 }
 
 fn handler_limit(suite: &Suite) {
-    let script = Script::new([Step::Exit(3)]).when("STUCK", "yes", stuck_steps());
+    let script = Script::new([Step::Exit(3)]).when("STUCK", "yes", stuck_steps()).when(
+        "STUCK",
+        "silent",
+        [Step::Stuck],
+    );
     // Long enough for a request that needs no time, on any machine.
     let limit = SOON * 10;
     let app = suite.app(Settings { handler: Some(limit), ..unlimited() }, script);
     let mut peer = app.dial();
     let start = Instant::now();
     peer.send(request(1, KEEP, &[("STUCK", "yes")], b""));
-    peer.expect_stdout(1, "started");
-    assert_eq!(peer.answer(1), Answer { app_status: CANCELLED, ..complete("") });
+    peer.expect_cut(1, "started");
     assert!(start.elapsed() >= limit);
     app.probe.wait_ended(1);
+    let mut peer = app.dial();
+    let start = Instant::now();
+    peer.send(request(1, KEEP, &[("STUCK", "silent")], b""));
+    assert_eq!(peer.answer(1), failed(CANCELLED));
+    assert!(start.elapsed() >= limit);
     // The connection goes on.
     peer.send(request(1, KEEP, &[], b""));
     assert_eq!(peer.answer(1).app_status, 3);

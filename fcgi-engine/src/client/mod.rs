@@ -11,10 +11,18 @@
 //! assert_eq!(request.params.get_str("REQUEST_METHOD"), Some("GET"));
 //! ```
 
+mod collector;
+mod exchange;
+mod session;
+
 use std::{io, time::Duration};
 
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Limits, Params, Role};
+
+pub use collector::Collector;
+pub use exchange::{Exchange, Limit};
+pub use session::{Session, Wrote};
 
 /// A request to send. `B` is the adapter's body.
 #[derive(Debug)]

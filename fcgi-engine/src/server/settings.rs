@@ -1,68 +1,21 @@
-//! What every server has: its settings, what a handler may return, and whom it admits.
-//!
-//! ```
-//! use fcgi_engine::server::{Failed, IntoAppStatus};
-//!
-//! assert_eq!(().into_app_status(), Ok(0));
-//! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
-//! ```
+//! A server's settings, with their defaults.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use fcgi_proto::{ServerConfig, Values};
 
 use crate::{Phase, socket::Peer};
 
-/// The app status of a handler that panicked, which is what Rust programs exit with.
-pub const PANICKED: u32 = 101;
-/// The app status of a handler that was stopped: its request was aborted or took too long.
-pub const CANCELLED: u32 = 1;
-/// The app status of a handler that [`Failed`].
-pub const FAILED: u32 = 1;
-
-/// Pause after an accept that failed for want of descriptors or memory.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection that was closed early is read on, so that its peer gets the response.
-pub const LINGER: Duration = Duration::from_secs(2);
-
-/// A handler failed: what it has written, if anything, is not its whole response. That is not the
-/// same as an app status other than 0, with which a response may well end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the handler failed")]
-pub struct Failed;
-
-/// What a handler may return: nothing, an app status, or a result, whose error is logged and
-/// becomes [`Failed`].
-pub trait IntoAppStatus {
-    /// The app status.
-    ///
-    /// # Errors
-    /// [`Failed`] when the response is not whole.
-    fn into_app_status(self) -> Result<u32, Failed>;
-}
-
-impl IntoAppStatus for () {
-    fn into_app_status(self) -> Result<u32, Failed> {
-        Ok(0)
-    }
-}
-
-impl IntoAppStatus for u32 {
-    fn into_app_status(self) -> Result<u32, Failed> {
-        Ok(self)
-    }
-}
-
-impl<T: IntoAppStatus, E: std::fmt::Display> IntoAppStatus for Result<T, E> {
-    fn into_app_status(self) -> Result<u32, Failed> {
-        match self {
-            Ok(status) => status.into_app_status(),
-            Err(error) => {
-                tracing::warn!(%error, "the handler of a request failed");
-                Err(Failed)
-            }
-        }
-    }
+/// What the end of file means that a web server sends while its request is being answered: over TCP
+/// a close and a half-close look the same (W-17).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EndOfFile {
+    /// It may still read: a request whose input is whole is answered (FC-3.5-2). That the web server
+    /// is gone shows on a unix socket, and over TCP when something is written.
+    #[default]
+    HalfClosed,
+    /// It is gone.
+    Gone,
 }
 
 /// A server's settings.
@@ -80,18 +33,24 @@ pub struct Settings {
     pub cancel_on_disconnect: bool,
     /// For a handler whose request was aborted, before it is dropped. Default zero.
     pub abort_grace: Duration,
+    /// What the end of file means. Default [`EndOfFile::HalfClosed`].
+    pub end_of_file: EndOfFile,
     /// For a handler in all. Default no limit.
     pub handler: Option<Duration>,
     /// For the first record of a connection. Default 30 s.
     pub first_record: Option<Duration>,
     /// For PARAMS from their BEGIN_REQUEST. Default 30 s.
     pub params: Option<Duration>,
+    /// For input that a handler waits for, from the last that came. Default 60 s.
+    pub stdin: Option<Duration>,
     /// For the next request of a kept connection. Default no limit.
     pub idle: Option<Duration>,
     /// For a write without progress. Default 120 s.
     pub write_stall: Option<Duration>,
     /// For requests under way at a shutdown. Default 30 s.
     pub shutdown: Duration,
+    /// For requests on their way at a shutdown, on connections that have none. Default 100 ms.
+    pub shutdown_grace: Duration,
 }
 
 impl Settings {
@@ -108,12 +67,15 @@ impl Settings {
                 .map(|list| addrs(&list)),
             cancel_on_disconnect: true,
             abort_grace: Duration::ZERO,
+            end_of_file: EndOfFile::default(),
             handler: None,
             first_record: Some(Duration::from_secs(30)),
             params: Some(Duration::from_secs(30)),
+            stdin: Some(Duration::from_secs(60)),
             idle: None,
             write_stall: Some(Duration::from_secs(120)),
             shutdown: Duration::from_secs(30),
+            shutdown_grace: Duration::from_millis(100),
         }
     }
 
@@ -123,6 +85,7 @@ impl Settings {
         match phase {
             Phase::FirstRecord => self.first_record,
             Phase::Params => self.params,
+            Phase::Stdin => self.stdin,
             Phase::NextRequest => self.idle,
             Phase::Write => self.write_stall,
             Phase::Handler => self.handler,
@@ -159,23 +122,6 @@ fn addrs(list: &str) -> Vec<IpAddr> {
     list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
 }
 
-/// Whether a connection was gone before it was accepted.
-#[must_use]
-pub fn is_peers_fault(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
-}
-
-/// Whether the listener itself is no good.
-#[must_use]
-pub fn is_fatal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
-}
-
 /// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
 #[macro_export]
 macro_rules! server_setters {
@@ -199,6 +145,14 @@ macro_rules! server_setters {
         #[must_use]
         pub fn rejection_body(mut self, on: bool) -> Self {
             self.settings.config.rejection_body = on;
+            self
+        }
+
+        /// Whether a request whose handler fails, panics, takes too long or returns, and has
+        /// written nothing, carries a `Status: 500` page (W-15). Default true.
+        #[must_use]
+        pub fn failure_body(mut self, on: bool) -> Self {
+            self.settings.config.failure_body = on;
             self
         }
 
@@ -236,6 +190,14 @@ macro_rules! server_setters {
             self
         }
 
+        /// What the end of file means that a web server sends while its request is being answered.
+        /// Default [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed).
+        #[must_use]
+        pub fn end_of_file(mut self, means: ::fcgi_engine::server::EndOfFile) -> Self {
+            self.settings.end_of_file = means;
+            self
+        }
+
         /// How long a new connection may be silent (H-16). Default 30 s.
         #[must_use]
         pub fn first_record_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
@@ -247,6 +209,14 @@ macro_rules! server_setters {
         #[must_use]
         pub fn params_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
             self.settings.params = limit;
+            self
+        }
+
+        /// How long STDIN, or DATA, may be silent while a handler waits for it. Then the request
+        /// fails, as after `handler_timeout`. Default 60 s.
+        #[must_use]
+        pub fn stdin_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
+            self.settings.stdin = limit;
             self
         }
 
@@ -268,6 +238,14 @@ macro_rules! server_setters {
         #[must_use]
         pub fn shutdown_timeout(mut self, limit: ::std::time::Duration) -> Self {
             self.settings.shutdown = limit;
+            self
+        }
+
+        /// How long a shutdown keeps connections open that have no request, for one that is on its
+        /// way (W-13). Default 100 ms.
+        #[must_use]
+        pub fn shutdown_grace(mut self, limit: ::std::time::Duration) -> Self {
+            self.settings.shutdown_grace = limit;
             self
         }
     };

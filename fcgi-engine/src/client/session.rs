@@ -1,0 +1,527 @@
+//! A connection to an application, with one request at a time or with several.
+//!
+//! It decides what the socket's news are to each request, and whether the connection can carry
+//! another. An adapter brings the socket and the time, and waits: `W` is who waits for a request, a
+//! task's waker or a thread.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
+
+use fcgi_proto::{
+    BeginRequest, ClientConfig, ClientConnection, Connection, ProtocolError, RequestKey, Values,
+    client::{Event, Outcome},
+};
+use tracing::Span;
+
+use super::{Chunk, Exchange, Limit, Settings, is_close};
+use crate::{
+    Error, Phase,
+    observe::{self, OpenConnection, Side},
+    pump::{self, Broken, Read, Socket},
+};
+
+/// A connection. See the [module](self).
+///
+/// After each [`write`](Self::write), [`read`](Self::read) and [`poll`](Self::poll) that gave
+/// something, [`handle_events`](Self::handle_events) tells who is to look again.
+#[derive(Debug)]
+pub struct Session<W> {
+    connection: ClientConnection,
+    address: Arc<str>,
+    settings: Settings,
+    span: Span,
+    /// The first request needs no allocation.
+    first: Option<(RequestKey, Slot<W>)>,
+    rest: HashMap<RequestKey, Slot<W>>,
+    /// Requests that are queued, and what will have been sent with the last byte of each, in order.
+    next_flush: Option<(u64, RequestKey)>,
+    flushes: VecDeque<(u64, RequestKey)>,
+    /// Bytes so far.
+    sent: u64,
+    received: u64,
+    wrote_at: Option<Instant>,
+    /// The socket is full.
+    blocked: bool,
+    /// The application takes no more bytes, but may still have sent some.
+    write_gone: Option<io::Error>,
+    /// After `write_gone`: all that had come was read.
+    stranded: bool,
+    failed: Option<Failure>,
+    /// Takes no more requests.
+    closing: bool,
+    /// Everybody is to look again.
+    wake_all: bool,
+    values: Option<Values>,
+    _open: OpenConnection,
+}
+
+/// One request, as the connection sees it.
+#[derive(Debug)]
+struct Slot<W> {
+    who: Option<W>,
+    outcome: Option<Outcome>,
+    /// When the last byte of it was sent.
+    flushed: Option<Instant>,
+}
+
+/// What ended the connection under its requests, other than its orderly end.
+#[derive(Debug)]
+enum Failure {
+    Protocol(ProtocolError),
+    Read(io::Error),
+}
+
+/// What [`Session::write`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wrote {
+    /// Some bytes went out.
+    pub any: bool,
+    /// The socket is full.
+    pub blocked: bool,
+}
+
+impl<W> Session<W> {
+    /// A connection that was just made, for as many requests at once as the settings' limits allow.
+    #[must_use]
+    pub fn new(address: Arc<str>, settings: Settings) -> Self {
+        Self {
+            connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
+            span: observe::connection_span(Side::Client, &address),
+            address,
+            settings,
+            first: None,
+            rest: HashMap::new(),
+            next_flush: None,
+            flushes: VecDeque::new(),
+            sent: 0,
+            received: 0,
+            wrote_at: None,
+            blocked: false,
+            write_gone: None,
+            stranded: false,
+            failed: None,
+            closing: false,
+            wake_all: false,
+            values: None,
+            _open: OpenConnection::new(Side::Client),
+        }
+    }
+
+    /// Where the application is.
+    #[must_use]
+    pub fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// The connection's span.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The settings, of which the connection's limits are taken already.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    // ---- Of its requests -----------------------------------------------------------------------
+
+    /// Begins a request, whose time counts from `started`. Have it logged with
+    /// [`Exchange::begin_log`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the connection takes no more beside those that it has;
+    /// [`Error::Usage`]. Nothing was changed then.
+    pub fn begin(
+        &mut self,
+        begin: &BeginRequest,
+        started: Instant,
+        now: Instant,
+    ) -> Result<Exchange, Error> {
+        // Others may have taken the room.
+        if self.is_unfit() || !self.is_unused() && !self.connection.can_begin() {
+            return Err(self.closed());
+        }
+        let begun_at = self.sent + self.queued();
+        let key = self.connection.begin(begin)?;
+        self.closing |= !begin.keep_conn;
+        let slot = Slot { who: None, outcome: None, flushed: None };
+        if self.first.is_none() {
+            self.first = Some((key, slot));
+        } else {
+            self.rest.insert(key, slot);
+        }
+        let address = Arc::clone(&self.address);
+        let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
+        (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
+        Ok(exchange)
+    }
+
+    /// The next chunk of a response, or its end, if it has come. Everything that came before an
+    /// error is given before it. Once a [`read`](Self::read) has found nothing, look whether
+    /// the [`limit`](Self::limit) has passed.
+    pub fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        now: Instant,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        exchange.check_total(now)?;
+        if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
+            return Poll::Ready(Ok(Some(chunk)));
+        }
+        exchange.touched =
+            self.sent > exchange.begun_at && self.received != exchange.received_before;
+        if let Some(slot) = self.slot(exchange.key()) {
+            exchange.outcome = exchange.outcome.or(slot.outcome);
+        }
+        if let Some(outcome) = exchange.outcome {
+            return Poll::Ready(exchange.end(outcome));
+        }
+        if let Some(failure) = &self.failed {
+            return Poll::Ready(Err(self.error(failure)));
+        }
+        match &self.write_gone {
+            // Nothing of it was sent, and nothing will be.
+            Some(error) if self.stranded && self.sent <= exchange.begun_at => {
+                Poll::Ready(Err(self.io_error("write to", error)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// The next limit of a request to pass, for a caller that waits from `now` on. Only bytes of the
+    /// response that the caller was handed count as progress: not records that are no part of it
+    /// nor a record's header. The first byte's limit counts from the last byte of the
+    /// request that could be sent.
+    pub fn limit(&mut self, exchange: &mut Exchange, now: Instant) -> Option<Limit> {
+        let wrote_at = self.wrote_at;
+        let flushed = self.slot(exchange.key()).and_then(|slot| slot.flushed);
+        if let Some(at) = flushed.or(wrote_at) {
+            exchange.handle_sent(at);
+        }
+        exchange.limit(now)
+    }
+
+    /// Queues what there is of a request's bodies and room for; says whether it was anything. A
+    /// request that waits for room is woken.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], which the adapter's misuse alone can cause.
+    pub fn push(&mut self, exchange: &mut Exchange) -> Result<bool, Error> {
+        let any = exchange.push(&mut self.connection)?;
+        // Another request would be taken for a part of this one.
+        self.closing |= exchange.is_mismatched();
+        if !exchange.is_feeding() && !exchange.is_queued {
+            exchange.is_queued = true;
+            let flush = (self.sent + self.queued(), exchange.key());
+            if self.next_flush.is_none() {
+                self.next_flush = Some(flush);
+            } else {
+                self.flushes.push_back(flush);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Sets who waits for a request: woken once, when there may be something for it.
+    pub fn wait(&mut self, key: RequestKey, set: impl FnOnce(&mut Option<W>)) {
+        if let Some(slot) = self.slot(key) {
+            set(&mut slot.who);
+        }
+    }
+
+    /// Takes one of those who wait.
+    pub fn take_waiting(&mut self) -> Option<W> {
+        self.slots().find_map(|slot| slot.who.take())
+    }
+
+    /// Gives a request up, unless it has ended; says whether it is worth to write at once. The
+    /// others go on.
+    pub fn abort(&mut self, key: RequestKey) -> bool {
+        let Some(request) = self.connection.request(key) else { return false };
+        request.abort();
+        true
+    }
+
+    /// Whether a request that was aborted has ended: `Some(true)` if the connection outlived it.
+    #[must_use]
+    pub fn ended(&mut self, key: RequestKey) -> Option<bool> {
+        if self.failed.is_some() || self.connection.is_closed() {
+            return Some(false);
+        }
+        match self.slot(key) {
+            Some(slot) if slot.outcome.is_none() => None,
+            _ => Some(true),
+        }
+    }
+
+    /// Forgets a request that has ended or was aborted.
+    pub fn forget(&mut self, key: RequestKey) {
+        match &self.first {
+            Some((first, _)) if *first == key => self.first = None,
+            _ => drop(self.rest.remove(&key)),
+        }
+    }
+
+    /// Whether it has no requests, aborted ones that were forgotten not counted.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    fn slot(&mut self, key: RequestKey) -> Option<&mut Slot<W>> {
+        match &mut self.first {
+            Some((first, slot)) if *first == key => Some(slot),
+            _ => self.rest.get_mut(&key),
+        }
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut Slot<W>> {
+        self.first.iter_mut().map(|(_, slot)| slot).chain(self.rest.values_mut())
+    }
+
+    // ---- Of its socket -------------------------------------------------------------------------
+
+    /// Writes what is queued until the socket is full.
+    pub fn write(&mut self, socket: &mut impl Socket, now: Instant) -> Wrote {
+        if self.write_gone.is_some() {
+            return Wrote { any: false, blocked: false };
+        }
+        match pump::write(socket, &mut self.connection) {
+            pump::Wrote::Done { bytes, blocked } => {
+                self.sent += bytes as u64;
+                self.blocked = blocked;
+                if bytes > 0 {
+                    self.wrote_at = Some(now);
+                    self.note_flushed(now);
+                }
+                Wrote { any: bytes > 0, blocked }
+            }
+            pump::Wrote::Gone(Broken { bytes, error }) => {
+                tracing::debug!(parent: &self.span, %error, "application takes no more");
+                self.sent += bytes as u64;
+                self.write_gone = Some(error);
+                self.blocked = false;
+                Wrote { any: bytes > 0, blocked: false }
+            }
+        }
+    }
+
+    /// Takes in what has come; says whether there is anything new, the end included.
+    pub fn read(&mut self, socket: &mut impl Socket) -> bool {
+        match pump::read(socket, &mut self.connection) {
+            Read::Nothing => {
+                let stranded = self.must_look();
+                self.stranded |= stranded;
+                self.wake_all |= stranded;
+                return stranded;
+            }
+            Read::Some { bytes, .. } => self.received += bytes as u64,
+            Read::Eof => self.connection.handle_eof(),
+            Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
+            Read::Gone(error) => self.fail(Failure::Read(error)),
+        }
+        true
+    }
+
+    /// Whether to read before any wait, since what was to be sent won't be.
+    #[must_use]
+    pub fn must_look(&self) -> bool {
+        self.write_gone.is_some() && !self.stranded && self.wants_read()
+    }
+
+    /// Hands every event to its request, and wakes those who wait for it.
+    pub fn handle_events(&mut self, mut wake: impl FnMut(W)) {
+        while self.failed.is_none() {
+            match self.connection.poll_event() {
+                Ok(None) => break,
+                Ok(Some(Event::Readable { key, .. } | Event::Writable { key })) => {
+                    if let Some(who) = self.slot(key).and_then(|slot| slot.who.take()) {
+                        wake(who);
+                    }
+                }
+                Ok(Some(Event::Finished { key, outcome })) => {
+                    if let Some(slot) = self.slot(key) {
+                        slot.outcome = Some(outcome);
+                        slot.who.take().into_iter().for_each(&mut wake);
+                    }
+                }
+                Ok(Some(Event::Values(values))) => self.values = Some(values),
+                // It is asked nothing else.
+                Ok(Some(Event::UnknownType(_))) => self.values = Some(Values::default()),
+                Err(error) => self.fail(Failure::Protocol(error)),
+            }
+        }
+        if std::mem::take(&mut self.wake_all) {
+            self.slots().filter_map(|slot| slot.who.take()).for_each(wake);
+        }
+    }
+
+    /// Whether the application takes bytes, as far as is known.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.write_gone.is_none()
+    }
+
+    /// Whether there is anything to write.
+    pub fn wants_write(&mut self) -> bool {
+        self.write_gone.is_none() && self.connection.poll_transmit().is_some()
+    }
+
+    /// Whether there is room for what may come.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.failed.is_none() && self.connection.wants_read()
+    }
+
+    /// Whether the last write filled the socket.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    fn queued(&mut self) -> u64 {
+        self.connection.poll_transmit().map_or(0, |queued| bytes::Buf::remaining(&queued) as u64)
+    }
+
+    /// The first byte's limit counts from the last byte of a request, which another one may have
+    /// sent.
+    fn note_flushed(&mut self, now: Instant) {
+        while let Some((_, key)) = self.next_flush.take_if(|(at, _)| *at <= self.sent) {
+            if let Some(slot) = self.slot(key) {
+                slot.flushed = Some(now);
+            }
+            self.next_flush = self.flushes.pop_front();
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failed = Some(failure);
+        self.wake_all = true;
+    }
+
+    fn error(&self, failure: &Failure) -> Error {
+        match failure {
+            &Failure::Protocol(source) => {
+                Error::Protocol { address: Arc::clone(&self.address), source }
+            }
+            Failure::Read(error) => self.io_error("read from", error),
+        }
+    }
+
+    fn io_error(&self, doing: &'static str, error: &io::Error) -> Error {
+        let source = match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        };
+        Error::Io { address: Arc::clone(&self.address), doing, source }
+    }
+
+    // ---- Of its use for other requests ---------------------------------------------------------
+
+    /// Whether it takes no more requests, whatever becomes of those that it has: it is not kept, an
+    /// earlier request left it unfit, or the application does not read or write any more.
+    fn is_unfit(&self) -> bool {
+        self.closing || self.failed.is_some() || self.write_gone.is_some()
+    }
+
+    /// Whether another request can begin now, as far as is known.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.is_unfit() && self.connection.can_begin()
+    }
+
+    /// Whether it is at rest, and another request can begin.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.is_usable() && self.connection.is_reusable()
+    }
+
+    /// Whether it is of no use any more, once its requests are over.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_unfit() || self.connection.is_closed()
+    }
+
+    /// Whether the connection has ended: nothing more will come.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.failed.is_some() || self.connection.is_closed()
+    }
+
+    /// Whether it has settled after an aborted request: true if another request can begin. One
+    /// that is not kept settles too: with the end of the request, not before it.
+    #[must_use]
+    pub fn settled(&self) -> Option<bool> {
+        if self.is_closed() || self.write_gone.is_some() {
+            return Some(false);
+        }
+        self.connection.is_reusable().then_some(!self.closing)
+    }
+
+    /// Takes no more requests.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// The connection has ended for a reason of the adapter's: nothing else will come.
+    pub fn handle_lost(&mut self) {
+        if self.failed.is_none() {
+            self.fail(Failure::Read(io::ErrorKind::NotConnected.into()));
+        }
+    }
+
+    /// The error of a request for a connection that takes no more.
+    #[must_use]
+    pub fn closed(&self) -> Error {
+        Error::Closed { address: Arc::clone(&self.address) }
+    }
+
+    // ---- Of GET_VALUES -------------------------------------------------------------------------
+
+    /// Asks for the application's capacity, on a connection that carries no request. Says
+    /// until when to wait for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn ask_values(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        self.connection.query_values()?;
+        Ok(now.checked_add(self.settings.values))
+    }
+
+    /// The answer to [`ask_values`](Self::ask_values): what the application says, or nothing when
+    /// it closes.
+    pub fn poll_values(&mut self) -> Poll<Result<Values, Error>> {
+        match (self.values, &self.failed) {
+            (Some(values), _) => Poll::Ready(Ok(values)),
+            (None, Some(failure @ Failure::Protocol(_))) => Poll::Ready(Err(self.error(failure))),
+            (None, Some(Failure::Read(_))) => Poll::Ready(Ok(Values::default())),
+            (None, None) if self.connection.is_closed() => Poll::Ready(Ok(Values::default())),
+            (None, None) => Poll::Pending,
+        }
+    }
+
+    /// The time for the answer is over: the application says nothing of its capacity.
+    #[must_use]
+    pub fn values_passed(&self) -> Values {
+        observe::timed_out(Side::Client, Phase::Values, self.settings.values, &self.address);
+        Values::default()
+    }
+}

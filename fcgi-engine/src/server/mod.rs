@@ -1,0 +1,99 @@
+//! The application's side of a connection: everything that an adapter decides of it but how to wait.
+//!
+//! ```
+//! use fcgi_engine::server::{Failed, IntoAppStatus};
+//!
+//! assert_eq!(().into_app_status(), Ok(0));
+//! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
+//! ```
+
+mod requests;
+mod session;
+mod settings;
+mod streams;
+mod tally;
+mod turn;
+
+use std::{io, time::Duration};
+
+pub use requests::{Awaited, Waiters};
+pub use session::{HandlerEnd, Job, Session};
+pub use settings::{EndOfFile, Settings};
+pub use streams::Write;
+pub use tally::Tally;
+pub use turn::{Duplex, Turn};
+
+/// The app status of a handler that panicked, which is what Rust programs exit with.
+pub const PANICKED: u32 = 101;
+/// The app status of a handler that was stopped: its request was aborted or took too long.
+pub const CANCELLED: u32 = 1;
+/// The app status of a handler that [`Failed`].
+pub const FAILED: u32 = 1;
+
+/// Pause after an accept that failed for want of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections a server that leaves still accepts: more than wait in any backlog. They came
+/// before it left, and nobody else may be there to take them (W-13).
+pub const LAST_ACCEPTS: usize = 8192;
+/// How long the peer of a connection that we have closed may be silent before its socket is closed
+/// too: closed at once, it would lose the response to a peer that still sends.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How long such a peer may go on sending.
+pub const LONGEST_LINGER: Duration = Duration::from_secs(30);
+
+/// A handler failed: what it has written, if anything, is not its whole response. That is not the
+/// same as an app status other than 0, with which a response may well end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the handler failed")]
+pub struct Failed;
+
+/// What a handler may return: nothing, an app status, or a result, whose error is logged and
+/// becomes [`Failed`].
+pub trait IntoAppStatus {
+    /// The app status.
+    ///
+    /// # Errors
+    /// [`Failed`] when the response is not whole.
+    fn into_app_status(self) -> Result<u32, Failed>;
+}
+
+impl IntoAppStatus for () {
+    fn into_app_status(self) -> Result<u32, Failed> {
+        Ok(0)
+    }
+}
+
+impl IntoAppStatus for u32 {
+    fn into_app_status(self) -> Result<u32, Failed> {
+        Ok(self)
+    }
+}
+
+impl<T: IntoAppStatus, E: std::fmt::Display> IntoAppStatus for Result<T, E> {
+    fn into_app_status(self) -> Result<u32, Failed> {
+        match self {
+            Ok(status) => status.into_app_status(),
+            Err(error) => {
+                tracing::warn!(%error, "the handler of a request failed");
+                Err(Failed)
+            }
+        }
+    }
+}
+
+/// Whether a connection was gone before it was accepted.
+#[must_use]
+pub fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Whether the listener itself is no good.
+#[must_use]
+pub fn is_fatal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
+}

@@ -1,0 +1,417 @@
+//! A connection's requests: they begin, are aborted, take too long, and end.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use fcgi_proto::{
+    Connection, Params, Rejection, RequestKey, Role, ServerConnection,
+    server::{AbortReason, Event},
+};
+use tracing::Span;
+
+use super::{
+    CANCELLED, FAILED, Failed, PANICKED, Settings,
+    requests::{Active, Awaited, Requests, Stop, Waiters},
+    tally::{Counted, Tally},
+    turn::Life,
+};
+use crate::{
+    Phase,
+    observe::{self, OpenConnection, Outcome, RequestLog, Side},
+    socket::{HangUp, Peer},
+};
+
+/// A connection of a web server's, with its requests, their handlers' ends, and all of its time
+/// limits. An adapter keeps it behind a lock, moves its bytes with [`turn`](Self::turn), runs the
+/// handlers, and never runs their code under the lock.
+///
+/// - **The connection's task or thread**: `turn`, `deadline`, `handle_hang_up`, `handle_limits`,
+///   `start`, `poll_unstarted`; what to wait for: `wants_read`, `wants_write`, `wants_hang_up`.
+/// - **Handlers**: `read`, `write`, `flush`, `cancelled`, `is_cancelled`, `reject`; those that have
+///   to wait say so in `waiters`. Then `take_attention`.
+/// - **Whoever runs them**: `is_over`, `finish`.
+/// - **The server**: `shutdown`, `cancel`.
+#[derive(Debug)]
+pub struct Session<W> {
+    pub(super) connection: ServerConnection,
+    pub(super) requests: Requests<W>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) peer: Peer,
+    span: Span,
+    /// Requests whose handlers are to be run.
+    pub(super) begun: VecDeque<Job>,
+    /// Those that an adapter took, but need not run any more.
+    unstarted: Vec<RequestKey>,
+    pub(super) open: Option<OpenConnection>,
+    /// Its place among the connections that are served.
+    pub(super) place: Option<Counted>,
+    pub(super) life: Life,
+    pub(super) phase: Phase,
+    pub(super) until: Option<Instant>,
+    /// No time limit of a request's comes before this.
+    pub(super) bound: Option<Instant>,
+    /// A request has begun on this connection.
+    pub(super) heard: bool,
+    /// Somebody waits for a flush.
+    pub(super) flushing: bool,
+    /// The socket is full.
+    pub(super) write_blocked: bool,
+    /// The peer sends no more, but may still read.
+    pub(super) half_closed: bool,
+    /// It has hung up in a way that changes nothing.
+    pub(super) hung_up: HangUp,
+    /// When the peer is looked at, whom nobody reads from.
+    pub(super) look_at: Option<Instant>,
+    /// When a peer whose response was cut hears that nothing more comes.
+    pub(super) shutdown_at: Option<Instant>,
+    /// When the last lingering byte is read.
+    pub(super) linger_until: Option<Instant>,
+    /// The peer broke the protocol.
+    failed: bool,
+    /// The server leaves; until then a request may still come.
+    pub(super) leaving: Option<Instant>,
+    /// A request has ended since.
+    pub(super) answered: bool,
+    pub(super) cancelled: bool,
+    pub(super) attention: bool,
+}
+
+/// A request whose handler is to be run.
+#[derive(Debug)]
+pub struct Job {
+    /// Names it.
+    pub key: RequestKey,
+    /// What it asks for.
+    pub role: Role,
+    /// Whether the connection stays open after it.
+    pub keep_conn: bool,
+    /// Its parameters.
+    pub params: Params,
+    /// Its span.
+    pub span: Span,
+}
+
+/// How a handler ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandlerEnd {
+    /// It returned.
+    Returned(Result<u32, Failed>),
+    /// It panicked.
+    Panicked,
+    /// It was dropped.
+    Dropped,
+}
+
+impl<W: Waiters> Session<W> {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(tally: &Arc<Tally>, peer: Peer, now: Instant) -> Self {
+        let limit = tally.settings().first_record;
+        Self {
+            connection: ServerConnection::new(tally.config()),
+            requests: Requests::new(),
+            tally: Arc::clone(tally),
+            peer,
+            span: observe::connection_span(Side::Server, &peer),
+            begun: VecDeque::new(),
+            unstarted: Vec::new(),
+            open: Some(OpenConnection::new(Side::Server)),
+            place: tally.place(),
+            life: Life::Open,
+            phase: Phase::FirstRecord,
+            until: limit.and_then(|limit| now.checked_add(limit)),
+            bound: None,
+            heard: false,
+            flushing: false,
+            write_blocked: false,
+            half_closed: false,
+            hung_up: HangUp::No,
+            look_at: None,
+            shutdown_at: None,
+            linger_until: None,
+            failed: false,
+            leaving: None,
+            answered: false,
+            cancelled: false,
+            attention: false,
+        }
+    }
+
+    /// The connection's span.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        self.tally.settings()
+    }
+
+    /// Requests whose handlers have not returned.
+    #[must_use]
+    pub fn handlers(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// A handler begins to run; false when its request has ended already.
+    pub fn start(&mut self, key: RequestKey) -> bool {
+        let Some(active) = self.requests.get_mut(key) else { return false };
+        active.started = true;
+        true
+    }
+
+    /// A request that [`turn`](Self::turn) gave out, and whose handler need not be run any more.
+    pub fn poll_unstarted(&mut self) -> Option<RequestKey> {
+        self.unstarted.pop()
+    }
+
+    /// Whether a handler is to be dropped.
+    #[must_use]
+    pub fn is_over(&self, key: RequestKey) -> bool {
+        self.requests.get(key).is_none_or(|active| active.over)
+    }
+
+    /// A handler has ended, and with it its request, unless that ended before.
+    pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: Instant) {
+        let Some(mut active) = self.requests.remove(key) else { return };
+        // Handles may have been given to others.
+        active.waiters.wake_all();
+        if !active.ended {
+            let outcome = self.end(key, active.stop, active.rejection, end);
+            if let Some(log) = active.log.take() {
+                log.end(outcome, || now);
+            }
+        }
+        if self.requests.len() == 0 {
+            self.bound = None;
+        }
+        self.attention = true;
+    }
+
+    /// The server leaves: a request that is on its way is still taken, then the connection closes
+    /// (FC-7-1, W-13).
+    pub fn shutdown(&mut self, now: Instant) {
+        self.leaving = now.checked_add(self.settings().shutdown_grace);
+        if self.leaving.is_none() {
+            self.connection.shutdown();
+        }
+        self.attention = true;
+    }
+
+    /// Ends every request, and the connection with them.
+    pub fn cancel(&mut self, now: Instant) {
+        self.connection.fail_all(CANCELLED);
+        (self.cancelled, self.attention) = (true, true);
+        (self.phase, self.until) = (Phase::Handler, None);
+        let grace = self.settings().abort_grace;
+        for key in self.requests.keys() {
+            let Some(active) = self.requests.get_mut(key) else { continue };
+            active.stop(Stop::Aborted(AbortReason::Disconnected));
+            if active.ended {
+                continue;
+            }
+            let runs_on = active.started && !grace.is_zero();
+            active.stop_at = now.checked_add(grace).filter(|_| runs_on);
+            self.remind(now.checked_add(grace));
+            self.end_early(key, !runs_on, now);
+        }
+    }
+
+    /// A request whose handler is to be run, beside those of [`turn`](Self::turn).
+    pub fn poll_job(&mut self) -> Option<Job> {
+        self.begun.pop_front()
+    }
+
+    /// Hands every event to those who wait for it, without a turn: for a handler that made room for
+    /// what has come already.
+    pub fn handle_events(&mut self, now: Instant) {
+        loop {
+            match self.connection.poll_event() {
+                Ok(Some(event)) => self.on_event(event, now),
+                Ok(None) => return,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failed, true) {
+                        let peer = self.peer;
+                        tracing::warn!(parent: &self.span, %peer, %error, "connection closed");
+                        for key in self.requests.keys() {
+                            self.on_aborted(key, AbortReason::Disconnected, now);
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Request { key, role, params, keep_conn } => {
+                self.heard = true;
+                self.renew();
+                if self.place.is_none() {
+                    self.place = self.tally.place();
+                }
+                let counted = self.place.as_ref().and_then(|_| self.tally.request_begins());
+                let Some(counted) = counted else {
+                    if let Some(request) = self.connection.request(key) {
+                        // It was reported a moment ago, so it is active.
+                        let _ = request.reject(Rejection::Overloaded);
+                    }
+                    return;
+                };
+                let log = self
+                    .span
+                    .in_scope(|| RequestLog::begin(Side::Server, key.id(), role, &params, || now));
+                let span = log.span().clone();
+                let stop_at = self.settings().handler.and_then(|limit| now.checked_add(limit));
+                self.remind(stop_at);
+                self.requests.add(key, Active::new(counted, log, stop_at));
+                self.begun.push_back(Job { key, role, keep_conn, params, span });
+            }
+            Event::Readable { key, input } => {
+                if let Some(active) = self.requests.get_mut(key) {
+                    active.input_until = None;
+                    active.waiters.wake(Awaited::Input(input));
+                }
+            }
+            Event::Writable { key } => {
+                if let Some(active) = self.requests.get_mut(key) {
+                    active.waiters.wake(Awaited::Output);
+                }
+            }
+            Event::Aborted { key, reason } => self.on_aborted(key, reason, now),
+        }
+    }
+
+    fn on_aborted(&mut self, key: RequestKey, reason: AbortReason, now: Instant) {
+        let grace = self.settings().abort_grace;
+        let Some(active) = self.requests.get_mut(key) else { return };
+        active.stop(Stop::Aborted(reason));
+        if !active.started || grace.is_zero() {
+            return self.end_early(key, true, now);
+        }
+        let end_of_grace = now.checked_add(grace);
+        active.stop_at = [active.stop_at, end_of_grace].into_iter().flatten().min();
+        self.remind(end_of_grace);
+    }
+
+    /// Ends a request whose handler has not returned, or not begun.
+    fn end_early(&mut self, key: RequestKey, over: bool, now: Instant) {
+        let Some(active) = self.requests.get_mut(key) else { return };
+        active.over |= over;
+        if std::mem::replace(&mut active.ended, true) {
+            return;
+        }
+        let (stop, log, started) = (active.stop, active.log.take(), active.started);
+        let outcome = self.end(key, stop, None, HandlerEnd::Dropped);
+        if let Some(log) = log {
+            log.end(outcome, || now);
+        }
+        // One that waits for its turn waits no more, and has no part in what may wait.
+        if !started {
+            self.requests.remove(key);
+            let before = self.begun.len();
+            self.begun.retain(|job| job.key != key);
+            if self.begun.len() == before {
+                self.unstarted.push(key);
+            }
+        }
+    }
+
+    /// Ends a request on the wire, and says what the log calls that.
+    fn end(
+        &mut self,
+        key: RequestKey,
+        stop: Option<Stop>,
+        rejection: Option<Rejection>,
+        end: HandlerEnd,
+    ) -> Outcome {
+        self.answered |= self.leaving.is_some();
+        let (app_status, whole) = match end {
+            HandlerEnd::Returned(Ok(app_status)) => (app_status, true),
+            HandlerEnd::Returned(Err(Failed)) => (FAILED, false),
+            HandlerEnd::Panicked => (PANICKED, false),
+            HandlerEnd::Dropped => (CANCELLED, false),
+        };
+        let mut cut = false;
+        if let Some(request) = self.connection.request(key) {
+            let begun = request.has_begun();
+            let given_up = stop == Some(Stop::Aborted(AbortReason::Requested));
+            cut = begun && !whole;
+            // The request is active: `request` found it.
+            let _ = match rejection {
+                Some(rejection) => request.reject(rejection),
+                None if given_up || begun && whole => request.finish(app_status),
+                None => request.fail(app_status),
+            };
+        }
+        match (stop, rejection) {
+            (Some(Stop::TimedOut(phase)), _) => Outcome::TimedOut(phase),
+            (Some(Stop::Aborted(_)), _) if self.failed => Outcome::Failed,
+            (Some(Stop::Aborted(_)), _) => Outcome::Aborted,
+            (None, Some(rejection)) => Outcome::Rejected(rejection),
+            (None, None) if cut => Outcome::Failed,
+            (None, None) => Outcome::Complete { app_status },
+        }
+    }
+
+    /// Ends requests that have taken too long, of a connection that has no more turns.
+    pub fn handle_limits(&mut self, now: Instant) {
+        if self.bound.is_none_or(|bound| bound > now) {
+            return;
+        }
+        self.bound = None;
+        let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let paused = !self.connection.wants_read();
+        let stdin = self.settings().stdin.and_then(|limit| now.checked_add(limit));
+        for key in self.requests.keys() {
+            let Some(active) = self.requests.get_mut(key) else { continue };
+            if late(active.input_until) && paused {
+                // The peer could not send, whoever is to blame.
+                active.input_until = stdin;
+            }
+            if active.ended {
+                active.over |= late(active.stop_at);
+                if active.over {
+                    active.waiters.wake_all();
+                }
+            } else if late(active.stop_at) && active.stop.is_some() {
+                self.end_early(key, true, now);
+            } else if late(active.stop_at) {
+                self.time_out(key, Phase::Handler, now);
+            } else if late(active.input_until) {
+                self.time_out(key, Phase::Stdin, now);
+            }
+            if let Some(active) = self.requests.get(key).filter(|active| !active.over) {
+                let ahead = [active.stop_at, active.input_until];
+                self.remind(ahead.into_iter().flatten().filter(|at| *at > now).min());
+            }
+        }
+    }
+
+    fn time_out(&mut self, key: RequestKey, phase: Phase, now: Instant) {
+        self.log_timeout(phase);
+        if let Some(active) = self.requests.get_mut(key) {
+            active.stop(Stop::TimedOut(phase));
+        }
+        self.end_early(key, true, now);
+    }
+
+    pub(super) fn log_timeout(&self, phase: Phase) {
+        let limit = self.settings().limit(phase).unwrap_or_default();
+        self.span.in_scope(|| observe::timed_out(Side::Server, phase, limit, &self.peer));
+    }
+
+    /// A time limit of a request's begins.
+    pub(super) fn remind(&mut self, at: Option<Instant>) {
+        let Some(at) = at else { return };
+        if self.bound.is_none_or(|bound| at < bound) {
+            self.bound = Some(at);
+            self.attention = true;
+        }
+    }
+
+    /// What goes on has its time anew.
+    pub(super) fn renew(&mut self) {
+        (self.phase, self.until) = (Phase::Handler, None);
+    }
+}

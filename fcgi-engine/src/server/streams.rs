@@ -1,0 +1,158 @@
+//! What a handler does with its request's streams.
+
+use std::{task::Poll, time::Instant};
+
+use bytes::Bytes;
+use fcgi_proto::{
+    Connection, Input, Output, Rejection, RequestKey, UsageError, server::AbortReason,
+};
+
+use super::{
+    requests::{Stop, Waiters},
+    session::Session,
+};
+use crate::Error;
+
+/// How bytes are queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// As many as there is room for.
+    Stream,
+    /// All, in one record if one holds them.
+    Record,
+}
+
+impl<W: Waiters> Session<W> {
+    /// The next bytes of a stream, at most `max`; `None` at its end. The time is asked for when there
+    /// is nothing yet: `None` says that the handler does not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`], [`Error::Timeout`]; [`Error::Usage`] once the request has ended.
+    pub fn read(
+        &mut self,
+        key: RequestKey,
+        input: Input,
+        max: usize,
+        now: impl FnOnce() -> Option<Instant>,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        self.check(key)?;
+        let paused = !self.connection.wants_read();
+        let Some(mut request) = self.connection.request(key) else {
+            return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
+        };
+        let read = request.read(input, max);
+        let stdin = self.settings().stdin;
+        let Some(active) = self.requests.get_mut(key) else { return read.map(Ok) };
+        match &read {
+            Poll::Ready(chunk) => {
+                active.input_until = None;
+                if let Some(bytes) = chunk {
+                    self.attention |= paused;
+                    if let Some(log) = &mut active.log {
+                        log.received(bytes.len());
+                    }
+                }
+            }
+            Poll::Pending if active.input_until.is_none() => {
+                active.input_until = stdin.and_then(|limit| now()?.checked_add(limit));
+                let until = active.input_until;
+                self.remind(until);
+            }
+            Poll::Pending => {}
+        }
+        read.map(Ok)
+    }
+
+    /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn write(
+        &mut self,
+        key: RequestKey,
+        output: Output,
+        bytes: &mut Bytes,
+        how: Write,
+    ) -> Poll<Result<usize, Error>> {
+        self.check(key)?;
+        let Some(mut request) = self.connection.request(key) else {
+            return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
+        };
+        let taken = match how {
+            Write::Stream => request.write(output, bytes)?,
+            Write::Record => request.write_record(output, bytes)?,
+        };
+        if taken == 0 && !bytes.is_empty() {
+            return Poll::Pending;
+        }
+        if let Some(log) = self.requests.get_mut(key).and_then(|active| active.log.as_mut()) {
+            log.sent(taken);
+        }
+        self.attention = true;
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Ready once everything queued on the connection was handed to the socket.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn flush(&mut self, key: RequestKey) -> Poll<Result<(), Error>> {
+        self.check(key)?;
+        if self.connection.queued() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(active) = self.requests.get_mut(key) {
+            self.attention |= !std::mem::replace(&mut active.flushing, true);
+            self.flushing = true;
+        }
+        Poll::Pending
+    }
+
+    /// Ready once the request was aborted or has ended, which counts as
+    /// [`AbortReason::Disconnected`].
+    #[must_use]
+    pub fn cancelled(&self, key: RequestKey) -> Poll<AbortReason> {
+        match self.requests.get(key).map(|active| active.stop) {
+            Some(None) => Poll::Pending,
+            Some(Some(Stop::Aborted(reason))) => Poll::Ready(reason),
+            None | Some(Some(Stop::TimedOut(_))) => Poll::Ready(AbortReason::Disconnected),
+        }
+    }
+
+    /// Has the request end, once its handler returns, with a protocol status (FC-5.5-1).
+    pub fn reject(&mut self, key: RequestKey, rejection: Rejection) {
+        if let Some(active) = self.requests.get_mut(key) {
+            active.rejection = Some(rejection);
+        }
+    }
+
+    /// Those who wait for something of a request; `None` once its handler has returned.
+    pub fn waiters(&mut self, key: RequestKey) -> Option<&mut W> {
+        self.requests.get_mut(key).map(|active| &mut active.waiters)
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.connection.queued()
+    }
+
+    /// Whether anything was done since the last time that calls for a [`turn`](Self::turn), or has
+    /// brought the [`deadline`](Self::deadline) nearer.
+    pub fn take_attention(&mut self) -> bool {
+        std::mem::take(&mut self.attention)
+    }
+
+    fn check(&self, key: RequestKey) -> Result<(), Error> {
+        match self.requests.get(key).map(|active| active.stop) {
+            Some(None) => Ok(()),
+            Some(Some(Stop::Aborted(reason))) => Err(Error::Aborted(reason)),
+            Some(Some(Stop::TimedOut(phase))) => Err(Error::Timeout {
+                address: self.peer.to_string().into(),
+                phase,
+                limit: self.settings().limit(phase).unwrap_or_default(),
+            }),
+            None => Err(Error::Usage(UsageError::RequestEnded)),
+        }
+    }
+}

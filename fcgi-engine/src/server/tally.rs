@@ -1,0 +1,68 @@
+//! What is counted of a server as a whole.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use fcgi_proto::ServerConfig;
+
+use super::Settings;
+
+/// A server's settings, and how many requests and connections they let in.
+#[derive(Debug)]
+pub struct Tally {
+    settings: Settings,
+    /// Of each connection.
+    config: ServerConfig,
+    requests: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
+}
+
+impl Tally {
+    /// A server without connections.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let config = settings.connection();
+        Self { settings, config, requests: Arc::default(), served: Arc::default() }
+    }
+
+    /// The server's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn config(&self) -> ServerConfig {
+        self.config
+    }
+
+    /// Counts a request; `None` when it is one too many (FC-5.5-2).
+    pub(super) fn request_begins(&self) -> Option<Counted> {
+        Counted::new(&self.requests, self.settings.max_requests)
+    }
+
+    /// Counts a connection whose requests are served; `None` when it is one too many, whose
+    /// requests are refused for as long as it is.
+    pub(super) fn place(&self) -> Option<Counted> {
+        Counted::new(&self.served, self.settings.max_connections)
+    }
+}
+
+/// A request or a connection that counts as long as this lives.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(Arc::clone(count));
+        (before < most).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

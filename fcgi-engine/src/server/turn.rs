@@ -1,0 +1,355 @@
+//! A connection's turns: its reads and writes, its time limits, its end.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use fcgi_proto::Connection;
+
+use super::{
+    EndOfFile, LINGER, LONGEST_LINGER,
+    requests::{Awaited, Waiters},
+    session::{Job, Session},
+};
+use crate::{
+    Phase,
+    pump::{self, MAX_ROUNDS, Read, Socket, Wrote},
+    socket::HangUp,
+};
+
+/// How often a peer that has closed its sending side is looked at: that it closes the other side
+/// too shows in no read (W-8).
+const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
+/// How often a peer is looked at that nobody reads from, since its request's input is not read.
+const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
+
+/// Between the last byte of a response that is cut and the end of file: lighttpd makes a whole
+/// response of both when they come at once (W-12).
+const CUT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection's socket.
+pub trait Duplex: Socket {
+    /// Whether somebody hears of a peer that hangs up while nobody reads, and then calls
+    /// [`Session::handle_hang_up`]. Otherwise the session asks now and then.
+    const HEARS_HANG_UP: bool;
+
+    /// Whether the peer has hung up, as the system has it now.
+    fn hang_up(&self) -> HangUp;
+
+    /// Tells the peer that nothing more will come.
+    fn shutdown_write(&self);
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turn {
+    /// A handler is to be run; there may be more to do.
+    Run(Job),
+    /// There is more to do, after others had their turn.
+    Again,
+    /// Nothing can be done before the socket is ready, or the [`Session::deadline`] is here, or a
+    /// handler has done something.
+    Wait,
+    /// The socket is to be closed. Handlers may still run.
+    Closed,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    Open,
+    /// The peer takes no more, and the handlers run on all the same (W-8).
+    Unread,
+    /// All was sent; what the peer still sends is dropped.
+    Lingering,
+    Closed,
+}
+
+impl<W: Waiters> Session<W> {
+    /// Everything that can be done now: what is too late, events, what is to be sent, what has come.
+    pub fn turn<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
+        let turn = self.take_turn(io, now);
+        self.attention = false;
+        turn
+    }
+
+    fn take_turn<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
+        self.handle_time(io, now);
+        for _ in 0..MAX_ROUNDS {
+            self.handle_events(now);
+            if let Some(job) = self.begun.pop_front() {
+                return Turn::Run(job);
+            }
+            match self.life {
+                Life::Closed => return self.close(),
+                Life::Lingering => return self.linger(io, now),
+                Life::Open | Life::Unread => {}
+            }
+            // Replies that are sent let the parser go on with what has come already (H-9).
+            let paused = !self.connection.wants_read();
+            match self.send(io) {
+                None => continue,
+                Some(0) => {}
+                Some(_) => {
+                    if self.handlers() > 0 {
+                        self.handle_events(now);
+                    }
+                    if paused && !self.write_blocked {
+                        continue;
+                    }
+                }
+            }
+            if self.connection.is_closed() {
+                self.end_sending(io, now);
+                continue;
+            }
+            match pump::read(io, &mut self.connection) {
+                Read::Nothing if self.may_leave(now) => {}
+                Read::Nothing => return self.rest::<D>(now),
+                Read::Some { .. } => {}
+                Read::Eof => self.handle_eof(io),
+                Read::Gone(_) => self.lose_peer(),
+            }
+        }
+        Turn::Again
+    }
+
+    /// When the next [`turn`](Self::turn) is due, if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let all = [self.until, self.bound, self.look_at, self.leaving, self.shutdown_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// What is known of the peer of a connection that nobody reads from. Where somebody reads, a
+    /// read tells.
+    pub fn handle_hang_up(&mut self, seen: HangUp) {
+        if self.life != Life::Open || self.connection.wants_read() {
+            return;
+        }
+        let gone = match seen {
+            HangUp::No => return,
+            HangUp::EndOfFile => self.settings().end_of_file == EndOfFile::Gone,
+            HangUp::Gone => true,
+        };
+        // Where handlers are to run on, they read first what has come.
+        if gone && (self.half_closed || self.settings().cancel_on_disconnect) {
+            self.lose_peer();
+        } else {
+            self.hung_up = seen;
+        }
+    }
+
+    /// Whether the socket is to be read.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        match self.life {
+            Life::Open => self.connection.wants_read(),
+            Life::Lingering => true,
+            Life::Unread | Life::Closed => false,
+        }
+    }
+
+    /// Whether the socket is full, and more is queued.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.write_blocked
+    }
+
+    /// Whether an end of file behind bytes that nobody reads would be news.
+    #[must_use]
+    pub fn wants_hang_up(&self) -> bool {
+        self.is_unwatched() && !self.half_closed && self.hung_up == HangUp::No
+    }
+
+    /// Whether the peer is gone for good, and that changes nothing: there is nothing to wait for.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.life == Life::Unread || self.hung_up == HangUp::Gone
+    }
+
+    /// Whether the socket is to be closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.life == Life::Closed
+    }
+
+    /// Whether no read would tell that the peer is gone.
+    fn is_unwatched(&self) -> bool {
+        self.life == Life::Open && !self.connection.wants_read()
+    }
+
+    /// Whether the server leaves, and this connection has not closed for that yet.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    fn handle_time(&mut self, io: &impl Duplex, now: Instant) {
+        let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.handle_limits(now);
+        if late(self.look_at) {
+            self.look_at = None;
+            self.handle_hang_up(io.hang_up());
+        }
+        if late(self.shutdown_at) {
+            self.shutdown_at = None;
+            io.shutdown_write();
+        }
+        if late(self.until) {
+            self.until = None;
+            if self.life != Life::Lingering && !self.cancelled {
+                self.log_timeout(self.phase);
+            }
+            self.connection.handle_disconnect();
+            self.life = Life::Closed;
+        }
+    }
+
+    /// Sends what is queued; says how many bytes that were, unless the peer is gone.
+    fn send(&mut self, io: &mut impl Socket) -> Option<usize> {
+        let wrote = match self.life {
+            Life::Unread => pump::discard(&mut self.connection),
+            _ => pump::write(io, &mut self.connection),
+        };
+        match wrote {
+            Wrote::Done { bytes, blocked } => {
+                self.write_blocked = blocked;
+                if bytes > 0 {
+                    self.renew();
+                }
+                if !blocked && std::mem::take(&mut self.flushing) {
+                    for (_, active) in self.requests.iter_mut() {
+                        if std::mem::take(&mut active.flushing) {
+                            active.waiters.wake(Awaited::Flush);
+                        }
+                    }
+                }
+                Some(bytes)
+            }
+            // The peer may leave before the last record (W-7).
+            Wrote::Gone(_) => {
+                self.lose_peer();
+                None
+            }
+        }
+    }
+
+    fn handle_eof(&mut self, io: &impl Duplex) {
+        if io.hang_up() == HangUp::Gone || self.settings().end_of_file == EndOfFile::Gone {
+            self.lose_peer();
+        } else {
+            self.connection.handle_eof();
+            self.half_closed = true;
+        }
+    }
+
+    /// The peer is gone in both directions.
+    fn lose_peer(&mut self) {
+        (self.write_blocked, self.half_closed) = (false, false);
+        if self.settings().cancel_on_disconnect {
+            self.connection.handle_disconnect();
+            self.life = Life::Closed;
+        } else {
+            self.connection.handle_eof();
+            self.life = Life::Unread;
+        }
+    }
+
+    /// Nothing has come that is not served. When the server leaves, that may be the time to close;
+    /// right after an answer is the best, since the peer then sees both at once.
+    fn may_leave(&mut self, now: Instant) -> bool {
+        let Some(until) = self.leaving else { return false };
+        let at_rest = self.connection.active_requests() == 0
+            && self.connection.is_between_records()
+            && self.connection.queued() == 0;
+        let leaves = now >= until || at_rest && self.answered;
+        if leaves {
+            self.leaving = None;
+            self.connection.shutdown();
+        }
+        leaves
+    }
+
+    /// Nothing is left but to close the socket. Closed while the peer still sends, it would become a
+    /// reset that takes the response with it.
+    fn end_sending(&mut self, io: &impl Duplex, now: Instant) {
+        let lingers = self.life == Life::Open && self.connection.is_input_pending();
+        (self.leaving, self.place, self.look_at) = (None, None, None);
+        (self.life, self.until) = (Life::Closed, None);
+        if lingers {
+            match now.checked_add(CUT_PAUSE).filter(|_| self.connection.is_cut()) {
+                Some(at) => self.shutdown_at = Some(at),
+                None => io.shutdown_write(),
+            }
+            self.life = Life::Lingering;
+            self.until = now.checked_add(LINGER);
+            self.linger_until = now.checked_add(LONGEST_LINGER);
+        }
+    }
+
+    fn linger(&mut self, io: &mut impl Socket, now: Instant) -> Turn {
+        let mut scratch = [0; 16 * 1024];
+        for _ in 0..MAX_ROUNDS {
+            match io.read_ready().and_then(|()| io.read(&mut scratch)) {
+                Ok(n) if n > 0 => {
+                    self.until = now.checked_add(LINGER).min(self.linger_until);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Wait,
+                Ok(_) | Err(_) => return self.close(),
+            }
+        }
+        Turn::Again
+    }
+
+    fn close(&mut self) -> Turn {
+        self.life = Life::Closed;
+        (self.open, self.place, self.until) = (None, None, None);
+        (self.leaving, self.look_at, self.shutdown_at) = (None, None, None);
+        Turn::Closed
+    }
+
+    fn rest<D: Duplex>(&mut self, now: Instant) -> Turn {
+        let phase = self.current_phase();
+        if phase != self.phase {
+            let limit = match phase {
+                // Each request has its own.
+                Phase::Handler => None,
+                // A peer that takes nothing does not hold the server up.
+                Phase::Write if self.cancelled => Some(LINGER),
+                phase => self.settings().limit(phase),
+            };
+            (self.phase, self.until) = (phase, limit.and_then(|limit| now.checked_add(limit)));
+        }
+        let looks = !D::HEARS_HANG_UP
+            && self.is_unwatched()
+            && self.hung_up != HangUp::Gone
+            && self.requests.any_live();
+        if !looks {
+            self.look_at = None;
+        } else if self.look_at.is_none() {
+            let pause = if self.half_closed { LOOK_AFTER_HALF_CLOSE } else { LOOK_WHILE_PAUSED };
+            self.look_at = now.checked_add(pause);
+        }
+        Turn::Wait
+    }
+
+    fn current_phase(&self) -> Phase {
+        if self.write_blocked {
+            Phase::Write
+        } else if self.requests.any_live() {
+            Phase::Handler
+        } else if self.connection.active_requests() > 0 {
+            Phase::Params
+        } else if !self.heard {
+            Phase::FirstRecord
+        } else if self.connection.is_between_records() {
+            Phase::NextRequest
+        } else {
+            // What is to become a request has begun.
+            Phase::Params
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Connections that end at one of their ends: nothing is lost, and it is noticed.
+
+use std::io::Write;
+
+use fcgi_engine::server::{EndOfFile, Settings};
+
+use super::{echo, hello, settings};
+use crate::suite::{
+    Case, Script, Step, Suite,
+    signal::{background, pattern, until},
+    wire::*,
+};
+
+pub(super) const CASES: &[(&str, Case)] = cases![
+    "server":
+    a_client_that_still_writes_loses_nothing_w_16,
+    a_lost_peer_is_noticed_though_its_input_is_not_read_w_8,
+    the_end_of_file_may_mean_that_the_peer_is_gone_w_17,
+];
+
+fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
+    let body = pattern(100_000, 5);
+    for script in [hello(), echo()] {
+        let unix = suite.app(settings(), script.clone());
+        let tcp = suite.tcp_app(settings(), script);
+        for address in [unix.serving.address(), tcp.address()] {
+            for _ in 0..5 {
+                let mut peer = Peer::dial(address);
+                let mut to = peer.writer();
+                peer.send([begin(1, RESPONDER, CLOSE), params(1, &[])].concat());
+                let rest = [stream(Type::Stdin, 1, &body), close(Type::Stdin, 1)].concat();
+                let sending =
+                    background(move || rest.chunks(1000).try_for_each(|c| to.write_all(c)));
+                let answer = peer.answer(1);
+                assert!(answer == complete("hello") || answer == complete(body.clone()));
+                sending.join().expect("all of STDIN is taken");
+                // Another record behind the answer.
+                peer.send(close(Type::Data, 1));
+                peer.expect_close();
+                peer.send(close(Type::Data, 1));
+            }
+        }
+    }
+}
+
+/// Waits for ever, and reads nothing.
+fn deaf() -> Script {
+    Script::new([Step::say("started"), Step::Flush, Step::Stuck])
+}
+
+fn a_lost_peer_is_noticed_though_its_input_is_not_read_w_8(suite: &Suite) {
+    let unix = suite.app(settings(), deaf());
+    let script = deaf();
+    let probe = script.probe();
+    let tcp = suite.tcp_app(settings(), script);
+    for n in 0..2 {
+        // More than a request may leave unread, so that nobody reads the connection.
+        for (address, probe, reset) in
+            [(unix.serving.address(), &unix.probe, false), (tcp.address(), &probe, true)]
+        {
+            let mut peer = Peer::dial(address);
+            let mut to = peer.writer();
+            let wire = [begin(1, RESPONDER, KEEP), params(1, &[])].concat();
+            peer.send(&wire);
+            peer.expect_stdout(1, "started");
+            let sending = background(move || {
+                let _ = to.write_all(&stream(Type::Stdin, 1, &[b'x'; 4 << 20]));
+            });
+            std::thread::sleep(super::SOON);
+            assert_eq!(probe.ended(), n);
+            if reset {
+                peer.reset_on_close();
+            }
+            peer.shutdown();
+            drop(peer);
+            sending.join();
+            probe.wait_ended(n + 1);
+        }
+    }
+}
+
+fn the_end_of_file_may_mean_that_the_peer_is_gone_w_17(suite: &Suite) {
+    let gone = Settings { end_of_file: EndOfFile::Gone, ..settings() };
+    let script = deaf();
+    let probe = script.probe();
+    let tcp = suite.tcp_app(gone, script);
+    // Its input is whole and taken in, whole and left in the socket, not whole.
+    let whole = request(1, KEEP, &[], b"body");
+    let unread = request(1, KEEP, &[], &[b'x'; 280_000]);
+    let part = [begin(1, RESPONDER, KEEP), params(1, &[])].concat();
+    for (n, wire) in [whole, unread, part].into_iter().enumerate() {
+        let mut peer = Peer::dial(tcp.address());
+        peer.send(wire);
+        peer.expect_stdout(1, "started");
+        peer.shutdown_write();
+        until("the handler ends", || probe.ended() > n);
+    }
+}
