@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::runtime::Transport;
+pub(crate) use fcgi_engine::pump::MAX_ROUNDS;
 use fcgi_engine::{pump::Socket, server::Duplex, socket::HangUp};
 
 /// A transport, and the task that waits for it.
