@@ -23,17 +23,18 @@
 //!
 //! # What a service gets
 //! `http::Request<`[`Body`]`>`, and among its extensions the [`MetaVariables`], which are every
-//! parameter as it came, and the [`Role`](fcgi_proto::Role). The body ends with an error when it is
-//! not as long as CONTENT_LENGTH says (FC-6.2-2); without CONTENT_LENGTH it ends where STDIN does
-//! (W-10).
+//! parameter as it came, and the [`Role`](fcgi_proto::Role). The body is over when as many
+//! bytes have come as CONTENT_LENGTH says, and ends with an error when there are fewer or more
+//! (FC-6.2-2, W-16); without CONTENT_LENGTH it ends where STDIN does (W-10).
 //!
 //! # What the web server gets
 //! - Status always (W-2), no hop-by-hop field (W-3), and the whole head in one STDOUT record (W-1),
 //!   with as much of the body as is there. A small response is one write.
 //! - A Content-Length, if the response has none and its body knows its length.
 //! - No body after HEAD, nor with 204 and 304. A body too long for its Content-Length is cut (W-4).
-//! - A non-zero app status after an error of the service or of its body, a body of another length
-//!   than its Content-Length, or a panic; and a page with status 500 if nothing was sent before.
+//! - A page with status 500 and a non-zero app status after an error of the service or of its body, a
+//!   body shorter than its Content-Length, or a panic. Once the head was sent, the response is cut
+//!   instead, so that the web server sees it (W-12).
 //! - A page with status 400 for parameters that describe no HTTP request.
 //! - Never a 1xx response: CGI has none. One from the service is an error.
 //!
