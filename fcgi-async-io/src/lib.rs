@@ -52,8 +52,8 @@ mod transport;
 use std::{
     future::Future,
     io,
-    os::fd::{AsFd, BorrowedFd},
     marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll},
     time::Instant,
 };

@@ -140,6 +140,10 @@ impl runtime::Transport for Transport {
     fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }
+
+    fn refuse_input(&self) -> bool {
+        socket::refuse_input(self)
+    }
 }
 
 impl AsFd for Transport {

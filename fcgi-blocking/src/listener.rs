@@ -7,7 +7,7 @@ use std::{
 
 use fcgi_engine::{
     Address, ListeningSocket,
-    socket::{self, Peer, SocketFile, StdListener},
+    socket::{Peer, SocketFile, StdListener},
 };
 
 use crate::stream::Stream;
@@ -59,11 +59,9 @@ impl Listener {
         Self { listener, address, file: file }
     }
 
-    /// Refuses whoever connects from now on, where nobody else can listen here.
-    pub(crate) fn refuse(&self) {
-        if self.file.is_some() {
-            socket::refuse(self);
-        }
+    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    pub(crate) fn hide(&mut self) {
+        self.file = None;
     }
 
     /// A connection that waits; `WouldBlock` when none does.

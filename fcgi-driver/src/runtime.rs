@@ -46,6 +46,13 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// Tells the peer that nothing more will come:
     /// [`socket::shutdown_write`](fcgi_engine::socket::shutdown_write) for a socket.
     fn shutdown_write(&self);
+
+    /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
+    /// can still be read: [`socket::refuse_input`](fcgi_engine::socket::refuse_input) for a socket.
+    /// A server that leaves loses no request then (W-13). By default it is not possible.
+    fn refuse_input(&self) -> bool {
+        false
+    }
 }
 
 /// A timer that can be set again.

@@ -63,11 +63,9 @@ impl<R: Runtime> Listener<R> {
         R::poll_accept(&mut self.listener, cx)
     }
 
-    /// Refuses whoever connects from now on, where nobody else can listen here.
-    pub(crate) fn refuse(&self) {
-        if self.file.is_some() {
-            R::listener_fd(&self.listener).map(socket::refuse);
-        }
+    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    pub(crate) fn hide(&mut self) {
+        self.file = None;
     }
 
     /// A connection that was there before; ready with `None` when none is left.

@@ -263,10 +263,12 @@ pub fn shutdown_write(fd: impl AsFd) {
     let _ = net::shutdown(fd, net::Shutdown::Write);
 }
 
-/// Refuses whoever connects to a unix socket from now on; those who have connected already can
-/// still be accepted, until accept fails. For a socket that only this process listens on. TCP has no
-/// such thing.
-pub fn refuse(listener: impl AsFd) {
-    // Where it can't be done, who connects while the last are accepted is lost.
-    let _ = net::shutdown(listener, net::Shutdown::Read);
+/// Refuses what the peer sends from now on; says whether that was possible. What it sent before can
+/// still be read, up to the end of file. Linux's unix sockets can do so: TCP takes what comes, and
+/// other systems forget what came.
+#[must_use]
+pub fn refuse_input(fd: impl AsFd) -> bool {
+    cfg!(target_os = "linux")
+        && net::sockopt::socket_domain(&fd) == Ok(net::AddressFamily::UNIX)
+        && net::shutdown(fd, net::Shutdown::Read).is_ok()
 }

@@ -103,8 +103,8 @@ impl Leader {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
                 // Who has connected already is served (W-13).
-                if let Some(listener) = &self.listener {
-                    listener.refuse();
+                if let Some(listener) = &mut self.listener {
+                    listener.hide();
                 }
                 self.accept(engine, LAST_ACCEPTS);
                 self.listener = None;
@@ -256,8 +256,6 @@ impl Leader {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_peers_fault(&error) => {}
-                // The last of one that refuses.
-                Err(_) if engine.is_leaving() => return,
                 Err(error) if is_fatal(&error) => return engine.fail(error),
                 Err(error) => {
                     tracing::error!(%error, "accept failed");

@@ -144,8 +144,8 @@ impl<R: Runtime> Server<R> {
             Poll::Pending
         })
         .await;
-        // Who has connected already is served, and nobody is refused who was not told so (W-13).
-        listener.refuse();
+        // Who has connected already is served (W-13).
+        listener.hide();
         let mut last = LAST_ACCEPTS;
         poll_fn(|cx| {
             while last > 0 {
@@ -153,8 +153,11 @@ impl<R: Runtime> Server<R> {
                 match ready!(listener.poll_accept_last(cx)) {
                     Some(Ok((io, peer))) => accept::<R, H>(&state, io, peer),
                     Some(Err(error)) if is_peers_fault(&error) => {}
-                    // The last of one that refuses is an error too.
-                    Some(Err(_)) | None => break,
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "accept failed");
+                        break;
+                    }
+                    None => break,
                 }
             }
             Poll::Ready(())

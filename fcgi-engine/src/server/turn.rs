@@ -39,6 +39,10 @@ pub trait Duplex: Socket {
 
     /// Tells the peer that nothing more will come.
     fn shutdown_write(&self);
+
+    /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
+    /// can still be read, up to the end of file.
+    fn refuse_input(&self) -> bool;
 }
 
 /// What a turn came to.
@@ -105,7 +109,7 @@ impl<W: Waiters> Session<W> {
                 continue;
             }
             match pump::read(io, &mut self.connection) {
-                Read::Nothing if self.may_leave(now) => {}
+                Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing => return self.rest::<D>(now),
                 Read::Some { .. } => {}
                 Read::Eof => self.handle_eof(io),
@@ -130,7 +134,7 @@ impl<W: Waiters> Session<W> {
         }
         let gone = match seen {
             HangUp::No => return,
-            HangUp::EndOfFile => self.settings().end_of_file == EndOfFile::Gone,
+            HangUp::EndOfFile => !self.refuses && self.settings().end_of_file == EndOfFile::Gone,
             HangUp::Gone => true,
         };
         // Where handlers are to run on, they read first what has come.
@@ -237,7 +241,12 @@ impl<W: Waiters> Session<W> {
     }
 
     fn handle_eof(&mut self, io: &impl Duplex) {
-        if io.hang_up() == HangUp::Gone || self.settings().end_of_file == EndOfFile::Gone {
+        if self.refuses {
+            // The peer may have been in the middle of a request.
+            self.connection.handle_eof();
+            self.connection.shutdown();
+            self.half_closed = true;
+        } else if io.hang_up() == HangUp::Gone || self.settings().end_of_file == EndOfFile::Gone {
             self.lose_peer();
         } else {
             self.connection.handle_eof();
@@ -259,7 +268,10 @@ impl<W: Waiters> Session<W> {
 
     /// Nothing has come that is not served. When the server leaves, that may be the time to close;
     /// right after an answer is the best, since the peer then sees both at once.
-    fn may_leave(&mut self, now: Instant) -> bool {
+    ///
+    /// What came between the last read and the close would be lost. Where it can, the connection
+    /// refuses more first, and serves what came before that (W-13).
+    fn may_leave(&mut self, io: &impl Duplex, now: Instant) -> bool {
         let Some(until) = self.leaving else { return false };
         let at_rest = self.connection.active_requests() == 0
             && self.connection.is_between_records()
@@ -267,7 +279,10 @@ impl<W: Waiters> Session<W> {
         let leaves = now >= until || at_rest && self.answered;
         if leaves {
             self.leaving = None;
-            self.connection.shutdown();
+            self.refuses = at_rest && io.refuse_input();
+            if !self.refuses {
+                self.connection.shutdown();
+            }
         }
         leaves
     }

@@ -152,8 +152,9 @@ fn restarts(suite: &Suite, keep_conn: bool) {
             while figures.call(&mut peer, keep_conn).is_some() && !over.load(Ordering::SeqCst) {}
         }
     };
+    // Behind the callers' end it is no longer asked.
+    let mut running = start();
     thread::scope(|scope| {
-        let mut running = start();
         (0..CALLERS).for_each(|_| drop(scope.spawn(load)));
         let end = EndOnDrop(&over);
         for _ in 0..RESTARTS {
