@@ -323,3 +323,116 @@ fn an_error_log_that_nobody_reads_holds_nothing_up() {
     }
     ends(child);
 }
+
+/// What hyper refuses by itself has a page with the reason, and a line in both logs.
+#[test]
+fn what_is_no_request_is_told_why() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--max-head", "8K", "--max-fields", "20"]);
+    let long = "x".repeat(10_000);
+    let many = "X: y\r\n".repeat(30);
+    for (n, (request, status, reason)) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n".to_owned(), "400 Bad Request", "header"),
+        ("GET /\r\n\r\n".to_owned(), "400 Bad Request", "URI"),
+        ("\x16\x03\x01\r\n\r\n".to_owned(), "400 Bad Request", "method"),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 1x\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "content-length",
+        ),
+        (
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "transfer-encoding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "transfer-encoding",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            "431 Request Header Fields Too Large",
+            "large",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
+            "431 Request Header Fields Too Large",
+            "large",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The first on its connection, and one behind another.
+        for before in ["", "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut stream = client(&gateway, before.as_bytes());
+            if !before.is_empty() {
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"STDIN=0\n") {
+                    let mut block = [0; 4096];
+                    let n = stream.read(&mut block).expect("an answer");
+                    seen.extend_from_slice(&block[..n]);
+                }
+            }
+            stream.write_all(request.as_bytes()).expect("send");
+            let (answer, _) = rest(stream);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+            let (head, page) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.contains(&format!("content-length: {}\r\n", page.len())), "{answer}");
+            assert!(page.starts_with(&format!("{status}\n")), "{answer}");
+            assert!(page.contains(reason), "{request}: {answer}");
+        }
+        let code = &status[..3];
+        until("the error log has it", || gateway.error_log().lines().count() == 2 * (n + 1));
+        let log = gateway.error_log();
+        let last = log.lines().last().expect("a line");
+        assert!(last.starts_with("fcgi gateway: client 127.0.0.1:"), "{last}");
+        assert!(last.contains(&format!(": {status}: ")) && last.contains(reason), "{last}");
+        let line = format!("] \"-\" {code} ");
+        until("the access log has it", || gateway.access_log().contains(&line));
+    }
+}
+
+/// A coding that nobody decodes would reach the application as the body.
+#[test]
+fn transfer_codings_but_chunked_are_refused() {
+    let app = App::start();
+    let gateway = gateway(&app, &[]);
+    for coding in ["gzip, chunked", "identity, chunked", "gzip\r\nTransfer-Encoding: chunked"] {
+        let request =
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        let (answer, _) = rest(client(&gateway, request.as_bytes()));
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{coding}: {answer}");
+        assert!(answer.contains("a transfer coding other than chunked"), "{answer}");
+    }
+    assert_eq!(app.state.asked(), 0);
+}
+
+/// HTTP/2's heads have the same limit of fields.
+#[test]
+fn http_2_heads_have_a_limit() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--max-fields", "20"]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        for (number, status) in [(20, 200), (21, 431)] {
+            let answer = client.get_with_fields("/x", number).await.expect("an answer");
+            assert_eq!(answer.status(), status, "{number} fields");
+        }
+    });
+}
+
+/// A file that ends with what hyper's own answer looks like is sent whole.
+#[test]
+fn what_looks_like_a_refusal_is_sent() {
+    let (app, root) = (App::start(), Root::new());
+    let text = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    std::fs::write(root.path().join("sample.http"), text).expect("a file");
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg()]);
+    let mut connection = gateway.connect();
+    for _ in 0..3 {
+        let reply = connection.get("/sample.http").expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&reply.body), text);
+    }
+}

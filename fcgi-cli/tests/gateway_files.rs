@@ -10,8 +10,9 @@ use std::{
     thread,
 };
 
-use common::gateway::Http2;
-use common::gateway::{App, Gateway, PAGE, Root, SECRET, block_on, link, text, until};
+use common::gateway::{
+    App, Gateway, Http2, MODIFIED, PAGE, Root, SECRET, block_on, link, set_modified, text, until,
+};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 fn site(args: &[&str]) -> (App, Root, Gateway) {
@@ -176,4 +177,99 @@ fn files_leave_descriptors_to_scripts() {
         assert_eq!(text(&gateway.get("/app.php")).lines().last(), Some("STDIN=0"));
     });
     until("it is logged", || gateway.error_log().contains("as many files as may be open"));
+}
+
+/// RFC 9110, 13: the fields, in their order, and what comes of each.
+#[test]
+fn rfc_9110_13_conditional_requests() {
+    let (_app, _root, gateway) = site(&[]);
+    let head = gateway.get("/page.txt").head;
+    let tag = head.field("etag").expect("a tag").to_owned();
+    let date = "Sun, 09 Sep 2001 01:46:40 GMT";
+    assert_eq!(head.field("last-modified"), Some(date));
+    assert!(tag.starts_with('"') && tag.ends_with('"'), "strong: {tag}");
+    let (weak, both) = (format!("W/{tag}"), format!("\"a,b\" , W/\"c\",{tag}"));
+    let (tag, weak, both) = (&*tag, &*weak, &*both);
+    let (before, after) = ("Sun, 09 Sep 2001 01:46:39 GMT", "Sun, 09 Sep 2001 01:46:41 GMT");
+    for (fields, status) in [
+        // If-Match compares strongly.
+        (&[("If-Match", tag)][..], 200),
+        (&[("If-Match", both)], 200),
+        (&[("If-Match", "*")], 200),
+        (&[("If-Match", weak)], 412),
+        (&[("If-Match", "\"other\"")], 412),
+        (&[("If-Match", "other")], 412),
+        (&[("If-Match", "\"other\""), ("If-Match", tag)], 200),
+        // If-Unmodified-Since, unless there is an If-Match.
+        (&[("If-Unmodified-Since", date)], 200),
+        (&[("If-Unmodified-Since", after)], 200),
+        (&[("If-Unmodified-Since", before)], 412),
+        (&[("If-Unmodified-Since", "yesterday")], 200),
+        (&[("If-Match", tag), ("If-Unmodified-Since", before)], 200),
+        // If-None-Match compares weakly.
+        (&[("If-None-Match", tag)], 304),
+        (&[("If-None-Match", weak)], 304),
+        (&[("If-None-Match", both)], 304),
+        (&[("If-None-Match", "*")], 304),
+        (&[("If-None-Match", "\"other\"")], 200),
+        // If-Modified-Since, unless there is an If-None-Match.
+        (&[("If-Modified-Since", date)], 304),
+        (&[("If-Modified-Since", after)], 304),
+        (&[("If-Modified-Since", before)], 200),
+        (&[("If-Modified-Since", "yesterday")], 200),
+        (&[("If-None-Match", "\"other\""), ("If-Modified-Since", date)], 200),
+        (&[("If-None-Match", tag), ("If-Modified-Since", before)], 304),
+        // The order of both groups.
+        (&[("If-Match", "\"other\""), ("If-None-Match", tag)], 412),
+        (&[("If-Match", tag), ("If-None-Match", tag)], 304),
+        // If-Range compares strongly, and dates exactly.
+        (&[("Range", "bytes=0-1"), ("If-Range", tag)], 206),
+        (&[("Range", "bytes=0-1"), ("If-Range", weak)], 200),
+        (&[("Range", "bytes=0-1"), ("If-Range", "\"other\"")], 200),
+        (&[("Range", "bytes=0-1"), ("If-Range", date)], 206),
+        (&[("Range", "bytes=0-1"), ("If-Range", after)], 200),
+        (&[("Range", "bytes=99-"), ("If-Range", "\"other\"")], 200),
+        (&[("Range", "BYTES=0-1")], 206),
+        (&[("Range", "bytes=0-1"), ("If-None-Match", tag)], 304),
+        (&[("Range", "bytes=0-1"), ("If-Match", "\"other\"")], 412),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let reply = gateway.ask(method, "/page.txt", fields);
+            let expected = if method == "HEAD" && status == 206 { 200 } else { status };
+            assert_eq!(reply.head.status, expected, "{method} {fields:?}");
+            if expected != 412 {
+                assert_eq!(reply.head.field("etag"), Some(tag), "{fields:?}");
+            }
+            let is_page = reply.head.field("content-type").is_some();
+            assert_eq!(is_page, expected != 304, "{fields:?}");
+        }
+    }
+}
+
+/// Two versions of one second and one length.
+#[test]
+fn an_edit_within_a_second_is_seen() {
+    let (_app, root, gateway) = site(&[]);
+    let file = root.path().join("page.txt");
+    let tag = gateway.get("/page.txt").head.field("etag").expect("a tag").to_owned();
+    let edited = PAGE.to_uppercase().replace('0', "X");
+    fs::write(&file, &edited).expect("a file");
+    set_modified(&file, MODIFIED + 1);
+    let reply = gateway.ask("GET", "/page.txt", &[("If-None-Match", &tag)]);
+    assert_eq!((reply.head.status, text(&reply)), (200, edited));
+    assert_eq!(gateway.ask("GET", "/page.txt", &[("If-Match", &tag)]).head.status, 412);
+    let stale = [("Range", "bytes=0-1"), ("If-Range", &*tag)];
+    assert_eq!(gateway.ask("GET", "/page.txt", &stale).head.status, 200);
+}
+
+/// Of a second that is not over, there may be more versions: none gets its date.
+#[test]
+fn a_date_that_is_not_over_is_not_told() {
+    let (_app, root, gateway) = site(&[]);
+    let hour = 3_600_000;
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a time after 1970").as_millis() as u64;
+    set_modified(&root.path().join("page.txt"), now + hour);
+    assert_eq!(gateway.get("/page.txt").head.field("last-modified"), None);
+    set_modified(&root.path().join("page.txt"), now - hour);
+    assert!(gateway.get("/page.txt").head.field("last-modified").is_some());
 }

@@ -1,6 +1,7 @@
 //! What is known of one client's connection: its ends, its requests under way, its last write.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,11 +11,14 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     net::TcpStream,
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
+
+use super::refusal;
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,10 @@ struct State {
     under_way: usize,
     /// When the last of them ended, or the connection began.
     idle_since: Instant,
+    /// Whether all answers there were have been written, as they have before the next head.
+    is_clean: bool,
+    /// hyper has refused what the client sent.
+    refused: Option<StatusCode>,
     /// When the client last took something.
     written: Instant,
     /// Whether bytes wait for the client to take them.
@@ -60,6 +68,8 @@ impl Client {
         let state = State {
             under_way: 0,
             idle_since: now,
+            is_clean: true,
+            refused: None,
             written: now,
             blocked: false,
             flushes: 0,
@@ -79,7 +89,10 @@ impl Client {
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.lock().under_way += 1;
+        let mut state = self.lock();
+        state.under_way += 1;
+        state.is_clean = false;
+        drop(state);
         UnderWay(Arc::clone(self))
     }
 
@@ -117,10 +130,40 @@ impl Client {
         }
     }
 
+    /// Sends bytes, past what the connection does, for no longer than `limit`.
+    pub(super) async fn send(&self, mut bytes: &[u8], limit: Duration) {
+        let sending = async {
+            while !bytes.is_empty() && self.stream.writable().await.is_ok() {
+                match self.stream.try_write(bytes) {
+                    Ok(n) => bytes = &bytes[n..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // The client has gone.
+                    Err(_) => return,
+                }
+            }
+        };
+        let _ = timeout(limit, sending).await;
+    }
+
+    /// Whether what is written now can't be of an answer, and notes if it is a refusal of hyper's.
+    pub(super) fn is_refusal(&self, bytes: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.is_clean {
+            state.refused = refusal::own_answer(bytes);
+        }
+        state.refused.is_some()
+    }
+
+    /// What hyper has refused the client's request with.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        self.lock().refused
+    }
+
     /// Notes that everything was written.
     pub(super) fn on_flush(&self) {
         let mut state = self.lock();
         state.flushes += 1;
+        state.is_clean |= state.under_way == 0;
         let wakers = std::mem::take(&mut state.flush);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);

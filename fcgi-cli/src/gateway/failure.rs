@@ -27,10 +27,14 @@ impl Failure {
         Self { status, reason: reason.to_string() }
     }
 
+    /// The status and the reason, as text.
+    pub(super) fn to_text(&self) -> String {
+        format!("{}\n{}\n", self.status, escape(self.reason.as_bytes(), b""))
+    }
+
     /// A page of plain text.
     pub(super) fn into_response(self) -> Response<Body> {
-        let reason = escape(self.reason.as_bytes(), b"");
-        let mut response = Response::new(full(format!("{}\n{reason}\n", self.status)));
+        let mut response = Response::new(full(self.to_text()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

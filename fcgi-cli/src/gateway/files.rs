@@ -9,15 +9,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, IF_MODIFIED_SINCE,
-        IF_RANGE, LAST_MODIFIED, RANGE,
+        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+        LAST_MODIFIED, RANGE,
     },
     request::Parts,
 };
@@ -30,6 +30,7 @@ use tokio::{
 
 use super::{
     body::{Body, BoxError, empty},
+    conditions::{Validators, Verdict},
     failure::Failure,
     log,
     root::Opened,
@@ -63,21 +64,29 @@ impl Files {
         let unreadable = || Failure::new(StatusCode::NOT_FOUND, "the file can't be read");
         let Opened { file, metadata } = opened.ok_or_else(unreadable)?;
         let length = metadata.len();
-        let modified = metadata.modified().ok().and_then(whole_seconds);
+        let validators = Validators::of(&metadata, SystemTime::now());
 
         let mut response = Response::new(empty());
         let headers = response.headers_mut();
+        headers.extend(validators.tag().map(|tag| (ETAG, tag)));
+        headers.extend(validators.date().map(|date| (LAST_MODIFIED, date)));
+        match validators.weigh(&request.headers) {
+            Verdict::Send => {}
+            Verdict::NotModified => {
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return Ok(response);
+            }
+            Verdict::Failed => {
+                let reason = "the file is not the version that the request names";
+                return Err(Failure::new(StatusCode::PRECONDITION_FAILED, reason));
+            }
+        }
         headers.insert(CONTENT_TYPE, content_type(path));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let date = modified.and_then(|time| httpdate::fmt_http_date(time).try_into().ok());
-        if let Some(date) = date {
-            headers.insert(LAST_MODIFIED, date);
-        }
-        if is_known(&request.headers, modified) {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
-        }
-        let part = if is_head { Part::Whole } else { part(&request.headers, length, modified) };
+        let part = match !is_head && validators.allow_range(&request.headers) {
+            true => part(&request.headers, length),
+            false => Part::Whole,
+        };
         let (start, sent) = match part {
             Part::Whole => (0, length),
             Part::Bytes(first, last) => {
@@ -123,23 +132,6 @@ fn content_type(path: &Path) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
-/// HTTP's dates have no fractions.
-fn whole_seconds(time: SystemTime) -> Option<SystemTime> {
-    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
-}
-
-fn is_known(headers: &HeaderMap, modified: Option<SystemTime>) -> bool {
-    match (date(headers, IF_MODIFIED_SINCE), modified) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Whole,
@@ -149,19 +141,14 @@ enum Part {
 }
 
 /// What Range asks for (RFC 9110, 14.2): one range; a list gets the whole file.
-fn part(headers: &HeaderMap, length: u64, modified: Option<SystemTime>) -> Part {
-    if headers.contains_key(IF_RANGE) {
-        let same = date(headers, IF_RANGE);
-        if same.is_none() || same != modified {
-            return Part::Whole;
-        }
-    }
+fn part(headers: &HeaderMap, length: u64) -> Part {
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     range.and_then(|range| parse_range(range, length)).unwrap_or(Part::Whole)
 }
 
 fn parse_range(range: &str, length: u64) -> Option<Part> {
-    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (unit, range) = range.split_once('=')?;
+    let (first, last) = range.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
     let number = |text: &str| -> Option<u64> {
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
     };

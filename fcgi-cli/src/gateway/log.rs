@@ -13,7 +13,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use fcgi_engine::text::escape;
 use http::{
-    HeaderMap, Request, Response, Version,
+    HeaderMap, Request, Response, StatusCode, Version,
     header::{HeaderName, REFERER, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
@@ -195,6 +195,13 @@ impl Entry {
         self.status = response.status().as_u16();
         response.map(|body| Followed { entry: self, body }.boxed_unsync())
     }
+}
+
+/// A line of the access log for what was no request.
+pub(super) fn refused(client: &Client, status: StatusCode, bytes: usize) {
+    let (remote, time) = (client.ends.remote.ip().to_canonical(), clf_time(SystemTime::now()));
+    let status = status.as_u16();
+    ACCESS.line(format!("{remote} - - [{time}] \"-\" {status} {bytes} \"-\" \"-\" 0.000"));
 }
 
 impl Drop for Entry {

@@ -4,6 +4,7 @@ mod application;
 mod body;
 mod buffer;
 mod client;
+mod conditions;
 mod cut;
 mod descriptors;
 mod failure;
@@ -12,6 +13,7 @@ mod folder;
 mod intake;
 mod log;
 mod php_fpm;
+mod refusal;
 mod root;
 mod sample;
 mod server;
@@ -113,6 +115,18 @@ pub(crate) struct Gateway {
     #[arg(long, short)]
     quiet: bool,
 
+    /// The largest head of a request, in bytes or with K, M; 431 beyond. At least 8K
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64K",
+        value_parser = head_size,
+        help_heading = "Limits"
+    )]
+    max_head: u64,
+    /// The most header fields of a request; 431 beyond
+    #[arg(long, value_name = "N", default_value = "100", value_parser = fields, help_heading = "Limits")]
+    max_fields: usize,
     /// The largest body of a request, in bytes or with K, M, G; 413 beyond
     #[arg(
         long,
@@ -190,6 +204,8 @@ Answers of its own, each with a reason:
   404  no such script or file               502  the application is not there, or breaks off
   405  a method that a file has not         503  the application, its queue or the gateway is full
   408  a client too slow with its body      504  the application is too slow
+  412  a file that is not as it was named   501  a transfer coding other than chunked
+  431  a head larger than --max-head, or with more fields than --max-fields
 
 Exit status:
   0  stopped by SIGTERM or SIGINT
@@ -212,6 +228,20 @@ Examples:
 enum Switch {
     On,
     Off,
+}
+
+fn head_size(text: &str) -> Result<u64, &'static str> {
+    match size(text)? {
+        size @ 0x2000..=0x100_0000 => Ok(size),
+        _ => Err("expected 8K to 16M"),
+    }
+}
+
+fn fields(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(number @ 1..=10_000) => Ok(number),
+        _ => Err("expected a number from 1 to 10000"),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
@@ -274,6 +304,7 @@ impl Gateway {
             ),
             site,
             client_timeout: self.client_timeout,
+            max_fields: self.max_fields,
             quiet: self.quiet,
         };
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
@@ -287,6 +318,8 @@ impl Gateway {
         }
         let limits = server::Limits {
             clients: descriptors.clients,
+            max_head: self.max_head as usize,
+            max_fields: self.max_fields,
             client_timeout: self.client_timeout,
             shutdown_timeout: self.shutdown_timeout,
         };

@@ -19,13 +19,12 @@ use tokio::{
 
 use super::{
     client::{Client, Ends},
+    refusal,
     service::Service,
     sink::complain,
     socket::{Socket, linger},
 };
 
-/// The most that a request's head may take, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 /// How long a closing connection without a request under way waits for one that is on its way.
@@ -35,6 +34,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Limits {
     pub(super) clients: usize,
+    /// The most that a request's head may take, in bytes; 8,192 or more.
+    pub(super) max_head: usize,
+    /// The most fields of a request.
+    pub(super) max_fields: usize,
     pub(super) client_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
 }
@@ -69,7 +72,7 @@ pub(super) async fn serve(
     signals: &mut Signals,
 ) {
     let slots = Arc::new(Semaphore::new(limits.clients.min(Semaphore::MAX_PERMITS)));
-    let builder = builder(limits.client_timeout);
+    let builder = builder(limits);
     let (stop, stopped) = watch::channel(());
     let accepting = async {
         loop {
@@ -128,8 +131,13 @@ async fn attend(
         tokio::select! {
             // A request that has come in time is seen, however late this is polled.
             biased;
-            // The client has gone away, or spoke no HTTP: it has been told, if it can be.
-            _ = connection.as_mut() => return linger(&client).await,
+            // The client has gone away, or spoke no HTTP.
+            ended = connection.as_mut() => {
+                if let (Err(error), Some(status)) = (ended, client.refused()) {
+                    service.refuse(&client, status, &refusal::reason(&*error)).await;
+                }
+                return linger(&client).await;
+            }
             () = client.silent_for(GRACE), if closing => return,
             _ = stopped.changed(), if !closing => {}
             // hyper waits for ever for a connection's first bytes, and for HTTP/2's next request.
@@ -140,20 +148,24 @@ async fn attend(
     }
 }
 
-fn builder(client_timeout: Duration) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let &Limits { client_timeout, max_head, max_fields, .. } = limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(client_timeout)
-        .max_buf_size(MAX_HEAD);
+        // By the Date the gateway tells its answers from hyper's own.
+        .auto_date_header(false)
+        .max_headers(max_fields)
+        .max_buf_size(max_head);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(client_timeout)
         .keep_alive_timeout(client_timeout)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
+        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
     builder
 }
 

@@ -1,11 +1,14 @@
 //! One request of a client, from its head to its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use fcgi_tokio::http::ReasonPhrase;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, HOST, LOCATION},
+    header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
 };
 use http_body::Body as _;
@@ -32,6 +35,8 @@ pub(super) struct Service {
     pub(super) files: Files,
     pub(super) upstream: Upstream,
     pub(super) client_timeout: Duration,
+    /// The most fields of a request.
+    pub(super) max_fields: usize,
     pub(super) quiet: bool,
 }
 
@@ -61,6 +66,10 @@ impl Service {
             }
         };
         reason(&mut response);
+        if version != Version::HTTP_2 {
+            let date = httpdate::fmt_http_date(SystemTime::now());
+            response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|now| (DATE, now)));
+        }
         if unread.is_unread() {
             // What is left of the body stands where the next request would.
             match version {
@@ -82,6 +91,24 @@ impl Service {
         }
     }
 
+    /// Answers, with a page and in the logs, what was no request.
+    pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
+        let remote = client.ends.remote;
+        log::error(&format!("client {remote}"), &format!("{status}: {reason}"));
+        let page = Failure::new(status, reason).to_text();
+        if !self.quiet {
+            log::refused(client, status, page.len());
+        }
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             x-content-type-options: nosniff\r\nconnection: close\r\n\
+             content-length: {}\r\ndate: {}\r\n\r\n",
+            page.len(),
+            httpdate::fmt_http_date(SystemTime::now()),
+        );
+        client.send(format!("{head}{page}").as_bytes(), self.client_timeout).await;
+    }
+
     async fn answer(
         &self,
         mut head: Parts,
@@ -89,7 +116,7 @@ impl Service {
         ends: Ends,
         title: &str,
     ) -> Result<Response<Body>, Failure> {
-        check(&head)?;
+        check(&head, self.max_fields)?;
         let mut found = self.find(head.uri.path()).await?;
         if let Found::Script(script) = found {
             let mut asked = head.clone();
@@ -127,7 +154,18 @@ impl Service {
     }
 }
 
-fn check(head: &Parts) -> Result<(), Failure> {
+fn check(head: &Parts, max_fields: usize) -> Result<(), Failure> {
+    // Over HTTP/1 hyper looks after that.
+    if head.headers.len() > max_fields {
+        let reason = format!("the request has more than {max_fields} fields");
+        return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
+    }
+    // hyper decodes chunks alone (RFC 9112, 6.1).
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let reason = "the request's body has a transfer coding other than chunked";
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, reason));
+    }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));

@@ -121,6 +121,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.client.is_refusal(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.get_mut().poll_written(cx, |stream| stream.try_write(bytes))
     }
 
@@ -129,6 +132,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [bytes] = slices {
+            return self.poll_write(cx, bytes);
+        }
         self.get_mut().poll_written(cx, |stream| stream.try_write_vectored(slices))
     }
 
@@ -142,6 +148,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.client.refused().is_some() {
+            // The page is still to come.
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(shutdown(&self.client.stream, Shutdown::Write).map_err(Into::into))
     }
 }

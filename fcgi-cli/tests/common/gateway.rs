@@ -161,6 +161,15 @@ pub(crate) fn text(reply: &Reply) -> String {
     String::from_utf8_lossy(&reply.body).into_owned()
 }
 
+/// When the files of a [`Root`] were modified, in milliseconds since 1970.
+pub(crate) const MODIFIED: u64 = 1_000_000_000_500;
+
+pub(crate) fn set_modified(file: &Path, milliseconds: u64) {
+    let file = std::fs::File::options().write(true).open(file).expect("a file");
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(milliseconds);
+    file.set_modified(time).expect("its time can be set");
+}
+
 /// A folder of scripts and files: `/index.html`, `/page.txt`, `/app.php`, `/sub/index.php`,
 /// `/plain/index.html`, `/.secret`, and `secret.txt` beside the root.
 pub(crate) struct Root {
@@ -189,6 +198,7 @@ impl Root {
             ("../secret.txt", SECRET),
         ] {
             std::fs::write(root.join(name), text).expect("a file");
+            set_modified(&root.join(name), MODIFIED);
         }
         Self { folder }
     }
@@ -400,6 +410,18 @@ impl Http2 {
         let uri = format!("http://www.example.org{path}");
         let request = http::Request::get(uri).body(Full::default());
         self.0.send_request(request.expect("a request"))
+    }
+
+    /// The same with so many header fields.
+    pub(crate) fn get_with_fields(
+        &mut self,
+        path: &str,
+        number: usize,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + use<> {
+        let uri = format!("http://www.example.org{path}");
+        let fields = (0..number).map(|n| format!("x-{n}"));
+        let request = fields.fold(http::Request::get(uri), |it, name| it.header(name, "y"));
+        self.0.send_request(request.body(Full::default()).expect("a request"))
     }
 
     /// Begins a POST; its answer's head is waited for by the future.

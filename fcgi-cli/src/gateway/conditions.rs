@@ -1,0 +1,141 @@
+//! Conditional requests for files (RFC 9110, 13).
+
+use std::{
+    fs::Metadata,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{
+    HeaderMap, HeaderValue,
+    header::{
+        HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    },
+};
+
+/// How long a file's time may stay the same while the file is changed again: a tick of the clock.
+const TICK: Duration = Duration::from_millis(20);
+/// The same where the file system counts in seconds, or in two.
+const COARSE_TICK: Duration = Duration::from_secs(2);
+
+/// What tells one version of a file from another.
+#[derive(Debug)]
+pub(super) struct Validators {
+    /// A strong entity-tag, quoted. `None` when the file may still change unseen.
+    tag: Option<String>,
+    /// When the file was last modified, in whole seconds, as HTTP's dates are.
+    modified: Option<SystemTime>,
+    /// Another change can't have the same date any more.
+    is_date_over: bool,
+}
+
+/// What the conditions say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// The file is to be sent.
+    Send,
+    /// 304: the client has it.
+    NotModified,
+    /// 412: it is not what the client thinks it is.
+    Failed,
+}
+
+impl Validators {
+    pub(super) fn of(metadata: &Metadata, now: SystemTime) -> Self {
+        let time = metadata.modified().ok();
+        let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = since.map(|since| UNIX_EPOCH + Duration::from_secs(since.as_secs()));
+        let tag = time.zip(since).and_then(|(time, since)| {
+            let tick = if since.subsec_nanos() == 0 { COARSE_TICK } else { TICK };
+            // A time in the future is one that someone has set.
+            let is_settled = now.duration_since(time).map_or(true, |age| age >= tick);
+            let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
+            is_settled.then(|| format!("\"{seconds:x}.{nanos:x}-{:x}\"", metadata.len()))
+        });
+        let is_over = |second: SystemTime| now >= second + Duration::from_secs(1);
+        Self { tag, modified, is_date_over: modified.is_some_and(is_over) }
+    }
+
+    /// For ETag.
+    pub(super) fn tag(&self) -> Option<HeaderValue> {
+        self.tag.as_ref()?.try_into().ok()
+    }
+
+    /// For Last-Modified: not before a change within the same second is out of question.
+    pub(super) fn date(&self) -> Option<HeaderValue> {
+        let modified = self.modified.filter(|_| self.is_date_over)?;
+        httpdate::fmt_http_date(modified).try_into().ok()
+    }
+
+    /// Weighs the conditions in the order of RFC 9110, 13.2.2, for GET and HEAD.
+    pub(super) fn weigh(&self, headers: &HeaderMap) -> Verdict {
+        if headers.contains_key(IF_MATCH) {
+            if !self.is_any_of(headers, IF_MATCH, Comparison::Strong) {
+                return Verdict::Failed;
+            }
+        } else if let Some((date, modified)) = date(headers, IF_UNMODIFIED_SINCE).zip(self.modified)
+        {
+            if modified > date {
+                return Verdict::Failed;
+            }
+        }
+        let is_known = if headers.contains_key(IF_NONE_MATCH) {
+            self.is_any_of(headers, IF_NONE_MATCH, Comparison::Weak)
+        } else {
+            let dates = date(headers, IF_MODIFIED_SINCE).zip(self.modified);
+            dates.is_some_and(|(date, modified)| modified <= date)
+        };
+        if is_known { Verdict::NotModified } else { Verdict::Send }
+    }
+
+    /// Whether a Range counts: without If-Range, or with one that names this very version.
+    pub(super) fn allow_range(&self, headers: &HeaderMap) -> bool {
+        let Some(value) = headers.get(IF_RANGE) else { return true };
+        let bytes = value.as_bytes();
+        if bytes.starts_with(b"\"") || bytes.starts_with(b"W/") {
+            return self.matches(bytes, Comparison::Strong);
+        }
+        self.is_date_over && self.modified.is_some() && date(headers, IF_RANGE) == self.modified
+    }
+
+    fn is_any_of(&self, headers: &HeaderMap, name: HeaderName, comparison: Comparison) -> bool {
+        headers.get_all(name).iter().any(|value| {
+            // The file is there.
+            value.as_bytes().trim_ascii() == b"*" || self.matches(value.as_bytes(), comparison)
+        })
+    }
+
+    /// Whether our tag is in a list of entity-tags.
+    fn matches(&self, mut list: &[u8], comparison: Comparison) -> bool {
+        let Some(ours) = &self.tag else { return false };
+        loop {
+            list = list.trim_ascii_start();
+            if let Some(rest) = list.strip_prefix(b",") {
+                list = rest;
+                continue;
+            }
+            let (is_weak, tag) = match list.strip_prefix(b"W/") {
+                Some(tag) => (true, tag),
+                None => (false, list),
+            };
+            // A tag may hold a comma, but no quote. What is no tag ends the list.
+            let Some(inner) = tag.strip_prefix(b"\"") else { return false };
+            let Some(end) = inner.iter().position(|byte| *byte == b'"') else { return false };
+            let (tag, rest) = tag.split_at(end + 2);
+            if tag == ours.as_bytes() && (!is_weak || comparison == Comparison::Weak) {
+                return true;
+            }
+            list = rest;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// A date; what is none is ignored.
+fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+}
