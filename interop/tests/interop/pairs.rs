@@ -194,7 +194,7 @@ fn servers() -> Vec<Pair> {
         ]),
         server("nginx_stream", "nginx, unbuffered", &[Peer::Nginx], Parts::Nginx("/unbuffered"))
             .expected(&[
-                ("breaks", "cut"),
+                ("breaks", "no"),
                 ("breaks_length", "cut"),
                 ("connections", "few"),
                 ("content_length", "empty"),
