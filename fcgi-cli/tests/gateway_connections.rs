@@ -11,7 +11,11 @@ use std::{
 };
 
 use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
-use fcgi_testkit::http::HttpConnection;
+use fcgi_testkit::{
+    http::HttpConnection,
+    signal::background,
+    wire::{RawApp, Type, answer},
+};
 use http_body_util::BodyExt;
 use rustix::process::Signal;
 
@@ -322,6 +326,38 @@ fn an_error_log_that_nobody_reads_holds_nothing_up() {
         assert_eq!(connection.get("/x").expect("an answer").head.status, 200);
     }
     ends(child);
+}
+
+/// php-fpm may still be busy after its answer: its connections are kept only if that is asked
+/// for.
+#[test]
+fn connections_to_the_application_are_kept_only_if_asked_for() {
+    for args in [&[][..], &["--keep-conn"]] {
+        let app = RawApp::new();
+        let site = [&*app.address.to_string(), "--mount", "/"].map(ToOwned::to_owned);
+        let keeps = !args.is_empty();
+        let serving = background(move || {
+            let mut peer = app.accept();
+            for round in 0..3 {
+                if !keeps && round > 0 {
+                    peer.expect_end();
+                    peer = app.accept();
+                }
+                let begin = peer.record();
+                assert_eq!((begin.kind, begin.content[2]), (Type::BeginRequest, u8::from(keeps)));
+                peer.stream_of(Type::Params, begin.id);
+                peer.stream_of(Type::Stdin, begin.id);
+                peer.send(answer(begin.id, b"Content-Type: text/plain\n\nhere"));
+            }
+            peer
+        });
+        let site: Vec<_> = site.iter().map(String::as_str).chain(args.iter().copied()).collect();
+        let gateway = Gateway::start(&site);
+        for _ in 0..3 {
+            assert_eq!(text(&gateway.get("/")), "here");
+        }
+        serving.join();
+    }
 }
 
 /// What hyper refuses by itself has a page with the reason, and a line in both logs.

@@ -18,13 +18,14 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use fcgi_proto::{Params, Rejection, Role};
 use tracing::Span;
 
-use crate::{Phase, text::escape};
+use crate::{Error, Phase, text::escape};
 
 /// The end of the wire that reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +128,13 @@ pub fn timed_out(side: Side, phase: Phase, limit: Duration, peer: &dyn fmt::Disp
     #[cfg(feature = "metrics")]
     metrics::counter!("fcgi_timeouts_total", "side" => side.as_str(), "phase" => name(phase))
         .increment(1);
+}
+
+/// A client's time limit passed: its error, logged and counted.
+#[must_use]
+pub fn client_timeout(address: Arc<str>, phase: Phase, limit: Duration) -> Error {
+    timed_out(Side::Client, phase, limit, &address);
+    Error::Timeout { address, phase, limit }
 }
 
 #[cfg(feature = "metrics")]

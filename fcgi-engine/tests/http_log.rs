@@ -36,14 +36,12 @@ fn a_failure_names_method_and_path_at_info_h_10() {
     let pairs = [("REQUEST_METHOD", "POST"), ("REQUEST_URI", "/shop/\u{e9}?id=7")];
     let asked = || Reply::responder(Role::Responder, Params::from_iter(pairs)).0;
     asked().fail("no database");
-    asked().panic();
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = lines.lines().collect();
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    for (line, what) in [(lines[0], "the service failed"), (lines[1], "the service panicked")] {
-        assert!(line.contains(what) && line.contains("POST"), "{line}");
-        assert!(line.contains("/shop/") && line.is_ascii(), "{line}");
-        assert!(!line.contains("id=7"), "a query may hold secrets: {line}");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = lines[0];
+    for part in ["the service failed", "POST", "/shop/", "no database"] {
+        assert!(line.contains(part), "{line}");
     }
-    assert!(lines[0].contains("no database"), "{}", lines[0]);
+    assert!(line.is_ascii() && !line.contains("id=7"), "a query may hold secrets: {line}");
 }

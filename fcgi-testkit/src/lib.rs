@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod engine_client;
 pub mod engine_pool;
 pub mod examples;
 pub mod harness;

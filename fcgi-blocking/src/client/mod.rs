@@ -30,10 +30,7 @@ pub(crate) mod wait;
 
 use std::{sync::Arc, task::Poll, time::Instant};
 
-use fcgi_engine::{
-    client::Settings,
-    observe::{self, Side},
-};
+use fcgi_engine::{client::Settings, observe};
 use fcgi_proto::Values;
 
 pub use body::Body;
@@ -114,8 +111,7 @@ impl Connector {
             Err(Failure::Cancelled) => Err(Error::Cancelled { address: name }),
             Err(Failure::TimedOut) => {
                 let limit = self.settings.connect.unwrap_or_default();
-                observe::timed_out(Side::Client, Phase::Connect, limit, &name);
-                Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
+                Err(observe::client_timeout(name, Phase::Connect, limit))
             }
         }
     }

@@ -1,9 +1,6 @@
 //! A response on its way to STDOUT.
 
-use std::{
-    io::Read,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::io::Read;
 
 use fcgi_engine::http::{Reply, ReplyStep};
 
@@ -40,16 +37,13 @@ pub(super) fn send<B: Read + 'static>(
     }
 }
 
-/// Calls what answers, which may panic, and sends what is left then; gives what
-/// the handler returns.
+/// Calls what answers, and sends what is left then; gives what the handler returns.
 pub(super) fn finish(
     mut reply: Reply,
     request: &server::Request,
     answer: impl FnOnce(&mut Reply),
 ) -> Result<u32, Failed> {
-    if catch_unwind(AssertUnwindSafe(|| answer(&mut reply))).is_err() {
-        reply.panic();
-    }
+    answer(&mut reply);
     send(&mut reply, request, Source::new(Body::empty()));
     reply.end()
 }

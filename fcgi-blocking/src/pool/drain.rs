@@ -22,10 +22,11 @@ use crate::{stream::Stream, waker::Waker};
 
 /// A request that was aborted, with its place on a connection.
 pub(super) struct Drain {
+    /// Dropped before the lease: a connection is closed before another is opened in its place.
+    stream: Arc<Stream>,
     lease: Lease<Threads>,
     key: RequestKey,
     until: Option<Instant>,
-    stream: Arc<Stream>,
     interest: PollFlags,
 }
 
@@ -41,6 +42,11 @@ impl Drain {
         // A limit that is too long to add never ends.
         let until = Instant::now().checked_add(limit);
         Some(Self { key: lease.key()?, lease, until, stream, interest: PollFlags::empty() })
+    }
+
+    fn finish(self, reusable: bool) {
+        drop(self.stream);
+        self.lease.finish(reusable);
     }
 
     /// Moves bytes without waiting. Ready once the request has ended: true if the connection can
@@ -81,7 +87,7 @@ impl Drains {
     pub(super) fn push(self: &Arc<Self>, mut drain: Drain) {
         // Most often the end has come already.
         if let Poll::Ready(reusable) = drain.poll(None) {
-            return drain.lease.finish(reusable);
+            return drain.finish(reusable);
         }
         let mut queue = self.lock();
         queue.new.push(drain);
@@ -127,7 +133,7 @@ impl Drains {
             let mut rest = Vec::new();
             for mut drain in all {
                 match drain.poll(Some(waker)) {
-                    Poll::Ready(reusable) => drain.lease.finish(reusable),
+                    Poll::Ready(reusable) => drain.finish(reusable),
                     Poll::Pending => rest.push(drain),
                 }
             }

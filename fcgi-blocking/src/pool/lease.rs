@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread, time::Instant};
 
-use fcgi_engine::pool::{self, Reached, Sending};
+use fcgi_engine::pool::{self, Sending};
 use fcgi_proto::Values;
 
 use super::{
@@ -21,14 +21,14 @@ use crate::{
 /// A place in the queue or a connection. Dropping it gives up either.
 #[derive(Debug)]
 pub(super) struct Lease {
-    lease: pool::Lease<Threads>,
+    pub(super) inner: pool::Lease<Threads>,
     drains: Arc<Drains>,
 }
 
 impl Lease {
     /// Joins the queue.
     pub(super) fn acquire(desk: &Arc<Desk>, drains: &Arc<Drains>) -> Result<Self, Error> {
-        Ok(Self { lease: pool::Lease::acquire(desk)?, drains: Arc::clone(drains) })
+        Ok(Self { inner: pool::Lease::acquire(desk)?, drains: Arc::clone(drains) })
     }
 
     /// Waits for a connection, and opens it if it is to be opened.
@@ -37,14 +37,14 @@ impl Lease {
     }
 
     fn granted(&mut self, only_fresh: bool, patience: &Patience<'_>) -> Result<bool, Error> {
-        let name = self.lease.desk().name();
+        let name = self.inner.desk().name();
         patience.wait(&name, || {
-            if self.lease.deadline().is_some_and(|end| Instant::now() >= end) {
+            if self.inner.deadline().is_some_and(|end| Instant::now() >= end) {
                 // The policy says whether the time is up, or there is a connection just now.
-                self.lease.handle_time();
+                self.inner.handle_time();
             }
-            let granted = self.lease.poll_ready(only_fresh, |who| *who = Some(thread::current()));
-            (granted, self.lease.deadline())
+            let granted = self.inner.poll_ready(only_fresh, |who| *who = Some(thread::current()));
+            (granted, self.inner.deadline())
         })?
     }
 
@@ -52,14 +52,14 @@ impl Lease {
     pub(super) fn ask(&mut self, patience: &Patience<'_>) -> Result<Values, Error> {
         self.granted(true, patience)?;
         let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
-        self.lease.desk().end_discovery(Some(values));
+        self.inner.desk().end_discovery(Some(values));
         Ok(values)
     }
 
     fn open(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
-        let name = self.lease.desk().name();
+        let name = self.inner.desk().name();
         let asking = patience.wait(&name, || {
-            (self.lease.poll_discovery(|who| *who = Some(thread::current())), None)
+            (self.inner.poll_discovery(|who| *who = Some(thread::current())), None)
         })?;
         if let Some(asking) = asking {
             let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
@@ -67,9 +67,9 @@ impl Lease {
             patience.check(&name)?;
             asking.answer(values);
         }
-        let requests = self.lease.desk().requests_per_connection();
+        let requests = self.inner.desk().requests_per_connection();
         let link = self.connect(requests, patience)?;
-        self.lease.connected(if requests == 1 {
+        self.inner.connected(if requests == 1 {
             Place::Own(Box::new(link))
         } else {
             Place::Shared(Mux::new(link).map_err(|error| wait_failed(&name, error))?)
@@ -79,7 +79,7 @@ impl Lease {
 
     /// Opens a connection for as many requests at once.
     fn connect(&self, requests: usize, patience: &Patience<'_>) -> Result<Link, Error> {
-        let (desk, name) = (self.lease.desk(), self.lease.desk().name());
+        let (desk, name) = (self.inner.desk(), self.inner.desk().name());
         let mut connector = desk.adapter().connector.clone();
         if requests > 1 {
             connector.settings.limits.requests = requests;
@@ -112,44 +112,29 @@ impl Lease {
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
         let cancel = cancel.cloned();
-        let (begin, bodies) = self.lease.start(sending);
-        let exchange = match self.lease.place() {
+        let (begin, bodies) = self.inner.start(sending);
+        let exchange = match self.inner.place() {
             Some(Place::Own(link)) => link.begin(begin, || bodies.take(), started, cancel),
             Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, cancel),
-            None => Err(Error::Closed { address: self.lease.desk().name() }),
+            None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
-        self.lease.begun(exchange.core.key());
+        self.inner.begun(exchange.core.key());
         Ok(exchange)
     }
 
     /// Moves its request on.
     pub(super) fn chunk(&mut self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        match self.lease.place() {
+        match self.inner.place() {
             Some(Place::Own(link)) => exchange.chunk(link),
             Some(Place::Shared(mux)) => mux.chunk(exchange),
             None => Ok(None),
         }
     }
 
-    /// Back into the queue, if the request that failed is sent again.
-    pub(super) fn again(
-        &mut self,
-        sending: &mut Sending<Body>,
-        error: Error,
-        exchange: Option<&Exchange>,
-    ) -> Result<(), Error> {
-        let reached = match exchange {
-            None => Reached::Nothing,
-            Some(exchange) if exchange.core.is_touched() => Reached::Answered,
-            Some(_) => Reached::Begun,
-        };
-        self.lease.judge(sending, error, reached)
-    }
-
     /// The request has ended, or is given up now. Gives the connection back if it is fit for
     /// another one, after an abort once that has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let reusable = match self.lease.place() {
+        let reusable = match self.inner.place() {
             Some(Place::Own(link)) => {
                 link.abort(exchange);
                 link.session.forget(exchange.core.key());
@@ -162,9 +147,9 @@ impl Lease {
             None => false,
         };
         if exchange.core.outcome().is_some() {
-            return self.lease.finish(reusable);
+            return self.inner.finish(reusable);
         }
-        if let Some(drain) = Drain::new(self.lease) {
+        if let Some(drain) = Drain::new(self.inner) {
             self.drains.push(drain);
         }
     }

@@ -1,10 +1,11 @@
 //! Many requests over few connections to one application.
 //!
 //! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open (Q-5). A [`Pool`] keeps no more of them than it is told, hands them to its callers
-//! first come, first served, and uses one again only where that is safe: the request before has
-//! ended, its STDIN was read to the end, and nothing is left in the buffers. What it decides is
-//! [`fcgi_proto::pool`]'s; this module opens, sends and waits.
+//! as it is open (Q-5). A [`Pool`] has no more of them than it is told, and hands them to its callers
+//! first come, first served. By default each request has a connection of its own; with
+//! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
+//! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
+//! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
 //!
 //! ```no_run
 //! use fcgi_blocking as fcgi;
@@ -58,7 +59,7 @@ mod threads;
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use fcgi_engine::pool::{Sending, Settings};
+use fcgi_engine::pool::{Reached, Sending, Settings};
 use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
@@ -160,7 +161,7 @@ impl Pool {
                     let Err(error) = response.first() else { return Ok(response) };
                     lease = response.again(&mut sending, error)?;
                 }
-                Err(error) => lease.again(&mut sending, error, None)?,
+                Err(error) => lease.inner.judge(&mut sending, error, Reached::Nothing)?,
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::observe::{self, Side};
+use fcgi_engine::observe;
 
 use crate::{
     Error, Phase,
@@ -63,9 +63,7 @@ impl<'a> Patience<'a> {
         }
         match self.total {
             Some((end, limit)) if Instant::now() >= end => {
-                let (address, phase) = (Arc::clone(address), Phase::Response);
-                observe::timed_out(Side::Client, phase, limit, &address);
-                Err(Error::Timeout { address, phase, limit })
+                Err(observe::client_timeout(Arc::clone(address), Phase::Response, limit))
             }
             _ => Ok(()),
         }

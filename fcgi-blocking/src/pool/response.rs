@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fcgi_engine::pool::Sending;
+use fcgi_engine::pool::{Reached, Sending};
 
 use super::lease::Lease;
 use crate::{
@@ -52,7 +52,8 @@ impl Response {
         error: Error,
     ) -> Result<Lease, Error> {
         let Some(mut lease) = self.lease.take() else { return Err(error) };
-        if let Err(error) = lease.again(sending, error, Some(&self.exchange)) {
+        let reached = Reached::of(&self.exchange.core);
+        if let Err(error) = lease.inner.judge(sending, error, reached) {
             self.lease = Some(lease);
             return Err(error);
         }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::client;
+use fcgi_engine::{client, pool::Reached};
 use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
 use tracing::Span;
 
@@ -41,9 +41,9 @@ impl<R: Runtime> Exchange<R> {
         self.core.is_over()
     }
 
-    /// Whether an answer may have begun.
-    pub(crate) fn is_touched(&self) -> bool {
-        self.core.is_touched()
+    /// How far it got.
+    pub(crate) fn reached(&self) -> Reached {
+        Reached::of(&self.core)
     }
 
     pub(crate) fn outcome(&self) -> Option<Outcome> {

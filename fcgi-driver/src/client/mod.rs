@@ -32,7 +32,7 @@ use std::{
 
 use fcgi_engine::{
     client::{CONNECT_PAUSES, Session, Settings, Wrote},
-    observe::{self, Side},
+    observe,
 };
 use fcgi_proto::{BeginRequest, RequestKey, Values};
 
@@ -130,8 +130,7 @@ impl<R: Runtime> Connector<R> {
             }
         }
         let limit = self.settings.connect.unwrap_or_default();
-        observe::timed_out(Side::Client, Phase::Connect, limit, &name);
-        Err(Error::Timeout { address: name, phase: Phase::Connect, limit })
+        Err(observe::client_timeout(name, Phase::Connect, limit))
     }
 
     /// Asks an application for its capacity, on a connection of its own. What it does not say, or

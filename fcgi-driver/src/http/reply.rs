@@ -1,8 +1,7 @@
 //! A response on its way to STDOUT.
 
 use std::{
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
+    future::poll_fn,
     pin::{Pin, pin},
     task::Poll,
 };
@@ -22,16 +21,6 @@ where
     let mut service = service.clone();
     poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await?;
     service.call(request).await.map_err(Into::into)
-}
-
-/// The output of a future, or that it panicked.
-async fn catch<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
 }
 
 /// Sends a response.
@@ -67,16 +56,13 @@ where
     }
 }
 
-/// Waits for what answers, which may panic, and sends what is left then; gives what
-/// the handler returns.
+/// Waits for what answers, and sends what is left then; gives what the handler returns.
 pub(super) async fn finish(
     mut reply: Reply,
     request: &server::Request,
     answer: impl AsyncFnOnce(&mut Reply),
 ) -> Result<u32, Failed> {
-    if catch(answer(&mut reply)).await.is_none() {
-        reply.panic();
-    }
+    answer(&mut reply).await;
     send(&mut reply, request, pin!(Body::empty())).await;
     reply.end()
 }

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::pool::{self, Reached, Sending};
+use fcgi_engine::pool::{self, Sending};
 use fcgi_proto::{RequestKey, Values, pool::ConnectionId};
 
 use super::tasks::{Desk, Place, Tasks};
@@ -22,7 +22,7 @@ use crate::{
 /// A place in the queue or a connection. Dropping it gives up either.
 #[derive(Debug)]
 pub(super) struct Lease<R: Runtime> {
-    lease: pool::Lease<Tasks<R>>,
+    pub(super) inner: pool::Lease<Tasks<R>>,
     /// Of a shared connection, which has no timer for each of its requests.
     deadline: Deadline<R>,
 }
@@ -30,8 +30,7 @@ pub(super) struct Lease<R: Runtime> {
 impl<R: Runtime> Lease<R> {
     /// Joins the queue.
     pub(super) fn acquire(desk: &Arc<Desk<R>>) -> Result<Self, Error> {
-        let lease = pool::Lease::acquire(desk)?;
-        Ok(Self { lease, deadline: Deadline::new() })
+        Ok(Self { inner: pool::Lease::acquire(desk)?, deadline: Deadline::new() })
     }
 
     /// Waits for a connection, and opens it if it is to be opened.
@@ -44,34 +43,34 @@ impl<R: Runtime> Lease<R> {
     }
 
     async fn granted(&mut self, only_fresh: bool) -> Result<bool, Error> {
-        poll_fn(|cx| self.lease.poll_ready(only_fresh, |who| wait(who, cx))).await
+        poll_fn(|cx| self.inner.poll_ready(only_fresh, |who| wait(who, cx))).await
     }
 
     /// Asks the application for its capacity, on a connection that carries nothing else.
     pub(super) async fn ask(&mut self) -> Result<Values, Error> {
         self.granted(true).await?;
-        let desk = self.lease.desk();
+        let desk = self.inner.desk();
         let values = desk.adapter().connector.query_values(desk.address()).await?;
         desk.end_discovery(Some(values));
         Ok(values)
     }
 
     async fn open(&mut self) -> Result<(), Error> {
-        let desk = Arc::clone(self.lease.desk());
+        let desk = Arc::clone(self.inner.desk());
         let (connector, address) = (&desk.adapter().connector, desk.address());
-        if let Some(asking) = poll_fn(|cx| self.lease.poll_discovery(|who| wait(who, cx))).await {
+        if let Some(asking) = poll_fn(|cx| self.inner.poll_discovery(|who| wait(who, cx))).await {
             asking.answer(connector.query_values(address).await?);
         }
         let requests = desk.requests_per_connection();
         if requests == 1 {
             let client = connector.connect(address).await?;
-            self.lease.connected(Place::Own(Box::new(client)));
+            self.inner.connected(Place::Own(Box::new(client)));
             return Ok(());
         }
         let (io, name) = connector.dial(address).await?;
         let (mux, task) = Mux::new(io, name, connector.settings(), requests);
         // First, so that the pool knows of the connection when it hears of its end.
-        let connection = self.lease.connected(Place::Shared(mux));
+        let connection = self.inner.connected(Place::Shared(mux));
         let ended = Ended { desk: Arc::downgrade(&desk), connection };
         R::spawn(async move {
             task.await;
@@ -86,13 +85,13 @@ impl<R: Runtime> Lease<R> {
         sending: &mut Sending<Body>,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let (begin, bodies) = self.lease.start(sending);
-        let exchange = match self.lease.place() {
+        let (begin, bodies) = self.inner.start(sending);
+        let exchange = match self.inner.place() {
             Some(Place::Own(client)) => client.begin(begin, bodies.take(), started),
             Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
-            None => Err(Error::Closed { address: self.lease.desk().name() }),
+            None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
-        self.lease.begun(exchange.key());
+        self.inner.begun(exchange.key());
         Ok(exchange)
     }
 
@@ -102,53 +101,39 @@ impl<R: Runtime> Lease<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        match self.lease.place() {
+        match self.inner.place() {
             Some(Place::Own(client)) => client.poll_exchange(cx, exchange),
             Some(Place::Shared(mux)) => mux.poll_exchange(cx, exchange, &mut self.deadline),
             None => Poll::Ready(Ok(None)),
         }
     }
 
-    /// Back into the queue, if the request that failed is sent again.
-    pub(super) fn again(
-        &mut self,
-        sending: &mut Sending<Body>,
-        error: Error,
-        reached: Reached,
-    ) -> Result<(), Error> {
-        self.lease.judge(sending, error, reached)
-    }
-
-    /// The request is over: gives the connection back.
-    pub(super) fn finish(mut self) {
-        let reusable = match self.lease.place() {
-            Some(Place::Own(client)) => client.is_reusable(),
-            Some(Place::Shared(mux)) => mux.is_usable(),
-            None => false,
-        };
-        self.lease.finish(reusable);
-    }
-
-    /// The request was given up: aborts it, and gives the connection back once that has ended, or
-    /// gives up the connection too.
-    pub(super) fn abandon(mut self) {
-        let Some(key) = self.lease.key() else { return };
-        match self.lease.place() {
-            Some(Place::Own(client)) => {
+    /// The request has ended, or is given up now. Gives the connection back if it is fit for
+    /// another one, after an abort once that has ended.
+    pub(super) fn finish(mut self, exchange: &Exchange<R>) {
+        let key = exchange.key();
+        let over = match (self.inner.place(), exchange.outcome()) {
+            (Some(Place::Own(client)), Some(_)) => Some(client.is_reusable()),
+            (Some(Place::Shared(mux)), Some(_)) => Some(mux.is_usable()),
+            (Some(Place::Own(client)), None) => {
                 client.abort(key);
-                if let Some(reusable) = client.settled() {
-                    return self.lease.finish(reusable);
-                }
+                client.settled()
             }
-            Some(Place::Shared(mux)) => mux.abort(key),
-            None => {}
+            (Some(Place::Shared(mux)), None) => {
+                mux.abort(key);
+                None
+            }
+            (None, _) => Some(false),
+        };
+        match over {
+            Some(reusable) => self.inner.finish(reusable),
+            None => R::spawn(self.drain(key)),
         }
-        R::spawn(self.drain(key));
     }
 
     async fn drain(mut self, key: RequestKey) {
-        let limit = self.lease.desk().adapter().connector.settings().drain;
-        let drained = match self.lease.place() {
+        let limit = self.inner.desk().adapter().connector.settings().drain;
+        let drained = match self.inner.place() {
             Some(Place::Own(client)) => client.settle().await.is_ok(),
             Some(Place::Shared(mux)) => {
                 let until = R::now().checked_add(limit);
@@ -161,7 +146,7 @@ impl<R: Runtime> Lease<R> {
             }
             None => false,
         };
-        self.lease.finish(drained);
+        self.inner.finish(drained);
     }
 }
 

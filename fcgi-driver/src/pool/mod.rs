@@ -1,10 +1,11 @@
 //! Many requests over few connections to one application.
 //!
 //! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open (Q-5). A [`Pool`] keeps no more of them than it is told, hands them to its callers
-//! first come, first served, and uses one again only where that is safe: the request before has
-//! ended, its STDIN was read to the end, and nothing is left in the buffers. What it decides is
-//! [`fcgi_proto::pool`]'s; this module opens, sends and waits.
+//! as it is open (Q-5). A [`Pool`] has no more of them than it is told, and hands them to its callers
+//! first come, first served. By default each request has a connection of its own; with
+//! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
+//! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
+//! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
 //!
 //! ```no_run
 //! use fcgi_tokio as fcgi; // or any other adapter
@@ -47,7 +48,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    observe::{self, Side},
+    observe,
     pool::{Reached, Sending, Settings},
 };
 use fcgi_proto::Values;
@@ -133,7 +134,7 @@ impl<R: Runtime> Pool<R> {
                     let Err(error) = response.first().await else { return Ok(response) };
                     lease = response.again(&mut sending, error)?;
                 }
-                Err(error) => lease.again(&mut sending, error, Reached::Nothing)?,
+                Err(error) => lease.inner.judge(&mut sending, error, Reached::Nothing)?,
             }
         }
     }
@@ -185,11 +186,9 @@ impl<R: Runtime> Pool<R> {
         let until = started.checked_add(limit);
         let mut deadline = Deadline::<R>::new();
         poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| {
-                let (address, phase) = (self.0.name(), Phase::Response);
-                observe::timed_out(Side::Client, phase, limit, &address);
-                Err(Error::Timeout { address, phase, limit })
-            }),
+            Poll::Pending => deadline
+                .poll(cx, until, R::now())
+                .map(|()| Err(observe::client_timeout(self.0.name(), Phase::Response, limit))),
             ready => ready,
         })
         .await

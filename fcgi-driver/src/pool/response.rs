@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use fcgi_engine::pool::{Reached, Sending};
+use fcgi_engine::pool::Sending;
 
 use super::lease::Lease;
 use crate::{
@@ -51,9 +51,8 @@ impl<R: Runtime> Response<R> {
         sending: &mut Sending<Body>,
         error: Error,
     ) -> Result<Lease<R>, Error> {
-        let reached = if self.exchange.is_touched() { Reached::Answered } else { Reached::Begun };
         let Some(mut lease) = self.lease.take() else { return Err(error) };
-        if let Err(error) = lease.again(sending, error, reached) {
+        if let Err(error) = lease.inner.judge(sending, error, self.exchange.reached()) {
             self.lease = Some(lease);
             return Err(error);
         }
@@ -124,11 +123,7 @@ impl<R: Runtime> Response<R> {
     /// The request is over, well or not: its connection goes back, or is given up with it.
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
-            if self.exchange.outcome().is_some() {
-                lease.finish();
-            } else {
-                lease.abandon();
-            }
+            lease.finish(&self.exchange);
         }
     }
 }

@@ -171,6 +171,7 @@ impl<W> Session<W> {
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
+        self.watch_flush(&mut exchange);
         Ok(exchange)
     }
 
@@ -228,16 +229,21 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // Another request would be taken for a part of this one.
         self.closing |= exchange.is_mismatched();
-        if !exchange.is_feeding() && !exchange.is_queued {
-            exchange.is_queued = true;
-            let flush = (self.sent + self.queued(), exchange.key());
-            if self.next_flush.is_none() {
-                self.next_flush = Some(flush);
-            } else {
-                self.flushes.push_back(flush);
-            }
-        }
+        self.watch_flush(exchange);
         Ok(any)
+    }
+
+    /// Watches for the moment when the last byte of a request is sent, once that is queued.
+    fn watch_flush(&mut self, exchange: &mut Exchange) {
+        if exchange.is_feeding() || std::mem::replace(&mut exchange.is_queued, true) {
+            return;
+        }
+        let flush = (self.sent + self.queued(), exchange.key());
+        if self.next_flush.is_none() {
+            self.next_flush = Some(flush);
+        } else {
+            self.flushes.push_back(flush);
+        }
     }
 
     /// Sets who waits for a request: woken once, when there may be something for it.
@@ -304,24 +310,21 @@ impl<W> Session<W> {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };
         }
-        match pump::write(socket, &mut self.connection) {
-            pump::Wrote::Done { bytes, blocked } => {
-                self.sent += bytes as u64;
-                self.blocked = blocked;
-                if bytes > 0 {
-                    self.wrote_at = Some(now);
-                    self.note_flushed(now);
-                }
-                Wrote { any: bytes > 0, blocked }
-            }
+        let (bytes, blocked) = match pump::write(socket, &mut self.connection) {
+            pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
                 tracing::debug!(parent: &self.span, %error, "application takes no more");
-                self.sent += bytes as u64;
                 self.write_gone = Some(error);
-                self.blocked = false;
-                Wrote { any: bytes > 0, blocked: false }
+                (bytes, false)
             }
+        };
+        self.blocked = blocked;
+        if bytes > 0 {
+            self.sent += bytes as u64;
+            self.wrote_at = Some(now);
+            self.note_flushed(now);
         }
+        Wrote { any: bytes > 0, blocked }
     }
 
     /// Takes in what has come; says whether there is anything new, the end included.

@@ -14,7 +14,7 @@ use http::{
 
 use super::{BoxError, FilterData};
 use crate::{
-    server::{FAILED, Failed, PANICKED},
+    server::{FAILED, Failed},
     text::escape,
 };
 
@@ -22,11 +22,9 @@ use crate::{
 ///
 /// [`Reply::responder`] and [`Reply::authorizer`] say what the service is asked, if the parameters
 /// describe an HTTP request at all. What the service says goes to one of [`respond`](Self::respond),
-/// [`deny`](Self::deny), [`allow`](Self::allow), [`fail`](Self::fail) and [`panic`](Self::panic);
-/// then the caller does what [`step`](Self::step) says, until its end.
-///
-/// Whatever goes wrong before anything was sent becomes a page with status 500, since a web server
-/// may take no response at all for an empty 200 (W-2, W-15).
+/// [`deny`](Self::deny), [`allow`](Self::allow) and [`fail`](Self::fail); then the caller does what
+/// [`step`](Self::step) says, until its end. What goes wrong is [`Failed`]: the server makes a page
+/// with status 500 of it if nothing was sent, and cuts the response otherwise (W-12, W-15).
 ///
 /// ```
 /// use fcgi_engine::http::{Reply, ReplyStep};
@@ -55,8 +53,6 @@ pub struct Reply {
     rejection: Option<Rejection>,
     /// Until it is sent.
     head: Option<HeadBlock>,
-    /// The head has been given out to be sent.
-    begun: bool,
     /// The body was asked for its first bytes.
     looked: bool,
     data: Bytes,
@@ -133,7 +129,9 @@ impl Reply {
             Err(error) => {
                 tracing::warn!(%error, "request refused");
                 let mut reply = Self::to(Method::GET, Uri::default());
-                reply.page(StatusCode::BAD_REQUEST);
+                let (parts, text) = response::page(StatusCode::BAD_REQUEST).into_parts();
+                reply.head = HeadBlock::new(&parts).ok();
+                reply.data = text.into();
                 reply.end = Some(Ok(FAILED));
                 (reply, None)
             }
@@ -153,7 +151,6 @@ impl Reply {
             uri,
             rejection: None,
             head: None,
-            begun: false,
             looked: false,
             data: Bytes::new(),
             length: BodyLength::dropped(),
@@ -205,42 +202,12 @@ impl Reply {
     /// The service failed, or its response's body.
     pub fn fail(&mut self, error: impl Into<BoxError>) {
         self.log(&*error.into());
-        self.end_badly(FAILED);
-    }
-
-    /// The service panicked, or its response's body.
-    pub fn panic(&mut self) {
-        let (method, path) = self.title();
-        tracing::error!(%method, path, "the service panicked");
-        self.end_badly(PANICKED);
+        self.handle_gone();
     }
 
     fn log(&self, error: &(dyn std::error::Error + 'static)) {
-        let (method, path) = self.title();
-        tracing::warn!(error, %method, path, "the service failed");
-    }
-
-    /// What was asked for, for the log.
-    fn title(&self) -> (&Method, String) {
-        (&self.method, escape(self.uri.path().as_bytes(), b"").to_string())
-    }
-
-    fn end_badly(&mut self, app_status: u32) {
-        self.end = Some(if self.begun {
-            Err(Failed)
-        } else {
-            self.page(StatusCode::INTERNAL_SERVER_ERROR);
-            Ok(app_status)
-        });
-    }
-
-    /// A page that names its status.
-    fn page(&mut self, status: StatusCode) {
-        let (parts, text) = response::page(status).into_parts();
-        self.head = HeadBlock::new(&parts).ok();
-        if self.method != Method::HEAD {
-            self.data = text.into();
-        }
+        let path = escape(self.uri.path().as_bytes(), b"");
+        tracing::warn!(error, method = %self.method, %path, "the service failed");
     }
 
     /// What to do next.
@@ -250,7 +217,6 @@ impl Reply {
         }
         if self.looked || self.end.is_some() {
             if let Some(head) = self.head.take() {
-                self.begun = true;
                 return ReplyStep::Record(head.into_bytes());
             }
         }
@@ -267,7 +233,7 @@ impl Reply {
     /// The app status; or that the response is not whole.
     ///
     /// # Errors
-    /// [`Failed`]: it is cut, or nobody reads it.
+    /// [`Failed`]: it is cut, or was not begun, or nobody reads it.
     pub fn end(&self) -> Result<u32, Failed> {
         self.end.unwrap_or(Err(Failed))
     }
@@ -299,7 +265,7 @@ impl Reply {
         self.looked = true;
     }
 
-    /// Nobody reads the response any more.
+    /// Nobody reads the response any more, or there is no more of it.
     pub fn handle_gone(&mut self) {
         self.head = None;
         self.data = Bytes::new();

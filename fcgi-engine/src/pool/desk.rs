@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Address, Error, Phase,
-    observe::{self, PoolEvent, Side},
+    observe::{self, PoolEvent},
 };
 
 /// When the reaper looks again where it need not.
@@ -210,10 +210,9 @@ impl<K: Pooled> Desk<K> {
             }
             Some(Waiting::TimedOut) => {
                 drop(guard);
-                let (address, phase) = (self.name(), Phase::Acquire);
                 let limit = self.settings.limits.wait_timeout.unwrap_or_default();
-                observe::timed_out(Side::Client, phase, limit, &address);
-                return Poll::Ready(Err(Error::Timeout { address, phase, limit }));
+                let error = observe::client_timeout(self.name(), Phase::Acquire, limit);
+                return Poll::Ready(Err(error));
             }
             Some(Waiting::Refused) | None => {}
         }

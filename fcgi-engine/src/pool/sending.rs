@@ -5,7 +5,7 @@ use fcgi_proto::{BeginRequest, Rejection};
 use super::Settings;
 use crate::{
     Error,
-    client::Request,
+    client::{Exchange, Request},
     observe::{self, PoolEvent},
 };
 
@@ -45,6 +45,14 @@ pub enum Reached {
     Begun,
     /// A byte has come.
     Answered,
+}
+
+impl Reached {
+    /// How far a request that was begun got.
+    #[must_use]
+    pub fn of(exchange: &Exchange) -> Self {
+        if exchange.is_touched() { Self::Answered } else { Self::Begun }
+    }
 }
 
 /// What becomes of a request whose try failed.

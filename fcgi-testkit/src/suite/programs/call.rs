@@ -4,12 +4,15 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::net::UnixListener,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     time::Duration,
 };
 
-use super::assert_fails;
-use crate::suite::{Case, Suite, wire::*};
+use super::{Running, assert_fails};
+use crate::suite::{Case, Suite, signal::until, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "programs":
@@ -20,6 +23,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     call_exit_6_time_out,
     call_exit_6_connect_time_out,
     blast_counts_its_requests,
+    an_address_is_taken_as_people_write_it,
 ];
 
 /// An application that answers one connection's first request with these bytes and closes, or
@@ -143,4 +147,32 @@ fn blast_counts_its_requests(suite: &Suite) {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+fn an_address_is_taken_as_people_write_it(suite: &Suite) {
+    let programs = suite.programs();
+    let hello = programs.start("hello");
+    let path = hello.path().display().to_string();
+    let given = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = given.local_addr().unwrap().port();
+    let child = programs.command("hello").arg("-").stdin(OwnedFd::from(given)).spawn().unwrap();
+    let _tcp = Running { child, address: String::new(), folder: tempfile::tempdir().unwrap() };
+    let by_path = ["unix:", "unix://", ""].map(|scheme| format!("{scheme}{path}"));
+    let by_host =
+        ["tcp:", "tcp://", "fcgi://", ""].map(|scheme| format!("{scheme}127.0.0.1:{port}"));
+    for address in by_path.into_iter().chain(by_host).chain([format!(":{port}")]) {
+        let output = programs.call(&[&address]);
+        assert!(output.status.success(), "{address}: {output:?}");
+        assert!(output.stdout.ends_with(b"Hello, world\n"), "{address}: {output:?}");
+    }
+    // A path from the working directory, for both ends.
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = programs.command("hello");
+    let child = command.arg("./app.sock").current_dir(folder.path()).spawn().unwrap();
+    let address = format!("unix:{}/app.sock", folder.path().display());
+    let here = Running { child, address, folder };
+    until("it listens", || UnixStream::connect(here.path()).is_ok());
+    let mut command = programs.command("call");
+    let output = command.arg("./app.sock").current_dir(here.folder.path()).output().unwrap();
+    assert!(output.stdout.ends_with(b"Hello, world\n"), "{output:?}");
 }
