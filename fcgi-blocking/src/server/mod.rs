@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 use fcgi_engine::server::{HandlerEnd, Settings, Tally};
 use tracing::Span;
 

@@ -35,7 +35,7 @@ use fcgi_engine::{
     socket::Peer,
 };
 
-pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Phase,
     pump::{self, MAX_ROUNDS, Read, Socket, Wrote},
-    socket::HangUp,
+    socket::{HangUp, Peer},
 };
 
 /// How often a peer that has closed its sending side is looked at: that it closes the other side
@@ -134,7 +134,7 @@ impl<W: Waiters> Session<W> {
         }
         let gone = match seen {
             HangUp::No => return,
-            HangUp::EndOfFile => !self.refuses && self.settings().end_of_file == EndOfFile::Gone,
+            HangUp::EndOfFile => !self.refuses && self.is_gone_at_end_of_file(),
             HangUp::Gone => true,
         };
         // Where handlers are to run on, they read first what has come.
@@ -240,13 +240,18 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// What the end of file means where the peer is not known to be gone: only a unix socket knows.
+    fn is_gone_at_end_of_file(&self) -> bool {
+        self.peer != Peer::Unix && self.settings().end_of_file == EndOfFile::Gone
+    }
+
     fn handle_eof(&mut self, io: &impl Duplex) {
         if self.refuses {
             // The peer may have been in the middle of a request.
             self.connection.handle_eof();
             self.connection.shutdown();
             self.half_closed = true;
-        } else if io.hang_up() == HangUp::Gone || self.settings().end_of_file == EndOfFile::Gone {
+        } else if io.hang_up() == HangUp::Gone || self.is_gone_at_end_of_file() {
             self.lose_peer();
         } else {
             self.connection.handle_eof();
