@@ -278,18 +278,25 @@ impl<W: Waiters> Session<W> {
     /// refuses more first, and serves what came before that (W-13).
     fn may_leave(&mut self, io: &impl Duplex, now: Instant) -> bool {
         let Some(until) = self.leaving else { return false };
-        let at_rest = self.connection.active_requests() == 0
-            && self.connection.is_between_records()
-            && self.connection.queued() == 0;
-        let leaves = now >= until || at_rest && self.answered;
-        if leaves {
-            self.leaving = None;
-            self.refuses = at_rest && io.refuse_input();
-            if !self.refuses {
-                self.connection.shutdown();
-            }
+        let (active, queued) = (self.connection.active_requests(), self.connection.queued());
+        let at_rest = active == 0 && queued == 0 && self.connection.is_between_records();
+        let late = now >= until;
+        if !(late || at_rest && self.answered) {
+            return false;
         }
-        leaves
+        // A peer that has one request at a time sends the next behind the answer. One that has more
+        // may never leave the connection at rest.
+        if active == 1 || active == 0 && queued > 0 {
+            let again = self.settings().shutdown_grace.max(LOOK_WHILE_PAUSED);
+            self.leaving = now.checked_add(again);
+            return false;
+        }
+        self.leaving = None;
+        self.refuses = at_rest && io.refuse_input();
+        if !self.refuses {
+            self.connection.shutdown();
+        }
+        true
     }
 
     /// Nothing is left but to close the socket. Closed while the peer still sends, it would become a
