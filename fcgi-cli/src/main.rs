@@ -48,13 +48,15 @@ enum Command {
     Call(call::Call),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
+    #[command(hide = true)]
+    PhpGuard(gateway::PhpGuard),
 }
 
 fn main() -> ExitCode {
     let command = Args::parse().command;
     let mut builder = match command {
         Command::Gateway(_) => Builder::new_multi_thread(),
-        Command::Call(_) | Command::Demo(_) => Builder::new_current_thread(),
+        _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
+            Command::PhpGuard(guard) => guard.run(),
         }
     });
     // A thread may still be reading stdin: nothing waits for it.

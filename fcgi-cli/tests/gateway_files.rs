@@ -273,3 +273,78 @@ fn a_date_that_is_not_over_is_not_told() {
     set_modified(&root.path().join("page.txt"), now - hour);
     assert!(gateway.get("/page.txt").head.field("last-modified").is_some());
 }
+
+/// The application names a file, by a field that no client sees.
+#[test]
+fn an_application_hands_a_file_over() {
+    let (app, root) = (App::start(), Root::new());
+    let private = root.path().join("../private");
+    fs::create_dir_all(private.join("sub dir")).expect("a folder");
+    fs::write(private.join("sub dir/page.txt"), PAGE).expect("a file");
+    set_modified(&private.join("sub dir/page.txt"), MODIFIED);
+    link(&root.path().join("../secret.txt"), &private.join("out"));
+    let private = fs::canonicalize(private).expect("it is there").display().to_string();
+    let args = ["--mount", "/", "--sendfile-root", &private];
+    let gateway = Gateway::start(&[&[&*app.address], &args[..]].concat());
+    let sendfile = format!("X-Sendfile:%20{private}/sub%20dir/page.txt");
+    for field in [
+        "X-Accel-Redirect:%20/sub%2520dir/page.txt",
+        "X-Sendfile:%20sub%20dir/page.txt",
+        "X-LIGHTTPD-send-file:%20sub%20dir/page.txt",
+        &sendfile,
+    ] {
+        let reply = gateway.get(&format!("/field?{field}"));
+        assert_eq!((reply.head.status, text(&reply)), (200, PAGE.to_owned()), "{field}");
+        let fields: Vec<_> = reply.head.fields.iter().map(|(name, _)| &**name).collect();
+        assert!(!fields.iter().any(|name| name.starts_with("x-")), "{fields:?}");
+        assert_eq!(reply.head.field("content-disposition"), Some("attachment"));
+        assert_eq!(reply.head.field("set-cookie"), Some("a=b"));
+        assert_eq!(reply.head.field("content-type"), Some("text/plain"));
+        let tag = reply.head.field("etag").expect("the file's tag");
+        assert_ne!(tag, "\"mine\"");
+        // Ranges and conditions are the file's matter.
+        let target = format!("/field?{field}");
+        let part = gateway.ask("GET", &target, &[("Range", "bytes=2-4"), ("If-Range", tag)]);
+        assert_eq!((part.head.status, text(&part)), (206, "234".to_owned()));
+        let known = gateway.ask("GET", &target, &[("If-None-Match", tag)]);
+        assert_eq!(known.head.status, 304);
+        let posted = gateway.connect().post(&target, 3).expect("an answer");
+        assert_eq!((posted.head.status, text(&posted)), (200, PAGE.to_owned()));
+        let head = gateway.connect().head(&target).expect("an answer");
+        assert_eq!((head.head.field("content-length"), head.body.len()), (Some("11"), 0));
+    }
+    for path in [
+        "/../secret.txt",
+        "/sub%2520dir/%252e%252e/%252e%252e/secret.txt",
+        "/out",
+        "/none",
+        "none",
+        "/",
+    ] {
+        for field in ["X-Accel-Redirect", "X-Sendfile"] {
+            let reply = gateway.get(&format!("/field?{field}:%20{path}"));
+            assert_eq!(reply.head.status, 404, "{field}: {path}: {}", text(&reply));
+            let line = format!("GET /field: {} names no file", field.to_ascii_lowercase());
+            until("it is logged", || gateway.error_log().contains(&line));
+        }
+    }
+    let outside = root.path().join("page.txt").display().to_string();
+    assert_eq!(gateway.get(&format!("/field?X-Sendfile:%20{outside}")).head.status, 404);
+}
+
+#[test]
+fn no_client_sees_the_fields_of_a_handover() {
+    let app = App::start();
+    let gateway = Gateway::start(&[&app.address, "--mount", "/"]);
+    for field in ["X-Accel-Redirect", "X-Sendfile", "X-LIGHTTPD-send-file"] {
+        let reply = gateway.get(&format!("/field?{field}:%20/srv/secret"));
+        assert_eq!((reply.head.status, &*text(&reply)), (200, "of the application"));
+        assert!(!reply.head.fields.iter().any(|(_, value)| value.contains("secret")));
+        let line = format!("{} removed: there is no --sendfile-root", field.to_ascii_lowercase());
+        until("it is logged", || gateway.error_log().contains(&line));
+    }
+    for field in ["X-Accel-Buffering", "X-Accel-Expires", "X-Accel-Limit-Rate"] {
+        let reply = gateway.get(&format!("/field?{field}:%200"));
+        assert!(reply.head.field(&field.to_ascii_lowercase()).is_none());
+    }
+}

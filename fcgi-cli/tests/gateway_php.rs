@@ -17,7 +17,7 @@ type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result);
 
 fn main() -> ExitCode {
-    let cases: [Test; 8] = [
+    let cases: [Test; 11] = [
         ("scripts_and_files", scripts_and_files),
         ("bodies", bodies),
         ("stderr_is_logged", stderr_is_logged),
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         ("more_requests_than_workers", more_requests_than_workers),
         ("a_private_php_fpm", a_private_php_fpm),
         ("a_private_php_fpm_finishes_its_scripts", a_private_php_fpm_finishes_its_scripts),
+        ("nothing_outlives_a_gateway_that_was_killed", nothing_outlives_a_gateway_that_was_killed),
+        ("a_private_php_fpm_is_started_again", a_private_php_fpm_is_started_again),
+        ("a_private_php_fpm_has_no_environment", a_private_php_fpm_has_no_environment),
     ];
     harness::run(cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm])))
 }
@@ -185,5 +188,93 @@ fn a_private_php_fpm_finishes_its_scripts() -> Result {
     }
     assert_eq!(body, b"first\nlast\n");
     assert_eq!(gateway.wait().code(), Some(0));
+    Ok(())
+}
+
+/// Tells the ids of a worker, of its master, and of who has started that.
+const WHO: &str = "<?php $master = posix_getppid();
+    preg_match('/^PPid:\\s+(\\d+)/m', file_get_contents(\"/proc/$master/status\"), $guard);
+    echo getmypid(), ' ', $master, ' ', $guard[1];";
+
+/// The ids, once there is an answer.
+fn who(gateway: &Gateway) -> Vec<i32> {
+    let mut ids = Vec::new();
+    until("php-fpm answers", || {
+        let reply = gateway.get("/who.php");
+        ids = text(&reply).split(' ').filter_map(|id| id.parse().ok()).collect();
+        reply.head.status == 200 && ids.len() == 3
+    });
+    ids
+}
+
+fn is_gone(id: i32) -> bool {
+    // One that has ended, and that nobody has waited for, is no more.
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status.is_empty() || status.contains("State:\tZ")
+}
+
+fn kill(id: i32) {
+    let pid = rustix::process::Pid::from_raw(id).expect("a process");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+fn nothing_outlives_a_gateway_that_was_killed() -> Result {
+    let site = site(&[("who.php", WHO)])?;
+    let root = site.path().display().to_string();
+    let mut gateway = Gateway::start(&["--php", "--root", &root]);
+    let ids = who(&gateway);
+    // Its configuration is in the folder.
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", ids[2]))?;
+    let folder = command.split('\0').nth_back(1).ok_or("no folder")?.to_owned();
+    assert!(Path::new(&folder).join("php").exists(), "{command:?}");
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    for id in ids {
+        until("all have ended", || is_gone(id));
+    }
+    until("the folder is gone", || !Path::new(&folder).exists());
+    Ok(())
+}
+
+fn a_private_php_fpm_is_started_again() -> Result {
+    let site = site(&[("who.php", WHO)])?;
+    let root = site.path().display().to_string();
+    let mut gateway = Gateway::start(&["--php", "--root", &root]);
+    for (n, killed) in [1, 2].into_iter().enumerate() {
+        let ids = who(&gateway);
+        kill(ids[killed]);
+        for id in &ids {
+            until("its processes have ended", || is_gone(*id));
+        }
+        let again = who(&gateway);
+        assert!(again.iter().all(|id| !ids.contains(id)), "{again:?}, {ids:?}");
+        let said = gateway.error_log().matches("php-fpm has ended; it is started again").count();
+        assert_eq!(said, n + 1, "{}", gateway.error_log());
+    }
+    let ids = who(&gateway);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    for id in ids {
+        until("all have ended", || is_gone(id));
+    }
+    Ok(())
+}
+
+fn a_private_php_fpm_has_no_environment() -> Result {
+    let site = site(&[("env.php", "<?php var_dump(getenv('MY_VALUE'));")])?;
+    let root = site.path().display().to_string();
+    let (name, value) = ("MY_VALUE", "a \"quoted\" $HOME; [x]");
+    for (args, expected) in [
+        (&[][..], "bool(false)\n".to_owned()),
+        (&["--env", "OTHER"], "bool(false)\n".to_owned()),
+        (
+            &["--env", "MY_VALUE", "--env", "OTHER"],
+            format!("string({}) \"{value}\"\n", value.len()),
+        ),
+    ] {
+        let args = [&["--php", "--root", &root], args].concat();
+        let gateway = Gateway::start_with_env(name, value, &args);
+        assert_eq!(text(&gateway.get("/env.php")), expected, "{args:?}");
+    }
     Ok(())
 }

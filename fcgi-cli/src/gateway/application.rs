@@ -32,7 +32,8 @@ impl Application {
             }
             (Some(address), _) => Ok(Self::Other(address.clone())),
             (None, Some(root)) if options.php => {
-                let php_fpm = PhpFpm::start(&root, options.connections, &options.split).await;
+                let php_fpm =
+                    PhpFpm::start(&root, options.connections, &options.split, &options.env).await;
                 php_fpm
                     .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
                     .map_err(|error| Stopped::io(format!("{error:#}")))

@@ -10,9 +10,11 @@ mod descriptors;
 mod failure;
 mod files;
 mod folder;
+mod handover;
 mod intake;
 mod log;
 mod php_fpm;
+mod php_guard;
 mod refusal;
 mod root;
 mod sample;
@@ -39,6 +41,8 @@ use application::Application;
 use buffer::Buffering;
 use descriptors::Descriptors;
 use files::Files;
+use handover::Handover;
+pub(crate) use php_guard::PhpGuard;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
@@ -63,6 +67,9 @@ pub(crate) struct Gateway {
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end
     #[arg(long)]
     php: bool,
+    /// A variable of the environment that --php's scripts see; may be given again. Default none
+    #[arg(long, value_name = "NAME", value_parser = variable, requires = "php")]
+    env: Vec<String>,
     /// Where to listen; may be given again. Port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Vec<String>,
@@ -103,6 +110,12 @@ pub(crate) struct Gateway {
     /// Follow symbolic links out of the root
     #[arg(long, help_heading = "What is served")]
     follow_links: bool,
+    /// The folder of files that the application may have sent by X-Accel-Redirect or X-Sendfile
+    ///
+    /// X-Accel-Redirect names a path below it, as in a URL; X-Sendfile a path below it, or an
+    /// absolute one that leads there. Without this option, the fields are removed and logged.
+    #[arg(long, value_name = "DIR", help_heading = "What is served")]
+    sendfile_root: Option<PathBuf>,
     /// A parameter for each request, in place of one of that name; may be given again
     #[arg(
         long = "param",
@@ -230,6 +243,14 @@ enum Switch {
     Off,
 }
 
+fn variable(name: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(is_plain);
+    is_name.then(|| name.to_owned()).ok_or("expected the name of a variable")
+}
+
 fn head_size(text: &str) -> Result<u64, &'static str> {
     match size(text)? {
         size @ 0x2000..=0x100_0000 => Ok(size),
@@ -284,6 +305,11 @@ impl Gateway {
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
         let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
+        let handover = self.sendfile_root.as_deref().map(|path| {
+            let failed = |error| Stopped::usage(format!("root {}: {error}", path.display()));
+            Handover::new(path).map_err(failed)
+        });
+        let handover = handover.transpose()?;
         let mut listeners = Vec::new();
         let mut urls = Vec::new();
         for address in &self.listen {
@@ -301,7 +327,9 @@ impl Gateway {
                 &self.params,
                 self.max_body,
                 self.buffering(&descriptors),
+                handover.is_some(),
             ),
+            handover,
             site,
             client_timeout: self.client_timeout,
             max_fields: self.max_fields,

@@ -11,22 +11,28 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use fcgi_engine::text::escape;
 use fcgi_tokio as fcgi;
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, geteuid};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     net::UnixStream,
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
+    sync::oneshot,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use super::{folder::private_folder, sink::complain};
+use super::{folder::private_folder, php_guard::end_workers, sink::complain};
 
 const START: Duration = Duration::from_secs(20);
-const STOP: Duration = Duration::from_secs(5);
+/// More than the guard itself takes.
+const STOP: Duration = Duration::from_secs(7);
+/// Before php-fpm is started again; each time twice as long, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 /// The most of a line of its log, in bytes.
 const MAX_LINE: u64 = 8 * 1024;
@@ -37,50 +43,51 @@ pub(super) struct PhpFpm {
     program: PathBuf,
     user: Option<String>,
     address: fcgi::Address,
-    child: Child,
+    stop: oneshot::Sender<()>,
+    keeper: JoinHandle<()>,
+}
+
+/// What is run, again if need be.
+struct Program {
+    path: PathBuf,
+    config: PathBuf,
+    socket: PathBuf,
+    /// The file with its process id.
+    pid: PathBuf,
     folder: TempDir,
+}
+
+/// A guard, and php-fpm below it, as long as the pipe is open.
+struct Running {
+    guard: Child,
+    pipe: Option<ChildStdin>,
 }
 
 impl PhpFpm {
     /// Starts php-fpm and waits until it accepts connections. It has as many workers as there are
     /// connections, started as they are needed, and the system's php.ini.
-    pub(super) async fn start(root: &Path, workers: usize, suffixes: &[String]) -> Result<Self> {
-        let program = find().context("no php-fpm found in PATH or the folders of daemons")?;
+    pub(super) async fn start(
+        root: &Path,
+        workers: usize,
+        suffixes: &[String],
+        variables: &[String],
+    ) -> Result<Self> {
+        let path = find().context("no php-fpm found in PATH or the folders of daemons")?;
         let folder = private_folder("fcgi-php-").context("make a temporary folder")?;
         let socket = folder.path().join("php");
         let user = user_for(root)?;
-        let config = config(&socket, workers, suffixes, user.as_deref())?;
-        let file = folder.path().join("php-fpm.conf");
-        fs::write(&file, config).with_context(|| format!("write {}", file.display()))?;
-
-        let mut command = std::process::Command::new(&program);
-        command.args(["--nodaemonize", "--fpm-config"]).arg(&file);
-        // A Ctrl-C is for the gateway, which lets the scripts under way finish first.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = Command::from(command)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(log(stderr));
-        }
+        let pid = folder.path().join("pid");
+        let text = config(&socket, &pid, workers, suffixes, variables, user.as_deref())?;
+        let config = folder.path().join("php-fpm.conf");
+        fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let address = fcgi::Address::unix(socket.clone());
-        let mut started = Self { program, user, address, child, folder };
-        started.ready(&socket).await?;
-        Ok(started)
-    }
 
-    async fn ready(&mut self, socket: &Path) -> Result<()> {
-        let deadline = Instant::now() + START;
-        while UnixStream::connect(socket).await.is_err() {
-            let program = self.program.display();
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{program} ended before it accepted connections: {status}");
-            }
-            ensure!(Instant::now() < deadline, "{program} accepts no connection within {START:?}");
-            sleep(POLL).await;
-        }
-        Ok(())
+        let program = Program { path: path.clone(), config, socket, pid, folder };
+        let mut running = program.run()?;
+        program.ready(&mut running).await?;
+        let (stop, stopped) = oneshot::channel();
+        let keeper = tokio::spawn(keep(program, running, stopped));
+        Ok(Self { program: path, user, address, stop, keeper })
     }
 
     pub(super) fn address(&self) -> &fcgi::Address {
@@ -97,16 +104,91 @@ impl PhpFpm {
     }
 
     /// Ends it and its workers.
-    pub(super) async fn stop(mut self) {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let Some(pid) = pid {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::TERM);
+    pub(super) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.keeper.await;
+    }
+}
+
+impl Program {
+    fn run(&self) -> Result<Running> {
+        // One that was killed leaves its socket.
+        let _ = fs::remove_file(&self.socket);
+        let own = env::current_exe().context("find the program of the gateway")?;
+        let mut command = std::process::Command::new(&own);
+        command.arg("php-guard").args([&self.path, &self.config]).arg(self.folder.path());
+        // A Ctrl-C is for the gateway, which lets the scripts under way finish first.
+        command.process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut guard =
+            Command::from(command).spawn().with_context(|| format!("start {}", own.display()))?;
+        if let Some(stderr) = guard.stderr.take() {
+            tokio::spawn(log(stderr));
         }
-        if timeout(STOP, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
+        let pipe = guard.stdin.take();
+        Ok(Running { guard, pipe })
+    }
+
+    /// Ends what is left without a guard.
+    fn end(&self) {
+        let master = fs::read_to_string(&self.pid).ok().and_then(|id| id.trim().parse().ok());
+        if let Some(master) = master.and_then(Pid::from_raw) {
+            end_workers(master);
         }
-        drop(self.folder);
+        let _ = fs::remove_file(&self.pid);
+    }
+
+    async fn ready(&self, running: &mut Running) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while UnixStream::connect(&self.socket).await.is_err() {
+            let program = self.path.display();
+            ensure!(
+                running.guard.try_wait()?.is_none(),
+                "{program} ended before it accepted connections"
+            );
+            ensure!(Instant::now() < deadline, "{program} accepts no connection within {START:?}");
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Starts it again when it has ended, until the gateway stops.
+async fn keep(program: Program, mut running: Running, mut stopped: oneshot::Receiver<()>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let started = Instant::now();
+        tokio::select! {
+            _ = &mut stopped => {
+                running.pipe = None;
+                if timeout(STOP, running.guard.wait()).await.is_err() {
+                    let _ = running.guard.kill().await;
+                    program.end();
+                }
+                return;
+            }
+            _ = running.guard.wait() => {}
+        }
+        // If it is the guard that was killed, the rest is still there.
+        program.end();
+        if started.elapsed() > LAST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        loop {
+            complain(&format!("php-fpm has ended; it is started again in {pause:?}"));
+            tokio::select! {
+                _ = &mut stopped => return,
+                () = sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+            match program.run() {
+                Ok(again) => {
+                    running = again;
+                    break;
+                }
+                Err(error) => complain(&format!("{error:#}")),
+            }
+        }
     }
 }
 
@@ -155,21 +237,30 @@ fn user_for(root: &Path) -> Result<Option<String>> {
 
 fn config(
     socket: &Path,
+    pid: &Path,
     workers: usize,
     suffixes: &[String],
+    variables: &[String],
     user: Option<&str>,
 ) -> Result<String> {
-    let socket = socket.to_str().context("the temporary folder's name is no text")?;
+    let text = |path: &Path| path.to_str().map(str::to_owned);
+    let socket = text(socket).context("the temporary folder's name is no text")?;
+    let pid = text(pid).context("the temporary folder's name is no text")?;
     let user = user.map(|user| format!("user = {user}\n")).unwrap_or_default();
     let suffixes = suffixes.join(" ");
     let plain = |text: &str| !text.contains(['"', '\\', '\n', '$']);
-    ensure!(plain(socket) && plain(&suffixes), "php-fpm can't be told of {socket} or {suffixes}");
+    ensure!(plain(&socket) && plain(&suffixes), "php-fpm can't be told of {socket} or {suffixes}");
+    // php-fpm puts the value of its own environment in place of $NAME.
+    let is_set = |name: &&String| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let variables: String =
+        variables.iter().filter(is_set).map(|name| format!("env[{name}] = ${name}\n")).collect();
     // Workers that wait for their first request need not run yet. What they print to their stderr
     // is the application's log.
     Ok(format!(
         "[global]\n\
          error_log = /dev/stderr\n\
          log_level = warning\n\
+         pid = \"{pid}\"\n\
          [gateway]\n\
          listen = \"{socket}\"\n\
          {user}\
@@ -177,7 +268,7 @@ fn config(
          pm.max_children = {workers}\n\
          catch_workers_output = yes\n\
          decorate_workers_output = no\n\
-         clear_env = no\n\
+         {variables}\
          security.limit_extensions = {suffixes}\n"
     ))
 }

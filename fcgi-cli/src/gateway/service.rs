@@ -10,6 +10,7 @@ use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
+    response,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, ext};
@@ -20,6 +21,7 @@ use super::{
     cut,
     failure::Failure,
     files::Files,
+    handover::{self, Handover, Named},
     intake::RequestBody,
     log::{self, Entry},
     root::Wait,
@@ -34,6 +36,7 @@ pub(super) struct Service {
     pub(super) site: Arc<Site>,
     pub(super) files: Files,
     pub(super) upstream: Upstream,
+    pub(super) handover: Option<Handover>,
     pub(super) client_timeout: Duration,
     /// The most fields of a request.
     pub(super) max_fields: usize,
@@ -124,6 +127,9 @@ impl Service {
             found = match self.upstream.ask(asked, body, ends, title).await? {
                 Answer::Response(response) => return Ok(response),
                 Answer::Elsewhere(found) => found,
+                Answer::Named(said, named) => {
+                    return self.hand_over(head, *said, named, title).await;
+                }
             };
             // What the client asked for is no longer what it gets.
             head.uri = Uri::default();
@@ -138,6 +144,34 @@ impl Service {
                 Err(Failure::new(StatusCode::BAD_GATEWAY, reason))
             }
         }
+    }
+
+    /// Sends a file that the application has named.
+    async fn hand_over(
+        &self,
+        mut head: Parts,
+        said: response::Parts,
+        named: Named,
+        title: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let Some(handover) = self.handover.clone() else {
+            return Err(Failure::new(StatusCode::BAD_GATEWAY, "there is no --sendfile-root"));
+        };
+        let field = named.field().clone();
+        let opened = tokio::task::spawn_blocking(move || handover.open(&named)).await;
+        let opened = opened.unwrap_or_else(|error| Err(error.into()));
+        let Some((path, opened)) = opened.map_err(NotFound::Failed)? else {
+            log::error(title, &format!("{field} names no file below --sendfile-root"));
+            return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such file"));
+        };
+        if head.method != Method::GET && head.method != Method::HEAD {
+            // What was asked for has been done; conditions and ranges were for something else.
+            head.method = Method::GET;
+            head.headers.clear();
+        }
+        let mut response = self.files.send(&head, &path, Some(opened), title)?;
+        handover::merge(said, &mut response);
+        Ok(response)
     }
 
     async fn find(&self, path: &str) -> Result<Found, Failure> {

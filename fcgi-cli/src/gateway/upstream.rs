@@ -20,6 +20,7 @@ use http::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
+    response,
 };
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -29,6 +30,7 @@ use super::{
     buffer::Buffering,
     client::Ends,
     failure::Failure,
+    handover::{self, Named},
     intake::RequestBody,
     log,
     root::Wait,
@@ -50,6 +52,8 @@ pub(super) struct Upstream {
     max_body: u64,
     /// `None`: bodies stream.
     buffering: Option<Buffering>,
+    /// Whether the application may name files to send.
+    hands_over: bool,
 }
 
 /// Where a local redirect led that no script serves.
@@ -61,6 +65,8 @@ pub(super) enum Answer {
     Response(Response<Body>),
     /// It redirected inside, to what the gateway itself has.
     Elsewhere(Found),
+    /// It named a file to send.
+    Named(Box<response::Parts>, Named),
 }
 
 impl Upstream {
@@ -70,6 +76,7 @@ impl Upstream {
         params: &[Param],
         max_body: u64,
         buffering: Option<Buffering>,
+        hands_over: bool,
     ) -> Self {
         let scripts = move |request: &Parts| match site.find(request.uri.path(), Wait::Disk) {
             Ok(Found::Script(script)) => Ok(script),
@@ -89,7 +96,7 @@ impl Upstream {
             .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
                 builder.param(&name[..], &value[..])
             });
-        Self { client, params, max_body, buffering }
+        Self { client, params, max_body, buffering, hands_over }
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.
@@ -116,6 +123,16 @@ impl Upstream {
         let request = Request::from_parts(head, body);
         match self.client.send(request).await {
             Ok(response) => {
+                let (mut parts, body) = response.into_parts();
+                if let Some(named) = handover::take(&mut parts.headers) {
+                    if self.hands_over {
+                        tokio::spawn(drain(body));
+                        return Ok(Answer::Named(Box::new(parts), named));
+                    }
+                    let field = named.field();
+                    log::error(title, &format!("{field} removed: there is no --sendfile-root"));
+                }
+                let response = Response::from_parts(parts, body);
                 let (parts, body) = respond(response, &method, title).into_parts();
                 let body = match &self.buffering {
                     Some(buffering) if !body.is_end_stream() => buffering.take(body, title).await,

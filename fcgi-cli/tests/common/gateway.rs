@@ -53,6 +53,13 @@ impl Gateway {
         Self::spawn(command(), args)
     }
 
+    /// Starts it with a variable in its environment.
+    pub(crate) fn start_with_env(name: &str, value: &str, args: &[&str]) -> Self {
+        let mut command = command();
+        command.env(name, value);
+        Self::spawn(command, args)
+    }
+
     /// Starts it with so many descriptors at most.
     pub(crate) fn start_with_files(limit: u32, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
@@ -225,6 +232,7 @@ impl Root {
 /// | `cut`, `cut-known` | ends with a status, after a part of a body of unknown or known length |
 /// | `reason` | answers with the Status that the query is |
 /// | `bytes` | answers with as many bytes of the pattern as the query says, without their length |
+/// | `field` | answers with the field that the query is, and a body |
 /// | `early` | answers without reading STDIN |
 /// | `noisy` | writes lines to STDERR until it is cancelled |
 /// | anything else | answers with its parameters and STDIN's length, or STDIN itself for `echo` |
@@ -351,6 +359,11 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
                 let end = all.min(at + 10_000);
                 out.write_all((at..end).map(pattern).collect::<Vec<_>>()).await?;
             }
+        }
+        "field" => {
+            let field = param("QUERY_STRING").replace("%20", " ").replace("%25", "%");
+            let more = "Content-Disposition: attachment\r\nSet-Cookie: a=b\r\nETag: \"mine\"";
+            out.write_all(format!("{field}\r\n{more}\r\n{head}of the application")).await?;
         }
         "early" => out.write_all(format!("Status: 403\r\n{head}no\n")).await?,
         "noisy" => {

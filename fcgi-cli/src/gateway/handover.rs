@@ -1,0 +1,146 @@
+//! Files that the application names for the gateway to send: X-Accel-Redirect and X-Sendfile. The
+//! fields are for the gateway, and never reach a client.
+
+use std::{
+    borrow::Cow,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{self, Component, Path, PathBuf},
+};
+
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED},
+    response::Parts,
+};
+
+use super::{
+    body::Body,
+    root::{Entry, Opened, Root, Unknown, Wait, as_path},
+};
+
+const ACCEL: HeaderName = HeaderName::from_static("x-accel-redirect");
+/// Apache's name, and lighttpd's.
+const SENDFILE: [HeaderName; 2] =
+    [HeaderName::from_static("x-sendfile"), HeaderName::from_static("x-lighttpd-send-file")];
+/// What else is for nginx alone.
+const SILENT: [HeaderName; 4] = [
+    HeaderName::from_static("x-accel-buffering"),
+    HeaderName::from_static("x-accel-charset"),
+    HeaderName::from_static("x-accel-expires"),
+    HeaderName::from_static("x-accel-limit-rate"),
+];
+/// What a file says of itself, whatever the application says.
+const OF_THE_FILE: [HeaderName; 5] =
+    [ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED];
+
+/// A file that the application has named.
+#[derive(Debug)]
+pub(super) struct Named {
+    field: HeaderName,
+    value: HeaderValue,
+}
+
+/// Takes the fields that are for the gateway out of an answer's head.
+pub(super) fn take(headers: &mut HeaderMap) -> Option<Named> {
+    for name in SILENT {
+        headers.remove(name);
+    }
+    let [apache, lighttpd] = SENDFILE;
+    let named = [ACCEL, apache, lighttpd]
+        .map(|field| headers.remove(&field).map(|value| Named { field, value }));
+    named.into_iter().flatten().next()
+}
+
+impl Named {
+    pub(super) fn field(&self) -> &HeaderName {
+        &self.field
+    }
+
+    /// The path below the folder; `None` if it can't be there.
+    fn below(&self, shown: &Path, root: &Root) -> Option<PathBuf> {
+        let value = self.value.as_bytes();
+        let path = if self.field == ACCEL {
+            let path = value.split(|byte| *byte == b'?').next().unwrap_or_default();
+            as_path(&decode(path)?).strip_prefix("/").ok()?.to_owned()
+        } else {
+            let path = as_path(value);
+            match path.is_absolute() {
+                true => {
+                    path.strip_prefix(root.path()).or(path.strip_prefix(shown)).ok()?.to_owned()
+                }
+                false => path.to_owned(),
+            }
+        };
+        let is_plain = |step| matches!(step, Component::Normal(_) | Component::CurDir);
+        let is_plain = path.components().all(is_plain) && !path.as_os_str().as_bytes().contains(&0);
+        is_plain.then_some(path)
+    }
+}
+
+/// Decodes `%41` and its like.
+fn decode(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !bytes.contains(&b'%') {
+        return Some(bytes.into());
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut bytes = bytes.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        out.push((digit()? * 16 + digit()?) as u8);
+    }
+    Some(out.into())
+}
+
+/// The folder of such files.
+#[derive(Clone, Debug)]
+pub(super) struct Handover {
+    path: PathBuf,
+}
+
+impl Handover {
+    /// # Errors
+    /// There is no such folder.
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        let path = path::absolute(path)?;
+        Root::open(&path, false)?;
+        Ok(Self { path })
+    }
+
+    /// The file, and its path for its type. It asks the file system.
+    ///
+    /// # Errors
+    /// The system could not say.
+    pub(super) fn open(&self, named: &Named) -> io::Result<Option<(PathBuf, Opened)>> {
+        let root = Root::open(&self.path, false)?;
+        let Some(below) = named.below(&self.path, &root) else { return Ok(None) };
+        match root.look(&below, Wait::Disk) {
+            Ok(Entry::File(opened)) => Ok(Some((below, opened))),
+            Ok(_) | Err(Unknown::Wait) => Ok(None),
+            Err(Unknown::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// Gives the answer that sends the file what the application has said beside its name.
+pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
+    if file.status() == StatusCode::OK {
+        *file.status_mut() = said.status;
+        *file.extensions_mut() = said.extensions;
+    }
+    let mut headers = said.headers;
+    for name in OF_THE_FILE {
+        headers.remove(name);
+    }
+    let names: Vec<_> = headers.keys().cloned().collect();
+    for name in names {
+        file.headers_mut().remove(&name);
+        for value in headers.get_all(&name) {
+            file.headers_mut().append(&name, value.clone());
+        }
+    }
+}
