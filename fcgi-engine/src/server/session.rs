@@ -73,6 +73,8 @@ pub struct Session<W> {
     pub(super) leaving: Option<Instant>,
     /// A request has ended since.
     pub(super) answered: bool,
+    /// What the peer sends is refused; what it sent before is still read.
+    pub(super) refuses: bool,
     pub(super) cancelled: bool,
     pub(super) attention: bool,
 }
@@ -136,6 +138,7 @@ impl<W: Waiters> Session<W> {
             failed: false,
             leaving: None,
             answered: false,
+            refuses: false,
             cancelled: false,
             attention: false,
         }
