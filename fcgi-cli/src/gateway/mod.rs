@@ -15,6 +15,7 @@ mod intake;
 mod log;
 mod php_fpm;
 mod php_guard;
+mod raw_head;
 mod refusal;
 mod root;
 mod sample;
