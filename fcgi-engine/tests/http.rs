@@ -1,7 +1,7 @@
 //! The HTTP machines against simple models: any cut of a body gives the same bytes and the same end.
 #![cfg(feature = "http")]
 
-use std::io::Read;
+use std::{io::Read, task::Poll};
 
 use bytes::Bytes;
 use fcgi_engine::{
@@ -222,7 +222,7 @@ proptest! {
                     other => panic!("{other:?}"),
                 },
             }
-            while let Some(Ok(Some(bytes))) = incoming.as_mut().and_then(Incoming::next) {
+            while let Some(Poll::Ready(Ok(Some(bytes)))) = incoming.as_mut().map(Incoming::poll_chunk) {
                 read.extend(bytes);
             }
         }
@@ -232,7 +232,7 @@ proptest! {
             1 => incoming.handle_chunk(Ok(None), Some(7)),
             _ => incoming.handle_chunk(Err(Error::Truncated { address: "app".into() }), None),
         }
-        let end = incoming.next();
+        let end = incoming.poll_chunk();
         let expected = length.map_or(body.len(), |length| body.len().min(length as usize));
         // An error that was met on the way has been handed out.
         let too_long = length.is_some_and(|length| (length as usize) < body.len());
@@ -240,10 +240,10 @@ proptest! {
         let bad = too_short || ending == 2 || (ending == 1 && length.is_none());
         prop_assert_eq!(read, &body[..expected]);
         if !too_long {
-            prop_assert_eq!(matches!(end, Some(Err(_))), bad);
-            prop_assert_eq!(matches!(end, Some(Ok(None))), !bad);
+            prop_assert_eq!(matches!(end, Poll::Ready(Err(_))), bad);
+            prop_assert_eq!(matches!(end, Poll::Ready(Ok(None))), !bad);
         }
-        prop_assert!(matches!(incoming.next(), Some(Ok(None))), "nothing follows");
+        prop_assert!(matches!(incoming.poll_chunk(), Poll::Ready(Ok(None))), "nothing follows");
     }
 }
 

@@ -5,7 +5,7 @@ use fcgi_testkit::engine_pool::{self, Seen};
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_callers_failures_and_times(bytes in vec(any::<u8>(), 0..1500)) {

@@ -4,12 +4,13 @@
 //! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
 //! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
-//! ([`strace`]), and a model that `fcgi-engine`'s tests and a fuzz target share ([`engine_pool`]).
+//! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_pool`], [`engine_server`]).
 
 #![forbid(unsafe_code)]
 
 pub mod engine_client;
 pub mod engine_pool;
+pub mod engine_server;
 pub mod examples;
 pub mod harness;
 pub mod http;

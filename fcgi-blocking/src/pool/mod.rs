@@ -181,23 +181,7 @@ impl Pool {
         Lease::acquire(&self.desk, &self.drains)?.ask(&Patience::new(Instant::now(), None, None))
     }
 
-    /// How many connections and callers there are now.
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        self.desk.stats()
-    }
-
-    /// Takes no more requests: those that wait for a connection get [`Error::PoolClosed`], idle
-    /// connections close now, the others with the request that they carry.
-    pub fn close(&self) {
-        self.desk.close();
-    }
-
-    /// Where the application is.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        self.desk.address()
-    }
+    fcgi_engine::pool_methods!(desk);
 }
 
 impl fmt::Debug for Pool {

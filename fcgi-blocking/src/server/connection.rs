@@ -202,12 +202,18 @@ impl Connection {
         while let Some(key) = session.poll_unstarted() {
             self.engine.pool.forget(self, key);
         }
+        for key in session.whole_now() {
+            match jobs.iter_mut().find(|job| job.is(self, key)) {
+                Some(job) => job.whole = true,
+                None => self.engine.pool.promote(self, key),
+            }
+        }
     }
 
     fn job(self: &Arc<Self>, job: fcgi_engine::server::Job) -> Job {
-        let fcgi_engine::server::Job { key, role, keep_conn, params, span } = job;
+        let fcgi_engine::server::Job { key, role, keep_conn, params, whole, span } = job;
         let connection = Arc::clone(self);
-        Job { request: Request { connection, key, role, keep_conn, params }, span }
+        Job { request: Request { connection, key, role, keep_conn, params }, whole, span }
     }
 
     /// Takes no more requests (FC-7-1).

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! Handlers run on a bounded number of threads ([`Server::threads`]); requests that find all of
-//! them busy wait in the order in which they came, up to [`Server::max_requests`]. A connection
+//! them busy wait in the order in which they came, up to [`Server::max_requests`]. Where there are
+//! eight threads or more, one of eight takes only requests whose input is whole, so that handlers
+//! which wait for theirs leave a thread to others. A connection
 //! that is silent, idle or slow to send its request holds no thread (H-16): one thread polls them
 //! all, and handles aborts, lost peers and time limits while handlers run. The requests of one
 //! connection run beside each other, each on a thread of its own, unless there is only one
@@ -47,6 +49,8 @@ pub use request::{InputStream, OutputStream, Request};
 pub use shutdown::Shutdown;
 
 use crate::Listener;
+use connection::Connection;
+use fcgi_proto::RequestKey;
 use leader::Leader;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
@@ -120,7 +124,8 @@ impl Server {
     }
 
     /// How long a request may take in all, from the end of its PARAMS: the wait for a thread and
-    /// the handler. Then it is ended with [`CANCELLED`], and its handler is told: its streams fail
+    /// the handler. Then it fails: a page with status 500 if nothing was written, else the response
+    /// is cut (W-12). Its handler is told: its streams fail
     /// with [`Error::Timeout`](crate::Error::Timeout) and [`Request::cancelled`] returns. The
     /// handler can't be stopped, and holds its thread until it returns. Default no limit.
     #[must_use]
@@ -137,9 +142,9 @@ impl Server {
         self.serve_until(listener, handler, &Shutdown::new())
     }
 
-    /// Serves until `shutdown` is triggered, then takes no more connections and requests, closes
-    /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
-    /// rest (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
+    /// Serves until `shutdown` is triggered, then takes no more connections, answers the requests that
+    /// are on their way for [`shutdown_grace`](Self::shutdown_grace) (W-13), lets requests finish
+    /// for [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
     /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
     /// behind on their threads, which end with the process or when the handler returns.
     ///
@@ -202,7 +207,15 @@ struct Engine {
 #[derive(Debug)]
 struct Job {
     request: Request,
+    /// All of its input has come: the handler waits for none.
+    whole: bool,
     span: Span,
+}
+
+impl Job {
+    fn is(&self, connection: &Connection, key: RequestKey) -> bool {
+        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.request.connection), connection)
+    }
 }
 
 impl Engine {
@@ -235,8 +248,9 @@ impl Engine {
                 },
                 Task::Exit => return,
             };
+            let whole = job.whole;
             let took = pool::timed(|| self.answer(job));
-            if self.pool.ran(took) {
+            if self.pool.ran(took, whole) {
                 // The leader waits for the last handler.
                 self.wakeups.waker.wake();
             }
@@ -245,7 +259,7 @@ impl Engine {
     }
 
     /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { request, span }: Job) {
+    fn answer(&self, Job { request, span, .. }: Job) {
         let (connection, key) = (Arc::clone(&request.connection), request.key);
         if !connection.start(key) {
             return;

@@ -12,7 +12,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,9 @@ const QUICK: Duration = Duration::from_micros(50);
 const BATCH: usize = 4;
 /// Handlers that are taken to be slow after one was.
 const SLOW_RUN: u32 = 16;
+/// One thread of so many is for requests whose input is whole, so that those who send none hold up
+/// nobody else.
+const RESERVED: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -46,8 +49,10 @@ struct State {
     lead: Option<Box<Leader>>,
     /// It is to be taken now.
     wanted: bool,
-    queue: VecDeque<Job>,
+    queue: Queue,
     running: usize,
+    /// Those of them that may wait for input.
+    open: usize,
     /// Handlers that wait for the leader to do something.
     waiting: usize,
     watched: bool,
@@ -58,6 +63,54 @@ struct State {
     slow: u32,
     draining: bool,
     stopped: bool,
+}
+
+/// Requests that wait for a thread, in their order: those whose input is whole, and the others.
+#[derive(Debug, Default)]
+struct Queue {
+    whole: VecDeque<(u64, Job)>,
+    open: VecDeque<(u64, Job)>,
+    last: u64,
+}
+
+impl Queue {
+    fn extend(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        for job in jobs {
+            self.last += 1;
+            let queue = if job.whole { &mut self.whole } else { &mut self.open };
+            queue.push_back((self.last, job));
+        }
+    }
+
+    /// The one that came first of those that may be run.
+    fn pop(&mut self, open: bool) -> Option<Job> {
+        let first = |queue: &VecDeque<(u64, Job)>| queue.front().map(|(number, _)| *number);
+        let open_first = match (first(&self.whole), first(&self.open)) {
+            (whole, Some(number)) if open => whole.is_none_or(|whole| number < whole),
+            _ => false,
+        };
+        let queue = if open_first { &mut self.open } else { &mut self.whole };
+        queue.pop_front().map(|(_, job)| job)
+    }
+
+    /// How many of them may be run.
+    fn len(&self, open: bool) -> usize {
+        self.whole.len() + if open { self.open.len() } else { 0 }
+    }
+
+    fn promote(&mut self, connection: &Connection, key: RequestKey) -> bool {
+        let place = self.open.iter().position(|(_, job)| job.is(connection, key));
+        let Some((_, job)) = place.and_then(|place| self.open.remove(place)) else { return false };
+        self.extend([Job { whole: true, ..job }]);
+        true
+    }
+
+    fn remove(&mut self, connection: &Connection, key: RequestKey) -> Option<Job> {
+        [&mut self.open, &mut self.whole].into_iter().find_map(|queue| {
+            let place = queue.iter().position(|(_, job)| job.is(connection, key))?;
+            queue.remove(place).map(|(_, job)| job)
+        })
+    }
 }
 
 /// What a thread does next.
@@ -78,9 +131,10 @@ impl Pool {
     }
 
     /// A handler has returned, after so long. Says whether a shutdown waits for that.
-    pub(super) fn ran(&self, took: Duration) -> bool {
+    pub(super) fn ran(&self, took: Duration, whole: bool) -> bool {
         let mut state = self.lock();
         state.running -= 1;
+        state.open -= usize::from(!whole);
         state.slow = if took > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
         state.draining && state.is_idle()
     }
@@ -160,14 +214,19 @@ impl Pool {
         self.call_others(&mut state);
     }
 
-    /// Takes a request out of the queue; false when it is not there.
-    pub(super) fn forget(&self, connection: &Connection, key: RequestKey) -> bool {
-        let queue = &mut self.lock().queue;
-        let is_it = |job: &Job| {
-            job.request.key == key && std::ptr::eq(Arc::as_ptr(&job.request.connection), connection)
-        };
-        let place = queue.iter().position(is_it);
-        place.and_then(|place| queue.remove(place)).is_some()
+    /// Takes a request out of the queue, if it is there.
+    pub(super) fn forget(&self, connection: &Connection, key: RequestKey) {
+        let job = self.lock().queue.remove(connection, key);
+        // It holds its connection.
+        drop(job);
+    }
+
+    /// The input of a request is whole now, which may be in the queue.
+    pub(super) fn promote(&self, connection: &Connection, key: RequestKey) {
+        let mut state = self.lock();
+        if state.queue.promote(connection, key) {
+            self.call_others(&mut state);
+        }
     }
 
     /// The first leader.
@@ -180,7 +239,8 @@ impl Pool {
     /// Wakes a thread for a job, for the leadership, or to watch; it wakes the next for the rest.
     fn call_others(&self, state: &mut State) {
         let few = if state.is_quick() { BATCH } else { 0 };
-        let run = state.queue.len() > few && state.running < self.threads;
+        let may_wait = state.may_wait(self.threads);
+        let run = state.queue.len(may_wait) > few && state.running < self.threads;
         let lead = state.lead.is_some() && (state.wanted || !state.watched);
         if (run || lead) && !state.called {
             state.called = true;
@@ -242,9 +302,15 @@ impl State {
         if self.running >= threads {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        let job = self.queue.pop(self.may_wait(threads))?;
         self.running += 1;
+        self.open += usize::from(!job.whole);
         Some(job)
+    }
+
+    /// Whether another handler may run that may wait for input.
+    fn may_wait(&self, threads: usize) -> bool {
+        self.open < threads - threads / RESERVED
     }
 
     fn is_quick(&self) -> bool {
@@ -252,7 +318,7 @@ impl State {
     }
 
     fn is_idle(&self) -> bool {
-        self.running == 0 && self.queue.is_empty()
+        self.running == 0 && self.queue.len(true) == 0
     }
 }
 

@@ -177,7 +177,8 @@ impl InputStream {
     ///
     /// # Errors
     /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
-    /// after [`handler_timeout`](super::Server::handler_timeout).
+    /// after [`handler_timeout`](super::Server::handler_timeout), or
+    /// [`stdin_timeout`](super::Server::stdin_timeout) without more of the stream.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         self.connection.read(self.key, self.input, CHUNK)
     }

@@ -170,6 +170,41 @@ fn silent_connections_hold_no_thread_h_16() {
     }
 }
 
+/// Requests whose STDIN never ends leave a thread for others.
+#[test]
+fn silent_input_holds_up_no_other_request() {
+    let app = serve(Server::new().threads(16).stdin_timeout(None), echo);
+    let mut silent: Vec<_> = (0..40).map(|_| app.dial()).collect();
+    for (n, peer) in silent.iter_mut().enumerate() {
+        peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+        if n % 2 == 0 {
+            peer.send(stream(Type::Stdin, 1, b"a"));
+        }
+    }
+    let mut good = app.dial();
+    for _ in 0..10 {
+        good.send(request(1, KEEP, &[], b"whole at once"));
+        assert_eq!(good.answer(1), complete("whole at once"));
+    }
+    // Whole a little later, which no other is: the server has seen it when it answers GET_VALUES.
+    for _ in 0..10 {
+        good.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+        good.send(record(Type::GetValues, 0, &[]));
+        assert_eq!(good.record().kind, Type::GetValuesResult);
+        good.send([stream(Type::Stdin, 1, b"later"), close(Type::Stdin, 1)].concat());
+        assert_eq!(good.answer(1), complete("later"));
+    }
+    // None of them was forgotten.
+    for peer in &mut silent {
+        peer.send([stream(Type::Stdin, 1, b"b"), close(Type::Stdin, 1)].concat());
+    }
+    for (n, peer) in silent.iter_mut().enumerate() {
+        let mut answer = peer.answer(1);
+        answer.stdout.retain(|byte| *byte != b'a');
+        assert_eq!(answer, complete("b"), "{n}");
+    }
+}
+
 #[test]
 fn requests_wait_for_a_thread_in_their_order() {
     let (gate, order) = (Gate::default(), Arc::new(Mutex::new(Vec::new())));

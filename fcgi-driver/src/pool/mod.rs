@@ -157,23 +157,7 @@ impl<R: Runtime> Pool<R> {
         lease.ask().await
     }
 
-    /// How many connections and callers there are now.
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        self.0.stats()
-    }
-
-    /// Takes no more requests: those that wait for a connection get [`Error::PoolClosed`], idle
-    /// connections close now, the others with the request that they carry.
-    pub fn close(&self) {
-        self.0.close();
-    }
-
-    /// Where the application is.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        self.0.address()
-    }
+    fcgi_engine::pool_methods!(0);
 
     /// Waits for a future, as long as a whole request may take.
     async fn within<T>(

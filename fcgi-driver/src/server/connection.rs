@@ -97,7 +97,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn run(&self, job: Job) -> impl Future<Output = ()> + Send + use<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
-            let Job { key, role, keep_conn, params, span } = job;
+            let Job { key, role, keep_conn, params, span, .. } = job;
             let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
             // A handler may panic before it gives its future.
             let handler = async { state.handler.call(request).await };

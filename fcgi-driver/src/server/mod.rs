@@ -72,7 +72,9 @@ impl<R: Runtime> Server<R> {
         self
     }
 
-    /// How long a handler may take in all. Default no limit.
+    /// How long a handler may take in all, from the end of PARAMS. Then it is dropped and its request
+    /// fails: a page with status 500 if nothing was written, else the response is cut (W-12). Default
+    /// no limit.
     #[must_use]
     pub fn handler_timeout(mut self, limit: Option<Duration>) -> Self {
         self.settings.handler = limit;
@@ -91,9 +93,9 @@ impl<R: Runtime> Server<R> {
         self.serve_until(listener, handler, pending()).await
     }
 
-    /// Serves until `shutdown` completes, then takes no more connections and requests, closes
-    /// idle connections at once, lets requests finish for [`shutdown_timeout`], and cancels the
-    /// rest (FC-7-1).
+    /// Serves until `shutdown` completes, then takes no more connections, answers the requests that
+    /// are on their way for [`shutdown_grace`](Self::shutdown_grace) (W-13), lets requests finish
+    /// for [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
     ///
     /// [`shutdown_timeout`]: Self::shutdown_timeout
     ///

@@ -14,7 +14,7 @@ use crate::{Error, client::Chunk};
 
 /// The body of a response on its way to whoever called, held against its head (CGI-6.3.5-1).
 ///
-/// The caller asks [`next`](Self::next). While that has nothing to hand out, it gives the
+/// The caller asks [`poll_chunk`](Self::poll_chunk). While that has nothing to hand out, it gives the
 /// response's next chunk to [`handle_chunk`](Self::handle_chunk). Every byte that came is handed out
 /// before the error that followed.
 #[derive(Debug)]
@@ -37,17 +37,19 @@ impl Incoming {
         body
     }
 
-    /// The next bytes, or the end, which is good or an error; `None` when more has to come first.
-    pub fn next(&mut self) -> Option<Result<Option<Bytes>, HttpError>> {
+    /// The next bytes, or the end, which is good or an error; pending when more has to come first.
+    pub fn poll_chunk(&mut self) -> Poll<Result<Option<Bytes>, HttpError>> {
         if !self.ready.is_empty() {
-            return Some(Ok(Some(mem::take(&mut self.ready))));
+            return Poll::Ready(Ok(Some(mem::take(&mut self.ready))));
         }
-        if !self.over {
-            let end = self.end.take()?;
-            self.over = true;
-            return Some(end.map(|()| None));
+        match self.end.take() {
+            Some(end) => {
+                self.over = true;
+                Poll::Ready(end.map(|()| None))
+            }
+            None if self.over => Poll::Ready(Ok(None)),
+            None => Poll::Pending,
         }
-        Some(Ok(None))
     }
 
     /// The next chunk of the response, its end with the app status, or the error that ended it.

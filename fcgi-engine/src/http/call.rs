@@ -71,6 +71,7 @@ enum State {
 
 /// What a response turned out to be.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub enum Received {
     /// The call is over.
     Answered(Answered<Incoming>),

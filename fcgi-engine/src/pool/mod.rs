@@ -48,6 +48,31 @@ impl Default for Settings {
     }
 }
 
+/// A pool's methods that are the same in every adapter. The desk is in the field of that name.
+#[macro_export]
+macro_rules! pool_methods {
+    ($desk:tt) => {
+        /// How many connections and callers there are now.
+        #[must_use]
+        pub fn stats(&self) -> PoolStats {
+            self.$desk.stats()
+        }
+
+        /// Takes no more requests: those that wait for a connection get
+        /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed), idle connections close now, the
+        /// others with the request that they carry.
+        pub fn close(&self) {
+            self.$desk.close();
+        }
+
+        /// Where the application is.
+        #[must_use]
+        pub fn address(&self) -> &Address {
+            self.$desk.address()
+        }
+    };
+}
+
 /// The methods that set the [`Settings`] in `self.pool`, for an adapter's builder.
 #[macro_export]
 macro_rules! pool_setters {

@@ -41,6 +41,8 @@ pub struct Session<W> {
     pub(super) begun: VecDeque<Job>,
     /// Those that an adapter took, but need not run any more.
     unstarted: Vec<RequestKey>,
+    /// Those that it took before all of their input had come, and has not begun with.
+    waiting: Vec<RequestKey>,
     pub(super) open: Option<OpenConnection>,
     /// Its place among the connections that are served.
     pub(super) place: Option<Counted>,
@@ -86,6 +88,8 @@ pub struct Job {
     pub keep_conn: bool,
     /// Its parameters.
     pub params: Params,
+    /// Whether all of its input has come, so that its handler waits for none.
+    pub whole: bool,
     /// Its span.
     pub span: Span,
 }
@@ -114,6 +118,7 @@ impl<W: Waiters> Session<W> {
             span: observe::connection_span(Side::Server, &peer),
             begun: VecDeque::new(),
             unstarted: Vec::new(),
+            waiting: Vec::new(),
             open: Some(OpenConnection::new(Side::Server)),
             place: tally.place(),
             life: Life::Open,
@@ -156,12 +161,22 @@ impl<W: Waiters> Session<W> {
     pub fn start(&mut self, key: RequestKey) -> bool {
         let Some(active) = self.requests.get_mut(key) else { return false };
         active.started = true;
+        self.waiting.retain(|waiting| *waiting != key);
         true
     }
 
     /// A request that [`turn`](Self::turn) gave out, and whose handler need not be run any more.
     pub fn poll_unstarted(&mut self) -> Option<RequestKey> {
         self.unstarted.pop()
+    }
+
+    /// Those that [`turn`](Self::turn) gave out before they were whole, which were not begun with, and
+    /// are whole now: for an adapter that lets others go first.
+    pub fn whole_now(&mut self) -> impl Iterator<Item = RequestKey> {
+        let Self { connection, waiting, .. } = self;
+        waiting.iter().copied().filter(|key| {
+            connection.request(*key).is_some_and(|request| request.is_input_complete())
+        })
     }
 
     /// Whether a handler is to be dropped.
@@ -190,6 +205,9 @@ impl<W: Waiters> Session<W> {
     /// The server leaves: a request that is on its way is still taken, then the connection closes
     /// (FC-7-1, W-13).
     pub fn shutdown(&mut self, now: Instant) {
+        if matches!(self.life, Life::Lingering | Life::Closed) {
+            return;
+        }
         self.leaving = now.checked_add(self.settings().shutdown_grace);
         if self.leaving.is_none() {
             self.connection.shutdown();
@@ -201,7 +219,9 @@ impl<W: Waiters> Session<W> {
     pub fn cancel(&mut self, now: Instant) {
         self.connection.fail_all(CANCELLED);
         (self.cancelled, self.attention) = (true, true);
-        (self.phase, self.until) = (Phase::Handler, None);
+        if !matches!(self.life, Life::Lingering | Life::Closed) {
+            self.renew();
+        }
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
             let Some(active) = self.requests.get_mut(key) else { continue };
@@ -218,7 +238,13 @@ impl<W: Waiters> Session<W> {
 
     /// A request whose handler is to be run, beside those of [`turn`](Self::turn).
     pub fn poll_job(&mut self) -> Option<Job> {
-        self.begun.pop_front()
+        let mut job = self.begun.pop_front()?;
+        let request = self.connection.request(job.key);
+        job.whole = request.is_none_or(|request| request.is_input_complete());
+        if !job.whole {
+            self.waiting.push(job.key);
+        }
+        Some(job)
     }
 
     /// Hands every event to those who wait for it, without a turn: for a handler that made room for
@@ -265,7 +291,7 @@ impl<W: Waiters> Session<W> {
                 let stop_at = self.settings().handler.and_then(|limit| now.checked_add(limit));
                 self.remind(stop_at);
                 self.requests.add(key, Active::new(counted, log, stop_at));
-                self.begun.push_back(Job { key, role, keep_conn, params, span });
+                self.begun.push_back(Job { key, role, keep_conn, params, whole: false, span });
             }
             Event::Readable { key, input } => {
                 if let Some(active) = self.requests.get_mut(key) {
@@ -309,6 +335,7 @@ impl<W: Waiters> Session<W> {
         // One that waits for its turn waits no more, and has no part in what may wait.
         if !started {
             self.requests.remove(key);
+            self.waiting.retain(|waiting| *waiting != key);
             let before = self.begun.len();
             self.begun.retain(|job| job.key != key);
             if self.begun.len() == before {

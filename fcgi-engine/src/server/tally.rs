@@ -33,6 +33,18 @@ impl Tally {
         &self.settings
     }
 
+    /// Requests whose handlers have not returned.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Connections whose requests are served.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
     pub(super) fn config(&self) -> ServerConfig {
         self.config
     }

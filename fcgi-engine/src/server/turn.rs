@@ -78,7 +78,7 @@ impl<W: Waiters> Session<W> {
         self.handle_time(io, now);
         for _ in 0..MAX_ROUNDS {
             self.handle_events(now);
-            if let Some(job) = self.begun.pop_front() {
+            if let Some(job) = self.poll_job() {
                 return Turn::Run(job);
             }
             match self.life {

@@ -78,6 +78,9 @@ fn numbered(n: usize) -> TestRequest {
     TestRequest::responder().param("N", n.to_string())
 }
 
+/// A request that somebody waits for.
+type Call = Background<Result<Vec<u8>, Error>>;
+
 fn call(pool: &dyn TestPool, request: TestRequest) -> Result<Vec<u8>, Error> {
     Ok(pool.send(request)?.collect(64 << 20)?.stdout.to_vec())
 }
@@ -360,10 +363,7 @@ fn not_more_wait_than_may(suite: &Suite) {
 }
 
 /// Request 1 on the pool's only connection, the application's end of it, and the reply to send.
-fn busy(
-    app: &RawApp,
-    pool: &Arc<dyn TestPool>,
-) -> (Background<Result<Vec<u8>, Error>>, Peer, Vec<u8>) {
+fn busy(app: &RawApp, pool: &Arc<dyn TestPool>) -> (Call, Peer, Vec<u8>) {
     let pool = Arc::clone(pool);
     let first = background(move || call(&*pool, numbered(1)));
     let mut peer = app.accept();

@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{self, Read},
     mem,
+    task::Poll,
 };
 
 use bytes::{Buf, Bytes};
@@ -40,7 +41,7 @@ impl ResponseBody {
             return Ok(Some(mem::take(&mut self.rest)));
         }
         loop {
-            if let Some(next) = self.incoming.next() {
+            if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 return next;
             }
             let Some(response) = &mut self.response else { return Ok(None) };

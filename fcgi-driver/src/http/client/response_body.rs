@@ -33,7 +33,7 @@ impl<R: Runtime> ResponseBody<R> {
     /// The next bytes of STDOUT, counted.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
         loop {
-            if let Some(next) = self.incoming.next() {
+            if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 if self.incoming.looks_ahead() {
                     let _ = self.poll_response(cx);
                 }
