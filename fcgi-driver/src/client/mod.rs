@@ -297,7 +297,7 @@ impl<R: Runtime> Client<R> {
         Err(self.session.closed())
     }
 
-    /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
+    /// Whether an idle connection has neither unread bytes nor an end of file: unread bytes would be
     /// taken for a part of the next response (H-11).
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_reusable() && !self.io.is_readable()
