@@ -37,7 +37,7 @@ pub(crate) struct Call {
     /// unix:PATH, /PATH, HOST:PORT or :PORT
     #[arg(value_name = "ADDR")]
     address: fcgi::Address,
-    /// What the application is asked to be
+    /// Role to request
     #[arg(long, value_enum, default_value = "responder")]
     role: Role,
     /// A parameter; may be given again, and is sent in the order given

@@ -1,10 +1,12 @@
-//! What the FastCGI adapters share, whatever their runtime.
+//! What the FastCGI adapters decide and share, whatever their runtime.
 //!
-//! `fcgi-proto` knows the protocol and does no IO; an adapter brings sockets and timers. Between
-//! them lies what is the same in every adapter, async or blocking: where an application listens
-//! ([`Address`], [`ListeningSocket`]), what can go wrong ([`Error`], [`Phase`]), the settings of
-//! servers and clients with their defaults ([`server`], [`client`]), and the
-//! peer's text made safe for a log ([`text`]). Applications use an adapter, not this crate.
+//! `fcgi-proto` knows the protocol and does no IO; an adapter brings sockets and timers, and waits.
+//! Every decision between the two stands here, once: how bytes move ([`pump`]), what a connection
+//! and its requests do and until when ([`client`], [`server`]), who gets which connection
+//! ([`pool`]). The time is passed in: there is no runtime, no thread, no `async` and no clock. Here
+//! are also addresses and listening sockets ([`Address`], [`ListeningSocket`]), errors ([`Error`],
+//! [`Phase`]), settings with their defaults, and the peer's text made safe for a log ([`text`]).
+//! Applications use an adapter, not this crate.
 //!
 //! ```
 //! let address: fcgi_engine::Address = "unix:/run/php/php-fpm.sock".parse()?;

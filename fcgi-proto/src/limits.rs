@@ -27,8 +27,8 @@ pub enum FullRequest {
     Abort,
 }
 
-/// Limits of one connection. All sizes are in bytes; one of 0 that nothing could ever pass counts
-/// as 1.
+/// Limits of one connection. All sizes are in bytes. A limit of 0 that would block all progress is
+/// treated as 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {

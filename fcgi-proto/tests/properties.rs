@@ -180,6 +180,7 @@ fn limits(base: Limits) -> impl Strategy<Value = Limits> {
         limits.full_request = if b.2 { FullRequest::Abort } else { FullRequest::Pause };
         (_, _, _, limits.send_high_water, limits.reply_bytes) = b;
         (limits.idle_records, limits.tiny_records, limits.tombstones) = c;
+        limits.stray_bytes = 100 * c.0 as usize;
         limits
     });
     let mut many = base;

@@ -41,6 +41,7 @@ fn all(u: &mut Unstructured<'_>) -> Result<()> {
     let limits = |u: &mut Unstructured<'_>, limits| {
         input::limits(u, limits).map(|mut limits| {
             (limits.idle_records, limits.tiny_records) = (u32::MAX, u32::MAX);
+            limits.stray_bytes = usize::MAX;
             limits
         })
     };

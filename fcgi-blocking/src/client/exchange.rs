@@ -49,6 +49,28 @@ impl Exchange {
         Self { core, bodies, pending: None, cancel }
     }
 
+    /// A request that begins over a connection which nobody else uses, and whose time counts from
+    /// `started`. It takes the bodies only if it can begin.
+    pub(crate) fn begin(
+        link: &mut Link,
+        begin: &BeginRequest,
+        bodies: impl FnOnce() -> [Body; 2],
+        started: Instant,
+        cancel: Option<CancelHandle>,
+    ) -> Result<Self, Error> {
+        let core = link.session.begin(begin, started, Instant::now())?;
+        Ok(Self::new(core, begin, link.session.span(), bodies(), cancel))
+    }
+
+    /// Gives the request up, unless it has ended, and sends what can be sent of that without
+    /// waiting. What comes of it is still noted, until it is forgotten.
+    pub(crate) fn abort(&mut self, link: &mut Link) {
+        self.core.give_up(Instant::now);
+        if link.session.abort(self.core.key()) {
+            link.write();
+        }
+    }
+
     /// The next bytes or the end, over a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         if let Some(pending) = self.pending.take() {
@@ -60,7 +82,7 @@ impl Exchange {
         let next = self.next(link);
         let next = self.core.hand_out(next, Instant::now);
         if self.core.is_over() {
-            link.abort(self);
+            self.abort(link);
         }
         next
     }

@@ -3,12 +3,10 @@
 use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
 
 use fcgi_engine::client::{self, Settings, Wrote};
-use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
 
 use super::{
-    Body, CancelHandle, Wake,
-    exchange::Exchange,
+    CancelHandle, Wake,
     wait::{Waited, wait},
 };
 use crate::{Error, stream::Stream, waker::Waker};
@@ -32,27 +30,6 @@ impl Link {
         waker: Option<Arc<Waker>>,
     ) -> Self {
         Self { stream: Arc::new(stream), session: Session::new(address, settings), waker }
-    }
-
-    /// Begins a request, whose time counts from `started`. It takes the bodies only if it can.
-    pub(crate) fn begin(
-        &mut self,
-        begin: &BeginRequest,
-        bodies: impl FnOnce() -> [Body; 2],
-        started: Instant,
-        cancel: Option<CancelHandle>,
-    ) -> Result<Exchange, Error> {
-        let core = self.session.begin(begin, started, Instant::now())?;
-        Ok(Exchange::new(core, begin, self.session.span(), bodies(), cancel))
-    }
-
-    /// Gives a request up, unless it has ended, and sends what can be sent of that without waiting.
-    /// What comes of it is still noted, until it is forgotten.
-    pub(crate) fn abort(&mut self, exchange: &mut Exchange) {
-        exchange.core.give_up(Instant::now);
-        if self.session.abort(exchange.core.key()) {
-            self.write();
-        }
     }
 
     pub(crate) fn is_reusable(&self) -> bool {
@@ -96,31 +73,30 @@ impl Link {
         }
     }
 
-    /// Takes in what there is and sends what can be sent, until `done` says that it is.
+    /// Takes in what there is and sends what can be sent, until `done` says that it is. It learns
+    /// whether the last read has found nothing.
     pub(crate) fn wait_for<T>(
         &mut self,
         until: Option<Instant>,
         cancel: Option<&CancelHandle>,
-        mut done: impl FnMut(&mut Session) -> Option<T>,
+        mut done: impl FnMut(&mut Session, bool) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         loop {
             self.handle_events();
             self.write();
-            if self.read() {
-                continue;
-            }
-            if let Some(done) = done(&mut self.session) {
+            let quiet = !self.read();
+            self.handle_events();
+            if let Some(done) = done(&mut self.session, quiet) {
                 return Ok(Some(done));
             }
-            match self.wait(until, cancel)? {
-                Waited::Ready(_) => {}
-                Waited::TimedOut => return Ok(None),
-                Waited::Woken => {
-                    if cancel.is_some_and(CancelHandle::is_cancelled) {
-                        let address = Arc::clone(self.session.address());
-                        return Err(Error::Cancelled { address });
-                    }
-                }
+            let waited = if quiet { self.wait(until, cancel)? } else { Waited::Woken };
+            // An application that never stops is not read for ever either.
+            if cancel.is_some_and(CancelHandle::is_cancelled) {
+                return Err(Error::Cancelled { address: Arc::clone(self.session.address()) });
+            }
+            let late = !quiet && until.is_some_and(|until| Instant::now() >= until);
+            if late || matches!(waited, Waited::TimedOut) {
+                return Ok(None);
             }
         }
     }
@@ -129,7 +105,11 @@ impl Link {
     /// application has closed meanwhile.
     pub(crate) fn settle(&mut self, cancel: Option<&CancelHandle>) -> Result<(), Error> {
         let until = Instant::now().checked_add(self.session.settings().drain);
-        if self.wait_for(until, cancel, |session| session.settled())? == Some(true) {
+        // What is still to be read may end the connection.
+        let settled = |session: &mut Session, quiet: bool| {
+            session.settled().filter(|settled| quiet || !settled)
+        };
+        if self.wait_for(until, cancel, settled)? == Some(true) {
             return Ok(());
         }
         self.session.close();

@@ -41,6 +41,7 @@ pub use response::Response;
 
 use crate::{Address, Error, Phase};
 use connect::{Attempt, Failure};
+use exchange::Exchange;
 use link::Link;
 
 /// A request to send.
@@ -120,7 +121,7 @@ impl Connector {
 /// Asks for the capacity, on a connection that was just made.
 pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Values, Error> {
     let until = link.session.ask_values(Instant::now())?;
-    let values = link.wait_for(until, cancel, |session| match session.poll_values() {
+    let values = link.wait_for(until, cancel, |session, _| match session.poll_values() {
         Poll::Ready(values) => Some(values),
         Poll::Pending => None,
     })?;
@@ -210,7 +211,7 @@ impl Client {
             self.link.settle(cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = self.link.begin(&begin, || bodies, Instant::now(), cancel)?;
+        let exchange = Exchange::begin(&mut self.link, &begin, || bodies, Instant::now(), cancel)?;
         let mut response = Response::new(self, exchange);
         response.first()?;
         Ok(response)

@@ -87,7 +87,9 @@ impl Mux {
 
     fn next(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
         let mut turn = Turn { mux: self, key: exchange.core.key(), state: Some(self.lock()) };
+        let mut led = false;
         loop {
+            let looked = std::mem::take(&mut led);
             let state = turn.state();
             state.link.handle_events();
             exchange.check_cancelled()?;
@@ -114,17 +116,27 @@ impl Mux {
                 continue;
             }
             if state.leading.is_none() {
-                self.lead(&mut turn, exchange)?;
+                led = self.lead(&mut turn, exchange, looked)?;
             } else {
                 self.follow(&mut turn, exchange)?;
             }
         }
     }
 
-    /// Polls the socket for everybody.
-    fn lead(&self, turn: &mut Turn<'_>, exchange: &mut Exchange) -> Result<(), Error> {
+    /// Polls the socket for everybody; says whether there was something to read. `looked` says that
+    /// the last poll was followed by a read: others' bytes that never stop are then no reason to
+    /// wait past the request's own limit.
+    fn lead(
+        &self,
+        turn: &mut Turn<'_>,
+        exchange: &mut Exchange,
+        looked: bool,
+    ) -> Result<bool, Error> {
         let state = turn.state();
         let limit = state.link.session.limit(&mut exchange.core, Instant::now());
+        if looked {
+            exchange.check_limit(limit)?;
+        }
         let interest = state.link.interest();
         state.leading = Some(interest);
         turn.state = None;
@@ -137,6 +149,7 @@ impl Mux {
             Waited::Ready(ready) if ready == PollFlags::OUT => {}
             Waited::Ready(_) => {
                 state.link.read();
+                return Ok(true);
             }
             Waited::TimedOut => {
                 let limit = state.link.session.limit(&mut exchange.core, Instant::now());
@@ -144,7 +157,7 @@ impl Mux {
             }
             Waited::Woken => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Waits for the leader to find something, or to leave its place.
@@ -170,7 +183,7 @@ impl Mux {
     pub(crate) fn abort(&self, exchange: &mut Exchange) {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
-        state.link.abort(exchange);
+        exchange.abort(&mut state.link);
         state.hand_on(&self.0.waker);
     }
 

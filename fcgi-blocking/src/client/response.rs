@@ -79,7 +79,7 @@ impl io::Read for Response<'_> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        self.client.link.abort(&mut self.exchange);
+        self.exchange.abort(&mut self.client.link);
         self.client.link.session.forget(self.exchange.core.key());
     }
 }

@@ -192,7 +192,7 @@ impl<B: Read + 'static> Source<B> {
         self.body().and_then(Body::size_hint)
     }
 
-    /// Whether asking for more may wait for something that is not of the request's.
+    /// Whether reading more may block on something other than this request's input.
     pub(super) fn may_wait(&self) -> bool {
         self.body().is_none_or(Body::is_foreign)
     }

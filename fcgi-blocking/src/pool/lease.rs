@@ -114,7 +114,9 @@ impl Lease {
         let cancel = cancel.cloned();
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
-            Some(Place::Own(link)) => link.begin(begin, || bodies.take(), started, cancel),
+            Some(Place::Own(link)) => {
+                Exchange::begin(link, begin, || bodies.take(), started, cancel)
+            }
             Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, cancel),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
@@ -136,7 +138,7 @@ impl Lease {
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
         let reusable = match self.inner.place() {
             Some(Place::Own(link)) => {
-                link.abort(exchange);
+                exchange.abort(link);
                 link.session.forget(exchange.core.key());
                 link.is_reusable()
             }

@@ -36,7 +36,8 @@ use super::{
     sink::{ACCESS, ERRORS, complain},
 };
 
-/// What a client is answered with that has gone away, in the log alone, as in nginx's.
+/// The status logged when the client left before the response. It is never sent; nginx logs 499
+/// too.
 const CLIENT_CLOSED: u16 = 499;
 
 /// One line on stderr.

@@ -80,7 +80,7 @@ pub(crate) struct Gateway {
     /// Where the application sees the root, if elsewhere, as in a container
     #[arg(long, value_name = "DIR", help_heading = "What is served", conflicts_with = "php")]
     app_root: Option<PathBuf>,
-    /// What a directory is answered with, the first that is there; may be given again
+    /// Index files to try for a directory, in order; may be given again
     #[arg(
         long,
         value_name = "FILE",
@@ -191,7 +191,7 @@ pub(crate) struct Gateway {
     /// How long one waits for a connection to the application; then 503
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
     wait_timeout: Duration,
-    /// For connecting to the application; then 504
+    /// Time limit for connecting to the application (504 when it passes)
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
     connect_timeout: Duration,
     /// For the first byte of an answer; then 504

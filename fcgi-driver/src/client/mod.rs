@@ -248,8 +248,9 @@ impl<R: Runtime> Client<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         for _ in 0..MAX_ROUNDS {
+            let now = R::now();
             self.session.handle_events(Waker::wake);
-            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now()) {
+            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, now) {
                 return ready;
             }
             let mut fed = false;
@@ -260,11 +261,12 @@ impl<R: Runtime> Client<R> {
                 }
                 fed = true;
             }
-            if self.write(cx).any && (fed || exchange.core.is_feeding()) {
+            if self.session.write(&mut Io(&mut self.io, cx), now).any
+                && (fed || exchange.core.is_feeding())
+            {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
-                let now = R::now();
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
                 };
@@ -295,7 +297,7 @@ impl<R: Runtime> Client<R> {
         Err(self.session.closed())
     }
 
-    /// Whether nothing has come on a connection at rest, its end neither: whatever came would be
+    /// Whether an idle connection has neither unread bytes nor an end of file: unread bytes would be
     /// taken for a part of the next response (H-11).
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_reusable() && !self.io.is_readable()
@@ -306,22 +308,26 @@ impl<R: Runtime> Client<R> {
         self.session.settled()
     }
 
-    /// Takes in what there is and sends what can be sent.
-    fn move_on(&mut self, cx: &mut Context<'_>) {
-        loop {
+    /// Takes in what there is and sends what can be sent, for one turn; says whether there may be
+    /// more. The caller looks at its time limit between turns: the application may never stop.
+    fn move_on(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..MAX_ROUNDS {
             self.session.handle_events(Waker::wake);
             self.write(cx);
             if !self.session.read(&mut Io(&mut self.io, cx)) {
-                return;
+                return false;
             }
         }
+        self.session.handle_events(Waker::wake);
+        cx.waker().wake_by_ref();
+        true
     }
 
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
-        self.move_on(cx);
+        let more = self.move_on(cx);
         match self.session.settled() {
-            // The runtime will hear of it.
-            Some(true) if self.io.is_readable() => {}
+            // What is still to be read may end the connection. The runtime will hear of it.
+            Some(true) if more || self.io.is_readable() => {}
             Some(settled) => return Poll::Ready(settled),
             None => {}
         }

@@ -54,7 +54,7 @@ impl Request {
         self.params.get_str(name)
     }
 
-    /// The parameters, which are no longer here then.
+    /// Takes the parameters out of the request.
     #[cfg(feature = "http")]
     pub(crate) fn take_params(&mut self) -> Params {
         std::mem::take(&mut self.params)

@@ -27,7 +27,7 @@ pub use session::{Session, Wrote};
 /// A request to send. `B` is the adapter's body.
 #[derive(Debug)]
 pub struct Request<B> {
-    /// What the application is asked to be.
+    /// The role to request.
     pub role: Role,
     /// The parameters, in the order in which they are sent.
     pub params: Params,
@@ -251,7 +251,7 @@ macro_rules! client_setters {
 pub const CONNECT_PAUSES: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(50));
 
-/// Whether an error is how an application that closes early looks like from here.
+/// Whether an error is how an early close by the application shows up on this side.
 #[must_use]
 pub fn is_close(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)

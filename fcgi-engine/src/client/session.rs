@@ -135,12 +135,6 @@ impl<W> Session<W> {
         &mut self.settings
     }
 
-    /// How many bytes have come.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
     // ---- Of its requests -----------------------------------------------------------------------
 
     /// Begins a request, whose time counts from `started`. Have it logged with
@@ -156,7 +150,7 @@ impl<W> Session<W> {
         now: Instant,
     ) -> Result<Exchange, Error> {
         // Others may have taken the room.
-        if self.is_unfit() || !self.is_unused() && !self.connection.can_begin() {
+        if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
         }
         let begun_at = self.sent + self.queued();
@@ -183,7 +177,10 @@ impl<W> Session<W> {
         exchange: &mut Exchange,
         now: Instant,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        exchange.check_total(now)?;
+        // What has come whole is late for nobody.
+        if self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
+            exchange.check_total(now)?;
+        }
         if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
             return Poll::Ready(Ok(Some(chunk)));
         }

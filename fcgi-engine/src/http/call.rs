@@ -170,7 +170,7 @@ impl Call {
         &self.parts
     }
 
-    /// What the application is asked to be.
+    /// The role to request.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role

@@ -52,7 +52,7 @@ pub enum HttpError {
         source: BodyLengthError,
     },
     /// The application ended with a status other than 0 and without having said how long the body
-    /// is: it may have been cut. Or it is an Authorizer.
+    /// is: the response may be truncated. Also returned when an Authorizer fails.
     #[error("{address}: the application failed with status {app_status}")]
     AppStatus {
         /// The application's address.

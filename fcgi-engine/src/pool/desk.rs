@@ -15,10 +15,7 @@ use fcgi_proto::{
     pool::{AcquireError, Action, ConnectionId, PoolPolicy, PoolStats, Release, Ticket},
 };
 
-use super::{
-    Settings,
-    discovery::{Asking, Discovery},
-};
+use super::{Settings, discovery::Discovery};
 use crate::{
     Address, Error, Phase,
     observe::{self, PoolEvent},
@@ -323,17 +320,16 @@ impl<K: Pooled> Desk<K> {
     }
 
     /// Ready once a connection may be opened. Where the application's capacity matters and is not
-    /// known, one caller asks for it first, and the others wait.
+    /// known, one caller asks for it first (`true`), and the others wait.
     pub(super) fn poll_discovery(
-        self: &Arc<Self>,
+        &self,
         ticket: Ticket,
         wait: impl FnOnce(&mut Option<K::Who>),
-    ) -> Poll<Option<Asking<K>>> {
+    ) -> Poll<bool> {
         if self.settings.multiplex <= 1 {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
-        let asks = self.lock().discovery.poll(ticket, wait);
-        asks.map(|asks| asks.then(|| Asking::new(Arc::clone(self))))
+        self.lock().discovery.poll(ticket, wait)
     }
 
     /// What the application said, or `None` if it could not be asked.

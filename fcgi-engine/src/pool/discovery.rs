@@ -1,10 +1,8 @@
 //! What a pool knows of its application's capacity, and who asks for it.
 
-use std::{collections::HashMap, fmt, sync::Arc, task::Poll};
+use std::{collections::HashMap, task::Poll};
 
 use fcgi_proto::{Values, pool::Ticket};
-
-use super::{Desk, Pooled};
 
 pub(super) enum Discovery<W> {
     Unknown,
@@ -58,35 +56,5 @@ impl<W> Discovery<W> {
         if let Self::Known(values) = self {
             values.mpxs_conns = Some(false);
         }
-    }
-}
-
-/// The caller's duty to ask for the application's capacity. Dropping it without an answer hands
-/// the question to another caller.
-pub struct Asking<K: Pooled> {
-    desk: Arc<Desk<K>>,
-    values: Option<Values>,
-}
-
-impl<K: Pooled> Asking<K> {
-    pub(super) fn new(desk: Arc<Desk<K>>) -> Self {
-        Self { desk, values: None }
-    }
-
-    /// What the application said.
-    pub fn answer(mut self, values: Values) {
-        self.values = Some(values);
-    }
-}
-
-impl<K: Pooled> Drop for Asking<K> {
-    fn drop(&mut self) {
-        self.desk.end_discovery(self.values);
-    }
-}
-
-impl<K: Pooled> fmt::Debug for Asking<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asking").finish_non_exhaustive()
     }
 }

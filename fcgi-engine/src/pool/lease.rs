@@ -8,13 +8,11 @@ use std::{
 };
 
 use fcgi_proto::{
-    BeginRequest, RequestKey,
+    BeginRequest, RequestKey, Values,
     pool::{ConnectionId, Release, Ticket},
 };
 
-use super::{
-    Asking, Bodies, Desk, Place, Pooled, Reached, Replay, Sending, desk::Turn, sending::Verdict,
-};
+use super::{Bodies, Desk, Place, Pooled, Reached, Replay, Sending, desk::Turn, sending::Verdict};
 use crate::Error;
 
 /// A place in the queue, or a connection. Dropping it gives up either.
@@ -100,7 +98,8 @@ impl<K: Pooled> Lease<K> {
         &mut self,
         wait: impl FnOnce(&mut Option<K::Who>),
     ) -> Poll<Option<Asking<K>>> {
-        self.desk.poll_discovery(self.ticket, wait)
+        let asks = self.desk.poll_discovery(self.ticket, wait);
+        asks.map(|asks| asks.then(|| Asking { desk: Arc::clone(&self.desk), values: None }))
     }
 
     /// The caller has opened its connection.
@@ -208,5 +207,31 @@ impl<K: Pooled> fmt::Debug for Lease<K> {
             .field("place", &self.place)
             .field("stage", &self.stage)
             .finish_non_exhaustive()
+    }
+}
+
+/// The caller's duty to ask for the application's capacity. Dropping it without an answer hands
+/// the question to another caller.
+pub struct Asking<K: Pooled> {
+    desk: Arc<Desk<K>>,
+    values: Option<Values>,
+}
+
+impl<K: Pooled> Asking<K> {
+    /// What the application said.
+    pub fn answer(mut self, values: Values) {
+        self.values = Some(values);
+    }
+}
+
+impl<K: Pooled> Drop for Asking<K> {
+    fn drop(&mut self) {
+        self.desk.end_discovery(self.values);
+    }
+}
+
+impl<K: Pooled> fmt::Debug for Asking<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asking").finish_non_exhaustive()
     }
 }

@@ -17,8 +17,7 @@ mod lease;
 mod sending;
 
 pub use desk::{Desk, Place, Pooled};
-pub use discovery::Asking;
-pub use lease::Lease;
+pub use lease::{Asking, Lease};
 pub use sending::{Bodies, Reached, Replay, Sending};
 
 use fcgi_proto::pool::PoolLimits;

@@ -88,9 +88,10 @@ impl<B: Replay> Sending<B> {
         (&self.begin, &mut self.bodies)
     }
 
-    /// Whether a request whose try failed is sent again. It is only where nothing of it can have
-    /// been begun: a kept or shared connection that was dead, or one that turned out not to
-    /// be for several.
+    /// Whether a request whose try failed is sent again: over a connection that had carried requests
+    /// before and ended without a byte of an answer, so that most likely it was dead already,
+    /// or over one that turned out not to be for several. An application that crashes just
+    /// then may have begun the request.
     pub(super) fn judge(
         &mut self,
         error: Error,

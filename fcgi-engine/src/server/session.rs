@@ -43,7 +43,7 @@ pub struct Session<W> {
     /// Those that it took before all of their input had come, and has not begun with.
     waiting: Vec<RequestKey>,
     pub(super) open: Option<OpenConnection>,
-    /// Its place among the connections that are served.
+    /// This connection's slot in the count of open connections.
     pub(super) place: Option<Counted>,
     pub(super) life: Life,
     pub(super) phase: Phase,

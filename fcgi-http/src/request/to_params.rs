@@ -62,8 +62,8 @@ impl From<RequestBody> for BodyLength {
 /// Makes a request's parameters (CGI-4.1-1).
 ///
 /// Fill it with what all requests share, clone it for a connection, and [`build`](Self::build) for
-/// each request. What is not told is left out, but for SERVER_NAME, SERVER_PORT and
-/// SERVER_SOFTWARE, which CGI asks for: they come from the request, the scheme and this crate's
+/// each request. Parameters you do not set are omitted, except SERVER_NAME, SERVER_PORT and
+/// SERVER_SOFTWARE, which CGI requires: they come from the request, the scheme and this crate's
 /// name.
 #[derive(Clone, Debug, Default)]
 pub struct ParamsBuilder {

@@ -43,7 +43,8 @@ impl HeadBlock {
     }
 
     /// Whether one record holds the whole head. HAProxy 2.6 crashes when a head is cut over records
-    /// (W-1), so it is to be written at once; a longer one is cut whatever one does.
+    /// (W-1), so write it in one piece. A longer head does not fit one record and
+    /// is always split.
     #[must_use]
     pub fn fits_record(&self) -> bool {
         self.bytes.len() <= Self::RECORD_CONTENT

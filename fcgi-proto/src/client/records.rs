@@ -58,8 +58,8 @@ impl ClientConnection {
         let worth = match sink {
             Sink::Stream(..) => Worth::Stream,
             Sink::Values => Worth::Control,
-            Sink::Body(_) if self.is_expected(&header) => Worth::Control,
-            // No part of a response.
+            Sink::Body(_) if self.is_awaited_end(&header) => Worth::Control,
+            // No part of a response, or the one UNKNOWN_TYPE that GET_VALUES may get.
             Sink::Skip | Sink::Body(_) => Worth::Stray,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
@@ -67,16 +67,11 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Whether there is a reason for an END_REQUEST or an UNKNOWN_TYPE.
-    fn is_expected(&self, header: &RecordHeader) -> bool {
-        match header.record_type {
-            RecordType::EndRequest => {
-                let request =
-                    self.requests.key(header.request_id).and_then(|key| self.requests.get(key));
-                request.is_some_and(|request| request.state != ClientState::Ended)
-            }
-            _ => matches!(self.query, Query::Pending(..)),
-        }
+    /// Whether it is the END_REQUEST of a request that has not ended.
+    fn is_awaited_end(&self, header: &RecordHeader) -> bool {
+        let request = self.requests.key(header.request_id).and_then(|key| self.requests.get(key));
+        header.record_type == RecordType::EndRequest
+            && request.is_some_and(|request| request.state != ClientState::Ended)
     }
 
     fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {

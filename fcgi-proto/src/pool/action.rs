@@ -53,8 +53,8 @@ pub enum Release {
     /// The connection could not be opened, was closed, or can't be trusted any more. It
     /// carries no new request; others on it go on until they are released.
     Closed,
-    /// The caller sent nothing. A connection that is open stays as it was, one that is not never
-    /// will be.
+    /// The caller sent nothing. An open connection goes back to the pool unchanged. One still being
+    /// opened is abandoned.
     Unused,
 }
 

@@ -305,8 +305,8 @@ impl ServerConnection {
         (state != ServerState::Params).then_some(Request { connection: self, key })
     }
 
-    /// Takes no more requests: the connection closes when the active ones have ended, at once
-    /// when there are none (FC-7-1). A request that begins meanwhile gets OVERLOADED.
+    /// Refuses new requests and closes the connection once the active ones end, immediately if there
+    /// are none (FC-7-1). A request that begins meanwhile gets OVERLOADED.
     pub fn shutdown(&mut self) {
         self.closing = true;
         self.drop_unheard();

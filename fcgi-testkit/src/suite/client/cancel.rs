@@ -1,5 +1,7 @@
 //! Requests that are given up: nothing of them reaches the next.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use fcgi_engine::{
     Error,
@@ -17,6 +19,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     "client":
     a_dropped_response_is_aborted_and_drained_h_11,
     an_application_that_ignores_an_abort_is_given_up_q_6,
+    an_application_that_never_stops_after_an_abort_is_given_up_q_6,
     a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11,
 ];
 
@@ -57,6 +60,25 @@ fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
     assert!(matches!(error, Error::Closed { .. }), "{error}");
     assert!(start.elapsed() >= limit);
     application.join();
+}
+
+fn an_application_that_never_stops_after_an_abort_is_given_up_q_6(suite: &Suite) {
+    let limit = std::time::Duration::from_millis(200);
+    let settings = Settings { drain: limit, ..Settings::new() };
+    let (_app, mut client, mut peer) = suite.connected(settings);
+    let flood = background(move || {
+        let (id, ..) = peer.request();
+        let mut to = peer.writer();
+        let block = record(Type::Stdout, id, &[b'x'; 32 * 1024]);
+        while to.write_all(&block).is_ok() {}
+    });
+    drop(client.send(post(b"one")).unwrap());
+    let start = std::time::Instant::now();
+    let error = fails(&mut *client, post(b"two"));
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    assert!(start.elapsed() >= limit);
+    drop(client);
+    flood.join();
 }
 
 fn a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11(suite: &Suite) {

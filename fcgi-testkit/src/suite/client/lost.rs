@@ -1,11 +1,7 @@
 //! Applications that go away by halves, and what is no part of a response: the same for a request
 //! that has its connection to itself and for one that shares it.
 
-use std::{
-    net::Shutdown,
-    os::unix::net::UnixStream,
-    time::{Duration, Instant},
-};
+use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
 use fcgi_engine::{
     Error, Phase,
@@ -18,16 +14,15 @@ use fcgi_proto::ProtocolErrorKind;
 use super::post;
 use crate::suite::{
     Case, Suite, TestClient, TestPool, TestRequest, TestResponse,
-    signal::{PATIENCE, background, until},
+    signal::{background, until},
     wire::*,
 };
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "client":
-    an_application_that_reads_no_more_gets_no_other_request,
+    an_application_that_goes_away_by_halves_gets_no_other_request,
     an_application_that_reads_no_more_may_still_answer,
     every_byte_that_came_is_handed_on_before_the_failure_q_20,
-    a_request_that_has_ended_outlives_its_connection,
     stray_records_are_no_progress_q_21,
     a_record_that_stalls_is_no_progress_q_21,
     stray_records_have_a_budget_q_21,
@@ -43,7 +38,7 @@ fn unlimited() -> Settings {
 }
 
 /// A way to send requests.
-enum Way {
+pub(super) enum Way {
     Alone(Box<dyn TestClient>),
     Shared(Box<dyn TestPool>),
 }
@@ -61,7 +56,7 @@ impl Way {
     }
 
     /// What is handed out of a response that fails, and how.
-    fn fails(&mut self, request: TestRequest) -> (Vec<u8>, Error) {
+    pub(super) fn fails(&mut self, request: TestRequest) -> (Vec<u8>, Error) {
         let mut out = Vec::new();
         let mut response = match self.send(request) {
             Ok(response) => response,
@@ -85,10 +80,10 @@ fn offer_to_share(app: &RawApp) {
 }
 
 /// An application, from its first connection of requests on, and whether that is shared.
-type Serve = fn(&RawApp, Peer, bool);
+pub(super) type Serve = fn(&RawApp, Peer, bool);
 
 /// Runs a case alone and shared. `serve` has a thread of its own.
-fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
+pub(super) fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
         let app = RawApp::new();
         let address = app.address.clone();
@@ -122,30 +117,58 @@ fn echo_one(peer: &mut Peer) {
     peer.send(answer(id, &body));
 }
 
-fn an_application_that_reads_no_more_gets_no_other_request(suite: &Suite) {
-    let serve = |app: &RawApp, mut peer: Peer, shared: bool| {
-        let (id, _, body) = peer.request();
-        shut(&peer, Shutdown::Read);
-        peer.send(answer(id, &body));
-        if shared {
-            echo_one(&mut app.accept());
-        }
-        // It stays open all the while.
-        let socket = peer.socket();
-        until("the client is gone", || hang_up(&socket) == HangUp::Gone);
-    };
-    both_ways(suite, unlimited(), serve, |way| {
-        assert_eq!(way.call(post(b"one")).unwrap(), b"one");
-        let start = Instant::now();
-        match (way.call(post(b"two")), &way) {
-            (Ok(answer), Way::Shared(_)) => assert_eq!(answer, b"two"),
-            (Err(Error::Io { doing: "write to", .. }), Way::Alone(client)) => {
-                assert!(!client.is_reusable());
+/// What follows on an application's first connection, which stays open all the while: a client has
+/// only the one, a pool opens another.
+fn serve_on(app: &RawApp, peer: &Peer, shared: bool) {
+    if shared {
+        echo_one(&mut app.accept());
+    }
+    let socket = peer.socket();
+    until("the client is gone", || hang_up(&socket) == HangUp::Gone);
+}
+
+fn an_application_that_goes_away_by_halves_gets_no_other_request(suite: &Suite) {
+    let serves: [(Serve, fn(&Error) -> bool); 3] = [
+        (
+            |app, mut peer, shared| {
+                let (id, _, body) = peer.request();
+                shut(&peer, Shutdown::Read);
+                peer.send(answer(id, &body));
+                serve_on(app, &peer, shared);
+            },
+            |error| matches!(error, Error::Io { doing: "write to", .. }),
+        ),
+        (
+            |app, mut peer, shared| {
+                echo_one(&mut peer);
+                shut(&peer, Shutdown::Write);
+                serve_on(app, &peer, shared);
+            },
+            |error| matches!(error, Error::Closed { .. } | Error::Truncated { .. }),
+        ),
+        (
+            |app, mut peer, shared| {
+                let (id, _, body) = peer.request();
+                peer.send([answer(id, &body), b"not FastCGI".to_vec()].concat());
+                serve_on(app, &peer, shared);
+            },
+            |error| matches!(error, Error::Closed { .. } | Error::Protocol { .. }),
+        ),
+    ];
+    for (serve, expected) in serves {
+        // No limit is waited for.
+        both_ways(suite, unlimited(), serve, |way| {
+            assert_eq!(way.call(post(b"one")).unwrap(), b"one");
+            match (way.call(post(b"two")), &way) {
+                (Ok(answer), Way::Shared(_)) => assert_eq!(answer, b"two"),
+                (Err(error), Way::Alone(client)) => {
+                    assert!(expected(&error), "{error}");
+                    assert!(!client.is_reusable());
+                }
+                (other, _) => panic!("{other:?}"),
             }
-            (other, _) => panic!("{other:?}"),
-        }
-        assert!(start.elapsed() < PATIENCE, "it waits for no limit");
-    });
+        });
+    }
 }
 
 fn an_application_that_reads_no_more_may_still_answer(suite: &Suite) {
@@ -208,16 +231,6 @@ fn every_byte_that_came_is_handed_on_before_the_failure_q_20(suite: &Suite) {
             assert_eq!(out.len(), BODY, "before {error}");
         });
     }
-}
-
-fn a_request_that_has_ended_outlives_its_connection(suite: &Suite) {
-    let serve = |_: &RawApp, mut peer: Peer, _: bool| {
-        let (id, _, body) = peer.request();
-        peer.send([answer(id, &body), b"not FastCGI".to_vec()].concat());
-    };
-    both_ways(suite, unlimited(), serve, |way| {
-        assert_eq!(way.call(post(b"whole")).unwrap(), b"whole");
-    });
 }
 
 /// Records that are no part of the response under this id.

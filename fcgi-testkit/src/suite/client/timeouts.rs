@@ -12,7 +12,7 @@ use fcgi_engine::{
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 
-use super::{fails, post};
+use super::{fails, lost::both_ways, post};
 use crate::suite::{Case, Suite, TestClient, TestRequest, feed, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -94,32 +94,31 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
     const LIMIT: Duration = Duration::from_secs(2);
     const PAUSE: Duration = Duration::from_millis(800);
     let settings = Settings { first_byte: Some(LIMIT), ..unlimited() };
-    let (_app, mut client, mut peer) = suite.connected(settings);
-    let (feeder, stdin) = feed();
-    let application = background(move || {
+    let serve = |_: &RawApp, mut peer: Peer, _: bool| {
         peer.record_of(Type::AbortRequest);
-    });
-    let start = Instant::now();
-    let uploading = background(move || {
-        // A slow upload is no slow application.
-        (0..3).all(|_| {
-            std::thread::sleep(PAUSE);
-            feeder.send(Ok("piece".into()))
-        })
-    });
-    let error = fails(&mut *client, TestRequest::responder().stdin(stdin));
-    let took = start.elapsed();
-    match &error {
-        Error::Timeout { phase, limit, .. } => {
-            assert_eq!((*phase, *limit), (Phase::FirstByte, LIMIT));
+    };
+    both_ways(suite, settings, serve, |way| {
+        let (feeder, stdin) = feed();
+        let uploading = background(move || {
+            // A slow upload is no slow application.
+            (0..3).all(|_| {
+                std::thread::sleep(PAUSE);
+                feeder.send(Ok("piece".into()))
+            })
+        });
+        let start = Instant::now();
+        let (_, error) = way.fails(TestRequest::responder().stdin(stdin));
+        let took = start.elapsed();
+        match &error {
+            Error::Timeout { phase, limit, .. } => {
+                assert_eq!((*phase, *limit), (Phase::FirstByte, LIMIT));
+            }
+            _ => panic!("{error}"),
         }
-        _ => panic!("{error}"),
-    }
-    // On a machine under load a piece may come so late that the limit was right.
-    let whole = uploading.join();
-    assert!(took >= if whole { PAUSE * 3 + LIMIT } else { LIMIT }, "{took:?}");
-    drop(client);
-    application.join();
+        // On a machine under load a piece may come so late that the limit was right.
+        let whole = uploading.join();
+        assert!(took >= if whole { PAUSE * 3 + LIMIT } else { LIMIT }, "{took:?}");
+    });
 }
 
 fn next_byte_limit(suite: &Suite) {

@@ -1,6 +1,9 @@
 //! GET_VALUES.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use fcgi_engine::{Error, client::Settings, server};
 use fcgi_proto::Values;
@@ -12,6 +15,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     "client":
     query_values_takes_every_kind_of_answer_q_7_q_9,
     query_values_of_our_server_fc_4_1_2,
+    query_values_of_an_application_that_never_stops_q_21,
 ];
 
 /// What a query comes to when the application answers with these bytes and closes, or with `None`
@@ -71,4 +75,20 @@ fn query_values_of_our_server_fc_4_1_2(suite: &Suite) {
     let values = suite.adapter.query_values(app.address(), Settings::new()).unwrap();
     let expected = Values { max_conns: Some(7), max_reqs: Some(8), mpxs_conns: Some(true) };
     assert_eq!(values, expected);
+}
+
+fn query_values_of_an_application_that_never_stops_q_21(suite: &Suite) {
+    let app = RawApp::new();
+    let address = app.address.clone();
+    let flood = background(move || {
+        let mut to = app.accept().writer();
+        let unknown = record(Type::UnknownType, 0, &[99, 0, 0, 0, 0, 0, 0, 0]).repeat(1000);
+        while to.write_all(&unknown).is_ok() {}
+    });
+    let settings = Settings { values: Duration::from_secs(3600), ..Settings::new() };
+    match suite.adapter.query_values(&address, settings) {
+        Ok(values) => assert_eq!(values, Values::default()),
+        Err(error) => assert!(matches!(error, Error::Protocol { .. }), "{error}"),
+    }
+    flood.join();
 }

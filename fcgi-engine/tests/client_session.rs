@@ -1,0 +1,73 @@
+//! Single rules of a client's session, with the time passed in and without sockets.
+#![allow(missing_docs)]
+
+use std::{
+    io::{self, IoSlice, Read as _},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use fcgi_engine::{
+    Error,
+    client::{Chunk, Session, Settings},
+    pump::Socket,
+};
+use fcgi_proto::{BeginRequest, Params, Role};
+use fcgi_testkit::wire::{Type, end, record};
+
+/// An application that says these bytes, then closes or goes on.
+struct Script {
+    said: io::Cursor<Vec<u8>>,
+    closes: bool,
+}
+
+impl Socket for Script {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.said.read(buf)? {
+            0 if !self.closes => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+}
+
+fn begin() -> BeginRequest {
+    BeginRequest { role: Role::Responder, keep_conn: true, params: Params::new() }
+}
+
+fn session(settings: Settings) -> Session<()> {
+    Session::new(Arc::from("app"), settings)
+}
+
+/// The total limit is for the application: a caller that reads late gets all that has come.
+#[test]
+fn a_whole_response_is_late_for_nobody() {
+    let settings = Settings { total: Some(Duration::from_secs(1)), ..Settings::new() };
+    let (mut session, start) = (session(settings), Instant::now());
+    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    exchange.handle_body(Ok(None)).unwrap();
+    session.push(&mut exchange).unwrap();
+    let answer = [record(Type::Stdout, 1, b"hello"), end(1, 0, 0)].concat();
+    let mut socket = Script { said: io::Cursor::new(answer), closes: false };
+    session.write(&mut socket, start);
+    while session.read(&mut socket) {}
+    session.handle_events(|()| ());
+    let late = start + Duration::from_secs(10);
+    let polled = session.poll(&mut exchange, late);
+    assert!(matches!(polled, Poll::Ready(Ok(Some(Chunk::Stdout(b)))) if b == "hello"));
+    assert!(matches!(session.poll(&mut exchange, late), Poll::Ready(Ok(None))));
+}
+
+/// The pool opens another connection for `Closed`; an error of misuse would reach its caller.
+#[test]
+fn a_connection_that_has_ended_unused_is_closed_to_requests() {
+    let mut session = session(Settings::new());
+    let mut socket = Script { said: io::Cursor::default(), closes: true };
+    assert!(session.read(&mut socket));
+    let now = Instant::now();
+    assert!(matches!(session.begin(&begin(), now, now), Err(Error::Closed { .. })));
+}
