@@ -53,6 +53,7 @@ use std::{
     future::Future,
     io,
     marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll},
     time::Instant,
 };
@@ -95,6 +96,10 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Transport, Peer)>> {
         listener.poll_accept(cx)
+    }
+
+    fn listener_fd(listener: &TransportListener) -> Option<BorrowedFd<'_>> {
+        Some(listener.as_fd())
     }
 
     fn timer() -> Timer {

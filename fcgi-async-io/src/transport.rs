@@ -140,6 +140,10 @@ impl runtime::Transport for Transport {
     fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }
+
+    fn refuse_input(&self) -> bool {
+        socket::refuse_input(self)
+    }
 }
 
 impl AsFd for Transport {
@@ -147,6 +151,15 @@ impl AsFd for Transport {
         match &self.stream {
             Stream::Unix(stream) => stream.as_fd(),
             Stream::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsFd for TransportListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(unix) => unix.get_ref().as_fd(),
+            Self::Tcp(tcp) => tcp.get_ref().as_fd(),
         }
     }
 }

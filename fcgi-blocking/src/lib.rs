@@ -75,8 +75,8 @@ pub use fcgi_proto::{
 pub use listener::Listener;
 pub use pool::Pool;
 pub use server::{
-    CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream, PANICKED,
-    Request, Server, Shutdown,
+    CANCELLED, EndOfFile, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream,
+    PANICKED, Request, Server, Shutdown,
 };
 
 #[cfg(all(doctest, feature = "http"))]

@@ -25,7 +25,7 @@ use crate::stream::Stream;
 pub struct Listener {
     listener: StdListener,
     address: Address,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -56,7 +56,12 @@ impl Listener {
 
     fn take(socket: ListeningSocket) -> Self {
         let ListeningSocket { listener, address, file } = socket;
-        Self { listener, address, _file: file }
+        Self { listener, address, file: file }
+    }
+
+    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    pub(crate) fn hide(&mut self) {
+        self.file = None;
     }
 
     /// A connection that waits; `WouldBlock` when none does.

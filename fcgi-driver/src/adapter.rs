@@ -12,8 +12,8 @@ macro_rules! adapter {
         pub use $crate::{
             Address, AddressError, Error, Phase, Target, is_fastcgi,
             server::{
-                CANCELLED, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream,
-                PANICKED, Request,
+                CANCELLED, EndOfFile, FAILED, Failed, Handler, InputStream, IntoAppStatus,
+                OutputStream, PANICKED, Request,
             },
         };
 

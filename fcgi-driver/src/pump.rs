@@ -36,6 +36,10 @@ impl<T: Transport> Duplex for Io<'_, '_, T> {
     fn shutdown_write(&self) {
         self.0.shutdown_write();
     }
+
+    fn refuse_input(&self) -> bool {
+        self.0.refuse_input()
+    }
 }
 
 fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {

@@ -8,6 +8,7 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    os::fd::BorrowedFd,
     task::{Context, Poll},
     time::Instant,
 };
@@ -45,6 +46,13 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// Tells the peer that nothing more will come:
     /// [`socket::shutdown_write`](fcgi_engine::socket::shutdown_write) for a socket.
     fn shutdown_write(&self);
+
+    /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
+    /// can still be read: [`socket::refuse_input`](fcgi_engine::socket::refuse_input) for a socket.
+    /// A server that leaves loses no request then (W-13). By default it is not possible.
+    fn refuse_input(&self) -> bool {
+        false
+    }
 }
 
 /// A timer that can be set again.
@@ -77,6 +85,13 @@ pub trait Runtime: Sized + Send + Sync + 'static {
         listener: &mut Self::Listener,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Self::Transport, Peer)>>;
+
+    /// The descriptor of a listening socket; `None` where the system knows of none.
+    ///
+    /// At its end a server asks the system for the connections that still wait: a runtime hears of
+    /// them only when it is next asked. Without a descriptor, the first
+    /// [`poll_accept`](Self::poll_accept) that is pending says that none does.
+    fn listener_fd(listener: &Self::Listener) -> Option<BorrowedFd<'_>>;
 
     /// A timer that is not set.
     fn timer() -> Self::Timer;

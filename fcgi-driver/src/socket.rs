@@ -8,7 +8,7 @@ use std::{
 
 use fcgi_engine::{
     ListeningSocket,
-    socket::{Peer, SocketFile},
+    socket::{self, Peer, SocketFile},
 };
 
 use crate::{Address, runtime::Runtime};
@@ -17,7 +17,7 @@ use crate::{Address, runtime::Runtime};
 pub struct Listener<R: Runtime> {
     listener: R::Listener,
     address: Address,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl<R: Runtime> Listener<R> {
@@ -42,7 +42,7 @@ impl<R: Runtime> Listener<R> {
 
     /// A listener that the runtime has made itself; `address` is what logs call it.
     pub fn from_runtime(listener: R::Listener, address: Address) -> Self {
-        Self { listener, address, _file: None }
+        Self { listener, address, file: None }
     }
 
     /// Where it listens: for TCP with the port that the system chose.
@@ -53,7 +53,7 @@ impl<R: Runtime> Listener<R> {
 
     fn take(socket: ListeningSocket) -> io::Result<Self> {
         let ListeningSocket { listener, address, file } = socket;
-        Ok(Self { listener: R::listen(listener)?, address, _file: file })
+        Ok(Self { listener: R::listen(listener)?, address, file: file })
     }
 
     pub(crate) fn poll_accept(
@@ -61,6 +61,26 @@ impl<R: Runtime> Listener<R> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(R::Transport, Peer)>> {
         R::poll_accept(&mut self.listener, cx)
+    }
+
+    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    pub(crate) fn hide(&mut self) {
+        self.file = None;
+    }
+
+    /// A connection that was there before; ready with `None` when none is left.
+    pub(crate) fn poll_accept_last(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(R::Transport, Peer)>>> {
+        match self.poll_accept(cx) {
+            // Asked in this order, since what comes after the first question wakes the task.
+            Poll::Pending => match R::listener_fd(&self.listener) {
+                Some(fd) if socket::is_readable(fd) => Poll::Pending,
+                _ => Poll::Ready(None),
+            },
+            accepted => accepted.map(Some),
+        }
     }
 }
 

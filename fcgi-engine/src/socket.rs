@@ -262,3 +262,13 @@ pub fn shutdown_write(fd: impl AsFd) {
     // A peer that is gone already needs no telling.
     let _ = net::shutdown(fd, net::Shutdown::Write);
 }
+
+/// Refuses what the peer sends from now on; says whether that was possible. What it sent before can
+/// still be read, up to the end of file. Linux's unix sockets can do so: TCP takes what comes, and
+/// other systems forget what came.
+#[must_use]
+pub fn refuse_input(fd: impl AsFd) -> bool {
+    cfg!(target_os = "linux")
+        && net::sockopt::socket_domain(&fd) == Ok(net::AddressFamily::UNIX)
+        && net::shutdown(fd, net::Shutdown::Read).is_ok()
+}

@@ -78,6 +78,7 @@ fn server() -> fcgi::Server {
         .max_requests(100)
         .web_server_addrs(None)
         .cancel_on_disconnect(true)
+        .end_of_file(fcgi::EndOfFile::HalfClosed)
         .first_record_timeout(LONG)
         .params_timeout(LONG)
         .idle_timeout(LONG)

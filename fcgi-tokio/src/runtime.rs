@@ -84,6 +84,10 @@ impl runtime::Runtime for Tokio {
         })
     }
 
+    fn listener_fd(listener: &TransportListener) -> Option<BorrowedFd<'_>> {
+        Some(listener.as_fd())
+    }
+
     fn timer() -> Timer {
         Timer::default()
     }
@@ -141,6 +145,10 @@ impl runtime::Transport for Transport {
     fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }
+
+    fn refuse_input(&self) -> bool {
+        socket::refuse_input(self)
+    }
 }
 
 impl AsFd for Transport {
@@ -148,6 +156,15 @@ impl AsFd for Transport {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsFd for TransportListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     io::{self, IoSlice},
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
     time::Instant,
@@ -118,6 +119,10 @@ impl Runtime for Counting {
     ) -> Poll<io::Result<(Counted, Peer)>> {
         Tokio::poll_accept(listener, cx)
             .map_ok(|(inner, peer)| (Counted { inner, calls: &ACCEPTED }, peer))
+    }
+
+    fn listener_fd(listener: &Self::Listener) -> Option<BorrowedFd<'_>> {
+        Tokio::listener_fd(listener)
     }
 
     fn timer() -> Self::Timer {

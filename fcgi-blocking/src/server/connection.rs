@@ -120,6 +120,10 @@ impl Duplex for Ready<'_> {
     fn shutdown_write(&self) {
         socket::shutdown_write(self.stream);
     }
+
+    fn refuse_input(&self) -> bool {
+        socket::refuse_input(self.stream)
+    }
 }
 
 impl Connection {

@@ -8,7 +8,7 @@ use std::{
 
 use fcgi_engine::{
     pump,
-    server::{ACCEPT_PAUSE, is_fatal, is_peers_fault},
+    server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
 };
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
@@ -95,13 +95,18 @@ impl Leader {
     }
 
     /// The shutdown, step by step.
-    fn is_done(&mut self, engine: &Engine) -> bool {
+    fn is_done(&mut self, engine: &Arc<Engine>) -> bool {
         let limit = engine.tally.settings().shutdown;
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
+                // Who has connected already is served (W-13).
+                if let Some(listener) = &mut self.listener {
+                    listener.hide();
+                }
+                self.accept(engine, LAST_ACCEPTS);
                 self.listener = None;
                 engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
@@ -183,7 +188,8 @@ impl Leader {
             self.accept_at = self.accept_at.filter(|at| *at > now);
         }
         if accept {
-            self.accept(engine);
+            // Those that are here get their turn even when many come at once.
+            self.accept(engine, pump::MAX_ROUNDS);
         }
     }
 
@@ -231,10 +237,9 @@ impl Leader {
         (!fds[0].revents().is_empty(), accept)
     }
 
-    /// Takes the connections that wait.
-    fn accept(&mut self, engine: &Arc<Engine>) {
-        // Those that are here get their turn even when many come at once.
-        for _ in 0..pump::MAX_ROUNDS {
+    /// Takes so many of the connections that wait.
+    fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
+        for _ in 0..most {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((_, peer)) if !engine.tally.settings().admits(peer) => {

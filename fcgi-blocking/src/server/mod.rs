@@ -39,7 +39,7 @@ use std::{
     time::Duration,
 };
 
-pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 use fcgi_engine::server::{HandlerEnd, Settings, Tally};
 use tracing::Span;
 
@@ -142,9 +142,14 @@ impl Server {
         self.serve_until(listener, handler, &Shutdown::new())
     }
 
-    /// Serves until `shutdown` is triggered, then takes no more connections, answers the requests that
-    /// are on their way for [`shutdown_grace`](Self::shutdown_grace) (W-13), lets requests finish
-    /// for [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1). It returns when all handlers have: those that ignore their cancellation for
+    /// Serves until `shutdown` is triggered, then takes no more connections, lets requests finish for
+    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    ///
+    /// Requests that were sent before it closes are served: connections that wait to be accepted
+    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
+    /// (W-13). The next process may listen on the same socket meanwhile.
+    ///
+    /// It returns when all handlers have: those that ignore their cancellation for
     /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
     /// behind on their threads, which end with the process or when the handler returns.
     ///

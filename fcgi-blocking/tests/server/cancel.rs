@@ -6,7 +6,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use fcgi::{AbortReason, Error, Request, Server};
+use fcgi::{AbortReason, EndOfFile, Error, Request, Server};
 use fcgi_blocking as fcgi;
 
 use crate::{app::*, streams::echo};
@@ -184,7 +184,7 @@ fn a_lost_peer_cancels_nothing_where_that_is_wanted_w_8() {
 #[test]
 fn half_close_after_the_last_byte_over_tcp_still_gets_the_response_fc_3_5_2_w_8() {
     let gate = Gate::default();
-    let app = serve_tcp(Server::new(), {
+    let app = serve_tcp(Server::new().end_of_file(EndOfFile::HalfClosed), {
         let gate = gate.clone();
         move |request: Request| {
             request.stdout().write_all("started")?;

@@ -26,16 +26,16 @@ use std::{
     marker::PhantomData,
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
 use fcgi_engine::{
-    server::{ACCEPT_PAUSE, Settings, is_fatal, is_peers_fault},
+    server::{ACCEPT_PAUSE, LAST_ACCEPTS, Settings, is_fatal, is_peers_fault},
     socket::Peer,
 };
 
-pub use fcgi_engine::server::{CANCELLED, FAILED, Failed, IntoAppStatus, PANICKED};
+pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
 
@@ -93,9 +93,12 @@ impl<R: Runtime> Server<R> {
         self.serve_until(listener, handler, pending()).await
     }
 
-    /// Serves until `shutdown` completes, then takes no more connections, answers the requests that
-    /// are on their way for [`shutdown_grace`](Self::shutdown_grace) (W-13), lets requests finish
-    /// for [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    /// Serves until `shutdown` completes, then takes no more connections, lets requests finish for
+    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    ///
+    /// Requests that were sent before it closes are served: connections that wait to be accepted
+    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
+    /// (W-13). The next process may listen on the same socket meanwhile.
     ///
     /// [`shutdown_timeout`]: Self::shutdown_timeout
     ///
@@ -141,6 +144,25 @@ impl<R: Runtime> Server<R> {
             // Many come at once: those that are here get their turn.
             cx.waker().wake_by_ref();
             Poll::Pending
+        })
+        .await;
+        // Who has connected already is served (W-13).
+        listener.hide();
+        let mut last = LAST_ACCEPTS;
+        poll_fn(|cx| {
+            while last > 0 {
+                last -= 1;
+                match ready!(listener.poll_accept_last(cx)) {
+                    Some(Ok((io, peer))) => accept::<R, H>(&state, io, peer),
+                    Some(Err(error)) if is_peers_fault(&error) => {}
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "accept failed");
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            Poll::Ready(())
         })
         .await;
         drop(listener);

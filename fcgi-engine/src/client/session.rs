@@ -25,7 +25,7 @@ use crate::{
     pump::{self, Broken, Read, Socket},
 };
 
-/// A connection. See the [module](self).
+/// A connection to an application, with one request at a time or with several.
 ///
 /// After each [`write`](Self::write), [`read`](Self::read) and [`poll`](Self::poll) that gave
 /// something, [`handle_events`](Self::handle_events) tells who is to look again.

@@ -218,11 +218,13 @@ impl<K: Pooled> Desk<K> {
 
     /// The caller left the queue, or has not used what it was granted.
     pub(super) fn cancel(self: &Arc<Self>, ticket: Ticket) {
-        self.update(|state, now| {
-            state.waiting.remove(&ticket);
-            state.discovery.leave(ticket);
+        let gone = self.update(|state, now| {
+            let gone = (state.waiting.remove(&ticket), state.discovery.leave(ticket));
             state.policy.cancel(ticket, now);
+            gone
         });
+        // With the last waker of a task may go the task, and what it holds.
+        drop(gone);
     }
 
     /// The caller's fresh connection is open; if it is shared, others may join.

@@ -45,9 +45,10 @@ impl<W> Discovery<W> {
     }
 
     /// A caller waits no more.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        if let Self::Asking(waiting) = self {
-            waiting.remove(&ticket);
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<W> {
+        match self {
+            Self::Asking(waiting) => waiting.remove(&ticket)?,
+            _ => None,
         }
     }
 

@@ -32,6 +32,9 @@ pub const FAILED: u32 = 1;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections a server that leaves still accepts: more than wait in any backlog. They came
+/// before it left, and nobody else may be there to take them (W-13).
+pub const LAST_ACCEPTS: usize = 8192;
 /// How long the peer of a connection that we have closed may be silent before its socket is closed
 /// too: closed at once, it would lose the response to a peer that still sends.
 pub const LINGER: Duration = Duration::from_secs(2);

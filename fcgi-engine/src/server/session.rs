@@ -74,6 +74,8 @@ pub struct Session<W> {
     pub(super) leaving: Option<Instant>,
     /// A request has ended since.
     pub(super) answered: bool,
+    /// What the peer sends is refused; what it sent before is still read.
+    pub(super) refuses: bool,
     pub(super) cancelled: bool,
     /// When a connection that was cancelled is closed, whatever is left to do.
     pub(super) close_at: Option<Instant>,
@@ -151,6 +153,7 @@ impl<W: Waiters> Session<W> {
             failed: false,
             leaving: None,
             answered: false,
+            refuses: false,
             cancelled: false,
             close_at: None,
             attention: false,

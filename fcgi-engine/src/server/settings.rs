@@ -6,16 +6,22 @@ use fcgi_proto::{ServerConfig, Values};
 
 use crate::{Phase, socket::Peer};
 
-/// What the end of file means that a web server sends while its request is being answered: over TCP
-/// a close and a half-close look the same (W-17).
+/// What the end of file means that comes over TCP while a request is being answered: a close and a
+/// half-close look the same there (W-17).
+///
+/// A unix socket tells the two apart. So it is no question there: a peer that has closed is gone, and
+/// one that has only shut down its sending side is answered (FC-3.5-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EndOfFile {
-    /// It may still read: a request whose input is whole is answered (FC-3.5-2). That the web server
-    /// is gone shows on a unix socket, and over TCP when something is written.
+    /// The web server is gone: handlers are cancelled, as
+    /// [`cancel_on_disconnect`](Settings::cancel_on_disconnect) says. nginx, Apache, lighttpd,
+    /// HAProxy, Caddy and h2o never close by halves.
     #[default]
-    HalfClosed,
-    /// It is gone.
     Gone,
+    /// It may still read: a request whose input is whole is answered. That the web server is gone
+    /// shows when something is written. For clients that shut down their sending side after a
+    /// request.
+    HalfClosed,
 }
 
 /// A server's settings.
@@ -33,7 +39,7 @@ pub struct Settings {
     pub cancel_on_disconnect: bool,
     /// For a handler whose request was aborted, before it is dropped. Default zero.
     pub abort_grace: Duration,
-    /// What the end of file means. Default [`EndOfFile::HalfClosed`].
+    /// What the end of file means over TCP. Default [`EndOfFile::Gone`].
     pub end_of_file: EndOfFile,
     /// For a handler in all. Default no limit.
     pub handler: Option<Duration>,
@@ -190,8 +196,12 @@ macro_rules! server_setters {
             self
         }
 
-        /// What the end of file means that a web server sends while its request is being answered.
-        /// Default [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed).
+        /// What the end of file means that comes over TCP while a request is being answered: TCP does
+        /// not tell a web server that is gone from one that only sends no more. A unix socket does, so
+        /// it asks nobody. Default [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no
+        /// known web server closes by halves; set
+        /// [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed) for clients of your
+        /// own that do (W-17).
         #[must_use]
         pub fn end_of_file(mut self, means: ::fcgi_engine::server::EndOfFile) -> Self {
             self.settings.end_of_file = means;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Phase,
     pump::{self, MAX_ROUNDS, Read, Socket, Wrote},
-    socket::HangUp,
+    socket::{HangUp, Peer},
 };
 
 /// How often a peer that has closed its sending side is looked at: that it closes the other side
@@ -39,6 +39,10 @@ pub trait Duplex: Socket {
 
     /// Tells the peer that nothing more will come.
     fn shutdown_write(&self);
+
+    /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
+    /// can still be read, up to the end of file.
+    fn refuse_input(&self) -> bool;
 }
 
 /// What a turn came to.
@@ -94,7 +98,7 @@ impl<W: Waiters> Session<W> {
                 continue;
             }
             match pump::read(io, &mut self.connection) {
-                Read::Nothing if self.may_leave(now) => {}
+                Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
                 Read::Some { .. } => {}
@@ -120,7 +124,7 @@ impl<W: Waiters> Session<W> {
         }
         let gone = match seen {
             HangUp::No => return,
-            HangUp::EndOfFile => self.settings().end_of_file == EndOfFile::Gone,
+            HangUp::EndOfFile => !self.refuses && self.is_gone_at_end_of_file(),
             HangUp::Gone => true,
         };
         // Where handlers are to run on, they read first what has come.
@@ -232,8 +236,18 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// What the end of file means where the peer is not known to be gone: only a unix socket knows.
+    fn is_gone_at_end_of_file(&self) -> bool {
+        self.peer != Peer::Unix && self.settings().end_of_file == EndOfFile::Gone
+    }
+
     fn handle_eof(&mut self, io: &impl Duplex) {
-        if io.hang_up() == HangUp::Gone || self.settings().end_of_file == EndOfFile::Gone {
+        if self.refuses {
+            // The peer may have been in the middle of a request.
+            self.connection.handle_eof();
+            self.connection.shutdown();
+            self.half_closed = true;
+        } else if io.hang_up() == HangUp::Gone || self.is_gone_at_end_of_file() {
             self.lose_peer();
         } else {
             self.connection.handle_eof();
@@ -255,17 +269,30 @@ impl<W: Waiters> Session<W> {
 
     /// Nothing has come that is not served. When the server leaves, that may be the time to close;
     /// right after an answer is the best, since the peer then sees both at once.
-    fn may_leave(&mut self, now: Instant) -> bool {
+    ///
+    /// What came between the last read and the close would be lost. Where it can, the connection
+    /// refuses more first, and serves what came before that (W-13).
+    fn may_leave(&mut self, io: &impl Duplex, now: Instant) -> bool {
         let Some(until) = self.leaving else { return false };
-        let at_rest = self.connection.active_requests() == 0
-            && self.connection.is_between_records()
-            && self.connection.queued() == 0;
-        let leaves = now >= until || at_rest && self.answered;
-        if leaves {
-            self.leaving = None;
+        let (active, queued) = (self.connection.active_requests(), self.connection.queued());
+        let at_rest = active == 0 && queued == 0 && self.connection.is_between_records();
+        let late = now >= until;
+        if !(late || at_rest && self.answered) {
+            return false;
+        }
+        // A peer that has one request at a time sends the next behind the answer. One that has more
+        // may never leave the connection at rest.
+        if active == 1 || active == 0 && queued > 0 {
+            let again = self.settings().shutdown_grace.max(LOOK_WHILE_PAUSED);
+            self.leaving = now.checked_add(again);
+            return false;
+        }
+        self.leaving = None;
+        self.refuses = at_rest && io.refuse_input();
+        if !self.refuses {
             self.connection.shutdown();
         }
-        leaves
+        true
     }
 
     /// Nothing is left but to close the socket. Closed while the peer still sends, it would become a

@@ -61,15 +61,17 @@ use crate::{
 };
 use records::Record;
 
+// Each page says how long it is: a gateway can't know otherwise that it is whole, with what its
+// request ends with.
 /// The answer to a Responder whose PARAMS are no parameters (FC-3.4-5).
-const BAD_REQUEST: &[u8] =
-    b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nBad Request\n";
+const BAD_REQUEST: &[u8] = b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 12\r\n\r\nBad Request\n";
 /// The answer to a Responder that is refused (W-2).
-const UNAVAILABLE: &[u8] =
-    b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nService Unavailable\n";
+const UNAVAILABLE: &[u8] = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+    Content-Length: 20\r\n\r\nService Unavailable\n";
 /// The answer to a request that failed with nothing written (W-15). It denies, as an Authorizer's.
-const INTERNAL_ERROR: &[u8] =
-    b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal Server Error\n";
+const INTERNAL_ERROR: &[u8] = b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
+    Content-Length: 22\r\n\r\nInternal Server Error\n";
 /// The status of a request that ends before the application has seen it.
 const NOT_RUN: u32 = 1;
 

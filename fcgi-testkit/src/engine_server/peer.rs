@@ -274,4 +274,8 @@ impl Duplex for Peer {
     fn shutdown_write(&self) {
         self.shut.set(true);
     }
+
+    fn refuse_input(&self) -> bool {
+        false
+    }
 }

@@ -33,6 +33,15 @@ pub enum WebServerKind {
     H2o,
 }
 
+/// What comes before the sections of every configuration of HAProxy's.
+macro_rules! haproxy_defaults {
+    () => {
+        include_str!("../../assets/haproxy-defaults.cfg")
+    };
+}
+
+const HAPROXY_DEFAULTS: &str = haproxy_defaults!();
+
 impl WebServerKind {
     /// The program that has to be installed.
     pub fn peer(self) -> Peer {
@@ -72,12 +81,34 @@ impl WebServer {
         upstream: &str,
         authorizer: Option<&str>,
     ) -> Result<Self, StartError> {
+        Self::with(kind, |dir, port| config(kind, upstream, authorizer, dir, port))
+    }
+
+    /// Starts HAProxy with some sections of a configuration, and hands every request on to
+    /// `backend`, which is one of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn haproxy(sections: &str, backend: &str) -> Result<Self, StartError> {
+        Self::with(WebServerKind::Haproxy { keep: true, multiplex: true }, |_, port| {
+            Ok(format!(
+                "{HAPROXY_DEFAULTS}frontend http\n  bind 127.0.0.1:{port}\n  \
+                 default_backend {backend}\n{sections}"
+            ))
+        })
+    }
+
+    fn with(
+        kind: WebServerKind,
+        config: impl Fn(&Path, u16) -> Result<String, StartError>,
+    ) -> Result<Self, StartError> {
         let program = kind.peer().find()?;
         let dir = daemon::scratch()?;
         let log = dir.path().join("log");
         let (daemon, port) = daemon::on_free_port(|port| {
             let conf = dir.path().join("conf");
-            daemon::write(&conf, &config(kind, upstream, authorizer, dir.path(), port)?)?;
+            daemon::write(&conf, &config(dir.path(), port)?)?;
             let command = command(kind, &program, &conf, dir.path());
             Daemon::start(kind.peer(), command, log.clone(), || {
                 TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
@@ -162,7 +193,7 @@ fn config(
         }
         WebServerKind::Haproxy { .. } => {
             let upstream = if unix { format!("unix@{at}") } else { at.to_owned() };
-            (include_str!("../../assets/haproxy.cfg"), upstream)
+            (concat!(haproxy_defaults!(), include_str!("../../assets/haproxy.cfg")), upstream)
         }
         WebServerKind::Caddy => {
             let upstream = if unix { format!("unix/{at}") } else { at.to_owned() };

@@ -30,6 +30,7 @@ mod world;
 use std::{
     future::Future,
     io,
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -63,6 +64,10 @@ impl runtime::Runtime for Sim {
 
     fn poll_accept(backlog: &mut Backlog, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, Peer)>> {
         backlog.poll_accept(cx).map(|pipe| Ok((pipe, Peer::Unix)))
+    }
+
+    fn listener_fd(_: &Backlog) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn timer() -> SimTimer {

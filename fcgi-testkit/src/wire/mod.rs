@@ -214,13 +214,14 @@ pub fn complete(stdout: impl AsRef<[u8]>) -> Answer {
 
 /// The end of a request that failed with nothing written, with the page that goes with it (W-15).
 pub fn failed(app_status: u32) -> Answer {
-    let page = "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal Server Error\n";
+    let page = "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
+                Content-Length: 22\r\n\r\nInternal Server Error\n";
     Answer { app_status, ..complete(page) }
 }
 
 /// A refusal, with the page that goes with it (W-2).
 pub fn rejected(rejection: Rejection) -> Answer {
-    let page =
-        "Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nService Unavailable\n";
+    let page = "Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+                Content-Length: 20\r\n\r\nService Unavailable\n";
     Answer { protocol_status: rejection.as_u8(), ..complete(page) }
 }

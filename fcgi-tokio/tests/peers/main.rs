@@ -2,6 +2,7 @@
 //! own two ends talk to each other. A case whose peer is missing shows as ignored.
 
 mod app;
+mod haproxy;
 mod http;
 mod libfcgi;
 mod nginx;
@@ -15,6 +16,13 @@ use std::process::ExitCode;
 use fcgi_testkit::harness;
 
 fn main() -> ExitCode {
-    let cases = [php_fpm::cases(), nginx::cases(), http::cases(), ours::cases(), libfcgi::cases()];
+    let cases = [
+        php_fpm::cases(),
+        nginx::cases(),
+        haproxy::cases(),
+        http::cases(),
+        ours::cases(),
+        libfcgi::cases(),
+    ];
     harness::run(cases.into_iter().flatten())
 }

@@ -29,10 +29,20 @@ impl Relay {
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (to, count) = (to.clone(), Arc::clone(&count));
                 // How a connection ends is its two ends' business.
-                tokio::spawn(pass(stream, to.clone(), edit));
+                tokio::spawn(async move {
+                    let mut first = vec![0; 4096];
+                    let n = stream.read(&mut first).await?;
+                    // A health check sends nothing.
+                    if n == 0 {
+                        return Ok(());
+                    }
+                    count.fetch_add(1, Ordering::SeqCst);
+                    edit(&mut first[..n]);
+                    pass(stream, to, &first[..n]).await
+                });
             }
         });
         Ok(Self { connections, dir })
@@ -43,16 +53,16 @@ impl Relay {
         format!("unix:{}", self.dir.path().join("relay.sock").display())
     }
 
-    /// How many connections it has accepted.
+    /// How many connections have carried bytes.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
-async fn pass(from: UnixStream, to: fcgi::Address, edit: fn(&mut [u8])) -> io::Result<()> {
+async fn pass(from: UnixStream, to: fcgi::Address, first: &[u8]) -> io::Result<()> {
     match to.target() {
-        fcgi::Target::Unix(path) => between(from, UnixStream::connect(path).await?, edit).await,
-        fcgi::Target::Tcp(at) => between(from, TcpStream::connect(at).await?, edit).await,
+        fcgi::Target::Unix(path) => between(from, UnixStream::connect(path).await?, first).await,
+        fcgi::Target::Tcp(at) => between(from, TcpStream::connect(at).await?, first).await,
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
@@ -60,12 +70,9 @@ async fn pass(from: UnixStream, to: fcgi::Address, edit: fn(&mut [u8])) -> io::R
 async fn between(
     mut from: UnixStream,
     mut to: impl AsyncRead + AsyncWrite + Unpin,
-    edit: fn(&mut [u8]),
+    first: &[u8],
 ) -> io::Result<()> {
-    let mut first = vec![0; 4096];
-    let n = from.read(&mut first).await?;
-    edit(&mut first[..n]);
-    to.write_all(&first[..n]).await?;
+    to.write_all(first).await?;
     copy_bidirectional(&mut from, &mut to).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The list that every pair goes through, and what is seen of our server on the wire.
 
-use std::{collections::HashMap, fs::File, thread, time::Duration};
+use std::{collections::HashMap, fs::File, io::ErrorKind, thread, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use fcgi_testkit::http::{HttpConnection, Reply, Upload, pattern};
@@ -15,6 +15,10 @@ const DOWNLOAD: u64 = 100 << 20;
 /// More than lighttpd reads in one turn, 256 KiB: it refuses only what has not come yet.
 const CHUNKED: u64 = 1_000_000;
 const AT_ONCE: usize = 50;
+/// More than one connection takes, and than Apache has threads.
+const SLOW_AT_ONCE: usize = 110;
+/// What is sent before a response breaks: more than web servers hold back.
+const BROKEN: u64 = 1 << 20;
 /// How long something that is known not to happen is given.
 const TOLD: Duration = Duration::from_secs(2);
 /// What the table says when the handler runs on after its client left …
@@ -55,6 +59,12 @@ pub(crate) const CHECKS: &[Check] = &[
     server("too_long", "body cut at Content-Length (W-4)", too_long),
     server("script_filename", "SCRIPT_FILENAME is a path (W-5)", script_filename),
     server("overloaded", "OVERLOADED shows as (W-2)", overloaded),
+    server("nothing", "handler that fails with nothing sent shows as (W-15)", nothing),
+    server("breaks", "response breaks half way: seen (W-12)", |started| breaks(started, "")),
+    server("breaks_length", "the same with Content-Length: seen (W-12)", |started| {
+        breaks(started, &(2 * BROKEN).to_string())
+    }),
+    server("at_once_110", "110 slow requests at once (W-14)", at_once_slow),
     server("leave_download", "client leaves a download: told by (W-8)", leave_download),
     server("leave_upload", "client leaves an upload: told by (W-8)", leave_upload),
     server("leave_silent", "client leaves a silent handler: told by (W-8)", leave_silent),
@@ -194,13 +204,21 @@ fn missing(started: &Started) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Starts a download that is too large for any buffer on its way, and reads some of it.
+/// The bytes that [`begin_download`] reads.
+const FIRST: usize = 1000;
+
+/// Starts a download that is too large for any buffer on its way, and reads its first bytes.
 fn begin_download(started: &Started, route: &str) -> Result<HttpConnection> {
     let mut http = started.connect()?;
     http.send_head("GET", &started.path(route), &[])?;
     let head = http.read_head()?;
     ensure!(head.status == 200, "status {}", head.status);
-    ensure!(http.read_body(&mut [0; 1000])? > 0, "no first byte");
+    let (mut first, mut at) = ([0; FIRST], 0);
+    while at < FIRST {
+        let n = http.read_body(&mut first[at..])?;
+        ensure!(n > 0, "ended after {at} bytes");
+        at += n;
+    }
     Ok(http)
 }
 
@@ -225,15 +243,15 @@ fn keep_200(started: &Started) -> Result<()> {
 }
 
 /// Runs `one` in so many threads.
-fn in_threads(n: usize, one: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+fn in_threads(all: usize, one: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     let outcomes = thread::scope(|scope| {
         let one = &one;
-        let threads: Vec<_> = (0..n).map(|n| scope.spawn(move || one(n))).collect();
+        let threads: Vec<_> = (0..all).map(|n| scope.spawn(move || one(n))).collect();
         threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
     });
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let Ok(outcome) = outcome else { bail!("caller {n} panicked") };
-        outcome.with_context(|| format!("caller {n} of {}", AT_ONCE))?;
+        outcome.with_context(|| format!("caller {n} of {all}"))?;
     }
     Ok(())
 }
@@ -306,6 +324,42 @@ fn script_filename(started: &Started) -> Result<Option<String>> {
 fn overloaded(started: &Started) -> Result<Option<String>> {
     let reply = started.connect()?.get(&started.path("overloaded"))?;
     Ok(Some(reply.head.status.to_string()))
+}
+
+fn nothing(started: &Started) -> Result<Option<String>> {
+    let reply = started.connect()?.get(&started.path("nothing"))?;
+    Ok(Some(reply.head.status.to_string()))
+}
+
+/// The handler fails when its client has read the first bytes. None is lost of those before the
+/// break, and the client can see it.
+fn breaks(started: &Started, length: &str) -> Result<Option<String>> {
+    let id = format!("break{length}");
+    let route = format!("break?id={id}&n={BROKEN}&length={length}");
+    let mut http = begin_download(started, &route)?;
+    started.app()?.seen.release(&id);
+    let (mut at, mut buffer) = (FIRST as u64, vec![0; 64 << 10]);
+    loop {
+        match http.read_body(&mut buffer) {
+            Ok(0) => bail!("it looks whole, with {at} bytes"),
+            Ok(n) => {
+                let whole = (at..).zip(&buffer[..n]).all(|(at, byte)| *byte == pattern(at));
+                ensure!(whole, "other bytes after {at}");
+                at += n as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error).with_context(|| format!("after {at} bytes")),
+        }
+    }
+    ensure!(at == BROKEN, "{at} bytes, not {BROKEN}");
+    has(&started.get("echo?after", 200)?, &[("query", "after")])?;
+    Ok(None)
+}
+
+/// HAProxy closes a connection, with all its requests, when one on it is refused.
+fn at_once_slow(started: &Started) -> Result<Option<String>> {
+    in_threads(SLOW_AT_ONCE, |_| started.get("sleep?ms=1500", 200).map(drop))?;
+    Ok(None)
 }
 
 fn leave_download(started: &Started) -> Result<Option<String>> {

@@ -92,19 +92,25 @@ impl Drop for Staying {
 const SLOW: Duration = Duration::from_secs(8);
 
 type Page = UnsyncBoxBody<Bytes, BoxError>;
+type Piece = Result<Bytes, BoxError>;
 
-/// What the server calls: the tower services below, and a refusal, which no service can say.
+/// What the server calls: the tower services below, and what no service can say: a refusal, and a
+/// failure with nothing sent.
 pub(crate) fn handler(seen: Arc<Seen>) -> impl fcgi::Handler {
     let pages = service_fn(move |request| answer(request, Arc::clone(&seen)));
     let both = Responder::new(pages).authorizer(service_fn(authorize));
     move |request: fcgi::Request| {
         let both = both.clone();
         async move {
-            if request.param_str("REQUEST_URI").is_some_and(|uri| uri.ends_with("/overloaded")) {
-                request.reject(Rejection::Overloaded);
-                return Ok(0);
+            let uri = request.param_str("REQUEST_URI").unwrap_or_default();
+            match uri.rsplit('/').next() {
+                Some("overloaded") => {
+                    request.reject(Rejection::Overloaded);
+                    Ok(0)
+                }
+                Some("nothing") => Err(fcgi::Failed),
+                _ => both.call(request).await,
             }
-            both.call(request).await
         }
     }
 }
@@ -140,6 +146,25 @@ async fn answer(request: Request<Body>, seen: Arc<Seen>) -> Result<Response<Page
             let (page, sender) = stream();
             tokio::spawn(async move { slow(sender, &gate).await });
             text.body(page)?
+        }
+        "break" => {
+            let (n, released) = (query("n").parse()?, seen.gate(&query("id")));
+            let text = match query("length").as_str() {
+                "" => text,
+                length => text.header("Content-Length", length),
+            };
+            let (page, sender) = stream();
+            tokio::spawn(async move {
+                download(sender.clone(), n).await;
+                released.notified().await;
+                // A client that is gone has nothing to be told.
+                let _ = sender.send(Err("it breaks".into())).await;
+            });
+            text.body(page)?
+        }
+        "sleep" => {
+            tokio::time::sleep(Duration::from_millis(query("ms").parse()?)).await;
+            text.body(full("slept\n"))?
         }
         "stay" => text.body(stay(request, seen).await?)?,
         "meet" => {
@@ -235,12 +260,12 @@ async fn stay(request: Request<Body>, seen: Arc<Seen>) -> Result<Page, BoxError>
 }
 
 /// A page whose pieces are sent as they come. Whoever sends them learns when nobody wants them.
-fn stream() -> (Page, mpsc::Sender<Bytes>) {
+fn stream() -> (Page, mpsc::Sender<Piece>) {
     let (sender, receiver) = mpsc::channel(1);
     (Pieces(receiver).boxed_unsync(), sender)
 }
 
-struct Pieces(mpsc::Receiver<Bytes>);
+struct Pieces(mpsc::Receiver<Piece>);
 
 impl http_body::Body for Pieces {
     type Data = Bytes;
@@ -250,15 +275,15 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
 
-async fn download(sender: mpsc::Sender<Bytes>, mut left: u64) {
+async fn download(sender: mpsc::Sender<Piece>, mut left: u64) {
     let block: Bytes = (0..256 * 251).map(pattern).collect();
     while left > 0 {
         let n = left.min(block.len() as u64);
-        if sender.send(block.slice(..n as usize)).await.is_err() {
+        if sender.send(Ok(block.slice(..n as usize))).await.is_err() {
             return;
         }
         left -= n;
@@ -266,9 +291,9 @@ async fn download(sender: mpsc::Sender<Bytes>, mut left: u64) {
 }
 
 /// Five lines. After each but the last it waits until the test has read it, and made a file.
-async fn slow(sender: mpsc::Sender<Bytes>, gate: &str) {
+async fn slow(sender: mpsc::Sender<Piece>, gate: &str) {
     for piece in 1..=5 {
-        if sender.send(format!("piece {piece}\n").into()).await.is_err() {
+        if sender.send(Ok(format!("piece {piece}\n").into())).await.is_err() {
             return;
         }
         let gate = PathBuf::from(format!("{gate}.{piece}"));

@@ -1,6 +1,6 @@
 //! Requests: roles, ends, aborts, many at once.
 
-use super::{SLEEPS, echo_framing::assert_fatal, echoed};
+use super::{HEAD, SLEEPS, echo_framing::assert_fatal, echoed};
 use crate::suite::{Case, Suite, signal::pattern, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -20,6 +20,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     w_10_content_length_absent_or_empty,
     q_15_large_bodies_in_both_directions,
     a_panic_ends_its_request_alone,
+    w_12_a_response_that_breaks_half_way_is_cut,
+    w_12_beside_another_request_it_ends_with_a_status,
 ];
 
 fn fc_5_1_1_begin_request_of_another_length_is_fatal_h_5(suite: &Suite) {
@@ -295,4 +297,41 @@ fn a_panic_ends_its_request_alone(suite: &Suite) {
     while !answer.take(&peer.record()) {}
     assert_eq!(answer, echoed(&[], "open"));
     echo.assert_alive();
+}
+
+fn w_12_a_response_that_breaks_half_way_is_cut(suite: &Suite) {
+    let echo = suite.echo_program();
+    for keep_conn in [KEEP, CLOSE] {
+        for n in [0, 1, 70_000, 3_000_000] {
+            let mut peer = echo.dial();
+            let fails = [("ECHO_FAIL_AFTER_BYTES", &*n.to_string())];
+            peer.send(request(1, keep_conn, &fails, b"body"));
+            // All that was written, then neither the end of STDOUT nor END_REQUEST.
+            peer.expect_cut(1, [HEAD.as_bytes(), &vec![b'x'; n]].concat());
+        }
+    }
+    echo.assert_alive();
+}
+
+fn w_12_beside_another_request_it_ends_with_a_status(suite: &Suite) {
+    let echo = suite.echo_program();
+    let mut peer = echo.dial();
+    let open = [begin(1, RESPONDER, KEEP), params(1, &[])];
+    let fails = [("ECHO_FAIL_AFTER_BYTES", "10")];
+    peer.send([open.concat(), request(2, KEEP, &fails, b"")].concat());
+    peer.send(stream(Type::Stdin, 1, b"other"));
+    let (mut other, mut failed) = (Answer::default(), Answer::default());
+    loop {
+        let record = peer.record();
+        if record.id == 1 {
+            assert!(!other.take(&record), "its STDIN is open");
+        } else if failed.take(&record) {
+            break;
+        }
+    }
+    assert_eq!(failed.stdout, format!("{HEAD}{}", "x".repeat(10)).as_bytes());
+    assert_ne!(failed.app_status, 0);
+    peer.send(close(Type::Stdin, 1));
+    while !other.take(&peer.record()) {}
+    assert_eq!(other, echoed(&[], "other"));
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod echo;
+mod restart;
 mod servers;
 
 use std::{
@@ -20,7 +21,8 @@ use super::{
     wire::Peer,
 };
 
-pub(super) const CASES: &[&[(&str, Case)]] = &[echo::CASES, call::CASES, servers::CASES];
+pub(super) const CASES: &[&[(&str, Case)]] =
+    &[echo::CASES, call::CASES, servers::CASES, restart::CASES];
 
 /// The adapter's examples.
 pub(super) struct Programs(Examples);

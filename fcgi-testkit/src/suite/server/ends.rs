@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use fcgi_engine::server::{EndOfFile, Settings};
-
 use super::{echo, hello, settings};
 use crate::suite::{
     Case, Script, Step, Suite,
@@ -16,7 +14,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_client_that_still_writes_loses_nothing_w_16,
     a_client_that_reads_last_gets_its_answer_w_16,
     a_lost_peer_is_noticed_though_its_input_is_not_read_w_8,
-    the_end_of_file_may_mean_that_the_peer_is_gone_w_17,
+    the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17,
 ];
 
 fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
@@ -96,11 +94,10 @@ fn a_lost_peer_is_noticed_though_its_input_is_not_read_w_8(suite: &Suite) {
     }
 }
 
-fn the_end_of_file_may_mean_that_the_peer_is_gone_w_17(suite: &Suite) {
-    let gone = Settings { end_of_file: EndOfFile::Gone, ..settings() };
+fn the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17(suite: &Suite) {
     let script = deaf();
     let probe = script.probe();
-    let tcp = suite.tcp_app(gone, script);
+    let tcp = suite.tcp_app(settings(), script);
     // Its input is whole and taken in, whole and left in the socket, not whole.
     let whole = request(1, KEEP, &[], b"body");
     let unread = request(1, KEEP, &[], &[b'x'; 280_000]);

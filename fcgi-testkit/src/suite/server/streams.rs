@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fcgi_engine::server::{EndOfFile, Settings};
 use fcgi_proto::Input;
 
 use super::{echo, hello, settings};
@@ -219,15 +220,20 @@ fn an_answer_before_the_end_of_a_big_upload_is_not_lost_fc_6_2_1(suite: &Suite) 
 
 fn half_close_after_the_last_byte_still_gets_the_response_fc_3_5_2_w_8(suite: &Suite) {
     let gate = Gate::default();
-    let steps = [Step::say("started"), Step::Pass(gate.clone()), Step::Stdin];
-    let app = suite.app(settings(), Script::new(steps));
-    for keep_conn in [KEEP, CLOSE] {
-        let mut peer = app.dial();
-        peer.send(request(1, keep_conn, &[], b"body"));
-        peer.shutdown_write();
-        peer.expect_stdout(1, "started");
-        gate.open();
-        assert_eq!(peer.answer(1), complete("body"));
-        peer.expect_close();
+    let steps = || [Step::say("started"), Step::Pass(gate.clone()), Step::Stdin];
+    // A unix socket knows that its peer still reads; TCP has to be told (W-17).
+    let unix = suite.app(settings(), Script::new(steps()));
+    let half = Settings { end_of_file: EndOfFile::HalfClosed, ..settings() };
+    let tcp = suite.tcp_app(half, Script::new(steps()));
+    for address in [unix.serving.address(), tcp.address()] {
+        for keep_conn in [KEEP, CLOSE] {
+            let mut peer = Peer::dial(address);
+            peer.send(request(1, keep_conn, &[], b"body"));
+            peer.shutdown_write();
+            peer.expect_stdout(1, "started");
+            gate.open();
+            assert_eq!(peer.answer(1), complete("body"));
+            peer.expect_close();
+        }
     }
 }
