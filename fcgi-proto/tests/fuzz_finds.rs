@@ -61,3 +61,14 @@ fn a_client_that_waits_for_values_is_not_closed() {
     events(&mut client, &[1, 10, 0, 0, 0, 0, 0, 0]).expect("an empty result");
     assert!(client.is_closed() && !client.wants_read());
 }
+
+#[test]
+fn after_a_protocol_error_no_failure_of_a_request_is_told() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    accept(&mut server, &request(1, true, b""));
+    sent(&mut server);
+    events(&mut server, b"GET / HTTP/1.1\r\n\r\n").expect_err("no record");
+    assert!(server.is_closed());
+    server.fail_all(1);
+    assert!(server.is_closed() && server.poll_transmit().is_none());
+}

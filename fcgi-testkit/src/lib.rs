@@ -4,7 +4,8 @@
 //! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
 //! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
-//! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_pool`], [`engine_server`]).
+//! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_client`],
+//! [`engine_pool`], [`engine_server`]).
 
 #![forbid(unsafe_code)]
 

@@ -312,5 +312,21 @@ fn main() -> io::Result<()> {
             (0..400u32).map(|i| (i * i * 7 + i * (n * 2 + 1) * 29) as u8).collect();
         write("pair_ops", &format!("noise_{n}"), &noise)?;
     }
+
+    // Each byte is a choice of the model's: any are as good as others, short and long.
+    for target in ["engine_client", "engine_pool", "engine_server"] {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        for n in 0..16u32 {
+            let noise: Vec<u8> = (0..40 * (n + 1))
+                .map(|_| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    (state >> 32) as u8
+                })
+                .collect();
+            write(target, &format!("noise_{n:02}"), &noise)?;
+        }
+    }
     Ok(())
 }

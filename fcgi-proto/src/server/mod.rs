@@ -317,6 +317,10 @@ impl ServerConnection {
     /// Ends every request as [failed](Request::fail), and the connection with them: those with nothing
     /// written get their page and END_REQUEST; those that have begun to answer are cut.
     pub fn fail_all(&mut self, app_status: u32) {
+        // Nothing more is told a peer that broke the protocol.
+        if self.error.is_some() {
+            return;
+        }
         let requests = self.requests.iter_mut();
         let all: alloc::vec::Vec<_> =
             requests.map(|(key, r)| (key, r.state == ServerState::Params, r.stdout_used)).collect();

@@ -24,6 +24,14 @@ struct Wild {
     blocked: bool,
 }
 
+/// How a request is ended.
+#[derive(Clone, Copy)]
+enum End {
+    Finish,
+    Reject,
+    Fail,
+}
+
 struct Chaos {
     live: BTreeMap<RequestKey, Wild>,
     /// Every key there was, ended requests' too.
@@ -69,8 +77,10 @@ pub(super) fn run(
                 let output = if op & 1 == 0 { Output::Stdout } else { Output::Stderr };
                 state.write(&mut conn, key, output, len);
             }
-            (12, Some(key)) => state.end(&mut conn, key, false),
-            (13, Some(key)) => state.end(&mut conn, key, true),
+            (12, Some(key)) => state.end(&mut conn, key, End::Finish),
+            (13, Some(key)) => {
+                state.end(&mut conn, key, if op >> 4 < 8 { End::Reject } else { End::Fail });
+            }
             (14, _) => match op >> 4 {
                 0 => conn.call(0, |conn| conn.shutdown()),
                 1 => conn.call(0, |conn| conn.handle_eof()),
@@ -78,6 +88,10 @@ pub(super) fn run(
                     conn.call(0, |conn| conn.handle_disconnect());
                     conn.forget_queue();
                     gone = true;
+                }
+                3 => {
+                    conn.call(300 * config.limits.requests.min(300), |conn| conn.fail_all(1));
+                    state.live.clear();
                 }
                 _ => {}
             },
@@ -181,11 +195,15 @@ impl Chaos {
         }
     }
 
-    fn end(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey, reject: bool) {
+    fn end(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey, how: End) {
         if self.check(conn, key) {
-            conn.call(200, |conn| {
+            conn.call(300, |conn| {
                 let request = conn.request(key).unwrap();
-                if reject { request.reject(Rejection::UnknownRole) } else { request.finish(0) }
+                match how {
+                    End::Finish => request.finish(0),
+                    End::Reject => request.reject(Rejection::UnknownRole),
+                    End::Fail => request.fail(9),
+                }
             })
             .expect("live");
             self.live.remove(&key);
@@ -212,7 +230,7 @@ impl Chaos {
                 for i in 0..2 {
                     self.read(conn, *key, i, usize::MAX);
                 }
-                self.end(conn, *key, false);
+                self.end(conn, *key, End::Finish);
             }
             if keys.is_empty() || conn.get().error().is_some() {
                 return;

@@ -36,7 +36,7 @@ fn all(input: input::Input<'_>) -> Result<()> {
         ])?,
         values: Values { max_conns: steer.arbitrary()?, ..Values::default() },
         rejection_body: steer.arbitrary()?,
-        ..ServerConfig::default()
+        failure_body: steer.arbitrary()?,
     };
     let plan = same::Plan::new(&mut steer, wire.len())?;
     let mut cuts = Cuts::new(&mut steer)?.suit(wire.len());

@@ -269,7 +269,12 @@ impl App<'_> {
     }
 
     fn finish(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey, status: u32) {
-        conn.call(64, |conn| conn.request(key).unwrap().finish(status)).expect("live");
+        let fails = self.live[&key].action % 8 == 6;
+        conn.call(300, |conn| {
+            let request = conn.request(key).unwrap();
+            if fails { request.fail(status) } else { request.finish(status) }
+        })
+        .expect("live");
         self.ended(conn, key);
     }
 
