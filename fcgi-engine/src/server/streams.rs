@@ -121,7 +121,6 @@ impl<W: Waiters> Session<W> {
 
     /// Ready once the request was aborted or has ended, which counts as
     /// [`AbortReason::Disconnected`].
-    #[must_use]
     pub fn cancelled(&self, key: RequestKey) -> Poll<AbortReason> {
         match self.requests.get(key).map(|active| active.stop) {
             Some(None) => Poll::Pending,

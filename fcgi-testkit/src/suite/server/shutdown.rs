@@ -26,18 +26,21 @@ fn shutdown_closes_idle_connections_and_finishes_requests_fc_7_1(suite: &Suite) 
     gate.open();
     idle.send(request(1, KEEP, &[], b""));
     assert_eq!(idle.answer(1), complete("starteddone"));
-    busy.send(request(1, KEEP, &[], b""));
-    busy.expect_stdout(1, "started");
+    for id in [1, 2] {
+        busy.send(request(id, KEEP, &[], b""));
+        busy.expect_stdout(id, "started");
+    }
     app.serving.stop();
     silent.expect_close();
     idle.expect_close();
     until("it takes no more connections", || !app.path.exists());
-    // A request that comes now is too late.
-    busy.send(request(2, KEEP, &[], b""));
-    assert_eq!(busy.answer(2), rejected(Rejection::Overloaded));
-    assert!(app.serving.ended(SOON).is_none(), "a request is under way");
+    assert!(app.serving.ended(SOON).is_none(), "requests are under way");
+    // A request that comes now, beside others, is too late.
+    busy.send(request(3, KEEP, &[], b""));
+    assert_eq!(busy.answer(3), rejected(Rejection::Overloaded));
     gate.open();
-    assert_eq!(busy.answer(1), complete("done"));
+    gate.open();
+    assert_eq!(busy.answers([1, 2]), [complete("done"), complete("done")]);
     busy.expect_close();
     app.stopped();
 }
