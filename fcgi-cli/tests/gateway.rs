@@ -338,12 +338,49 @@ fn requests_that_are_no_http() {
 }
 
 #[test]
-fn a_request_with_two_lengths_smuggles_nothing() {
-    let (_app, _root, gateway) = php_site();
-    let request = "POST /app.php HTTP/1.1\r\nHost: a\r\nContent-Length: 36\r\n\
-        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+fn a_request_with_two_lengths_is_refused() {
+    let (app, _root, gateway) = php_site();
+    let length = "Content-Length: 36";
+    let chunked = "Transfer-Encoding: chunked";
+    for fields in [
+        format!("{length}\r\n{chunked}"),
+        format!("{chunked}\r\n{length}"),
+        format!("content-LENGTH:36\r\nX: y\r\n{chunked}"),
+    ] {
+        for before in ["", "\r\n"] {
+            let request = format!(
+                "{before}POST /app.php HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n\
+                 0\r\n\r\nGET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n"
+            );
+            let answer = raw(&gateway, request.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            assert!(answer.contains("Content-Length and Transfer-Encoding"), "{answer}");
+            assert!(!answer.contains(PAGE), "{answer}");
+        }
+    }
+    // On a connection that has carried another.
+    let mut connection = gateway.connect();
+    for _ in 0..3 {
+        assert_eq!(text(&connection.get("/page.txt").expect("an answer")), PAGE);
+    }
+    let two = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")];
+    connection.send_head("POST", "/app.php", &two).expect("send");
+    assert_eq!(connection.read_reply().expect("an answer").head.status, 400);
+    // Behind one that is not answered yet.
+    let request = format!(
+        "POST /app.php/hold HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\
+         POST /app.php HTTP/1.1\r\nHost: a\r\n{length}\r\n{chunked}\r\n\r\n0\r\n\r\n"
+    );
+    app.state.release();
     let answer = raw(&gateway, request.as_bytes());
-    assert!(!answer.contains(PAGE), "{answer}");
+    assert!(answer.contains("last\n") && answer.contains("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(app.state.asked(), 1, "only what was held");
+    // A value that looks like a field is none.
+    let mut connection = gateway.connect();
+    let fields = [("Transfer-Encoding", "chunked"), ("X-Mine", "Content-Length: 3")];
+    connection.send_head("POST", "/app.php", &fields).expect("send");
+    connection.send(b"5\r\nhello\r\n0\r\n\r\n").expect("send");
+    assert!(text(&connection.read_reply().expect("an answer")).contains("STDIN=5\n"));
 }
 
 #[test]

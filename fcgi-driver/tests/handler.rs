@@ -6,7 +6,8 @@ mod support;
 use std::future::Future;
 
 use fcgi_driver::server::{Failed, Handler, PANICKED, Request, Server};
-use fcgi_testkit::sim;
+use fcgi_driver::{Error, Phase, runtime::Runtime};
+use fcgi_testkit::sim::{self, Sim};
 
 use support::{address, ask, builder, call, ms, numbered};
 
@@ -22,6 +23,38 @@ impl Handler for Hasty {
         }
     }
 }
+
+/// Who has given up waiting for STDIN is not hurt by its silence; who asks again is.
+#[test]
+fn the_limit_for_silent_input_is_for_those_who_wait() {
+    for again in [false, true] {
+        sim::run(1, async move {
+            let handler = move |request: Request| async move {
+                let mut stdin = request.stdin();
+                assert!(sim::poll_some(stdin.chunk(), 1).await.is_none(), "there is nothing");
+                sim::sleep(ms(10_000)).await;
+                if again {
+                    let error = stdin.chunk().await.unwrap_err();
+                    assert!(matches!(error, Error::Timeout { phase: Phase::Stdin, .. }), "{error}");
+                }
+                request.stdout().write_all("done").await
+            };
+            support::serve(Server::new().stdin_timeout(Some(ms(1000))), handler);
+            let mut web = Sim::connect(&address()).await.unwrap();
+            web.write_all(&[&BEGIN[..], &END_PARAMS].concat()).await.unwrap();
+            let mut came = Vec::new();
+            while !came.ends_with(&[0; 3]) || came.len() < 40 {
+                came.extend(web.read().await.unwrap());
+            }
+            let whole = came.windows(4).any(|bytes| bytes == b"done");
+            assert_eq!(whole, !again, "{came:?}");
+        });
+    }
+}
+
+/// A Responder request with the id 1, kept.
+const BEGIN: [u8; 16] = [1, 1, 0, 1, 0, 8, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0];
+const END_PARAMS: [u8; 8] = [1, 4, 0, 1, 0, 0, 0, 0];
 
 #[test]
 fn a_panic_before_there_is_a_future_ends_its_request_and_nothing_else() {

@@ -790,7 +790,9 @@ impl<'a> World<'a> {
         while let Some(mut queued) = self.app.poll_transmit() {
             let n = queued.remaining().min(most);
             let bytes = queued.copy_to_bytes(n);
-            bytes.iter().for_each(|byte| drop(self.app_out.push(*byte)));
+            for byte in &bytes {
+                self.app_out.push(*byte);
+            }
             self.wire.from_app.extend(&bytes);
             if n == most {
                 break;

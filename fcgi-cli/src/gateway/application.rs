@@ -6,7 +6,9 @@ use fcgi_tokio as fcgi;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{Gateway, Stopped, folder::private_folder, php_fpm::PhpFpm, sample, site::Site};
+use super::{
+    folder::private_folder, options::Gateway, php_fpm::PhpFpm, sample, site::Site, stopped::Stopped,
+};
 
 pub(super) enum Application {
     /// It runs already.

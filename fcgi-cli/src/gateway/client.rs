@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::refusal;
+use super::{raw_head::RawHead, refusal};
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,8 @@ struct State {
     idle_since: Instant,
     /// Whether all answers there were have been written, as they have before the next head.
     is_clean: bool,
+    /// The head of the next request, as far as it has come.
+    head: RawHead,
     /// hyper has refused what the client sent.
     refused: Option<StatusCode>,
     /// When the client last took something.
@@ -69,6 +71,7 @@ impl Client {
             under_way: 0,
             idle_since: now,
             is_clean: true,
+            head: RawHead::default(),
             refused: None,
             written: now,
             blocked: false,
@@ -119,6 +122,20 @@ impl Client {
                 None => changed.await,
             }
         }
+    }
+
+    /// Notes what the client has sent.
+    pub(super) fn on_read(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        if state.is_clean {
+            state.head.push(bytes);
+        }
+    }
+
+    /// The head of the request that has come, as it was sent. `None` when it came before the answer
+    /// to another, so that nobody can say where it began.
+    pub(super) fn take_head(&self) -> Option<Vec<u8>> {
+        self.lock().head.take()
     }
 
     /// Notes whether the socket takes more.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fcgi_tokio::http::ReasonPhrase;
+use fcgi_tokio::http::{ParamsError, ReasonPhrase};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
@@ -24,6 +24,7 @@ use super::{
     handover::{self, Handover, Named},
     intake::RequestBody,
     log::{self, Entry},
+    raw_head,
     root::Wait,
     site::{Found, NotFound, Site},
     upstream::{Answer, Upstream},
@@ -53,13 +54,18 @@ impl Service {
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Response<Body> {
+        let raw = client.take_head();
         let entry = Entry::new(&request, &client, self.quiet);
         let title = log::title(&request);
         let (head, body) = request.into_parts();
         let version = head.version;
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
-        let mut response = match self.answer(head, body, client.ends, &title).await {
+        let answer = match check(&head, raw.as_deref(), self.max_fields) {
+            Ok(()) => self.answer(head, body, client.ends, &title).await,
+            Err(failure) => Err(failure),
+        };
+        let mut response = match answer {
             Ok(response) => response,
             Err(failure) => {
                 if failure.status.is_server_error() {
@@ -119,7 +125,6 @@ impl Service {
         ends: Ends,
         title: &str,
     ) -> Result<Response<Body>, Failure> {
-        check(&head, self.max_fields)?;
         let mut found = self.find(head.uri.path()).await?;
         if let Found::Script(script) = found {
             let mut asked = head.clone();
@@ -188,7 +193,8 @@ impl Service {
     }
 }
 
-fn check(head: &Parts, max_fields: usize) -> Result<(), Failure> {
+/// Refuses what hyper lets pass.
+fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Failure> {
     // Over HTTP/1 hyper looks after that.
     if head.headers.len() > max_fields {
         let reason = format!("the request has more than {max_fields} fields");
@@ -199,6 +205,19 @@ fn check(head: &Parts, max_fields: usize) -> Result<(), Failure> {
     if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         let reason = "the request's body has a transfer coding other than chunked";
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, reason));
+    }
+    // A message with both may be an attempt at request smuggling (RFC 9112, 6.3).
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        match raw {
+            Some(raw) if raw_head::has_field(raw, b"content-length") => {
+                return Err(ParamsError::TwoLengths.into());
+            }
+            Some(_) => {}
+            None => {
+                let reason = "a body of unknown length came before the answer to another request";
+                return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
+            }
+        }
     }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";

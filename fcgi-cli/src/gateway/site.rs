@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use fcgi_tokio::http::{FileKind, Mount, Script, ScriptError, ScriptMap, Target};
 
 use super::{
-    Gateway,
+    options::Gateway,
     root::{Entry, Opened, Root, Unknown, Wait, as_path},
 };
 

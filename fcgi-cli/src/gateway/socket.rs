@@ -105,6 +105,7 @@ impl AsyncRead for Socket {
             ready!(self.client.stream.poll_read_ready(cx))?;
             match self.client.stream.try_read(buffer.initialize_unfilled()) {
                 Ok(n) => {
+                    self.client.on_read(&buffer.initialize_unfilled()[..n]);
                     buffer.advance(n);
                     return Poll::Ready(Ok(()));
                 }

@@ -17,9 +17,7 @@ use fcgi_tokio::{
     },
 };
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    request::Parts,
+    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH, request::Parts,
     response,
 };
 use http_body::{Body as _, Frame, SizeHint};
@@ -151,10 +149,6 @@ impl Upstream {
 
 /// Refuses a body by what its head says of it, before a byte of it was asked for.
 fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
-    // A message with both may be an attempt at request smuggling (RFC 9112, 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(ParamsError::TwoLengths.into());
-    }
     let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
     match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
         Some(length) if length <= max => Ok(()),

@@ -56,7 +56,10 @@ impl http_body::Body for Body {
         let chunk = match &mut self.0 {
             Kind::Empty => Ok(None),
             Kind::Bytes(bytes) => Ok(Some(std::mem::take(bytes))),
-            Kind::Input(stream, body) => ready!(body.poll(|_| stream.poll_chunk(cx))),
+            Kind::Input(stream, body) => {
+                let poll = |wait| if wait { stream.poll_chunk(cx) } else { stream.try_chunk() };
+                ready!(body.poll(poll))
+            }
         };
         if !matches!((&self.0, &chunk), (Kind::Input(..), Ok(Some(_)))) {
             self.0 = Kind::Empty;

@@ -129,7 +129,8 @@ impl InputStream {
     /// the receive buffer, not copies.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone.
+    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`] after
+    /// [`stdin_timeout`](super::Server::stdin_timeout) without more of the stream.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.

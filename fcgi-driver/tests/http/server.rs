@@ -401,6 +401,24 @@ fn a_large_body_goes_in_and_out_at_once_q_15() {
     }
 }
 
+/// Its STDIN never ends, though its body is whole: nobody waits for it any more.
+#[test]
+fn a_whole_body_starts_no_limit_for_its_input_w_16() {
+    sim::run(1, async {
+        let app = service(|request: http::Request<Body>| async move {
+            let body = read(request.into_body()).await.unwrap();
+            sim::sleep(ms(10_000)).await;
+            answer(ok(), body)
+        });
+        serve(Server::new().stdin_timeout(Some(ms(1000))), Responder::new(app));
+        let body = client::Body::from_stream(Never(Some("whole")));
+        let request = of_method("POST", "/").param("CONTENT_LENGTH", "5").stdin(body);
+        let answered = call(&builder().build(), request).await.unwrap();
+        assert!(answered.stdout.ends_with(b"\r\n\r\nwhole"));
+        assert_eq!(answered.app_status, 0);
+    });
+}
+
 #[test]
 fn an_abort_is_an_error_of_the_request_body() {
     sim::run(1, async {
@@ -417,7 +435,7 @@ fn an_abort_is_an_error_of_the_request_body() {
         });
         serve(Server::new().abort_grace(ms(1000)).stdin_timeout(None), Responder::new(app));
         let pool = builder().build();
-        let stuck = client::Body::from_stream(Never);
+        let stuck = client::Body::from_stream(Never(None));
         let request = of_method("POST", "/").param("CONTENT_LENGTH", "5").stdin(stuck);
         sim::poll_some(pool.send(request), 50).await;
         sim::sleep(ms(10)).await;
@@ -427,7 +445,8 @@ fn an_abort_is_an_error_of_the_request_body() {
     });
 }
 
-struct Never;
+/// These bytes, and no end.
+struct Never(Option<&'static str>);
 
 impl futures_core::Stream for Never {
     type Item = std::io::Result<bytes::Bytes>;
@@ -436,7 +455,10 @@ impl futures_core::Stream for Never {
         self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        std::task::Poll::Pending
+        match self.get_mut().0.take() {
+            Some(bytes) => std::task::Poll::Ready(Some(Ok(bytes.into()))),
+            None => std::task::Poll::Pending,
+        }
     }
 }
 

@@ -1,8 +1,4 @@
 //! A connection to an application, with one request at a time or with several.
-//!
-//! It decides what the socket's news are to each request, and whether the connection can carry
-//! another. An adapter brings the socket and the time, and waits: `W` is who waits for a request, a
-//! task's waker or a thread.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +21,9 @@ use crate::{
     pump::{self, Broken, Read, Socket},
 };
 
-/// A connection to an application, with one request at a time or with several.
+/// A connection. It decides what the socket's news are to each request, and whether the connection
+/// can carry another. An adapter brings the socket and the time, and waits: `W` is who waits for a
+/// request, a task's waker or a thread.
 ///
 /// After each [`write`](Self::write), [`read`](Self::read) and [`poll`](Self::poll) that gave
 /// something, [`handle_events`](Self::handle_events) tells who is to look again.

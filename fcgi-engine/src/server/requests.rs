@@ -43,12 +43,22 @@ pub(super) struct Active<W> {
     pub(super) over: bool,
     /// When the next of these comes about.
     pub(super) stop_at: Option<Instant>,
-    /// When it has waited too long for input.
-    pub(super) input_until: Option<Instant>,
+    /// What its handler waits for of STDIN and of DATA.
+    pub(super) inputs: [InputWait; 2],
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     _counted: Counted,
     pub(super) log: Option<RequestLog>,
+}
+
+/// Whether a handler waits for more of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum InputWait {
+    No,
+    /// It did when it last asked, for so long at most.
+    Until(Instant),
+    /// That is over: if it asks again, its request fails. It may wait for something else by now.
+    Late,
 }
 
 /// Why a handler should return.
@@ -56,6 +66,19 @@ pub(super) struct Active<W> {
 pub(super) enum Stop {
     Aborted(AbortReason),
     TimedOut(Phase),
+}
+
+impl InputWait {
+    pub(super) fn until(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::No | Self::Late => None,
+        }
+    }
+
+    pub(super) fn is_late(self, now: Instant) -> bool {
+        self.until().is_some_and(|at| at <= now)
+    }
 }
 
 impl<W: Waiters> Active<W> {
@@ -68,11 +91,15 @@ impl<W: Waiters> Active<W> {
             ended: false,
             over: false,
             stop_at,
-            input_until: None,
+            inputs: [InputWait::No; 2],
             flushing: false,
             _counted: counted,
             log: Some(log),
         }
+    }
+
+    pub(super) fn input(&mut self, input: Input) -> &mut InputWait {
+        &mut self.inputs[usize::from(input == Input::Data)]
     }
 
     /// Tells its handler to stop.

@@ -3,16 +3,15 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use fcgi_proto::{
-    Connection, Params, Rejection, RequestKey, Role, ServerConnection,
+    Connection, Input, Params, Rejection, RequestKey, Role, ServerConnection,
     server::{AbortReason, Event},
 };
 use tracing::Span;
 
 use super::{
-    CANCELLED, FAILED, Failed, PANICKED, Settings,
-    requests::{Active, Awaited, Requests, Stop, Waiters},
+    CANCELLED, FAILED, Failed, LINGER, PANICKED, Settings,
+    requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     tally::{Counted, Tally},
-    turn::Life,
 };
 use crate::{
     Phase,
@@ -26,8 +25,8 @@ use crate::{
 ///
 /// - **The connection's task or thread**: `turn`, `deadline`, `handle_hang_up`, `handle_limits`,
 ///   `start`, `poll_unstarted`; what to wait for: `wants_read`, `wants_write`, `wants_hang_up`.
-/// - **Handlers**: `read`, `write`, `flush`, `cancelled`, `is_cancelled`, `reject`; those that have
-///   to wait say so in `waiters`. Then `take_attention`.
+/// - **Handlers**: `read`, `write`, `flush`, `cancelled`, `reject`; those that have to wait say so in
+///   `waiters`. Then `take_attention`.
 /// - **Whoever runs them**: `is_over`, `finish`.
 /// - **The server**: `shutdown`, `cancel`.
 #[derive(Debug)]
@@ -59,6 +58,8 @@ pub struct Session<W> {
     pub(super) write_blocked: bool,
     /// The peer sends no more, but may still read.
     pub(super) half_closed: bool,
+    /// Nobody read from it for a while.
+    pub(super) was_paused: bool,
     /// It has hung up in a way that changes nothing.
     pub(super) hung_up: HangUp,
     /// When the peer is looked at, whom nobody reads from.
@@ -76,7 +77,20 @@ pub struct Session<W> {
     /// What the peer sends is refused; what it sent before is still read.
     pub(super) refuses: bool,
     pub(super) cancelled: bool,
+    /// When a connection that was cancelled is closed, whatever is left to do.
+    pub(super) close_at: Option<Instant>,
     pub(super) attention: bool,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    Open,
+    /// The peer takes no more, and the handlers run on all the same (W-8).
+    Unread,
+    /// All was sent; what the peer still sends is dropped.
+    Lingering,
+    Closed,
 }
 
 /// A request whose handler is to be run.
@@ -131,6 +145,7 @@ impl<W: Waiters> Session<W> {
             flushing: false,
             write_blocked: false,
             half_closed: false,
+            was_paused: false,
             hung_up: HangUp::No,
             look_at: None,
             shutdown_at: None,
@@ -140,6 +155,7 @@ impl<W: Waiters> Session<W> {
             answered: false,
             refuses: false,
             cancelled: false,
+            close_at: None,
             attention: false,
         }
     }
@@ -222,8 +238,8 @@ impl<W: Waiters> Session<W> {
     pub fn cancel(&mut self, now: Instant) {
         self.connection.fail_all(CANCELLED);
         (self.cancelled, self.attention) = (true, true);
-        if !matches!(self.life, Life::Lingering | Life::Closed) {
-            self.renew();
+        if self.life != Life::Closed {
+            self.close_at = now.checked_add(LINGER);
         }
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
@@ -298,7 +314,7 @@ impl<W: Waiters> Session<W> {
             }
             Event::Readable { key, input } => {
                 if let Some(active) = self.requests.get_mut(key) {
-                    active.input_until = None;
+                    *active.input(input) = InputWait::No;
                     active.waiters.wake(Awaited::Input(input));
                 }
             }
@@ -362,24 +378,28 @@ impl<W: Waiters> Session<W> {
             HandlerEnd::Panicked => (PANICKED, false),
             HandlerEnd::Dropped => (CANCELLED, false),
         };
-        let mut cut = false;
+        let (mut cut, mut empty) = (false, false);
         if let Some(request) = self.connection.request(key) {
             let begun = request.has_begun();
             let given_up = stop == Some(Stop::Aborted(AbortReason::Requested));
-            cut = begun && !whole;
+            cut = begun && !(whole && rejection.is_none());
+            empty = !begun && app_status == 0;
             // The request is active: `request` found it.
             let _ = match rejection {
-                Some(rejection) => request.reject(rejection),
-                None if given_up || begun && whole => request.finish(app_status),
-                None => request.fail(app_status),
+                Some(rejection) if !begun => request.reject(rejection),
+                None if begun && whole => request.finish(app_status),
+                _ if given_up => request.finish(app_status),
+                _ => request.fail(app_status),
             };
         }
         match (stop, rejection) {
             (Some(Stop::TimedOut(phase)), _) => Outcome::TimedOut(phase),
             (Some(Stop::Aborted(_)), _) if self.failed => Outcome::Failed,
             (Some(Stop::Aborted(_)), _) => Outcome::Aborted,
+            (None, _) if cut => Outcome::Failed,
             (None, Some(rejection)) => Outcome::Rejected(rejection),
-            (None, None) if cut => Outcome::Failed,
+            // It gets the page of a failure, whatever it thinks of itself.
+            (None, None) if empty => Outcome::Failed,
             (None, None) => Outcome::Complete { app_status },
         }
     }
@@ -391,13 +411,24 @@ impl<W: Waiters> Session<W> {
         }
         self.bound = None;
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let paused = !self.connection.wants_read();
+        // The peer could not send, whoever is to blame, unless that is the request itself.
+        let paused = !self.connection.wants_read() || std::mem::take(&mut self.was_paused);
+        let full = self.settings().config.limits.unread_request;
         let stdin = self.settings().stdin.and_then(|limit| now.checked_add(limit));
         for key in self.requests.keys() {
+            let own = self.connection.request(key).is_some_and(|request| request.unread() >= full);
             let Some(active) = self.requests.get_mut(key) else { continue };
-            if late(active.input_until) && paused {
-                // The peer could not send, whoever is to blame.
-                active.input_until = stdin;
+            for input in [Input::Stdin, Input::Data] {
+                match (active.input(input), stdin) {
+                    (InputWait::Until(at), Some(anew)) if *at <= now && paused && !own => {
+                        *at = anew
+                    }
+                    (wait @ InputWait::Until(_), _) if wait.is_late(now) => {
+                        *wait = InputWait::Late;
+                        active.waiters.wake(Awaited::Input(input));
+                    }
+                    _ => {}
+                }
             }
             if active.ended {
                 active.over |= late(active.stop_at);
@@ -408,17 +439,16 @@ impl<W: Waiters> Session<W> {
                 self.end_early(key, true, now);
             } else if late(active.stop_at) {
                 self.time_out(key, Phase::Handler, now);
-            } else if late(active.input_until) {
-                self.time_out(key, Phase::Stdin, now);
             }
             if let Some(active) = self.requests.get(key).filter(|active| !active.over) {
-                let ahead = [active.stop_at, active.input_until];
+                let [stdin, data] = active.inputs.map(InputWait::until);
+                let ahead = [active.stop_at, stdin, data];
                 self.remind(ahead.into_iter().flatten().filter(|at| *at > now).min());
             }
         }
     }
 
-    fn time_out(&mut self, key: RequestKey, phase: Phase, now: Instant) {
+    pub(super) fn time_out(&mut self, key: RequestKey, phase: Phase, now: Instant) {
         self.log_timeout(phase);
         if let Some(active) = self.requests.get_mut(key) {
             active.stop(Stop::TimedOut(phase));

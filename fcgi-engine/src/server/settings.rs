@@ -47,7 +47,7 @@ pub struct Settings {
     pub first_record: Option<Duration>,
     /// For PARAMS from their BEGIN_REQUEST. Default 30 s.
     pub params: Option<Duration>,
-    /// For input that a handler waits for, from the last that came. Default 60 s.
+    /// For input that a handler waits for. Default 60 s.
     pub stdin: Option<Duration>,
     /// For the next request of a kept connection. Default no limit.
     pub idle: Option<Duration>,

@@ -8,10 +8,10 @@ use fcgi_proto::{
 };
 
 use super::{
-    requests::{Stop, Waiters},
+    requests::{InputWait, Stop, Waiters},
     session::Session,
 };
-use crate::Error;
+use crate::{Error, Phase};
 
 /// How bytes are queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ impl<W: Waiters> Session<W> {
         let Some(active) = self.requests.get_mut(key) else { return read.map(Ok) };
         match &read {
             Poll::Ready(chunk) => {
-                active.input_until = None;
+                *active.input(input) = InputWait::No;
                 if let Some(bytes) = chunk {
                     self.attention |= paused;
                     if let Some(log) = &mut active.log {
@@ -53,12 +53,23 @@ impl<W: Waiters> Session<W> {
                     }
                 }
             }
-            Poll::Pending if active.input_until.is_none() => {
-                active.input_until = stdin.and_then(|limit| now()?.checked_add(limit));
-                let until = active.input_until;
-                self.remind(until);
-            }
-            Poll::Pending => {}
+            Poll::Pending => match (*active.input(input), stdin) {
+                (InputWait::No, Some(limit)) => {
+                    let until = now().and_then(|now| now.checked_add(limit));
+                    if let Some(until) = until {
+                        *active.input(input) = InputWait::Until(until);
+                    }
+                    self.remind(until);
+                }
+                (InputWait::Late, _) => {
+                    if let Some(now) = now() {
+                        self.time_out(key, Phase::Stdin, now);
+                        self.attention = true;
+                        self.check(key)?;
+                    }
+                }
+                _ => {}
+            },
         }
         read.map(Ok)
     }

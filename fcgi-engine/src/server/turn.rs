@@ -10,7 +10,7 @@ use fcgi_proto::Connection;
 use super::{
     EndOfFile, LINGER, LONGEST_LINGER,
     requests::{Awaited, Waiters},
-    session::{Job, Session},
+    session::{Job, Life, Session},
 };
 use crate::{
     Phase,
@@ -59,17 +59,6 @@ pub enum Turn {
     Closed,
 }
 
-/// How far a connection is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Life {
-    Open,
-    /// The peer takes no more, and the handlers run on all the same (W-8).
-    Unread,
-    /// All was sent; what the peer still sends is dropped.
-    Lingering,
-    Closed,
-}
-
 impl<W: Waiters> Session<W> {
     /// Everything that can be done now: what is too late, events, what is to be sent, what has come.
     pub fn turn<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
@@ -110,6 +99,7 @@ impl<W: Waiters> Session<W> {
             }
             match pump::read(io, &mut self.connection) {
                 Read::Nothing if self.may_leave(io, now) => {}
+                Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
                 Read::Some { .. } => {}
                 Read::Eof => self.handle_eof(io),
@@ -122,8 +112,8 @@ impl<W: Waiters> Session<W> {
     /// When the next [`turn`](Self::turn) is due, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let all = [self.until, self.bound, self.look_at, self.leaving, self.shutdown_at];
-        all.into_iter().flatten().min()
+        let own = [self.until, self.look_at, self.leaving, self.shutdown_at, self.close_at];
+        own.into_iter().chain([self.bound]).flatten().min()
     }
 
     /// What is known of the peer of a connection that nobody reads from. Where somebody reads, a
@@ -149,7 +139,7 @@ impl<W: Waiters> Session<W> {
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.life {
-            Life::Open => self.connection.wants_read(),
+            Life::Open => self.connection.wants_read() || self.drains(),
             Life::Lingering => true,
             Life::Unread | Life::Closed => false,
         }
@@ -201,6 +191,11 @@ impl<W: Waiters> Session<W> {
             self.shutdown_at = None;
             io.shutdown_write();
         }
+        if late(self.close_at) {
+            self.close_at = None;
+            self.connection.handle_disconnect();
+            self.life = Life::Closed;
+        }
         if late(self.until) {
             self.until = None;
             if self.life != Life::Lingering && !self.cancelled {
@@ -220,7 +215,8 @@ impl<W: Waiters> Session<W> {
         match wrote {
             Wrote::Done { bytes, blocked } => {
                 self.write_blocked = blocked;
-                if bytes > 0 {
+                // Only a write's own time is anew: replies of the connection's own prolong nothing.
+                if bytes > 0 && self.phase == Phase::Write {
                     self.renew();
                 }
                 if !blocked && std::mem::take(&mut self.flushing) {
@@ -316,6 +312,38 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// Whether what comes is of no use, but has to be read: a peer that sends all before it reads
+    /// would not come to the answer otherwise (W-16).
+    fn drains(&self) -> bool {
+        self.life == Life::Open
+            && self.write_blocked
+            && self.connection.active_requests() == 0
+            && self.connection.is_input_pending()
+            && !self.connection.wants_read()
+    }
+
+    fn drain<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
+        let mut scratch = [0; 16 * 1024];
+        for _ in 0..MAX_ROUNDS {
+            match io.read_ready().and_then(|()| io.read(&mut scratch)) {
+                Ok(n) if n > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.rest::<D>(now);
+                }
+                Ok(_) => {
+                    self.handle_eof(io);
+                    return Turn::Again;
+                }
+                Err(_) => {
+                    self.lose_peer();
+                    return Turn::Again;
+                }
+            }
+        }
+        Turn::Again
+    }
+
     fn linger(&mut self, io: &mut impl Socket, now: Instant) -> Turn {
         let mut scratch = [0; 16 * 1024];
         for _ in 0..MAX_ROUNDS {
@@ -334,7 +362,7 @@ impl<W: Waiters> Session<W> {
     fn close(&mut self) -> Turn {
         self.life = Life::Closed;
         (self.open, self.place, self.until) = (None, None, None);
-        (self.leaving, self.look_at, self.shutdown_at) = (None, None, None);
+        (self.leaving, self.look_at, self.shutdown_at, self.close_at) = (None, None, None, None);
         Turn::Closed
     }
 
@@ -344,12 +372,11 @@ impl<W: Waiters> Session<W> {
             let limit = match phase {
                 // Each request has its own.
                 Phase::Handler => None,
-                // A peer that takes nothing does not hold the server up.
-                Phase::Write if self.cancelled => Some(LINGER),
                 phase => self.settings().limit(phase),
             };
             (self.phase, self.until) = (phase, limit.and_then(|limit| now.checked_add(limit)));
         }
+        self.was_paused |= self.is_unwatched() && !self.half_closed;
         let looks = !D::HEARS_HANG_UP
             && self.is_unwatched()
             && self.hung_up != HangUp::Gone

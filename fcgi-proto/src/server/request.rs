@@ -12,8 +12,8 @@ use crate::{
 
 /// One active request of a [`ServerConnection`], for as long as it is borrowed.
 ///
-/// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`, `has_begun`; **commands** `read`,
-/// `write`, `write_record`, `finish`, `fail`, `reject`.
+/// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`, `unread`, `has_begun`; **commands**
+/// `read`, `write`, `write_record`, `finish`, `fail`, `reject`.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub(super) connection: &'a mut ServerConnection,
@@ -43,6 +43,12 @@ impl Request<'_> {
     #[must_use]
     pub fn is_input_complete(&self) -> bool {
         self.state().is_some_and(|request| request.state == ServerState::Complete)
+    }
+
+    /// Bytes of its streams that have come and were not read.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.state().map_or(0, State::unread)
     }
 
     /// Whether anything was written to STDOUT.

@@ -82,6 +82,9 @@ fn offer_to_share(app: &RawApp) {
 /// An application, from its first connection of requests on, and whether that is shared.
 pub(super) type Serve = fn(&RawApp, Peer, bool);
 
+/// Whether it is the error of a case.
+type Expected = fn(&Error) -> bool;
+
 /// Runs a case alone and shared. `serve` has a thread of its own.
 pub(super) fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
@@ -128,7 +131,7 @@ fn serve_on(app: &RawApp, peer: &Peer, shared: bool) {
 }
 
 fn an_application_that_goes_away_by_halves_gets_no_other_request(suite: &Suite) {
-    let serves: [(Serve, fn(&Error) -> bool); 3] = [
+    let serves: [(Serve, Expected); 3] = [
         (
             |app, mut peer, shared| {
                 let (id, _, body) = peer.request();
@@ -193,7 +196,7 @@ fn every_byte_that_came_is_handed_on_before_the_failure_q_20(suite: &Suite) {
         (id, record(Type::Stdout, id, &[b'y'; BODY / 4]).repeat(4))
     }
     // All of it is there, with the failure behind it, before it is read.
-    let failures: [(Serve, fn(&Error) -> bool); 4] = [
+    let failures: [(Serve, Expected); 4] = [
         (
             |_, mut peer, _| {
                 let (_, bytes) = begin_answer(&mut peer);

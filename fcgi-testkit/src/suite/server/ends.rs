@@ -12,6 +12,7 @@ use crate::suite::{
 pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     a_client_that_still_writes_loses_nothing_w_16,
+    a_client_that_reads_last_gets_its_answer_w_16,
     a_lost_peer_is_noticed_though_its_input_is_not_read_w_8,
     the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17,
 ];
@@ -37,6 +38,22 @@ fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
                 peer.expect_close();
                 peer.send(close(Type::Data, 1));
             }
+        }
+    }
+}
+
+fn a_client_that_reads_last_gets_its_answer_w_16(suite: &Suite) {
+    // More than a unix socket holds, and no more than a handler can write without waiting.
+    let body = pattern(350_000, 9);
+    let script = Script::new([Step::Stdout(body.clone().into())]);
+    let unix = suite.app(settings(), script.clone());
+    let tcp = suite.tcp_app(settings(), script);
+    for address in [unix.serving.address(), tcp.address()] {
+        for keep_conn in [KEEP, CLOSE] {
+            let mut peer = Peer::dial(address);
+            // More than the sockets and the server hold, and sent before a byte is read.
+            peer.send(request(1, keep_conn, &[], &[b'x'; 8 << 20]));
+            assert!(peer.answer(1) == complete(body.clone()), "the answer is not whole");
         }
     }
 }

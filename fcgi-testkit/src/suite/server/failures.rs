@@ -2,6 +2,8 @@
 
 use fcgi_engine::server::{FAILED, PANICKED, Settings};
 
+use fcgi_proto::Rejection;
+
 use super::{settings, stuck};
 use crate::suite::{Case, Gate, Script, Step, Suite, signal::pattern, wire::*};
 
@@ -25,6 +27,7 @@ fn ways() -> Script {
         .when("DO", "fail half way", [half(), Step::Fail])
         .when("DO", "panic half way", [half(), Step::Panic])
         .when("DO", "fail after a flush", [half(), Step::Flush, Step::Fail])
+        .when("DO", "refuse half way", [half(), Step::Reject(Rejection::Overloaded)])
         .when("DO", "exit half way", [Step::say("whole"), Step::Exit(3)])
         .when("DO", "fail with STDERR", [Step::Stderr("why".into()), Step::Fail])
 }
@@ -33,7 +36,7 @@ fn a_response_that_breaks_half_way_is_cut_w_12(suite: &Suite) {
     let unix = suite.app(settings(), ways());
     let tcp = suite.tcp_app(settings(), ways());
     for address in [unix.serving.address(), tcp.address()] {
-        for way in ["fail half way", "panic half way", "fail after a flush"] {
+        for way in ["fail half way", "panic half way", "fail after a flush", "refuse half way"] {
             for keep_conn in [KEEP, CLOSE] {
                 let mut peer = Peer::dial(address);
                 peer.send(request(1, keep_conn, &[("DO", way)], b"body"));

@@ -17,6 +17,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     first_record_limit_h_16,
     params_limit_h_16,
+    replies_of_the_servers_own_prolong_no_limit_h_16,
     a_started_record_limit_on_a_kept_connection_h_16,
     stdin_limit,
     idle_limit,
@@ -65,6 +66,29 @@ fn params_limit_h_16(suite: &Suite) {
     assert!(start.elapsed() >= SOON);
     drop(peer);
     assert!(dripping.join(), "the connection was closed under it");
+}
+
+fn replies_of_the_servers_own_prolong_no_limit_h_16(suite: &Suite) {
+    let settings = Settings { first_record: Some(SOON), params: Some(SOON), ..unlimited() };
+    let app = suite.app(settings, hello());
+    for begun in [Vec::new(), begin(1, RESPONDER, KEEP)] {
+        let start = Instant::now();
+        let mut peer = app.dial();
+        peer.send(begun);
+        let mut to = peer.writer();
+        let asking = background(move || {
+            // The server is gone at some time.
+            while to.write_all(&record(Type::GetValues, 0, &[])).is_ok() {
+                std::thread::sleep(SOON / 8);
+            }
+        });
+        while let Ok(Some(record)) = peer.try_record() {
+            assert_eq!(record.kind, Type::GetValuesResult);
+        }
+        assert!(start.elapsed() >= SOON);
+        drop(peer);
+        asking.join();
+    }
 }
 
 fn a_started_record_limit_on_a_kept_connection_h_16(suite: &Suite) {
