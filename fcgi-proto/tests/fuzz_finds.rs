@@ -72,3 +72,16 @@ fn after_a_protocol_error_no_failure_of_a_request_is_told() {
     server.fail_all(1);
     assert!(server.is_closed() && server.poll_transmit().is_none());
 }
+
+#[test]
+fn a_client_that_looks_at_nothing_more_asks_for_no_values_though_it_still_sends() {
+    let mut client = ClientConnection::new(ClientConfig::default());
+    let begin = BeginRequest { role: Role::Authorizer, keep_conn: false, params: Params::new() };
+    client.begin(begin).expect("can begin");
+    // Its end comes before all of it was sent.
+    events(&mut client, &end_request(1, 0, 0)).expect("valid");
+    assert!(!client.is_closed() && !client.wants_read());
+    assert_eq!(client.query_values(), Err(UsageError::Closed));
+    sent(&mut client);
+    assert!(client.is_closed());
+}

@@ -314,7 +314,8 @@ impl ClientConnection {
     /// # Errors
     /// [`UsageError::Closed`], [`UsageError::QueryPending`].
     pub fn query_values(&mut self) -> Result<(), UsageError> {
-        if self.is_closed() || self.recv.is_eof() {
+        // What came was not looked at to its end.
+        if self.is_closed() || self.is_mute() || self.recv.is_eof() {
             return Err(UsageError::Closed);
         }
         if !matches!(self.query, Query::None) {
