@@ -251,8 +251,8 @@ fn an_informational_status_is_not_sent() {
             ask(get("/"), move |_| async move { answer(ok().status(status), "switching") });
         assert_eq!(
             text(&answered.stdout),
-            "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n\
-             Internal Server Error\n"
+            "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
+             Content-Length: 22\r\n\r\nInternal Server Error\n"
         );
         assert_eq!(answered.app_status, FAILED);
     }
