@@ -56,7 +56,7 @@ impl Listener {
 
     fn take(socket: ListeningSocket) -> Self {
         let ListeningSocket { listener, address, file } = socket;
-        Self { listener, address, file: file }
+        Self { listener, address, file }
     }
 
     /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.

@@ -13,6 +13,9 @@ use fcgi_engine::{
 
 use crate::{Address, runtime::Runtime};
 
+/// A connection that was accepted, and who is at its other end.
+type Accepted<R> = io::Result<(<R as Runtime>::Transport, Peer)>;
+
 /// Where a server takes connections from. A unix socket's file is removed when this is dropped.
 pub struct Listener<R: Runtime> {
     listener: R::Listener,
@@ -53,13 +56,10 @@ impl<R: Runtime> Listener<R> {
 
     fn take(socket: ListeningSocket) -> io::Result<Self> {
         let ListeningSocket { listener, address, file } = socket;
-        Ok(Self { listener: R::listen(listener)?, address, file: file })
+        Ok(Self { listener: R::listen(listener)?, address, file })
     }
 
-    pub(crate) fn poll_accept(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(R::Transport, Peer)>> {
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Accepted<R>> {
         R::poll_accept(&mut self.listener, cx)
     }
 
@@ -69,10 +69,7 @@ impl<R: Runtime> Listener<R> {
     }
 
     /// A connection that was there before; ready with `None` when none is left.
-    pub(crate) fn poll_accept_last(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<(R::Transport, Peer)>>> {
+    pub(crate) fn poll_accept_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted<R>>> {
         match self.poll_accept(cx) {
             // Asked in this order, since what comes after the first question wakes the task.
             Poll::Pending => match R::listener_fd(&self.listener) {

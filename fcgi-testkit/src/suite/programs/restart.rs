@@ -169,8 +169,7 @@ fn restarts(suite: &Suite, keep_conn: bool) {
         }
         drop(end);
     });
-    println!("{RESTARTS} restarts, keep_conn {keep_conn}: {figures:?}");
-    assert_eq!(figures.lost.into_inner(), 0);
+    assert_eq!(figures.lost.load(Ordering::SeqCst), 0, "keep_conn {keep_conn}: {figures:?}");
 }
 
 /// Ends the callers however the test ends.
