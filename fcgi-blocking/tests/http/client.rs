@@ -288,14 +288,11 @@ fn what_is_no_response_is_502() {
 
 #[test]
 fn a_refusal_is_503_with_or_without_its_page_w_2() {
-    let app = serve(Server::new().threads(2), |request: fcgi::Request| {
-        if request.param_str("PATH_INFO") == Some("/page") {
-            let _ = request.stdout().write_all("Status: 503 X\n\nbusy");
-        }
-        request.reject(fcgi::Rejection::Overloaded);
-    });
-    for path in ["/app/page", "/app/none"] {
-        let error = client(&app).send(get(path)).unwrap_err();
+    for page in [true, false] {
+        let app = serve(Server::new().threads(2).rejection_body(page), |request: fcgi::Request| {
+            request.reject(fcgi::Rejection::Overloaded);
+        });
+        let error = client(&app).send(get("/app")).unwrap_err();
         assert_eq!(error.status(), 503, "{error}");
         assert!(error.is_unprocessed());
     }
