@@ -17,6 +17,10 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
         or_would_block(self.0.poll_read_ready(self.1))
     }
 
+    fn is_readable(&self) -> bool {
+        self.0.is_readable()
+    }
+
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         or_would_block(self.0.poll_read(self.1, buf))
     }

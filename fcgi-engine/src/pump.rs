@@ -51,6 +51,12 @@ pub trait Socket {
         Ok(())
     }
 
+    /// Whether there is something to read that [`read`](Self::read) does not give yet, since a
+    /// runtime has still to hear of it.
+    fn is_readable(&self) -> bool {
+        false
+    }
+
     /// Reads what is there; 0 is the end of file.
     ///
     /// # Errors

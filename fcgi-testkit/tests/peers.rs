@@ -262,7 +262,7 @@ fn through(http: &mut HttpConnection, prefix: &str) -> Outcome {
 fn nginx_leaves() -> Outcome {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let root = php.document_root();
-    require(fs::read_dir(&root)?.count() == 9, || format!("{}", root.display()))?;
+    require(fs::read_dir(&root)?.count() == 10, || format!("{}", root.display()))?;
     let nginx = Nginx::start(NginxOptions::new(php.unix_address()).document_root(root))?;
     let mut http = connect(&nginx)?;
     http.send_head("GET", "/unbuffered/big.php?n=50000000", &[])?;

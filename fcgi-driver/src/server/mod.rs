@@ -106,7 +106,8 @@ impl<R: Runtime> Server<R> {
     /// The listener's, when it can't accept any more. Failures of single connections are logged.
     ///
     /// # Cancellation safety
-    /// Dropping the future closes the listener and cancels every request.
+    /// Dropping the future closes the listener and every connection, and cancels every request: the
+    /// web server gets no answer, as from a process that was killed.
     pub async fn serve_until<H: Handler>(
         self,
         mut listener: Listener<R>,
@@ -115,7 +116,7 @@ impl<R: Runtime> Server<R> {
     ) -> io::Result<()> {
         let limit = self.settings.shutdown;
         let state = Arc::new(State::new(self.settings, handler));
-        let _cancel = CancelOnDrop(&state);
+        let _abandon = AbandonOnDrop(&state);
         let mut shutdown = pin!(shutdown);
         let mut pause = Deadline::<R>::new();
         let mut paused_until = None;
@@ -185,12 +186,12 @@ impl<R: Runtime> Server<R> {
     }
 }
 
-/// Ends the connections of a server whose future is dropped.
-struct CancelOnDrop<'a, H>(&'a State<H>);
+/// Closes the connections of a server whose future is dropped.
+struct AbandonOnDrop<'a, H>(&'a State<H>);
 
-impl<H> Drop for CancelOnDrop<'_, H> {
+impl<H> Drop for AbandonOnDrop<'_, H> {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.abandon();
     }
 }
 

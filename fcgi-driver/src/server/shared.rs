@@ -207,6 +207,12 @@ impl Shared {
         inner.session.cancel((self.now)());
         inner.notify();
     }
+
+    pub(super) fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.session.abandon((self.now)());
+        inner.notify();
+    }
 }
 
 impl Inner {

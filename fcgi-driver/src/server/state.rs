@@ -59,9 +59,14 @@ impl<H> State<H> {
         self.lock().open.values().for_each(|shared| shared.shutdown());
     }
 
-    /// Ends every connection.
+    /// Ends every request, and its connection once the web server knows.
     pub(super) fn cancel(&self) {
         self.lock().open.values().for_each(|shared| shared.cancel());
+    }
+
+    /// Closes every connection at once.
+    pub(super) fn abandon(&self) {
+        self.lock().open.values().for_each(|shared| shared.abandon());
     }
 
     /// Ready once no connection is open.

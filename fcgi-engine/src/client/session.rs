@@ -326,7 +326,7 @@ impl<W> Session<W> {
     pub fn read(&mut self, socket: &mut impl Socket) -> bool {
         match pump::read(socket, &mut self.connection) {
             Read::Nothing => {
-                let stranded = self.must_look();
+                let stranded = self.must_look() && !socket.is_readable();
                 self.stranded |= stranded;
                 self.wake_all |= stranded;
                 return stranded;

@@ -255,6 +255,14 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// Closes the connection at once, as the end of the process would. Nothing more is said, so that
+    /// a web server may ask another application.
+    pub fn abandon(&mut self, now: Instant) {
+        self.connection.handle_disconnect();
+        self.life = Life::Closed;
+        self.cancel(now);
+    }
+
     /// A request whose handler is to be run, beside those of [`turn`](Self::turn).
     pub fn poll_job(&mut self) -> Option<Job> {
         let mut job = self.begun.pop_front()?;
