@@ -38,6 +38,8 @@ use fcgi_proto::Connection;
 pub const MAX_ROUNDS: usize = 32;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 32;
+/// Bytes that one [`skip`] drops at most. They are cleared each time, and mostly there is nothing.
+const MAX_SKIPPED: usize = 8 * 1024;
 
 /// A socket that does not block. What can't be done now is [`io::ErrorKind::WouldBlock`]; an async
 /// adapter has then seen to it that its task is woken.
@@ -128,12 +130,12 @@ pub fn discard(connection: &mut impl Connection) -> Wrote {
     Wrote::Done { bytes, blocked: false }
 }
 
-/// What [`read()`] did.
+/// What [`read()`] or [`skip()`] did.
 #[derive(Debug)]
 pub enum Read {
     /// Nothing has come, or the connection is paused.
     Nothing,
-    /// The connection has taken in what came.
+    /// What came was taken in, or dropped.
     Some {
         /// How many bytes.
         bytes: usize,
@@ -152,18 +154,38 @@ pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read 
     if !connection.wants_read() {
         return Read::Nothing;
     }
+    let read = read_once(socket, |socket| {
+        let window = connection.recv_buffer();
+        let room = window.len();
+        Ok((socket.read(window)?, room))
+    });
+    match read {
+        Read::Some { bytes, .. } => match connection.handle_recv(bytes) {
+            Ok(()) => read,
+            Err(overrun) => Read::Gone(io::Error::other(overrun)),
+        },
+        nothing => nothing,
+    }
+}
+
+/// Reads once what is of no use to anybody, and drops it.
+pub fn skip(socket: &mut impl Socket) -> Read {
+    read_once(socket, |socket| {
+        let mut scratch = [0; MAX_SKIPPED];
+        Ok((socket.read(&mut scratch)?, MAX_SKIPPED))
+    })
+}
+
+/// Reads once; `read` gives how many bytes came and how many there was room for. It is asked only
+/// if there may be any, since it needs a buffer.
+fn read_once<S: Socket>(
+    socket: &mut S,
+    mut read: impl FnMut(&mut S) -> io::Result<(usize, usize)>,
+) -> Read {
     loop {
-        let read = socket.read_ready().and_then(|()| {
-            let window = connection.recv_buffer();
-            let room = window.len();
-            Ok((socket.read(window)?, room))
-        });
-        return match read {
+        return match socket.read_ready().and_then(|()| read(socket)) {
             Ok((0, _)) => Read::Eof,
-            Ok((bytes, room)) => match connection.handle_recv(bytes) {
-                Ok(()) => Read::Some { bytes, more: bytes == room },
-                Err(overrun) => Read::Gone(io::Error::other(overrun)),
-            },
+            Ok((bytes, room)) => Read::Some { bytes, more: bytes == room },
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
             Err(error) => Read::Gone(error),

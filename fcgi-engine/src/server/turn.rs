@@ -1,9 +1,6 @@
 //! A connection's turns: its reads and writes, its time limits, its end.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use fcgi_proto::Connection;
 
@@ -323,37 +320,24 @@ impl<W: Waiters> Session<W> {
     }
 
     fn drain<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
-        let mut scratch = [0; 16 * 1024];
         for _ in 0..MAX_ROUNDS {
-            match io.read_ready().and_then(|()| io.read(&mut scratch)) {
-                Ok(n) if n > 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.rest::<D>(now);
-                }
-                Ok(_) => {
-                    self.handle_eof(io);
-                    return Turn::Again;
-                }
-                Err(_) => {
-                    self.lose_peer();
-                    return Turn::Again;
-                }
+            match pump::skip(io) {
+                Read::Nothing => return self.rest::<D>(now),
+                Read::Some { .. } => continue,
+                Read::Eof => self.handle_eof(io),
+                Read::Gone(_) => self.lose_peer(),
             }
+            break;
         }
         Turn::Again
     }
 
     fn linger(&mut self, io: &mut impl Socket, now: Instant) -> Turn {
-        let mut scratch = [0; 16 * 1024];
         for _ in 0..MAX_ROUNDS {
-            match io.read_ready().and_then(|()| io.read(&mut scratch)) {
-                Ok(n) if n > 0 => {
-                    self.until = now.checked_add(LINGER).min(self.linger_until);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Wait,
-                Ok(_) | Err(_) => return self.close(),
+            match pump::skip(io) {
+                Read::Nothing => return Turn::Wait,
+                Read::Some { .. } => self.until = now.checked_add(LINGER).min(self.linger_until),
+                Read::Eof | Read::Gone(_) => return self.close(),
             }
         }
         Turn::Again
