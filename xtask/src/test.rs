@@ -42,10 +42,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
 
-    // Not the examples, which have the same names in every adapter: the suite builds each
-    // adapter's by themselves.
     let mut failed = Vec::new();
-    let targets = &["--lib", "--bins", "--tests"];
+    let targets = &["--lib", "--bins", "--examples", "--tests"];
     let code = failures::test(&mut cargo_test(options, targets), &mut failed);
     let docs = failures::test(&mut cargo_test(options, &["--doc"]), &mut failed);
     failures::print(&failed);
