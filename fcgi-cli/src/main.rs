@@ -6,6 +6,7 @@ mod ask;
 mod budget;
 mod call;
 mod causes;
+mod decode;
 mod demo;
 mod discovery;
 mod exit;
@@ -15,6 +16,8 @@ mod input;
 mod ping;
 mod place;
 mod report;
+mod sink;
+mod tap;
 mod trace;
 
 use std::{
@@ -31,6 +34,8 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Call(call::Call),
+    Tap(tap::Tap),
+    Decode(decode::Decode),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
@@ -62,6 +67,8 @@ fn main() -> ExitCode {
         match command {
             Command::Ping(ping) => ping.run().await,
             Command::Call(call) => call.run().await,
+            Command::Tap(tap) => tap.run().await,
+            Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::PhpGuard(guard) => guard.run(),

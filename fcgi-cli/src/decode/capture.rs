@@ -37,7 +37,10 @@ const ETHERNET: u16 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Pcapng,
-    Pcap { big_endian: bool, nanoseconds: bool },
+    Pcap {
+        big_endian: bool,
+        nanoseconds: bool,
+    },
     /// Anything else: bytes of a connection.
     Raw,
 }
@@ -164,7 +167,8 @@ impl<R: Read> Capture<R> {
                     }
                 }
                 SIMPLE_PACKET => {
-                    if let (Some(interface), Some(bytes)) = (self.interfaces.first(), body.get(4..)) {
+                    if let (Some(interface), Some(bytes)) = (self.interfaces.first(), body.get(4..))
+                    {
                         let (link, bytes) = (interface.link, bytes.to_vec());
                         return Ok(Some(Packet { time: Time::ZERO, link, bytes }));
                     }

@@ -119,7 +119,8 @@ impl Connections {
 
     /// The recording is over.
     pub(super) fn finish(&mut self, time: Time) {
-        let mut open: Vec<Connection> = self.open.drain().map(|(_, connection)| connection).collect();
+        let mut open: Vec<Connection> =
+            self.open.drain().map(|(_, connection)| connection).collect();
         open.sort_unstable_by_key(Connection::number);
         for connection in open {
             self.gaps += connection.end(time);

@@ -6,7 +6,7 @@ mod connections;
 use std::{
     cell::{Cell, RefCell},
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, BufWriter, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
@@ -92,12 +92,12 @@ impl Decode {
         from.by_ref().take(HEADER_LEN as u64).read_to_end(&mut start).map_err(unreadable)?;
         let kind = Kind::of(&start);
         let from = BufReader::with_capacity(BLOCK, io::Cursor::new(start).chain(from));
-        let written = Rc::new(RefCell::new(Ok(())));
+        let out = Rc::new(Out::new());
         let decoded = match kind {
-            Kind::Raw => self.raw(from, &written),
-            kind => self.capture(from, kind, &written),
+            Kind::Raw => self.raw(from, &out),
+            kind => self.capture(from, kind, &out),
         };
-        match written.take() {
+        match out.finish() {
             // Who reads stdout has had enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failed(Exit::Io, format!("write to stdout: {error}"))),
@@ -106,17 +106,10 @@ impl Decode {
     }
 
     /// Where the requests and records go; `start` is the time 0 of what is printed.
-    fn outputs(&self, start: Time, records: bool, written: &Written) -> Rc<Outputs> {
+    fn outputs(&self, start: Time, records: bool, out: &Rc<Out>) -> Rc<Outputs> {
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        let out = RefCell::new(Flushed(BufWriter::new(io::stdout())));
-        let (written, name) = (Rc::clone(written), self.file.display().to_string());
-        let print = move |line: String| {
-            if written.borrow().is_ok() {
-                let line = writeln!(out.borrow_mut().0, "{line}");
-                written.replace(line);
-            }
-        };
-        let mut report = self.show.report(start, colour, Box::new(print));
+        let (out, name) = (Rc::clone(out), self.file.display().to_string());
+        let mut report = self.show.report(start, colour, Box::new(move |line| out.line(&line)));
         report.records |= records;
         Rc::new(Outputs {
             report,
@@ -127,7 +120,7 @@ impl Decode {
         })
     }
 
-    fn capture(&self, from: impl Read, kind: Kind, written: &Written) -> Result<(), Failed> {
+    fn capture(&self, from: impl Read, kind: Kind, out: &Rc<Out>) -> Result<(), Failed> {
         let broken = |error: io::Error| Failed(Exit::Protocol, error.to_string());
         let mut capture = Capture::new(from, kind).map_err(broken)?;
         let mut connections: Option<Connections> = None;
@@ -141,12 +134,12 @@ impl Decode {
             };
             packets += 1;
             last = packet.time;
-            let connections = connections
-                .get_or_insert_with(|| Connections::new(self.outputs(last, false, written)));
+            let connections =
+                connections.get_or_insert_with(|| Connections::new(self.outputs(last, false, out)));
             if let Some(segment) = packet.segment() {
                 connections.segment(&segment, last);
             }
-            if written.borrow().is_err() {
+            if out.failed() {
                 return Ok(());
             }
         };
@@ -172,15 +165,16 @@ impl Decode {
     }
 
     /// Bytes of one direction, or of both in turn: each record goes where its type goes.
-    fn raw(&self, mut from: impl Read, written: &Written) -> Result<(), Failed> {
-        let outputs = self.outputs(Duration::ZERO, true, written);
+    fn raw(&self, mut from: impl Read, out: &Rc<Out>) -> Result<(), Failed> {
+        let outputs = self.outputs(Duration::ZERO, true, out);
         let mut watch = Watch::new(1, Clock::start(), outputs, None);
         let mut framer = Framer::new();
         let mut block = vec![0; BLOCK];
         // The record so far: it is handed on when it is whole.
         let mut record = Vec::new();
         let mut header: Option<RecordHeader> = None;
-        let mut at_end = 0_u64;
+        // How much was read, where the last record began, and where the next one does.
+        let (mut total, mut start, mut next) = (0_u64, 0_u64, 0_u64);
         loop {
             let n = match from.read(&mut block) {
                 Ok(0) => break,
@@ -191,22 +185,28 @@ impl Decode {
             let mut rest = &block[..n];
             loop {
                 let (used, piece) = framer.next(rest, usize::MAX).map_err(|error| {
-                    let at = at_end + record.len() as u64;
-                    Failed(Exit::Protocol, format!("no record at byte {at}: {error}"))
+                    Failed(Exit::Protocol, format!("no record at byte {next}: {error}"))
                 })?;
+                total += used as u64;
                 record.extend_from_slice(&rest[..used]);
                 rest = &rest[used..];
                 match piece {
-                    Some(Piece::Header(found)) => header = Some(found),
+                    Some(Piece::Header(found)) => {
+                        header = Some(found);
+                        let length =
+                            u64::from(found.content_length) + u64::from(found.padding_length);
+                        start = next;
+                        next = start + HEADER_LEN as u64 + length;
+                    }
                     Some(Piece::Content(_)) => {}
                     Some(Piece::End) => {
                         if let Some(header) = header.take() {
                             // Padding that comes later is skipped by whoever reads the next one.
                             let direction = direction_of(header.record_type);
-                            at_end += record.len() as u64;
                             let padding = vec![0; usize::from(header.padding_length)];
-                            let start = record.len() - usize::from(header.content_length) - HEADER_LEN;
-                            let whole = [&record[start..], &padding].concat();
+                            let from =
+                                record.len() - usize::from(header.content_length) - HEADER_LEN;
+                            let whole = [&record[from..], &padding].concat();
                             watch.bytes_at(direction, &whole, Duration::ZERO);
                             record.clear();
                         }
@@ -214,7 +214,7 @@ impl Decode {
                     None => break,
                 }
             }
-            if written.borrow().is_err() {
+            if out.failed() {
                 return Ok(());
             }
         }
@@ -222,20 +222,44 @@ impl Decode {
         if framer.is_at_boundary() {
             return Ok(());
         }
-        Err(Failed(Exit::Protocol, format!("it breaks off in the record at byte {at_end}")))
+        let at = if total > next { next } else { start };
+        Err(Failed(Exit::Protocol, format!("it breaks off in the record at byte {at}")))
     }
 }
 
-/// What became of writing to stdout.
-type Written = Rc<RefCell<io::Result<()>>>;
+/// stdout, and what became of writing to it.
+struct Out {
+    to: RefCell<BufWriter<io::Stdout>>,
+    error: RefCell<Option<io::Error>>,
+    at_once: bool,
+}
 
-/// Writes what is left when it is dropped, as the last thing.
-struct Flushed<W: Write>(BufWriter<W>);
+impl Out {
+    fn new() -> Self {
+        let at_once = io::stdout().is_terminal();
+        let to = RefCell::new(BufWriter::new(io::stdout()));
+        Self { to, error: RefCell::default(), at_once }
+    }
 
-impl<W: Write> Drop for Flushed<W> {
-    fn drop(&mut self) {
-        // There is nobody left to tell.
-        let _ = self.0.flush();
+    fn failed(&self) -> bool {
+        self.error.borrow().is_some()
+    }
+
+    fn line(&self, line: &str) {
+        if self.failed() {
+            return;
+        }
+        let mut to = self.to.borrow_mut();
+        let written = writeln!(to, "{line}");
+        let written = written.and_then(|()| if self.at_once { to.flush() } else { Ok(()) });
+        self.error.replace(written.err());
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => self.to.borrow_mut().flush(),
+        }
     }
 }
 

@@ -174,14 +174,8 @@ pub(super) async fn carry(
     watch: &RefCell<Watch>,
     scratch: &RefCell<Box<[u8]>>,
 ) {
-    let flow = |from, to, direction| Flow {
-        from,
-        to,
-        direction,
-        watch,
-        scratch,
-        lost: Cell::new(false),
-    };
+    let flow =
+        |from, to, direction| Flow { from, to, direction, watch, scratch, lost: Cell::new(false) };
     let up = flow(&web_server, &application, Direction::ToApplication);
     let down = flow(&application, &web_server, Direction::ToWebServer);
     let ended = {
@@ -231,8 +225,8 @@ async fn last(running: impl Future<Output = End>, flow: &Flow<'_>, first: &Flow<
         biased;
         end = running => end,
         // Who has sent all, and is gone, takes nothing either.
-        () = gone(first.from) => End::Closed,
-        () = lost => End::Closed,
+        () = gone(first.from) => return End::Closed,
+        () = lost => return End::Closed,
     };
     flow.watch.borrow_mut().end(flow.direction, end);
     end

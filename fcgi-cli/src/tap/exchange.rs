@@ -135,7 +135,8 @@ impl Exchange {
         }
         let script = self.text(b"SCRIPT_NAME").or_else(|| self.text(b"SCRIPT_FILENAME"));
         let info = self.text(b"PATH_INFO").unwrap_or_default();
-        let mut path = script.unwrap_or_else(|| if info.is_empty() { "-".into() } else { String::new() });
+        let mut path =
+            script.unwrap_or_else(|| if info.is_empty() { "-".into() } else { String::new() });
         path.push_str(&info);
         if let Some(query) = self.text(b"QUERY_STRING") {
             path.push('?');
@@ -226,10 +227,6 @@ impl Params {
     /// The last one of this name, as most applications take it.
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.pairs.iter().rfind(|pair| pair.0 == name).map(|pair| &*pair.1)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pair> {
-        self.pairs.iter()
     }
 
     /// The pairs that have become whole since this was last asked, as lines.

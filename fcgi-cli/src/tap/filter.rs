@@ -34,9 +34,11 @@ impl FromStr for Filter {
             return Err("expected a filter, such as status=5xx or /api".to_owned());
         }
         let number = |text: &str, what: &str| {
-            text.trim().parse::<f64>().ok().filter(|number| (0.0..1e9).contains(number)).ok_or_else(|| {
-                format!("expected a number after {what}, not {text:?}")
-            })
+            text.trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|number| (0.0..1e9).contains(number))
+                .ok_or_else(|| format!("expected a number after {what}, not {text:?}"))
         };
         let test = if let Some(rest) = text.strip_prefix("status>=") {
             Test::StatusFrom(number(rest, "status>=")? as u16)
@@ -48,7 +50,9 @@ impl FromStr for Filter {
             match text.split_once('=') {
                 Some(("method", method)) => Test::Method(method.to_owned()),
                 Some(("path", path)) => Test::Path(path.to_owned()),
-                Some(("status", list)) => Test::Status(list.split(',').map(status).collect::<Result<_, _>>()?),
+                Some(("status", list)) => {
+                    Test::Status(list.split(',').map(status).collect::<Result<_, _>>()?)
+                }
                 Some((name, value)) if is_param(name) => {
                     Test::Param(name.as_bytes().to_vec(), value.to_owned())
                 }
@@ -61,7 +65,9 @@ impl FromStr for Filter {
 
 fn is_param(name: &str) -> bool {
     !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn status(text: &str) -> Result<String, String> {
@@ -78,7 +84,9 @@ fn status(text: &str) -> Result<String, String> {
 impl Filter {
     pub(crate) fn takes(&self, exchange: &Exchange, outcome: Outcome, time: Time) -> bool {
         let is_so = match &self.test {
-            Test::Contains(text) => exchange.path().contains(text),
+            Test::Contains(text) => {
+                matches(format!("*{text}*").as_bytes(), exchange.path().as_bytes())
+            }
             Test::Method(method) => exchange.method().eq_ignore_ascii_case(method),
             Test::Path(pattern) => matches(pattern.as_bytes(), exchange.path().as_bytes()),
             Test::Status(list) => list.iter().any(|wanted| match &**wanted {
@@ -90,7 +98,9 @@ impl Filter {
                         && class.bytes().zip(status.bytes()).all(|(a, b)| a == b'x' || a == b)
                 }),
             }),
-            Test::StatusFrom(least) => exchange.head.status().is_some_and(|status| status >= *least),
+            Test::StatusFrom(least) => {
+                exchange.head.status().is_some_and(|status| status >= *least)
+            }
             Test::Slower(least) => time.saturating_sub(exchange.begun) >= *least,
             Test::Stderr => exchange.stderr > 0,
             Test::Param(name, pattern) => {

@@ -25,10 +25,16 @@ const WORDS: [&str; 4] = ["PASS", "PW", "PASSCODE", "SIGNATURE"];
 
 /// Whether a parameter, a header or a form's field of this name has a value to hide.
 pub(crate) fn is_secret(name: &[u8]) -> bool {
-    let name: String = name
-        .iter()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_uppercase()) } else { '_' })
-        .collect();
+    let name: String =
+        name.iter()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte.to_ascii_uppercase())
+                } else {
+                    '_'
+                }
+            })
+            .collect();
     PARTS.iter().any(|part| name.contains(part))
         || name.split('_').any(|word| WORDS.contains(&word))
         || name == "PHP_AUTH_DIGEST"
@@ -128,7 +134,9 @@ enum At {
     /// Before the `?` of a URL.
     Path,
     Name,
-    Value { secret: bool },
+    Value {
+        secret: bool,
+    },
 }
 
 impl Query {
@@ -207,11 +215,6 @@ impl Head {
         let is_whole = matches!(self.state, HeadState::Body);
         let given = std::str::from_utf8(&self.digits).ok().and_then(|digits| digits.parse().ok());
         is_whole.then(|| given.unwrap_or(if self.has_location { 302 } else { 200 }))
-    }
-
-    /// Whether the bytes so far are all of the head's.
-    pub(crate) const fn is_open(&self) -> bool {
-        !matches!(self.state, HeadState::Body)
     }
 
     pub(crate) fn apply(&mut self, bytes: &mut [u8], hide: bool) {
@@ -313,9 +316,8 @@ mod tests {
 
     #[test]
     fn heads() {
-        let mask = |text: &str| {
-            both(text.as_bytes(), Head::new, |head, bytes| head.apply(bytes, true))
-        };
+        let mask =
+            |text: &str| both(text.as_bytes(), Head::new, |head, bytes| head.apply(bytes, true));
         assert_eq!(
             mask("Status: 404 x\r\nSet-Cookie: a=b c\r\nX: y\r\n\r\nSet-Cookie: body"),
             "Status: 404 x\r\nSet-Cookie: *** *\r\nX: y\r\n\r\nSet-Cookie: body",

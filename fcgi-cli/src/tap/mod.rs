@@ -25,7 +25,10 @@ use std::{
 };
 
 use clap::Args;
-use fcgi_engine::{ListeningSocket, socket::StdListener};
+use fcgi_engine::{
+    ListeningSocket,
+    socket::{SocketFile, StdListener},
+};
 use fcgi_tokio::{Address, Target, Transport, TransportListener};
 use serde_json::json;
 use tokio::{
@@ -36,7 +39,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{exit::Exit, place::Place, sink::Sink};
+use crate::{causes, exit::Exit, place::Place, sink::Sink};
 use exchange::Outcome;
 use filter::Filter;
 use packets::Packets;
@@ -61,14 +64,14 @@ use watch::{Clock, Outputs, Watch};
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Tap {
     /// Where the web server connects: unix:PATH, /PATH, HOST:PORT or :PORT
-    #[arg(long, value_name = "ADDR", env = "FCGI_TAP_LISTEN")]
+    #[arg(long, value_name = "ADDR")]
     listen: Address,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
     show: Show,
     /// Record into a file that Wireshark and tshark read; - is stdout
-    #[arg(long, value_name = "FILE.pcapng", env = "FCGI_TAP_WRITE")]
+    #[arg(long, value_name = "FILE.pcapng")]
     write: Option<PathBuf>,
 }
 
@@ -77,14 +80,14 @@ macro_rules! filters {
     () => {
         "\
 Filters:
-  TEXT            the path holds TEXT
+  TEXT            the path holds TEXT; * stands for anything
   method=POST     the method
-  path=/api/*     the whole path with its query; * stands for anything
+  path=/api/*     the whole path with its query
   status=404,5xx  the response's status; `cut` and `aborted` are ones too
   status>=400     the same, as a number
   ms>=250         it took that long, in milliseconds
   stderr          it wrote to STDERR
-  NAME=VALUE      a parameter, in capitals; * stands for anything
+  NAME=VALUE      a parameter, in capitals
   !FILTER         not so"
     };
 }
@@ -94,18 +97,18 @@ pub(crate) use filters;
 #[derive(Args)]
 pub(crate) struct Show {
     /// Show every record, not only a line a request
-    #[arg(short, long, env = "FCGI_TAP_VERBOSE")]
+    #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Print requests that are like this only; all of several must hold
     ///
     /// What is recorded with --write does not depend on it.
-    #[arg(long = "filter", value_name = "FILTER", env = "FCGI_TAP_FILTER")]
+    #[arg(long = "filter", value_name = "FILTER")]
     pub(crate) filters: Vec<Filter>,
     /// Show cookies, credentials and passwords too
-    #[arg(long, env = "FCGI_TAP_SHOW_SECRETS")]
+    #[arg(long)]
     pub(crate) show_secrets: bool,
     /// Print one JSON object a line
-    #[arg(long, env = "FCGI_TAP_JSON")]
+    #[arg(long)]
     pub(crate) json: bool,
 }
 
@@ -167,7 +170,8 @@ impl Tap {
     }
 
     async fn start(&self) -> Result<(), Stopped> {
-        let io = |what: String| move |error: io::Error| Stopped(Exit::Io, format!("{what}: {error}"));
+        let io =
+            |what: String| move |error: io::Error| Stopped(Exit::Io, format!("{what}: {error}"));
         spawn(&STDERR, "stderr", io::stderr()).map_err(io("start a thread".to_owned()))?;
         let application =
             self.place.find().map_err(|error| Stopped(Exit::Usage, error.to_string()))?;
@@ -191,11 +195,15 @@ impl Tap {
             && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
             && io::stdout().is_terminal();
         let outputs = Outputs {
-            report: self.show.report(clock.now(), colour, Box::new(move |line| {
-                if to_stdout {
-                    STDOUT.line(line);
-                }
-            })),
+            report: self.show.report(
+                clock.now(),
+                colour,
+                Box::new(move |line| {
+                    if to_stdout {
+                        STDOUT.line(line);
+                    }
+                }),
+            ),
             show_secrets: self.show.show_secrets,
             record: recording.then(|| -> Box<dyn Fn(_, Vec<u8>) -> bool> {
                 Box::new(|time, packet| RECORDING.push(pcapng::packet(time, &packet)))
@@ -211,9 +219,8 @@ impl Tap {
             connections: Cell::new(0),
             open: RefCell::default(),
         });
-        proxy.serve(&listener).await.map_err(io("watch for signals".to_owned()))?;
-        // Nobody finds the socket any more.
-        drop((listener, socket.file));
+        let listener = (listener, socket.file);
+        proxy.serve(listener).await.map_err(io("watch for signals".to_owned()))?;
         proxy.tell(self, to_stdout);
         Ok(())
     }
@@ -221,9 +228,8 @@ impl Tap {
     /// Opens the recording and starts its thread; says whether there is one.
     fn recording(&self, application: &Address) -> Result<bool, Stopped> {
         let Some(path) = &self.write else { return Ok(false) };
-        let failed = |error: io::Error| {
-            Stopped(Exit::Usage, format!("write {}: {error}", path.display()))
-        };
+        let failed =
+            |error: io::Error| Stopped(Exit::Usage, format!("write {}: {error}", path.display()));
         let output = if path == Path::new("-") {
             Output::Other(Box::new(io::stdout()))
         } else {
@@ -273,9 +279,8 @@ impl Show {
 fn spawn(sink: &'static Sink, name: &str, mut out: impl Write + Send + 'static) -> io::Result<()> {
     // Nobody may be reading it any more.
     let write = move |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
-    let spawned = thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || sink.run(write, tell_of_lines));
+    let spawned =
+        thread::Builder::new().name(name.to_owned()).spawn(move || sink.run(write, tell_of_lines));
     spawned.map(drop)
 }
 
@@ -287,7 +292,9 @@ fn tell_of_lines(dropped: u64) {
 
 fn tell_of_packets(dropped: u64) {
     if dropped > 0 {
-        complain(&format!("{dropped} packets were not recorded: the file is not written fast enough"));
+        complain(&format!(
+            "{dropped} packets were not recorded: the file is not written fast enough"
+        ));
     }
 }
 
@@ -324,14 +331,17 @@ struct Proxy {
 
 impl Proxy {
     /// Accepts until a signal, then waits for the requests under way.
-    async fn serve(self: &Rc<Self>, listener: &TransportListener) -> io::Result<()> {
+    async fn serve(
+        self: &Rc<Self>,
+        listener: (TransportListener, Option<SocketFile>),
+    ) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut tell = interval(TELL);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
-                accepted = accept(listener) => match accepted {
+                accepted = accept(&listener.0) => match accepted {
                     Ok((stream, peer)) => drop(spawn_local(Rc::clone(self).carry(stream, peer))),
                     Err(error) => {
                         complain(&format!("accept a connection: {error}"));
@@ -343,6 +353,8 @@ impl Proxy {
                 _ = tell.tick() => tell_of_drops(),
             }
         }
+        // Nobody finds the socket any more.
+        drop(listener);
         let is_busy = || self.open.borrow().values().any(|watch| watch.borrow().is_busy());
         while is_busy() {
             select! {
@@ -365,10 +377,10 @@ impl Proxy {
         let application = match carry::connect(&self.application).await {
             Ok(application) => application,
             Err(error) => {
-                complain(&format!(
-                    "connection {number}: connect to {}: {error}; it is reset",
-                    self.application
-                ));
+                let to = &self.application;
+                let likely = causes::of_connect(&error, to).map(|cause| format!(": {cause}"));
+                let likely = likely.unwrap_or_default();
+                complain(&format!("connection {number}: connect to {to}: {error}{likely}"));
                 carry::reset(&web_server);
                 return;
             }
@@ -402,11 +414,15 @@ impl Proxy {
         let mut text = format!("{requests} requests on {connections} connections");
         if let Some(path) = tap.write.as_deref().filter(|_| to_stdout) {
             let port = match self.application.target() {
-                Target::Tcp(host_port) => host_port.rsplit(':').next().unwrap_or_default().to_owned(),
+                Target::Tcp(host_port) => {
+                    host_port.rsplit(':').next().unwrap_or_default().to_owned()
+                }
                 _ => packets::PORT.to_string(),
             };
             let path = path.display();
-            text.push_str(&format!("; tshark -r {path} -d tcp.port=={port},fcgi reads the recording"));
+            text.push_str(&format!(
+                "; tshark -r {path} -d tcp.port=={port},fcgi reads the recording"
+            ));
         }
         complain(&text);
     }

@@ -89,7 +89,11 @@ pub(crate) enum Output {
 impl Output {
     /// What `file` is, from its start.
     pub(crate) fn new(file: File) -> io::Result<Self> {
-        Ok(if file.metadata()?.is_file() { Self::File(file, 0) } else { Self::Other(Box::new(file)) })
+        Ok(if file.metadata()?.is_file() {
+            Self::File(file, 0)
+        } else {
+            Self::Other(Box::new(file))
+        })
     }
 
     pub(crate) fn write(&mut self, block: &[u8]) -> io::Result<()> {

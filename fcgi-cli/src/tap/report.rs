@@ -34,7 +34,8 @@ pub(crate) struct Report {
 
 impl Report {
     fn line(&self, text: &str) {
-        let text = if self.colour { text.into() } else { anstream::adapter::strip_str(text).to_string() };
+        let text =
+            if self.colour { text.into() } else { anstream::adapter::strip_str(text).to_string() };
         (self.print)(text);
     }
 

@@ -260,7 +260,11 @@ impl Watch {
             }
             (Direction::ToWebServer, RecordType::EndRequest) => {
                 if let Some(body) = body {
-                    self.finish(header.request_id, Outcome::Ended(EndRequestBody::decode(body)), time);
+                    self.finish(
+                        header.request_id,
+                        Outcome::Ended(EndRequestBody::decode(body)),
+                        time,
+                    );
                 }
             }
             _ => {}

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 pub(crate) mod gateway;
+pub(crate) mod tap;
 pub(crate) mod webdriver;
 
 use std::{

@@ -46,6 +46,8 @@ pub enum Peer {
     Gcc,
     /// strace, to count system calls.
     Strace,
+    /// Wireshark in a terminal, to read recordings with its FastCGI dissector.
+    Tshark,
     /// The web server Apache httpd.
     Apache,
     /// The web server lighttpd.
@@ -72,6 +74,7 @@ impl Peer {
         Self::Libfcgi,
         Self::Gcc,
         Self::Strace,
+        Self::Tshark,
     ];
 
     /// What `cargo xtask interop` needs.
@@ -99,6 +102,7 @@ impl Peer {
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "Apache",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "HAProxy",
@@ -121,6 +125,7 @@ impl Peer {
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "apache2",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "haproxy",
@@ -153,6 +158,7 @@ impl Peer {
             | Self::CgiFcgi
             | Self::Gcc
             | Self::Strace
+            | Self::Tshark
             | Self::Lighttpd
             | Self::H2o => find_program(self.name()),
         };
