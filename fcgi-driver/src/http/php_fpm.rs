@@ -153,7 +153,7 @@ pub enum PageError {
         status: StatusCode,
     },
     /// The status page is no JSON, or lacks something.
-    #[error("{address}: {path}: {source}")]
+    #[error("{address}: {path} is no status page of php-fpm")]
     Json {
         /// The application's address.
         address: String,

@@ -348,7 +348,7 @@ pub enum ParamsError {
     #[error("the request's Host is \"{0}\", which is no host")]
     Host(String),
     /// Content-Length is not one number.
-    #[error("in the request: {0}")]
+    #[error("the request's length is not known")]
     ContentLength(#[from] BodyLengthError),
     /// Content-Length and Transfer-Encoding together.
     #[error("the request has both Content-Length and Transfer-Encoding")]
