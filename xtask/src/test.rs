@@ -42,9 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
 
-    // Not the examples, which have the same names in every adapter: the suite builds each
-    // adapter's by themselves.
-    let code = run_command(&mut cargo_test(options, &["--lib", "--bins", "--tests"]));
+    let code = run_command(&mut cargo_test(options, &["--lib", "--bins", "--examples", "--tests"]));
     let docs = run_command(&mut cargo_test(options, &["--doc"]));
     code.and(docs)
 }
