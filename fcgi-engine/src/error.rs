@@ -387,7 +387,11 @@ mod tests {
     #[test]
     fn an_address_that_is_known_is_named_and_can_be_asked_for() {
         for error in all() {
-            assert_eq!(error.address().is_some(), error.to_string().contains("app.sock"), "{error}");
+            assert_eq!(
+                error.address().is_some(),
+                error.to_string().contains("app.sock"),
+                "{error}"
+            );
         }
     }
 

@@ -228,7 +228,11 @@ mod tests {
     fn no_text_repeats_its_source() {
         for error in all() {
             assert_no_repetition(&error);
-            assert_eq!(error.address().is_some(), error.to_string().contains("app.sock"), "{error}");
+            assert_eq!(
+                error.address().is_some(),
+                error.to_string().contains("app.sock"),
+                "{error}"
+            );
             let report = error.report().to_string();
             let wrapped = io::Error::from(error);
             assert_no_repetition(&wrapped);
