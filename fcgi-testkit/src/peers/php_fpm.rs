@@ -34,11 +34,14 @@ pub struct PhpFpmOptions {
     pub children: usize,
     /// Requests after which a worker leaves; 0, the default, is no limit.
     pub max_requests: usize,
+    /// Directives for each pool, in place of those above and of its own, such as
+    /// `ping.path = /health`.
+    pub extra: String,
 }
 
 impl Default for PhpFpmOptions {
     fn default() -> Self {
-        Self { children: 4, max_requests: 0 }
+        Self { children: 4, max_requests: 0, extra: String::new() }
     }
 }
 
@@ -52,6 +55,12 @@ impl PhpFpmOptions {
     /// Sets the requests after which a worker leaves.
     pub fn max_requests(mut self, requests: usize) -> Self {
         self.max_requests = requests;
+        self
+    }
+
+    /// Sets directives for each pool.
+    pub fn extra(mut self, directives: impl Into<String>) -> Self {
+        self.extra = directives.into();
         self
     }
 }
@@ -155,6 +164,7 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
     let pool = include_str!("../../assets/php-fpm-pool.conf")
         .replace("@CHILDREN@", &options.children.max(1).to_string())
         .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
+    let pool = format!("{pool}{}\n", options.extra);
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
         .replace("@USER@", &user)
