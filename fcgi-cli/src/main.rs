@@ -6,6 +6,7 @@ mod call;
 mod demo;
 mod gateway;
 mod input;
+mod sock_diag;
 mod trace;
 
 use std::{
