@@ -227,7 +227,8 @@ mod netlink {
                 match u16_at(rest, 4) {
                     Some(NLMSG_DONE) => return Ok(()),
                     Some(NLMSG_ERROR) => {
-                        let errno = u32_at(message, 0).map_or(0, u32::cast_signed);
+                        let errno = message.get(..4).and_then(|it| it.try_into().ok());
+                        let errno = errno.map_or(0, i32::from_ne_bytes);
                         return Err(io::Error::from_raw_os_error(errno.saturating_neg()));
                     }
                     _ => each(message),

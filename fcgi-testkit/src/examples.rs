@@ -1,25 +1,23 @@
-//! An adapter's example programs, built and set aside: every adapter has programs of the same
-//! names, which take each other's place in the target folder.
+//! An adapter's example programs.
 
 use std::{
-    env, fs, io,
+    env, io,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use tempfile::TempDir;
-
-/// The programs of one adapter, in a folder of their own, which is removed when this is dropped.
+/// The programs of one adapter: `echo` of `fcgi-tokio` is the target `tokio-echo`.
 #[derive(Debug)]
 pub struct Examples {
-    folder: TempDir,
+    folder: PathBuf,
+    prefix: String,
 }
 
 impl Examples {
     /// Has cargo build these examples of a package, as it has built the test that asks.
     ///
     /// # Errors
-    /// What cargo said, or a file that can't be copied.
+    /// What cargo said.
     pub fn build(package: &str, names: &[&str]) -> io::Result<Self> {
         let program = env::current_exe()?;
         let built = program.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
@@ -27,10 +25,12 @@ impl Examples {
             Some("debug") | None => "dev",
             Some(profile) => profile,
         };
+        let adapter = package.strip_prefix("fcgi-").unwrap_or(package);
+        let examples = Self { folder: built.join("examples"), prefix: format!("{adapter}-") };
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args(["build", "--locked", "--quiet", "--package", package, "--profile", profile])
-            .args(names.iter().flat_map(|name| ["--example", name]))
+            .args(names.iter().flat_map(|name| ["--example".to_owned(), examples.target(name)]))
             .arg("--target-dir")
             .arg(built.parent().ok_or(io::ErrorKind::NotFound)?)
             .output()?;
@@ -38,16 +38,16 @@ impl Examples {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(io::Error::other(format!("build the examples of {package}: {said}")));
         }
-        let folder = tempfile::tempdir()?;
-        for name in names {
-            fs::copy(built.join("examples").join(name), folder.path().join(name))?;
-        }
-        Ok(Self { folder })
+        Ok(examples)
     }
 
     /// Where one of them is.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(self.target(name))
+    }
+
+    fn target(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 }

@@ -2,7 +2,7 @@
 //! and none of them fails.
 
 #[allow(dead_code, reason = "an example program, of which the service is tested")]
-#[path = "../examples/balance.rs"]
+#[path = "../examples/tokio-balance.rs"]
 mod balance;
 
 use std::{

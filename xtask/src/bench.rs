@@ -22,8 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for missing in peers::provide(&[Peer::Gcc, Peer::Libfcgi]) {
         println!("No comparison with the C peer: {missing}");
     }
-    // `hello` of fcgi-tokio: the other adapters' have the same name, and the last one built counts.
-    let hello = ["build", "--profile", "bench", "-p", "fcgi-tokio", "--example", "hello"];
+    let hello = ["build", "--profile", "bench", "-p", "fcgi-tokio", "--example", "tokio-hello"];
     run_command(&mut cargo(hello))?;
     let bench = ["run", "--profile", "bench", "-p", "fcgi-bench", "--"];
     run_command(cargo(bench).args(&options.arguments))

@@ -80,7 +80,7 @@ fn exec<'a>(program: &'a Path, arg: &'a OsStr) -> Result<Command> {
     serve([OsStr::new("exec"), OsStr::new("--"), program.as_os_str(), arg])
 }
 
-/// This project's example `hello`, from `--ours` or from beside this program.
+/// This project's example `tokio-hello`, from `--ours` or from beside this program.
 fn ours(given: Option<&Path>, socket: &Path) -> Result<Command> {
     let program = match given {
         Some(path) if path.is_file() => path.to_owned(),
@@ -88,11 +88,11 @@ fn ours(given: Option<&Path>, socket: &Path) -> Result<Command> {
         None => {
             let here = env::current_exe()?;
             let here = here.parent().context("this program has no folder")?;
-            let places =
-                ["examples/hello", "../release/examples/hello"].map(|place| here.join(place));
+            let places = ["examples/tokio-hello", "../release/examples/tokio-hello"]
+                .map(|place| here.join(place));
             let found = places.into_iter().find(|place| place.is_file());
             found.context(
-                "examples/hello was not found: build it with this profile, or give --ours PATH",
+                "examples/tokio-hello was not found: build it with this profile, or give --ours PATH",
             )?
         }
     };

@@ -7,7 +7,7 @@ use fcgi_tokio as fcgi;
 
 const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 
-/// Answers a Responder request as `examples/echo.rs` of fcgi-tokio does: each parameter as
+/// Answers a Responder request as `examples/tokio-echo.rs` of fcgi-tokio does: each parameter as
 /// `NAME=VALUE`, an empty line, then STDIN as it comes. ECHO_SLEEP_MS, ECHO_REPEAT_BYTES,
 /// ECHO_STDERR, ECHO_EXIT, ECHO_PANIC and ECHO_FAIL_AFTER_BYTES steer it.
 pub(crate) async fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
