@@ -82,12 +82,13 @@ macro_rules! adapter {
             pub type Response = $crate::pool::Response<super::$runtime>;
         }
 
+        #[cfg(feature = "php-fpm")]
+        pub use $crate::php_fpm;
+
         /// HTTP: any tower service behind a web server, and a client that is a tower service; see
         /// [`fcgi_driver::http`].
         #[cfg(feature = "http")]
         pub mod http {
-            #[cfg(feature = "php-fpm")]
-            pub use $crate::http::php_fpm;
             pub use $crate::http::{
                 Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes,
                 FileKind, FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError,
@@ -95,6 +96,9 @@ macro_rules! adapter {
                 Responder, Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength,
                 Variables,
             };
+            #[cfg(feature = "php-fpm")]
+            #[doc(hidden)]
+            pub use $crate::php_fpm;
 
             /// Sends HTTP requests to an application.
             pub type HttpClient = $crate::http::HttpClient<super::$runtime>;

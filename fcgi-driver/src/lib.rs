@@ -23,6 +23,8 @@ pub mod client;
 mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 pub mod pool;
 mod pump;
 pub mod runtime;

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 pub(crate) mod gateway;
+pub(crate) mod pages;
+pub(crate) mod pool;
 pub(crate) mod webdriver;
 
 use std::{

@@ -49,8 +49,6 @@ mod authorizer;
 mod body;
 mod client;
 mod frames;
-#[cfg(feature = "php-fpm")]
-pub mod php_fpm;
 mod reply;
 mod responder;
 

@@ -15,7 +15,7 @@ use http::{
 use super::{BoxError, FilterData};
 use crate::{
     server::{FAILED, Failed},
-    text::escape,
+    text::{chain, escape},
 };
 
 /// What a web server gets for one request: says what to do next, and is told what came of it.
@@ -127,7 +127,7 @@ impl Reply {
                 (reply, Some(asked))
             }
             Err(error) => {
-                tracing::warn!(%error, "request refused");
+                tracing::warn!(error = %chain(&error), "request refused");
                 let mut reply = Self::to(Method::GET, Uri::default());
                 let (parts, text) = response::page(StatusCode::BAD_REQUEST).into_parts();
                 reply.head = HeadBlock::new(&parts).ok();
@@ -207,7 +207,8 @@ impl Reply {
 
     fn log(&self, error: &(dyn std::error::Error + 'static)) {
         let path = escape(self.uri.path().as_bytes(), b"");
-        tracing::warn!(error, method = %self.method, %path, "the service failed");
+        let error = chain(error);
+        tracing::warn!(%error, method = %self.method, %path, "the service failed");
     }
 
     /// What to do next.

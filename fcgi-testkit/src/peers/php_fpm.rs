@@ -37,11 +37,14 @@ pub struct PhpFpmOptions {
     /// Whether the pool on a unix socket has `pm.status_listen`, which takes another process; off
     /// by default.
     pub status_listen: bool,
+    /// Directives for each pool, in place of those above and of its own, such as
+    /// `ping.path = /health`.
+    pub extra: String,
 }
 
 impl Default for PhpFpmOptions {
     fn default() -> Self {
-        Self { children: 4, max_requests: 0, status_listen: false }
+        Self { children: 4, max_requests: 0, status_listen: false, extra: String::new() }
     }
 }
 
@@ -61,6 +64,12 @@ impl PhpFpmOptions {
     /// Has the status page of the pool on a unix socket at [`PhpFpm::status_address`] too.
     pub fn status_listen(mut self) -> Self {
         self.status_listen = true;
+        self
+    }
+
+    /// Sets directives for each pool.
+    pub fn extra(mut self, directives: impl Into<String>) -> Self {
+        self.extra = directives.into();
         self
     }
 }
@@ -172,6 +181,7 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
         .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
     let status_listen =
         if options.status_listen { "pm.status_listen = @DIR@/status.sock" } else { "" };
+    let pool = format!("{pool}{}\n", options.extra);
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
         .replace("@STATUS_LISTEN@", status_listen)
