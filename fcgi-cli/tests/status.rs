@@ -438,6 +438,9 @@ fn watching() -> Result {
 
 fn one_object_a_pool() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default().children(2))?;
+    until("both workers are counted", || {
+        out(&run(&[&php.unix_address(), "--json"])).contains("\"total_processes\":2")
+    });
     let output = run(&[&php.unix_address(), "unix:/nonexistent/socket", "--json", "--full"]);
     assert_eq!(code(&output), 5);
     let text = out(&output);
