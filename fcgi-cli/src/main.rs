@@ -17,6 +17,10 @@ mod ping;
 mod place;
 mod report;
 mod sink;
+mod sock_diag;
+mod status;
+mod stream;
+mod table;
 mod tap;
 mod trace;
 
@@ -33,6 +37,7 @@ use exit::Exit;
 #[derive(Subcommand)]
 enum Command {
     Ping(ping::Ping),
+    Status(Box<status::Status>),
     Call(call::Call),
     Tap(tap::Tap),
     Decode(decode::Decode),
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Ping(ping) => ping.run().await,
+            Command::Status(status) => status.run().await,
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),

@@ -9,88 +9,20 @@ use std::{
 };
 
 use fcgi_engine::socket::{self, HangUp};
-use fcgi_tokio::{Address, Target, Transport};
-use tokio::{
-    io::Interest,
-    net::{TcpStream, UnixStream},
-    select,
-    time::sleep,
-};
+use fcgi_tokio::Transport;
+use tokio::{io::Interest, select, time::sleep};
 
 use super::watch::{End, Watch};
-use crate::trace::Direction;
+use crate::{
+    stream::{ready, reset, try_read, try_write, waits},
+    trace::Direction,
+};
 
 /// The most that is read at once.
 pub(super) const BLOCK: usize = 64 * 1024;
 /// How often a connection with one closed direction is asked whether its peer is gone altogether,
 /// which a runtime does not tell.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often, and how long, a unix socket with a full backlog is tried again: a plain connect(2)
-/// would wait there.
-const RETRY: Duration = Duration::from_millis(5);
-const RETRIES: u32 = 1000;
-
-/// Connects to the application, as patiently as the web server would have been made to wait.
-pub(super) async fn connect(address: &Address) -> io::Result<Transport> {
-    let mut tries = 0;
-    loop {
-        let connected = match address.target() {
-            Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
-            Target::Tcp(host_port) => TcpStream::connect(host_port).await.map(|stream| {
-                // The bytes were put together by their sender already.
-                let _ = stream.set_nodelay(true);
-                Transport::Tcp(stream)
-            }),
-            _ => Err(io::ErrorKind::Unsupported.into()),
-        };
-        match connected {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < RETRIES => {
-                tries += 1;
-                sleep(RETRY).await;
-            }
-            connected => return connected,
-        }
-    }
-}
-
-async fn ready(stream: &Transport, interest: Interest) -> io::Result<()> {
-    match stream {
-        Transport::Unix(stream) => stream.ready(interest).await.map(drop),
-        Transport::Tcp(stream) => stream.ready(interest).await.map(drop),
-    }
-}
-
-/// Reads what there is. A read that does not fill the buffer has emptied the socket: the runtime is
-/// told so, and spares a second one.
-fn try_read(stream: &Transport, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut some = None;
-    let read = || match rustix::io::read(stream, &mut *buffer)? {
-        n if 0 < n && n < buffer.len() => {
-            some = Some(n);
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        n => Ok(n),
-    };
-    let read = match stream {
-        Transport::Unix(stream) => stream.try_io(Interest::READABLE, read),
-        Transport::Tcp(stream) => stream.try_io(Interest::READABLE, read),
-    };
-    some.map_or(read, Ok)
-}
-
-fn try_write(stream: &Transport, bytes: &[u8]) -> io::Result<usize> {
-    match stream {
-        Transport::Unix(stream) => stream.try_write(bytes),
-        Transport::Tcp(stream) => stream.try_write(bytes),
-    }
-}
-
-/// Whether a socket call has to wait, and not more than that.
-fn waits<T>(result: &io::Result<T>) -> bool {
-    let kind = result.as_ref().err().map(io::Error::kind);
-    matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
-}
-
 /// One direction of a connection.
 struct Flow<'a> {
     from: &'a Transport,
@@ -200,13 +132,6 @@ pub(super) async fn carry(
     if ended == End::Reset {
         reset(&web_server);
         reset(&application);
-    }
-}
-
-/// Has a socket closed with a reset. A unix socket has no such thing.
-pub(super) fn reset(stream: &Transport) {
-    if let Transport::Tcp(stream) = stream {
-        let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     }
 }
 

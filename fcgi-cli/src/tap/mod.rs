@@ -39,13 +39,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{causes, exit::Exit, place::Place, sink::Sink};
+use crate::{causes, exit::Exit, place::Place, sink::Sink, stream};
 use exchange::Outcome;
 use filter::Filter;
 use packets::Packets;
 use pcapng::Output;
 use report::Report;
-use watch::{Clock, Outputs, Watch};
+use watch::{Clock, Outputs, Recording, Watch};
 
 /// Record what crosses between a web server and an application
 ///
@@ -205,7 +205,7 @@ impl Tap {
                 }),
             ),
             show_secrets: self.show.show_secrets,
-            record: recording.then(|| -> Box<dyn Fn(_, Vec<u8>) -> bool> {
+            record: recording.then(|| -> Recording {
                 Box::new(|time, packet| RECORDING.push(pcapng::packet(time, &packet)))
             }),
             complain: Box::new(complain),
@@ -374,14 +374,14 @@ impl Proxy {
     async fn carry(self: Rc<Self>, web_server: Transport, peer: Option<SocketAddr>) {
         let number = self.connections.get() + 1;
         self.connections.set(number);
-        let application = match carry::connect(&self.application).await {
+        let application = match stream::connect(&self.application).await {
             Ok(application) => application,
             Err(error) => {
                 let to = &self.application;
                 let likely = causes::of_connect(&error, to).map(|cause| format!(": {cause}"));
                 let likely = likely.unwrap_or_default();
                 complain(&format!("connection {number}: connect to {to}: {error}{likely}"));
-                carry::reset(&web_server);
+                stream::reset(&web_server);
                 return;
             }
         };

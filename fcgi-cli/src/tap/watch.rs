@@ -50,12 +50,14 @@ impl Clock {
     }
 }
 
+/// Takes the packets of a recording; says whether there was room.
+pub(crate) type Recording = Box<dyn Fn(Time, Vec<u8>) -> bool>;
+
 /// Where all that is seen goes.
 pub(crate) struct Outputs {
     pub(crate) report: Report,
     pub(crate) show_secrets: bool,
-    /// Takes the packets of a recording; says whether there was room.
-    pub(crate) record: Option<Box<dyn Fn(Time, Vec<u8>) -> bool>>,
+    pub(crate) record: Option<Recording>,
     pub(crate) complain: Box<dyn Fn(&str)>,
     pub(crate) requests: Cell<u64>,
 }
