@@ -15,6 +15,9 @@ mod input;
 mod ping;
 mod place;
 mod report;
+mod sock_diag;
+mod status;
+mod table;
 mod trace;
 
 use std::{
@@ -30,6 +33,7 @@ use exit::Exit;
 #[derive(Subcommand)]
 enum Command {
     Ping(ping::Ping),
+    Status(Box<status::Status>),
     Call(call::Call),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Ping(ping) => ping.run().await,
+            Command::Status(status) => status.run().await,
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,

@@ -81,7 +81,7 @@ impl Failure {
             Self::Status(status) => {
                 format!("{address}: the application ended with status {status}")
             }
-            Self::Fcgi(error) => error.to_string(),
+            Self::Fcgi(error) => error.report().to_string(),
             Self::Usage(reason) => reason.clone(),
             Self::File(path, error) => format!("{address}: read {}: {error}", path.display()),
             Self::Open(path, error) => format!("{address}: write {}: {error}", path.display()),
