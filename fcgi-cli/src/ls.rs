@@ -53,7 +53,7 @@ Examples:
   What is here?
     fcgi ls
   What does not answer?
-    fcgi ls --json | jq -r 'select(.ok | not) | .address'";
+    fcgi ls --json | jq -r 'select(.answers | not) | .address'";
 
 /// A listener that is there, or should be.
 struct Found {
@@ -70,7 +70,6 @@ struct Seen {
 }
 
 struct NoAnswer {
-    exit: Exit,
     /// In a few words, for a column.
     short: String,
     message: String,
@@ -161,7 +160,6 @@ async fn ask(found: Found, budget: &Budget) -> Seen {
     let took = budget.elapsed();
     let answer = match values {
         Ok(values) if values == fcgi::Values::default() => Err(NoAnswer {
-            exit: Exit::Protocol,
             short: "closed".to_owned(),
             message: format!("{address}: it closed the connection, or says nothing of itself"),
             cause: None,
@@ -176,9 +174,9 @@ fn no_answer(error: &fcgi::Error, address: &Address) -> NoAnswer {
     let cause = causes::of(error, address);
     let short = match &cause {
         Some(cause) => cause.id.replace('-', " "),
-        None => error.to_string(),
+        None => error.report().to_string(),
     };
-    NoAnswer { exit: Exit::of(error), short, message: error.to_string(), cause }
+    NoAnswer { short, message: error.report().to_string(), cause }
 }
 
 fn table<'a>(seen: impl Iterator<Item = &'a Seen>) -> String {
@@ -223,13 +221,14 @@ fn report(seen: &Seen) -> Report {
     let Seen { found: Found { address, pool }, queue, answer, took } = seen;
     let report = match answer {
         Ok(()) => Report::new("ls", Exit::Done, format!("{address} answers")),
-        Err(no) => Report::new("ls", no.exit, no.message.clone()).cause(no.cause.clone()),
+        Err(no) => Report::new("ls", Exit::Done, no.message.clone()).cause(no.cause.clone()),
     };
     let (owner, mode) = owner(address).unzip();
     let queue = queue.as_ref().ok();
     let text = |path: &Path| path.display().to_string();
     report
         .address(address)
+        .field("answers", answer.is_ok())
         .field("pool", pool.as_ref().map(|pool| pool.name.clone()))
         .field("file", pool.as_ref().map(|pool| text(&pool.file)))
         .field("ping_path", pool.as_ref().and_then(|pool| pool.get("ping.path")))

@@ -393,7 +393,9 @@ impl Status {
                     let exit = Exit::of(&error);
                     worst.get_or_insert(exit);
                     let cause = causes::of(&error, address);
-                    Report::new("status", exit, error.to_string()).address(address).cause(cause)
+                    Report::new("status", exit, error.report().to_string())
+                        .address(address)
+                        .cause(cause)
                 }
             };
             report.finish(self.form, self.quiet);
