@@ -9,9 +9,11 @@ mod causes;
 mod demo;
 mod discovery;
 mod exit;
+mod fpm_config;
 mod gateway;
 mod help;
 mod input;
+mod ls;
 mod ping;
 mod place;
 mod report;
@@ -35,6 +37,7 @@ enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
     Call(call::Call),
+    Ls(ls::Ls),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         match command {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
+            Command::Ls(ls) => ls.run().await,
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
