@@ -10,9 +10,11 @@ mod decode;
 mod demo;
 mod discovery;
 mod exit;
+mod fpm_config;
 mod gateway;
 mod help;
 mod input;
+mod ls;
 mod ping;
 mod place;
 mod report;
@@ -41,6 +43,7 @@ enum Command {
     Call(call::Call),
     Tap(tap::Tap),
     Decode(decode::Decode),
+    Ls(ls::Ls),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         match command {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
+            Command::Ls(ls) => ls.run().await,
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),

@@ -99,6 +99,14 @@ pub(crate) fn table(records: &[Record]) -> String {
     out
 }
 
+/// A record as one or more lines, as wide as the longest name.
+pub(crate) fn line(record: &Record) -> String {
+    let details = details(record.header.record_type, &record.content, 0);
+    let mut out = row("", record.direction, &record.header, &details);
+    out.push('\n');
+    out
+}
+
 fn write_table(out: &mut String, records: &[Record]) -> fmt::Result {
     let width = records.iter().map(|record| record.header.record_type.to_string().len());
     let width = width.max().unwrap_or_default().max(6);

@@ -459,6 +459,8 @@ fn one_object_a_pool() -> Result {
     assert!(good["processes"][0]["request_duration_ms"].is_number(), "{good}");
     assert_eq!((&bad["v"], &bad["exit_status"], &bad["ok"]), (&1.into(), &5.into(), &false.into()));
     assert_eq!(bad["queue"], Value::Null);
+    assert_eq!(bad["cause"], "no-socket");
+    assert!(bad["message"].as_str().is_some_and(|it| it.contains("No such file")), "{bad}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fcgi_engine::text::escape;
+use fcgi_engine::text::{chain, escape};
 use fcgi_tokio::{Address, Target, http::php_fpm::Status};
 
 use crate::{
@@ -144,10 +144,9 @@ async fn ask_status(pool: &Pool, full: bool, budget: &Budget) -> Result<Status, 
     let (address, path) = (pool.asked(), &pool.path);
     let query = if full { "json&full" } else { "json" };
     let request = ask::get(&format!("{path}?{query}"));
-    let answer = ask::ask(address, request, budget, MOST).await.map_err(|failed| Trouble {
-        exit: failed.exit(),
-        message: failed.to_string(),
-        why: Why::NoAnswer(failed),
+    let answer = ask::ask(address, request, budget, MOST).await.map_err(|failed| {
+        let (exit, message) = (failed.exit(), chain(&failed).to_string());
+        Trouble { exit, message, why: Why::NoAnswer(failed) }
     })?;
     if answer.head.parts.status != http::StatusCode::OK {
         let is_missing = matches!(answer.head.parts.status.as_u16(), 403 | 404);

@@ -368,7 +368,8 @@ impl Status {
         for pool in pools {
             let address = &pool.address;
             let budget = Budget::new(Some(self.timeout));
-            let connector = Connector::new().connect_timeout(None);
+            // The budget is the limit.
+            let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
             let asked = connector.query_values(address);
             let report = match budget.hold(address, Phase::Values, asked).await {
                 Ok(values) => {
@@ -392,7 +393,9 @@ impl Status {
                     let exit = Exit::of(&error);
                     worst.get_or_insert(exit);
                     let cause = causes::of(&error, address);
-                    Report::new("status", exit, error.to_string()).address(address).cause(cause)
+                    Report::new("status", exit, error.report().to_string())
+                        .address(address)
+                        .cause(cause)
                 }
             };
             report.finish(self.form, self.quiet);
