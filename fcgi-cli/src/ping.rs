@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use fcgi_engine::text::escape;
+use fcgi_engine::text::{chain, escape};
 use fcgi_tokio::Address;
 use tokio::time::sleep;
 
@@ -161,9 +161,11 @@ impl Ping {
                     let message = format!("connected to {address} in {:.1?}", started.elapsed());
                     outcome(Exit::Done, message, None)
                 }
-                Err(error) => {
-                    outcome(Exit::of(&error), error.to_string(), causes::of(&error, address))
-                }
+                Err(error) => outcome(
+                    Exit::of(&error),
+                    error.report().to_string(),
+                    causes::of(&error, address),
+                ),
             };
         }
         let request = match &self.script {
@@ -177,7 +179,7 @@ impl Ping {
             Ok(answer) => self.judge(address, &answer, started),
             Err(failed) => {
                 let cause = causes::of_failed(&failed, address);
-                outcome(failed.exit(), failed.to_string(), cause)
+                outcome(failed.exit(), chain(&failed).to_string(), cause)
             }
         }
     }

@@ -92,9 +92,9 @@ macro_rules! adapter {
             pub use $crate::http::{
                 Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes,
                 FileKind, FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError,
-                MetaVariables, Mount, ParamsBuilder, ParamsError, ReasonPhrase, RequestError,
-                Responder, Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength,
-                Variables,
+                MetaVariables, MissingMeta, Mount, MountPoint, ParamsBuilder, ParamsError,
+                PathSource, ReasonPhrase, RemoteAddr, RemoteAddrError, RequestError, Responder,
+                Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength, Variables,
             };
             #[cfg(feature = "php-fpm")]
             #[doc(hidden)]

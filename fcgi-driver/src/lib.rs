@@ -13,6 +13,7 @@
 //!
 //! # Features
 //! - `http`: HTTP over both ends.
+//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade.
 #![deny(missing_docs)]

@@ -112,8 +112,8 @@ pub enum Error {
     },
     /// The address can't be called, as descriptor 0 can't.
     #[error(
-        "{address} can't be called: expected unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, \
-         fcgi://HOST:PORT, HOST:PORT, [IPV6]:PORT or :PORT"
+        "{address}: only unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, HOST:PORT, \
+         [IPV6]:PORT and :PORT can be called"
     )]
     NotCallable {
         /// The address.

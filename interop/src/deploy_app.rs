@@ -23,7 +23,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Without an address: descriptor 0.
     let address = env::var("FCGI_ADDR").unwrap_or_else(|_| "-".to_owned());
     let listener = fcgi::Listener::bind(&address.parse()?)?;
-    let stop = async move { drop(terminated.recv().await) };
+    let stop = async move {
+        terminated.recv().await;
+    };
     fcgi::Server::new().serve_http_until(listener, app, stop).await?;
     Ok(())
 }

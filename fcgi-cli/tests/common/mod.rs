@@ -40,6 +40,17 @@ impl Pty {
         file.expect("the terminal opens").into()
     }
 
+    /// Reads what a program writes there until `text` has come `times` times; gives all of it.
+    pub(crate) fn read_until(&self, text: &str, times: usize) -> String {
+        let mut seen = String::new();
+        let mut block = [0; 4096];
+        while seen.matches(text).count() < times {
+            let n = rustix::io::read(&self.master, &mut block).expect("the terminal is read");
+            seen.push_str(&String::from_utf8_lossy(&block[..n]));
+        }
+        seen
+    }
+
     /// Runs a command that has the only ends; gives what it wrote there and its exit status.
     pub(crate) fn run(self, mut command: Command) -> (String, i32) {
         let mut child = command.spawn().expect("the command runs");

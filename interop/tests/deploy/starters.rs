@@ -10,11 +10,11 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
 use crate::{
     application::{LIMIT, Place, Process, first, get, program, serves, terminate},
     page::{adapted, file},
 };
+use anyhow::{Context, Result, ensure};
 
 /// systemd accepts the units, once they name a program that is there.
 pub(crate) fn units() -> Result<()> {
