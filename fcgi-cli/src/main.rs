@@ -15,6 +15,7 @@ mod gateway;
 mod help;
 mod input;
 mod ls;
+mod php;
 mod ping;
 mod place;
 mod report;
@@ -44,10 +45,13 @@ enum Command {
     Tap(tap::Tap),
     Decode(decode::Decode),
     Ls(ls::Ls),
+    Php(Box<php::Php>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
     PhpGuard(gateway::PhpGuard),
+    #[command(hide = true)]
+    ScriptGuard(php::ScriptGuard),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +80,8 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Php(php) => php.run().await,
+            Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
