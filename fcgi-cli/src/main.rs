@@ -6,6 +6,7 @@ mod ask;
 mod budget;
 mod call;
 mod causes;
+mod check;
 mod decode;
 mod demo;
 mod discovery;
@@ -44,6 +45,7 @@ enum Command {
     Call(call::Call),
     Tap(tap::Tap),
     Decode(decode::Decode),
+    Check(check::Check),
     Ls(ls::Ls),
     Php(Box<php::Php>),
     Demo(demo::Demo),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
+            Command::Check(check) => check.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::PhpGuard(guard) => guard.run(),

@@ -3,7 +3,7 @@
 mod carry;
 pub(crate) mod exchange;
 pub(crate) mod filter;
-mod mask;
+pub(crate) mod mask;
 pub(crate) mod packets;
 pub(crate) mod pcapng;
 pub(crate) mod report;
