@@ -18,6 +18,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod adapter;
 pub mod client;
 mod deadline;
@@ -27,10 +28,10 @@ pub mod pool;
 mod pump;
 pub mod runtime;
 pub mod server;
-mod socket;
 mod wakers;
 
+pub use acceptor::Acceptor;
 pub use fcgi_engine::{
-    Address, AddressError, Error, Phase, Target, is_fastcgi, socket::StdListener,
+    Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target, is_fastcgi,
+    listener::StdListener,
 };
-pub use socket::Listener;

@@ -1,9 +1,9 @@
 //! What an adapter provides: sockets, a timer, spawn.
 //!
 //! The engine is written against these traits and names no runtime. An adapter implements
-//! [`Runtime`] on an empty type and re-exports [`Client`](crate::client::Client),
-//! [`Server`](crate::server::Server) and [`Listener`](crate::Listener) with it filled in; nothing
-//! else is needed to bring FastCGI to another runtime.
+//! [`Runtime`] on an empty type and re-exports [`Client`](crate::client::Client) and
+//! [`Server`](crate::server::Server) with it filled in; nothing else is needed to bring FastCGI to
+//! another runtime.
 
 use std::{
     future::Future,
@@ -77,7 +77,7 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// Takes over a listening socket, which is in non-blocking mode.
     ///
     /// # Errors
-    /// What the runtime says when it registers the socket.
+    /// What the runtime says when it registers the socket, or that there is none here.
     fn listen(listener: StdListener) -> io::Result<Self::Listener>;
 
     /// Accepts a connection, and says where from.
@@ -99,6 +99,9 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// The time, by the clock that the timers go by (which a test may have paused).
     fn now() -> Instant;
 
-    /// Runs a future beside the others; drops it where there is no runtime to run it.
-    fn spawn(future: impl Future<Output = ()> + Send + 'static);
+    /// Runs a future beside the others.
+    ///
+    /// # Errors
+    /// There is no runtime here to run it; the future is dropped.
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()>;
 }

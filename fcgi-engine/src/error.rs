@@ -1,8 +1,10 @@
 //! What a call or a handler can meet, with the address and the cause in each message.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
+
+use crate::AddressError;
 
 /// An error of a client or a pool, or of a request's streams in a handler.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +136,29 @@ pub enum Error {
         /// Bytes that came, the first ones too many included.
         seen: u64,
     },
+    /// A text that is no address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A server can't listen.
+    #[error("listen at {address}: {advice}")]
+    Listen {
+        /// Where.
+        address: Arc<str>,
+        /// What is wrong, and what to do.
+        advice: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A mistake of the caller's; nothing was changed.
     #[error("{0}")]
     Usage(#[from] UsageError),
+}
+
+/// An address that is one already.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 /// What a time limit is for: a client's phases, then a server's.
@@ -193,7 +215,8 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Connect { source, .. }
             | Error::Io { source, .. }
-            | Error::Body { source, .. } => source.kind(),
+            | Error::Body { source, .. }
+            | Error::Listen { source, .. } => source.kind(),
             Error::Protocol { .. } => io::ErrorKind::InvalidData,
             Error::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
             Error::InputLength { .. } => io::ErrorKind::UnexpectedEof,
@@ -208,7 +231,9 @@ impl From<Error> for io::Error {
             Error::TooLarge { .. } | Error::Overrun { .. } | Error::InputTooLarge { .. } => {
                 io::ErrorKind::OutOfMemory
             }
-            Error::NotCallable { .. } | Error::Usage(_) => io::ErrorKind::InvalidInput,
+            Error::NotCallable { .. } | Error::Address(_) | Error::Usage(_) => {
+                io::ErrorKind::InvalidInput
+            }
         };
         Self::new(kind, error)
     }

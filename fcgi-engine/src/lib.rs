@@ -24,6 +24,8 @@ pub mod client;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod listener;
+pub mod notify;
 pub mod observe;
 pub mod pool;
 pub mod pump;
@@ -33,4 +35,5 @@ pub mod text;
 
 pub use address::{Address, AddressError, Target};
 pub use error::{Error, Phase};
-pub use socket::{ListeningSocket, is_fastcgi};
+pub use listener::{Account, Listener, ListenerBuilder};
+pub use socket::is_fastcgi;

@@ -55,7 +55,9 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     }
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
-        R::spawn(reaper(Arc::downgrade(desk)));
+        if let Err(error) = R::spawn(reaper(Arc::downgrade(desk))) {
+            tracing::warn!(%error, address = %desk.name(), "idle connections are not closed in time");
+        }
     }
 }
 
