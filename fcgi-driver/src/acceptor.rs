@@ -57,7 +57,10 @@ impl<R: Runtime> Acceptor<R> {
         for Source { listener, address, .. } in &mut self.sockets {
             if let State::Std(std) = listener {
                 let taken = std.take().ok_or(io::Error::from(io::ErrorKind::NotConnected));
-                let taken = taken.and_then(StdListener::nonblocking).and_then(R::listen);
+                let taken = taken.and_then(|std| {
+                    std.set_nonblocking()?;
+                    R::listen(std)
+                });
                 *listener = State::Runtime(taken.map_err(|error| failed(address, error))?);
             }
         }

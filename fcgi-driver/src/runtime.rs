@@ -17,6 +17,18 @@ use fcgi_engine::socket::{HangUp, Peer};
 
 use crate::{Address, StdListener};
 
+/// Waits for signals that a runtime was to listen for. Where that failed, it says so and waits for
+/// ever: it is the end of a server, and not its beginning.
+pub async fn signalled(registered: io::Result<impl Future<Output = ()>>) {
+    match registered {
+        Ok(signal) => signal.await,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM and SIGINT can't be waited for");
+            std::future::pending().await
+        }
+    }
+}
+
 /// A connected stream socket.
 pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// Ready when a read may find something. It needs no buffer, so that an idle connection holds

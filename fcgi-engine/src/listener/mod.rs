@@ -202,12 +202,11 @@ impl StdListener {
     ///
     /// # Errors
     /// The system's.
-    pub fn nonblocking(self) -> io::Result<Self> {
-        match &self {
-            Self::Unix(listener) => listener.set_nonblocking(true)?,
-            Self::Tcp(listener) => listener.set_nonblocking(true)?,
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(listener) => listener.set_nonblocking(true),
+            Self::Tcp(listener) => listener.set_nonblocking(true),
         }
-        Ok(self)
     }
 
     /// Where it listens, as the system has it.
