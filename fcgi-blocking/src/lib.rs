@@ -53,6 +53,7 @@
 //!
 //! # Features
 //! - `http`: `http`, with `serve_http` and an `HttpClient`.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 //! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
 #![deny(missing_docs)]
@@ -62,6 +63,8 @@ mod acceptor;
 pub mod client;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 pub mod pool;
 pub mod server;
 mod stream;

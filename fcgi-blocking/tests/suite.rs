@@ -331,6 +331,10 @@ impl TestResponse for PoolResponse {
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
         self.0.collect(limit)
     }
+
+    fn detach(self: Box<Self>) {
+        self.0.detach();
+    }
 }
 
 impl BlockingClient {
@@ -362,5 +366,9 @@ impl TestResponse for BlockingResponse<'_> {
 
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
         self.0.collect(limit)
+    }
+
+    fn detach(self: Box<Self>) {
+        self.0.detach();
     }
 }

@@ -29,6 +29,17 @@ pub async fn signalled(registered: io::Result<impl Future<Output = ()>>) {
     }
 }
 
+/// Runs what is left to do for an application beside the others. Where there is no runtime, that
+/// shows in the log: whoever left it has no result to look at.
+pub(crate) fn spawn_or_warn<R: Runtime>(
+    address: &str,
+    future: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Err(error) = R::spawn(future) {
+        tracing::warn!(%error, address, "what was left to do for a request was given up");
+    }
+}
+
 /// A connected stream socket.
 pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// Ready when a read may find something. It needs no buffer, so that an idle connection holds

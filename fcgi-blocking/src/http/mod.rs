@@ -60,9 +60,9 @@ pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
-    Script, ScriptMap,
-    request::{HeaderPolicy, ParamsError, RequestError},
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, MountPoint, ParamsBuilder,
+    PathSource, ReasonPhrase, RemoteAddr, Script, ScriptMap,
+    request::{HeaderPolicy, MissingMeta, ParamsError, RemoteAddrError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
@@ -92,6 +92,7 @@ impl Server {
         A: IntoAnswer<Answer = Response<B>>,
         B: Read + 'static,
     {
-        self.serve(listener, Responder::new(handler))
+        let path = self.settings.path;
+        self.serve(listener, Responder::new(handler).path(path))
     }
 }

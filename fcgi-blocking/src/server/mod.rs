@@ -86,7 +86,7 @@ where
 /// with them.
 #[derive(Clone, Debug)]
 pub struct Server {
-    settings: Settings,
+    pub(crate) settings: Settings,
     threads: usize,
 }
 

@@ -2,7 +2,10 @@
 
 use std::{error, io, iter};
 
-use fcgi_engine::{Error, text::escape};
+use fcgi_engine::{
+    Error,
+    text::{chain, escape},
+};
 use fcgi_tokio::http::{HttpError, ParamsError};
 use http::{
     HeaderValue, Response, StatusCode,
@@ -59,7 +62,7 @@ impl From<HttpError> for Failure {
             _ if is_of_shortage(&error) => StatusCode::SERVICE_UNAVAILABLE,
             status => status,
         };
-        Self::new(status, error)
+        Self::new(status, error.report())
     }
 }
 
@@ -72,7 +75,7 @@ fn is_timeout(error: &(dyn error::Error + 'static)) -> bool {
 
 impl From<ParamsError> for Failure {
     fn from(error: ParamsError) -> Self {
-        Self::new(error.status(), error)
+        Self::new(error.status(), chain(&error))
     }
 }
 

@@ -215,7 +215,7 @@ impl http_body::Body for AnswerBody {
             // The page that came before it says so (W-2).
             Some(Err(HttpError::Call(Error::Rejected { .. }))) if self.refused => None,
             Some(Err(error)) => {
-                log::error(&self.title, &error.to_string());
+                log::error(&self.title, &error.report().to_string());
                 Some(Err(error.into()))
             }
             None => None,

@@ -48,8 +48,6 @@ mod authorizer;
 mod body;
 mod client;
 mod frames;
-#[cfg(feature = "php-fpm")]
-pub mod php_fpm;
 mod reply;
 mod responder;
 
@@ -58,9 +56,9 @@ pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
-    Script, ScriptMap,
-    request::{HeaderPolicy, ParamsError, RequestError},
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, MountPoint, ParamsBuilder,
+    PathSource, ReasonPhrase, RemoteAddr, Script, ScriptMap,
+    request::{HeaderPolicy, MissingMeta, ParamsError, RemoteAddrError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
@@ -95,6 +93,7 @@ impl<R: Runtime> Server<R> {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        self.serve(listener, Responder::new(service))
+        let path = self.settings.path;
+        self.serve(listener, Responder::new(service).path(path))
     }
 }

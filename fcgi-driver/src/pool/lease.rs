@@ -15,7 +15,7 @@ use crate::{
     Error,
     client::{Body, Chunk, Exchange, Mux},
     deadline::Deadline,
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
     wakers::wait,
 };
 
@@ -63,7 +63,7 @@ impl<R: Runtime> Lease<R> {
         }
         let requests = desk.requests_per_connection();
         if requests == 1 {
-            let client = connector.connect(address).await?;
+            let client = connector.open(address).await?;
             self.inner.connected(Place::Own(Box::new(client)));
             return Ok(());
         }
@@ -128,11 +128,9 @@ impl<R: Runtime> Lease<R> {
         match over {
             Some(reusable) => self.inner.finish(reusable),
             None => {
-                let name = self.inner.desk().name();
-                // Then the connection is closed.
-                if let Err(error) = R::spawn(self.drain(key)) {
-                    tracing::warn!(%error, address = %name, "connection closed: not drained");
-                }
+                let address = self.inner.desk().name();
+                // Where it can't, the connection is closed.
+                spawn_or_warn::<R>(&address, self.drain(key));
             }
         }
     }

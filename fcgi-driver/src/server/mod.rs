@@ -34,7 +34,7 @@ use crate::{Acceptor, runtime::Runtime};
 /// A FastCGI application's settings, by value: each has a default, and [`serve`](Self::serve) starts
 /// with them.
 pub struct Server<R> {
-    settings: Settings,
+    pub(crate) settings: Settings,
     runtime: PhantomData<fn() -> R>,
 }
 

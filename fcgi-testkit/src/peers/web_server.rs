@@ -99,6 +99,16 @@ impl WebServer {
         })
     }
 
+    /// Starts Apache with these directives instead of a ProxyPass of every path. In them `@DIR@` is
+    /// its folder, which is also the document root, and `@MODULES@` that of its modules.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn apache(directives: &str) -> Result<Self, StartError> {
+        Self::with(WebServerKind::Apache, |dir, port| Ok(apache(directives, "", dir, port)))
+    }
+
     fn with(
         kind: WebServerKind,
         config: impl Fn(&Path, u16) -> Result<String, StartError>,
@@ -186,7 +196,8 @@ fn config(
             } else {
                 format!("fcgi://{at}/")
             };
-            (include_str!("../../assets/apache.conf"), upstream)
+            let pass = format!(r#"ProxyPass "/" "{upstream}" enablereuse=on flushpackets=on"#);
+            return Ok(apache(&pass, &authorizer, dir, port));
         }
         WebServerKind::Lighttpd => {
             (include_str!("../../assets/lighttpd.conf"), lighttpd_upstream(upstream))
@@ -220,9 +231,18 @@ fn config(
         .replace("@MULTIPLEX@", &option(multiplex, "mpxs-conns"))
         .replace("@MOST@", if multiplex { "option max-reqs 100" } else { "" })
         .replace("@USER@", &user(kind))
-        .replace("@MODULES@", &apache_modules().display().to_string())
         .replace("@PORT@", &port.to_string())
         .replace("@DIR@", &dir.display().to_string()))
+}
+
+fn apache(pass: &str, authorizer: &str, dir: &Path, port: u16) -> String {
+    include_str!("../../assets/apache.conf")
+        .replace("@PASS@", pass)
+        .replace("@AUTHORIZER@", authorizer)
+        .replace("@USER@", &user(WebServerKind::Apache))
+        .replace("@MODULES@", &apache_modules().display().to_string())
+        .replace("@PORT@", &port.to_string())
+        .replace("@DIR@", &dir.display().to_string())
 }
 
 /// Says as whom the workers run, where root starts the server: Apache refuses to stay root.

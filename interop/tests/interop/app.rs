@@ -1,6 +1,6 @@
 //! Our server with the [`routes`](crate::routes), and the [`Wire`] that reads along.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use fcgi_testkit::peers;
