@@ -302,7 +302,7 @@ async fn who(router: Router, params: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let address = Address::unix(folder.path().join("app.sock"));
     let listener = Listener::bind(&address).unwrap();
-    tokio::spawn(Server::new().serve_http(listener, router));
+    tokio::spawn(Server::new().serve_http(listener, router).into_future());
     let request = fcgi::client::Request::responder()
         .param("REQUEST_METHOD", "GET")
         .param("REQUEST_URI", "/who")
