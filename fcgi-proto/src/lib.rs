@@ -60,3 +60,7 @@ pub use values::Values;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/driving.md")]
 pub mod driving {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -222,7 +222,8 @@ mod tests {
                 assert!(manifest.contains("[package.metadata.docs.rs]"), "{name}/Cargo.toml");
                 let root = read("src/lib.rs");
                 assert!(root.contains("cfg_attr(docsrs, feature(doc_cfg))"), "{name}/src/lib.rs");
-                assert!(root.contains("//! ```\n"), "{name}/src/lib.rs has no example");
+                let example = readme.contains("```rust") || root.contains("//! ```");
+                assert!(example, "neither {name}/README.md nor its src/lib.rs has an example");
             }
         }
     }
