@@ -6,6 +6,7 @@ mod ask;
 mod budget;
 mod call;
 mod causes;
+mod decode;
 mod demo;
 mod discovery;
 mod exit;
@@ -18,9 +19,12 @@ mod php;
 mod ping;
 mod place;
 mod report;
+mod sink;
 mod sock_diag;
 mod status;
+mod stream;
 mod table;
+mod tap;
 mod trace;
 
 use std::{
@@ -38,6 +42,8 @@ enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
     Call(call::Call),
+    Tap(tap::Tap),
+    Decode(decode::Decode),
     Ls(ls::Ls),
     Php(Box<php::Php>),
     Demo(demo::Demo),
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
             Command::Php(php) => php.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
+            Command::Tap(tap) => tap.run().await,
+            Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::PhpGuard(guard) => guard.run(),
