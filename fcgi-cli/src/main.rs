@@ -8,6 +8,7 @@ mod call;
 mod causes;
 mod demo;
 mod discovery;
+mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
@@ -36,7 +37,8 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
-    Call(call::Call),
+    Doctor(Box<doctor::Doctor>),
+    Call(Box<call::Call>),
     Ls(ls::Ls),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
