@@ -68,7 +68,8 @@ pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
     }
 }
 
-fn of_connect(source: &io::Error, address: &Address) -> Option<Cause> {
+/// The cause of a connection that could not be made.
+pub(crate) fn of_connect(source: &io::Error, address: &Address) -> Option<Cause> {
     let host_port = match address.target() {
         Target::Unix(path) => return socket::of_connect(source, path),
         Target::Tcp(host_port) => host_port,
