@@ -9,6 +9,7 @@ mod causes;
 mod decode;
 mod demo;
 mod discovery;
+mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
@@ -41,7 +42,8 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
-    Call(call::Call),
+    Doctor(Box<doctor::Doctor>),
+    Call(Box<call::Call>),
     Tap(tap::Tap),
     Decode(decode::Decode),
     Ls(ls::Ls),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
