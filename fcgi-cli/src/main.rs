@@ -10,6 +10,7 @@ mod check;
 mod decode;
 mod demo;
 mod discovery;
+mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
@@ -42,7 +43,8 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
-    Call(call::Call),
+    Doctor(Box<doctor::Doctor>),
+    Call(Box<call::Call>),
     Tap(tap::Tap),
     Decode(decode::Decode),
     Check(check::Check),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
