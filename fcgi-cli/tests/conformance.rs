@@ -7,7 +7,7 @@ use std::{
     env,
     fmt::Write,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     thread,
 };
@@ -122,11 +122,56 @@ fn conformance() -> Result<(), Failed> {
         let running: Vec<_> = others.iter().map(|(_, address, args)| run(address, args)).collect();
         running.into_iter().map(|running| running.join()).collect()
     });
-    for ((name, ..), checked) in others.iter().zip(checked) {
-        let (results, _) = checked.map_err(|_| "a check panicked")??;
+    let written = written();
+    for ((name, address, args), checked) in others.iter().zip(checked) {
+        let (mut results, _) = checked.map_err(|_| "a check panicked")??;
+        for result in &mut results {
+            settle(result, name, &written, |case| {
+                Ok(check(address, &[args, &["--only", case][..]].concat())?.0)
+            })?;
+        }
         columns.push((*name, results));
     }
     compare(&page(&columns)?)
+}
+
+/// What the page says: the result of a case, by case and application.
+fn written() -> BTreeMap<(String, String), String> {
+    let page = fs::read_to_string(path()).unwrap_or_default();
+    let cells = |line: &str| -> Vec<String> {
+        line.split('|').map(|cell| cell.trim().trim_matches('*').to_owned()).collect()
+    };
+    let mut lines = page.lines().filter(|line| line.starts_with('|')).map(cells);
+    let names = lines.next().unwrap_or_default();
+    let results = lines.flat_map(|line| {
+        let case = line.get(1).cloned().unwrap_or_default();
+        names.iter().cloned().zip(line).map(move |(name, cell)| ((case.clone(), name), cell))
+    });
+    results.collect()
+}
+
+/// Others may answer one way or another, as their threads and processes run: what was seen once
+/// counts.
+fn settle(
+    result: &mut [String; 3],
+    name: &str,
+    written: &BTreeMap<(String, String), String>,
+    again: impl Fn(&str) -> Result<Vec<[String; 3]>, Failed>,
+) -> Result<(), Failed> {
+    const TRIES: usize = 10;
+    let Some(expected) = written.get(&(result[0].clone(), name.to_owned())) else { return Ok(()) };
+    for _ in 0..TRIES {
+        if result[2] == *expected || env::var_os(UPDATE).is_some() {
+            break;
+        }
+        let seen = again(&result[0])?;
+        result[2].clone_from(&seen.first().ok_or("no result")?[2]);
+    }
+    Ok(())
+}
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conformance.md")
 }
 
 fn page(columns: &[(&str, Vec<[String; 3]>)]) -> Result<String, Failed> {
@@ -157,7 +202,7 @@ fn page(columns: &[(&str, Vec<[String; 3]>)]) -> Result<String, Failed> {
 }
 
 fn compare(page: &str) -> Result<(), Failed> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conformance.md");
+    let path = path();
     if env::var_os(UPDATE).is_some() {
         fs::write(&path, page)?;
         return Ok(());
