@@ -220,7 +220,7 @@ impl Load {
             return Some(if now < due + TIMER { now } else { due });
         }
         // A load that can't keep up with its rate ends all the same.
-        (!self.plan.time.is_some_and(|time| self.elapsed() >= time)).then_some(due)
+        self.plan.time.is_none_or(|time| self.elapsed() < time).then_some(due)
     }
 
     /// What was measured so far.

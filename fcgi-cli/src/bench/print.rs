@@ -5,7 +5,10 @@ use std::{fmt::Write, time::Duration};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value};
 
-use super::load::{Outcome, Plan};
+use super::{
+    load::{Outcome, Plan},
+    shot::Failure,
+};
 use crate::{
     exit::Exit,
     report::Report,
@@ -35,18 +38,16 @@ pub(super) fn rate(outcome: &Outcome) -> f64 {
 
 /// The status: that of the failure that came most often.
 pub(super) fn exit(outcome: &Outcome) -> Exit {
-    let most = outcome.failures.iter().max_by_key(|(_, n)| **n);
-    match most.map(|(failure, _)| failure.exit) {
+    match most_often(outcome) {
+        Some((failure, _)) => failure.exit,
         None if outcome.unsent > 0 => Exit::Unwanted,
         None => Exit::Done,
-        Some(1) => Exit::AppStatus,
-        Some(2) => Exit::Usage,
-        Some(3) => Exit::Refused,
-        Some(4) => Exit::Protocol,
-        Some(6) => Exit::Timeout,
-        Some(7) => Exit::Unwanted,
-        Some(_) => Exit::Io,
     }
+}
+
+fn most_often(outcome: &Outcome) -> Option<(&Failure, u64)> {
+    let most = outcome.failures.iter().max_by_key(|(_, n)| **n)?;
+    Some((most.0, *most.1))
 }
 
 /// The whole of it, as lines.
@@ -146,7 +147,8 @@ fn plot(latencies: &Histogram<u64>) -> String {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to WIDTH")]
         let width = (filled * WIDTH as f64).ceil() as usize;
         let end = short(Duration::from_micros(end));
-        let _ = writeln!(out, "{:>9} {share:>6.2}% {}", format!("<{end}"), "#".repeat(width));
+        let line = format!("{:>9} {share:>6.2}% {}", format!("<{end}"), "#".repeat(width));
+        let _ = writeln!(out, "{}", line.trim_end());
     }
     out
 }
@@ -154,11 +156,13 @@ fn plot(latencies: &Histogram<u64>) -> String {
 /// The same for programs.
 pub(super) fn report(plan: &Plan, outcome: &Outcome, exit: Exit) -> Report {
     let (done, failed) = (outcome.latencies.len(), outcome.failures.values().sum::<u64>());
-    let message = format!(
-        "{}: {done} requests, {:.1} a second, {failed} failed",
-        plan.address,
-        rate(outcome)
-    );
+    let mut message = format!("{}: {done} requests, {:.1} a second", plan.address, rate(outcome));
+    if let Some((most, n)) = most_often(outcome) {
+        message.push_str(&format!("; {failed} failed, {n} of them with: {}", most.text));
+    }
+    if outcome.unsent > 0 {
+        message.push_str(&format!("; {} not sent, for want of a free connection", outcome.unsent));
+    }
     let latency = |micros: f64| Duration::from_secs_f64(micros / 1e6);
     let map = |pairs: &mut dyn Iterator<Item = (String, u64)>| {
         Value::Object(pairs.map(|(name, n)| (name, n.into())).collect::<Map<_, _>>())

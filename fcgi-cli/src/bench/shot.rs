@@ -28,15 +28,12 @@ pub(super) struct Ended {
 }
 
 /// Why a request failed, for counting.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Failure {
-    pub(super) exit: ExitOrder,
+    pub(super) exit: Exit,
     /// Without what differs from one request to the next.
     pub(super) text: String,
 }
-
-/// An exit status that can be a key.
-pub(super) type ExitOrder = u8;
 
 impl Template {
     /// Sends it and takes in the answer.
@@ -73,5 +70,5 @@ fn failed(error: fcgi::Error) -> Failure {
 }
 
 fn failure(exit: Exit, text: String) -> Failure {
-    Failure { exit: exit as u8, text }
+    Failure { exit, text }
 }
