@@ -49,7 +49,7 @@ enum Command {
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
-    PhpGuard(gateway::PhpGuard),
+    Guard(gateway::Guard),
 }
 
 fn main() -> ExitCode {
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
-            Command::PhpGuard(guard) => guard.run(),
+            Command::Guard(guard) => guard.run(),
         }
     });
     // A thread may still be reading stdin: nothing waits for it.

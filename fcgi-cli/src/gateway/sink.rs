@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use super::log::{self, Format};
+
 /// The most that waits to be written, in bytes. What comes on top is dropped, and counted.
 const WAITING: usize = 1 << 20;
 /// What a line takes beside its text.
@@ -33,12 +35,22 @@ struct Queue {
     lines: VecDeque<String>,
     /// Of the lines that wait, and of those being written.
     bytes: usize,
+    /// Since the log has told of it.
     dropped: u64,
+    /// In all.
+    lost: u64,
+}
+
+impl Queue {
+    fn lose(&mut self) {
+        self.dropped += 1;
+        self.lost += 1;
+    }
 }
 
 impl Sink {
     const fn new(name: &'static str, open: fn() -> Box<dyn Write>) -> Self {
-        let queue = Queue { lines: VecDeque::new(), bytes: 0, dropped: 0 };
+        let queue = Queue { lines: VecDeque::new(), bytes: 0, dropped: 0, lost: 0 };
         Self {
             name,
             open,
@@ -58,7 +70,7 @@ impl Sink {
         let mut queue = self.lock();
         let size = line.len() + OVERHEAD;
         if queue.bytes + size > WAITING {
-            queue.dropped += 1;
+            queue.lose();
             return;
         }
         queue.bytes += size;
@@ -71,8 +83,15 @@ impl Sink {
     pub(super) fn has_room(&self) -> bool {
         let mut queue = self.lock();
         let has_room = queue.bytes + OVERHEAD < WAITING;
-        queue.dropped += u64::from(!has_room);
+        if !has_room {
+            queue.lose();
+        }
         has_room
+    }
+
+    /// How many lines were dropped.
+    pub(super) fn lost(&self) -> u64 {
+        self.lock().lost
     }
 
     fn write(&self) {
@@ -88,9 +107,8 @@ impl Sink {
             } else if queue.dropped > 0 {
                 let dropped = mem::take(&mut queue.dropped);
                 drop(queue);
-                ERRORS.line(format!(
-                    "fcgi gateway: {dropped} lines of the {} log were dropped: it was not read \
-                     fast enough",
+                complain(&format!(
+                    "{dropped} lines of the {} log were dropped: it was not read fast enough",
                     self.name
                 ));
                 queue = self.lock();
@@ -127,5 +145,12 @@ pub(super) fn flush() {
 
 /// One line of the error log.
 pub(super) fn complain(line: &str) {
-    ERRORS.line(format!("fcgi gateway: {line}"));
+    ERRORS.line(shown(line));
+}
+
+fn shown(line: &str) -> String {
+    match log::format() {
+        Format::Combined => format!("fcgi gateway: {line}"),
+        Format::Json => log::error_json(None, None, line),
+    }
 }

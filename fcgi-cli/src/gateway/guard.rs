@@ -1,0 +1,129 @@
+//! Watches over a program for the gateway, so that nothing of it outlives the gateway, however that
+//! ends. It is a process of its own, and its descriptor 1 is a line to the gateway.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, stderr, stdout},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, exit},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, getpid, getppid, kill_process_group},
+};
+
+use crate::complain;
+
+/// How long the program has to end by itself.
+const STOP: Duration = Duration::from_secs(5);
+/// The file with the program's process id, in the folder.
+pub(super) const PID_FILE: &str = "pid";
+
+/// Run a program for a gateway, until the gateway ends
+#[derive(Args)]
+pub(crate) struct Guard {
+    /// Has the file of the program's process id, and is removed at the end
+    folder: PathBuf,
+    /// Become the program, and end with the guard of this process id
+    #[arg(long, value_name = "PID")]
+    below: Option<i32>,
+    /// Without one, there is only the folder to be removed
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+impl Guard {
+    pub(crate) fn run(self) -> ExitCode {
+        match (self.below, self.program.is_empty()) {
+            (Some(guard), false) => self.exec(guard),
+            (None, false) => self.watch(),
+            _ => {
+                wait_for_the_end();
+                let _ = fs::remove_dir_all(&self.folder);
+                ExitCode::SUCCESS
+            }
+        }
+    }
+
+    fn watch(&self) -> ExitCode {
+        let mut child = match self.start() {
+            Ok(child) => child,
+            Err(error) => {
+                complain(&format!("start {}: {error}", self.program[0].display()));
+                return ExitCode::FAILURE;
+            }
+        };
+        let leader = Pid::from_child(&child);
+        // What is left is found by it when this guard is killed.
+        let _ = fs::write(self.folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
+        let folder = self.folder.clone();
+        thread::spawn(move || {
+            wait_for_the_end();
+            STOPPING.store(true, Ordering::SeqCst);
+            let _ = kill_process_group(leader, Signal::TERM);
+            thread::sleep(STOP);
+            finish(leader, &folder)
+        });
+        match child.wait() {
+            _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &self.folder),
+            Ok(status) => complain(&format!("it ended: {status}")),
+            Err(error) => complain(&format!("wait for it: {error}")),
+        }
+        // Its workers would stay. The gateway starts all of it again.
+        end_group(leader);
+        ExitCode::FAILURE
+    }
+
+    /// Starts the program, the first of a process group of its own, by way of this command: a
+    /// process can only ask for itself to end with its parent.
+    fn start(&self) -> io::Result<std::process::Child> {
+        let own = std::env::current_exe()?;
+        let mut command = Command::new(own);
+        command.arg("guard").arg(&self.folder).arg("--below").arg(getpid().to_string());
+        command.arg("--").args(&self.program).process_group(0).stdout(stderr());
+        command.spawn()
+    }
+
+    fn exec(&self, guard: i32) -> ExitCode {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::set_parent_process_death_signal;
+            // Even if the guard is killed together with the gateway.
+            let _ = set_parent_process_death_signal(Some(Signal::TERM));
+        }
+        if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(guard) {
+            return ExitCode::FAILURE;
+        }
+        let error = Command::new(&self.program[0]).args(&self.program[1..]).exec();
+        complain(&format!("start {}: {error}", self.program[0].display()));
+        ExitCode::FAILURE
+    }
+}
+
+/// The gateway never writes. When it ends, in whatever way, so does the line to it.
+fn wait_for_the_end() {
+    while let Ok(1..) | Err(Errno::INTR) = rustix::io::read(stdout(), &mut [0; 16]) {}
+}
+
+/// Leaves nothing behind.
+fn finish(leader: Pid, folder: &Path) -> ! {
+    end_group(leader);
+    // The gateway may have been quicker.
+    let _ = fs::remove_dir_all(folder);
+    exit(0)
+}
+
+/// Ends what the program has left.
+pub(super) fn end_group(leader: Pid) {
+    // All of them may have ended.
+    let _ = kill_process_group(leader, Signal::KILL);
+}
