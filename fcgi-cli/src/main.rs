@@ -2,10 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod ask;
+mod budget;
 mod call;
+mod causes;
 mod demo;
+mod discovery;
+mod exit;
 mod gateway;
+mod help;
 mod input;
+mod ping;
+mod place;
+mod report;
 mod trace;
 
 use std::{
@@ -13,38 +22,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Subcommand};
 use tokio::runtime::Builder;
 
-/// Serves and calls FastCGI applications, and shows what crosses the wire
-///
-/// FastCGI is how web servers such as nginx, Apache and HAProxy hand HTTP requests to long-lived
-/// applications, php-fpm among them. This command takes the web server's place: its gateway serves
-/// an application to browsers, its call sends one request from a shell, a health check or a
-/// script, and its demo shows each record of a request and its response.
-#[derive(Parser)]
-#[command(name = "fcgi", version, after_help = EXAMPLES)]
-struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  Serve a sample application at http://127.0.0.1:8080/:
-    fcgi gateway
-  Serve the PHP scripts and files of a folder:
-    fcgi gateway --php --root public
-  See a request and its response cross the wire:
-    fcgi demo
-  Ask php-fpm whether it is alive (ping.path = /ping):
-    fcgi call unix:/run/php/php-fpm.sock --param SCRIPT_NAME=/ping \\
-        --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET
-  All that a call can be:
-    fcgi call --help";
+use exit::Exit;
 
 #[derive(Subcommand)]
 enum Command {
+    Ping(ping::Ping),
     Call(call::Call),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
@@ -53,7 +38,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Args::parse().command;
+    let parsed = help::parse(Command::augment_subcommands);
+    let command = match parsed.and_then(|matches| Command::from_arg_matches(&matches)) {
+        Ok(command) => command,
+        Err(error) => {
+            // There is nowhere left to report a failure of the terminal.
+            let _ = error.print();
+            return if error.use_stderr() { exit::usage() } else { Exit::Done.into() };
+        }
+    };
     let mut builder = match command {
         Command::Gateway(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
@@ -62,11 +55,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!("fcgi: start the runtime: {error}"));
-            return ExitCode::from(5);
+            return Exit::Io.into();
         }
     };
     let code = runtime.block_on(async {
         match command {
+            Command::Ping(ping) => ping.run().await,
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,

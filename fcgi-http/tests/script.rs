@@ -319,11 +319,8 @@ fn slashes_and_dots_in_what_is_no_file_are_for_scripts() {
     };
     let builder = ScriptMap::builder("/srv").encoded_slashes(EncodedSlashes::AfterFiles);
     let plain = builder.clone().build().unwrap();
-    let front = builder
-        .front_controller("/index.php")
-        .front_controller_path_info(true)
-        .build()
-        .unwrap();
+    let front =
+        builder.front_controller("/index.php").front_controller_path_info(true).build().unwrap();
     let told = |map: &ScriptMap, path| match map.resolve(path, files) {
         Ok(Target::Script(script)) => Ok((script.script_name, script.path_info)),
         Ok(other) => panic!("{path}: {other:?}"),

@@ -13,7 +13,8 @@ use clap::Args;
 use fcgi_testkit::harness::REQUIRE_PEERS;
 use fcgi_testkit::peers::{Missing, Peer};
 
-use crate::command::{cargo, root, run as run_command};
+use crate::command::{cargo, root};
+use crate::failures::{self, Failure};
 use crate::peers;
 use table::Results;
 
@@ -52,17 +53,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 
     let file = env::temp_dir().join(format!("fcgi-interop-{}", process::id()));
-    let outcome = tests(options, file.as_os_str());
+    let mut failed = Vec::new();
+    let outcome = tests(options, file.as_os_str(), &mut failed);
     let results = fs::read_to_string(&file);
     // It is in the folder for temporary files.
     let _ = fs::remove_file(&file);
     let results = match (results, &outcome) {
         (Ok(results), _) => Results::read(&results)?,
-        (Err(_), Err(_)) => return outcome,
+        (Err(_), Err(_)) => {
+            failures::print(&failed);
+            return outcome;
+        }
         (Err(error), Ok(())) => bail!("reading {}: {error}", file.display()),
     };
     let page = results.page();
     println!("{}", results.tables());
+    failures::print(&failed);
     outcome?;
     if let Some(pair) = &options.only {
         ensure!(results.has(pair), "there is no pair {pair:?}; docs/interop.md names them");
@@ -85,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-fn tests(options: &Options, results: &OsStr) -> Result<()> {
+fn tests(options: &Options, results: &OsStr, failed: &mut Vec<Failure>) -> Result<()> {
     let mut test = cargo(["test", "--package", "fcgi-interop"]);
     if options.locked {
         test.arg("--locked");
@@ -94,7 +100,7 @@ fn tests(options: &Options, results: &OsStr) -> Result<()> {
     if let Some(pair) = &options.only {
         test.arg("--").arg(format!("{pair}::"));
     }
-    run_command(&mut test)
+    failures::test(&mut test, failed)
 }
 
 fn page_path() -> PathBuf {

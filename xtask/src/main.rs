@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod command;
+mod failures;
 mod fuzz;
 mod interop;
 mod peers;

@@ -8,8 +8,8 @@ use clap::Args;
 use fcgi_testkit::harness::REQUIRE_PEERS;
 use fcgi_testkit::peers::{Missing, Peer};
 
-use crate::command::{cargo, run as run_command};
-use crate::peers;
+use crate::command::cargo;
+use crate::{failures, peers};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, Default, Args)]
@@ -42,8 +42,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
 
-    let code = run_command(&mut cargo_test(options, &["--lib", "--bins", "--examples", "--tests"]));
-    let docs = run_command(&mut cargo_test(options, &["--doc"]));
+    let mut failed = Vec::new();
+    let targets = &["--lib", "--bins", "--examples", "--tests"];
+    let code = failures::test(&mut cargo_test(options, targets), &mut failed);
+    let docs = failures::test(&mut cargo_test(options, &["--doc"]), &mut failed);
+    failures::print(&failed);
     code.and(docs)
 }
 

@@ -14,7 +14,7 @@ use fcgi_tokio::{
     self as fcgi, Phase,
     http::{HttpClient, HttpError, ResponseBody},
 };
-use http::{Request, Response, request::Parts};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
@@ -158,14 +158,11 @@ impl Balance {
     }
 }
 
-
 /// Whether nobody was there.
 fn is_missed(error: &HttpError) -> bool {
     matches!(
         error,
-        HttpError::Call(
-            Error::Connect { .. } | Error::Timeout { phase: Phase::Connect, .. }
-        )
+        HttpError::Call(Error::Connect { .. } | Error::Timeout { phase: Phase::Connect, .. })
     )
 }
 

@@ -84,7 +84,10 @@ pub(super) fn is_compressed(path: &Path) -> bool {
         ("audio" | "video", _) => true,
         ("font", kind) => kind.starts_with("woff"),
         ("application", kind) => {
-            matches!(kind, "zip" | "gzip" | "x-gzip" | "zstd" | "x-7z-compressed" | "x-bzip2" | "x-xz")
+            matches!(
+                kind,
+                "zip" | "gzip" | "x-gzip" | "zstd" | "x-7z-compressed" | "x-bzip2" | "x-xz"
+            )
         }
         _ => false,
     })

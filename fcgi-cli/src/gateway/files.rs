@@ -80,7 +80,9 @@ impl FromStr for Charset {
         match text {
             "off" => Ok(Self::Off),
             "auto" => Ok(Self::Default),
-            name if !name.is_empty() && name.bytes().all(is_plain) => Ok(Self::Named(name.to_owned())),
+            name if !name.is_empty() && name.bytes().all(is_plain) => {
+                Ok(Self::Named(name.to_owned()))
+            }
             _ => Err("expected the name of an encoding such as utf-8, or auto, or off"),
         }
     }

@@ -29,33 +29,32 @@ pub(super) const PID_FILE: &str = "pid";
 /// Run a program for a gateway, until the gateway ends
 #[derive(Args)]
 pub(crate) struct Guard {
-    /// Has the file of the program's process id, and is removed at the end
-    folder: PathBuf,
     /// Become the program, and end with the guard of this process id
     #[arg(long, value_name = "PID")]
     below: Option<i32>,
-    /// Without one, there is only the folder to be removed
-    #[arg(last = true, value_name = "PROGRAM")]
+    /// The program and its arguments, if there is one, and a folder, which is removed at the end
+    #[arg(last = true, required = true)]
     program: Vec<OsString>,
 }
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
 impl Guard {
-    pub(crate) fn run(self) -> ExitCode {
+    pub(crate) fn run(mut self) -> ExitCode {
+        let folder = PathBuf::from(self.program.pop().unwrap_or_default());
         match (self.below, self.program.is_empty()) {
             (Some(guard), false) => self.exec(guard),
-            (None, false) => self.watch(),
+            (None, false) => self.watch(folder),
             _ => {
                 wait_for_the_end();
-                let _ = fs::remove_dir_all(&self.folder);
+                let _ = fs::remove_dir_all(&folder);
                 ExitCode::SUCCESS
             }
         }
     }
 
-    fn watch(&self) -> ExitCode {
-        let mut child = match self.start() {
+    fn watch(&self, folder: PathBuf) -> ExitCode {
+        let mut child = match self.start(&folder) {
             Ok(child) => child,
             Err(error) => {
                 complain(&format!("start {}: {error}", self.program[0].display()));
@@ -64,17 +63,17 @@ impl Guard {
         };
         let leader = Pid::from_child(&child);
         // What is left is found by it when this guard is killed.
-        let _ = fs::write(self.folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
-        let folder = self.folder.clone();
+        let _ = fs::write(folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
+        let removed = folder.clone();
         thread::spawn(move || {
             wait_for_the_end();
             STOPPING.store(true, Ordering::SeqCst);
             let _ = kill_process_group(leader, Signal::TERM);
             thread::sleep(STOP);
-            finish(leader, &folder)
+            finish(leader, &removed)
         });
         match child.wait() {
-            _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &self.folder),
+            _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &folder),
             Ok(status) => complain(&format!("it ended: {status}")),
             Err(error) => complain(&format!("wait for it: {error}")),
         }
@@ -85,11 +84,11 @@ impl Guard {
 
     /// Starts the program, the first of a process group of its own, by way of this command: a
     /// process can only ask for itself to end with its parent.
-    fn start(&self) -> io::Result<std::process::Child> {
+    fn start(&self, folder: &Path) -> io::Result<std::process::Child> {
         let own = std::env::current_exe()?;
         let mut command = Command::new(own);
-        command.arg("guard").arg(&self.folder).arg("--below").arg(getpid().to_string());
-        command.arg("--").args(&self.program).process_group(0).stdout(stderr());
+        command.args(["guard", "--below", &getpid().to_string(), "--"]);
+        command.args(&self.program).arg(folder).process_group(0).stdout(stderr());
         command.spawn()
     }
 

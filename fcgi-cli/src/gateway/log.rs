@@ -275,8 +275,7 @@ pub(super) fn clf_time(time: SystemTime) -> String {
 pub(super) fn iso_time(time: SystemTime) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let milliseconds =
-        time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+    let milliseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
     let date = httpdate::fmt_http_date(time);
     let mut words = date.split(' ').skip(1);
     let mut word = || words.next().unwrap_or_default();

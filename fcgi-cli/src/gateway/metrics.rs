@@ -56,7 +56,8 @@ impl Meter {
 
     pub(super) fn end(&self, status: u16, bytes: u64, took: Duration) {
         self.under_way.fetch_sub(1, Relaxed);
-        if let Some(count) = usize::from(status).checked_sub(100).and_then(|at| self.by_status.get(at))
+        if let Some(count) =
+            usize::from(status).checked_sub(100).and_then(|at| self.by_status.get(at))
         {
             count.fetch_add(1, Relaxed);
         }
@@ -88,7 +89,12 @@ impl Meter {
                 sample(&mut out, "requests_total", &format!("{{status=\"{}\"}}", at + 100), count);
             }
         }
-        family(&mut out, "request_seconds", "histogram", "From a request's head to its answer's end");
+        family(
+            &mut out,
+            "request_seconds",
+            "histogram",
+            "From a request's head to its answer's end",
+        );
         let mut below = 0;
         for (end, count) in BUCKETS.iter().zip(&self.buckets) {
             below += count.load(Relaxed);
@@ -100,15 +106,35 @@ impl Meter {
         sample(&mut out, "request_seconds_sum", "", seconds);
         sample(&mut out, "request_seconds_count", "", all);
         let plain = [
-            ("response_bytes_total", "counter", "Bytes of answers' bodies", self.bytes.load(Relaxed)),
-            ("requests_under_way", "gauge", "Requests that are being answered", self.under_way.load(Relaxed)),
-            ("client_connections", "gauge", "Connections of clients", self.connections.load(Relaxed)),
+            (
+                "response_bytes_total",
+                "counter",
+                "Bytes of answers' bodies",
+                self.bytes.load(Relaxed),
+            ),
+            (
+                "requests_under_way",
+                "gauge",
+                "Requests that are being answered",
+                self.under_way.load(Relaxed),
+            ),
+            (
+                "client_connections",
+                "gauge",
+                "Connections of clients",
+                self.connections.load(Relaxed),
+            ),
         ];
         for (name, kind, help, value) in plain {
             family(&mut out, name, kind, help);
             sample(&mut out, name, "", value);
         }
-        family(&mut out, "log_lines_dropped_total", "counter", "Lines of a log that nobody read in time");
+        family(
+            &mut out,
+            "log_lines_dropped_total",
+            "counter",
+            "Lines of a log that nobody read in time",
+        );
         for (log, sink) in [("access", &ACCESS), ("error", &ERRORS)] {
             sample(&mut out, "log_lines_dropped_total", &format!("{{log=\"{log}\"}}"), sink.lost());
         }
@@ -116,7 +142,9 @@ impl Meter {
             ("up", "Whether the application was reached last", |it| Some(it.up.into())),
             ("connections", "Connections to the application", |it| Some(it.open as u64)),
             ("connections_busy", "Those with a request", |it| Some(it.busy as u64)),
-            ("requests_waiting", "Requests that wait for a connection", |it| Some(it.waiting as u64)),
+            ("requests_waiting", "Requests that wait for a connection", |it| {
+                Some(it.waiting as u64)
+            }),
             ("queue", "Connections that the application has not accepted yet", |it| {
                 it.queue.map(|(waiting, _)| waiting.into())
             }),
@@ -124,8 +152,7 @@ impl Meter {
         ];
         for (name, help, value) in gauges {
             let name = format!("application_{name}");
-            let mut values =
-                applications.iter().filter_map(|it| Some((it, value(it)?))).peekable();
+            let mut values = applications.iter().filter_map(|it| Some((it, value(it)?))).peekable();
             if values.peek().is_some() {
                 family(&mut out, &name, "gauge", help);
             }

@@ -11,7 +11,6 @@ mod conditions;
 mod cut;
 mod deny;
 mod descriptors;
-mod environment;
 mod failure;
 mod files;
 mod folder;
@@ -56,7 +55,7 @@ pub(crate) use guard::Guard;
 use handover::Handover;
 use inside::Inside;
 use listener::{Listener, listen};
-pub(crate) use options::Gateway;
+pub(crate) use options::Options as Gateway;
 use options::{Options, Switch};
 use origin::Proxies;
 use service::Service;
@@ -66,9 +65,17 @@ use stopped::Stopped;
 use store::Stores;
 use upstream::Upstream;
 
-impl Gateway {
-    pub(crate) async fn run(self) -> ExitCode {
-        let code = match self.0.serve().await {
+impl Options {
+    pub(crate) async fn run(mut self) -> ExitCode {
+        if let Err(error) = sink::start() {
+            crate::complain(&format!("fcgi gateway: start a thread: {error}"));
+            return ExitCode::from(5);
+        }
+        let served = match self.check() {
+            Ok(()) => self.serve().await,
+            wrong => wrong,
+        };
+        let code = match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(Stopped(code, message)) => {
                 complain(&message);
@@ -78,11 +85,8 @@ impl Gateway {
         sink::flush();
         code
     }
-}
 
-impl Options {
     async fn serve(&self) -> Result<(), Stopped> {
-        sink::start().map_err(|error| Stopped::io(format!("start a thread: {error}")))?;
         log::install(self.log);
         let descriptors = Descriptors::share(
             self.max_clients,

@@ -3,14 +3,12 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
-    ArgMatches, Args, Command, FromArgMatches, ValueEnum,
+    Args, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
-    error::{Error, ErrorKind},
-    parser::ValueSource,
 };
 use fcgi_tokio as fcgi;
 
-use super::{deny::Deny, environment, files::Charset, log::Format, origin::Trusted};
+use super::{deny::Deny, files::Charset, log::Format, origin::Trusted, stopped::Stopped};
 
 use crate::args::{Param, param, seconds, size};
 
@@ -26,12 +24,17 @@ use crate::args::{Param, param, seconds, size};
 /// SIGTERM and SIGINT let the requests under way finish; a second one ends at once.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is started
     ///
     /// With several, each request goes to the one with the least to do. One that can't be reached
     /// rests, and a request that it has not taken goes to another.
-    #[arg(value_name = "ADDR")]
+    #[arg(
+        value_name = "ADDR",
+        env = "FCGI_ADDR",
+        hide_env_values = true,
+        conflicts_with_all = ["php", "php_fpm", "spawn"]
+    )]
     pub(super) address: Vec<fcgi::Address>,
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end
     #[arg(long)]
@@ -49,7 +52,7 @@ pub(super) struct Options {
     /// socket at its descriptor 0 as FastCGI has it
     ///
     /// What it prints goes to the error log. It ends with the gateway, however that ends.
-    #[arg(long, value_name = "CMD")]
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["php", "php_fpm"])]
     pub(super) spawn: Option<OsString>,
     /// Where to listen: HOST:PORT, :PORT for all interfaces, or unix:PATH; may be given again
     ///
@@ -285,67 +288,16 @@ Examples:
   The same, started by the gateway
     fcgi gateway --spawn ./app --mount /";
 
-/// The options, and how they fit together.
-pub(crate) struct Gateway(pub(super) Options);
-
-/// What runs the application: the options for each.
-const RUNNERS: [(&str, &[&str]); 3] =
-    [("ADDR", &["address"]), ("--php", &["php", "php_fpm"]), ("--spawn", &["spawn"])];
-
-impl Args for Gateway {
-    fn augment_args(command: Command) -> Command {
-        Options::augment_args(command).mut_args(environment::variable)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Gateway {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut options = Options::from_arg_matches(matches)?;
-        let is_typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let typed: Vec<_> =
-            RUNNERS.iter().filter(|(_, ids)| ids.iter().any(|id| is_typed(&id))).collect();
-        if let [(only, _)] = typed[..] {
-            // The environment's is for when nothing is said.
-            options.keep(only);
-        }
-        options.php |= options.php_fpm.is_some();
-        let chosen = [!options.address.is_empty(), options.php, options.spawn.is_some()];
-        let mut chosen = RUNNERS.iter().zip(chosen).filter(|(_, is)| *is).map(|((name, _), _)| name);
-        if let (Some(one), Some(other)) = (chosen.next(), chosen.next()) {
-            let message = format!("{one} cannot be used with {other}: one of them is the application\n");
-            return Err(Error::raw(ErrorKind::ArgumentConflict, message));
-        }
-        for id in ["env", "ini"] {
-            if is_typed(&id) && !options.php {
-                let message = format!("--{id} is for --php, which was not given\n");
-                return Err(Error::raw(ErrorKind::MissingRequiredArgument, message));
+impl Options {
+    /// What the command line can't check by itself.
+    pub(super) fn check(&mut self) -> Result<(), Stopped> {
+        self.php |= self.php_fpm.is_some();
+        for (name, is_empty) in [("--env", self.env.is_empty()), ("--ini", self.ini.is_empty())] {
+            if !is_empty && !self.php {
+                return Err(Stopped::usage(format!("{name} is for --php, which was not given")));
             }
         }
-        Ok(Self(options))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
         Ok(())
-    }
-}
-
-impl Options {
-    /// Leaves one runner of the application alone.
-    fn keep(&mut self, only: &str) {
-        if only != "ADDR" {
-            self.address.clear();
-        }
-        if only != "--php" {
-            (self.php, self.php_fpm) = (false, None);
-        }
-        if only != "--spawn" {
-            self.spawn = None;
-        }
     }
 }
 

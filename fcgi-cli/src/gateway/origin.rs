@@ -45,7 +45,11 @@ impl Origin {
     }
 
     /// Tells an application of it. What the operator says, with `own`, goes before all.
-    pub(super) fn tell(&self, mut params: ParamsBuilder, own: &[(Vec<u8>, Vec<u8>)]) -> ParamsBuilder {
+    pub(super) fn tell(
+        &self,
+        mut params: ParamsBuilder,
+        own: &[(Vec<u8>, Vec<u8>)],
+    ) -> ParamsBuilder {
         if let Some(local) = self.local {
             params = params.server_addr(local);
         }
@@ -142,7 +146,8 @@ impl Proxies {
             _ => None,
         });
         let host = hop.host.and_then(|host| Authority::from_str(host).ok());
-        if let Some(host) = host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty())
+        if let Some(host) =
+            host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty())
         {
             origin.server_port = host.port_u16();
             origin.server_name = Some(host.host().to_owned());
@@ -186,8 +191,8 @@ fn forwarded_hops<'a>(lines: &[&'a str]) -> Vec<Hop<'a>> {
         let mut hop = Hop::default();
         for pair in split_unquoted(element, ';') {
             let Some((name, value)) = pair.trim().split_once('=') else { continue };
-            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'))
-                .unwrap_or(value);
+            let value =
+                value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
             match name.to_ascii_lowercase().as_str() {
                 "for" => hop.remote = Some(value),
                 "proto" => hop.proto = Some(value),
@@ -209,8 +214,11 @@ fn usual_hops<'a>(lines: &[&'a str]) -> Vec<Hop<'a>> {
 /// the last proxy.
 fn usual_rest<'a>(headers: &'a HeaderMap, hops: &[Hop<'_>], at: usize) -> Hop<'a> {
     let pick = |name| {
-        let values: Vec<_> =
-            lines(headers, name).into_iter().flat_map(|line| line.split(',')).map(str::trim).collect();
+        let values: Vec<_> = lines(headers, name)
+            .into_iter()
+            .flat_map(|line| line.split(','))
+            .map(str::trim)
+            .collect();
         if values.len() == hops.len() { values.get(at).copied() } else { values.last().copied() }
     };
     Hop { remote: None, proto: pick(X_PROTO), host: pick(X_HOST) }

@@ -72,7 +72,7 @@ impl Program {
         let own = env::current_exe().context("find the program of the gateway")?;
         let (line, far) = UnixStream::pair().context("make a pair of sockets")?;
         let mut command = std::process::Command::new(&own);
-        command.arg("guard").arg(self.folder.path()).arg("--").args(&self.command);
+        command.args(["guard", "--"]).args(&self.command).arg(self.folder.path());
         // A Ctrl-C is for the gateway, which lets the requests under way finish first.
         command.process_group(0);
         let stdin = self.stdin.as_ref().map(OwnedFd::try_clone).transpose()?;

@@ -35,7 +35,6 @@ use super::{
     failure::Failure,
     handover::{self, Named},
     intake::RequestBody,
-    coding::Codings,
     log::{self, Title},
     metrics,
     origin::Origin,
@@ -89,14 +88,16 @@ impl Upstream {
         buffering: Option<Buffering>,
         hands_over: bool,
     ) -> Self {
-        let scripts = |site: Arc<Site>| move |request: &Parts| match find(&site, request) {
-            Ok(Found::Script(script)) => Ok(script),
-            Err(NotFound::Script(error)) => Err(error),
-            found => {
-                if let Some(Landing(landing)) = request.extensions.get() {
-                    *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let scripts = |site: Arc<Site>| {
+            move |request: &Parts| match find(&site, request) {
+                Ok(Found::Script(script)) => Ok(script),
+                Err(NotFound::Script(error)) => Err(error),
+                found => {
+                    if let Some(Landing(landing)) = request.extensions.get() {
+                        *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                    }
+                    Err(ScriptError::NotFound)
                 }
-                Err(ScriptError::NotFound)
             }
         };
         let unknown = UnknownLength::Spool { memory: MEMORY, limit: max_body };

@@ -76,7 +76,9 @@ impl ScriptMap {
         let raw = path;
         let mut kind = |name: &[u8]| kind(&join(&self.local_root, name));
         let path = match path::decode(raw, self.encoded_slashes) {
-            Err(ScriptError::EncodedSlash) if self.encoded_slashes == EncodedSlashes::AfterFiles => {
+            Err(ScriptError::EncodedSlash)
+                if self.encoded_slashes == EncodedSlashes::AfterFiles =>
+            {
                 return self.resolve_slashed(raw, kind);
             }
             path => path?,
@@ -230,7 +232,9 @@ impl ScriptMap {
         mut kind: impl FnMut(&[u8]) -> FileKind,
     ) -> Result<Target, ScriptError> {
         let there = self.nearest(path).find(|front| kind(front) == FileKind::File);
-        there.map(|front| Target::Script(self.front_script(front, path))).ok_or(ScriptError::NotFound)
+        there
+            .map(|front| Target::Script(self.front_script(front, path)))
+            .ok_or(ScriptError::NotFound)
     }
 
     /// The front controllers whose folders the path is below, the nearest first.

@@ -1,0 +1,141 @@
+//! One request whose whole answer is wanted: what probes send.
+
+use bytes::{Bytes, BytesMut};
+use fcgi_http::{Head, HeadError, HeadLimits, HeadParser, ReasonPhrase};
+use fcgi_tokio::{
+    self as fcgi, Address, Phase,
+    client::{Chunk, Client, Connector, Request},
+};
+
+use crate::{budget::Budget, exit::Exit};
+
+/// An answer of an application, as CGI has it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    /// Its beginning, where it is longer than was wanted.
+    pub(crate) body: Bytes,
+    pub(crate) stderr: Bytes,
+    /// What the application ended with; 0 where its body was longer than was wanted.
+    pub(crate) app_status: u32,
+}
+
+impl Answer {
+    /// `404 Not Found`.
+    pub(crate) fn status_line(&self) -> String {
+        let status = self.head.parts.status;
+        let given = self.head.parts.extensions.get::<ReasonPhrase>();
+        let given = given.map(|reason| String::from_utf8_lossy(reason.as_bytes()));
+        let reason = given.unwrap_or_else(|| ReasonPhrase::standard(status).into());
+        format!("{} {reason}", status.as_u16())
+    }
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error(transparent)]
+    Call(#[from] fcgi::Error),
+    #[error("{address}: {source}")]
+    Head {
+        address: String,
+        source: HeadError,
+        /// What came instead: it may say more.
+        stdout: Bytes,
+        stderr: Bytes,
+    },
+}
+
+impl Failed {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Call(error) => Exit::of(error),
+            Self::Head { .. } => Exit::Protocol,
+        }
+    }
+}
+
+/// Connects, in what is left of the time.
+pub(crate) async fn connect(address: &Address, budget: &Budget) -> Result<Client, fcgi::Error> {
+    let connector = Connector::new()
+        .connect_timeout(None)
+        .first_byte_timeout(None)
+        .next_byte_timeout(None)
+        .total_timeout(None);
+    budget.hold(address, Phase::Connect, connector.connect(address)).await
+}
+
+/// The parameters of a GET for a path that is its own script, as php-fpm's own pages are.
+pub(crate) fn get(path: &str) -> Request {
+    let (name, query) = path.split_once('?').unwrap_or((path, ""));
+    get_script(name, name, query)
+}
+
+/// The parameters of a GET that a script answers.
+pub(crate) fn get_script(file: &str, name: &str, query: &str) -> Request {
+    let uri = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
+    Request::responder().keep_conn(false).params([
+        ("SCRIPT_FILENAME", file),
+        ("SCRIPT_NAME", name),
+        ("REQUEST_METHOD", "GET"),
+        ("REQUEST_URI", &uri),
+        ("QUERY_STRING", query),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("SERVER_SOFTWARE", concat!("fcgi/", env!("CARGO_PKG_VERSION"))),
+        ("SERVER_NAME", "localhost"),
+        ("SERVER_PORT", "80"),
+        ("REMOTE_ADDR", "127.0.0.1"),
+    ])
+}
+
+/// Sends a request on a connection of its own, and takes in the answer up to `most` bytes of body.
+pub(crate) async fn ask(
+    address: &Address,
+    request: Request,
+    budget: &Budget,
+    most: usize,
+) -> Result<Answer, Failed> {
+    let mut client = connect(address, budget).await?;
+    send(&mut client, address, request, budget, most).await
+}
+
+/// The same on a connection that is there already.
+pub(crate) async fn send(
+    client: &mut Client,
+    address: &Address,
+    request: Request,
+    budget: &Budget,
+    most: usize,
+) -> Result<Answer, Failed> {
+    let mut response =
+        budget.hold(address, Phase::FirstByte, client.send(request)).await.map_err(Failed::Call)?;
+    let (mut out, mut stderr) = (BytesMut::new(), BytesMut::new());
+    // Enough for any head, and then the body.
+    let most_of_all = most.saturating_add(HeadLimits::default().bytes);
+    let mut app_status = 0;
+    loop {
+        match budget.hold(address, Phase::Response, response.chunk()).await? {
+            Some(Chunk::Stdout(bytes)) => out.extend_from_slice(&bytes),
+            Some(Chunk::Stderr(bytes)) if stderr.len() < most => stderr.extend_from_slice(&bytes),
+            Some(Chunk::Stderr(_)) => {}
+            None => {
+                app_status = response.app_status().unwrap_or_default();
+                break;
+            }
+        }
+        if out.len() > most_of_all {
+            break;
+        }
+    }
+    let (stdout, stderr) = (out.freeze(), stderr.freeze());
+    let mut body = stdout.clone();
+    let mut parser = HeadParser::new(HeadLimits::default());
+    let parsed = parser
+        .push(&mut body)
+        .and_then(|head| head.ok_or_else(|| parser.finish().err().unwrap_or(HeadError::Empty)));
+    match parsed {
+        Ok(head) => Ok(Answer { head, body, stderr, app_status }),
+        Err(source) => Err(Failed::Head { address: address.to_string(), source, stdout, stderr }),
+    }
+}

@@ -1,0 +1,64 @@
+//! One time limit for all that a command does.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use fcgi_tokio::{self as fcgi, Address, Phase};
+
+/// The limit of a probe, in seconds, for clap.
+pub(crate) const PROBE: &str = "2";
+
+/// What is left of a command's time: connecting, waiting and trying again all draw on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    started: Instant,
+    limit: Option<Duration>,
+}
+
+impl Budget {
+    /// Starts to count; `None` is no limit.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self { started: Instant::now(), limit }
+    }
+
+    /// A part of this one: at most `limit` from now.
+    pub(crate) fn part(&self, limit: Duration) -> Self {
+        Self::new(Some(self.left().map_or(limit, |left| left.min(limit))))
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What is left; `None` is no limit.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.limit.map(|limit| limit.saturating_sub(self.started.elapsed()))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
+    }
+
+    /// Waits for `work` as long as there is time, then says that `phase` took too long.
+    ///
+    /// # Errors
+    /// That of `work`; [`fcgi::Error::Timeout`].
+    pub(crate) async fn hold<T>(
+        &self,
+        address: &Address,
+        phase: Phase,
+        work: impl Future<Output = Result<T, fcgi::Error>>,
+    ) -> Result<T, fcgi::Error> {
+        let Some(left) = self.left() else { return work.await };
+        match tokio::time::timeout(left, work).await {
+            Ok(done) => done,
+            Err(_) => Err(fcgi::Error::Timeout {
+                address: address.to_string().into(),
+                phase,
+                limit: self.limit.unwrap_or_default(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! An answer that is not the wanted one.
+
+use fcgi_engine::text::escape;
+
+use super::Cause;
+use crate::ask::Answer;
+
+/// The most of what an application said that goes into a line, in bytes.
+const EXCERPT: usize = 200;
+
+/// The cause of an answer with an error's status, as php-fpm words it. `script` is the
+/// SCRIPT_FILENAME that was sent.
+pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
+    let said = |text: &str| {
+        [&answer.stderr, &answer.body].iter().any(|bytes| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(64 * 1024)]).contains(text)
+        })
+    };
+    let status = answer.head.parts.status.as_u16();
+    Some(match status {
+        404 if said("Primary script unknown") || said("File not found.") => Cause::new(
+            "no-script",
+            format!("php-fpm finds no file {script}"),
+            "the path is as php-fpm's container or chroot sees it; look at the root, and at the \
+             permissions of its folders",
+        ),
+        403 if said("security.limit_extensions") || said("Access denied.") => Cause::new(
+            "limit-extensions",
+            format!("php-fpm runs no {script}: security.limit_extensions of its pool forbids it"),
+            "name a script that ends as it allows (.php, .phar), or extend the list",
+        ),
+        _ if said("POST Content-Length of") => Cause::new(
+            "post-max-size",
+            "the body is larger than PHP's post_max_size",
+            "raise post_max_size and upload_max_filesize, or send less",
+        ),
+        500.. => Cause::new(
+            "failed",
+            match last_line(&answer.stderr) {
+                Some(line) => format!("the application failed: {line}"),
+                None => "the application failed".to_owned(),
+            },
+            "look at the application's log",
+        ),
+        _ => return None,
+    })
+}
+
+/// The cause of a response that starts with no head.
+pub(super) fn no_head(stdout: &[u8], stderr: &[u8]) -> Cause {
+    if stdout.is_empty() {
+        return Cause::new(
+            "empty",
+            match last_line(stderr) {
+                Some(line) => format!("the application printed nothing but an error: {line}"),
+                None => "the application printed nothing".to_owned(),
+            },
+            "look at the application's log",
+        );
+    }
+    Cause::new(
+        "no-cgi",
+        "what it answers does not begin with CGI's header fields",
+        "look at the whole answer (fcgi call -v)",
+    )
+}
+
+/// The last line of text, for people.
+fn last_line(bytes: &[u8]) -> Option<String> {
+    let line = bytes.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty())?;
+    Some(escape(&line[..line.len().min(EXCERPT)], b"").trim().to_owned())
+}

@@ -1,0 +1,140 @@
+//! What is likely wrong, from an error and an address: the same words in every subcommand.
+
+mod answer;
+mod process;
+mod socket;
+
+use std::{fmt, io};
+
+use fcgi_tokio::{self as fcgi, Address, Phase, Target};
+
+pub(crate) use answer::of_answer;
+
+use crate::ask::Failed;
+
+/// What is likely wrong, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cause {
+    /// A stable name, for programs.
+    pub(crate) id: &'static str,
+    pub(crate) likely: String,
+    pub(crate) remedy: String,
+}
+
+impl Cause {
+    pub(crate) fn new(
+        id: &'static str,
+        likely: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { id, likely: likely.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.likely, self.remedy)
+    }
+}
+
+/// The cause of a request that got no answer. It looks at the file system and at processes of this
+/// machine, and sends nothing.
+pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
+    match error {
+        fcgi::Error::Connect { source, .. } => of_connect(source, address),
+        fcgi::Error::Io { source, .. } if fcgi_engine::client::is_close(source) => {
+            Some(closed(address))
+        }
+        fcgi::Error::Truncated { .. } => Some(closed(address)),
+        fcgi::Error::Protocol { source, .. } => Some(not_fastcgi(&source.to_string())),
+        fcgi::Error::Timeout { phase: Phase::Connect, .. } => Some(no_connection(address)),
+        fcgi::Error::Timeout { .. } => Some(process::silent(address)),
+        fcgi::Error::Rejected { rejection: fcgi::Rejection::Overloaded, .. } => Some(Cause::new(
+            "overloaded",
+            "the application is full",
+            "let it take more at once, or send it less",
+        )),
+        _ => None,
+    }
+}
+
+/// The same for a probe's failure.
+pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
+    match failed {
+        Failed::Call(error) => of(error, address),
+        Failed::Head { stdout, stderr, .. } => Some(answer::no_head(stdout, stderr)),
+    }
+}
+
+fn of_connect(source: &io::Error, address: &Address) -> Option<Cause> {
+    let host_port = match address.target() {
+        Target::Unix(path) => return socket::of_connect(source, path),
+        Target::Tcp(host_port) => host_port,
+        _ => return None,
+    };
+    let port = host_port.rsplit_once(':').map_or("", |(_, port)| port);
+    Some(match source.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::new(
+            "nobody-listens",
+            format!("nobody listens at port {port} there"),
+            "start the application, or look at its `listen`: in another container, 127.0.0.1 is \
+             not this one's",
+        ),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Cause::new("unreachable", "no route leads there", "look at the network between the two")
+        }
+        // The resolver's errors have no number of the system's.
+        _ if source.raw_os_error().is_none() => Cause::new(
+            "unknown-host",
+            "the name is not known here",
+            "look at the name, and at the resolver (/etc/resolv.conf, the container's network)",
+        ),
+        _ => return None,
+    })
+}
+
+fn no_connection(address: &Address) -> Cause {
+    match address.target() {
+        Target::Unix(_) => process::queue_full(address),
+        _ => Cause::new(
+            "unreachable",
+            "nothing answers there",
+            "look at host and port, and at a firewall between the two; or its queue is full",
+        ),
+    }
+}
+
+fn closed(address: &Address) -> Cause {
+    match address.target() {
+        Target::Unix(_) => Cause::new(
+            "closed",
+            "it closed the connection: its worker crashed or was ended, or it is no FastCGI \
+             application",
+            "look at the application's log",
+        ),
+        _ => Cause::new(
+            "allowed-clients",
+            "it closed the connection: `listen.allowed_clients` of php-fpm's pool has not this \
+             machine's address, its worker crashed, or it is no FastCGI application",
+            "look at php-fpm's log for \"Connection disallowed\" or \"exited on signal\"",
+        ),
+    }
+}
+
+/// `said` names the version that a record began with: the first byte that came.
+fn not_fastcgi(said: &str) -> Cause {
+    let is_http = said.contains(&format!("record version {}", b'H'));
+    if is_http {
+        Cause::new(
+            "http",
+            "that is HTTP, not FastCGI: a web server listens there",
+            "name the application's own socket, as in the web server's fastcgi_pass",
+        )
+    } else {
+        Cause::new(
+            "not-fastcgi",
+            "it does not speak FastCGI",
+            "look which program listens there (ss -xlp, ss -tlp)",
+        )
+    }
+}

@@ -1,0 +1,73 @@
+//! The exit statuses, the same for every subcommand.
+
+use std::{env, process::ExitCode};
+
+use fcgi_tokio as fcgi;
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    /// All is well.
+    Done = 0,
+    /// The application ended with a status other than 0.
+    AppStatus = 1,
+    /// Usage, or a file that can't be opened.
+    Usage = 2,
+    /// The application refused the request.
+    Refused = 3,
+    /// A protocol error, or a truncated response.
+    Protocol = 4,
+    /// A connect or IO error.
+    Io = 5,
+    /// A time limit passed.
+    Timeout = 6,
+    /// It answered, but not as wanted.
+    Unwanted = 7,
+}
+
+impl Exit {
+    /// What an error of the library's means.
+    pub(crate) fn of(error: &fcgi::Error) -> Self {
+        match error {
+            fcgi::Error::Rejected { .. } => Self::Refused,
+            fcgi::Error::Protocol { .. } | fcgi::Error::Truncated { .. } => Self::Protocol,
+            fcgi::Error::Timeout { .. } => Self::Timeout,
+            fcgi::Error::NotCallable { .. } | fcgi::Error::Usage(_) => Self::Usage,
+            fcgi::Error::TooLarge { .. } => Self::Unwanted,
+            _ => Self::Io,
+        }
+    }
+
+    /// For Docker, which knows healthy and unhealthy; it reserves 2.
+    pub(crate) const fn docker(self) -> u8 {
+        !matches!(self, Self::Done) as u8
+    }
+
+    /// OK, WARNING, CRITICAL and UNKNOWN, as Nagios and its kin have them.
+    pub(crate) const fn nagios(self) -> (u8, &'static str) {
+        match self {
+            Self::Done => (0, "OK"),
+            Self::Unwanted => (1, "WARNING"),
+            Self::Usage => (3, "UNKNOWN"),
+            _ => (2, "CRITICAL"),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The status for arguments that make no sense: they may still say whose statuses are wanted.
+pub(crate) fn usage() -> ExitCode {
+    let given = |flag: &str| {
+        env::args_os().skip(1).take_while(|arg| arg != "--").any(|argument| argument == flag)
+    };
+    match (given("--docker"), given("--nagios")) {
+        (true, _) => ExitCode::from(Exit::Usage.docker()),
+        (_, true) => ExitCode::from(Exit::Usage.nagios().0),
+        _ => Exit::Usage.into(),
+    }
+}

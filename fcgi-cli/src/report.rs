@@ -1,0 +1,189 @@
+//! What a command says in the end, to people and to programs.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use fcgi_tokio::Address;
+use serde_json::{Map, Value};
+
+use crate::{causes::Cause, complain, exit::Exit};
+
+/// The version of what `--json` prints.
+const VERSION: u32 = 1;
+
+/// Who reads the outcome, to be flattened into a subcommand's arguments.
+#[derive(Args, Clone, Copy, Default, Debug)]
+pub(crate) struct Form {
+    /// Print one JSON object a line
+    #[arg(long, help_heading = "Output", conflicts_with = "nagios")]
+    pub(crate) json: bool,
+    /// Exit with 0 or 1, as Docker's HEALTHCHECK wants it
+    #[arg(long, help_heading = "Output", conflicts_with = "nagios")]
+    pub(crate) docker: bool,
+    /// Print one line with performance data, and exit with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
+    #[arg(long, help_heading = "Output")]
+    pub(crate) nagios: bool,
+}
+
+impl Form {
+    /// The process's exit status.
+    pub(crate) const fn status(self, exit: Exit) -> u8 {
+        if self.docker {
+            exit.docker()
+        } else if self.nagios {
+            exit.nagios().0
+        } else {
+            exit as u8
+        }
+    }
+}
+
+/// The outcome of a command for one application.
+#[derive(Debug)]
+pub(crate) struct Report {
+    command: &'static str,
+    exit: Exit,
+    address: Option<String>,
+    message: String,
+    cause: Option<Cause>,
+    fields: Map<String, Value>,
+    performance: Vec<String>,
+}
+
+impl Report {
+    /// `message` says what happened, and to which address.
+    pub(crate) fn new(command: &'static str, exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            command,
+            exit,
+            address: None,
+            message: message.into(),
+            cause: None,
+            fields: Map::new(),
+            performance: Vec::new(),
+        }
+    }
+
+    pub(crate) fn address(mut self, address: &Address) -> Self {
+        self.address = Some(address.to_string());
+        self
+    }
+
+    /// What is likely wrong.
+    pub(crate) fn cause(mut self, cause: Option<Cause>) -> Self {
+        self.cause = cause;
+        self
+    }
+
+    /// A field of the JSON object.
+    pub(crate) fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A duration: `NAME_ms` in JSON, `NAME` in seconds among the performance data, up to `limit`.
+    pub(crate) fn duration(
+        self,
+        name: &'static str,
+        duration: Duration,
+        limit: Option<Duration>,
+    ) -> Self {
+        let limit = limit.map(|limit| limit.as_secs_f64().to_string()).unwrap_or_default();
+        self.performance(format!("{name}={:.6}s;;;0;{limit}", duration.as_secs_f64()))
+            .field_ms(name, duration)
+    }
+
+    /// A duration for JSON alone, as `NAME_ms`.
+    pub(crate) fn field_ms(mut self, name: &'static str, duration: Duration) -> Self {
+        self.fields.insert(format!("{name}_ms"), milliseconds(duration));
+        self
+    }
+
+    /// A number among Nagios's performance data: `NAME=VALUE;WARN;CRIT;MIN;MAX`, as it is.
+    pub(crate) fn performance(mut self, data: impl Into<String>) -> Self {
+        self.performance.push(data.into());
+        self
+    }
+
+    /// Everything in one line, as people read it.
+    pub(crate) fn line(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    pub(crate) fn json(&self, form: Form) -> String {
+        let mut object = Map::new();
+        let mut put = |name: &str, value: Value| {
+            object.insert(name.to_owned(), value);
+        };
+        put("v", VERSION.into());
+        put("command", self.command.into());
+        if let Some(address) = &self.address {
+            put("address", address.as_str().into());
+        }
+        put("ok", (self.exit == Exit::Done).into());
+        put("exit_status", form.status(self.exit).into());
+        put("message", self.message.as_str().into());
+        if let Some(cause) = &self.cause {
+            put("cause", cause.id.into());
+            put("likely", cause.likely.as_str().into());
+            put("remedy", cause.remedy.as_str().into());
+        }
+        object.extend(self.fields.clone());
+        Value::Object(object).to_string()
+    }
+
+    fn nagios(&self) -> String {
+        let (name, (_, state)) = (self.command.to_ascii_uppercase(), self.exit.nagios());
+        // The bar begins the performance data.
+        let line = self.line().replace('|', "/");
+        let data = self.performance.join(" ");
+        let bar = if data.is_empty() { "" } else { " | " };
+        format!("{name} {state} - {line}{bar}{data}")
+    }
+
+    /// Prints it, and gives the exit status. What is well goes to stdout and what is not to stderr,
+    /// but for programs, which read stdout. `quiet` is for people: programs still get their line.
+    pub(crate) fn finish(&self, form: Form, quiet: bool) -> ExitCode {
+        let printed = if form.json {
+            print(&self.json(form))
+        } else if form.nagios {
+            print(&self.nagios())
+        } else if !quiet && self.exit == Exit::Done {
+            print(&self.line())
+        } else {
+            if !quiet {
+                complain(&format!("fcgi {}: {}", self.command, self.line()));
+            }
+            Ok(())
+        };
+        let exit = match printed {
+            Ok(()) => self.exit,
+            Err(error) => {
+                complain(&format!("fcgi {}: write to stdout: {error}", self.command));
+                Exit::Io
+            }
+        };
+        ExitCode::from(form.status(exit))
+    }
+}
+
+/// Milliseconds, with microseconds after the point.
+pub(crate) fn milliseconds(duration: Duration) -> Value {
+    ((duration.as_secs_f64() * 1e6).round() / 1e3).into()
+}
+
+/// A line on stdout. That its reader has gone is no error.
+pub(crate) fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
