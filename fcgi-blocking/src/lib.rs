@@ -53,6 +53,7 @@
 //!
 //! # Features
 //! - `http`: `http`, with `Server::serve_http` and an `HttpClient`.
+//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -61,6 +62,8 @@ pub mod client;
 #[cfg(feature = "http")]
 pub mod http;
 mod listener;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 pub mod pool;
 pub mod server;
 mod stream;

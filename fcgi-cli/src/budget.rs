@@ -14,18 +14,26 @@ pub(crate) const PROBE: &str = "2";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     started: Instant,
+    /// None where there is no limit, or none that a clock can tell.
+    until: Option<Instant>,
     limit: Option<Duration>,
 }
 
 impl Budget {
     /// Starts to count; `None` is no limit.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { started: Instant::now(), limit }
+        let started = Instant::now();
+        Self { started, until: limit.and_then(|limit| started.checked_add(limit)), limit }
     }
 
     /// A part of this one: at most `limit` from now.
     pub(crate) fn part(&self, limit: Duration) -> Self {
-        Self::new(Some(self.left().map_or(limit, |left| left.min(limit))))
+        let part = Self::new(Some(limit));
+        match (self.until, part.until) {
+            (Some(all), Some(until)) if until < all => part,
+            (Some(_), _) => *self,
+            (None, _) => part,
+        }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -34,7 +42,7 @@ impl Budget {
 
     /// What is left; `None` is no limit.
     pub(crate) fn left(&self) -> Option<Duration> {
-        self.limit.map(|limit| limit.saturating_sub(self.started.elapsed()))
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn is_over(&self) -> bool {

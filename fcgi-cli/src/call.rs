@@ -158,7 +158,7 @@ impl Call {
             Failure::Status(status) => {
                 (1, format!("{address}: the application ended with status {status}"))
             }
-            Failure::Fcgi(error) => (exit_status(&error), error.to_string()),
+            Failure::Fcgi(error) => (exit_status(&error), error.report().to_string()),
         };
         output.end_line();
         complain(&format!("fcgi call: {message}"));

@@ -61,19 +61,23 @@ fn sockets_below(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The paths that a pattern stands for.
-fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
+/// The paths that a pattern stands for: each part of it may have one `*`. Sorted as the shell does.
+pub(crate) fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
     let mut paths = vec![root.to_owned()];
     for segment in pattern.split('/') {
-        paths = match segment.strip_suffix('*') {
+        paths = match segment.split_once('*') {
             None => paths.into_iter().map(|path| path.join(segment)).collect(),
-            Some(start) => {
+            Some((start, end)) => {
                 let names = paths.iter().filter_map(|path| fs::read_dir(path).ok()).flatten();
-                names
+                let is_meant =
+                    |name: &str| name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end));
+                let mut found: Vec<PathBuf> = names
                     .filter_map(Result::ok)
-                    .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
+                    .filter(|entry| is_meant(&entry.file_name().to_string_lossy()))
                     .map(|entry| entry.path())
-                    .collect()
+                    .collect();
+                found.sort();
+                found
             }
         };
     }

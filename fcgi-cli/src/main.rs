@@ -9,12 +9,17 @@ mod causes;
 mod demo;
 mod discovery;
 mod exit;
+mod fpm_config;
 mod gateway;
 mod help;
 mod input;
+mod ls;
 mod ping;
 mod place;
 mod report;
+mod sock_diag;
+mod status;
+mod table;
 mod trace;
 
 use std::{
@@ -30,7 +35,9 @@ use exit::Exit;
 #[derive(Subcommand)]
 enum Command {
     Ping(ping::Ping),
+    Status(Box<status::Status>),
     Call(call::Call),
+    Ls(ls::Ls),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
@@ -61,6 +68,8 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Ping(ping) => ping.run().await,
+            Command::Status(status) => status.run().await,
+            Command::Ls(ls) => ls.run().await,
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,

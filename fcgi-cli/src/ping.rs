@@ -1,9 +1,12 @@
 //! `fcgi ping`: a health check.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
-use fcgi_engine::text::escape;
+use fcgi_engine::text::{chain, escape};
 use fcgi_tokio::Address;
 use tokio::time::sleep;
 
@@ -144,23 +147,25 @@ impl Ping {
             Ok(address) => address,
             Err(error) => return no_place(&error),
         };
-        let budget = budget.part(self.timeout);
-        let mut outcome = self.ask(&address, &budget).await;
-        outcome.took = budget.elapsed();
+        let started = Instant::now();
+        let mut outcome = self.ask(&address, &budget.part(self.timeout), started).await;
+        outcome.took = started.elapsed();
         outcome.address = Some(address);
         outcome
     }
 
-    async fn ask(&self, address: &Address, budget: &Budget) -> Outcome {
+    async fn ask(&self, address: &Address, budget: &Budget, started: Instant) -> Outcome {
         if self.connect_only {
             return match ask::connect(address, budget).await {
                 Ok(_) => {
-                    let message = format!("connected to {address} in {:.1?}", budget.elapsed());
+                    let message = format!("connected to {address} in {:.1?}", started.elapsed());
                     outcome(Exit::Done, message, None)
                 }
-                Err(error) => {
-                    outcome(Exit::of(&error), error.to_string(), causes::of(&error, address))
-                }
+                Err(error) => outcome(
+                    Exit::of(&error),
+                    error.report().to_string(),
+                    causes::of(&error, address),
+                ),
             };
         }
         let request = match &self.script {
@@ -171,15 +176,15 @@ impl Ping {
             None => ask::get(&self.path),
         };
         match ask::ask(address, request, budget, MOST).await {
-            Ok(answer) => self.judge(address, &answer, budget),
+            Ok(answer) => self.judge(address, &answer, started),
             Err(failed) => {
                 let cause = causes::of_failed(&failed, address);
-                outcome(failed.exit(), failed.to_string(), cause)
+                outcome(failed.exit(), chain(&failed).to_string(), cause)
             }
         }
     }
 
-    fn judge(&self, address: &Address, answer: &Answer, budget: &Budget) -> Outcome {
+    fn judge(&self, address: &Address, answer: &Answer, started: Instant) -> Outcome {
         let status = Some(answer.head.parts.status.as_u16());
         let with_status = |outcome: Outcome| Outcome { status, ..outcome };
         let asked = self.script.as_deref().unwrap_or(&self.path);
@@ -212,7 +217,7 @@ impl Ping {
             return with_status(outcome(Exit::AppStatus, message, None));
         }
         let said = if expected == Some(PONG) { PONG.to_owned() } else { "200".to_owned() };
-        let message = format!("{said} from {address} in {:.1?}", budget.elapsed());
+        let message = format!("{said} from {address} in {:.1?}", started.elapsed());
         with_status(outcome(Exit::Done, message, None))
     }
 

@@ -82,19 +82,23 @@ macro_rules! adapter {
             pub type Response = $crate::pool::Response<super::$runtime>;
         }
 
+        #[cfg(feature = "php-fpm")]
+        pub use $crate::php_fpm;
+
         /// HTTP: any tower service behind a web server, and a client that is a tower service; see
         /// [`fcgi_driver::http`].
         #[cfg(feature = "http")]
         pub mod http {
-            #[cfg(feature = "php-fpm")]
-            pub use $crate::http::php_fpm;
             pub use $crate::http::{
                 Authorizer, Body, BodyLengthError, BoxError, ByRole, Decision, EncodedSlashes,
                 FileKind, FilterData, FilterFile, HeadError, HeadLimits, HeaderPolicy, HttpError,
-                MetaVariables, Mount, ParamsBuilder, ParamsError, ReasonPhrase, RequestError,
-                Responder, Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength,
-                Variables,
+                MetaVariables, MissingMeta, Mount, MountPoint, ParamsBuilder, ParamsError,
+                PathSource, ReasonPhrase, RemoteAddr, RemoteAddrError, RequestError, Responder,
+                Script, ScriptError, ScriptMap, Scripts, Target, UnknownLength, Variables,
             };
+            #[cfg(feature = "php-fpm")]
+            #[doc(hidden)]
+            pub use $crate::php_fpm;
 
             /// Sends HTTP requests to an application.
             pub type HttpClient = $crate::http::HttpClient<super::$runtime>;

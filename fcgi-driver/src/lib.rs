@@ -13,6 +13,7 @@
 //!
 //! # Features
 //! - `http`: HTTP over both ends.
+//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade.
 #![deny(missing_docs)]
@@ -23,6 +24,8 @@ pub mod client;
 mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 pub mod pool;
 mod pump;
 pub mod runtime;

@@ -1,15 +1,37 @@
-//! What a call or a handler can meet, with the address and the cause in each message.
+//! What a call or a handler can meet, with the address in each message.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
 
+use crate::text::chain;
+
 /// An error of a client or a pool, or of a request's streams in a handler.
+///
+/// Its text says what was being done, and to which address. The cause is its
+/// [source](std::error::Error::source) and not repeated; [`report`](Self::report) is both on one
+/// line.
+///
+/// ```
+/// use std::{io, time::Duration};
+/// use fcgi_engine::{Error, Phase};
+///
+/// let address = || "unix:/run/app.sock".into();
+/// let error = Error::Connect { address: address(), source: io::ErrorKind::NotFound.into() };
+/// assert_eq!(error.to_string(), "connect to unix:/run/app.sock");
+/// assert_eq!(error.report().to_string(), "connect to unix:/run/app.sock: entity not found");
+/// assert!(error.is_connect() && error.is_unprocessed());
+///
+/// let limit = Duration::from_secs(60);
+/// let error = Error::Timeout { address: address(), phase: Phase::FirstByte, limit };
+/// assert!(error.is_timeout() && !error.is_unprocessed());
+/// assert_eq!(error.address(), Some("unix:/run/app.sock"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The connection could not be made.
-    #[error("connect to {address}: {source}")]
+    #[error("connect to {address}")]
     Connect {
         /// The application's address.
         address: Arc<str>,
@@ -17,7 +39,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("{doing} {address}: {source}")]
+    #[error("{doing} {address}")]
     Io {
         /// The application's address.
         address: Arc<str>,
@@ -27,7 +49,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The application broke the protocol.
-    #[error("{address}: {source}")]
+    #[error("read from {address}")]
     Protocol {
         /// The application's address.
         address: Arc<str>,
@@ -73,7 +95,7 @@ pub enum Error {
         address: Arc<str>,
     },
     /// A request body failed; the request was aborted.
-    #[error("{address}: read the request's body: {source}")]
+    #[error("{address}: read the request's body")]
     Body {
         /// The application's address.
         address: Arc<str>,
@@ -89,7 +111,10 @@ pub enum Error {
         limit: usize,
     },
     /// The address can't be called, as descriptor 0 can't.
-    #[error("{address}: only unix:PATH and tcp:HOST:PORT can be called")]
+    #[error(
+        "{address}: only unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, HOST:PORT, \
+         [IPV6]:PORT and :PORT can be called"
+    )]
     NotCallable {
         /// The address.
         address: Arc<str>,
@@ -135,7 +160,7 @@ pub enum Error {
         seen: u64,
     },
     /// A mistake of the caller's; nothing was changed.
-    #[error("{0}")]
+    #[error(transparent)]
     Usage(#[from] UsageError),
 }
 
@@ -169,8 +194,8 @@ pub enum Phase {
     Handler,
 }
 
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Acquire => "free connection of the pool",
             Self::Connect => "connection",
@@ -188,28 +213,195 @@ impl std::fmt::Display for Phase {
     }
 }
 
+impl Error {
+    /// Whether a time limit passed: one of ours, or the system's for a connection.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.io_kind() == io::ErrorKind::TimedOut
+    }
+
+    /// Whether there is no connection: it was refused, nobody listens there, its name is not known,
+    /// or it took too long.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout { phase: Phase::Connect, .. })
+    }
+
+    /// Whether the application has certainly not begun with the request, so that even one that is
+    /// not idempotent may be sent again, here or elsewhere.
+    #[must_use]
+    pub fn is_unprocessed(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Rejected { .. }
+            | Self::Closed { .. }
+            | Self::NotCallable { .. }
+            | Self::PoolFull { .. }
+            | Self::PoolClosed { .. } => true,
+            Self::Timeout { phase, .. } => matches!(phase, Phase::Acquire | Phase::Connect),
+            Self::Io { .. }
+            | Self::Protocol { .. }
+            | Self::Truncated { .. }
+            | Self::Overrun { .. }
+            | Self::Body { .. }
+            | Self::TooLarge { .. }
+            | Self::Cancelled { .. }
+            | Self::Aborted(_)
+            | Self::InputTooLarge { .. }
+            | Self::InputLength { .. }
+            | Self::Usage(_) => false,
+        }
+    }
+
+    /// Whether the application refused the request: it is overloaded, takes one request a
+    /// connection, or does not know the role.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected { .. })
+    }
+
+    /// The address of the application, or in a handler of the web server. `None` where no
+    /// connection has to do with it.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::Connect { address, .. }
+            | Self::Io { address, .. }
+            | Self::Protocol { address, .. }
+            | Self::Truncated { address }
+            | Self::Rejected { address, .. }
+            | Self::Overrun { address }
+            | Self::Timeout { address, .. }
+            | Self::Closed { address }
+            | Self::Body { address, .. }
+            | Self::TooLarge { address, .. }
+            | Self::NotCallable { address }
+            | Self::PoolFull { address, .. }
+            | Self::PoolClosed { address }
+            | Self::Cancelled { address } => Some(address),
+            Self::Aborted(_)
+            | Self::InputTooLarge { .. }
+            | Self::InputLength { .. }
+            | Self::Usage(_) => None,
+        }
+    }
+
+    /// The error and what caused it, on one line.
+    pub fn report(&self) -> impl fmt::Display {
+        chain(self)
+    }
+
+    /// What the standard library would call it.
+    pub(crate) fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Connect { source, .. } | Self::Io { source, .. } | Self::Body { source, .. } => {
+                source.kind()
+            }
+            Self::Protocol { .. } => io::ErrorKind::InvalidData,
+            Self::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
+            Self::InputLength { .. } | Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Rejected { rejection: Rejection::UnknownRole, .. } => io::ErrorKind::Unsupported,
+            Self::Rejected { .. } | Self::PoolFull { .. } => io::ErrorKind::ResourceBusy,
+            Self::Timeout { .. } => io::ErrorKind::TimedOut,
+            Self::Closed { .. } | Self::PoolClosed { .. } => io::ErrorKind::NotConnected,
+            // Not Interrupted, at which readers and writers try again.
+            Self::Aborted(_) | Self::Cancelled { .. } | Self::Overrun { .. } => {
+                io::ErrorKind::ConnectionAborted
+            }
+            Self::TooLarge { .. } | Self::InputTooLarge { .. } => io::ErrorKind::FileTooLarge,
+            Self::NotCallable { .. } | Self::Usage(_) => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::Connect { source, .. }
-            | Error::Io { source, .. }
-            | Error::Body { source, .. } => source.kind(),
-            Error::Protocol { .. } => io::ErrorKind::InvalidData,
-            Error::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
-            Error::InputLength { .. } => io::ErrorKind::UnexpectedEof,
-            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            Error::Rejected { .. } => io::ErrorKind::ConnectionRefused,
-            Error::Timeout { .. } => io::ErrorKind::TimedOut,
-            Error::Closed { .. } | Error::PoolClosed { .. } => io::ErrorKind::NotConnected,
-            Error::PoolFull { .. } => io::ErrorKind::ResourceBusy,
-            Error::Aborted(_) => io::ErrorKind::ConnectionAborted,
-            // Not Interrupted, at which readers and writers try again.
-            Error::Cancelled { .. } => io::ErrorKind::ConnectionAborted,
-            Error::TooLarge { .. } | Error::Overrun { .. } | Error::InputTooLarge { .. } => {
-                io::ErrorKind::OutOfMemory
+        Self::new(error.io_kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::tests::assert_no_repetition;
+
+    /// One of each. A new variant does not compile until it is here.
+    fn all() -> Vec<Error> {
+        let address = || Arc::from("unix:/run/app.sock");
+        let source = || io::Error::new(io::ErrorKind::TimedOut, "a cause");
+        let kind = fcgi_proto::ProtocolErrorKind::Version(71);
+        let all = vec![
+            Error::Connect { address: address(), source: source() },
+            Error::Io { address: address(), doing: "write to", source: source() },
+            Error::Protocol { address: address(), source: ProtocolError { kind, offset: 0 } },
+            Error::Truncated { address: address() },
+            Error::Rejected { address: address(), rejection: Rejection::Overloaded },
+            Error::Overrun { address: address() },
+            Error::Timeout { address: address(), phase: Phase::Values, limit: Duration::ZERO },
+            Error::Closed { address: address() },
+            Error::Body { address: address(), source: source() },
+            Error::TooLarge { address: address(), limit: 7 },
+            Error::NotCallable { address: address() },
+            Error::PoolFull { address: address(), waiting: 7 },
+            Error::PoolClosed { address: address() },
+            Error::Cancelled { address: address() },
+            Error::Aborted(AbortReason::Requested),
+            Error::InputTooLarge { limit: 7 },
+            Error::InputLength { declared: 7, seen: 8 },
+            Error::Usage(UsageError::NoFreeId),
+        ];
+        for error in &all {
+            match error {
+                Error::Connect { .. }
+                | Error::Io { .. }
+                | Error::Protocol { .. }
+                | Error::Truncated { .. }
+                | Error::Rejected { .. }
+                | Error::Overrun { .. }
+                | Error::Timeout { .. }
+                | Error::Closed { .. }
+                | Error::Body { .. }
+                | Error::TooLarge { .. }
+                | Error::NotCallable { .. }
+                | Error::PoolFull { .. }
+                | Error::PoolClosed { .. }
+                | Error::Cancelled { .. }
+                | Error::Aborted(_)
+                | Error::InputTooLarge { .. }
+                | Error::InputLength { .. }
+                | Error::Usage(_) => {}
             }
-            Error::NotCallable { .. } | Error::Usage(_) => io::ErrorKind::InvalidInput,
-        };
-        Self::new(kind, error)
+        }
+        all
+    }
+
+    #[test]
+    fn no_text_repeats_its_source() {
+        for error in all() {
+            assert_no_repetition(&error);
+            let wrapped = io::Error::from(error);
+            assert_no_repetition(&wrapped);
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_known_is_named_and_can_be_asked_for() {
+        for error in all() {
+            assert_eq!(
+                error.address().is_some(),
+                error.to_string().contains("app.sock"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn kinds_say_what_happened() {
+        for error in all() {
+            assert_ne!(error.io_kind(), io::ErrorKind::OutOfMemory, "{error}");
+            assert_ne!(error.io_kind(), io::ErrorKind::Interrupted, "{error}");
+            let (timeout, text) = (error.is_timeout(), error.to_string());
+            assert_eq!(timeout, io::Error::from(error).kind() == io::ErrorKind::TimedOut, "{text}");
+        }
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! # Features
 //! - `http`: what the adapters' modules of that name share.
+//! - `php-fpm`: php-fpm's pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -25,6 +26,8 @@ mod error;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod observe;
+#[cfg(feature = "php-fpm")]
+pub mod php_fpm;
 pub mod pool;
 pub mod pump;
 pub mod server;

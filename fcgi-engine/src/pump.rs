@@ -29,9 +29,12 @@
 //! # Ok::<(), fcgi_proto::UsageError>(())
 //! ```
 
-use std::io::{self, IoSlice};
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use fcgi_proto::Connection;
 
 /// Reads, and writes, of one turn, after which others get theirs.
@@ -40,6 +43,33 @@ pub const MAX_ROUNDS: usize = 32;
 const MAX_SLICES: usize = 32;
 /// Bytes that one [`skip`] drops at most. They are cleared each time, and mostly there is nothing.
 const MAX_SKIPPED: usize = 8 * 1024;
+/// Bytes of a buffer that connections are lent: the window of one that reads little.
+const LENT: usize = 4096;
+
+thread_local! {
+    /// A buffer to read into. A connection has it while it parses what it has read, so that
+    /// thousands of connections need one, and none clears it for each read.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+/// Lends the connection a buffer, unless it has one or wants a larger one.
+fn lend(connection: &mut impl Connection) {
+    if connection.wants_buffer() == Some(LENT) {
+        // A thread that ends has none.
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        // It was asked whether it takes it.
+        let _ = connection.lend(spare.unwrap_or_else(|| BytesMut::zeroed(LENT)));
+    }
+}
+
+/// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any
+/// more: once the events are drained.
+#[inline]
+pub fn reclaim(connection: &mut impl Connection) {
+    if let Some(buffer) = connection.reclaim() {
+        let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+    }
+}
 
 /// A socket that does not block. What can't be done now is [`io::ErrorKind::WouldBlock`]; an async
 /// adapter has then seen to it that its task is woken.
@@ -99,9 +129,15 @@ pub struct Broken {
 pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
     let mut bytes = 0;
     while let Some(mut queued) = connection.poll_transmit() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let n = queued.chunks_vectored(&mut slices);
-        match socket.write_vectored(&slices[..n]) {
+        let first = queued.chunk();
+        let written = if first.len() == queued.remaining() {
+            socket.write_vectored(&[IoSlice::new(first)])
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let n = queued.chunks_vectored(&mut slices);
+            socket.write_vectored(&slices[..n])
+        };
+        match written {
             Ok(0) => {
                 return Wrote::Gone(Broken { bytes, error: io::ErrorKind::WriteZero.into() });
             }
@@ -149,12 +185,13 @@ pub enum Read {
     Gone(io::Error),
 }
 
-/// Reads once into the connection's own window.
+/// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
 pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
     if !connection.wants_read() {
         return Read::Nothing;
     }
     let read = read_once(socket, |socket| {
+        lend(connection);
         let window = connection.recv_buffer();
         let room = window.len();
         Ok((socket.read(window)?, room))
@@ -164,7 +201,10 @@ pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read 
             Ok(()) => read,
             Err(overrun) => Read::Gone(io::Error::other(overrun)),
         },
-        nothing => nothing,
+        nothing => {
+            reclaim(connection);
+            nothing
+        }
     }
 }
 

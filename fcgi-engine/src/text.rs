@@ -1,4 +1,5 @@
-//! Bytes of a peer as text that can't steer a terminal (H-10).
+//! Texts for logs and terminals: bytes of a peer that can't steer one (H-10), and errors with their
+//! causes.
 //!
 //! STDERR of an application, parameters and everything else that a peer sends may hold escape
 //! sequences; a log or a terminal gets them escaped.
@@ -9,7 +10,11 @@
 //! assert_eq!(escape(b"PHP Warning:\x1b[2J\n", b"\n"), "PHP Warning:\\x1b[2J\n");
 //! ```
 
-use std::fmt::Write;
+use std::{
+    error::Error,
+    fmt::{self, Write},
+    iter,
+};
 
 /// Escapes control characters and what is not UTF-8, except the bytes in `keep`, in text that
 /// comes in pieces.
@@ -81,6 +86,31 @@ pub fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
     out
 }
 
+/// An error and what caused it, on one line: `connect to unix:/run/app.sock: entity not found`.
+///
+/// A cause whose text ends the one before is not repeated: some errors have their source's text in
+/// their own.
+pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + use<'a> {
+    Chain(error)
+}
+
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        for cause in iter::successors(self.0.source(), |cause| (*cause).source()) {
+            let text = cause.to_string();
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+        }
+        Ok(())
+    }
+}
+
 fn hex(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         // Writing to a String can't fail.
@@ -89,8 +119,27 @@ fn hex(bytes: &[u8], out: &mut String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Escaper, escape};
+pub(crate) mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Walks from an error to its first cause.
+    pub(crate) fn assert_no_repetition(error: &(dyn Error + 'static)) {
+        for error in iter::successors(Some(error), |error| (*error).source()) {
+            let text = error.to_string();
+            for cause in iter::successors(error.source(), |cause| (*cause).source()) {
+                assert!(!text.contains(&cause.to_string()), "{text:?} repeats {cause}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_has_each_cause_once() {
+        let source = io::Error::other(io::Error::new(io::ErrorKind::NotFound, "gone"));
+        let error = crate::Error::Connect { address: "unix:/x".into(), source };
+        assert_eq!(chain(&error).to_string(), "connect to unix:/x: gone");
+    }
 
     #[test]
     fn h_10_control_bytes_are_escaped() {

@@ -13,7 +13,7 @@ use fcgi_engine::{
     },
     server::{FAILED, Failed},
 };
-use fcgi_http::{BodyLength, Mount, RequestBody};
+use fcgi_http::{BodyLength, Mount, PathSource, RequestBody};
 use fcgi_proto::{Params, Role};
 use http::{HeaderMap, Response, header::CONTENT_LENGTH};
 use proptest::{collection::vec, prelude::*};
@@ -76,7 +76,7 @@ fn replied(
 
 fn reply(method: &str) -> Reply {
     let params = Params::from_iter([("REQUEST_METHOD", method), ("REQUEST_URI", "/")]);
-    let (reply, asked) = Reply::responder(Role::Responder, params);
+    let (reply, asked) = Reply::responder(Role::Responder, params, PathSource::RequestUri);
     assert!(asked.is_some());
     reply
 }
@@ -249,7 +249,8 @@ proptest! {
 
 #[test]
 fn parameters_that_are_no_http_request_get_a_page() {
-    let (mut reply, asked) = Reply::responder(Role::Responder, Params::new());
+    let (mut reply, asked) =
+        Reply::responder(Role::Responder, Params::new(), PathSource::RequestUri);
     assert!(asked.is_none());
     let (sent, end) = replied(&mut reply, Vec::new(), false, None);
     assert!(sent.concat().starts_with(b"Status: 400 Bad Request\r\n"));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fcgi_engine::http::Reply;
+use fcgi_http::PathSource;
 use fcgi_proto::{Params, Role};
 
 #[derive(Clone, Default)]
@@ -34,7 +35,8 @@ fn a_failure_names_method_and_path_at_info_h_10() {
         .init();
     // The path is the client's.
     let pairs = [("REQUEST_METHOD", "POST"), ("REQUEST_URI", "/shop/\u{e9}?id=7")];
-    let asked = || Reply::responder(Role::Responder, Params::from_iter(pairs)).0;
+    let asked =
+        || Reply::responder(Role::Responder, Params::from_iter(pairs), PathSource::RequestUri).0;
     asked().fail("no database");
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = lines.lines().collect();

@@ -44,6 +44,8 @@
 
 pub mod authorizer;
 pub mod body;
+#[cfg(feature = "axum")]
+mod extract;
 mod hop;
 pub mod request;
 pub mod response;
@@ -51,7 +53,7 @@ pub mod script;
 mod text;
 
 pub use body::{BodyLength, BodyLengthError};
-pub use request::{MetaVariables, ParamsBuilder, RequestBody};
+pub use request::{MetaVariables, MountPoint, ParamsBuilder, PathSource, RemoteAddr, RequestBody};
 pub use response::{Head, HeadBlock, HeadError, HeadLimits, HeadParser, Kind, ReasonPhrase};
 pub use script::{Mount, Script, ScriptMap};
 

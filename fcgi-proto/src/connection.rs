@@ -1,5 +1,7 @@
 //! What both ends share: the [`Connection`] trait and the words of the protocol.
 
+use bytes::BytesMut;
+
 use crate::{ProtocolError, Transmit, UsageError};
 
 /// One end of a FastCGI connection, as a state machine that is fed and drained.
@@ -23,6 +25,22 @@ pub trait Connection: sealed::Sealed {
     /// The window belongs to the connection until the next call; report what was read with
     /// [`handle_recv`](Self::handle_recv).
     fn recv_buffer(&mut self) -> &mut [u8];
+
+    /// The size of a buffer that [`lend`](Self::lend) would take: `None` while there is one, and
+    /// while nothing is to be read.
+    fn wants_buffer(&self) -> Option<usize>;
+
+    /// Lends the connection a buffer for [`recv_buffer`](Self::recv_buffer), so that it makes none
+    /// of its own. Ask for it with [`reclaim`](Self::reclaim) once the events are drained: a
+    /// connection at rest keeps none.
+    ///
+    /// # Errors
+    /// The buffer itself, when it is not of the size of [`wants_buffer`](Self::wants_buffer).
+    fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut>;
+
+    /// Takes back a buffer that was lent, unless bytes in it are still needed. One that slices of
+    /// were given out never comes back.
+    fn reclaim(&mut self) -> Option<BytesMut>;
 
     /// Says that the first `n` bytes of [`recv_buffer`](Self::recv_buffer) are the peer's next
     /// bytes. 0 changes nothing; the end of file has its own call.

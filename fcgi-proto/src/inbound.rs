@@ -1,6 +1,6 @@
 //! One incoming stream: what has arrived and was not read yet.
 
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 use bytes::{Bytes, BytesMut};
 use core::task::Poll;
 
@@ -10,28 +10,36 @@ use crate::receiver::{Receiver, Span};
 /// are put together.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    chunks: VecDeque<Bytes>,
-    tail: BytesMut,
+    /// None until the first byte: most requests have no body.
+    unread: Option<Box<Unread>>,
     len: usize,
     ended: bool,
     announced: bool,
+}
+
+#[derive(Debug, Default)]
+struct Unread {
+    chunks: VecDeque<Bytes>,
+    tail: BytesMut,
 }
 
 impl Inbound {
     /// Takes a span of the receive buffer; true when the reader must be told.
     pub(crate) fn push(&mut self, receiver: &mut Receiver, span: Span) -> bool {
         self.len += span.len();
+        let unread = self.unread.get_or_insert_default();
         match receiver.share(span) {
             Some(chunk) => {
-                self.flush_tail();
-                self.chunks.push_back(chunk);
+                unread.flush_tail();
+                unread.chunks.push_back(chunk);
             }
-            None => self.tail.extend_from_slice(receiver.bytes(span)),
+            None => unread.tail.extend_from_slice(receiver.bytes(span)),
         }
         self.announce()
     }
 
     /// The stream's empty record came; true when the reader must be told.
+    #[inline]
     pub(crate) fn end(&mut self) -> bool {
         self.ended = true;
         self.announce()
@@ -42,18 +50,11 @@ impl Inbound {
         if max == 0 && self.len > 0 {
             return Poll::Ready(Some(Bytes::new()));
         }
-        if self.chunks.is_empty() {
-            self.flush_tail();
-        }
-        match self.chunks.front_mut() {
-            Some(front) if front.len() > max => {
-                self.len -= max;
-                Poll::Ready(Some(front.split_to(max)))
-            }
-            Some(_) => {
-                let chunk = self.chunks.pop_front();
-                self.len -= chunk.as_ref().map_or(0, Bytes::len);
-                Poll::Ready(chunk)
+        let chunk = self.unread.as_mut().and_then(|unread| unread.take(max));
+        match chunk {
+            Some(chunk) => {
+                self.len -= chunk.len();
+                Poll::Ready(Some(chunk))
             }
             None if self.ended => Poll::Ready(None),
             None => {
@@ -73,18 +74,30 @@ impl Inbound {
 
     /// Drops what is unread; says how much that was.
     pub(crate) fn discard(&mut self) -> usize {
-        self.chunks = VecDeque::new();
-        self.tail = BytesMut::new();
+        self.unread = None;
         core::mem::take(&mut self.len)
+    }
+
+    #[inline]
+    fn announce(&mut self) -> bool {
+        !core::mem::replace(&mut self.announced, true)
+    }
+}
+
+impl Unread {
+    fn take(&mut self, max: usize) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.flush_tail();
+        }
+        match self.chunks.front_mut()? {
+            front if front.len() > max => Some(front.split_to(max)),
+            _ => self.chunks.pop_front(),
+        }
     }
 
     fn flush_tail(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(core::mem::take(&mut self.tail).freeze());
         }
-    }
-
-    fn announce(&mut self) -> bool {
-        !core::mem::replace(&mut self.announced, true)
     }
 }

@@ -197,23 +197,41 @@ impl ParamsDecoder {
         if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
-        block.extend_from_slice(input);
-        while let Some(rest) = block.get(self.next..) {
-            let pair = if let [name @ 0..0x80, value @ 0..0x80, ..] = rest {
-                2 + usize::from(*name) + usize::from(*value)
-            } else if let Some((name, value, head)) = read_lengths(rest) {
-                self.long_form |= head != pairs::lengths_len(name as usize, value as usize);
-                head.saturating_add(name as usize).saturating_add(value as usize)
-            } else {
-                break;
-            };
-            if pair > limits.params_bytes - self.next || *len >= limits.params_pairs {
+        if block.is_empty() {
+            *block = input.to_vec();
+        } else {
+            block.extend_from_slice(input);
+        }
+        let (block, mut pairs) = (&block[..], *len);
+        let Some(mut rest) = block.get(self.next..) else { return Ok(()) };
+        loop {
+            // Whole pairs with lengths of one byte each, as nearly all are.
+            let mut at = 0;
+            while let Some(&[name, value]) = rest.get(at..).and_then(|pair| pair.first_chunk()) {
+                let next = at + 2 + usize::from(name) + usize::from(value);
+                if (name | value) >= 0x80 || next > rest.len() {
+                    break;
+                }
+                at = next;
+                pairs += 1;
+            }
+            rest = rest.get(at..).unwrap_or_default();
+            self.next = block.len() - rest.len();
+            let Some((name, value, head)) = read_lengths(rest) else { break };
+            self.long_form |= head != pairs::lengths_len(name as usize, value as usize);
+            let pair = head.saturating_add(name as usize).saturating_add(value as usize);
+            if pair > limits.params_bytes - self.next {
                 return Err(TooLarge);
             }
             self.next += pair;
-            *len += 1;
+            pairs += 1;
+            match rest.get(pair..) {
+                Some(behind) => rest = behind,
+                None => break,
+            }
         }
-        Ok(())
+        *len = pairs;
+        if pairs > limits.params_pairs { Err(TooLarge) } else { Ok(()) }
     }
 
     /// Whether the bytes so far end where a pair ends (FC-3.4-5).
@@ -222,8 +240,11 @@ impl ParamsDecoder {
     }
 
     /// The parameters of a stream that is whole, in the shortest form (FC-3.4-2).
-    pub(crate) fn finish(self) -> Params {
-        if self.long_form { self.params.iter().collect() } else { self.params }
+    #[inline]
+    pub(crate) fn finish(&mut self) -> Params {
+        self.next = 0;
+        let params = core::mem::take(&mut self.params);
+        if core::mem::take(&mut self.long_form) { params.iter().collect() } else { params }
     }
 
     /// Bytes received so far.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Limits, ProtocolErrorKind, UsageError,
-    record::{Framer, HEADER_LEN, Piece, RecordHeader},
+    record::{Framer, HEADER_LEN, RecordHeader},
 };
 
 /// The window that a connection starts with.
@@ -26,14 +26,6 @@ impl Span {
     pub(crate) fn len(self) -> usize {
         self.len
     }
-}
-
-/// What [`Receiver::next`] found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    Header(RecordHeader),
-    Content(Span),
-    End,
 }
 
 /// One allocation, writable until a chunk of it was given away; writable again, as it is, once
@@ -63,6 +55,8 @@ pub(crate) enum Worth {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     storage: Storage,
+    /// The buffer in `storage` was lent, and goes back to its lender, who asks for it.
+    lent: bool,
     /// Parsed up to here …
     pos: usize,
     /// … filled up to here.
@@ -86,6 +80,7 @@ impl Receiver {
         let max_window = limits.recv_buffer.max(HEADER_LEN);
         Self {
             storage: Storage::None,
+            lent: false,
             pos: 0,
             filled: 0,
             framer: Framer::new(),
@@ -101,27 +96,38 @@ impl Receiver {
     }
 
     /// The window to read into; empty while bytes wait to be parsed and after the end of file.
+    #[inline]
     pub(crate) fn buffer(&mut self) -> &mut [u8] {
         if !self.wants_read() {
             return &mut [];
         }
         self.base += self.filled as u64;
         (self.pos, self.filled) = (0, 0);
-        let old = match core::mem::replace(&mut self.storage, Storage::None) {
-            Storage::Writable(buffer) => Some(buffer),
-            Storage::Shared(bytes) => bytes.try_into_mut().ok(),
-            Storage::None => None,
-        };
-        let buffer = old
-            .filter(|buffer| buffer.len() == self.window)
-            .unwrap_or_else(|| BytesMut::zeroed(self.window));
-        self.storage = Storage::Writable(buffer);
+        let is_ready = matches!(&self.storage, Storage::Writable(b) if b.len() == self.window);
+        if !is_ready {
+            self.renew();
+        }
         match &mut self.storage {
             Storage::Writable(buffer) => buffer,
             _ => &mut [],
         }
     }
 
+    /// Makes the storage writable, and of the window's size.
+    fn renew(&mut self) {
+        let old = match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Writable(buffer) => Some(buffer),
+            Storage::Shared(bytes) => bytes.try_into_mut().ok(),
+            Storage::None => None,
+        };
+        let buffer = old.filter(|buffer| buffer.len() == self.window).unwrap_or_else(|| {
+            self.lent = false;
+            BytesMut::zeroed(self.window)
+        });
+        self.storage = Storage::Writable(buffer);
+    }
+
+    #[inline]
     pub(crate) fn filled(&mut self, n: usize) -> Result<(), UsageError> {
         if n == 0 {
             return Ok(());
@@ -145,32 +151,71 @@ impl Receiver {
         Ok(())
     }
 
-    /// The next step, with content in spans of at most `max_content` bytes; `None` when more
-    /// bytes are needed, or when content comes next and `max_content` is 0.
+    /// Whether it has a buffer that no lender will ask for.
     #[inline]
-    pub(crate) fn next(&mut self, max_content: usize) -> Result<Option<Step>, ProtocolErrorKind> {
+    pub(crate) fn has_own_buffer(&self) -> bool {
+        match self.storage {
+            Storage::None => false,
+            Storage::Writable(_) => !self.lent,
+            Storage::Shared(_) => true,
+        }
+    }
+
+    /// What has come and was not parsed, if it begins with a record.
+    #[inline]
+    pub(crate) fn records(&self) -> Option<&[u8]> {
+        match &self.storage {
+            Storage::Writable(buffer) if self.framer.is_at_boundary() => {
+                buffer.get(self.pos..self.filled)
+            }
+            _ => None,
+        }
+    }
+
+    /// Passes over whole records.
+    #[inline]
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.pos += bytes;
+    }
+
+    /// Whether a record's header has come and its content has not, or not all of it.
+    #[inline]
+    pub(crate) fn is_in_record(&self) -> bool {
+        self.framer.is_in_record()
+    }
+
+    /// The next record's header; `None` when more bytes are needed.
+    #[inline]
+    pub(crate) fn header(&mut self) -> Result<Option<RecordHeader>, ProtocolErrorKind> {
         let input: &[u8] = match &self.storage {
-            Storage::None => &[],
-            Storage::Writable(buffer) => &buffer[self.pos..self.filled],
-            Storage::Shared(bytes) => &bytes[self.pos..self.filled],
+            Storage::Writable(buffer) => buffer,
+            Storage::Shared(bytes) => bytes,
+            Storage::None => return Ok(None),
+        };
+        let Some(input) = input.get(self.pos..self.filled).filter(|input| !input.is_empty()) else {
+            return Ok(None);
         };
         let padding = self.framer.skip_padding(input);
-        let input = &input[padding..];
         self.pos += padding;
         if self.framer.is_at_boundary() {
             self.record_start = self.base + self.pos as u64;
         }
-        let (used, piece) = self.framer.next(input, max_content)?;
-        let start = self.pos;
+        let (used, header) = self.framer.header(&input[padding..])?;
         self.pos += used;
-        Ok(piece.map(|piece| match piece {
-            Piece::Header(header) => Step::Header(header),
-            Piece::Content(len) => Step::Content(Span { start, len }),
-            Piece::End => Step::End,
-        }))
+        Ok(header)
+    }
+
+    /// At most `max` bytes of the current record's content, and whether that is the end of it.
+    #[inline]
+    pub(crate) fn content(&mut self, max: usize) -> (Span, bool) {
+        let (start, have) = (self.pos, self.filled - self.pos);
+        let (len, ended) = self.framer.content(have, max);
+        self.pos += len;
+        (Span { start, len }, ended)
     }
 
     /// Holds a record against the budgets (H-9).
+    #[inline]
     pub(crate) fn count(
         &mut self,
         header: &RecordHeader,
@@ -210,11 +255,13 @@ impl Receiver {
     }
 
     /// Something was whole: both budgets start afresh.
+    #[inline]
     pub(crate) fn progress(&mut self) {
         (self.idle_records, self.tiny_records) = (0, 0);
     }
 
     /// A span's bytes.
+    #[inline]
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         let range = span.start..span.start + span.len;
         match &self.storage {
@@ -245,10 +292,12 @@ impl Receiver {
     }
 
     /// Whether every byte so far has been parsed.
+    #[inline]
     pub(crate) fn is_drained(&self) -> bool {
         self.pos == self.filled
     }
 
+    #[inline]
     pub(crate) fn wants_read(&self) -> bool {
         self.is_drained() && !self.eof
     }
@@ -261,6 +310,7 @@ impl Receiver {
         self.eof = true;
     }
 
+    #[inline]
     pub(crate) fn is_eof(&self) -> bool {
         self.eof
     }
@@ -270,12 +320,50 @@ impl Receiver {
         self.record_start
     }
 
-    /// Gives the buffer back when nothing in it is needed.
+    /// Takes a buffer to read into, if it is of use.
+    #[inline]
+    pub(crate) fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut> {
+        if !matches!(self.storage, Storage::None) || buffer.len() != self.window {
+            return Err(buffer);
+        }
+        self.lent = true;
+        self.storage = Storage::Writable(buffer);
+        Ok(())
+    }
+
+    /// The size of the buffer that would be of use.
+    #[inline]
+    pub(crate) fn wants_buffer(&self) -> Option<usize> {
+        (matches!(self.storage, Storage::None) && self.wants_read()).then_some(self.window)
+    }
+
+    /// Gives a lent buffer back, if nothing in it is needed.
+    #[inline]
+    pub(crate) fn reclaim(&mut self) -> Option<BytesMut> {
+        if !self.lent || !self.is_drained() {
+            return None;
+        }
+        match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Writable(buffer) => {
+                self.lent = false;
+                self.base += self.filled as u64;
+                (self.pos, self.filled) = (0, 0);
+                Some(buffer)
+            }
+            shared => {
+                self.storage = shared;
+                None
+            }
+        }
+    }
+
+    /// Gives its own buffer back when nothing in it is needed. One that was lent is asked for.
     pub(crate) fn release(&mut self) {
-        if self.is_drained() {
+        if self.is_drained() && self.has_own_buffer() {
             self.base += self.filled as u64;
             (self.pos, self.filled) = (0, 0);
             self.storage = Storage::None;
+            self.lent = false;
         }
     }
 

@@ -284,31 +284,23 @@ pub enum Piece {
 }
 
 /// Finds the records in a stream of bytes, wherever it is cut, and holds none of their content.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Framer {
-    state: FramerState,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FramerState {
-    Header { bytes: [u8; HEADER_LEN], have: u8 },
-    Content { left: u16, padding: u8 },
-    Padding { left: u8 },
-}
-
-const START: FramerState = FramerState::Header { bytes: [0; HEADER_LEN], have: 0 };
-
-impl Default for Framer {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// A header that has come in part.
+    bytes: [u8; HEADER_LEN],
+    have: u8,
+    /// A header has come and the end of its content was not told yet.
+    in_record: bool,
+    /// What is left of the content, and of the padding behind it.
+    left: u16,
+    padding: u8,
 }
 
 impl Framer {
     /// A framer that expects a header.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: START }
+        Self { bytes: [0; HEADER_LEN], have: 0, in_record: false, left: 0, padding: 0 }
     }
 
     /// Looks at `input` and says how many of its bytes it used and what they were. `None` means
@@ -323,71 +315,77 @@ impl Framer {
         input: &[u8],
         max_content: usize,
     ) -> Result<(usize, Option<Piece>), ProtocolErrorKind> {
-        let mut used = 0;
-        loop {
-            match &mut self.state {
-                FramerState::Header { have: 0, .. } if input.len() - used >= HEADER_LEN => {
-                    let mut bytes = [0; HEADER_LEN];
-                    bytes.copy_from_slice(&input[used..used + HEADER_LEN]);
-                    let header = RecordHeader::decode(bytes)?;
-                    self.state = FramerState::Content {
-                        left: header.content_length,
-                        padding: header.padding_length,
-                    };
-                    return Ok((used + HEADER_LEN, Some(Piece::Header(header))));
-                }
-                FramerState::Header { bytes, have } => {
-                    let have_now = *have as usize;
-                    let take = (HEADER_LEN - have_now).min(input.len() - used);
-                    if take == 0 {
-                        return Ok((used, None));
-                    }
-                    bytes[have_now..have_now + take].copy_from_slice(&input[used..used + take]);
-                    if have_now + take < HEADER_LEN {
-                        *have += take as u8;
-                        return Ok((used + take, None));
-                    }
-                    let header = RecordHeader::decode(*bytes)?;
-                    self.state = FramerState::Content {
-                        left: header.content_length,
-                        padding: header.padding_length,
-                    };
-                    return Ok((used + take, Some(Piece::Header(header))));
-                }
-                FramerState::Content { left: 0, padding } => {
-                    self.state = FramerState::Padding { left: *padding };
-                    return Ok((used, Some(Piece::End)));
-                }
-                FramerState::Content { left, .. } => {
-                    let take = (*left as usize).min(input.len() - used).min(max_content);
-                    if take == 0 {
-                        return Ok((used, None));
-                    }
-                    *left -= take as u16;
-                    return Ok((used + take, Some(Piece::Content(take))));
-                }
-                FramerState::Padding { left: 0 } => self.state = START,
-                FramerState::Padding { .. } => {
-                    used += self.skip_padding(&input[used..]);
-                    if used == input.len() {
-                        return Ok((used, None));
-                    }
-                }
-            }
+        if !self.in_record {
+            let padding = self.skip_padding(input);
+            let (used, header) = self.header(&input[padding..])?;
+            return Ok((padding + used, header.map(Piece::Header)));
         }
+        if self.left == 0 {
+            self.in_record = false;
+            return Ok((0, Some(Piece::End)));
+        }
+        let take = usize::from(self.left).min(input.len()).min(max_content);
+        self.left -= take as u16;
+        Ok((take, (take > 0).then_some(Piece::Content(take))))
+    }
+
+    /// Whether a record's header has come, and its end was not told yet.
+    #[inline]
+    pub(crate) const fn is_in_record(&self) -> bool {
+        self.in_record
+    }
+
+    /// The header that comes next, once all of it has come, and how many bytes that used.
+    #[inline]
+    pub(crate) fn header(
+        &mut self,
+        input: &[u8],
+    ) -> Result<(usize, Option<RecordHeader>), ProtocolErrorKind> {
+        let (used, header) = match input.first_chunk::<HEADER_LEN>() {
+            Some(whole) if self.have == 0 => (HEADER_LEN, RecordHeader::decode(*whole)?),
+            _ => {
+                let have = usize::from(self.have);
+                let take = (HEADER_LEN - have).min(input.len());
+                self.bytes[have..have + take].copy_from_slice(&input[..take]);
+                if have + take < HEADER_LEN {
+                    self.have += take as u8;
+                    return Ok((take, None));
+                }
+                let header = RecordHeader::decode(self.bytes)?;
+                self.have = 0;
+                (take, header)
+            }
+        };
+        self.in_record = true;
+        (self.left, self.padding) = (header.content_length, header.padding_length);
+        Ok((used, Some(header)))
+    }
+
+    /// Takes at most `max` of the `have` bytes of the current record's content that have come: how
+    /// many, and whether that is the end of it.
+    #[inline]
+    pub(crate) fn content(&mut self, have: usize, max: usize) -> (usize, bool) {
+        let take = usize::from(self.left).min(have).min(max);
+        self.left -= take as u16;
+        self.in_record = self.left > 0;
+        (take, self.left == 0)
     }
 
     /// Uses the padding at the front of `input`; says how many bytes that were.
+    #[inline]
     pub(crate) fn skip_padding(&mut self, input: &[u8]) -> usize {
-        let FramerState::Padding { left } = &mut self.state else { return 0 };
-        let take = (*left as usize).min(input.len());
-        *left -= take as u8;
+        if self.in_record {
+            return 0;
+        }
+        let take = usize::from(self.padding).min(input.len());
+        self.padding -= take as u8;
         take
     }
 
     /// Whether the bytes so far end where a record ends.
+    #[inline]
     #[must_use]
     pub const fn is_at_boundary(&self) -> bool {
-        matches!(self.state, FramerState::Header { have: 0, .. } | FramerState::Padding { left: 0 })
+        !self.in_record && self.have == 0 && self.padding == 0
     }
 }

@@ -51,6 +51,7 @@ impl<T> Requests<T> {
     }
 
     /// Adds a request under an id that is free.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, id: u16, request: T) -> RequestKey {
         self.generation += 1;
         let generation = self.generation;
@@ -59,6 +60,11 @@ impl<T> Requests<T> {
             self.first = Some((key, request));
             return key;
         }
+        self.insert_beside(id, generation, request)
+    }
+
+    #[cold]
+    fn insert_beside(&mut self, id: u16, generation: u64, request: T) -> RequestKey {
         // There are fewer requests than ids, and an id of 0 is none: every place is below FIRST.
         let place = self.free.pop().unwrap_or(self.rest.len() as u16);
         let key = RequestKey { id, place, generation };
@@ -71,6 +77,7 @@ impl<T> Requests<T> {
         key
     }
 
+    #[inline]
     pub(crate) fn key(&self, id: u16) -> Option<RequestKey> {
         match &self.first {
             Some((key, _)) if key.id == id => Some(*key),
@@ -81,6 +88,29 @@ impl<T> Requests<T> {
         }
     }
 
+    /// An active request by its id.
+    #[inline]
+    pub(crate) fn find(&self, id: u16) -> Option<(RequestKey, &T)> {
+        match &self.first {
+            Some((key, request)) if key.id == id => Some((*key, request)),
+            _ => {
+                let place = self.index.get(id)?;
+                self.rest.get(usize::from(place))?.as_ref().map(|entry| (entry.0, &entry.1))
+            }
+        }
+    }
+
+    /// Drops a request, which is active, where it is.
+    #[inline]
+    pub(crate) fn forget(&mut self, key: RequestKey) {
+        if key.place == FIRST {
+            self.first = None;
+        } else {
+            drop(self.remove(key));
+        }
+    }
+
+    #[inline]
     pub(crate) fn get(&self, key: RequestKey) -> Option<&T> {
         let (found, request) = if key.place == FIRST {
             self.first.as_ref().map(|(key, request)| (key, request))?
@@ -90,6 +120,7 @@ impl<T> Requests<T> {
         (*found == key).then_some(request)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut T> {
         let (found, request) = if key.place == FIRST {
             self.first.as_mut().map(|(key, request)| (&*key, request))?
@@ -114,6 +145,7 @@ impl<T> Requests<T> {
         Some(entry.1)
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len() - self.free.len()
     }

@@ -7,7 +7,10 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     Limits, Params, RequestKey, pairs,
-    record::{HEADER_LEN, MAX_ALIGNED_CONTENT, MAX_CONTENT, RecordHeader, RecordType},
+    record::{
+        BODY_LEN, EndRequestBody, HEADER_LEN, MAX_ALIGNED_CONTENT, MAX_CONTENT, RecordHeader,
+        RecordType, padding_for,
+    },
 };
 
 /// Content up to this size is copied into the gather buffer; more is queued as it is.
@@ -22,7 +25,10 @@ pub(crate) struct SendQueue {
     gather: Vec<u8>,
     /// Where the unsent part of `gather` starts.
     gather_pos: usize,
+    /// What goes before the tail of `gather` …
     segments: VecDeque<Segment>,
+    /// … which is so long.
+    tail: usize,
     len: usize,
     /// The last record, while it may still grow.
     open: Option<OpenRecord>,
@@ -71,23 +77,24 @@ impl SendQueue {
         content: &mut Bytes,
         room: usize,
     ) -> usize {
-        let share = content.len() > GATHER_MAX;
-        let mut left = content.len().min(room);
-        let taken = left;
+        let taken = content.len().min(room);
+        if content.len() <= GATHER_MAX {
+            self.gather_content(record_type, request_id, &content[..taken], MAX_ALIGNED_CONTENT);
+            content.advance(taken);
+            return taken;
+        }
+        let mut left = taken;
         while left > 0 {
             let n = left.min(MAX_ALIGNED_CONTENT);
             let chunk = content.split_to(n);
-            if !share {
-                self.gather_content(record_type, request_id, &chunk, MAX_ALIGNED_CONTENT);
-            } else {
-                self.seal();
-                let header = RecordHeader::new(record_type, request_id, n as u16);
-                self.gather(&header.encode());
-                self.len += n;
-                self.appended += n as u64;
-                self.segments.push_back(Segment::Shared(chunk));
-                self.pad(header.padding_length as usize);
-            }
+            self.seal();
+            let header = RecordHeader::new(record_type, request_id, n as u16);
+            self.gather(&header.encode());
+            self.len += n;
+            self.appended += n as u64;
+            let tail = core::mem::take(&mut self.tail);
+            self.segments.extend([Segment::Gathered(tail), Segment::Shared(chunk)]);
+            self.pad(header.padding_length as usize);
             left -= n;
         }
         taken
@@ -135,6 +142,35 @@ impl SendQueue {
         self.gather(&RecordHeader::new(record_type, request_id, 0).encode());
     }
 
+    /// Queues the ends of a request's outputs, and END_REQUEST.
+    pub(crate) fn end_request(
+        &mut self,
+        id: u16,
+        stdout: bool,
+        stderr: bool,
+        body: EndRequestBody,
+    ) {
+        self.seal();
+        let end = RecordHeader::new(RecordType::EndRequest, id, BODY_LEN as u16).encode();
+        // Nearly every request ends so: in one go.
+        if stdout && !stderr {
+            let mut bytes = [0; 2 * HEADER_LEN + BODY_LEN];
+            let stdout = RecordHeader::new(RecordType::Stdout, id, 0).encode();
+            bytes[..HEADER_LEN].copy_from_slice(&stdout);
+            bytes[HEADER_LEN..2 * HEADER_LEN].copy_from_slice(&end);
+            bytes[2 * HEADER_LEN..].copy_from_slice(&body.encode());
+            return self.gather(&bytes);
+        }
+        if stdout {
+            self.gather(&RecordHeader::new(RecordType::Stdout, id, 0).encode());
+        }
+        if stderr {
+            self.gather(&RecordHeader::new(RecordType::Stderr, id, 0).encode());
+        }
+        self.gather(&end);
+        self.gather(&body.encode());
+    }
+
     /// Queues a PARAMS stream and its end. Records hold whole pairs whenever a pair fits in one
     /// . Every length was checked by the caller.
     pub(crate) fn params(&mut self, request_id: u16, params: &Params) {
@@ -172,7 +208,11 @@ impl SendQueue {
     }
 
     /// Whether so much waits to be sent that nothing which would add to it may be received (H-9).
+    #[inline]
     pub(crate) fn is_behind(&self, limits: &Limits) -> bool {
+        if self.len == 0 {
+            return false;
+        }
         self.pending_replies() >= limits.reply_bytes
             || self.len > limits.send_high_water.saturating_add(limits.reply_bytes)
     }
@@ -180,6 +220,12 @@ impl SendQueue {
     /// Remembers a request that was refused room.
     pub(crate) fn block(&mut self, key: RequestKey) {
         self.blocked.push_back(key);
+    }
+
+    /// Whether a request waits for room.
+    #[inline]
+    pub(crate) fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
     }
 
     /// The next request to be offered room, once half of the queue is free.
@@ -192,12 +238,16 @@ impl SendQueue {
 
     /// Gives back what an idle connection has no use for.
     pub(crate) fn release(&mut self) {
-        if self.blocked.is_empty() && self.blocked.capacity() > 8 {
+        if self.blocked.capacity() > 8 && self.blocked.is_empty() {
             self.blocked = VecDeque::new();
         }
     }
 
+    #[inline]
     pub(crate) fn transmit(&mut self) -> Option<Transmit<'_>> {
+        if self.len == 0 {
+            return None;
+        }
         self.seal();
         (self.len > 0).then_some(Transmit { queue: self })
     }
@@ -220,6 +270,17 @@ impl SendQueue {
         mut content: &[u8],
         most: usize,
     ) {
+        if self.open.is_none() && !content.is_empty() && content.len() <= most {
+            // A record of its own, in one go.
+            let header_at = self.gather.len();
+            let header = RecordHeader::new(record_type, request_id, 0).encode();
+            self.gather.reserve(HEADER_LEN + content.len() + 40);
+            self.gather(&header);
+            self.gather(content);
+            let content = content.len();
+            self.open = Some(OpenRecord { record_type, request_id, header_at, content });
+            return;
+        }
         while !content.is_empty() {
             let grows = self.open.as_ref().is_some_and(|open| {
                 open.record_type == record_type
@@ -242,28 +303,51 @@ impl SendQueue {
     }
 
     /// Writes the open record's length and padding; it grows no more.
+    #[inline]
     fn seal(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        let header = RecordHeader::new(open.record_type, open.request_id, open.content as u16);
-        let at = open.header_at;
-        if let Some(bytes) = self.gather.get_mut(at..at + HEADER_LEN) {
-            bytes.copy_from_slice(&header.encode());
+        if let Some(open) = self.open.take() {
+            self.seal_open(&open);
         }
-        self.pad(header.padding_length as usize);
     }
 
+    fn seal_open(&mut self, open: &OpenRecord) {
+        let padding = padding_for(open.content);
+        let [high, low] = (open.content as u16).to_be_bytes();
+        if let Some(bytes) = self.gather.get_mut(open.header_at + 4..open.header_at + 7) {
+            bytes.copy_from_slice(&[high, low, padding as u8]);
+        }
+        self.pad(padding);
+    }
+
+    #[inline]
     fn pad(&mut self, padding: usize) {
         self.gather(&[0; 8][..padding.min(8)]);
     }
 
+    #[inline]
     fn gather(&mut self, bytes: &[u8]) {
         self.gather.extend_from_slice(bytes);
         self.len += bytes.len();
         self.appended += bytes.len() as u64;
-        match self.segments.back_mut() {
-            Some(Segment::Gathered(n)) => *n += bytes.len(),
-            _ if bytes.is_empty() => {}
-            _ => self.segments.push_back(Segment::Gathered(bytes.len())),
+        self.tail += bytes.len();
+    }
+
+    /// The end of the gather buffer, behind every segment.
+    #[inline]
+    fn tail(&self) -> &[u8] {
+        self.gather.get(self.gather.len() - self.tail..).unwrap_or_default()
+    }
+
+    /// All was sent: what is not worth keeping is given back.
+    #[inline]
+    fn emptied(&mut self) {
+        self.gather_pos = 0;
+        self.gather.clear();
+        if self.gather.capacity() > KEEP_GATHER {
+            self.gather = Vec::new();
+        }
+        if self.segments.capacity() > 8 {
+            self.segments = VecDeque::new();
         }
     }
 
@@ -290,19 +374,16 @@ impl SendQueue {
                         break;
                     }
                 }
-                None => break,
+                None => {
+                    self.tail -= left;
+                    self.gather_pos += left;
+                    break;
+                }
             }
             self.segments.pop_front();
         }
         if self.len == 0 {
-            self.gather_pos = 0;
-            self.gather.clear();
-            if self.gather.capacity() > KEEP_GATHER {
-                self.gather = Vec::new();
-            }
-            if self.segments.capacity() > 8 {
-                self.segments = VecDeque::new();
-            }
+            self.emptied();
         } else if self.gather_pos > GATHER_MAX && self.gather_pos > self.gather.len() / 2 {
             self.gather.drain(..self.gather_pos);
             self.gather_pos = 0;
@@ -324,16 +405,18 @@ impl fmt::Debug for Transmit<'_> {
 }
 
 impl Transmit<'_> {
+    #[inline]
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = self.queue.gather_pos;
-        self.queue.segments.iter().map(move |segment| match segment {
+        let segments = self.queue.segments.iter().map(move |segment| match segment {
             Segment::Gathered(n) => {
                 let start = at;
                 at += n;
                 &self.queue.gather[start..at]
             }
             Segment::Shared(bytes) => bytes,
-        })
+        });
+        segments.chain([self.queue.tail()]).filter(|slice| !slice.is_empty())
     }
 }
 
@@ -342,11 +425,17 @@ impl Buf for Transmit<'_> {
         self.queue.len
     }
 
+    #[inline]
     fn chunk(&self) -> &[u8] {
+        if self.queue.segments.is_empty() {
+            return self.queue.tail();
+        }
         self.slices().next().unwrap_or_default()
     }
 
+    #[inline]
     fn advance(&mut self, n: usize) {
+        // Nearly always a small queue leaves in one write.
         self.queue.acknowledge(n);
     }
 

@@ -5,7 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, task::Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, FullRequest, Input, Limits, Output,
     Params, ProtocolError, Rejection, RequestKey, Role, ServerConfig, ServerConnection, client,
@@ -311,6 +311,7 @@ fn run(mut subject: impl Subject, bytes: &[u8], cuts: &[usize], max: usize) -> L
     let mut log = Log::default();
     let mut cuts = cuts.iter().cycle();
     let mut at = 0;
+    let mut spare: Option<BytesMut> = None;
     loop {
         // Sending makes room, so that more can be reported.
         loop {
@@ -322,7 +323,16 @@ fn run(mut subject: impl Subject, bytes: &[u8], cuts: &[usize], max: usize) -> L
         if at == bytes.len() || !subject.wants_read() {
             break;
         }
-        at += feed(&mut subject, &bytes[at..], *cuts.next().unwrap());
+        let cut = *cuts.next().unwrap();
+        // Odd cuts are read into a buffer that is lent for as long as they are parsed.
+        if let Some(size) = subject.wants_buffer().filter(|_| cut % 2 == 1) {
+            let lent = spare.take().filter(|spare| spare.len() == size);
+            subject.lend(lent.unwrap_or_else(|| BytesMut::zeroed(size))).expect("it wants one");
+            assert_eq!(subject.wants_buffer(), None);
+        }
+        at += feed(&mut subject, &bytes[at..], cut);
+        subject.observe(&mut log, max);
+        spare = subject.reclaim().or(spare);
     }
     assert!(
         at == bytes.len() || subject.is_closed(),
@@ -376,6 +386,33 @@ proptest! {
         prop_assert_eq!(&a, &b);
         let (_, rest) = parse(&a.sent);
         prop_assert_eq!(rest, 0);
+    }
+
+    /// H-13: a request's start that comes whole is the same request as one that comes cut.
+    #[test]
+    fn server_whole_start(
+        (role, keep, pads, with_end) in (0u16..5, any::<u8>(), any::<[u8; 3]>(), any::<bool>()),
+        params in vec(pair_block(), 0..3).prop_map(|blocks| blocks.concat()),
+        (cut_short, behind) in (0u8..8, prop_oneof![Just(Vec::new()), server_bytes()]),
+        limits in limits(Limits::server()),
+        cuts in cuts(),
+    ) {
+        let params = &params[..params.len() - usize::from(cut_short == 0 && !params.is_empty())];
+        let pads = pads.map(|pad| if pad < 128 { 0 } else { pad });
+        let mut bytes = [
+            begin(1, role, keep),
+            record(PARAMS, 1, params, pads[0]),
+            record(PARAMS, 1, &[], pads[1]),
+        ]
+        .concat();
+        if with_end {
+            bytes.extend(record(STDIN, 1, &[], pads[2]));
+        }
+        bytes.extend(behind);
+        let server = || ServerConnection::new(ServerConfig { limits, ..ServerConfig::default() });
+        let whole = run(server(), &bytes, &[usize::MAX], usize::MAX);
+        prop_assert_eq!(&whole, &run(server(), &bytes, &cuts, usize::MAX));
+        prop_assert_eq!(&whole, &run(server(), &bytes, &[1], usize::MAX));
     }
 
     /// H-13: at the web server.

@@ -4,10 +4,10 @@ mod kit;
 
 use std::{io::IoSlice, ops::Range, task::Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
-    ServerConfig, ServerConnection, record::RecordType as T,
+    ServerConfig, ServerConnection, record::RecordType as T, server::Event,
 };
 use kit::*;
 
@@ -88,4 +88,56 @@ fn a_small_exchange_is_one_contiguous_chunk_each_way() {
     call.finish(0).unwrap();
     let answer = server.poll_transmit().unwrap();
     assert_eq!(answer.chunk().len(), answer.remaining());
+}
+
+/// Reads into a buffer that is lent; gives the events, and the buffer if the connection does.
+fn read_lent(
+    server: &mut ServerConnection,
+    wire: &[u8],
+    buffer: BytesMut,
+) -> (Vec<Event>, Option<BytesMut>) {
+    let lent = addresses(&buffer);
+    server.lend(buffer).expect("it has none");
+    assert_eq!(addresses(server.recv_buffer()), lent);
+    let unused = server.reclaim().expect("nothing is in it");
+    server.lend(unused).expect("it has none");
+    server.recv_buffer()[..wire.len()].copy_from_slice(wire);
+    server.handle_recv(wire.len()).unwrap();
+    assert_eq!(server.reclaim(), None, "it is not parsed");
+    let mut events = Vec::new();
+    while let Some(event) = server.poll_event().unwrap() {
+        events.push(event);
+    }
+    let back = server.reclaim();
+    assert!(back.as_ref().is_none_or(|buffer| addresses(buffer) == lent));
+    (events, back)
+}
+
+#[test]
+fn a_lent_buffer_comes_back_once_it_is_parsed_wherever_it_was_cut() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let wire = [request(1, true, b"in"), request(2, true, b"")].concat();
+    let size = server.wants_buffer().expect("it has none");
+    let mut buffer = BytesMut::zeroed(size);
+    for cut in wire.chunks(7) {
+        assert_eq!(server.wants_buffer(), Some(size), "no buffer of its own");
+        buffer = read_lent(&mut server, cut, buffer).1.expect("nothing in it is needed");
+    }
+    assert_eq!(server.active_requests(), 2);
+}
+
+#[test]
+fn a_lent_buffer_that_bytes_were_handed_out_of_stays_with_them() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let size = server.wants_buffer().expect("it has none");
+    let other = BytesMut::zeroed(size + 1);
+    assert_eq!(server.lend(other.clone()), Err(other), "of another size");
+    let head = [begin(1, 1, true), params(1, &[])].concat();
+    let (events, buffer) = read_lent(&mut server, &head, BytesMut::zeroed(size));
+    let [Event::Request { key, .. }] = events[..] else { panic!("{events:?}") };
+    let buffer = buffer.expect("nothing in it is needed");
+    let wire = record(T::Stdin, 1, &vec![b'x'; size - 16]);
+    assert_eq!(read_lent(&mut server, &wire, buffer).1, None);
+    let chunk = server.request(key).unwrap().read(Input::Stdin, usize::MAX);
+    assert_eq!(chunk, Poll::Ready(Some(Bytes::from(vec![b'x'; size - 16]))));
 }

@@ -28,6 +28,7 @@
 //!
 //! # Features
 //! - `http`: [`http`], with [`Server::serve_http`] for tower services and a client that is one.
+//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![deny(missing_docs)]

@@ -135,7 +135,7 @@ pub(crate) fn report(address: &fcgi::Address, outcome: Result<u32, Failure>) -> 
             5
         }
         Err(Failure::Call(error)) => {
-            eprintln!("call: {error}");
+            eprintln!("call: {}", error.report());
             match error {
                 fcgi::Error::Rejected { .. } => 3,
                 fcgi::Error::Protocol { .. } | fcgi::Error::Truncated { .. } => 4,

@@ -101,7 +101,7 @@ pub(crate) fn report(args: &Args, outcome: Result<Duration, Failure>) -> ExitCod
             println!("requests={requests} seconds={seconds:.6} rps={rate:.0}");
             return ExitCode::SUCCESS;
         }
-        Err(Failure::Call(error)) => eprintln!("blast: {error}"),
+        Err(Failure::Call(error)) => eprintln!("blast: {}", error.report()),
         Err(Failure::Answer(what)) => eprintln!("blast: {}: {what}", args.address),
         Err(Failure::Start(error)) => eprintln!("blast: {}: start: {error}", args.address),
     }

@@ -15,12 +15,15 @@ use bytes::Bytes;
 use fcgi::http::{
     Authorized, Authorizer, Body, Decision, FilterData, FilterFile, HttpClient, HttpClientBuilder,
     HttpError, MetaVariables, Mount, ParamsBuilder, Responder, ResponseBody, Scripts,
-    UnknownLength, Variables, php_fpm,
+    UnknownLength, Variables,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
-use crate::{fcgi, runtime};
+use crate::{
+    fcgi::{self, php_fpm},
+    runtime,
+};
 
 fn named<T: ?Sized>() {}
 

@@ -1,10 +1,8 @@
 //! What a handler of HTTP requests may return.
 
-use std::fmt::Display;
-
 use http::Response;
 
-use super::Decision;
+use super::{BoxError, Decision};
 
 /// An `http::Response` or a [`Decision`]; or a `Result` of either, whose error says why there is
 /// none. The error is logged, and the web server gets a page with status 500.
@@ -16,13 +14,13 @@ pub trait IntoAnswer {
     ///
     /// # Errors
     /// What is to be logged, when there is none.
-    fn into_answer(self) -> Result<Self::Answer, String>;
+    fn into_answer(self) -> Result<Self::Answer, BoxError>;
 }
 
 impl<B> IntoAnswer for Response<B> {
     type Answer = Self;
 
-    fn into_answer(self) -> Result<Self, String> {
+    fn into_answer(self) -> Result<Self, BoxError> {
         Ok(self)
     }
 }
@@ -30,15 +28,15 @@ impl<B> IntoAnswer for Response<B> {
 impl<B> IntoAnswer for Decision<B> {
     type Answer = Self;
 
-    fn into_answer(self) -> Result<Self, String> {
+    fn into_answer(self) -> Result<Self, BoxError> {
         Ok(self)
     }
 }
 
-impl<T, E: Display> IntoAnswer for Result<T, E> {
+impl<T, E: Into<BoxError>> IntoAnswer for Result<T, E> {
     type Answer = T;
 
-    fn into_answer(self) -> Result<T, String> {
-        self.map_err(|error| error.to_string())
+    fn into_answer(self) -> Result<T, BoxError> {
+        self.map_err(Into::into)
     }
 }

@@ -61,9 +61,9 @@ pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
-    Script, ScriptMap,
-    request::{HeaderPolicy, ParamsError, RequestError},
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, MountPoint, ParamsBuilder,
+    PathSource, ReasonPhrase, RemoteAddr, Script, ScriptMap,
+    request::{HeaderPolicy, MissingMeta, ParamsError, RemoteAddrError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
@@ -92,7 +92,8 @@ impl Server {
         A: IntoAnswer<Answer = Response<B>>,
         B: Read + 'static,
     {
-        self.serve(listener, Responder::new(handler))
+        let path = self.settings.path;
+        self.serve(listener, Responder::new(handler).path(path))
     }
 
     /// Serves a function of HTTP requests until `shutdown` is triggered, and then lets the requests
@@ -111,6 +112,7 @@ impl Server {
         A: IntoAnswer<Answer = Response<B>>,
         B: Read + 'static,
     {
-        self.serve_until(listener, Responder::new(handler), shutdown)
+        let path = self.settings.path;
+        self.serve_until(listener, Responder::new(handler).path(path), shutdown)
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use fcgi_engine::http::{ByRole, Reply};
+use fcgi_http::PathSource;
 use http::{Request, Response};
 
 use super::{Authorizer, Body, IntoAnswer, body::Source, reply};
@@ -15,6 +16,7 @@ use crate::server::{self, Failed, Handler};
 #[derive(Clone, Debug)]
 pub struct Responder<H> {
     handler: H,
+    path: PathSource,
 }
 
 impl<H> Responder<H> {
@@ -23,7 +25,22 @@ impl<H> Responder<H> {
     where
         H: Fn(Request<Body>) -> A,
     {
-        Self { handler }
+        Self { handler, path: PathSource::RequestUri }
+    }
+
+    /// Where the service finds the path that it routes by. Default REQUEST_URI, the whole path.
+    ///
+    /// ```
+    /// use fcgi_blocking as fcgi;
+    /// use fcgi::http::{PathSource, Responder};
+    ///
+    /// # let app = |_: http::Request<fcgi::http::Body>| http::Response::new(fcgi::http::Body::empty());
+    /// let below_a_path = Responder::new(app).path(PathSource::PathInfo);
+    /// ```
+    #[must_use]
+    pub const fn path(mut self, source: PathSource) -> Self {
+        self.path = source;
+        self
     }
 
     /// This for Responder and Filter requests, and an [`Authorizer`] for those of its role: one
@@ -60,7 +77,7 @@ where
     B: Read + 'static,
 {
     fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::responder(request.role(), request.take_params());
+        let (reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
         let asked = asked.map(|mut asked| {
             asked.head().extensions.insert(request.cancellation());
             asked.into_request(|input, length| Body::from_input(request.input(input), length))

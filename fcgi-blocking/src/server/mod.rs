@@ -81,7 +81,7 @@ where
 /// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
 #[derive(Clone, Debug)]
 pub struct Server {
-    settings: Settings,
+    pub(crate) settings: Settings,
     threads: usize,
 }
 

@@ -190,7 +190,7 @@ fn a_body_that_fails_is_400() {
     for request in [post(failing()), declared, streamed] {
         let error = client(&app).send(request).unwrap_err();
         assert_eq!(error.status(), 400, "{error}");
-        assert!(error.to_string().contains("the body failed"), "{error}");
+        assert!(error.report().to_string().contains("the body failed"), "{error}");
     }
 }
 

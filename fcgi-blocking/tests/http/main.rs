@@ -7,5 +7,7 @@ mod authorizer;
 mod client;
 mod kit;
 mod length;
+#[cfg(feature = "php-fpm")]
+mod php_fpm;
 mod records;
 mod server;

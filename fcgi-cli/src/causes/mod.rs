@@ -9,6 +9,7 @@ use std::{fmt, io};
 use fcgi_tokio::{self as fcgi, Address, Phase, Target};
 
 pub(crate) use answer::of_answer;
+pub(crate) use socket::name;
 
 use crate::ask::Failed;
 

@@ -19,7 +19,7 @@ use super::{
 pub(super) enum Application {
     /// It runs already.
     Other(Vec<fcgi::Address>),
-    Sample(Sample),
+    Sample(Box<Sample>),
     PhpFpm(Box<PhpFpm>),
     Spawned(Spawned),
 }
@@ -55,7 +55,7 @@ impl Application {
             ([], _) => {
                 let sample = Sample::start();
                 let failed = |error| Stopped::io(format!("start the sample application: {error}"));
-                sample.map(Self::Sample).map_err(failed)
+                sample.map(|sample| Self::Sample(Box::new(sample))).map_err(failed)
             }
         }
     }

@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use fcgi_engine::Error;
 use fcgi_tokio::{
-    self as fcgi, Phase,
+    self as fcgi,
     http::{HttpClient, HttpError, ResponseBody},
 };
 use http::{Request, Response};
@@ -23,10 +22,12 @@ use super::{
     log::{self, Title},
     replay::Replay,
 };
+use crate::causes;
 
 /// How long one rests that could not be reached; each time twice as long, up to the last.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LAST_REST: Duration = Duration::from_secs(10);
+const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Balance {
@@ -46,6 +47,15 @@ struct Rest {
     until: Option<Instant>,
     /// The last that there was, since it was reached.
     pause: Option<Duration>,
+    /// When it was said last what is likely wrong.
+    explained: Option<Instant>,
+}
+
+/// A request without an answer.
+pub(super) struct Failed {
+    pub(super) error: HttpError,
+    /// What is likely wrong, for the operator.
+    pub(super) cause: Option<String>,
 }
 
 impl Backend {
@@ -69,7 +79,8 @@ impl Backend {
     }
 
     pub(super) fn reached(&self) {
-        *self.rest() = Rest::default();
+        let mut rest = self.rest();
+        (rest.until, rest.pause) = (None, None);
     }
 
     /// Lets it rest; says for how long, if it did not rest already.
@@ -80,8 +91,36 @@ impl Backend {
             return None;
         }
         let pause = rest.pause.map_or(FIRST_REST, |pause| (pause * 2).min(LAST_REST));
-        *rest = Rest { until: Some(now + pause), pause: Some(pause) };
+        (rest.until, rest.pause) = (Some(now + pause), Some(pause));
         Some(pause)
+    }
+
+    fn is_to_explain(&self) -> bool {
+        let (mut rest, now) = (self.rest(), Instant::now());
+        let is_due = rest.explained.is_none_or(|at| now >= at + EXPLAIN_EVERY);
+        if is_due {
+            rest.explained = Some(now);
+        }
+        is_due
+    }
+
+    /// What is likely wrong. It is looked for once in a while, since that takes its time.
+    async fn explain(&self, error: HttpError) -> Failed {
+        let HttpError::Call(call) = error else { return Failed { error, cause: None } };
+        if !self.is_to_explain() {
+            return Failed { error: call.into(), cause: None };
+        }
+        let address = self.pool().address().clone();
+        let explain = move || {
+            let cause = causes::of(&call, &address).map(|cause| cause.to_string());
+            Failed { error: call.into(), cause }
+        };
+        match tokio::task::spawn_blocking(explain).await {
+            Ok(failed) => failed,
+            Err(error) => {
+                Failed { error: HttpError::Spool(std::io::Error::other(error)), cause: None }
+            }
+        }
     }
 }
 
@@ -104,14 +143,22 @@ impl Balance {
         &self,
         request: Request<Body>,
         title: &Title,
-    ) -> Result<Response<ResponseBody>, HttpError> {
+    ) -> Result<Response<ResponseBody>, Failed> {
         if let [only] = &self.backends[..] {
-            let sent = only.client.send(request).await;
-            match &sent {
-                Err(error) if is_missed(error) => drop(only.missed()),
-                _ => only.reached(),
-            }
-            return sent;
+            return match only.client.send(request).await {
+                Err(error) => {
+                    if error.is_connect() {
+                        only.missed();
+                    } else {
+                        only.reached();
+                    }
+                    Err(only.explain(error).await)
+                }
+                Ok(response) => {
+                    only.reached();
+                    Ok(response)
+                }
+            };
         }
         let (head, body) = request.into_parts();
         let replay = Arc::new(Replay::new(body));
@@ -123,20 +170,25 @@ impl Balance {
             let request = Request::from_parts(head.clone(), replay.start().boxed_unsync());
             let error = match backend.client.send(request).await {
                 Err(error) => error,
-                sent => {
+                Ok(response) => {
                     backend.reached();
-                    return sent;
+                    return Ok(response);
                 }
             };
-            if is_missed(&error) {
-                if let Some(pause) = backend.missed() {
-                    log::error(title, &format!("{error}; it rests for {pause:?}"));
-                }
-            } else {
+            let rests = if error.is_connect() { backend.missed() } else { None };
+            if !error.is_connect() {
                 backend.reached();
             }
-            if !is_unprocessed(&error) || tried.len() == self.backends.len() || !replay.is_whole() {
-                return Err(error);
+            let is_last = tried.len() == self.backends.len();
+            let failed = backend.explain(error).await;
+            if let Some(pause) = rests {
+                let cause = failed.cause.as_ref().map(|cause| format!(": {cause}"));
+                let report = failed.error.report();
+                let cause = cause.unwrap_or_default();
+                log::error(title, &format!("it rests for {pause:?}: {report}{cause}"));
+            }
+            if !failed.error.is_unprocessed() || is_last || !replay.is_whole() {
+                return Err(failed);
             }
         }
     }
@@ -156,25 +208,4 @@ impl Balance {
         // All were tried: nobody asks then.
         best.unwrap_or(0)
     }
-}
-
-/// Whether nobody was there.
-fn is_missed(error: &HttpError) -> bool {
-    matches!(
-        error,
-        HttpError::Call(Error::Connect { .. } | Error::Timeout { phase: Phase::Connect, .. })
-    )
-}
-
-/// Whether the application has done nothing about the request.
-fn is_unprocessed(error: &HttpError) -> bool {
-    let is_refused = matches!(
-        error,
-        HttpError::Call(
-            Error::Rejected { .. }
-                | Error::PoolFull { .. }
-                | Error::Timeout { phase: Phase::Acquire, .. }
-        )
-    );
-    is_refused || is_missed(error)
 }

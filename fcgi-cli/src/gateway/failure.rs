@@ -2,7 +2,10 @@
 
 use std::{error, io, iter};
 
-use fcgi_engine::{Error, text::escape};
+use fcgi_engine::{
+    Error,
+    text::{chain, escape},
+};
 use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
 use http::{
     HeaderValue, Response, StatusCode,
@@ -12,6 +15,7 @@ use rustix::io::Errno;
 
 use super::{
     access::Left,
+    balance::Failed,
     body::{Body, full},
     site::NotFound,
 };
@@ -62,6 +66,12 @@ impl Failure {
     }
 }
 
+impl From<Failed> for Failure {
+    fn from(Failed { error, cause }: Failed) -> Self {
+        Self { hint: cause, ..error.into() }
+    }
+}
+
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         let cause: Option<&(dyn error::Error + 'static)> = match &error {
@@ -76,7 +86,7 @@ impl From<HttpError> for Failure {
             status => status,
         };
         let has_left = cause.is_some_and(has_left);
-        Self { has_left, ..Self::new(status, error) }
+        Self { has_left, ..Self::new(status, error.report()) }
     }
 }
 
@@ -102,7 +112,7 @@ fn is_timeout(error: &(dyn error::Error + 'static)) -> bool {
 
 impl From<ParamsError> for Failure {
     fn from(error: ParamsError) -> Self {
-        Self::new(error.status(), error)
+        Self::new(error.status(), chain(&error))
     }
 }
 

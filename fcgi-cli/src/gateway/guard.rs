@@ -1,5 +1,6 @@
 //! Watches over a program for the gateway, so that nothing of it outlives the gateway, however that
-//! ends. It is a process of its own, and its descriptor 1 is a line to the gateway.
+//! ends. It is a process of its own, and its descriptor 1 is a line to the gateway: the guard says
+//! there that the program has ended, and the gateway that it knows.
 
 use std::{
     ffi::OsString,
@@ -38,6 +39,7 @@ pub(crate) struct Guard {
 }
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
+static ENDED: AtomicBool = AtomicBool::new(false);
 
 impl Guard {
     pub(crate) fn run(mut self) -> ExitCode {
@@ -46,7 +48,7 @@ impl Guard {
             (Some(guard), false) => self.exec(guard),
             (None, false) => self.watch(folder),
             _ => {
-                wait_for_the_end();
+                while hear() {}
                 let _ = fs::remove_dir_all(&folder);
                 ExitCode::SUCCESS
             }
@@ -57,7 +59,7 @@ impl Guard {
         let mut child = match self.start(&folder) {
             Ok(child) => child,
             Err(error) => {
-                complain(&format!("start {}: {error}", self.program[0].display()));
+                complain(&format!("start {}: {error}", self.program[0].to_string_lossy()));
                 return ExitCode::FAILURE;
             }
         };
@@ -66,20 +68,31 @@ impl Guard {
         let _ = fs::write(folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
         let removed = folder.clone();
         thread::spawn(move || {
-            wait_for_the_end();
+            if hear() {
+                // The gateway starts all of it again.
+                exit(1);
+            }
             STOPPING.store(true, Ordering::SeqCst);
-            let _ = kill_process_group(leader, Signal::TERM);
-            thread::sleep(STOP);
+            if !ENDED.load(Ordering::SeqCst) {
+                let _ = kill_process_group(leader, Signal::TERM);
+                thread::sleep(STOP);
+            }
             finish(leader, &removed)
         });
-        match child.wait() {
+        let ended = child.wait();
+        ENDED.store(true, Ordering::SeqCst);
+        match ended {
             _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &folder),
             Ok(status) => complain(&format!("it ended: {status}")),
             Err(error) => complain(&format!("wait for it: {error}")),
         }
-        // Its workers would stay. The gateway starts all of it again.
+        // Its workers would stay.
         end_group(leader);
-        ExitCode::FAILURE
+        // The gateway may be what it has ended for; then the folder is still to be removed.
+        let _ = rustix::io::write(stdout(), b"e");
+        loop {
+            thread::park();
+        }
     }
 
     /// Starts the program, the first of a process group of its own, by way of this command: a
@@ -103,14 +116,19 @@ impl Guard {
             return ExitCode::FAILURE;
         }
         let error = Command::new(&self.program[0]).args(&self.program[1..]).exec();
-        complain(&format!("start {}: {error}", self.program[0].display()));
+        complain(&format!("start {}: {error}", self.program[0].to_string_lossy()));
         ExitCode::FAILURE
     }
 }
 
-/// The gateway never writes. When it ends, in whatever way, so does the line to it.
-fn wait_for_the_end() {
-    while let Ok(1..) | Err(Errno::INTR) = rustix::io::read(stdout(), &mut [0; 16]) {}
+/// Waits for the gateway to say something. It says nothing more when it has ended, in whatever way.
+fn hear() -> bool {
+    loop {
+        match rustix::io::read(stdout(), &mut [0; 1]) {
+            Err(Errno::INTR) => {}
+            heard => return heard == Ok(1),
+        }
+    }
 }
 
 /// Leaves nothing behind.

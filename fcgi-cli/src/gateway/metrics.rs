@@ -38,6 +38,9 @@ pub(super) struct Application {
     pub(super) queue: Option<(u32, u32)>,
 }
 
+/// A number of an application's, where there is one.
+type Gauge = fn(&Application) -> Option<u64>;
+
 impl Meter {
     const fn new() -> Self {
         Self {
@@ -138,7 +141,7 @@ impl Meter {
         for (log, sink) in [("access", &ACCESS), ("error", &ERRORS)] {
             sample(&mut out, "log_lines_dropped_total", &format!("{{log=\"{log}\"}}"), sink.lost());
         }
-        let gauges: [(&str, &str, fn(&Application) -> Option<u64>); 6] = [
+        let gauges: [(&str, &str, Gauge); 6] = [
             ("up", "Whether the application was reached last", |it| Some(it.up.into())),
             ("connections", "Connections to the application", |it| Some(it.open as u64)),
             ("connections_busy", "Those with a request", |it| Some(it.busy as u64)),

@@ -31,6 +31,7 @@ pub(crate) struct Options {
     /// rests, and a request that it has not taken goes to another.
     #[arg(
         value_name = "ADDR",
+        value_parser = application,
         env = "FCGI_ADDR",
         hide_env_values = true,
         conflicts_with_all = ["php", "php_fpm", "spawn"]
@@ -58,7 +59,7 @@ pub(crate) struct Options {
     ///
     /// Port 0 takes a free one. Sockets that systemd hands over (LISTEN_FDS) are listened at too.
     /// Without either, 127.0.0.1:8080.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listener)]
     pub(super) listen: Vec<fcgi::Address>,
 
     /// The folder of scripts and files; default the current one, and none for the sample
@@ -313,6 +314,36 @@ fn setting(argument: OsString) -> Result<OsString, &'static str> {
 pub(super) enum Switch {
     On,
     Off,
+}
+
+/// An application's address.
+fn application(text: &str) -> Result<fcgi::Address, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", rest)) => Err(format!(
+            "the gateway speaks FastCGI to its application, not HTTP; for a FastCGI application \
+             there, {} is its address",
+            rest.trim_end_matches('/')
+        )),
+        _ => text.parse().map_err(|error: fcgi::AddressError| error.to_string()),
+    }
+}
+
+/// Where to listen.
+fn listener(text: &str) -> Result<fcgi::Address, String> {
+    let rest = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    match rest {
+        Some(rest) => return Err(format!("expected HOST:PORT, not a URL: {rest}")),
+        None if text.starts_with("https://") => {
+            return Err("there is no TLS: put the gateway behind something that has".to_owned());
+        }
+        None => {}
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "expected HOST:PORT: 127.0.0.1:{text} is for this machine, :{text} for all"
+        ));
+    }
+    text.parse().map_err(|error: fcgi::AddressError| error.to_string())
 }
 
 fn variable(name: &str) -> Result<String, &'static str> {

@@ -95,7 +95,7 @@ impl http_body::Body for Try {
 
     fn size_hint(&self) -> SizeHint {
         match self.at {
-            0 => self.replay.size.clone(),
+            0 => self.replay.size,
             _ => SizeHint::default(),
         }
     }

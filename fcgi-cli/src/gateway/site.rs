@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use fcgi_http::script::{
     EncodedSlashes, FileKind, Mount, Script, ScriptError, ScriptMap, Target, decode_path,
 };
@@ -142,7 +142,7 @@ impl Files {
                 let (map, files) = map.maps(&path)?;
                 Tree { root: None, map, files }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Self::missing(&path, error)),
             Ok(metadata) => {
                 ensure!(metadata.is_dir(), "not a directory");
                 let tree = map.tree(&path)?;
@@ -153,6 +153,20 @@ impl Files {
             }
         };
         Ok(Self { shown: shown.to_owned(), path, options: map, tree: Mutex::new(Arc::new(tree)) })
+    }
+
+    /// What is wrong with the folder's name.
+    fn missing(path: &Path, error: io::Error) -> anyhow::Error {
+        let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
+        match there {
+            Some(there) if error.kind() == io::ErrorKind::NotFound => anyhow!(
+                "{error}: {} is looked for, and of that there is {}; --no-check is for scripts that \
+                 only the application sees",
+                path.display(),
+                there.display()
+            ),
+            _ => error.into(),
+        }
     }
 
     /// The folder that the name leads to.

@@ -51,7 +51,7 @@ impl Spawned {
 
     /// What it is, for people.
     pub(super) fn name(&self) -> String {
-        format!("the program {}", self.command.display())
+        format!("the program {}", self.command.to_string_lossy())
     }
 
     /// Ends it and all that it has started.

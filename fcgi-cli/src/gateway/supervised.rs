@@ -6,7 +6,7 @@ use std::{
     fs, io,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{net::UnixStream as StdUnixStream, process::CommandExt},
     },
     path::PathBuf,
     process::Stdio,
@@ -18,7 +18,8 @@ use fcgi_engine::text::escape;
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
     process::{Child, Command},
     sync::oneshot,
     task::JoinHandle,
@@ -70,7 +71,9 @@ impl Program {
             let _ = fs::remove_file(stale);
         }
         let own = env::current_exe().context("find the program of the gateway")?;
-        let (line, far) = UnixStream::pair().context("make a pair of sockets")?;
+        let (line, far) = StdUnixStream::pair().context("make a pair of sockets")?;
+        line.set_nonblocking(true).context("make a pair of sockets")?;
+        let line = UnixStream::from_std(line).context("make a pair of sockets")?;
         let mut command = std::process::Command::new(&own);
         command.args(["guard", "--"]).args(&self.command).arg(self.folder.path());
         // A Ctrl-C is for the gateway, which lets the requests under way finish first.
@@ -100,7 +103,20 @@ impl Program {
 impl Running {
     /// Whether the program has ended.
     pub(super) fn has_ended(&mut self) -> io::Result<bool> {
-        Ok(self.guard.try_wait()?.is_some())
+        let told = self.line.as_ref().map(|line| line.try_read(&mut [0; 1]));
+        let is_told = matches!(told, Some(Ok(_)));
+        Ok(is_told || self.guard.try_wait()?.is_some())
+    }
+
+    /// Waits for the end of the program, and of its guard.
+    async fn end(&mut self) {
+        if let Some(line) = &mut self.line {
+            // The guard says so, or is no more.
+            if let Ok(1) = line.read(&mut [0; 1]).await {
+                let _ = line.write_all(b"k").await;
+            }
+        }
+        let _ = self.guard.wait().await;
     }
 }
 
@@ -131,7 +147,7 @@ async fn keep(program: Program, mut running: Running, mut stopped: oneshot::Rece
                 }
                 return;
             }
-            _ = running.guard.wait() => {}
+            () = running.end() => {}
         }
         // If it is the guard that was killed, the rest is still there.
         program.end();

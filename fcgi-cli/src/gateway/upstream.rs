@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    balance::Balance,
+    balance::{Balance, Failed},
     body::{Body, BoxError, empty},
     buffer::Buffering,
     failure::Failure,
@@ -42,7 +42,7 @@ use super::{
     site::{Found, NotFound, Site},
     throttle::Throttle,
 };
-use crate::args::Param;
+use crate::{args::Param, sock_diag};
 
 /// The most of a body of unknown length that is held in memory, in bytes.
 const MEMORY: usize = 256 * 1024;
@@ -153,7 +153,7 @@ impl Upstream {
                 };
                 Ok(Answer::Response(Response::from_parts(parts, body)))
             }
-            Err(HttpError::Script(error)) => {
+            Err(Failed { error: HttpError::Script(error), .. }) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Ok(Answer::Elsewhere(found.unwrap_or(Err(NotFound::Script(error)))?))
             }
@@ -189,7 +189,10 @@ impl Upstream {
                 open: stats.connections,
                 busy: stats.active,
                 waiting: stats.waiting,
-                queue: None,
+                queue: sock_diag::accept_queue(pool.address())
+                    .await
+                    .ok()
+                    .map(|queue| (queue.waiting, queue.limit)),
             });
         }
         all
@@ -288,7 +291,7 @@ impl http_body::Body for AnswerBody {
             // The page that came before it says so (W-2).
             Some(Err(HttpError::Call(Error::Rejected { .. }))) if self.refused => None,
             Some(Err(error)) => {
-                log::error(&self.title, &error.to_string());
+                log::error(&self.title, &error.report().to_string());
                 Some(Err(error.into()))
             }
             None => None,

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 pub(crate) mod gateway;
+pub(crate) mod pages;
+pub(crate) mod pool;
 pub(crate) mod webdriver;
 
 use std::{
@@ -36,6 +38,17 @@ impl Pty {
     pub(crate) fn end(&self) -> Stdio {
         let file = OpenOptions::new().read(true).write(true).open(&self.path);
         file.expect("the terminal opens").into()
+    }
+
+    /// Reads what a program writes there until `text` has come `times` times; gives all of it.
+    pub(crate) fn read_until(&self, text: &str, times: usize) -> String {
+        let mut seen = String::new();
+        let mut block = [0; 4096];
+        while seen.matches(text).count() < times {
+            let n = rustix::io::read(&self.master, &mut block).expect("the terminal is read");
+            seen.push_str(&String::from_utf8_lossy(&block[..n]));
+        }
+        seen
     }
 
     /// Runs a command that has the only ends; gives what it wrote there and its exit status.

@@ -49,8 +49,6 @@ mod authorizer;
 mod body;
 mod client;
 mod frames;
-#[cfg(feature = "php-fpm")]
-pub mod php_fpm;
 mod reply;
 mod responder;
 
@@ -59,9 +57,9 @@ pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};
 pub use fcgi_http::{
-    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, ParamsBuilder, ReasonPhrase,
-    Script, ScriptMap,
-    request::{HeaderPolicy, ParamsError, RequestError},
+    BodyLengthError, HeadError, HeadLimits, MetaVariables, Mount, MountPoint, ParamsBuilder,
+    PathSource, ReasonPhrase, RemoteAddr, Script, ScriptMap,
+    request::{HeaderPolicy, MissingMeta, ParamsError, RemoteAddrError, RequestError},
     script::{EncodedSlashes, FileKind, ScriptError, Target},
 };
 pub use responder::Responder;
@@ -96,7 +94,8 @@ impl<R: Runtime> Server<R> {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        self.serve(listener, Responder::new(service)).await
+        let path = self.settings.path;
+        self.serve(listener, Responder::new(service).path(path)).await
     }
 
     /// Serves a tower service until `shutdown` completes, and then lets the requests finish.
@@ -118,6 +117,7 @@ impl<R: Runtime> Server<R> {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        self.serve_until(listener, Responder::new(service), shutdown).await
+        let path = self.settings.path;
+        self.serve_until(listener, Responder::new(service).path(path), shutdown).await
     }
 }

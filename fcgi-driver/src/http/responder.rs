@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use fcgi_engine::http::{ByRole, Reply};
+use fcgi_http::PathSource;
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -17,12 +18,30 @@ use crate::server::{self, Failed, Handler};
 #[derive(Clone, Debug)]
 pub struct Responder<S> {
     service: S,
+    path: PathSource,
 }
 
 impl<S> Responder<S> {
     /// A handler that clones the service for each request.
     pub const fn new(service: S) -> Self {
-        Self { service }
+        Self { service, path: PathSource::RequestUri }
+    }
+
+    /// Where the service finds the path that it routes by. Default REQUEST_URI, the whole path.
+    ///
+    /// ```
+    /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
+    /// use fcgi::http::{PathSource, Responder};
+    ///
+    /// # let app = tower::service_fn(async |_: http::Request<fcgi::http::Body>| {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(fcgi::http::Body::empty()))
+    /// # });
+    /// let below_a_path = Responder::new(app).path(PathSource::PathInfo);
+    /// ```
+    #[must_use]
+    pub const fn path(mut self, source: PathSource) -> Self {
+        self.path = source;
+        self
     }
 
     /// This for Responder and Filter requests, and an [`Authorizer`] for those of its role: one
@@ -62,7 +81,7 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::responder(request.role(), request.take_params());
+        let (reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
         let asked = asked.map(|asked| {
             asked.into_request(|input, length| Body::from_input(request.input(input), length))
         });

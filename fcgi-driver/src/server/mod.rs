@@ -45,7 +45,7 @@ use state::State;
 /// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
 #[derive(Clone, Debug)]
 pub struct Server<R> {
-    settings: Settings,
+    pub(crate) settings: Settings,
     runtime: PhantomData<fn() -> R>,
 }
 

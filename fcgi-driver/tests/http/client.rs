@@ -214,7 +214,7 @@ fn a_body_that_fails_is_400() {
         for request in [post(at_once), post(later), streamed] {
             let error = client().send(request).await.unwrap_err();
             assert_eq!(error.status(), 400, "{error}");
-            assert!(error.to_string().contains("the body failed"), "{error}");
+            assert!(error.report().to_string().contains("the body failed"), "{error}");
         }
     });
 }

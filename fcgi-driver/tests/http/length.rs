@@ -183,7 +183,7 @@ fn every_byte_that_came_is_handed_on_before_the_error_q_20() {
                 let (status, body, error) = received(bytes).await.expect("a whole head");
                 assert_eq!(status == 503, stdout.contains("503"));
                 assert_eq!(text(&body), "half", "{stdout}: seed {seed}");
-                let error = error.expect("it is cut").to_string();
+                let error = error.expect("it is cut").report().to_string();
                 assert!(error.contains(expected), "{stdout}: {error}");
             });
         }

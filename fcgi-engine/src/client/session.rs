@@ -367,6 +367,7 @@ impl<W> Session<W> {
                 Err(error) => self.fail(Failure::Protocol(error)),
             }
         }
+        pump::reclaim(&mut self.connection);
         if std::mem::take(&mut self.wake_all) {
             self.slots().filter_map(|slot| slot.who.take()).for_each(wake);
         }

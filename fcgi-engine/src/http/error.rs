@@ -1,27 +1,30 @@
 //! What an HTTP call can meet, and what a gateway answers then.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use fcgi_http::{BodyLengthError, HeadError, request::ParamsError, script::ScriptError};
 use fcgi_proto::Rejection;
 use http::StatusCode;
 
 use super::BoxError;
-use crate::{Error, Phase};
+use crate::{Error, Phase, text::chain};
 
 /// An error of an `HttpClient` or of a response's body.
 /// [`status`](Self::status) is what a gateway answers with.
+///
+/// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) is
+/// both on one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
     /// No script serves the request's path.
-    #[error("{0}")]
+    #[error(transparent)]
     Script(#[from] ScriptError),
     /// The request can't be told to an application.
-    #[error("{0}")]
+    #[error(transparent)]
     Params(#[from] ParamsError),
     /// The request's body failed before it was sent.
-    #[error("read the request's body: {0}")]
+    #[error("read the request's body")]
     RequestBody(#[source] BoxError),
     /// The request's body, of unknown length, is more than is spooled.
     #[error("the request's body has more than {limit} bytes")]
@@ -30,13 +33,13 @@ pub enum HttpError {
         limit: u64,
     },
     /// The request's body could not be spooled to a temporary file.
-    #[error("spool the request's body: {0}")]
+    #[error("keep the request's body in a temporary file")]
     Spool(#[source] io::Error),
     /// The call failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Call(#[from] Error),
     /// What the application sent is no response.
-    #[error("{address}: {source}")]
+    #[error("{address}: read the response's head")]
     Head {
         /// The application's address.
         address: Arc<str>,
@@ -44,7 +47,7 @@ pub enum HttpError {
         source: HeadError,
     },
     /// The response's body is not as long as its Content-Length says.
-    #[error("{address}: {source}")]
+    #[error("{address}: read the response's body")]
     Body {
         /// The application's address.
         address: Arc<str>,
@@ -73,14 +76,10 @@ pub enum HttpError {
 /// For readers of a response's body.
 impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
-        let kind = match error {
-            HttpError::Call(error) => return error.into(),
-            HttpError::Body { source: BodyLengthError::TooShort { .. }, .. }
-            | HttpError::AppStatus { .. } => io::ErrorKind::UnexpectedEof,
-            HttpError::Body { .. } | HttpError::Head { .. } => io::ErrorKind::InvalidData,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+        match error {
+            HttpError::Call(error) => error.into(),
+            error => Self::new(error.io_kind(), error),
+        }
     }
 }
 
@@ -118,19 +117,126 @@ impl HttpError {
         }
     }
 
-    /// Whether the application has certainly not begun with the request, so that even one that is
-    /// not idempotent may be sent again, here or elsewhere.
+    /// Whether a time limit passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.io_kind() == io::ErrorKind::TimedOut
+    }
+
+    /// Whether there is no connection to the application; see [`Error::is_connect`].
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_connect())
+    }
+
+    /// Whether the request may be sent again, here or elsewhere, even one that is not idempotent: the
+    /// application has certainly not begun with it. See [`Error::is_unprocessed`].
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
-        matches!(
-            self,
-            Self::Call(
-                Error::Connect { .. }
-                    | Error::Rejected { .. }
-                    | Error::PoolFull { .. }
-                    | Error::PoolClosed { .. }
-                    | Error::Timeout { phase: Phase::Acquire | Phase::Connect, .. }
-            )
-        )
+        matches!(self, Self::Call(error) if error.is_unprocessed())
+    }
+
+    /// Whether the application refused the request; see [`Error::is_rejected`].
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_rejected())
+    }
+
+    /// The application's address; `None` where the request did not get that far.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::Call(error) => error.address(),
+            Self::Head { address, .. }
+            | Self::Body { address, .. }
+            | Self::AppStatus { address, .. }
+            | Self::Redirects { address, .. } => Some(address),
+            Self::Script(_)
+            | Self::Params(_)
+            | Self::RequestBody(_)
+            | Self::RequestTooLarge { .. }
+            | Self::Spool(_) => None,
+        }
+    }
+
+    /// The error and what caused it, on one line.
+    pub fn report(&self) -> impl fmt::Display {
+        chain(self)
+    }
+
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Call(error) => error.io_kind(),
+            Self::RequestBody(source) => {
+                source.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind)
+            }
+            Self::Spool(source) => source.kind(),
+            Self::Script(_) => io::ErrorKind::NotFound,
+            Self::Params(_) => io::ErrorKind::InvalidInput,
+            Self::RequestTooLarge { .. } => io::ErrorKind::FileTooLarge,
+            Self::Body { source: BodyLengthError::TooShort { .. }, .. }
+            | Self::AppStatus { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Body { .. } | Self::Head { .. } | Self::Redirects { .. } => {
+                io::ErrorKind::InvalidData
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fcgi_http::request::ParamsError;
+
+    use super::*;
+    use crate::text::tests::assert_no_repetition;
+
+    /// One of each. A new variant does not compile until it is here.
+    fn all() -> Vec<HttpError> {
+        let address = || Arc::from("unix:/run/app.sock");
+        let cause = || io::Error::other("a cause");
+        let length = || BodyLengthError::Invalid("7, 8".into());
+        let all = vec![
+            HttpError::Script(ScriptError::NotFound),
+            HttpError::Params(ParamsError::ContentLength(length())),
+            HttpError::RequestBody(cause().into()),
+            HttpError::RequestTooLarge { limit: 7 },
+            HttpError::Spool(cause()),
+            HttpError::Call(Error::Connect { address: address(), source: cause() }),
+            HttpError::Head { address: address(), source: HeadError::Empty },
+            HttpError::Body { address: address(), source: length() },
+            HttpError::AppStatus { address: address(), app_status: 7 },
+            HttpError::Redirects { address: address(), limit: 7 },
+        ];
+        for error in &all {
+            match error {
+                HttpError::Script(_)
+                | HttpError::Params(_)
+                | HttpError::RequestBody(_)
+                | HttpError::RequestTooLarge { .. }
+                | HttpError::Spool(_)
+                | HttpError::Call(_)
+                | HttpError::Head { .. }
+                | HttpError::Body { .. }
+                | HttpError::AppStatus { .. }
+                | HttpError::Redirects { .. } => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn no_text_repeats_its_source() {
+        for error in all() {
+            assert_no_repetition(&error);
+            assert_eq!(
+                error.address().is_some(),
+                error.to_string().contains("app.sock"),
+                "{error}"
+            );
+            let report = error.report().to_string();
+            let wrapped = io::Error::from(error);
+            assert_no_repetition(&wrapped);
+            assert_eq!(chain(&wrapped).to_string(), report);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fcgi_http::{
-    BodyLength, HeadBlock, MetaVariables, authorizer,
+    BodyLength, HeadBlock, MetaVariables, PathSource, authorizer,
     request::{self, RequestError},
     response::{self, HeadWriteError},
 };
@@ -15,7 +15,7 @@ use http::{
 use super::{BoxError, FilterData};
 use crate::{
     server::{FAILED, Failed},
-    text::escape,
+    text::{chain, escape},
 };
 
 /// What a web server gets for one request: says what to do next, and is told what came of it.
@@ -28,10 +28,11 @@ use crate::{
 ///
 /// ```
 /// use fcgi_engine::http::{Reply, ReplyStep};
+/// use fcgi_http::PathSource;
 /// use fcgi_proto::{Params, Role};
 ///
 /// let params = Params::from_iter([("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]);
-/// let (mut reply, asked) = Reply::responder(Role::Responder, params);
+/// let (mut reply, asked) = Reply::responder(Role::Responder, params, PathSource::RequestUri);
 /// assert_eq!(asked.unwrap().into_request(|_, _| ()).uri(), "/");
 /// let (parts, ()) = http::Response::new(()).into_parts();
 /// reply.respond(parts, Some(2));
@@ -108,26 +109,31 @@ impl Asked {
 }
 
 impl Reply {
-    /// To a Responder's or Filter's request; an Authorizer's gets UNKNOWN_ROLE.
+    /// To a Responder's or Filter's request, with the path from where `path` says; an Authorizer's
+    /// gets UNKNOWN_ROLE.
     #[must_use]
-    pub fn responder(role: Role, params: Params) -> (Self, Option<Asked>) {
-        if role == Role::Authorizer { Self::rejected() } else { Self::new(role, params) }
+    pub fn responder(role: Role, params: Params, path: PathSource) -> (Self, Option<Asked>) {
+        if role == Role::Authorizer { Self::rejected() } else { Self::new(role, params, path) }
     }
 
     /// To an Authorizer's request, which has no body; others get UNKNOWN_ROLE.
     #[must_use]
     pub fn authorizer(role: Role, params: Params) -> (Self, Option<Asked>) {
-        if role == Role::Authorizer { Self::new(role, params) } else { Self::rejected() }
+        if role == Role::Authorizer {
+            Self::new(role, params, PathSource::RequestUri)
+        } else {
+            Self::rejected()
+        }
     }
 
-    fn new(role: Role, params: Params) -> (Self, Option<Asked>) {
-        match asked(role, params) {
+    fn new(role: Role, params: Params, path: PathSource) -> (Self, Option<Asked>) {
+        match asked(role, params, path) {
             Ok(asked) => {
                 let reply = Self::to(asked.parts.method.clone(), asked.parts.uri.clone());
                 (reply, Some(asked))
             }
             Err(error) => {
-                tracing::warn!(%error, "request refused");
+                tracing::warn!(error = %chain(&error), "request refused");
                 let mut reply = Self::to(Method::GET, Uri::default());
                 let (parts, text) = response::page(StatusCode::BAD_REQUEST).into_parts();
                 reply.head = HeadBlock::new(&parts).ok();
@@ -207,7 +213,8 @@ impl Reply {
 
     fn log(&self, error: &(dyn std::error::Error + 'static)) {
         let path = escape(self.uri.path().as_bytes(), b"");
-        tracing::warn!(error, method = %self.method, %path, "the service failed");
+        let error = chain(error);
+        tracing::warn!(%error, method = %self.method, %path, "the service failed");
     }
 
     /// What to do next.
@@ -273,8 +280,8 @@ impl Reply {
     }
 }
 
-fn asked(role: Role, params: Params) -> Result<Asked, RequestError> {
-    let mut parts = request::from_params(params)?;
+fn asked(role: Role, params: Params, path: PathSource) -> Result<Asked, RequestError> {
+    let mut parts = request::from_params_by(params, path)?;
     let meta = parts.extensions.get::<MetaVariables>();
     let content_length = match role {
         Role::Authorizer => None,

@@ -14,7 +14,9 @@ mod streams;
 mod tally;
 mod turn;
 
-use std::{io, time::Duration};
+use std::{error::Error, io, time::Duration};
+
+use crate::text::chain;
 
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
@@ -47,8 +49,9 @@ pub const LONGEST_LINGER: Duration = Duration::from_secs(30);
 #[error("the handler failed")]
 pub struct Failed;
 
-/// What a handler may return: nothing, an app status, or a result, whose error is logged and
-/// becomes [`Failed`].
+/// What a handler may return: nothing, an app status, or a result. Its error is logged, with all that
+/// caused it, and becomes [`Failed`]: any [`Error`], a text, or what becomes a boxed error, such as
+/// `anyhow::Error`.
 pub trait IntoAppStatus {
     /// The app status.
     ///
@@ -69,12 +72,12 @@ impl IntoAppStatus for u32 {
     }
 }
 
-impl<T: IntoAppStatus, E: std::fmt::Display> IntoAppStatus for Result<T, E> {
+impl<T: IntoAppStatus, E: Into<Box<dyn Error + Send + Sync>>> IntoAppStatus for Result<T, E> {
     fn into_app_status(self) -> Result<u32, Failed> {
         match self {
             Ok(status) => status.into_app_status(),
             Err(error) => {
-                tracing::warn!(%error, "the handler of a request failed");
+                tracing::warn!(error = %chain(&*error.into()), "the handler of a request failed");
                 Err(Failed)
             }
         }

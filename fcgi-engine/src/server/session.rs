@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
+    pump,
     socket::{HangUp, Peer},
 };
 
@@ -277,6 +278,11 @@ impl<W: Waiters> Session<W> {
     /// Hands every event to those who wait for it, without a turn: for a handler that made room for
     /// what has come already.
     pub fn handle_events(&mut self, now: Instant) {
+        self.drain_events(now);
+        pump::reclaim(&mut self.connection);
+    }
+
+    fn drain_events(&mut self, now: Instant) {
         loop {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.on_event(event, now),

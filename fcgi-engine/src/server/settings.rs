@@ -57,6 +57,9 @@ pub struct Settings {
     pub shutdown: Duration,
     /// For requests on their way at a shutdown, on connections that have none. Default 100 ms.
     pub shutdown_grace: Duration,
+    /// Where HTTP services find the path. Default REQUEST_URI.
+    #[cfg(feature = "http")]
+    pub path: fcgi_http::PathSource,
 }
 
 impl Settings {
@@ -82,6 +85,8 @@ impl Settings {
             write_stall: Some(Duration::from_secs(120)),
             shutdown: Duration::from_secs(30),
             shutdown_grace: Duration::from_millis(100),
+            #[cfg(feature = "http")]
+            path: fcgi_http::PathSource::RequestUri,
         }
     }
 
@@ -205,6 +210,16 @@ macro_rules! server_setters {
         #[must_use]
         pub fn end_of_file(mut self, means: ::fcgi_engine::server::EndOfFile) -> Self {
             self.settings.end_of_file = means;
+            self
+        }
+
+        /// Where the services of `serve_http` find the path that they route by: the whole path of
+        /// REQUEST_URI, or below a path of the site SCRIPT_NAME and PATH_INFO. Default
+        /// [`PathSource::RequestUri`](::fcgi_http::PathSource::RequestUri).
+        #[cfg(feature = "http")]
+        #[must_use]
+        pub fn path(mut self, source: ::fcgi_http::PathSource) -> Self {
+            self.settings.path = source;
             self
         }
 

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use fcgi_proto::Params;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName},
     request::Parts,
     uri::PathAndQuery,
 };
 
-use super::MetaVariables;
+use super::{
+    MetaVariables, MountPoint, PathSource,
+    path_source::{self, Split},
+};
 use crate::{
     hop,
     script::path,
     text::{excerpt, is_control},
 };
 
-/// The request that a web server describes with `params`; [`MetaVariables`] are among its
-/// extensions.
+/// The request that a web server describes with `params`, with the whole path that the client asked
+/// for; [`MetaVariables`] and [`MountPoint`] are among its extensions.
 ///
 /// - Method: REQUEST_METHOD.
 /// - URI: REQUEST_URI, which is what the client asked for; else SCRIPT_NAME and PATH_INFO, encoded,
@@ -26,19 +29,38 @@ use crate::{
 /// - Version: SERVER_PROTOCOL; HTTP/1.0 when it is absent, empty or `INCLUDED`.
 /// - Header fields: each `HTTP_NAME`, CONTENT_TYPE, and CONTENT_LENGTH when it is a number. Not
 ///   taken: HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which repeat them; HTTP_PROXY (H-15); and
-///   hop-by-hop fields, since STDIN holds the body without a transfer coding. A value may hold any
-///   byte of 0x80 and above (H-7).
+///   hop-by-hop fields, since STDIN holds the body without a transfer coding; and a Host that is
+///   empty, since it is none. A value may hold any byte of 0x80 and above (H-7).
 ///
 /// # Errors
 /// A parameter that is needed is missing, or one has a value that no HTTP request has. Nothing in
 /// `params` panics.
 pub fn from_params(params: impl Into<Arc<Params>>) -> Result<Parts, RequestError> {
+    from_params_by(params, PathSource::RequestUri)
+}
+
+/// [`from_params`], with the path from where `source` says.
+///
+/// # Errors
+/// As for [`from_params`].
+pub fn from_params_by(
+    params: impl Into<Arc<Params>>,
+    source: PathSource,
+) -> Result<Parts, RequestError> {
     let meta = MetaVariables::new(params);
     let (mut request, ()) = http::Request::new(()).into_parts();
     request.method = method(meta.params())?;
     request.version = version(meta.params())?;
-    request.uri = uri(&meta)?;
+    let (uri, mount) = match source {
+        PathSource::RequestUri => (uri(&meta)?, MountPoint::default()),
+        PathSource::PathInfo => {
+            let split = path_source::split(&meta);
+            (uri_below(&meta, &split)?, split.mount())
+        }
+    };
+    request.uri = uri;
     request.headers = headers(&meta)?;
+    request.extensions.insert(mount);
     request.extensions.insert(meta);
     Ok(request)
 }
@@ -77,22 +99,44 @@ fn uri(meta: &MetaVariables) -> Result<Uri, RequestError> {
         }
         None => {
             let value = meta.path().ok_or(RequestError::Missing(NAME))?;
-            if value.iter().any(|byte| is_control(*byte)) {
-                return Err(invalid("SCRIPT_NAME and PATH_INFO", &value));
-            }
-            if value.is_empty() {
-                text.push('/');
-            }
-            path::encode(&value, &mut text);
-            let query = meta.query_string();
-            if !query.is_empty() {
-                text.push('?');
-                push_uri(query, &mut text).ok_or_else(|| invalid("QUERY_STRING", query))?;
-            }
-            ("SCRIPT_NAME and PATH_INFO", value)
+            push_path(meta, &value, &mut text)?;
+            (PATH, value)
         }
     };
-    let error = || invalid(name, &value);
+    parse(text, || invalid(name, &value))
+}
+
+/// The URI of a path below the application's.
+fn uri_below(meta: &MetaVariables, split: &Split<'_>) -> Result<Uri, RequestError> {
+    if meta.params().get("REQUEST_METHOD") == Some(b"OPTIONS") && meta.is_about_server() {
+        return Ok(Uri::from_static("*"));
+    }
+    let mut text = String::new();
+    push_path(meta, &split.path, &mut text)?;
+    parse(text, || invalid(PATH, &split.path))
+}
+
+/// What a path is called that two parameters make.
+const PATH: &str = "SCRIPT_NAME and PATH_INFO";
+
+/// Appends a decoded path, and QUERY_STRING.
+fn push_path(meta: &MetaVariables, path: &[u8], out: &mut String) -> Result<(), RequestError> {
+    if path.iter().any(|byte| is_control(*byte)) {
+        return Err(invalid(PATH, path));
+    }
+    if path.is_empty() {
+        out.push('/');
+    }
+    path::encode(path, out);
+    let query = meta.query_string();
+    if !query.is_empty() {
+        out.push('?');
+        push_uri(query, out).ok_or_else(|| invalid("QUERY_STRING", query))?;
+    }
+    Ok(())
+}
+
+fn parse(text: String, error: impl Fn() -> RequestError) -> Result<Uri, RequestError> {
     if text.len() > URI_MAX {
         return Err(error());
     }
@@ -137,6 +181,7 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
         if hop::is_hop_by_hop(&field)
             || [CONTENT_LENGTH, CONTENT_TYPE].contains(&field)
             || field == "proxy"
+            || (field == HOST && value.is_empty())
         {
             continue;
         }

@@ -1,6 +1,6 @@
 //! What CGI tells of a request beyond HTTP.
 
-use std::{borrow::Cow, net::IpAddr, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use fcgi_proto::Params;
 
@@ -134,11 +134,22 @@ impl MetaVariables {
     /// `proxy:fcgi://host:port` or `proxy:balancer://name`, and then a query at its end.
     #[must_use]
     pub fn script_filename(&self) -> Option<&[u8]> {
-        self.params.get("SCRIPT_FILENAME").map(script_filename)
+        let filename = self.params.get("SCRIPT_FILENAME")?;
+        Some(proxied_path(filename).unwrap_or(filename))
+    }
+
+    /// What mod_proxy_fcgi's SCRIPT_FILENAME has behind its front part; `None` behind other servers.
+    pub(super) fn proxied_path(&self) -> Option<&[u8]> {
+        self.params.get("SCRIPT_FILENAME").and_then(proxied_path)
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
         self.params.get_str(name)?.parse().ok()
+    }
+
+    /// Whether the client asked for `*`, which is the server and no path.
+    pub(super) fn is_about_server(&self) -> bool {
+        self.params.get("REQUEST_URI") == Some(b"*")
     }
 
     /// The path that SCRIPT_NAME and PATH_INFO make, decoded; `None` when both are absent.
@@ -153,15 +164,97 @@ impl MetaVariables {
     }
 }
 
-fn script_filename(value: &[u8]) -> &[u8] {
-    let Some(rest) = [&b"proxy:fcgi://"[..], b"proxy:balancer://"]
+fn proxied_path(filename: &[u8]) -> Option<&[u8]> {
+    let rest = [&b"proxy:fcgi://"[..], b"proxy:balancer://"]
         .iter()
-        .find_map(|prefix| value.strip_prefix(*prefix))
-    else {
-        return value;
-    };
+        .find_map(|prefix| filename.strip_prefix(*prefix))?;
     let start = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
     let path = &rest[start..];
     let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
-    &path[..end]
+    Some(&path[..end])
+}
+
+/// Where the client is, as the web server says: REMOTE_ADDR and REMOTE_PORT.
+///
+/// With the feature `axum` it is an extractor. Where the address is missing the client gets status
+/// 500 and a text that says so, with what to do; `Option<RemoteAddr>` is for applications that go on
+/// without.
+///
+/// ```
+/// use fcgi_http::{MetaVariables, RemoteAddr};
+/// use fcgi_proto::Params;
+///
+/// let of = |pairs: &[(&str, &str)]| {
+///     RemoteAddr::of(&MetaVariables::new(Params::from_iter(pairs.iter().copied())))
+/// };
+/// let client = of(&[("REMOTE_ADDR", "192.0.2.7"), ("REMOTE_PORT", "4711")])?;
+/// assert_eq!((client.to_string(), client.port()), ("192.0.2.7".into(), Some(4711)));
+///
+/// let error = of(&[]).unwrap_err();
+/// assert!(error.to_string().contains("no parameter REMOTE_ADDR"));
+/// # Ok::<(), fcgi_http::request::RemoteAddrError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RemoteAddr {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl RemoteAddr {
+    /// The client that these parameters name.
+    ///
+    /// # Errors
+    /// REMOTE_ADDR is missing, or no IP address.
+    pub fn of(meta: &MetaVariables) -> Result<Self, RemoteAddrError> {
+        match (meta.remote_addr(), meta.params().get("REMOTE_ADDR")) {
+            (Some(ip), _) => Ok(Self { ip, port: meta.remote_port() }),
+            (None, None | Some(b"")) => Err(RemoteAddrError::Missing),
+            (None, Some(value)) => Err(RemoteAddrError::Invalid(excerpt(value))),
+        }
+    }
+
+    /// REMOTE_ADDR.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// REMOTE_PORT; `None` where it is missing or no port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+/// The IP address alone.
+impl fmt::Display for RemoteAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip.fmt(f)
+    }
+}
+
+/// A request's extensions have no [`MetaVariables`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the request has no meta-variables: it did not come over FastCGI")]
+pub struct MissingMeta;
+
+/// Why the client's address is not known.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteAddrError {
+    /// There are no parameters at all.
+    #[error(transparent)]
+    NoMeta(#[from] MissingMeta),
+    /// The web server did not send it.
+    #[error(
+        "the request has no parameter REMOTE_ADDR: configure the web server to send it, in nginx \
+         with `include fastcgi_params;`"
+    )]
+    Missing,
+    /// It is no IP address, as behind a web server that listens on a unix socket itself.
+    #[error(
+        "the request's REMOTE_ADDR is \"{0}\", which is no IP address: have the web server say who \
+         its client is, nginx with its realip module"
+    )]
+    Invalid(String),
 }

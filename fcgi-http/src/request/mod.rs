@@ -31,12 +31,14 @@
 
 mod from_params;
 mod meta;
+mod path_source;
 mod policy;
 mod redirect;
 mod to_params;
 
-pub use from_params::{RequestError, from_params};
-pub use meta::MetaVariables;
+pub use from_params::{RequestError, from_params, from_params_by};
+pub use meta::{MetaVariables, MissingMeta, RemoteAddr, RemoteAddrError};
+pub use path_source::{MountPoint, PathSource};
 pub use policy::HeaderPolicy;
 pub use redirect::redirected;
 pub use to_params::{ParamsBuilder, ParamsError, RequestBody};

@@ -317,10 +317,11 @@ impl Host {
             return Ok(Self { field: Some(field.into_bytes()), name: Some(name), port });
         }
         let Some(value) = request.headers.get(HOST) else { return Ok(Self::default()) };
-        let field = Some(value.as_bytes().to_vec());
+        // An empty Host names none (RFC 9110, 7.2).
         if value.is_empty() {
-            return Ok(Self { field, ..Self::default() });
+            return Ok(Self::default());
         }
+        let field = Some(value.as_bytes().to_vec());
         match Authority::try_from(value.as_bytes()) {
             Ok(authority) if !authority.as_str().contains('@') && !authority.host().is_empty() => {
                 Ok(Self {
@@ -348,7 +349,7 @@ pub enum ParamsError {
     #[error("the request's Host is \"{0}\", which is no host")]
     Host(String),
     /// Content-Length is not one number.
-    #[error("in the request: {0}")]
+    #[error("the request's length is not known")]
     ContentLength(#[from] BodyLengthError),
     /// Content-Length and Transfer-Encoding together.
     #[error("the request has both Content-Length and Transfer-Encoding")]

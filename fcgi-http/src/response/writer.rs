@@ -143,6 +143,6 @@ pub enum HeadWriteError {
     #[error("the response's field \"{0}\" is not one line of a head")]
     Field(String),
     /// Content-Length is not one number.
-    #[error("in the response: {0}")]
+    #[error("the response's length is not known")]
     ContentLength(#[from] BodyLengthError),
 }

@@ -35,6 +35,24 @@ fn decode_escape(high: Option<u8>, low: Option<u8>) -> Result<u8, ScriptError> {
     }
 }
 
+/// Decodes each `%XX` of a path, and leaves everything else as it is.
+pub(crate) fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [byte, after @ ..] = rest {
+        let escape = match (byte, after) {
+            (b'%', [high, low, after @ ..]) => {
+                decode_escape(Some(*high), Some(*low)).ok().map(|byte| (byte, after))
+            }
+            _ => None,
+        };
+        let (byte, after) = escape.unwrap_or((*byte, after));
+        out.push(byte);
+        rest = after;
+    }
+    out
+}
+
 /// `path` starts with a slash, and so does what comes out, with never two in a row.
 fn normalise(path: &[u8]) -> Result<Vec<u8>, ScriptError> {
     let mut out: Vec<u8> = Vec::with_capacity(path.len());

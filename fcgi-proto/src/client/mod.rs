@@ -53,6 +53,8 @@ use alloc::{
 };
 use core::{borrow::Borrow, cmp::Reverse, fmt};
 
+use bytes::BytesMut;
+
 pub use request::Request;
 
 use crate::{
@@ -60,7 +62,7 @@ use crate::{
     Rejection, RequestKey, Role, Transmit, UsageError, Values,
     connection::sealed::Sealed,
     inbound::Inbound,
-    receiver::{Receiver, Step},
+    receiver::Receiver,
     record::{BeginRequestBody, RecordType},
     requests::Requests,
     sender::SendQueue,
@@ -345,34 +347,49 @@ impl ClientConnection {
                 self.rest();
                 return Ok(None);
             }
-            let room = self.room();
-            let event = match self.recv.next(room)? {
-                Some(Step::Header(header)) => {
-                    self.on_header(header)?;
-                    None
-                }
-                Some(Step::Content(span)) => self.on_content(span),
-                Some(Step::End) => self.on_end()?,
-                None if !self.recv.is_drained() => {
-                    if !self.abort_full() {
-                        return Ok(None);
-                    }
-                    None
-                }
-                None if self.recv.is_eof() && !self.eof_seen => {
-                    self.eof_seen = true;
-                    self.lose_all();
-                    None
-                }
-                None => {
-                    self.rest();
-                    return Ok(None);
+            // What is known of the record is put away only when the rest of it is still to come.
+            let mut record = if self.recv.is_in_record() {
+                self.record
+            } else {
+                match self.recv.header()? {
+                    Some(header) => self.on_header(header)?,
+                    None if self.at_end_of_input() => continue,
+                    None => return Ok(None),
                 }
             };
+            let (span, ended) = self.recv.content(self.room(&record));
+            let mut event = None;
+            if span.len() > 0 {
+                event = self.on_content(&mut record, span);
+            }
+            if ended {
+                // A record with content that is an event has none at its end.
+                event = self.on_end(record)?.or(event);
+            } else {
+                self.record = record;
+                if span.len() == 0 {
+                    let drained = self.recv.is_drained();
+                    if !(if drained { self.at_end_of_input() } else { self.abort_full() }) {
+                        return Ok(None);
+                    }
+                }
+            }
             if event.is_some() {
                 return Ok(event);
             }
         }
+    }
+
+    /// Every byte so far was parsed: acts on the end of file, and says whether there is more to
+    /// look at then.
+    fn at_end_of_input(&mut self) -> bool {
+        if self.recv.is_eof() && !self.eof_seen {
+            self.eof_seen = true;
+            self.lose_all();
+            return true;
+        }
+        self.rest();
+        false
     }
 
     /// An idle connection holds no buffer.
@@ -415,8 +432,8 @@ impl ClientConnection {
     }
 
     /// How many bytes of the current record's stream may be taken.
-    fn room(&self) -> usize {
-        let Some(key) = self.record.stream() else { return usize::MAX };
+    fn room(&self, record: &Record) -> usize {
+        let Some(key) = record.stream() else { return usize::MAX };
         match self.requests.get(key) {
             Some(request) if request.state != ClientState::Aborting => {
                 let limits = &self.config.limits;
@@ -535,6 +552,18 @@ impl Connection for ClientConnection {
 
     fn recv_buffer(&mut self) -> &mut [u8] {
         if self.wants_read() { self.recv.buffer() } else { &mut [] }
+    }
+
+    fn wants_buffer(&self) -> Option<usize> {
+        if self.wants_read() { self.recv.wants_buffer() } else { None }
+    }
+
+    fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut> {
+        self.recv.lend(buffer)
+    }
+
+    fn reclaim(&mut self) -> Option<BytesMut> {
+        self.recv.reclaim()
     }
 
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// The record that is being received.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     header: RecordHeader,
     sink: Sink,
 }
 
 /// Where a record's content goes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Sink {
     Skip,
     Body(FixedBody),
@@ -53,7 +53,8 @@ impl Record {
 }
 
 impl ClientConnection {
-    pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<(), ProtocolErrorKind> {
+    #[inline]
+    pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<Record, ProtocolErrorKind> {
         let sink = self.sink_for(&header)?;
         let worth = match sink {
             Sink::Stream(..) => Worth::Stream,
@@ -63,15 +64,14 @@ impl ClientConnection {
             Sink::Skip | Sink::Body(_) => Worth::Stray,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
-        self.record = Record { header, sink };
-        Ok(())
+        Ok(Record { header, sink })
     }
 
     /// Whether it is the END_REQUEST of a request that has not ended.
     fn is_awaited_end(&self, header: &RecordHeader) -> bool {
-        let request = self.requests.key(header.request_id).and_then(|key| self.requests.get(key));
+        let request = self.requests.find(header.request_id);
         header.record_type == RecordType::EndRequest
-            && request.is_some_and(|request| request.state != ClientState::Ended)
+            && request.is_some_and(|(_, request)| request.state != ClientState::Ended)
     }
 
     fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {
@@ -112,8 +112,7 @@ impl ClientConnection {
         output: Output,
     ) -> Result<Sink, ProtocolErrorKind> {
         let &RecordHeader { record_type, request_id, content_length, .. } = header;
-        let key = self.requests.key(request_id);
-        let Some((key, request)) = key.and_then(|key| Some((key, self.requests.get(key)?))) else {
+        let Some((key, request)) = self.requests.find(request_id) else {
             return Ok(Sink::Skip); // FC-3.3-6, Q-12
         };
         if request.state == ClientState::Ended {
@@ -130,8 +129,8 @@ impl ClientConnection {
         }
     }
 
-    pub(super) fn on_content(&mut self, span: Span) -> Option<Event> {
-        match &mut self.record.sink {
+    pub(super) fn on_content(&mut self, record: &mut Record, span: Span) -> Option<Event> {
+        match &mut record.sink {
             Sink::Skip => {}
             Sink::Body(body) => body.push(self.recv.bytes(span)),
             Sink::Values => {
@@ -153,8 +152,8 @@ impl ClientConnection {
         None
     }
 
-    pub(super) fn on_end(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
-        let Record { header, sink } = core::mem::replace(&mut self.record, Record::skip());
+    pub(super) fn on_end(&mut self, record: Record) -> Result<Option<Event>, ProtocolErrorKind> {
+        let Record { header, sink } = record;
         match sink {
             Sink::Body(body) if header.record_type == RecordType::EndRequest => {
                 self.end_request(header.request_id, EndRequestBody::decode(body.bytes()))?;

@@ -40,10 +40,10 @@
 mod records;
 mod request;
 
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 use core::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub use request::Request;
 
@@ -53,13 +53,14 @@ use crate::{
     connection::sealed::Sealed,
     inbound::Inbound,
     params::ParamsDecoder,
-    receiver::{Receiver, Step},
+    receiver::Receiver,
     record::{EndRequestBody, RecordType},
     requests::Requests,
     sender::SendQueue,
     states::{ServerState, ServerTrigger},
+    values::{Asked, SmallPairs},
 };
-use records::Record;
+use records::{Found, Record};
 
 // Each page says how long it is: a gateway can't know otherwise that it is whole, with what its
 // request ends with.
@@ -192,10 +193,15 @@ pub struct ServerConnection {
     send: SendQueue,
     requests: Requests<State>,
     record: Record,
+    /// A GET_VALUES that is being received.
+    query: Option<Box<(SmallPairs, Asked)>>,
     /// Unread bytes of all requests; bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    events: VecDeque<Event>,
+    /// A request whose STDIN ended with its start: to be reported.
+    readable: Option<RequestKey>,
+    /// Aborts to report.
+    aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
     input_pending: bool,
     cut: bool,
@@ -228,7 +234,8 @@ struct State {
     keep_conn: bool,
     params: ParamsDecoder,
     stdin: Inbound,
-    data: Inbound,
+    /// A Filter's only.
+    data: Option<Box<Inbound>>,
     stdout_used: bool,
     stderr_used: bool,
     blocked: bool,
@@ -249,21 +256,42 @@ enum Ending {
 }
 
 impl State {
-    fn inbound(&mut self, input: Input) -> &mut Inbound {
-        match input {
-            Input::Stdin => &mut self.stdin,
-            Input::Data => &mut self.data,
+    #[inline]
+    fn new(state: ServerState, role: Role, keep_conn: bool, params: ParamsDecoder) -> Self {
+        Self {
+            state,
+            role,
+            keep_conn,
+            params,
+            stdin: Inbound::default(),
+            data: None,
+            stdout_used: false,
+            stderr_used: false,
+            blocked: false,
         }
     }
 
+    fn inbound(&mut self, input: Input) -> &mut Inbound {
+        match input {
+            Input::Stdin => &mut self.stdin,
+            Input::Data => self.data.get_or_insert_default(),
+        }
+    }
+
+    #[inline]
     fn unread(&self) -> usize {
-        self.stdin.len() + self.data.len()
+        self.stdin.len() + self.data.as_ref().map_or(0, |data| data.len())
+    }
+
+    #[inline]
+    fn is_data_ended(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.is_ended())
     }
 
     /// Whether every input stream of the role has ended, in whatever order.
     fn is_whole(&self) -> bool {
         (self.stdin.is_ended() || !self.role.has_input(Input::Stdin))
-            && (self.data.is_ended() || !self.role.has_input(Input::Data))
+            && (self.is_data_ended() || !self.role.has_input(Input::Data))
     }
 
     /// Moves by the table; says where to, unless there is no such move.
@@ -285,9 +313,11 @@ impl ServerConnection {
             send: SendQueue::default(),
             requests: Requests::new(),
             record: Record::skip(),
+            query: None,
             unread: 0,
             params_bytes: 0,
-            events: VecDeque::new(),
+            readable: None,
+            aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
             cut: false,
@@ -328,11 +358,11 @@ impl ServerConnection {
             match (unheard, begun) {
                 (true, _) => self.end(key, Ending::NotRun),
                 (false, false) => self.end(key, Ending::Failed(app_status)),
-                (false, true) => {}
-            }
+                (false, true) => false,
+            };
         }
         for (key, ..) in all {
-            self.cut |= self.remove(key).is_some();
+            self.cut |= self.remove(key);
         }
         self.close_early();
     }
@@ -384,7 +414,23 @@ impl ServerConnection {
         }
     }
 
-    fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
+    /// Whether there is certainly no event: nothing waits to be told, nothing to be parsed.
+    #[must_use]
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.recv.is_drained()
+            && self.aborts.is_empty()
+            && self.readable.is_none()
+            && !self.send.has_blocked()
+            && self.recv.is_eof() == self.eof_seen
+            && self.error.is_none()
+            && !(self.recv.has_own_buffer() && self.requests.is_empty())
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
         if let Some(event) = self.next_queued() {
             return Ok(Some(event));
         }
@@ -395,31 +441,56 @@ impl ServerConnection {
             if self.is_mute() || self.send.is_behind(&self.config.limits) {
                 return Ok(None);
             }
-            let event = match self.recv.next(self.room())? {
-                Some(Step::Header(header)) => {
-                    self.on_header(header)?;
-                    None
+            if self.requests.is_empty() {
+                if let Some(key) = self.whole_start() {
+                    return Ok(self.request_event(key));
                 }
-                Some(Step::Content(span)) => self.on_content(span)?,
-                Some(Step::End) => self.on_end()?,
-                None if !self.recv.is_drained() => {
-                    if !self.abort_full() {
-                        return Ok(None);
+            }
+            // What is known of the record is put away only when the rest of it is still to come.
+            let mut record = if self.recv.is_in_record() {
+                self.record
+            } else {
+                let header = match self.recv.header() {
+                    Ok(Some(header)) => header,
+                    Ok(None) => {
+                        if !self.at_end_of_input() {
+                            return Ok(None);
+                        }
+                        if let Some(event) = self.next_queued() {
+                            return Ok(Some(event));
+                        }
+                        continue;
                     }
-                    None
-                }
-                None if self.recv.is_eof() && !self.eof_seen => {
-                    self.eof_seen = true;
-                    self.abort_all(false);
-                    None
-                }
-                None => {
-                    self.rest();
-                    return Ok(None);
+                    Err(kind) => return Err(self.fail(kind)),
+                };
+                match self.on_header(header) {
+                    Ok(record) => record,
+                    Err(kind) => return Err(self.fail(kind)),
                 }
             };
-            if event.is_some() {
-                return Ok(event);
+            let (span, ended) = self.recv.content(self.room(&record));
+            let mut found = Found::Nothing;
+            if span.len() > 0 {
+                found = self.on_content(&mut record, span);
+            }
+            if ended {
+                // A record with content that is an event has none at its end.
+                if let end @ (Found::Request(_) | Found::Readable(..)) = self.on_end(record) {
+                    found = end;
+                }
+            } else {
+                self.record = record;
+                if span.len() == 0 {
+                    let drained = self.recv.is_drained();
+                    if !(if drained { self.at_end_of_input() } else { self.abort_full() }) {
+                        return Ok(None);
+                    }
+                }
+            }
+            match found {
+                Found::Nothing => {}
+                Found::Request(key) => return Ok(self.request_event(key)),
+                Found::Readable(key, input) => return Ok(Some(Event::Readable { key, input })),
             }
             if let Some(event) = self.next_queued() {
                 return Ok(Some(event));
@@ -427,22 +498,42 @@ impl ServerConnection {
         }
     }
 
+    /// Every byte so far was parsed: acts on the end of file, and says whether there is more to
+    /// look at then.
+    fn at_end_of_input(&mut self) -> bool {
+        if self.recv.is_eof() && !self.eof_seen {
+            self.eof_seen = true;
+            self.abort_all(false);
+            return true;
+        }
+        self.rest();
+        false
+    }
+
     /// The next event that waits, unless its request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
+        if let Some(key) = self.readable.take() {
+            if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
+                return Some(Event::Readable { key, input: Input::Stdin });
+            }
+        }
         loop {
-            match self.events.pop_front()? {
-                Event::Aborted { key, .. } if self.requests.get(key).is_none() => {}
-                event => return Some(event),
+            let (key, reason) = self.aborts.pop_front()?;
+            if self.requests.get(key).is_some() {
+                return Some(Event::Aborted { key, reason });
             }
         }
     }
 
     /// An idle connection holds no buffer.
+    #[inline]
     fn rest(&mut self) {
-        if self.requests.is_empty() {
+        if self.requests.is_empty() && self.recv.is_drained() {
             self.recv.release();
             self.send.release();
-            self.events = VecDeque::new();
+            if self.aborts.capacity() > 0 {
+                self.aborts = VecDeque::new();
+            }
         }
     }
 
@@ -452,8 +543,9 @@ impl ServerConnection {
     }
 
     /// How many bytes of the current record's stream may be taken.
-    fn room(&self) -> usize {
-        let Some(key) = self.record.stream() else { return usize::MAX };
+    #[inline]
+    fn room(&self, record: &Record) -> usize {
+        let Some(key) = record.stream() else { return usize::MAX };
         match self.requests.get(key) {
             Some(request) if request.state != ServerState::Aborted => {
                 let limits = &self.config.limits;
@@ -485,11 +577,19 @@ impl ServerConnection {
         let Some(request) = self.requests.get_mut(key) else { return };
         match request.on(ServerTrigger::Abort) {
             Some(ServerState::Aborted) => {
-                self.unread -= request.stdin.discard() + request.data.discard();
-                self.events.push_back(Event::Aborted { key, reason });
+                self.unread -= request.unread();
+                request.stdin.discard();
+                if let Some(data) = &mut request.data {
+                    data.discard();
+                }
+                self.aborts.push_back((key, reason));
             }
-            Some(_) if reason == AbortReason::Requested => self.end(key, Ending::NotRun),
-            Some(_) => drop(self.remove(key)),
+            Some(_) if reason == AbortReason::Requested => {
+                self.end(key, Ending::NotRun);
+            }
+            Some(_) => {
+                self.remove(key);
+            }
             None => {}
         }
     }
@@ -520,15 +620,25 @@ impl ServerConnection {
     }
 
     /// Ends an active request.
-    fn end(&mut self, key: RequestKey, ending: Ending) {
-        let Some(request) = self.remove(key) else { return };
+    #[inline]
+    fn end(&mut self, key: RequestKey, ending: Ending) -> bool {
+        let Some(request) = self.requests.get(key) else { return false };
         self.input_pending |= match request.state {
             ServerState::Complete => false,
             ServerState::Aborted => !request.is_whole(),
             _ => true,
         };
-        let used = (request.stdout_used, request.stderr_used);
-        self.send_ending(key.id, Some(request.role), request.keep_conn, used, ending);
+        let &State { role, keep_conn, stdout_used, stderr_used, .. } = request;
+        self.unread -= request.unread();
+        self.params_bytes -= request.params.received();
+        self.requests.forget(key);
+        self.send_ending(key.id, Some(role), keep_conn, (stdout_used, stderr_used), ending);
+        true
+    }
+
+    /// Ends a request: [`Request::finish`] in one step. False when it is not active.
+    pub fn finish(&mut self, key: RequestKey, app_status: u32) -> bool {
+        self.error.is_none() && self.end(key, Ending::Complete(app_status))
     }
 
     /// Queues what ends a request: a page where one is due, the ends of its streams, END_REQUEST.
@@ -561,21 +671,17 @@ impl ServerConnection {
             if let Some(page) = page {
                 send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
             }
-            if rejection.is_none() || page.is_some() || stdout_used {
-                send.empty_record(RecordType::Stdout, id);
-            }
-            if stderr_used {
-                send.empty_record(RecordType::Stderr, id);
-            }
             let protocol_status = rejection.map_or(0, Rejection::as_u8);
             let body = EndRequestBody { app_status, protocol_status };
-            send.record(RecordType::EndRequest, id, &body.encode());
+            let stdout = rejection.is_none() || page.is_some() || stdout_used;
+            send.end_request(id, stdout, stderr_used, body);
         };
         match ending {
             Ending::Complete(_) | Ending::Failed(_) => queue(&mut self.send),
             _ => self.send.reply(queue),
         }
         self.drop_unheard();
+        self.rest();
     }
 
     /// Closes the connection once what is queued was sent, whatever the peer still sends.
@@ -585,18 +691,22 @@ impl ServerConnection {
         self.drop_unheard();
     }
 
-    fn remove(&mut self, key: RequestKey) -> Option<State> {
-        let mut request = self.requests.remove(key)?;
-        self.unread -= request.stdin.discard() + request.data.discard();
+    /// Drops a request where it is; false when it is not active.
+    fn remove(&mut self, key: RequestKey) -> bool {
+        let Some(request) = self.requests.get(key) else { return false };
+        self.unread -= request.unread();
         self.params_bytes -= request.params.received();
-        Some(request)
+        self.requests.forget(key);
+        true
     }
 
+    #[cold]
     fn fail(&mut self, kind: ProtocolErrorKind) -> ProtocolError {
         let error = ProtocolError { kind, offset: self.recv.record_start() };
         self.error = Some(error);
         self.recv.close();
-        self.events.clear();
+        self.aborts.clear();
+        self.readable = None;
         error
     }
 }
@@ -606,10 +716,27 @@ impl Sealed for ServerConnection {}
 impl Connection for ServerConnection {
     type Event = Event;
 
+    #[inline]
     fn recv_buffer(&mut self) -> &mut [u8] {
         if self.wants_read() { self.recv.buffer() } else { &mut [] }
     }
 
+    #[inline]
+    fn wants_buffer(&self) -> Option<usize> {
+        if self.wants_read() { self.recv.wants_buffer() } else { None }
+    }
+
+    #[inline]
+    fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut> {
+        self.recv.lend(buffer)
+    }
+
+    #[inline]
+    fn reclaim(&mut self) -> Option<BytesMut> {
+        self.recv.reclaim()
+    }
+
+    #[inline]
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
         self.recv.filled(n)
     }
@@ -619,17 +746,17 @@ impl Connection for ServerConnection {
         self.recv.set_eof();
     }
 
+    #[inline]
     fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
-        match self.error {
-            Some(error) => Err(error),
-            None => self.next_event().map_err(|kind| self.fail(kind)),
-        }
+        if self.is_quiet() { Ok(None) } else { self.next_event() }
     }
 
+    #[inline]
     fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.send.transmit()
     }
 
+    #[inline]
     fn wants_read(&self) -> bool {
         self.error.is_none()
             && !self.is_mute()
@@ -647,10 +774,12 @@ impl Connection for ServerConnection {
             && self.send.is_empty()
     }
 
+    #[inline]
     fn is_closed(&self) -> bool {
         self.send.is_empty() && (self.error.is_some() || self.is_mute())
     }
 
+    #[inline]
     fn active_requests(&self) -> usize {
         self.requests.len()
     }

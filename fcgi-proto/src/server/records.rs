@@ -5,30 +5,39 @@ use alloc::boxed::Box;
 use super::{AbortReason, Ending, Event, ServerConnection, State};
 use crate::{
     Input, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
-    inbound::Inbound,
     params::ParamsDecoder,
     receiver::{Span, Worth},
-    record::{BODY_LEN, BeginRequestBody, FixedBody, RecordHeader, RecordType},
+    record::{
+        BODY_LEN, BeginRequestBody, FixedBody, HEADER_LEN, RecordHeader, RecordType, VERSION,
+    },
     states::{ServerState, ServerTrigger},
-    values::{Asked, SmallPairs},
 };
 
 /// The record that is being received.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     header: RecordHeader,
     sink: Sink,
 }
 
+/// What a record has brought the application.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    Nothing,
+    Request(RequestKey),
+    Readable(RequestKey, Input),
+}
+
 /// Where a record's content goes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Sink {
     Skip,
     Begin(FixedBody),
     Abort(RequestKey),
     Params(RequestKey),
     Stream(RequestKey, Input),
-    GetValues(Box<(SmallPairs, Asked)>),
+    /// Its query is the connection's.
+    GetValues,
     Unknown,
 }
 
@@ -47,7 +56,8 @@ impl Record {
 }
 
 impl ServerConnection {
-    pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<(), ProtocolErrorKind> {
+    #[inline]
+    pub(super) fn on_header(&mut self, header: RecordHeader) -> Result<Record, ProtocolErrorKind> {
         let sink = self.sink_for(&header)?;
         let worth = match sink {
             Sink::Skip => Worth::Nothing,
@@ -57,10 +67,13 @@ impl ServerConnection {
             _ => Worth::Control,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
-        self.record = Record { header, sink };
-        Ok(())
+        if let Sink::GetValues = sink {
+            self.query = Some(Box::default());
+        }
+        Ok(Record { header, sink })
     }
 
+    #[inline]
     fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {
         let &RecordHeader { record_type, request_id: id, content_length, .. } = header;
         match record_type {
@@ -69,7 +82,7 @@ impl ServerConnection {
             | RecordType::Stderr
             | RecordType::GetValuesResult
             | RecordType::UnknownType => Err(ProtocolErrorKind::WrongDirection(record_type)),
-            RecordType::GetValues if id == 0 => Ok(Sink::GetValues(Box::default())),
+            RecordType::GetValues if id == 0 => Ok(Sink::GetValues),
             RecordType::Other(_) if id == 0 => Ok(Sink::Unknown),
             RecordType::GetValues | RecordType::Other(_) => Ok(Sink::Skip),
             _ if id == 0 => Err(ProtocolErrorKind::ZeroRequestId(record_type)),
@@ -88,14 +101,14 @@ impl ServerConnection {
     }
 
     /// A record of PARAMS (`None`) or of an input stream.
+    #[inline]
     fn stream_sink(
         &self,
         header: &RecordHeader,
         input: Option<Input>,
     ) -> Result<Sink, ProtocolErrorKind> {
         let &RecordHeader { record_type, request_id, content_length, .. } = header;
-        let key = self.requests.key(request_id);
-        let Some((key, request)) = key.and_then(|key| Some((key, self.requests.get(key)?))) else {
+        let Some((key, request)) = self.requests.find(request_id) else {
             return Ok(Sink::Skip); // FC-3.3-6
         };
         let empty = content_length == 0;
@@ -110,7 +123,7 @@ impl ServerConnection {
                 };
             }
             Some(Input::Stdin) => (request.stdin.is_ended(), Sink::Stream(key, Input::Stdin)),
-            Some(Input::Data) => (request.data.is_ended(), Sink::Stream(key, Input::Data)),
+            Some(Input::Data) => (request.is_data_ended(), Sink::Stream(key, Input::Data)),
         };
         match (ended, empty) {
             (false, _) => Ok(sink),
@@ -119,63 +132,70 @@ impl ServerConnection {
         }
     }
 
-    pub(super) fn on_content(&mut self, span: Span) -> Result<Option<Event>, ProtocolErrorKind> {
-        match &mut self.record.sink {
+    #[inline]
+    pub(super) fn on_content(&mut self, record: &mut Record, span: Span) -> Found {
+        match &mut record.sink {
             Sink::Begin(body) => body.push(self.recv.bytes(span)),
-            Sink::GetValues(query) => {
-                let (pairs, asked) = &mut **query;
-                pairs.push(self.recv.bytes(span), |name, _| asked.note(name));
-            }
-            &mut Sink::Params(key) => self.on_params(key, span),
-            &mut Sink::Stream(key, input) => {
-                if let Some(request) = self.requests.get_mut(key) {
-                    if request.state != ServerState::Aborted {
-                        self.unread += span.len();
-                        let announce = request.inbound(input).push(&mut self.recv, span);
-                        self.refuse_early(key);
-                        return Ok(if announce { self.readable(key, input) } else { None });
-                    }
+            Sink::GetValues => {
+                if let Some((pairs, asked)) = self.query.as_deref_mut() {
+                    pairs.push(self.recv.bytes(span), |name, _| asked.note(name));
                 }
             }
+            &mut Sink::Params(key) => self.on_params(key, span),
+            &mut Sink::Stream(key, input) => return self.on_input(key, input, span),
             Sink::Skip | Sink::Abort(_) | Sink::Unknown => {}
         }
-        Ok(None)
+        Found::Nothing
     }
 
-    pub(super) fn on_end(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
-        let Record { header, sink } = core::mem::replace(&mut self.record, Record::skip());
+    fn on_input(&mut self, key: RequestKey, input: Input, span: Span) -> Found {
+        let Some(request) = self.requests.get_mut(key) else { return Found::Nothing };
+        if request.state == ServerState::Aborted {
+            return Found::Nothing;
+        }
+        self.unread += span.len();
+        let announce = request.inbound(input).push(&mut self.recv, span);
+        self.refuse_early(key);
+        if announce { self.readable(key, input) } else { Found::Nothing }
+    }
+
+    #[inline]
+    pub(super) fn on_end(&mut self, Record { header, sink }: Record) -> Found {
         match sink {
             Sink::Begin(body) => {
                 self.begin(header.request_id, BeginRequestBody::decode(body.bytes()));
             }
             Sink::Abort(key) => self.abort(key, AbortReason::Requested),
-            Sink::Params(key) if header.content_length == 0 => return Ok(self.params_end(key)),
+            Sink::Params(key) if header.content_length == 0 => return self.params_end(key),
             Sink::Stream(key, input) if header.content_length == 0 => {
-                return Ok(self.input_end(key, input));
+                return self.input_end(key, input);
             }
-            Sink::GetValues(query) => {
-                let values = Values {
-                    mpxs_conns: Some(self.config.limits.requests > 1),
-                    ..self.config.values
-                };
-                let answer = query.1.answer(&values);
-                self.send.reply(|send| {
-                    if answer.is_empty() {
-                        send.empty_record(RecordType::GetValuesResult, 0);
-                    } else {
-                        send.record(RecordType::GetValuesResult, 0, &answer);
-                    }
-                });
-            }
+            Sink::GetValues => self.answer_query(),
             Sink::Unknown => {
                 let body = [header.record_type.as_u8(), 0, 0, 0, 0, 0, 0, 0];
                 self.send.reply(|send| send.record(RecordType::UnknownType, 0, &body));
             }
             Sink::Skip | Sink::Params(_) | Sink::Stream(..) => {}
         }
-        Ok(None)
+        Found::Nothing
     }
 
+    #[cold]
+    fn answer_query(&mut self) {
+        let Some(query) = self.query.take() else { return };
+        let values =
+            Values { mpxs_conns: Some(self.config.limits.requests > 1), ..self.config.values };
+        let answer = query.1.answer(&values);
+        self.send.reply(|send| {
+            if answer.is_empty() {
+                send.empty_record(RecordType::GetValuesResult, 0);
+            } else {
+                send.record(RecordType::GetValuesResult, 0, &answer);
+            }
+        });
+    }
+
+    #[inline]
     fn begin(&mut self, id: u16, body: BeginRequestBody) {
         let limits = &self.config.limits;
         let role = Role::from_u16(body.role).filter(|role| self.config.roles.contains(*role));
@@ -192,17 +212,7 @@ impl ServerConnection {
             (Some(role), None) => {
                 self.requests.insert(
                     id,
-                    State {
-                        state: ServerState::Params,
-                        role,
-                        keep_conn: body.keep_conn,
-                        params: ParamsDecoder::default(),
-                        stdin: Inbound::default(),
-                        data: Inbound::default(),
-                        stdout_used: false,
-                        stderr_used: false,
-                        blocked: false,
-                    },
+                    State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default()),
                 );
             }
             (_, rejection) => {
@@ -231,14 +241,14 @@ impl ServerConnection {
         }
     }
 
-    fn params_end(&mut self, key: RequestKey) -> Option<Event> {
-        let request = self.requests.get_mut(key)?;
+    #[inline]
+    fn params_end(&mut self, key: RequestKey) -> Found {
+        let Some(request) = self.requests.get_mut(key) else { return Found::Nothing };
         if !request.params.is_whole() {
             self.end(key, Ending::BadParams);
-            return None;
+            return Found::Nothing;
         }
         self.params_bytes -= request.params.received();
-        let params = core::mem::take(&mut request.params).finish();
         let last = request.role.last_input();
         request.on(last.map_or(ServerTrigger::ParamsEndAll, |_| ServerTrigger::ParamsEnd));
         // STDIN and DATA may have ended before PARAMS did.
@@ -246,22 +256,87 @@ impl ServerConnection {
             request.on(ServerTrigger::InputEnd);
         }
         self.recv.progress();
+        Found::Request(key)
+    }
+
+    /// Takes the start of a request that has come whole, as most do: BEGIN_REQUEST, PARAMS in one
+    /// record, and their end. What is not just so is left to be taken record by record, to the
+    /// same end.
+    pub(super) fn whole_start(&mut self) -> Option<RequestKey> {
+        const BEGIN: u8 = RecordType::BeginRequest.as_u8();
+        const PARAMS: u8 = RecordType::Params.as_u8();
+        const STDIN: u8 = RecordType::Stdin.as_u8();
+        let limits = &self.config.limits;
+        let (begin, rest) =
+            self.recv.records()?.split_first_chunk::<{ HEADER_LEN + BODY_LEN }>()?;
+        let &[VERSION, BEGIN, i, j, 0, 8, 0, _, r, s, flags, ..] = begin else { return None };
+        let (head, rest) = rest.split_first_chunk::<HEADER_LEN>()?;
+        let &[VERSION, PARAMS, k, l, m, n, padding, _] = head else { return None };
+        let len = usize::from(u16::from_be_bytes([m, n]));
+        let (content, rest) = rest.split_at_checked(len)?;
+        let end = rest.get(usize::from(padding)..)?.first_chunk::<HEADER_LEN>()?;
+        let &[VERSION, PARAMS, o, p, 0, 0, 0, _] = end else { return None };
+        let id = u16::from_be_bytes([i, j]);
+        let role = Role::from_u16(u16::from_be_bytes([r, s]))?;
+        let plain = id != 0
+            && [k, l] == [i, j]
+            && [o, p] == [i, j]
+            && len >= 8
+            && len <= limits.params_bytes_connection
+            && self.config.roles.contains(role)
+            && !self.closing
+            && limits.requests > 0;
+        if !plain {
+            return None;
+        }
+        let mut params = ParamsDecoder::default();
+        if params.push(content, limits).is_err() || !params.is_whole() {
+            return None;
+        }
+        // No body: the end of STDIN is here too.
+        let behind = rest.get(usize::from(padding) + HEADER_LEN..).unwrap_or_default();
+        let bodiless = role == Role::Responder
+            && matches!(behind, &[VERSION, STDIN, o, p, 0, 0, 0, _, ..] if [o, p] == [i, j]);
+        let records = if bodiless { 4 } else { 3 };
+        let state = match role {
+            Role::Responder if !bodiless => ServerState::Input,
+            Role::Filter => ServerState::Input,
+            Role::Responder | Role::Authorizer => ServerState::Complete,
+        };
+        self.recv.skip(records * HEADER_LEN + BODY_LEN + len + usize::from(padding));
+        self.recv.progress();
+        let mut request = State::new(state, role, flags & 1 != 0, params);
+        if bodiless {
+            request.stdin.end();
+        }
+        let key = self.requests.insert(id, request);
+        self.readable = bodiless.then_some(key);
+        Some(key)
+    }
+
+    /// The event that tells of a request whose PARAMS have just ended.
+    #[inline]
+    pub(super) fn request_event(&mut self, key: RequestKey) -> Option<Event> {
+        let request = self.requests.get_mut(key)?;
         let &mut State { role, keep_conn, .. } = request;
+        let params = request.params.finish();
         Some(Event::Request { key, role, params, keep_conn })
     }
 
-    fn input_end(&mut self, key: RequestKey, input: Input) -> Option<Event> {
-        let request = self.requests.get_mut(key)?;
+    #[inline]
+    fn input_end(&mut self, key: RequestKey, input: Input) -> Found {
+        let Some(request) = self.requests.get_mut(key) else { return Found::Nothing };
         let announce = request.inbound(input).end();
         if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
         }
-        if announce { self.readable(key, input) } else { None }
+        if announce { self.readable(key, input) } else { Found::Nothing }
     }
 
     /// The event, unless the application does not know the request yet: `Request` says it all.
-    fn readable(&self, key: RequestKey, input: Input) -> Option<Event> {
-        self.is_known(key).then_some(Event::Readable { key, input })
+    #[inline]
+    fn readable(&self, key: RequestKey, input: Input) -> Found {
+        if self.is_known(key) { Found::Readable(key, input) } else { Found::Nothing }
     }
 
     /// Whether the application was told of the request.

@@ -164,7 +164,7 @@ impl Request<'_> {
         if self.connection.requests.len() > 1 {
             return self.finish(app_status);
         }
-        self.connection.cut |= self.connection.remove(self.key).is_some();
+        self.connection.cut |= self.connection.remove(self.key);
         self.connection.close_early();
         Ok(())
     }
@@ -180,11 +180,7 @@ impl Request<'_> {
     }
 
     fn end(self, ending: Ending) -> Result<(), UsageError> {
-        if self.state().is_none() {
-            return Err(UsageError::RequestEnded);
-        }
-        self.connection.end(self.key, ending);
-        Ok(())
+        if self.connection.end(self.key, ending) { Ok(()) } else { Err(UsageError::RequestEnded) }
     }
 
     fn state(&self) -> Option<&State> {

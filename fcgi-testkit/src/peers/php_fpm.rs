@@ -34,11 +34,17 @@ pub struct PhpFpmOptions {
     pub children: usize,
     /// Requests after which a worker leaves; 0, the default, is no limit.
     pub max_requests: usize,
+    /// Whether the pool on a unix socket has `pm.status_listen`, which takes another process; off
+    /// by default.
+    pub status_listen: bool,
+    /// Directives for each pool, in place of those above and of its own, such as
+    /// `ping.path = /health`.
+    pub extra: String,
 }
 
 impl Default for PhpFpmOptions {
     fn default() -> Self {
-        Self { children: 4, max_requests: 0 }
+        Self { children: 4, max_requests: 0, status_listen: false, extra: String::new() }
     }
 }
 
@@ -52,6 +58,18 @@ impl PhpFpmOptions {
     /// Sets the requests after which a worker leaves.
     pub fn max_requests(mut self, requests: usize) -> Self {
         self.max_requests = requests;
+        self
+    }
+
+    /// Has the status page of the pool on a unix socket at [`PhpFpm::status_address`] too.
+    pub fn status_listen(mut self) -> Self {
+        self.status_listen = true;
+        self
+    }
+
+    /// Sets directives for each pool.
+    pub fn extra(mut self, directives: impl Into<String>) -> Self {
+        self.extra = directives.into();
         self
     }
 }
@@ -111,6 +129,12 @@ impl PhpFpm {
         format!("unix:{}", self.dir.path().join("php.sock").display())
     }
 
+    /// Where the status of the pool on a unix socket is answered when all workers are busy, with
+    /// [`PhpFpmOptions::status_listen`].
+    pub fn status_address(&self) -> String {
+        format!("unix:{}", self.dir.path().join("status.sock").display())
+    }
+
     /// The pool on a loopback port, as `tcp:127.0.0.1:PORT`.
     pub fn tcp_address(&self) -> String {
         format!("tcp:127.0.0.1:{}", self.port)
@@ -155,8 +179,12 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
     let pool = include_str!("../../assets/php-fpm-pool.conf")
         .replace("@CHILDREN@", &options.children.max(1).to_string())
         .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
+    let status_listen =
+        if options.status_listen { "pm.status_listen = @DIR@/status.sock" } else { "" };
+    let pool = format!("{pool}{}\n", options.extra);
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
+        .replace("@STATUS_LISTEN@", status_listen)
         .replace("@USER@", &user)
         .replace("@PORT@", &port.to_string())
         .replace("@DIR@", &dir.display().to_string())

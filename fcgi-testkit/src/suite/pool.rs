@@ -392,7 +392,8 @@ fn no_application_is_an_error_and_costs_no_place(suite: &Suite) {
     for n in 0..5 {
         let error = call(&*pool, numbered(n)).unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{error}");
-        assert!(error.to_string().starts_with(&format!("connect to {address}: ")), "{error}");
+        assert_eq!(error.to_string(), format!("connect to {address}"));
+        assert!(error.report().to_string().starts_with(&format!("{error}: ")), "it has a cause");
     }
     assert_eq!(pool.stats().connections, 0);
 }

@@ -13,7 +13,8 @@ use fcgi_testkit::{
 };
 use fcgi_tokio::{
     self as fcgi,
-    http::{HttpClient, MetaVariables, ParamsBuilder, Responder, ScriptMap, php_fpm},
+    http::{HttpClient, MetaVariables, ParamsBuilder, Responder, ScriptMap},
+    php_fpm,
 };
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty, Full};

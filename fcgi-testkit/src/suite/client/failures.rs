@@ -153,7 +153,7 @@ fn a_body_that_fails_aborts_the_request(suite: &Suite) {
     assert_eq!(peer.record().kind, Type::AbortRequest);
     let (error, mut client) = sending.join();
     assert!(matches!(&error, Error::Body { .. }), "{error}");
-    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert!(error.report().to_string().contains("the disk is gone"), "{error}");
     // Its STDIN was never whole, so that nothing may follow on this connection.
     peer.send(end(begin.id, 1, 0));
     let error = fails(&mut *client, post(b"next"));

@@ -1,0 +1,241 @@
+//! `fcgi ls`: the applications that are here.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use fcgi_engine::text::escape;
+use fcgi_tokio::{self as fcgi, Address, Phase, Target, client::Connector};
+use tokio::task::JoinSet;
+
+use crate::{
+    args::seconds,
+    budget::{self, Budget},
+    causes::{self, Cause},
+    discovery,
+    exit::Exit,
+    fpm_config::{self, Pool},
+    report::{Form, Report},
+    sock_diag::{self, NoQueue, Queue},
+    table::Table,
+};
+
+/// List the sockets that applications listen at, and whether they answer
+///
+/// It looks into the usual places (/run/php*, /run/php-fpm and the like) and at the listeners of
+/// php-fpm's pools, where their configuration can be read: that of packages, and of each php-fpm
+/// that runs here. Each socket is asked for its capacity (GET_VALUES), which runs no script.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Ls {
+    /// A configuration file of php-fpm, read too; may be given again
+    #[arg(long, value_name = "FILE")]
+    fpm_config: Vec<PathBuf>,
+    /// Time limit for an answer; all are asked at the same time
+    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
+    timeout: Duration,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  the sockets are listed, whether or not they answer
+  2  usage, a file that can't be read, or nothing is found
+
+Examples:
+  What is here?
+    fcgi ls
+  What does not answer?
+    fcgi ls --json | jq -r 'select(.answers | not) | .address'";
+
+/// A listener that is there, or should be.
+struct Found {
+    address: Address,
+    pool: Option<Pool>,
+}
+
+/// What came of asking.
+struct Seen {
+    found: Found,
+    queue: Result<Queue, NoQueue>,
+    answer: Result<(), NoAnswer>,
+    took: Duration,
+}
+
+struct NoAnswer {
+    /// In a few words, for a column.
+    short: String,
+    message: String,
+    cause: Option<Cause>,
+}
+
+impl Ls {
+    pub(crate) async fn run(self) -> ExitCode {
+        let form = Form { json: self.json, ..Form::default() };
+        let found = match self.find() {
+            Ok(found) => found,
+            Err(message) => return Report::new("ls", Exit::Usage, message).finish(form, false),
+        };
+        let mut tasks = JoinSet::new();
+        for (n, found) in found.into_iter().enumerate() {
+            let budget = Budget::new(Some(self.timeout));
+            tasks.spawn(async move { (n, ask(found, &budget).await) });
+        }
+        let mut seen = tasks.join_all().await;
+        seen.sort_by_key(|(n, _)| *n);
+        if self.json {
+            for (_, seen) in &seen {
+                report(seen).finish(form, false);
+            }
+        } else {
+            // Its lines are the same for a reader that has gone.
+            let _ = crate::report::print(table(seen.iter().map(|(_, seen)| seen)).trim_end());
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn find(&self) -> Result<Vec<Found>, String> {
+        let mut pools = Vec::new();
+        for file in &self.fpm_config {
+            let read = fpm_config::pools_of(file);
+            pools.extend(read.map_err(|error| format!("read {}: {error}", file.display()))?);
+        }
+        pools.extend(fpm_config::pools());
+        let mut found: Vec<Found> = Vec::new();
+        let mut add = |address: Address, pool: Option<Pool>| {
+            let key = key(&address);
+            if !found.iter().any(|found| self::key(&found.address) == key) {
+                found.push(Found { address, pool });
+            }
+        };
+        for pool in pools {
+            if let Some(address) = pool.listen() {
+                add(address, Some(pool));
+            }
+        }
+        for address in discovery::sockets().into_iter().map(Address::from) {
+            add(address, None);
+        }
+        // Of php-fpm's container image there is a port only.
+        for address in discovery::addresses() {
+            add(address, None);
+        }
+        found.sort_by_key(|found| found.address.to_string());
+        if found.is_empty() {
+            return Err(
+                "no socket is in /run/php*, /run/php-fpm and the like, and no configuration \
+                        of php-fpm can be read: is the application in another container?"
+                    .to_owned(),
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// What two names of one socket have in common.
+fn key(address: &Address) -> String {
+    match address.target() {
+        Target::Unix(path) => {
+            fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+        }
+        Target::Tcp(host_port) => host_port.replace("localhost:", "127.0.0.1:"),
+        _ => address.to_string(),
+    }
+}
+
+async fn ask(found: Found, budget: &Budget) -> Seen {
+    // Before our own connection waits there too.
+    let queue = sock_diag::accept_queue(&found.address).await;
+    let address = &found.address;
+    // The budget is the limit.
+    let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
+    let values = budget.hold(address, Phase::Values, connector.query_values(address)).await;
+    let took = budget.elapsed();
+    let answer = match values {
+        Ok(values) if values == fcgi::Values::default() => Err(NoAnswer {
+            short: "closed".to_owned(),
+            message: format!("{address}: it closed the connection, or says nothing of itself"),
+            cause: None,
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(no_answer(&error, address)),
+    };
+    Seen { found, queue, answer, took }
+}
+
+fn no_answer(error: &fcgi::Error, address: &Address) -> NoAnswer {
+    let cause = causes::of(error, address);
+    let short = match &cause {
+        Some(cause) => cause.id.replace('-', " "),
+        None => error.report().to_string(),
+    };
+    NoAnswer { short, message: error.report().to_string(), cause }
+}
+
+fn table<'a>(seen: impl Iterator<Item = &'a Seen>) -> String {
+    let mut table = Table::new(["ADDRESS", "POOL", "OWNER", "MODE", "QUEUE", "ANSWERS"]);
+    for it in seen {
+        let (owner, mode) = owner(&it.found.address).unwrap_or_else(|| ("-".into(), "-".into()));
+        let pool = it.found.pool.as_ref();
+        table.row([
+            escape(it.found.address.to_string().as_bytes(), b""),
+            pool.map_or_else(|| "-".to_owned(), |pool| escape(pool.name.as_bytes(), b"")),
+            owner,
+            mode,
+            match &it.queue {
+                Ok(Queue { waiting, limit }) => format!("{waiting}/{limit}"),
+                Err(_) => "-".to_owned(),
+            },
+            match &it.answer {
+                Ok(()) => format!("yes, in {:.1?}", it.took),
+                Err(no) => format!("no: {}", no.short),
+            },
+        ]);
+        if let Err(no) = &it.answer {
+            table.note(match &no.cause {
+                Some(cause) => cause.to_string(),
+                None => no.message.clone(),
+            });
+        }
+    }
+    table.text()
+}
+
+/// `www-data:www-data` and `0660`, of a unix socket.
+fn owner(address: &Address) -> Option<(String, String)> {
+    let Target::Unix(path) = address.target() else { return None };
+    let meta = fs::metadata(path).ok()?;
+    let name = |file, id| causes::name(file, id);
+    let owner = format!("{}:{}", name("/etc/passwd", meta.uid()), name("/etc/group", meta.gid()));
+    Some((owner, format!("{:04o}", meta.mode() & 0o7777)))
+}
+
+fn report(seen: &Seen) -> Report {
+    let Seen { found: Found { address, pool }, queue, answer, took } = seen;
+    let report = match answer {
+        Ok(()) => Report::new("ls", Exit::Done, format!("{address} answers")),
+        Err(no) => Report::new("ls", Exit::Done, no.message.clone()).cause(no.cause.clone()),
+    };
+    let (owner, mode) = owner(address).unzip();
+    let queue = queue.as_ref().ok();
+    let text = |path: &Path| path.display().to_string();
+    report
+        .address(address)
+        .field("answers", answer.is_ok())
+        .field("pool", pool.as_ref().map(|pool| pool.name.clone()))
+        .field("file", pool.as_ref().map(|pool| text(&pool.file)))
+        .field("ping_path", pool.as_ref().and_then(|pool| pool.get("ping.path")))
+        .field("status_path", pool.as_ref().and_then(|pool| pool.get("pm.status_path")))
+        .field("owner", owner)
+        .field("mode", mode)
+        .field("queue", queue.map(|queue| queue.waiting))
+        .field("queue_limit", queue.map(|queue| queue.limit))
+        .duration("time", *took, None)
+}

@@ -1,0 +1,120 @@
+//! A php-fpm in the states that a health check is for.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use fcgi_testkit::peers::{PhpFpm, scratch};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::fcgi;
+
+/// An ordinary user that owns nothing.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// The command with these arguments, without variables that the machine may have set.
+pub(crate) fn run(args: &[&str]) -> Output {
+    command(args).output().expect("fcgi runs")
+}
+
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = fcgi();
+    command.args(args).env_remove("FCGI_ADDR").env_remove("FCGI_CONNECT").stdin(Stdio::null());
+    command
+}
+
+/// Its exit status, and what it wrote to stdout and stderr.
+pub(crate) fn seen(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
+}
+
+/// Requests that keep workers of a pool busy until this is dropped.
+pub(crate) struct Busy(Vec<Child>);
+
+impl Busy {
+    /// Starts so many.
+    pub(crate) fn start(php: &PhpFpm, address: &str, requests: usize) -> Self {
+        let script = format!("SCRIPT_FILENAME={}", php.script("sleep.php").display());
+        let call = || {
+            let args = ["call", address, "--param", &script, "--param", "QUERY_STRING=s=600"];
+            let mut command = command(&[&args[..], &["--param", "REQUEST_METHOD=GET"]].concat());
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fcgi call runs")
+        };
+        Self((0..requests).map(|_| call()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A php-fpm whose processes are stopped until this is dropped.
+pub(crate) struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    pub(crate) fn stop(php: &PhpFpm) -> Self {
+        let master = php.id();
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+        let ids = children.expect("the kernel tells").trim().to_owned() + &format!(" {master}");
+        let ids = ids.split_whitespace().map(|id| id.parse().expect("a number"));
+        let ids: Vec<Pid> = ids.filter_map(Pid::from_raw).collect();
+        assert!(ids.len() > 1, "it has workers");
+        for id in &ids {
+            kill_process(*id, Signal::STOP).expect("it can be stopped");
+        }
+        Self(ids)
+    }
+
+    /// The ids as the command prints them: workers first.
+    pub(crate) fn ids(&self) -> String {
+        let ids: Vec<String> = self.0.iter().map(|id| id.as_raw_nonzero().to_string()).collect();
+        ids.join(" ")
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for id in &self.0 {
+            let _ = kill_process(*id, Signal::CONT);
+        }
+    }
+}
+
+/// A copy of the command where every user can run it.
+pub(crate) struct ForAll {
+    folder: TempDir,
+}
+
+impl ForAll {
+    pub(crate) fn copy() -> Self {
+        let folder = scratch().expect("a folder");
+        fs::copy(env!("CARGO_BIN_EXE_fcgi"), folder.path().join("fcgi")).expect("a copy");
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("fcgi")
+    }
+
+    /// Runs it as nobody.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(self.path());
+        command.args(args).env_clear().uid(NOBODY).gid(NOBODY).current_dir(Path::new("/"));
+        command.stdin(Stdio::null()).output().expect("fcgi runs")
+    }
+}
+
+/// Why tests that change the user can't run.
+pub(crate) fn not_root() -> Option<String> {
+    (!rustix::process::geteuid().is_root()).then(|| "only root can run it as nobody".to_owned())
+}

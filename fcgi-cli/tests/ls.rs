@@ -1,0 +1,107 @@
+//! `fcgi ls` beside php-fpm.
+
+mod common;
+
+use std::{
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    process::{ExitCode, Output},
+};
+
+use fcgi_testkit::{
+    harness::{self, Case, Failed},
+    peers::{Peer, PhpFpm, PhpFpmOptions},
+};
+use serde_json::Value;
+
+use common::fcgi;
+
+type Result = std::result::Result<(), Failed>;
+
+fn main() -> ExitCode {
+    harness::run([
+        Case::new("the_pools_of_a_php_fpm_that_runs", the_pools_of_a_php_fpm_that_runs)
+            .needs(&[Peer::PhpFpm]),
+        Case::new("what_a_configuration_names", what_a_configuration_names),
+        Case::new("a_file_that_is_not_there", a_file_that_is_not_there),
+    ])
+}
+
+fn run(args: &[&str]) -> Output {
+    let mut command = fcgi();
+    command.arg("ls").args(args).output().expect("fcgi runs")
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+}
+
+/// Its master says where its configuration is.
+fn the_pools_of_a_php_fpm_that_runs() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let output = run(&["--json"]);
+    let objects = objects(&output);
+    let of = |address: &str| {
+        let object = objects.iter().find(|object| object["address"] == address);
+        object.unwrap_or_else(|| panic!("{address} is in {objects:?}"))
+    };
+    for (address, pool) in [(php.unix_address(), "unix"), (php.tcp_address(), "tcp")] {
+        let object = of(&address);
+        assert_eq!(object["pool"], pool, "{object}");
+        assert_eq!(object["answers"], true, "{object}");
+        assert_eq!(object["queue"], 0, "{object}");
+        assert_eq!(
+            (&object["ping_path"], &object["status_path"]),
+            (&"/ping".into(), &"/status".into())
+        );
+    }
+    assert_eq!(of(&php.unix_address())["mode"], "0666");
+    assert_eq!(output.status.code(), Some(0));
+    Ok(())
+}
+
+fn what_a_configuration_names() -> Result {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let silent = UnixListener::bind(at("silent"))?;
+    std::fs::set_permissions(at("silent"), std::fs::Permissions::from_mode(0o640))?;
+    drop(UnixListener::bind(at("stale"))?);
+    let config = at("php-fpm.conf");
+    let dir = folder.path().display();
+    let text = format!(
+        "[global]\n[one]\nlisten = {dir}/silent\n[two]\nlisten = {dir}/stale\n[three]\nlisten = \
+         {dir}/missing\n"
+    );
+    std::fs::write(&config, text)?;
+    let config = config.display().to_string();
+    let output = run(&["--fpm-config", &config, "--timeout", "0.2"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let me = rustix::process::geteuid().as_raw();
+    let owner = if me == 0 { "root:root".to_owned() } else { String::new() };
+    for (name, pool, more) in [
+        ("silent", "one", [owner.clone(), "0640".into(), "0/".into(), "no: busy".into()]),
+        ("stale", "two", [owner, String::new(), "-".into(), "no: stale socket".into()]),
+        ("missing", "three", ["-".into(), "-".into(), "-".into(), "no: no socket".into()]),
+    ] {
+        let start = format!("unix:{dir}/{name} ");
+        let line = text.lines().find(|line| line.starts_with(&start)).unwrap_or_default();
+        let mut rest = line.trim_start_matches(&start).split_whitespace();
+        assert_eq!(rest.next(), Some(pool), "{text}");
+        let rest: Vec<&str> = rest.collect();
+        let rest = rest.join(" ");
+        for part in more {
+            assert!(rest.contains(&part), "{part} in {rest:?} in {text}");
+        }
+    }
+    drop(silent);
+    Ok(())
+}
+
+fn a_file_that_is_not_there() -> Result {
+    let output = run(&["--fpm-config", "/nonexistent/php-fpm.conf"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.starts_with("fcgi ls: read /nonexistent/php-fpm.conf: "), "{text}");
+    Ok(())
+}

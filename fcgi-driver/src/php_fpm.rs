@@ -1,0 +1,70 @@
+//! php-fpm's own pages: whether a pool answers, and how its workers are doing.
+//!
+//! The pool that is asked answers them itself, whatever scripts it has, at the paths that its
+//! configuration gives as `ping.path` and `pm.status_path`.
+//!
+//! ```no_run
+//! use fcgi_tokio as fcgi; // or any other adapter, with its feature `php-fpm`
+//! use fcgi::php_fpm;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = fcgi::Pool::new("unix:/run/php/php-fpm.sock".parse()?);
+//! assert_eq!(php_fpm::ping(&pool, "/ping").await?, "pong");
+//! let status = php_fpm::full_status(&pool, "/status").await?;
+//! println!("{} of {} workers are busy", status.active_processes, status.total_processes);
+//! for process in &status.processes {
+//!     println!("{}: {} {}", process.pid, process.state, process.request_uri);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub use fcgi_engine::php_fpm::{PageError, Process, Status};
+use fcgi_engine::{
+    client::Collected,
+    php_fpm::{LIMIT, Page},
+};
+
+use crate::{Error, pool::Pool, runtime::Runtime};
+
+/// Asks whether the pool answers; gives the text of its answer, which is `pong` unless
+/// `ping.response` says otherwise.
+///
+/// # Errors
+/// See [`PageError`].
+///
+/// # Cancellation safety
+/// Dropping the future aborts the request.
+pub async fn ping<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<String, PageError> {
+    let page = Page::ping(path);
+    page.text(ask(pool, page).await?, &pool.address().to_string())
+}
+
+/// Asks how the pool is doing, without [`Status::processes`].
+///
+/// # Errors
+/// See [`PageError`].
+///
+/// # Cancellation safety
+/// Dropping the future aborts the request.
+pub async fn status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
+    let page = Page::status(path);
+    page.parse(ask(pool, page).await?, &pool.address().to_string())
+}
+
+/// Asks how the pool and each of its workers are doing.
+///
+/// # Errors
+/// See [`PageError`].
+///
+/// # Cancellation safety
+/// Dropping the future aborts the request.
+pub async fn full_status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
+    let page = Page::full_status(path);
+    page.parse(ask(pool, page).await?, &pool.address().to_string())
+}
+
+async fn ask<R: Runtime>(pool: &Pool<R>, page: Page<'_>) -> Result<Collected, Error> {
+    pool.send(page.request()).await?.collect(LIMIT).await
+}
