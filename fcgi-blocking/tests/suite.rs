@@ -334,6 +334,10 @@ impl TestResponse for PoolResponse {
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
         self.0.collect(limit)
     }
+
+    fn detach(self: Box<Self>) {
+        self.0.detach();
+    }
 }
 
 impl BlockingClient {
@@ -365,5 +369,9 @@ impl TestResponse for BlockingResponse<'_> {
 
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
         self.0.collect(limit)
+    }
+
+    fn detach(self: Box<Self>) {
+        self.0.detach();
     }
 }

@@ -1,54 +1,132 @@
 //! Files and stdin as the body of a request.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::Path,
+    pin::Pin,
+    task::{Context, Poll},
 };
 
+use bytes::Bytes;
+use fcgi_engine::http::{HttpError, Spool, Spooled};
 use fcgi_tokio::client::Body;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::io::ReaderStream;
 
 const BLOCK: usize = 64 * 1024;
+/// The most of a pipe that is kept in memory, in bytes.
+const MEMORY: usize = 1 << 20;
 
-/// A body, and its length where that was asked for.
-pub(crate) type Input = (Body, Option<u64>);
-
-/// Opens a file, or stdin for `-`. A file is read while it is sent. Where the length is needed
-/// before that, a file tells it, and a pipe is read to its end first.
-pub(crate) fn open(path: &Path, needs_length: bool) -> io::Result<Input> {
-    if path == Path::new("-") {
-        return if needs_length {
-            spool(io::stdin().lock())
-        } else {
-            Ok((stream(tokio::io::stdin()), None))
-        };
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !needs_length {
-        return Ok((stream(tokio::fs::File::from_std(file)), None));
-    }
-    // A file in /proc says that it has no bytes.
-    if !metadata.is_file() || metadata.len() == 0 {
-        return spool(file);
-    }
-    // A log may grow while it is sent.
-    let length = metadata.len();
-    Ok((stream(tokio::fs::File::from_std(file).take(length)), Some(length)))
+/// Something to read, in pieces or from one end to the other.
+pub(crate) struct Input {
+    reader: Pin<Box<dyn AsyncRead + Send>>,
+    /// How many bytes it has, where that is known.
+    pub(crate) length: Option<u64>,
 }
 
-fn stream(reader: impl AsyncRead + Send + 'static) -> Body {
-    Body::from_stream(ReaderStream::with_capacity(reader, BLOCK))
+impl Input {
+    /// Opens a file, or stdin for `-`.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self { reader: Box::pin(tokio::io::stdin()), length: None });
+        }
+        let file = std::fs::File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        // A file in /proc says that it has no bytes.
+        let length = (metadata.is_file() && metadata.len() > 0).then_some(metadata.len());
+        let file = tokio::fs::File::from_std(file);
+        Ok(match length {
+            // A log may grow while it is sent.
+            Some(length) => Self { reader: Box::pin(file.take(length)), length: Some(length) },
+            None => Self { reader: Box::pin(file), length: None },
+        })
+    }
+
+    /// These bytes.
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let length = Some(bytes.len() as u64);
+        Self { reader: Box::pin(io::Cursor::new(bytes)), length }
+    }
+
+    /// This and then another.
+    pub(crate) fn then(self, next: Self) -> Self {
+        let length = self.length.zip(next.length).map(|(one, two)| one + two);
+        Self { reader: Box::pin(self.reader.chain(next.reader)), length }
+    }
+
+    /// The same with a length that is known: what has none is kept until its end, of at most
+    /// `most` bytes.
+    pub(crate) async fn measured(mut self, most: u64) -> io::Result<Self> {
+        if self.length.is_some() {
+            return Ok(self);
+        }
+        let mut spool = Spool::new(MEMORY, most);
+        let mut block = vec![0; BLOCK];
+        loop {
+            match self.reader.read(&mut block).await? {
+                0 => break,
+                n => spool.push(&block[..n]).map_err(not_kept)?,
+            }
+        }
+        let (length, kept) = spool.finish().map_err(not_kept)?;
+        Ok(match kept {
+            Spooled::Bytes(bytes) => Self::bytes(bytes),
+            Spooled::File(file) => {
+                let file = tokio::fs::File::from_std(file);
+                Self { reader: Box::pin(file), length: Some(length) }
+            }
+        })
+    }
+
+    /// All of it, of at most `most` bytes.
+    pub(crate) async fn read(self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.reader.take(most.saturating_add(1)).read_to_end(&mut bytes).await?;
+        if bytes.len() as u64 > most {
+            return Err(not_kept(HttpError::RequestTooLarge { limit: most }));
+        }
+        Ok(bytes)
+    }
+
+    /// As a body, whose pieces are counted as they are read.
+    pub(crate) fn into_body(self, count: impl FnMut(usize) + Send + Unpin + 'static) -> Body {
+        Body::from_stream(ReaderStream::with_capacity(
+            Counted { reader: self.reader, count },
+            BLOCK,
+        ))
+    }
 }
 
-fn spool(mut reader: impl Read) -> io::Result<Input> {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes)?;
-    let length = bytes.len() as u64;
-    Ok((bytes.into(), Some(length)))
+fn not_kept(error: HttpError) -> io::Error {
+    match error {
+        HttpError::RequestTooLarge { limit } => {
+            io::Error::other(format!("more than {limit} bytes (--max-stdin)"))
+        }
+        error => io::Error::other(error.to_string()),
+    }
+}
+
+struct Counted<F> {
+    reader: Pin<Box<dyn AsyncRead + Send>>,
+    count: F,
+}
+
+impl<F: FnMut(usize) + Unpin> AsyncRead for Counted<F> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = self.reader.as_mut().poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            (self.count)(read);
+        }
+        polled
+    }
 }

@@ -14,6 +14,7 @@ mod gateway;
 mod help;
 mod input;
 mod ls;
+mod php;
 mod ping;
 mod place;
 mod report;
@@ -38,10 +39,13 @@ enum Command {
     Status(Box<status::Status>),
     Call(call::Call),
     Ls(ls::Ls),
+    Php(Box<php::Php>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
     Guard(gateway::Guard),
+    #[command(hide = true)]
+    ScriptGuard(php::ScriptGuard),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Php(php) => php.run().await,
+            Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,

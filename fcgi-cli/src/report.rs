@@ -148,6 +148,11 @@ impl Report {
         format!("{name} {state} - {line}{bar}{data}")
     }
 
+    /// As [`finish`](Self::finish), for a command whose output says enough when all is well.
+    pub(crate) fn finish_unless_done(&self, form: Form) -> ExitCode {
+        self.finish(form, self.exit == Exit::Done)
+    }
+
     /// Prints it, and gives the exit status. What is well goes to stdout and what is not to stderr,
     /// but for programs, which read stdout. `quiet` is for people: programs still get their line.
     pub(crate) fn finish(&self, form: Form, quiet: bool) -> ExitCode {

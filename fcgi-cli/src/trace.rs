@@ -97,31 +97,43 @@ pub(crate) fn table(records: &[Record]) -> String {
     out
 }
 
+/// A record as one or more lines, as wide as the longest name.
+pub(crate) fn line(record: &Record) -> String {
+    const WIDTH: usize = "GET_VALUES_RESULT".len();
+    let mut out = String::new();
+    let _ = write_record(&mut out, record, WIDTH);
+    out
+}
+
 fn write_table(out: &mut String, records: &[Record]) -> fmt::Result {
     let name = |record: &Record| record.header.record_type.to_string();
     let width = records.iter().map(|record| name(record).len()).max().unwrap_or_default().max(6);
-    let (head, dim) = (Style::new().bold(), Style::new().dimmed());
+    let head = Style::new().bold();
     let title = format!("{:<9}  {:<width$}  id  length  pad", "direction", "record");
     writeln!(out, "{head}{title}  content{head:#}")?;
-    for record in records {
-        let style = record.direction.style();
-        let RecordHeader { request_id, content_length, padding_length, .. } = record.header;
-        let details = details(record.header.record_type, &record.content);
-        let detail_style = match record.header.record_type {
-            _ if record.content.is_empty() => dim,
-            RecordType::Stderr => AnsiColor::Yellow.on_default(),
-            _ => Style::new(),
-        };
-        for (i, detail) in details.iter().enumerate() {
-            if i == 0 {
-                let (ends, bold, name) = (record.direction.ends(), style.bold(), name(record));
-                write!(out, "{style}{ends}{style:#}  {bold}{name:<width$}{bold:#}")?;
-                write!(out, "  {request_id:>2}  {content_length:>6}  {padding_length:>3}")?;
-            } else {
-                write!(out, "{:indent$}", "", indent = title.len())?;
-            }
-            writeln!(out, "  {detail_style}{detail}{detail_style:#}")?;
+    records.iter().try_for_each(|record| write_record(out, record, width))
+}
+
+fn write_record(out: &mut String, record: &Record, width: usize) -> fmt::Result {
+    let style = record.direction.style();
+    let RecordHeader { record_type, request_id, content_length, padding_length, .. } =
+        record.header;
+    let name = record_type.to_string();
+    let detail_style = match record_type {
+        _ if record.content.is_empty() => Style::new().dimmed(),
+        RecordType::Stderr => AnsiColor::Yellow.on_default(),
+        _ => Style::new(),
+    };
+    for (i, detail) in details(record_type, &record.content).iter().enumerate() {
+        if i == 0 {
+            let (ends, bold) = (record.direction.ends(), style.bold());
+            write!(out, "{style}{ends}{style:#}  {bold}{name:<width$}{bold:#}")?;
+            write!(out, "  {request_id:>2}  {content_length:>6}  {padding_length:>3}")?;
+        } else {
+            // Below the content: after the other columns and the spaces between them.
+            write!(out, "{:indent$}", "", indent = width + 28)?;
         }
+        writeln!(out, "  {detail_style}{detail}{detail_style:#}")?;
     }
     Ok(())
 }

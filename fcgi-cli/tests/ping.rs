@@ -74,7 +74,7 @@ fn table() -> Result {
     assert_eq!(row("saturated", &run(&["ping", &address, "--timeout", "1"]), &[]), 6);
     drop(busy);
 
-    let (tcp, stopped) = (php.tcp_address(), Stopped::stop(&php));
+    let (tcp, stopped) = (php.tcp_address(), Stopped::stop(&php, 1));
     let ids = stopped.ids();
     let id = php.id().to_string();
     let output = run(&["ping", &tcp, "--timeout", "0.3"]);
@@ -111,7 +111,7 @@ fn table() -> Result {
 
 fn one_budget() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default().children(1))?;
-    let stopped = Stopped::stop(&php);
+    let stopped = Stopped::stop(&php, 1);
     let started = Instant::now();
     let output = run(&["ping", &php.unix_address(), "--timeout", "0.5", "--retry", "100"]);
     let (status, _, said) = seen(&output);

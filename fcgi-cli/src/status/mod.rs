@@ -1,7 +1,7 @@
 //! `fcgi status`: how php-fpm's pools are doing.
 
 mod look;
-mod print;
+pub(crate) mod print;
 mod prometheus;
 mod serve;
 mod thresholds;

@@ -10,7 +10,7 @@ use fcgi_testkit::peers::{PhpFpm, scratch};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::fcgi;
+use super::{fcgi, gateway::until};
 
 /// An ordinary user that owns nothing.
 pub(crate) const NOBODY: u32 = 65534;
@@ -61,13 +61,19 @@ impl Drop for Busy {
 pub(crate) struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    pub(crate) fn stop(php: &PhpFpm) -> Self {
+    /// Once each pool has so many workers.
+    pub(crate) fn stop(php: &PhpFpm, workers: usize) -> Self {
         let master = php.id();
-        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
-        let ids = children.expect("the kernel tells").trim().to_owned() + &format!(" {master}");
-        let ids = ids.split_whitespace().map(|id| id.parse().expect("a number"));
-        let ids: Vec<Pid> = ids.filter_map(Pid::from_raw).collect();
-        assert!(ids.len() > 1, "it has workers");
+        let mut children = Vec::new();
+        // It starts them after its sockets accept.
+        until("both pools have their workers", || {
+            let text = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+            let text = text.expect("the kernel tells");
+            children = text.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+            children.len() == 2 * workers
+        });
+        children.push(i32::try_from(master).expect("an id"));
+        let ids: Vec<Pid> = children.into_iter().filter_map(Pid::from_raw).collect();
         for id in &ids {
             kill_process(*id, Signal::STOP).expect("it can be stopped");
         }

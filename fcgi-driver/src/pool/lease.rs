@@ -63,7 +63,7 @@ impl<R: Runtime> Lease<R> {
         }
         let requests = desk.requests_per_connection();
         if requests == 1 {
-            let client = connector.connect(address).await?;
+            let client = connector.open(address).await?;
             self.inner.connected(Place::Own(Box::new(client)));
             return Ok(());
         }

@@ -11,7 +11,7 @@ use fcgi_engine::pool;
 use fcgi_proto::RequestKey;
 
 use crate::{
-    client::{Client, Connector, Mux},
+    client::{Connection, Connector, Mux},
     deadline::Deadline,
     runtime::Runtime,
 };
@@ -26,7 +26,7 @@ pub(super) type Desk<R> = pool::Desk<Tasks<R>>;
 pub(super) type Place<R> = pool::Place<Tasks<R>>;
 
 impl<R: Runtime> pool::Pooled for Tasks<R> {
-    type Own = Box<Client<R>>;
+    type Own = Box<Connection<R>>;
     type Shared = Mux<R>;
     type Who = Waker;
     const ENDS_WAITS: bool = true;

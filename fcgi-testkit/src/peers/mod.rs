@@ -26,7 +26,7 @@ pub use daemon::scratch;
 pub use libfcgi::LibfcgiApp;
 pub use nginx::{Nginx, NginxOptions};
 pub use php_fpm::{PhpFpm, PhpFpmOptions};
-pub use web_server::{WebServer, WebServerKind};
+pub use web_server::{WebServer, WebServerKind, apache_modules, user};
 
 /// Something outside this workspace that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +58,12 @@ pub enum Peer {
     H2o,
     /// The Go toolchain, to build an application on its net/http/fcgi.
     Go,
+    /// Apache's mod_fcgid.
+    Fcgid,
+    /// lighttpd's spawn-fcgi.
+    SpawnFcgi,
+    /// systemd's programs, to check units and to pass sockets on.
+    Systemd,
     /// Python with pip, to install [`Flup`] from PyPI.
     Pip,
 }
@@ -85,6 +91,9 @@ impl Peer {
         Self::PhpFpm,
         Self::Libfcgi,
         Self::Gcc,
+        Self::Fcgid,
+        Self::SpawnFcgi,
+        Self::Systemd,
         Self::Go,
         Self::Pip,
     ];
@@ -105,6 +114,9 @@ impl Peer {
             Self::Caddy => "Caddy",
             Self::H2o => "h2o",
             Self::Go => "Go",
+            Self::Fcgid => "mod_fcgid",
+            Self::SpawnFcgi => "spawn-fcgi",
+            Self::Systemd => "systemd-socket-activate",
             Self::Pip => "pip",
         }
     }
@@ -127,6 +139,9 @@ impl Peer {
             Self::Caddy => "caddy",
             Self::H2o => "h2o",
             Self::Go => "golang-go",
+            Self::Fcgid => "libapache2-mod-fcgid",
+            Self::SpawnFcgi => "spawn-fcgi",
+            Self::Systemd => "systemd",
             Self::Pip => "python3-pip",
         }
     }
@@ -144,6 +159,9 @@ impl Peer {
                 .map(|folder| Path::new(folder).join("fcgiapp.h"))
                 .find(|header| header.is_file()),
             Self::Apache => find_program("apache2"),
+            Self::Fcgid => {
+                Some(apache_modules().join("mod_fcgid.so")).filter(|file| file.is_file())
+            }
             Self::Haproxy => find_program("haproxy"),
             Self::Caddy => find_program("caddy"),
             Self::Go => find_program("go"),
@@ -153,6 +171,8 @@ impl Peer {
             | Self::CgiFcgi
             | Self::Gcc
             | Self::Strace
+            | Self::SpawnFcgi
+            | Self::Systemd
             | Self::Lighttpd
             | Self::H2o => find_program(self.name()),
         };

@@ -183,6 +183,9 @@ pub trait TestResponse {
     /// # Errors
     /// The response's.
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error>;
+
+    /// Lets the request go on without its caller.
+    fn detach(self: Box<Self>);
 }
 
 /// Where a request is given up. What a unit is, is the adapter's: a poll of a future, or some

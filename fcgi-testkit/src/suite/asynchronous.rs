@@ -407,6 +407,12 @@ impl<A: AsyncAdapter> TestResponse for PoolResponse<A> {
             None => Ok(Collected::default()),
         }
     }
+
+    fn detach(mut self: Box<Self>) {
+        if let Some(response) = self.0.take() {
+            A::block_on(async { response.detach() });
+        }
+    }
 }
 
 impl<A: AsyncAdapter> Drop for PoolResponse<A> {
@@ -442,5 +448,9 @@ impl<A: AsyncAdapter> TestResponse for AsyncResponse<'_, A> {
 
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error> {
         A::block_on(self.0.collect(limit))
+    }
+
+    fn detach(self: Box<Self>) {
+        A::block_on(async { self.0.detach() });
     }
 }

@@ -1,6 +1,7 @@
 //! The client against applications made of raw bytes, and against the adapter's own server.
 
 mod cancel;
+mod detach;
 mod failures;
 mod lost;
 mod reuse;
@@ -27,6 +28,7 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[
     lost::CASES,
     reuse::CASES,
     cancel::CASES,
+    detach::CASES,
     values::CASES,
     timeouts::CASES,
 ];

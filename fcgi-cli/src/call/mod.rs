@@ -1,0 +1,320 @@
+//! `fcgi call`: one request to an application.
+
+mod body;
+mod options;
+mod output;
+mod progress;
+mod request;
+mod watched;
+
+use std::{
+    fmt,
+    future::pending,
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use fcgi_driver::{
+    client::{Chunk, Connector, Request},
+    runtime::Runtime,
+};
+use fcgi_http::HeadError;
+use fcgi_tokio::{self as fcgi, Address, Phase, proto};
+use serde_json::{Map, Value};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use options::Call;
+use output::Output;
+use request::Destination;
+use watched::Watched;
+
+use crate::{
+    ask::Answer,
+    budget::Budget,
+    causes::{self, Cause},
+    complain,
+    exit::Exit,
+    report::Report,
+};
+
+/// Why a call did not succeed.
+enum Failure {
+    Status(u32),
+    Fcgi(fcgi::Error),
+    Usage(String),
+    /// Reading a body's file.
+    File(PathBuf, io::Error),
+    /// Making the file of the output.
+    Open(PathBuf, io::Error),
+    /// Writing to `stdout` or `stderr`.
+    Output(&'static str, io::Error),
+    /// The answer does not begin with a head.
+    Head(HeadError),
+    /// Its status is 400 or more, under `--fail`.
+    Unwanted(String),
+}
+
+impl From<fcgi::Error> for Failure {
+    fn from(error: fcgi::Error) -> Self {
+        Self::Fcgi(error)
+    }
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Status(_) => Exit::AppStatus,
+            Self::Fcgi(error) => Exit::of(error),
+            Self::Usage(_) | Self::File(..) | Self::Open(..) => Exit::Usage,
+            Self::Output(..) => Exit::Io,
+            Self::Head(_) => Exit::Protocol,
+            Self::Unwanted(_) => Exit::Unwanted,
+        }
+    }
+
+    fn message(&self, address: &dyn fmt::Display) -> String {
+        match self {
+            Self::Status(status) => {
+                format!("{address}: the application ended with status {status}")
+            }
+            Self::Fcgi(error) => error.report().to_string(),
+            Self::Usage(reason) => reason.clone(),
+            Self::File(path, error) => format!("{address}: read {}: {error}", path.display()),
+            Self::Open(path, error) => format!("{address}: write {}: {error}", path.display()),
+            Self::Output(name, error) => format!("{address}: write to {name}: {error}"),
+            Self::Head(error) => format!("{address}: {error}"),
+            Self::Unwanted(status) => format!("{address}: answered with {status}"),
+        }
+    }
+}
+
+/// What was seen on the way.
+#[derive(Default)]
+struct Seen {
+    connected: Option<Duration>,
+    first_byte: Option<Duration>,
+    /// SCRIPT_FILENAME, as it was sent.
+    script: String,
+}
+
+impl Call {
+    pub(crate) async fn run(self) -> ExitCode {
+        let to = match self.destination() {
+            Ok(to) => to,
+            Err(failure) => {
+                let report = Report::new("call", failure.exit(), failure.message(&""));
+                return report.finish(self.form, false);
+            }
+        };
+        let budget = Budget::new(self.timeout);
+        let mut output = Output::new(&self, to.path.is_some());
+        let mut seen = Seen::default();
+        let called = tokio::select! {
+            called = self.call(&to, &budget, &mut output, &mut seen) => called,
+            // Dropping the call aborts the request.
+            (name, number) = signalled() => {
+                output.end_line();
+                complain(&format!("fcgi call: {}: request aborted by {name}", to.address));
+                return ExitCode::from(128 + number);
+            }
+        };
+        output.end_line();
+        self.report(&to, called, &output, &seen, &budget)
+    }
+
+    async fn call(
+        &self,
+        to: &Destination,
+        budget: &Budget,
+        output: &mut Output,
+        seen: &mut Seen,
+    ) -> Result<(), Failure> {
+        // Before there is a connection, so that no worker waits for a pipe.
+        let request =
+            budget.hold(&to.address, Phase::Stdin, async { Ok(self.request(to, output).await) });
+        let request = request.await??;
+        if let Some((name, length)) = request::too_long(&request.params) {
+            complain(&format!(
+                "fcgi call: {}: warning: the parameter {name} has {length} bytes; php-fpm takes \
+                 none that is longer than a record, and closes the connection",
+                to.address
+            ));
+        }
+        seen.script = request.params.get_str("SCRIPT_FILENAME").unwrap_or_default().to_owned();
+        if self.verbose {
+            self.exchange::<Watched>(to, request, budget, output, seen).await
+        } else {
+            self.exchange::<fcgi::Tokio>(to, request, budget, output, seen).await
+        }
+    }
+
+    async fn exchange<R: Runtime>(
+        &self,
+        to: &Destination,
+        request: Request,
+        budget: &Budget,
+        output: &mut Output,
+        seen: &mut Seen,
+    ) -> Result<(), Failure> {
+        let address = &to.address;
+        let started = Instant::now();
+        let connecting = match self.connect_timeout {
+            Some(limit) => budget.part(limit),
+            None => *budget,
+        };
+        let connector = Connector::<R>::new()
+            .connect_timeout(None)
+            .first_byte_timeout(None)
+            .next_byte_timeout(None)
+            .total_timeout(None);
+        let mut client =
+            connecting.hold(address, Phase::Connect, connector.connect(address)).await?;
+        seen.connected = Some(started.elapsed());
+        let mut response = budget.hold(address, Phase::Response, client.send(request)).await?;
+        seen.first_byte = Some(started.elapsed());
+        while let Some(chunk) = budget.hold(address, Phase::Response, response.chunk()).await? {
+            match chunk {
+                Chunk::Stdout(bytes) => output.stdout(bytes)?,
+                Chunk::Stderr(bytes) => output.stderr(&bytes)?,
+            }
+        }
+        output.finish()?;
+        if output.is_failed() {
+            let answer = output.answer();
+            return Err(Failure::Unwanted(
+                answer.map(|answer| answer.status_line()).unwrap_or_default(),
+            ));
+        }
+        match (response.app_status(), &output.head_error) {
+            (None | Some(0), None) => Ok(()),
+            (None | Some(0), Some(error)) => Err(Failure::Head(error.clone())),
+            (Some(status), _) => Err(Failure::Status(status)),
+        }
+    }
+
+    async fn request(&self, to: &Destination, output: &Output) -> Result<Request, Failure> {
+        let role = fcgi::Role::from(self.role);
+        let mut request = Request::new(role).keep_conn(self.keep_conn);
+        let given = self.params.iter().any(|(name, _)| name == b"CONTENT_LENGTH");
+        let mut body = self.body().await?;
+        // An Authorizer has no body, and an unmeasured one is sent as it comes.
+        let is_sent = role.has_input(proto::Input::Stdin);
+        let needs_length = is_sent && !given;
+        if let (Some(body), true) = (&mut body, needs_length) {
+            let name = self.stdin.clone().unwrap_or_else(|| PathBuf::from("-F"));
+            let input =
+                std::mem::replace(&mut body.input, crate::input::Input::bytes(Bytes::new()));
+            let measured = input.measured(self.max_stdin).await;
+            body.input = measured.map_err(|error| Failure::File(name, error))?;
+        }
+        let length = body.as_ref().filter(|_| needs_length).and_then(|body| body.input.length);
+        let content_type = body.as_ref().and_then(|body| body.content_type.as_deref());
+        request.params =
+            self.parameters(to.path.as_deref(), body.is_some(), length, content_type)?;
+        if let Some(body) = body {
+            if let (Some(length), None) = (length, &to.path) {
+                request = request.param("CONTENT_LENGTH", length.to_string());
+            }
+            let progress = Arc::clone(&output.progress);
+            request = request.stdin(body.input.into_body(move |bytes| progress.sent(bytes)));
+        }
+        if let Some(path) = &self.data {
+            request = request.data(body::open(path)?.into_body(|_| {}));
+        }
+        Ok(request)
+    }
+
+    fn report(
+        &self,
+        to: &Destination,
+        called: Result<(), Failure>,
+        output: &Output,
+        seen: &Seen,
+        budget: &Budget,
+    ) -> ExitCode {
+        let address = &to.address;
+        let answer = output.answer();
+        let report = match called {
+            Ok(()) => {
+                let status = answer.as_ref().map(Answer::status_line).unwrap_or_default();
+                Report::new("call", Exit::Done, format!("{status} from {address}"))
+            }
+            Err(Failure::Output(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Err(failure) => {
+                let cause = self.cause(&failure, address, answer.as_ref(), seen);
+                Report::new("call", failure.exit(), failure.message(address)).cause(cause)
+            }
+        };
+        let mut report = report.address(address).duration("time", budget.elapsed(), self.timeout);
+        for (name, time) in [("connect", seen.connected), ("first_byte", seen.first_byte)] {
+            if let Some(time) = time {
+                report = report.field_ms(name, time);
+            }
+        }
+        if let Some(answer) = &answer {
+            report = report.field("status", answer.head.parts.status.as_u16());
+            report = report.field("headers", headers(&answer.head.parts.headers));
+        }
+        let report = report
+            .field("body_bytes", output.body_bytes)
+            .field("body", String::from_utf8_lossy(&output.body).into_owned())
+            .field("stderr", String::from_utf8_lossy(&output.stderr).into_owned());
+        report.finish_unless_done(self.form)
+    }
+
+    fn cause(
+        &self,
+        failure: &Failure,
+        address: &Address,
+        answer: Option<&Answer>,
+        seen: &Seen,
+    ) -> Option<Cause> {
+        match (failure, answer) {
+            (Failure::Fcgi(error), _) => causes::of(error, address),
+            (Failure::Unwanted(_), Some(answer)) => causes::of_answer(answer, &seen.script),
+            _ => None,
+        }
+    }
+}
+
+impl Output {
+    /// What came, as far as it was kept.
+    fn answer(&self) -> Option<Answer> {
+        let head = self.head.clone()?;
+        Some(Answer {
+            head,
+            body: self.body.clone().into(),
+            stderr: self.stderr.clone().into(),
+            app_status: 0,
+        })
+    }
+}
+
+/// Each name with its value, or its values if there are several.
+fn headers(headers: &http::HeaderMap) -> Value {
+    let text = |value: &http::HeaderValue| {
+        Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let names = headers.keys().map(|name| {
+        let mut values: Vec<Value> = headers.get_all(name).iter().map(text).collect();
+        let value = if values.len() == 1 { values.remove(0) } else { values.into() };
+        (name.as_str().to_owned(), value)
+    });
+    names.collect::<Map<_, _>>().into()
+}
+
+/// Waits for a signal that asks the command to leave; its name and number.
+async fn signalled() -> (&'static str, u8) {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => ("SIGINT", 2),
+        _ = terminate.recv() => ("SIGTERM", 15),
+    }
+}

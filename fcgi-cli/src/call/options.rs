@@ -1,0 +1,212 @@
+//! What `fcgi call` can be told.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use fcgi_tokio as fcgi;
+
+use crate::{
+    args::{Param, param, seconds, size},
+    report::Form,
+};
+
+/// Send one request to an application: curl for FastCGI
+///
+/// With a URL-PATH, parameters are made of it as a web server makes them, and the body of the
+/// answer goes to stdout. Without one, only the given parameters are sent, and STDOUT of the
+/// application goes to stdout as it is, its head too. In both cases it goes out as it comes, and
+/// STDERR of the application to stderr; control characters in STDERR are escaped if stderr is a
+/// terminal. When the reader of stdout has had enough (| head), the request is aborted, and that
+/// is no failure.
+#[derive(Args)]
+#[command(
+    override_usage = "fcgi call [OPTIONS] [ADDR] URL-PATH\n       fcgi call [OPTIONS] [ADDR] \
+                      --param NAME=VALUE...",
+    after_long_help = AFTER_HELP
+)]
+pub(crate) struct Call {
+    /// unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or the only socket found
+    ///
+    /// A single argument that starts with a slash is the URL-PATH, unless it names a socket.
+    #[arg(value_name = "ADDR")]
+    pub(super) first: Option<OsString>,
+    /// The path to ask for, with its query: /index.php?page=2
+    ///
+    /// Its script is what ends with .php, and what follows that is PATH_INFO; else all of it. A path
+    /// that ends with a slash is its index.php, if --root is given.
+    #[arg(value_name = "URL-PATH")]
+    pub(super) second: Option<OsString>,
+    /// The folder of scripts, as the application sees it; default /, for paths of files
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: Option<String>,
+    /// REQUEST_METHOD; default GET, or POST with a body
+    #[arg(long = "request", short = 'X', value_name = "METHOD", value_parser = method)]
+    pub(super) method: Option<String>,
+    /// A header field; `NAME:` leaves one out that is sent otherwise. May be given again
+    #[arg(
+        long = "header",
+        short = 'H',
+        value_name = "NAME: VALUE",
+        value_parser = OsStringValueParser::new().try_map(header)
+    )]
+    pub(super) headers: Vec<Header>,
+    /// A form's text as the body, or that of a @FILE without its line ends; more are joined by &
+    #[arg(short = 'd', value_name = "TEXT|@FILE", help_heading = "Body")]
+    pub(super) text: Vec<OsString>,
+    /// The same, with a @FILE as it is
+    #[arg(long, value_name = "TEXT|@FILE", help_heading = "Body")]
+    pub(super) data_binary: Vec<OsString>,
+    /// A field of a form with files: NAME=TEXT, NAME=@FILE, NAME=<FILE. May be given again
+    ///
+    /// A @FILE is an upload, with ;type=TYPE and ;filename=NAME if they follow it; a <FILE is a
+    /// text.
+    #[arg(
+        long = "form",
+        short = 'F',
+        value_name = "NAME=CONTENT",
+        conflicts_with_all = ["text", "data_binary", "stdin"],
+        help_heading = "Body"
+    )]
+    pub(super) form_fields: Vec<OsString>,
+    /// The body of the request: a file, or - for stdin
+    ///
+    /// CONTENT_LENGTH is added if it is not among the parameters; what comes from a pipe is then
+    /// kept until its end, in memory and then in a temporary file, before it is sent. An authorizer
+    /// has no body: it gets none.
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with_all = ["text", "data_binary"],
+        help_heading = "Body"
+    )]
+    pub(super) stdin: Option<PathBuf>,
+    /// The most that is kept of a pipe, in bytes or with K, M, G
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = size,
+        help_heading = "Body"
+    )]
+    pub(super) max_stdin: u64,
+    /// Fail with status 7 and no output when the answer's status is 400 or more
+    #[arg(long, short)]
+    pub(super) fail: bool,
+    /// Put the head before the body, as the application wrote it
+    #[arg(long, short, help_heading = "Output")]
+    pub(super) include: bool,
+    /// Write to a file instead of stdout
+    #[arg(long, short, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+    /// Show every record on stderr
+    #[arg(long, short, help_heading = "Output")]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) form: Form,
+    /// Role to request
+    #[arg(long, value_enum, default_value = "responder", help_heading = "FastCGI")]
+    pub(super) role: Role,
+    /// A parameter, in place of one of that name; may be given again, and is sent in the order given
+    #[arg(
+        long = "param",
+        value_name = "NAME=VALUE",
+        value_parser = OsStringValueParser::new().try_map(param),
+        help_heading = "FastCGI"
+    )]
+    pub(super) params: Vec<Param>,
+    /// The file that a filter is to change
+    ///
+    /// Filters may want FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD too: they are not added.
+    #[arg(long, value_name = "FILE", help_heading = "FastCGI")]
+    pub(super) data: Option<PathBuf>,
+    /// Ask the application to keep the connection open
+    #[arg(long, help_heading = "FastCGI")]
+    pub(super) keep_conn: bool,
+    /// Limit for all of it; default none
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) timeout: Option<Duration>,
+    /// Limit for connecting; default that of --timeout
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) connect_timeout: Option<Duration>,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  the application ended with a status other than 0, which is printed
+  2  usage, or a file that can't be opened
+  3  refused by the application (CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE)
+  4  protocol error or truncated response
+  5  connect or IO error
+  6  time-out
+  7  with --fail: a status of 400 or more
+  128 and the signal's number, when SIGINT or SIGTERM ends it; the request is aborted
+
+Examples:
+  A page of a PHP application
+    fcgi call unix:/run/php/php-fpm.sock /index.php?page=2 --root /srv/www
+  A page of an application that is no script
+    fcgi call 127.0.0.1:9000 /users/7 -H 'Accept: application/json' -i
+  Post a form, and fail unless it is taken
+    fcgi call /form.php --root /srv/www -d name=Ann -d age=7 --fail
+  Upload a file as a browser does
+    fcgi call /upload.php --root /srv/www -F title=Disk -F file=@disk.img
+  Post JSON from a pipe, with every record shown
+    make-json | fcgi call /api.php --root /srv/www --stdin - -H 'Content-Type: application/json' -v
+  Only the parameters that are given: is php-fpm alive? (better: fcgi ping)
+    fcgi call unix:/run/php/php-fpm.sock --param SCRIPT_NAME=/ping \\
+        --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET
+  Send a file through a filter
+    fcgi call unix:/run/filter.sock --role filter --data page.html \\
+        --param REQUEST_METHOD=GET --param SCRIPT_NAME=/page.html
+  May this user in?
+    fcgi call unix:/run/auth.sock --role authorizer \\
+        --param HTTP_AUTHORIZATION='Basic QW5uOnNlY3JldA=='";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Role {
+    Responder,
+    Authorizer,
+    Filter,
+}
+
+impl From<Role> for fcgi::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Responder => Self::Responder,
+            Role::Authorizer => Self::Authorizer,
+            Role::Filter => Self::Filter,
+        }
+    }
+}
+
+/// A header field to send, or the name of one to leave out.
+pub(super) type Header = (http::HeaderName, Option<http::HeaderValue>);
+
+/// `NAME: VALUE`, `NAME:` to leave it out, or `NAME;` for an empty value, as curl has them.
+fn header(argument: OsString) -> Result<Header, &'static str> {
+    use std::os::unix::ffi::OsStringExt;
+    const EXPECTED: &str = "expected NAME: VALUE";
+    let bytes = argument.into_vec();
+    let end = bytes.iter().position(|byte| matches!(byte, b':' | b';')).ok_or(EXPECTED)?;
+    let name = http::HeaderName::from_bytes(&bytes[..end]).map_err(|_| EXPECTED)?;
+    let value = bytes[end + 1..].trim_ascii();
+    if bytes[end] == b';' && !value.is_empty() {
+        return Err(EXPECTED);
+    }
+    if bytes[end] == b':' && value.is_empty() {
+        return Ok((name, None));
+    }
+    let value = http::HeaderValue::from_bytes(value).map_err(|_| EXPECTED)?;
+    Ok((name, Some(value)))
+}
+
+fn method(text: &str) -> Result<String, &'static str> {
+    match http::Method::from_bytes(text.as_bytes()) {
+        Ok(method) => Ok(method.to_string()),
+        Err(_) => Err("expected a method such as GET"),
+    }
+}

@@ -1,0 +1,196 @@
+//! Where the answer of a call goes.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use fcgi_engine::text::Escaper;
+use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
+
+use super::{Failure, options::Call, progress::Progress};
+use crate::complain;
+
+/// The most of a body that goes into a JSON object, in bytes.
+const MOST_JSON: usize = 1 << 20;
+
+/// What becomes of STDOUT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    /// All of it, as it is.
+    Raw,
+    /// The head, if it is asked for, and then the body.
+    Parsed { include: bool },
+}
+
+/// Where the application's output goes.
+pub(super) struct Output {
+    wanted: Wanted,
+    /// A status of 400 or more is a failure, and nothing is written.
+    fail: bool,
+    /// The bytes go into a JSON object, or nowhere.
+    is_held: bool,
+    path: Option<PathBuf>,
+    file: Option<File>,
+    parser: Option<HeadParser>,
+    /// What came of a head that is not whole.
+    pending: Vec<u8>,
+    pub(super) head: Option<Head>,
+    pub(super) head_error: Option<HeadError>,
+    pub(super) body: Vec<u8>,
+    pub(super) body_bytes: u64,
+    pub(super) stderr: Vec<u8>,
+    /// For a terminal (H-10).
+    escaper: Option<Escaper>,
+    /// What went to stderr last has no end of line.
+    mid_line: bool,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Output {
+    pub(super) fn new(call: &Call, has_path: bool) -> Self {
+        let is_for_programs = call.form.json || call.form.nagios;
+        let wanted = match has_path {
+            true => Wanted::Parsed { include: call.include },
+            false => Wanted::Raw,
+        };
+        let is_parsed = has_path || call.fail || is_for_programs;
+        let stdout_shows = call.output.is_none() && io::stdout().is_terminal();
+        Self {
+            wanted,
+            fail: call.fail,
+            is_held: is_for_programs && call.output.is_none(),
+            path: call.output.clone(),
+            file: None,
+            parser: is_parsed.then(|| HeadParser::new(HeadLimits::default())),
+            pending: Vec::new(),
+            head: None,
+            head_error: None,
+            body: Vec::new(),
+            body_bytes: 0,
+            stderr: Vec::new(),
+            escaper: io::stderr().is_terminal().then(|| Escaper::new(b"\n\t")),
+            mid_line: false,
+            progress: Arc::new(Progress::new(
+                io::stderr().is_terminal() && !call.verbose,
+                stdout_shows,
+            )),
+        }
+    }
+
+    /// Whether the answer is a failure that is not to be shown.
+    pub(super) fn is_failed(&self) -> bool {
+        self.fail && self.head.as_ref().is_some_and(|head| head.parts.status.as_u16() >= 400)
+    }
+
+    /// More of STDOUT.
+    pub(super) fn stdout(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        let mut rest = bytes.clone();
+        let Some(parser) = &mut self.parser else { return self.write_body(&bytes) };
+        let parsed = parser.push(&mut rest);
+        if !matches!(parsed, Ok(None)) {
+            self.parser = None;
+        }
+        self.pending.extend_from_slice(&bytes[..bytes.len() - rest.len()]);
+        match parsed {
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) => {
+                self.head = Some(head);
+                let pending = std::mem::take(&mut self.pending);
+                if self.wanted != (Wanted::Parsed { include: false }) {
+                    self.write_head(&pending)?;
+                }
+            }
+            // What it is not is shown as it is, and the error after it.
+            Err(error) => {
+                self.head_error = Some(error);
+                let pending = std::mem::take(&mut self.pending);
+                self.write_body(&pending)?;
+                rest = bytes.slice(bytes.len() - rest.len()..);
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { self.write_body(&rest) }
+    }
+
+    fn write_head(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.is_failed() || self.is_held { Ok(()) } else { self.write(bytes) }
+    }
+
+    fn write_body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.body_bytes += bytes.len() as u64;
+        if self.is_held {
+            let room = MOST_JSON.saturating_sub(self.body.len());
+            self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            return Ok(());
+        }
+        if self.is_failed() { Ok(()) } else { self.write(bytes) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.progress.received(bytes.len());
+        if let Some(path) = &self.path {
+            let file = match &mut self.file {
+                Some(file) => file,
+                file => {
+                    let made = File::create(path);
+                    file.insert(made.map_err(|error| Failure::Open(path.clone(), error))?)
+                }
+            };
+            return file.write_all(bytes).map_err(|error| Failure::Output("the file", error));
+        }
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::Output("stdout", error))
+    }
+
+    /// More of STDERR.
+    pub(super) fn stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let room = MOST_JSON.saturating_sub(self.stderr.len());
+        self.stderr.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if self.is_held {
+            return Ok(());
+        }
+        let escaped = self.escaper.as_mut().map(|escaper| escaper.push(bytes));
+        self.write_stderr(escaped.as_deref().map_or(bytes, str::as_bytes))
+    }
+
+    /// The end of both.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        if let Some(parser) = self.parser.take() {
+            self.head_error = parser.finish().err();
+            let pending = std::mem::take(&mut self.pending);
+            if !pending.is_empty() {
+                self.write_body(&pending)?;
+            }
+        }
+        if self.path.is_some() && self.file.is_none() && !self.is_failed() {
+            self.write(b"")?;
+        }
+        self.finish_stderr()
+    }
+
+    fn finish_stderr(&mut self) -> Result<(), Failure> {
+        let rest = self.escaper.as_mut().map(Escaper::finish).unwrap_or_default();
+        self.write_stderr(rest.as_bytes())
+    }
+
+    fn write_stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(last) = bytes.last() else { return Ok(()) };
+        self.progress.clear();
+        self.mid_line = *last != b'\n';
+        io::stderr().lock().write_all(bytes).map_err(|error| Failure::Output("stderr", error))
+    }
+
+    /// Lets a message start on a line of its own.
+    pub(super) fn end_line(&mut self) {
+        self.progress.clear();
+        if self.finish_stderr().is_ok() && self.mid_line {
+            complain("");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! tokio's sockets, with every record that crosses them shown on stderr.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice, Write},
+    os::fd::BorrowedFd,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use fcgi_driver::{
+    StdListener,
+    runtime::{Runtime, Transport},
+};
+use fcgi_engine::socket::{HangUp, Peer};
+use fcgi_tokio::{self as fcgi, Address, Tokio};
+
+use crate::trace::{self, Direction, Recorder};
+
+/// [`Tokio`], watched.
+#[derive(Debug)]
+pub(super) enum Watched {}
+
+/// A connection, and the records of each direction.
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: fcgi::Transport,
+    sent: Option<Recorder>,
+    received: Option<Recorder>,
+}
+
+impl Runtime for Watched {
+    type Transport = Socket;
+    type Listener = <Tokio as Runtime>::Listener;
+    type Timer = <Tokio as Runtime>::Timer;
+
+    async fn connect(address: &Address) -> io::Result<Socket> {
+        Ok(Socket {
+            socket: Tokio::connect(address).await?,
+            sent: Some(Recorder::new(Direction::ToApplication)),
+            received: Some(Recorder::new(Direction::ToWebServer)),
+        })
+    }
+
+    fn listen(listener: StdListener) -> io::Result<Self::Listener> {
+        Tokio::listen(listener)
+    }
+
+    fn poll_accept(
+        _listener: &mut Self::Listener,
+        _cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Socket, Peer)>> {
+        // Only clients are watched.
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn listener_fd(listener: &Self::Listener) -> Option<BorrowedFd<'_>> {
+        Tokio::listener_fd(listener)
+    }
+
+    fn timer() -> Self::Timer {
+        Tokio::timer()
+    }
+
+    fn now() -> Instant {
+        Tokio::now()
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        Tokio::spawn(future);
+    }
+}
+
+impl Transport for Socket {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(cx)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(self.socket.poll_read(cx, buf))?;
+        show(&mut self.received, &buf[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(self.socket.poll_write(cx, slices))?;
+        let mut left = n;
+        for slice in slices {
+            let written = slice.len().min(left);
+            show(&mut self.sent, &slice[..written]);
+            left -= written;
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn hang_up(&self) -> HangUp {
+        self.socket.hang_up()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.socket.is_readable()
+    }
+
+    fn shutdown_write(&self) {
+        self.socket.shutdown_write();
+    }
+
+    fn refuse_input(&self) -> bool {
+        self.socket.refuse_input()
+    }
+}
+
+/// Shows the records that these bytes complete. What is no FastCGI ends that: the call's own error
+/// says what came.
+fn show(recorder: &mut Option<Recorder>, bytes: &[u8]) {
+    let Some(some) = recorder else { return };
+    let mut records = Vec::new();
+    let pushed = some.push(bytes, &mut records);
+    let mut stderr = anstream::stderr().lock();
+    for record in &records {
+        // There is nowhere left to report a failure of stderr.
+        let _ = write!(stderr, "{}", trace::line(record));
+    }
+    if pushed.is_err() {
+        *recorder = None;
+    }
+}
