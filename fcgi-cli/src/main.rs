@@ -6,8 +6,10 @@ mod ask;
 mod budget;
 mod call;
 mod causes;
+mod decode;
 mod demo;
 mod discovery;
+mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
@@ -18,9 +20,12 @@ mod php;
 mod ping;
 mod place;
 mod report;
+mod sink;
 mod sock_diag;
 mod status;
+mod stream;
 mod table;
+mod tap;
 mod trace;
 
 use std::{
@@ -37,7 +42,10 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
-    Call(call::Call),
+    Doctor(Box<doctor::Doctor>),
+    Call(Box<call::Call>),
+    Tap(tap::Tap),
+    Decode(decode::Decode),
     Ls(ls::Ls),
     Php(Box<php::Php>),
     Demo(demo::Demo),
@@ -74,9 +82,12 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
+            Command::Tap(tap) => tap.run().await,
+            Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::Guard(guard) => guard.run(),

@@ -6,6 +6,8 @@ mod prometheus;
 mod serve;
 mod thresholds;
 
+pub(crate) use look::{Look, Pool};
+
 use std::{
     ffi::OsString,
     fs, io,
@@ -33,7 +35,6 @@ use crate::{
     place,
     report::{Form, Report, milliseconds, print as print_line},
 };
-use look::{Look, Pool};
 use serve::Exporter;
 use thresholds::{Key, Passed, Threshold};
 

@@ -46,6 +46,8 @@ pub enum Peer {
     Gcc,
     /// strace, to count system calls.
     Strace,
+    /// Wireshark in a terminal, to read recordings with its FastCGI dissector.
+    Tshark,
     /// The web server Apache httpd.
     Apache,
     /// The web server lighttpd.
@@ -78,6 +80,7 @@ impl Peer {
         Self::Libfcgi,
         Self::Gcc,
         Self::Strace,
+        Self::Tshark,
     ];
 
     /// What `cargo xtask interop` needs.
@@ -108,6 +111,7 @@ impl Peer {
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "Apache",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "HAProxy",
@@ -133,6 +137,7 @@ impl Peer {
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "apache2",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "haproxy",
@@ -171,6 +176,7 @@ impl Peer {
             | Self::CgiFcgi
             | Self::Gcc
             | Self::Strace
+            | Self::Tshark
             | Self::SpawnFcgi
             | Self::Systemd
             | Self::Lighttpd

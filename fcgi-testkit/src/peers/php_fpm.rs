@@ -196,7 +196,11 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
         .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
     let status_listen =
         if options.status_listen { "pm.status_listen = @DIR@/status.sock" } else { "" };
-    let pool = format!("{pool}{}\n", options.extra);
+    // The first of two values of PHP's settings counts, and the last of php-fpm's own.
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let given: Vec<String> = options.extra.lines().map(name).collect();
+    let own = pool.lines().filter(|line| !given.contains(&name(line)));
+    let pool = own.chain(options.extra.lines()).collect::<Vec<_>>().join("\n");
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
         .replace("@STATUS_LISTEN@", status_listen)
