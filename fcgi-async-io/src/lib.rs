@@ -43,6 +43,7 @@
 //! ```
 //!
 //! [`Runtime`]: fcgi_driver::runtime::Runtime
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -55,6 +55,7 @@
 //! - `http`: `http`, with `Server::serve_http` and an `HttpClient`.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

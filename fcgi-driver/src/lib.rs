@@ -16,6 +16,7 @@
 //! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -17,6 +17,7 @@
 //! - `http`: what the adapters' modules of that name share.
 //! - `php-fpm`: php-fpm's pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
