@@ -28,7 +28,7 @@ pub(super) enum Application {
 pub(super) struct Sample {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<Result<(), fcgi::Error>>,
     /// Removes the folder, even if the gateway is killed.
     guard: Option<Running>,
     program: Program,
@@ -106,7 +106,12 @@ impl Sample {
         let stopped = async { stopped.await.unwrap_or_default() };
         // Whatever the environment says to an application, this one has one web server: us.
         let server = fcgi::Server::new().web_server_addrs(None);
-        let server = tokio::spawn(server.serve_http_until(listener, sample::router(), stopped));
+        let server = tokio::spawn(
+            server
+                .serve_http(listener, sample::router())
+                .with_graceful_shutdown(stopped)
+                .into_future(),
+        );
         let program = Program {
             name: "sample application",
             command: Vec::new(),

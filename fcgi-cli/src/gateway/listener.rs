@@ -5,12 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::{
-    ListeningSocket,
-    socket::{SocketFile, StdListener},
-};
-use fcgi_tokio::{Address, Target};
-use listenfd::ListenFd;
+use fcgi_engine::listener::{ListeningSocket, SocketFile, StdListener};
+use fcgi_tokio::{self as fcgi, Address, Target};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{
@@ -21,8 +17,6 @@ use super::{
 
 /// Where to listen when nothing is said.
 const DEFAULT: &str = "127.0.0.1:8080";
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 pub(super) struct Listener {
     socket: Socket,
@@ -39,69 +33,47 @@ enum Socket {
 
 /// All that is listened at: what systemd has opened, and what the options name.
 pub(super) fn listen(addresses: &[Address]) -> Result<Vec<Listener>, Stopped> {
-    let mut listeners = inherited()?;
+    let passed = fcgi::Listener::passed().map_err(|error| failed(&error))?;
+    let mut sockets = passed.map(fcgi::Listener::into_sockets).unwrap_or_default();
     let default;
     let addresses = match addresses {
-        [] if listeners.is_empty() => {
+        [] if sockets.is_empty() => {
             default = [DEFAULT.parse().map_err(Stopped::usage)?];
             &default
         }
         addresses => addresses,
     };
     for address in addresses {
-        let listener = ListeningSocket::bind(address).and_then(Listener::new);
-        listeners.push(listener.map_err(|error| failed(address, &error))?);
+        let listener = fcgi::Listener::bind(address.clone()).map_err(|error| failed(&error))?;
+        sockets.extend(listener.into_sockets());
     }
-    Ok(listeners)
+    let listeners = sockets.into_iter().map(Listener::new).collect::<io::Result<_>>();
+    listeners.map_err(|error| Stopped::io(format!("listen: {error}")))
 }
 
-/// The sockets that systemd hands over (LISTEN_FDS).
-fn inherited() -> Result<Vec<Listener>, Stopped> {
-    let mut given = ListenFd::from_env();
-    let sockets = (0..given.len()).map(|at| {
-        let listener = match given.take_tcp_listener(at) {
-            Ok(Some(tcp)) => StdListener::Tcp(tcp),
-            _ => match given.take_unix_listener(at)? {
-                Some(unix) => StdListener::Unix(unix),
-                None => return Err(io::ErrorKind::InvalidInput.into()),
-            },
-        };
-        let fd = match listener {
-            StdListener::Tcp(tcp) => tcp.into(),
-            StdListener::Unix(unix) => unix.into(),
-        };
-        Listener::new(ListeningSocket::from_fd(fd)?)
-    });
-    sockets
-        .collect::<io::Result<_>>()
-        .map_err(|error| Stopped::io(format!("listen at a socket of LISTEN_FDS: {error}")))
-}
-
-fn failed(address: &Address, error: &io::Error) -> Stopped {
-    let address = address.to_string();
-    let address = address.strip_prefix("tcp:").unwrap_or(&address);
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; --listen HOST:PORT takes another",
-        io::ErrorKind::PermissionDenied if !address.starts_with("unix:") => {
-            "; ports below 1024 are for root, --listen HOST:PORT takes another"
-        }
-        _ => "",
+fn failed(error: &fcgi::Error) -> Stopped {
+    let fcgi::Error::Listen { address, advice, source } = error else {
+        return Stopped::io(error.report());
     };
-    Stopped::io(format!("listen at {address}: {error}{hint}"))
+    // Without the scheme of the library's addresses: it is HTTP's.
+    let (is_tcp, address) = match address.strip_prefix("tcp:") {
+        Some(address) => (true, address),
+        None => (false, &**address),
+    };
+    let advice = match source.kind() {
+        io::ErrorKind::AddrInUse if is_tcp => "--listen HOST:PORT takes another",
+        _ => advice,
+    };
+    Stopped::io(format!("listen at {address}: {source}; {advice}"))
 }
 
 impl Listener {
     fn new(socket: ListeningSocket) -> io::Result<Self> {
-        let ListeningSocket { listener, address, file } = socket;
+        let ListeningSocket { listener, address, file, .. } = socket;
+        listener.set_nonblocking()?;
         let socket = match listener {
-            StdListener::Tcp(tcp) => {
-                rustix::net::listen(&tcp, BACKLOG)?;
-                Socket::Tcp(TcpListener::from_std(tcp)?)
-            }
-            StdListener::Unix(unix) => {
-                rustix::net::listen(&unix, BACKLOG)?;
-                Socket::Unix(UnixListener::from_std(unix)?)
-            }
+            StdListener::Tcp(tcp) => Socket::Tcp(TcpListener::from_std(tcp)?),
+            StdListener::Unix(unix) => Socket::Unix(UnixListener::from_std(unix)?),
         };
         let name = match (&socket, address.target()) {
             (Socket::Tcp(tcp), _) => format!("http://{}/", tcp.local_addr()?),
