@@ -20,6 +20,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod adapter;
 pub mod client;
 mod deadline;
@@ -31,10 +32,10 @@ pub mod pool;
 mod pump;
 pub mod runtime;
 pub mod server;
-mod socket;
 mod wakers;
 
+pub use acceptor::Acceptor;
 pub use fcgi_engine::{
-    Address, AddressError, Error, Phase, Target, is_fastcgi, socket::StdListener,
+    Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target, is_fastcgi,
+    listener::StdListener,
 };
-pub use socket::Listener;

@@ -26,6 +26,8 @@ pub mod client;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod listener;
+pub mod notify;
 pub mod observe;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
@@ -37,4 +39,5 @@ pub mod text;
 
 pub use address::{Address, AddressError, Target};
 pub use error::{Error, Phase};
-pub use socket::{ListeningSocket, is_fastcgi};
+pub use listener::{Account, Listener, ListenerBuilder};
+pub use socket::is_fastcgi;
