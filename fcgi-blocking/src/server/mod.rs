@@ -25,6 +25,7 @@
 mod connection;
 mod leader;
 mod pool;
+mod quiet;
 mod request;
 mod shutdown;
 mod wakeups;
