@@ -22,7 +22,7 @@ use axum::{
 use bytes::Bytes;
 use fcgi::{
     Address, Listener, Pool, Role, Server,
-    http::{HttpClient, HttpError, MetaVariables, Mount, ParamsBuilder, ResponseBody},
+    http::{HttpClient, HttpError, MetaVariables, Mount, ParamsBuilder, RemoteAddr, ResponseBody},
 };
 use fcgi_tokio as fcgi;
 use http_body::Frame;
@@ -140,7 +140,7 @@ impl Site {
             format!("unix:{}/app.sock", folder.path().display()).parse().unwrap();
         let listener = Listener::bind(&address).unwrap();
         let shared = Shared::default();
-        tokio::spawn(Server::new().serve_http(listener, router(shared.clone())));
+        tokio::spawn(Server::new().serve_http(listener, router(shared.clone())).into_future());
         let params = ParamsBuilder::new().remote_addr("192.0.2.7:4711".parse().unwrap());
         let client =
             HttpClient::builder(Pool::new(address), Mount::new("").unwrap()).params(params).build();
@@ -294,5 +294,40 @@ async fn many_at_once_get_their_own_answers() {
     }
     for call in calls {
         within(call).await.unwrap().unwrap();
+    }
+}
+
+/// What the web server gets for `/who` with these parameters beside the usual ones.
+async fn who(router: Router, params: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::unix(folder.path().join("app.sock"));
+    let listener = Listener::bind(&address).unwrap();
+    tokio::spawn(Server::new().serve_http(listener, router).into_future());
+    let request = fcgi::client::Request::responder()
+        .param("REQUEST_METHOD", "GET")
+        .param("REQUEST_URI", "/who")
+        .params(params.iter().copied());
+    let answer = Pool::new(address).send(request).await.unwrap().collect(1 << 20).await.unwrap();
+    String::from_utf8(answer.stdout.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn an_extractor_says_what_is_missing() {
+    let router = || {
+        let named = async |client: RemoteAddr, meta: MetaVariables| {
+            format!("{client} {:?} {:?}", client.port(), meta.params().get_str("REQUEST_URI"))
+        };
+        Router::new().route("/who", get(named))
+    };
+    let known = within(who(router(), &[("REMOTE_ADDR", "192.0.2.7")])).await;
+    assert!(known.ends_with("192.0.2.7 None Some(\"/who\")"), "{known}");
+    for params in [&[][..], &[("REMOTE_ADDR", "unix:")]] {
+        let missing = within(who(router(), params)).await;
+        assert!(missing.starts_with("Status: 500 "), "{missing}");
+        assert!(missing.contains("content-type: text/plain"), "{missing}");
+        assert!(missing.contains("REMOTE_ADDR"), "{missing}");
+        let maybe = async |client: Option<RemoteAddr>| format!("{client:?}");
+        let goes_on = within(who(Router::new().route("/who", get(maybe)), params)).await;
+        assert!(goes_on.ends_with("None"), "{goes_on}");
     }
 }

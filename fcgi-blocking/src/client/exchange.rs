@@ -174,15 +174,18 @@ impl Exchange {
 /// Whatever gives chunks.
 pub(crate) trait Chunks {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, Error>;
-    fn exchange(&mut self) -> &mut Exchange;
+    /// The request, unless it goes on by itself.
+    fn exchange(&mut self) -> Option<&mut Exchange>;
 
     /// The whole response.
     fn collect_all(&mut self, limit: usize) -> Result<Collected, Error> {
         let mut collector = Collector::new(limit);
         while let Some(chunk) = self.next_chunk()? {
-            collector.push(chunk, self.exchange().core.address())?;
+            if let Some(exchange) = self.exchange() {
+                collector.push(chunk, exchange.core.address())?;
+            }
         }
-        Ok(collector.finish(self.exchange().app_status()))
+        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.app_status())))
     }
 
     /// STDOUT alone, as a reader gives it.
@@ -198,8 +201,8 @@ pub(crate) trait Chunks {
                     let n = bytes.len().min(buf.len());
                     buf[..n].copy_from_slice(&bytes[..n]);
                     bytes.advance(n);
-                    if !bytes.is_empty() {
-                        self.exchange().pending = Some(Chunk::Stdout(bytes));
+                    if let Some(exchange) = self.exchange().filter(|_| !bytes.is_empty()) {
+                        exchange.pending = Some(Chunk::Stdout(bytes));
                     }
                     return Ok(n);
                 }

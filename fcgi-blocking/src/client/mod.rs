@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub(crate) mod away;
 mod body;
 mod cancel;
 mod connect;
@@ -33,6 +34,7 @@ use std::{sync::Arc, task::Poll, time::Instant};
 use fcgi_engine::{client::Settings, observe};
 use fcgi_proto::Values;
 
+use away::Away;
 pub use body::Body;
 pub use cancel::CancelHandle;
 pub(crate) use cancel::Wake;
@@ -131,11 +133,18 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 /// A connection to an application, which carries one request at a time.
 #[derive(Debug)]
 pub struct Client {
-    link: Link,
+    place: Place,
     /// A request was sent before.
     used: bool,
     /// Of the next request.
     cancel: Option<CancelHandle>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Here(Link),
+    /// With a request that goes on by itself.
+    Away(Away),
 }
 
 impl Client {
@@ -148,14 +157,15 @@ impl Client {
     }
 
     fn new(link: Link) -> Self {
-        Self { link, used: false, cancel: None }
+        Self { place: Place::Here(link), used: false, cancel: None }
     }
 
     /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
     /// go on being sent while the response is read (Q-15).
     ///
     /// A response that was dropped before its end is drained first, for
-    /// [`drain_timeout`](Connector::drain_timeout).
+    /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
+    /// waited for.
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
@@ -189,13 +199,43 @@ impl Client {
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.link.is_reusable()
+        match &self.place {
+            Place::Here(link) => link.is_reusable(),
+            Place::Away(away) => away.is_reusable(),
+        }
     }
 
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.link.session.address()
+        self.name()
+    }
+
+    fn name(&self) -> &Arc<str> {
+        match &self.place {
+            Place::Here(link) => link.session.address(),
+            Place::Away(away) => away.address(),
+        }
+    }
+
+    /// The connection, once no request that goes on by itself has it.
+    fn here(&mut self, cancel: Option<&CancelHandle>) -> Result<&mut Link, Error> {
+        if let Place::Away(away) = &self.place {
+            self.place = Place::Here(away.wait(cancel)?);
+        }
+        match &mut self.place {
+            Place::Here(link) => Ok(link),
+            Place::Away(away) => Err(away.gone()),
+        }
+    }
+
+    /// Has a request go on by itself.
+    fn detach(&mut self, exchange: Exchange) {
+        let Place::Here(link) = &self.place else { return };
+        let (away, home) = Away::new(Arc::clone(link.session.address()));
+        if let Place::Here(link) = std::mem::replace(&mut self.place, Place::Away(away)) {
+            away::run(link, exchange, home);
+        }
     }
 
     fn begin(
@@ -204,14 +244,17 @@ impl Client {
         cancel: Option<CancelHandle>,
     ) -> Result<Response<'_>, Error> {
         if cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
-            let address = Arc::clone(self.link.session.address());
+            let address = Arc::clone(self.name());
             return Err(Error::Cancelled { address });
         }
-        if std::mem::replace(&mut self.used, true) {
-            self.link.settle(cancel.as_ref())?;
+        let started = Instant::now();
+        let used = std::mem::replace(&mut self.used, true);
+        let link = self.here(cancel.as_ref())?;
+        if used {
+            link.settle(cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = Exchange::begin(&mut self.link, &begin, || bodies, Instant::now(), cancel)?;
+        let exchange = Exchange::begin(link, &begin, || bodies, started, cancel)?;
         let mut response = Response::new(self, exchange);
         response.first()?;
         Ok(response)

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    CancelHandle, Chunk, Client, Collected,
+    CancelHandle, Chunk, Client, Collected, Place,
     exchange::{Chunks, Exchange},
 };
 use crate::Error;
@@ -14,19 +14,23 @@ use crate::Error;
 /// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
 /// is logged in any case.
 #[derive(Debug)]
+#[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a> {
-    client: &'a mut Client,
-    exchange: Exchange,
+    /// `None` once it was detached.
+    running: Option<(&'a mut Client, Exchange)>,
 }
 
 impl<'a> Response<'a> {
     pub(super) fn new(client: &'a mut Client, exchange: Exchange) -> Self {
-        Self { client, exchange }
+        Self { running: Some((client, exchange)) }
     }
 
     /// Waits for something to hand out.
     pub(super) fn first(&mut self) -> Result<(), Error> {
-        self.exchange.pending = self.chunk()?;
+        let first = self.chunk()?;
+        if let Some(exchange) = self.exchange() {
+            exchange.pending = first;
+        }
         Ok(())
     }
 
@@ -37,13 +41,27 @@ impl<'a> Response<'a> {
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
     /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]; after one, `None`.
     pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        self.exchange.chunk(&mut self.client.link)
+        match &mut self.running {
+            Some((Client { place: Place::Here(link), .. }, exchange)) => exchange.chunk(link),
+            _ => Ok(None),
+        }
     }
 
     /// The application's status, once the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
-        self.exchange.app_status()
+        self.running.as_ref()?.1.app_status()
+    }
+
+    /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
+    /// response read to the end, and dropped. The client's time limits hold. The client's next
+    /// request waits for that end; the client may be dropped before it.
+    ///
+    /// Where the system has no thread for it, the request is aborted.
+    pub fn detach(mut self) {
+        if let Some((client, exchange)) = self.running.take() {
+            client.detach(exchange);
+        }
     }
 
     /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
@@ -57,7 +75,10 @@ impl<'a> Response<'a> {
     /// Gives this request up from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
-        self.exchange.cancel_handle()
+        match &self.running {
+            Some((_, exchange)) => exchange.cancel_handle(),
+            None => CancelHandle::new(),
+        }
     }
 }
 
@@ -66,8 +87,8 @@ impl Chunks for Response<'_> {
         self.chunk()
     }
 
-    fn exchange(&mut self) -> &mut Exchange {
-        &mut self.exchange
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        self.running.as_mut().map(|(_, exchange)| exchange)
     }
 }
 
@@ -79,7 +100,9 @@ impl io::Read for Response<'_> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        self.exchange.abort(&mut self.client.link);
-        self.client.link.session.forget(self.exchange.core.key());
+        if let Some((Client { place: Place::Here(link), .. }, exchange)) = &mut self.running {
+            exchange.abort(link);
+            link.session.forget(exchange.core.key());
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::lease::Lease;
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, Collected,
+        Body, CancelHandle, Chunk, Collected, away,
         exchange::{Chunks, Exchange},
     },
 };
@@ -23,6 +23,7 @@ use crate::{
 /// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
 /// is logged in any case.
 #[derive(Debug)]
+#[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response {
     /// Until the end of the response.
     lease: Option<Lease>,
@@ -98,6 +99,17 @@ impl Response {
         self.collect_all(limit)
     }
 
+    /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
+    /// response read to the end, and dropped. It keeps its place on a connection until then, as if
+    /// its caller read it, and the time limits hold.
+    ///
+    /// Where the system has no thread for it, the request is aborted.
+    pub fn detach(mut self) {
+        if self.lease.is_some() {
+            away::spawn(move || while let Ok(Some(_)) = self.chunk() {});
+        }
+    }
+
     /// Gives this request up from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
@@ -117,8 +129,8 @@ impl Chunks for Response {
         self.chunk()
     }
 
-    fn exchange(&mut self) -> &mut Exchange {
-        &mut self.exchange
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        Some(&mut self.exchange)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    pump,
+    notify, pump,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
 };
 use rustix::{
@@ -20,8 +20,9 @@ use super::{
     Engine, Job,
     connection::{Connection, Watch},
     quiet::{FEW, Quiet, SILENT_POLLS},
+    serve::accept_failed,
 };
-use crate::{listener::Listener, stream::Stream};
+use crate::{acceptor::Acceptor, stream::Stream};
 
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
@@ -29,7 +30,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 /// The sockets, in the hands of the thread that leads.
 #[derive(Debug)]
 pub(super) struct Leader {
-    listener: Option<Listener>,
+    acceptor: Option<Acceptor>,
     slots: Vec<Slot>,
     quiet: Quiet,
     /// Requests that have begun and wait for a thread.
@@ -83,9 +84,9 @@ enum Stage {
 }
 
 impl Leader {
-    pub(super) fn new(listener: Listener) -> Box<Self> {
+    pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
         Box::new(Self {
-            listener: Some(listener),
+            acceptor: Some(acceptor),
             slots: Vec::new(),
             quiet: Quiet::default(),
             jobs: Vec::new(),
@@ -127,11 +128,12 @@ impl Leader {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
                 // Who has connected already is served (W-13).
-                if let Some(listener) = &mut self.listener {
-                    listener.hide();
+                notify::stopping();
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.hide();
                 }
                 self.accept(engine, LAST_ACCEPTS);
-                self.listener = None;
+                self.acceptor = None;
                 engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Connection::shutdown);
@@ -292,10 +294,11 @@ impl Leader {
         until: Option<Instant>,
         ready: &mut Vec<(usize, PollFlags)>,
     ) -> Found {
-        let listener = self.listener.as_ref().filter(|_| self.accept_at.is_none());
-        let mut fds = Vec::with_capacity(self.slots.len() + 2);
+        let acceptor = self.acceptor.as_ref().filter(|_| self.accept_at.is_none());
+        let listeners = acceptor.into_iter().flat_map(Acceptor::listeners);
+        let mut fds = Vec::with_capacity(self.slots.len() + 3);
         fds.push(PollFd::new(&*engine.wakeups.waker, PollFlags::IN));
-        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let at_quiet = fds.len();
         let quiet = self.quiet.polled();
         fds.extend(quiet.map(|set| PollFd::from_borrowed_fd(set, PollFlags::IN)));
@@ -326,19 +329,19 @@ impl Leader {
                 .map(|((index, _), fd)| (index, fd.revents()))
                 .filter(|(_, revents)| !revents.is_empty()),
         );
-        let is_ready = |at: usize| !fds[at].revents().is_empty();
+        let is_ready = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
         Found {
-            woken: is_ready(0),
-            accept: listener.is_some() && is_ready(1),
-            quiet: quiet.is_some() && is_ready(at_quiet),
+            woken: is_ready(&fds[..1]),
+            accept: is_ready(&fds[1..at_quiet]),
+            quiet: is_ready(&fds[at_quiet..first]),
         }
     }
 
     /// Takes so many of the connections that wait.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
+            let Some(acceptor) = &mut self.acceptor else { return };
+            match acceptor.accept() {
                 Ok((_, peer)) if !engine.tally.settings().admits(peer) => {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
@@ -349,11 +352,13 @@ impl Leader {
                     let index = self.push(Slot { connection, stream, watch, silent: 0 });
                     self.serve(index, PollFlags::empty());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_peers_fault(&error) => {}
-                Err(error) if is_fatal(&error) => return engine.fail(error),
-                Err(error) => {
-                    tracing::error!(%error, "accept failed");
+                Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err((error, _)) if is_peers_fault(&error) => {}
+                Err((error, address)) if is_fatal(&error) => {
+                    return engine.fail(accept_failed(&address, error));
+                }
+                Err((error, address)) => {
+                    tracing::error!(%error, %address, "accept failed");
                     self.accept_at = Instant::now().checked_add(ACCEPT_PAUSE);
                     return;
                 }

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod away;
 mod body;
 mod exchange;
 mod mux;
@@ -36,6 +37,7 @@ use fcgi_engine::{
 };
 use fcgi_proto::{BeginRequest, RequestKey, Values};
 
+use away::Away;
 pub use body::Body;
 pub(crate) use exchange::Exchange;
 pub(crate) use fcgi_engine::client::Collector;
@@ -94,8 +96,13 @@ impl<R: Runtime> Connector<R> {
     /// # Cancellation safety
     /// Dropping the future closes the connection, if there is one yet.
     pub async fn connect(&self, address: &Address) -> Result<Client<R>, Error> {
+        Ok(Client(Place::Here(self.open(address).await?)))
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn open(&self, address: &Address) -> Result<Connection<R>, Error> {
         let (io, address) = self.dial(address).await?;
-        Ok(Client::new(io, address, self.settings))
+        Ok(Connection::new(io, address, self.settings))
     }
 
     /// A socket, and the address's name.
@@ -142,7 +149,7 @@ impl<R: Runtime> Connector<R> {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn query_values(&self, address: &Address) -> Result<Values, Error> {
-        let mut client = self.connect(address).await?;
+        let mut client = self.open(address).await?;
         let until = client.session.ask_values(R::now())?;
         poll_fn(|cx| client.poll_values(cx, until)).await
     }
@@ -150,7 +157,18 @@ impl<R: Runtime> Connector<R> {
 
 /// A connection to an application, which carries one request at a time.
 #[derive(Debug)]
-pub struct Client<R: Runtime> {
+pub struct Client<R: Runtime>(Place<R>);
+
+#[derive(Debug)]
+enum Place<R: Runtime> {
+    Here(Connection<R>),
+    /// With a request that goes on by itself.
+    Away(Away<R>),
+}
+
+/// The connection of a [`Client`] or of a pool.
+#[derive(Debug)]
+pub(crate) struct Connection<R: Runtime> {
     io: R::Transport,
     /// Nobody waits there: whoever uses this polls the socket.
     session: Session<Waker>,
@@ -160,11 +178,6 @@ pub struct Client<R: Runtime> {
 }
 
 impl<R: Runtime> Client<R> {
-    fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
-        let session = Session::new(address, settings);
-        Self { io, session, deadline: Deadline::new(), used: false }
-    }
-
     /// Connects with the default settings; [`Connector`] has others.
     ///
     /// # Errors
@@ -180,7 +193,8 @@ impl<R: Runtime> Client<R> {
     /// go on being sent while the response is read (Q-15).
     ///
     /// A response that was dropped before its end is drained first, for
-    /// [`drain_timeout`](Connector::drain_timeout).
+    /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
+    /// waited for.
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
@@ -190,27 +204,65 @@ impl<R: Runtime> Client<R> {
     /// Dropping the future aborts the request: nothing of it reaches a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
-        if self.used {
-            self.settle().await?;
+        let connection = self.here().await?;
+        if connection.used {
+            connection.settle().await?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = self.begin(&begin, bodies, started)?;
-        let mut response = Response { client: self, exchange, first: None };
+        let exchange = connection.begin(&begin, bodies, started)?;
+        let mut response = Response { running: Some((self, exchange)), first: None };
         response.first = response.chunk().await?;
         Ok(response)
+    }
+
+    /// The connection, once no request that goes on by itself has it.
+    async fn here(&mut self) -> Result<&mut Connection<R>, Error> {
+        if let Place::Away(away) = &self.0 {
+            self.0 = Place::Here(poll_fn(|cx| away.poll_back(cx)).await?);
+        }
+        match &mut self.0 {
+            Place::Here(connection) => Ok(connection),
+            Place::Away(away) => Err(away.gone()),
+        }
+    }
+
+    /// Has a request go on by itself.
+    fn detach(&mut self, exchange: Exchange<R>) {
+        let Place::Here(connection) = &self.0 else { return };
+        let (away, home) = Away::new(Arc::clone(connection.session.address()));
+        if let Place::Here(connection) = std::mem::replace(&mut self.0, Place::Away(away)) {
+            away::run(connection, exchange, home);
+        }
     }
 
     /// Whether another request can be sent, as far as is known: the application may close a kept
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
+        match &self.0 {
+            Place::Here(connection) => connection.is_reusable(),
+            Place::Away(away) => away.is_reusable(),
+        }
     }
 
     /// Where the application is.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.session.address()
+        match &self.0 {
+            Place::Here(connection) => connection.session.address(),
+            Place::Away(away) => away.address(),
+        }
+    }
+}
+
+impl<R: Runtime> Connection<R> {
+    fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
+        let session = Session::new(address, settings);
+        Self { io, session, deadline: Deadline::new(), used: false }
+    }
+
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.session.is_reusable()
     }
 
     /// Queues the beginning of a request, on a connection at rest.

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Chunk, Client, Collected, Collector, Exchange};
+use super::{Chunk, Client, Collected, Collector, Exchange, Place};
 use crate::{Error, runtime::Runtime};
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped;
@@ -14,9 +14,10 @@ use crate::{Error, runtime::Runtime};
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks too.
 #[derive(Debug)]
+#[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
-    pub(super) client: &'a mut Client<R>,
-    pub(super) exchange: Exchange<R>,
+    /// `None` once it was detached.
+    pub(super) running: Option<(&'a mut Client<R>, Exchange<R>)>,
     /// Handed out next.
     pub(super) first: Option<Chunk>,
 }
@@ -38,7 +39,18 @@ impl<R: Runtime> Response<'_, R> {
     /// The application's status, once the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
-        self.exchange.app_status()
+        self.running.as_ref()?.1.app_status()
+    }
+
+    /// Lets the request go on without its caller, in a task of its own: its body is sent and its
+    /// response read to the end, and dropped. The client's time limits hold. The client's next
+    /// request waits for that end; the client may be dropped before it.
+    ///
+    /// Where no runtime runs the task, the request is aborted.
+    pub fn detach(mut self) {
+        if let Some((client, exchange)) = self.running.take() {
+            client.detach(exchange);
+        }
     }
 
     /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
@@ -51,7 +63,9 @@ impl<R: Runtime> Response<'_, R> {
     pub async fn collect(mut self, limit: usize) -> Result<Collected, Error> {
         let mut collector = Collector::new(limit);
         while let Some(chunk) = self.chunk().await? {
-            collector.push(chunk, &self.exchange.address())?;
+            if let Some((_, exchange)) = &self.running {
+                collector.push(chunk, &exchange.address())?;
+            }
         }
         Ok(collector.finish(self.app_status()))
     }
@@ -60,7 +74,12 @@ impl<R: Runtime> Response<'_, R> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }
-        self.client.poll_exchange(cx, &mut self.exchange)
+        match &mut self.running {
+            Some((Client(Place::Here(connection)), exchange)) => {
+                connection.poll_exchange(cx, exchange)
+            }
+            _ => Poll::Ready(Ok(None)),
+        }
     }
 }
 
@@ -75,6 +94,8 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        self.client.abort(self.exchange.key());
+        if let Some((Client(Place::Here(connection)), exchange)) = &mut self.running {
+            connection.abort(exchange.key());
+        }
     }
 }

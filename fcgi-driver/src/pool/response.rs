@@ -12,7 +12,7 @@ use super::lease::Lease;
 use crate::{
     Error,
     client::{Body, Chunk, Collected, Collector, Exchange},
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
 };
 
 /// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
@@ -23,6 +23,7 @@ use crate::{
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks too.
 #[derive(Debug)]
+#[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<R: Runtime> {
     /// Until the end of the response.
     lease: Option<Lease<R>>,
@@ -91,6 +92,21 @@ impl<R: Runtime> Response<R> {
             collector.push(chunk, &self.exchange.address())?;
         }
         Ok(collector.finish(self.app_status()))
+    }
+
+    /// Lets the request go on without its caller, in a task of its own: its body is sent and its
+    /// response read to the end, and dropped. It keeps its place on a connection until then, as if
+    /// its caller read it, and the time limits hold.
+    ///
+    /// Where no runtime runs the task, the request is aborted.
+    pub fn detach(mut self) {
+        if self.lease.is_some() {
+            let address = self.exchange.address();
+            spawn_or_warn::<R>(
+                &address,
+                async move { while let Ok(Some(_)) = self.chunk().await {} },
+            );
+        }
     }
 
     /// Where the application is.

@@ -11,9 +11,9 @@ use fcgi_engine::pool;
 use fcgi_proto::RequestKey;
 
 use crate::{
-    client::{Client, Connector, Mux},
+    client::{Connection, Connector, Mux},
     deadline::Deadline,
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
 };
 
 /// The runtime's connections, tasks and timers.
@@ -26,7 +26,7 @@ pub(super) type Desk<R> = pool::Desk<Tasks<R>>;
 pub(super) type Place<R> = pool::Place<Tasks<R>>;
 
 impl<R: Runtime> pool::Pooled for Tasks<R> {
-    type Own = Box<Client<R>>;
+    type Own = Box<Connection<R>>;
     type Shared = Mux<R>;
     type Who = Waker;
     const ENDS_WAITS: bool = true;
@@ -55,7 +55,7 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     }
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
-        R::spawn(reaper(Arc::downgrade(desk)));
+        spawn_or_warn::<R>(&desk.name(), reaper(Arc::downgrade(desk)));
     }
 }
 

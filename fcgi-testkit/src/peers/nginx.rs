@@ -27,6 +27,9 @@ pub struct NginxOptions {
     /// Directives to add to each location that passes requests on, such as
     /// `fastcgi_read_timeout 1s;`.
     pub extra: String,
+    /// Directives to add to the server, such as a location; in them `@DIR@` is nginx's folder, and
+    /// `application` the upstream.
+    pub server: String,
 }
 
 impl NginxOptions {
@@ -39,6 +42,7 @@ impl NginxOptions {
             request_buffering: true,
             document_root: None,
             extra: String::new(),
+            server: String::new(),
         }
     }
 
@@ -57,6 +61,12 @@ impl NginxOptions {
     /// Sets DOCUMENT_ROOT.
     pub fn document_root(mut self, folder: impl Into<PathBuf>) -> Self {
         self.document_root = Some(folder.into());
+        self
+    }
+
+    /// Sets directives for the server.
+    pub fn server(mut self, directives: impl Into<String>) -> Self {
+        self.server = directives.into();
         self
     }
 
@@ -151,6 +161,7 @@ fn config(options: &NginxOptions, dir: &Path, port: u16) -> Result<String, Start
     let user = if daemon::is_root() { "user root root;" } else { "" };
     let buffering = if options.request_buffering { "on" } else { "off" };
     Ok(include_str!("../../assets/nginx.conf")
+        .replace("@SERVER@", &options.server)
         .replace("@USER@", user)
         .replace("@UPSTREAM@", upstream)
         .replace("@KEEP_ALIVE@", &options.keep_alive.max(1).to_string())

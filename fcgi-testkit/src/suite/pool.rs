@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
+use fcgi_engine::{Address, Error, Listener, Phase, client, client::Chunk, pool::Settings, server};
 use fcgi_proto::{Rejection, Values};
 
 use super::{
-    Case, ListenOn, Script, Step, Suite, TestPool, TestRequest,
-    signal::{Background, Gate, background, until},
+    Case, Script, Step, Suite, TestPool, TestRequest,
+    signal::{Background, Gate, background, pattern, until},
     wire::*,
 };
 
@@ -38,6 +38,7 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     no_application_is_an_error_and_costs_no_place,
     a_dropped_response_leaves_nothing_to_the_next_h_11,
     a_dropped_response_is_drained_and_its_connection_used_again,
+    a_detached_response_is_read_to_its_end_and_its_connection_used_again,
     an_application_that_ignores_an_abort_loses_its_connection_q_6,
     a_dropped_response_is_drained_on_a_connection_that_is_not_kept_too,
     a_request_that_timed_out_is_drained_too,
@@ -476,6 +477,41 @@ fn a_dropped_response_is_drained_and_its_connection_used_again(suite: &Suite) {
     application.join();
 }
 
+fn a_detached_response_is_read_to_its_end_and_its_connection_used_again(suite: &Suite) {
+    for settings in [settings(1), multiplexing()] {
+        let app = RawApp::new();
+        let shared = settings.multiplex > 1;
+        let pool: Arc<dyn TestPool> = Arc::from(suite.pool(&app.address, settings));
+        let (goes_on, ended) = (Gate::default(), Gate::default());
+        let (waits, ends) = (goes_on.clone(), ended.clone());
+        let body = pattern(4 << 20, 1);
+        let expected = body.clone();
+        let application = background(move || {
+            if shared {
+                answer_values(&app, MULTIPLEXES);
+            }
+            let mut peer = app.accept();
+            let begin = peer.record();
+            peer.stream_of(Type::Params, begin.id);
+            peer.send(record(Type::Stdout, begin.id, b"first"));
+            waits.wait();
+            assert!(peer.stream_of(Type::Stdin, begin.id) == expected);
+            peer.send(answer(begin.id, &[b'x'; 30_000]));
+            ends.open();
+            assert!(serve_one(&mut peer), "on the same connection");
+        });
+        let request = TestRequest::responder().stdin(body);
+        let mut response = pool.send(request).unwrap();
+        assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("first".into())));
+        response.detach();
+        assert_eq!(pool.stats().active, 1, "it goes on");
+        goes_on.open();
+        ended.wait();
+        assert_eq!(call(&*pool, numbered(7)).unwrap(), b"7");
+        application.join();
+    }
+}
+
 fn drained_within(limit: Duration) -> client::Settings {
     let mut connection = client::Settings::new();
     connection.drain = limit;
@@ -813,7 +849,7 @@ fn fifty_threads_of_the_adapters_own_server(suite: &Suite) {
     let script = Script::new([Step::Param("N"), Step::Stdin]);
     let (_folder, _, address) = unix_address();
     let limits = server::Settings { web_server_addrs: None, ..server::Settings::from_env() };
-    let serving = suite.adapter.serve(ListenOn::Address(address), limits, script).unwrap();
+    let serving = suite.adapter.serve(Listener::bind(address).unwrap(), limits, script);
     for multiplex in [1, 20] {
         let settings = Settings { multiplex, ..settings(4) };
         let pool: Arc<dyn TestPool> = Arc::from(suite.pool(serving.address(), settings));

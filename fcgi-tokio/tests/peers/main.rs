@@ -7,6 +7,7 @@ mod http;
 mod libfcgi;
 mod nginx;
 mod ours;
+mod paths;
 mod php_fpm;
 mod relay;
 mod support;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         haproxy::cases(),
         http::cases(),
         ours::cases(),
+        paths::cases(),
         libfcgi::cases(),
     ];
     harness::run(cases.into_iter().flatten())

@@ -32,6 +32,14 @@ impl ResponseBody {
         Self { response, incoming, rest: Bytes::new() }
     }
 
+    /// Lets the request go on without its caller; see
+    /// [`pool::Response::detach`](crate::pool::Response::detach).
+    pub fn detach(self) {
+        if let Some(response) = self.response {
+            response.detach();
+        }
+    }
+
     /// The next bytes, as soon as there are any; `None` at a good end.
     ///
     /// # Errors

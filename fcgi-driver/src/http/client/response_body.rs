@@ -30,6 +30,14 @@ impl<R: Runtime> ResponseBody<R> {
         Self { response, incoming }
     }
 
+    /// Lets the request go on without its caller; see
+    /// [`pool::Response::detach`](crate::pool::Response::detach).
+    pub fn detach(self) {
+        if let Some(response) = self.response {
+            response.detach();
+        }
+    }
+
     /// The next bytes of STDOUT, counted.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
         loop {
