@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod budget;
 mod call;
 mod causes;
@@ -50,10 +51,11 @@ enum Command {
     Check(check::Check),
     Ls(ls::Ls),
     Php(Box<php::Php>),
+    Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
-    PhpGuard(gateway::PhpGuard),
+    Guard(gateway::Guard),
     #[command(hide = true)]
     ScriptGuard(php::ScriptGuard),
 }
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
         }
     };
     let mut builder = match command {
-        Command::Gateway(_) => Builder::new_multi_thread(),
+        Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
             Command::Ls(ls) => ls.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
@@ -93,7 +96,7 @@ fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
-            Command::PhpGuard(guard) => guard.run(),
+            Command::Guard(guard) => guard.run(),
         }
     });
     // A thread may still be reading stdin: nothing waits for it.

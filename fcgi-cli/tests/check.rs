@@ -70,10 +70,13 @@ fn what_fails_shows_the_bytes_and_exits_7() {
     assert_eq!(output.status.code(), Some(7));
 }
 
+/// A name, a case, an application's answers, and what is said of them.
+type Fault = (&'static str, &'static str, fn(u16) -> Vec<u8>, &'static str);
+
 /// Each fault is found by the case that is about it.
 #[test]
 fn faults_are_found() {
-    let faults: [(&str, &str, fn(u16) -> Vec<u8>, &str); 7] = [
+    let faults: [Fault; 7] = [
         (
             "reserved bytes",
             "FC-3.3-3/2",

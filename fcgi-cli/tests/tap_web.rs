@@ -181,7 +181,7 @@ fn the_command_does_the_same_again() -> Result {
     let (_, arguments) = rest.split_once(' ').ok_or("an address")?;
     let script = format!(
         "printf %s 'a body'\\''s 100' | '{}' call '{}' {arguments}",
-        fcgi().get_program().display(),
+        env!("CARGO_BIN_EXE_fcgi"),
         tap.address,
     );
     let output = Command::new("sh").args(["-c", &script]).output()?;
