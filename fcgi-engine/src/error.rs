@@ -1,10 +1,10 @@
 //! What a call or a handler can meet, with the address in each message.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, sync::Arc, time::Duration};
 
 use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
 
-use crate::text::chain;
+use crate::{AddressError, text::chain};
 
 /// An error of a client or a pool, or of a request's streams in a handler.
 ///
@@ -159,9 +159,19 @@ pub enum Error {
         /// Bytes that came, the first ones too many included.
         seen: u64,
     },
+    /// A text that is no address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// A mistake of the caller's; nothing was changed.
     #[error(transparent)]
     Usage(#[from] UsageError),
+}
+
+/// An address that is one already.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 /// What a time limit is for: a client's phases, then a server's.
@@ -249,6 +259,7 @@ impl Error {
             | Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
+            | Self::Address(_)
             | Self::Usage(_) => false,
         }
     }
@@ -282,6 +293,7 @@ impl Error {
             Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
+            | Self::Address(_)
             | Self::Usage(_) => None,
         }
     }
@@ -309,7 +321,9 @@ impl Error {
                 io::ErrorKind::ConnectionAborted
             }
             Self::TooLarge { .. } | Self::InputTooLarge { .. } => io::ErrorKind::FileTooLarge,
-            Self::NotCallable { .. } | Self::Usage(_) => io::ErrorKind::InvalidInput,
+            Self::NotCallable { .. } | Self::Address(_) | Self::Usage(_) => {
+                io::ErrorKind::InvalidInput
+            }
         }
     }
 }
@@ -348,6 +362,7 @@ mod tests {
             Error::Aborted(AbortReason::Requested),
             Error::InputTooLarge { limit: 7 },
             Error::InputLength { declared: 7, seen: 8 },
+            Error::Address("9000".parse::<crate::Address>().unwrap_err()),
             Error::Usage(UsageError::NoFreeId),
         ];
         for error in &all {
@@ -369,6 +384,7 @@ mod tests {
                 | Error::Aborted(_)
                 | Error::InputTooLarge { .. }
                 | Error::InputLength { .. }
+                | Error::Address(_)
                 | Error::Usage(_) => {}
             }
         }

@@ -43,6 +43,7 @@ pub mod record;
 mod requests;
 mod sender;
 pub mod server;
+#[doc(hidden)]
 pub mod states;
 mod values;
 

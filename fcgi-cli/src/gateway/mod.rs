@@ -87,13 +87,14 @@ impl Gateway {
         let service = Service {
             files: Files::new(descriptors.files),
             upstream: Upstream::new(
-                self.pool(application.address().clone()),
+                self.pool(application.address())?,
                 Arc::clone(&site),
                 &self.params,
                 self.max_body,
                 self.buffering(&descriptors),
                 handover.is_some(),
-            ),
+            )
+            .map_err(|error| Stopped::usage(error.report()))?,
             handover,
             site,
             client_timeout: self.client_timeout,
@@ -129,7 +130,7 @@ impl Gateway {
         })
     }
 
-    fn pool(&self, address: fcgi::Address) -> fcgi::Pool {
+    fn pool(&self, address: &fcgi::Address) -> Result<fcgi::Pool, Stopped> {
         let connector = Connector::new()
             .connect_timeout(Some(self.connect_timeout))
             .first_byte_timeout(Some(self.first_byte_timeout))
@@ -144,6 +145,7 @@ impl Gateway {
             .multiplex(self.multiplex)
             .keep_conn(self.keep_conn)
             .build()
+            .map_err(|error| Stopped::usage(error.report()))
     }
 }
 

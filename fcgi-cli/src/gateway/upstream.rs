@@ -75,7 +75,7 @@ impl Upstream {
         max_body: u64,
         buffering: Option<Buffering>,
         hands_over: bool,
-    ) -> Self {
+    ) -> Result<Self, HttpError> {
         let scripts = move |request: &Parts| match site.find(request.uri.path(), Wait::Disk) {
             Ok(Found::Script(script)) => Ok(script),
             Err(NotFound::Script(error)) => Err(error),
@@ -87,14 +87,15 @@ impl Upstream {
             }
         };
         let unknown = UnknownLength::Spool { memory: MEMORY, limit: max_body };
-        let client = HttpClient::builder(pool, scripts).unknown_length(unknown).build();
+        let client =
+            HttpClient::with_pool(pool).scripts(scripts).unknown_length(unknown).build()?;
         let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
         let params = params
             .iter()
             .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
                 builder.param(&name[..], &value[..])
             });
-        Self { client, params, max_body, buffering, hands_over }
+        Ok(Self { client, params, max_body, buffering, hands_over })
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.

@@ -134,6 +134,7 @@ fn addrs(list: &str) -> Vec<IpAddr> {
 }
 
 /// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! server_setters {
     () => {

@@ -88,11 +88,11 @@ fn upload() -> Outcome {
 /// A php-fpm, and a client of its scripts.
 fn php() -> Result<(PhpFpm, HttpClient), fcgi_testkit::harness::Failed> {
     let fpm = PhpFpm::start(PhpFpmOptions::default())?;
-    let pool = fcgi::Pool::new(fpm.unix_address().parse()?);
+    let pool = fcgi::Pool::new(fpm.unix_address())?;
     let root = fpm.document_root();
     let scripts = ScriptMap::builder(root.as_os_str().as_encoded_bytes()).build()?;
     let params = ParamsBuilder::new().remote_addr("192.0.2.7:4711".parse()?);
-    Ok((fpm, HttpClient::builder(pool, scripts).params(params).build()))
+    Ok((fpm, HttpClient::with_pool(pool).scripts(scripts).params(params).build()?))
 }
 
 fn php_pages() -> Outcome {
