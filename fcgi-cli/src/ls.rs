@@ -140,7 +140,7 @@ impl Ls {
 }
 
 /// What two names of one socket have in common.
-fn key(address: &Address) -> String {
+pub(crate) fn key(address: &Address) -> String {
     match address.target() {
         Target::Unix(path) => {
             fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()

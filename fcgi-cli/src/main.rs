@@ -6,20 +6,26 @@ mod ask;
 mod budget;
 mod call;
 mod causes;
+mod decode;
 mod demo;
 mod discovery;
+mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
 mod help;
 mod input;
 mod ls;
+mod php;
 mod ping;
 mod place;
 mod report;
+mod sink;
 mod sock_diag;
 mod status;
+mod stream;
 mod table;
+mod tap;
 mod trace;
 
 use std::{
@@ -36,12 +42,18 @@ use exit::Exit;
 enum Command {
     Ping(ping::Ping),
     Status(Box<status::Status>),
-    Call(call::Call),
+    Doctor(Box<doctor::Doctor>),
+    Call(Box<call::Call>),
+    Tap(tap::Tap),
+    Decode(decode::Decode),
     Ls(ls::Ls),
+    Php(Box<php::Php>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
     PhpGuard(gateway::PhpGuard),
+    #[command(hide = true)]
+    ScriptGuard(php::ScriptGuard),
 }
 
 fn main() -> ExitCode {
@@ -70,7 +82,12 @@ fn main() -> ExitCode {
             Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Php(php) => php.run().await,
+            Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
+            Command::Tap(tap) => tap.run().await,
+            Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::PhpGuard(guard) => guard.run(),

@@ -225,15 +225,7 @@ impl Ping {
         match &self.script {
             Some(script) => causes::of_answer(answer, script),
             None if answer.head.parts.status == 404 || answer.head.parts.status == 403 => {
-                Some(Cause::new(
-                    "ping-path",
-                    format!("ping.path of the pool is not set, or is not {}", self.path),
-                    format!(
-                        "set `ping.path = {}` in the pool's configuration and reload php-fpm, name \
-                         the right one with --path, or use --script",
-                        self.path
-                    ),
-                ))
+                Some(causes::no_ping(&self.path, None))
             }
             None => causes::of_answer(answer, &self.path),
         }

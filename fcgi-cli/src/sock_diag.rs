@@ -74,6 +74,15 @@ pub(crate) async fn accept_queue(address: &Address) -> Result<Queue, NoQueue> {
     }
 }
 
+/// The same without a look-up: of a unix socket, or of an IP address and port.
+pub(crate) fn queue_now(address: &Address) -> Option<Queue> {
+    match address.target() {
+        Target::Unix(path) => unix_queue(path).ok(),
+        Target::Tcp(host_port) => tcp_queue(std::iter::once(host_port.parse().ok()?)).ok(),
+        _ => None,
+    }
+}
+
 fn unix_queue(path: &Path) -> Result<Queue, NoQueue> {
     use std::os::unix::fs::MetadataExt;
 

@@ -13,6 +13,8 @@ use fcgi_engine::text::escape;
 
 /// Lines of a stream that are shown of one record.
 const EXCERPT: usize = 4;
+/// Bytes of such a line that are shown.
+const LINE: usize = 512;
 
 /// Which way a record goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,47 +101,76 @@ pub(crate) fn table(records: &[Record]) -> String {
 
 /// A record as one or more lines, as wide as the longest name.
 pub(crate) fn line(record: &Record) -> String {
-    const WIDTH: usize = "GET_VALUES_RESULT".len();
-    let mut out = String::new();
-    let _ = write_record(&mut out, record, WIDTH);
+    let details = details(record.header.record_type, &record.content, 0);
+    let mut out = row("", record.direction, &record.header, &details);
+    out.push('\n');
     out
 }
 
 fn write_table(out: &mut String, records: &[Record]) -> fmt::Result {
-    let name = |record: &Record| record.header.record_type.to_string();
-    let width = records.iter().map(|record| name(record).len()).max().unwrap_or_default().max(6);
+    let width = records.iter().map(|record| record.header.record_type.to_string().len());
+    let width = width.max().unwrap_or_default().max(6);
     let head = Style::new().bold();
-    let title = format!("{:<9}  {:<width$}  id  length  pad", "direction", "record");
-    writeln!(out, "{head}{title}  content{head:#}")?;
-    records.iter().try_for_each(|record| write_record(out, record, width))
+    writeln!(out, "{head}{}  content{head:#}", titles(width))?;
+    for record in records {
+        let details = details(record.header.record_type, &record.content, 0);
+        write_row(out, "", record.direction, &record.header, &details, width)?;
+    }
+    Ok(())
 }
 
-fn write_record(out: &mut String, record: &Record, width: usize) -> fmt::Result {
-    let style = record.direction.style();
-    let RecordHeader { record_type, request_id, content_length, padding_length, .. } =
-        record.header;
-    let name = record_type.to_string();
-    let detail_style = match record_type {
-        _ if record.content.is_empty() => Style::new().dimmed(),
+/// The width of the longest type's name.
+const NAME_WIDTH: usize = 17;
+
+fn titles(width: usize) -> String {
+    format!("{:<9}  {:<width$}  id  length  pad", "direction", "record")
+}
+
+/// One record of a table that has no end, after `lead`.
+pub(crate) fn row(
+    lead: &str,
+    direction: Direction,
+    header: &RecordHeader,
+    details: &[String],
+) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_row(&mut out, lead, direction, header, details, NAME_WIDTH);
+    out.truncate(out.trim_end_matches('\n').len());
+    out
+}
+
+fn write_row(
+    out: &mut String,
+    lead: &str,
+    direction: Direction,
+    header: &RecordHeader,
+    details: &[String],
+    width: usize,
+) -> fmt::Result {
+    let style = direction.style();
+    let RecordHeader { request_id, content_length, padding_length, .. } = header;
+    let detail_style = match header.record_type {
+        _ if header.content_length == 0 => Style::new().dimmed(),
         RecordType::Stderr => AnsiColor::Yellow.on_default(),
         _ => Style::new(),
     };
-    for (i, detail) in details(record_type, &record.content).iter().enumerate() {
+    for (i, detail) in details.iter().enumerate() {
         if i == 0 {
-            let (ends, bold) = (record.direction.ends(), style.bold());
-            write!(out, "{style}{ends}{style:#}  {bold}{name:<width$}{bold:#}")?;
+            let (ends, bold) = (direction.ends(), style.bold());
+            let name = header.record_type.to_string();
+            write!(out, "{lead}{style}{ends}{style:#}  {bold}{name:<width$}{bold:#}")?;
             write!(out, "  {request_id:>2}  {content_length:>6}  {padding_length:>3}")?;
         } else {
-            // Below the content: after the other columns and the spaces between them.
-            write!(out, "{:indent$}", "", indent = width + 28)?;
+            write!(out, "{:indent$}", "", indent = lead.chars().count() + titles(width).len())?;
         }
         writeln!(out, "  {detail_style}{detail}{detail_style:#}")?;
     }
     Ok(())
 }
 
-/// What a record says, as one or more lines.
-fn details(record_type: RecordType, content: &[u8]) -> Vec<String> {
+/// What a record says, as one or more lines. It has so many bytes `more` than `content`.
+pub(crate) fn details(record_type: RecordType, content: &[u8], more: usize) -> Vec<String> {
     if content.is_empty() {
         return vec![match record_type {
             RecordType::AbortRequest | RecordType::GetValues => String::new(),
@@ -165,7 +196,7 @@ fn details(record_type: RecordType, content: &[u8]) -> Vec<String> {
         (RecordType::Params | RecordType::GetValues | RecordType::GetValuesResult, _) => {
             pairs(content)
         }
-        _ => excerpt(content),
+        _ => excerpt(content, more),
     }
 }
 
@@ -189,15 +220,20 @@ fn pairs(mut content: &[u8]) -> Vec<String> {
 }
 
 /// The first lines of a stream's bytes.
-fn excerpt(content: &[u8]) -> Vec<String> {
+fn excerpt(content: &[u8], more: usize) -> Vec<String> {
     let mut shown = 0;
     let mut lines = Vec::new();
     for line in content.split_inclusive(|byte| *byte == b'\n').take(EXCERPT) {
-        shown += line.len();
-        lines.push(escape(line, b""));
+        let part = &line[..line.len().min(LINE)];
+        shown += part.len();
+        lines.push(escape(part, b""));
+        if part.len() < line.len() {
+            break;
+        }
     }
-    if shown < content.len() {
-        lines.push(format!("… {} bytes more", content.len() - shown));
+    let left = content.len() - shown + more;
+    if left > 0 {
+        lines.push(format!("… {left} bytes more"));
     }
     lines
 }

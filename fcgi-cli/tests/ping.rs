@@ -71,7 +71,15 @@ fn table() -> Result {
 
     let busy = Busy::start(&php, &address, 1);
     until("its only worker is busy", || seen(&run(&["ping", &address, "--timeout", "0.3"])).0 == 6);
-    assert_eq!(row("saturated", &run(&["ping", &address, "--timeout", "1"]), &[]), 6);
+    let output = run(&["ping", &address, "--timeout", "1"]);
+    // Those that gave up before wait too, until they are accepted.
+    let (_, _, said) = seen(&output);
+    let (before, after) = said.split_once(" connections wait in its queue").ok_or("the queue")?;
+    let number = before.rsplit(' ').next().unwrap_or_default();
+    assert!(number.parse::<u32>().is_ok_and(|number| number >= 2), "{said}");
+    let counted = format!("{number} connections");
+    assert!(after.contains("pm.max_children"), "{said}");
+    assert_eq!(row("saturated", &output, &[(&counted, "3 connections")]), 6);
     drop(busy);
 
     let (tcp, stopped) = (php.tcp_address(), Stopped::stop(&php, 1));

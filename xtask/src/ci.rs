@@ -1,12 +1,14 @@
 //! `cargo xtask ci`.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 
-use crate::command::{cargo, program, run as run_command};
-use crate::{fuzz, interop as interop_task, test};
+use crate::command::{cargo, program, root, run as run_command};
+use crate::{api, fuzz, interop as interop_task, msrv, test, tool};
 
 const UNPUBLISHED: [&str; 4] = ["fcgi-bench", "fcgi-interop", "fcgi-testkit", "xtask"];
 const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
@@ -14,26 +16,51 @@ const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
 const FUZZ_SMOKE: Duration = Duration::ZERO;
 
 /// A name, and what it does.
-type Step = (&'static str, fn() -> Result<()>);
+type Step = (&'static str, fn(&Options) -> Result<()>);
+
+/// What `cargo xtask ci` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Fail when a peer or a tool is missing and can't be installed
+    #[arg(long)]
+    require_peers: bool,
+    /// Steps to run, such as `clippy` [default: all]
+    #[arg(value_name = "STEP")]
+    steps: Vec<String>,
+}
 
 /// Everything that a change must pass, stopping at the first failure.
-pub(crate) fn run() -> Result<()> {
-    let steps: [Step; 8] = [
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let steps: [Step; 12] = [
         ("tests", tests),
-        ("interop", interop),
-        ("format", || cargo_step(&["fmt", "--all", "--check"])),
-        ("clippy", clippy),
-        ("docs", docs),
-        ("no_std", no_std),
-        ("package", package),
-        ("fuzz seeds", fuzz_smoke),
+        ("interop", |_| interop()),
+        ("format", |_| cargo_step(&["fmt", "--all", "--check"])),
+        ("clippy", |_| clippy()),
+        ("docs", |_| docs()),
+        ("public-api", |_| api::run(&api::Options { check: true })),
+        ("no_std", |_| no_std()),
+        ("features", features),
+        ("oldest-rust", |options| with_tool(options, msrv::compiler(), |old| msrv::check(&old))),
+        ("dependencies", dependencies),
+        ("package", |_| package()),
+        ("fuzz-seeds", fuzz_smoke),
     ];
+    for name in &options.steps {
+        ensure!(
+            steps.iter().any(|(step, _)| step == name),
+            "there is no step {name:?}; there are {}",
+            steps.map(|(step, _)| step).join(", ")
+        );
+    }
     let started = Instant::now();
     let mut summary = Vec::new();
     for (name, step) in steps {
+        if !options.steps.is_empty() && !options.steps.iter().any(|wanted| wanted == name) {
+            continue;
+        }
         println!("\n==> {name}");
         let step_started = Instant::now();
-        let outcome = step();
+        let outcome = step(options);
         let seconds = step_started.elapsed().as_secs_f64();
         outcome.with_context(|| format!("{name}, after {seconds:.1} s"))?;
         println!("==> {name}: {seconds:.1} s");
@@ -48,8 +75,28 @@ fn cargo_step(arguments: &[&str]) -> Result<()> {
     run_command(&mut cargo(arguments))
 }
 
-fn tests() -> Result<()> {
-    test::run(&test::Options { require_peers: true, locked: true, ..test::Options::default() })
+/// A step whose tool is missing fails where everything is required, and says so elsewhere.
+fn with_tool<T>(
+    options: &Options,
+    tool: Result<T>,
+    step: impl FnOnce(T) -> Result<()>,
+) -> Result<()> {
+    match tool {
+        Ok(tool) => step(tool),
+        Err(error) if options.require_peers => Err(error),
+        Err(error) => {
+            println!("Left out: {error:#}");
+            Ok(())
+        }
+    }
+}
+
+fn tests(options: &Options) -> Result<()> {
+    test::run(&test::Options {
+        require_peers: options.require_peers,
+        locked: true,
+        ..test::Options::default()
+    })
 }
 
 fn interop() -> Result<()> {
@@ -69,9 +116,12 @@ fn clippy() -> Result<()> {
     ])
 }
 
+/// As docs.rs does, which labels what needs a feature. The labels are unstable, hence the variable.
 fn docs() -> Result<()> {
-    let arguments = ["doc", "--workspace", "--no-deps", "--all-features", "--locked"];
-    run_command(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--all-features", "--locked"]);
+    doc.arg("--target-dir").arg(tool::target().join("docs"));
+    doc.env("RUSTC_BOOTSTRAP", "1").env("RUSTDOCFLAGS", "-D warnings --cfg docsrs");
+    run_command(&mut doc)
 }
 
 /// Without its `std` feature, and for a target that has no std where the
@@ -92,6 +142,22 @@ fn has_target(target: &str) -> bool {
         .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
+/// Each published crate without features, with each alone, and with each pair.
+fn features(options: &Options) -> Result<()> {
+    with_tool(options, tool::HACK.command(), |mut hack| {
+        hack.args(["check", "--locked", "--feature-powerset", "--depth", "2", "--workspace"]);
+        hack.args(UNPUBLISHED.iter().flat_map(|name| ["--exclude", name]));
+        run_command(&mut hack)
+    })
+}
+
+/// Licences, sources and unwanted crates, by deny.toml.
+fn dependencies(options: &Options) -> Result<()> {
+    with_tool(options, tool::DENY.command(), |mut deny| {
+        run_command(deny.args(["--offline", "check", "bans", "licenses", "sources"]))
+    })
+}
+
 /// Builds each library from what its package would hold.
 fn package() -> Result<()> {
     let mut package = cargo(["package", "--workspace", "--locked", "--allow-dirty"]);
@@ -101,10 +167,30 @@ fn package() -> Result<()> {
     run_command(&mut package)
 }
 
-fn fuzz_smoke() -> Result<()> {
-    match fuzz::unavailable() {
-        Some(reason) => println!("Left out: {reason}"),
-        None => fuzz::run(&fuzz::Options::smoke(FUZZ_SMOKE))?,
+fn fuzz_smoke(options: &Options) -> Result<()> {
+    with_tool(options, fuzz::available(), |()| fuzz::run(&fuzz::Options::smoke(FUZZ_SMOKE)))
+}
+
+/// The crates that go to crates.io.
+pub(crate) fn published() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let root = root();
+    for entry in fs::read_dir(root).with_context(|| format!("reading {}", root.display()))? {
+        let name = entry.with_context(|| format!("reading {}", root.display()))?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        let is_crate = root.join(&name).join("Cargo.toml").is_file();
+        if is_crate && name.starts_with("fcgi-") && !UNPUBLISHED.contains(&name.as_str()) {
+            names.push(name);
+        }
     }
-    Ok(())
+    ensure!(!names.is_empty(), "there is no crate in {}", root.display());
+    names.sort();
+    Ok(names)
+}
+
+/// Those of them that are libraries.
+pub(crate) fn libraries() -> Result<Vec<String>> {
+    let mut names = published()?;
+    names.retain(|name| root().join(name).join("src/lib.rs").is_file());
+    Ok(names)
 }

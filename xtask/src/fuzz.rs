@@ -50,27 +50,20 @@ struct Finished {
     failure: Option<String>,
 }
 
-/// Why fuzzing can't start without an installation, if it can't.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    if !fuzz_folder().join("Cargo.toml").is_file() {
-        Some("there is no fuzz/Cargo.toml")
-    } else if !succeeds(&mut nightly(["--version"])) {
-        Some("there is no nightly toolchain")
-    } else if !succeeds(&mut nightly(["fuzz", "--version"])) {
-        Some("cargo-fuzz is not installed")
-    } else {
-        None
-    }
-}
-
-/// Builds all targets, runs them and prints how often each was executed.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Installs cargo-fuzz where it is missing.
+pub(crate) fn available() -> Result<()> {
     if !succeeds(&mut nightly(["--version"])) {
         bail!("fuzzing needs a nightly toolchain: rustup toolchain install nightly");
     }
     if !succeeds(&mut nightly(["fuzz", "--version"])) {
         run_command(&mut cargo(["install", "--locked", "cargo-fuzz"]))?;
     }
+    Ok(())
+}
+
+/// Builds all targets, runs them and prints how often each was executed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    available()?;
     let targets = chosen(options)?;
     run_command(nightly(["fuzz", "build"]).args(BUILD).current_dir(fuzz_folder()))?;
 

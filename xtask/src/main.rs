@@ -6,14 +6,17 @@
     reason = "printing is what a command-line tool does"
 )]
 
+mod api;
 mod bench;
 mod ci;
 mod command;
 mod failures;
 mod fuzz;
 mod interop;
+mod msrv;
 mod peers;
 mod test;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -31,8 +34,11 @@ struct Arguments {
 enum Task {
     /// Install the peers that are missing, where that is allowed, and run every test
     Test(test::Options),
-    /// Run all that a change must pass: every test, fmt, clippy, docs, no_std, packaging, fuzz smoke
-    Ci,
+    /// Run all that a change must pass: tests, interop, fmt, clippy, docs, public API, no_std,
+    /// features, oldest Rust, dependencies, packages, fuzz seeds
+    Ci(ci::Options),
+    /// Write what each library offers to docs/api
+    Api(api::Options),
     /// Run every web server and application against ours, and write docs/interop.md
     Interop(interop::Options),
     /// Run the fuzz targets, each for a given time
@@ -44,7 +50,8 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(options) => test::run(&options),
-        Task::Ci => ci::run(),
+        Task::Ci(options) => ci::run(&options),
+        Task::Api(options) => api::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),

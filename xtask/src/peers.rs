@@ -61,7 +61,7 @@ fi
 apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@"
 "#;
 
-fn install_packages(packages: &[&str]) -> Result<()> {
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     let mut install = as_root()?;
     install.args(["sh", "-c", INSTALL, "sh"]).args(packages);
     let status = install.status().context("starting the installation")?;

@@ -241,6 +241,10 @@ impl Call {
         let answer = output.answer();
         let report = match called {
             Ok(()) => {
+                if !output.is_held() && causes::is_body_too_large(&output.stderr) {
+                    let cause = causes::body_too_large();
+                    complain(&format!("fcgi call: {address}: warning: {cause}"));
+                }
                 let status = answer.as_ref().map(Answer::status_line).unwrap_or_default();
                 Report::new("call", Exit::Done, format!("{status} from {address}"))
             }

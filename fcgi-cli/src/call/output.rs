@@ -86,6 +86,11 @@ impl Output {
         self.fail && self.head.as_ref().is_some_and(|head| head.parts.status.as_u16() >= 400)
     }
 
+    /// Whether only programs read what came.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// More of STDOUT.
     pub(super) fn stdout(&mut self, bytes: Bytes) -> Result<(), Failure> {
         let mut rest = bytes.clone();

@@ -8,6 +8,22 @@ use crate::ask::Answer;
 /// The most of what an application said that goes into a line, in bytes.
 const EXCERPT: usize = 200;
 
+/// How PHP words that it does not take a body.
+const TOO_LARGE: &str = "POST Content-Length of";
+
+/// Whether PHP said that it did not take the body; the script runs all the same, without it.
+pub(crate) fn is_body_too_large(stderr: &[u8]) -> bool {
+    String::from_utf8_lossy(stderr).contains(TOO_LARGE)
+}
+
+pub(crate) fn body_too_large() -> Cause {
+    Cause::new(
+        "post-max-size",
+        "the body is larger than PHP's post_max_size, and the script did not get it",
+        "raise post_max_size and upload_max_filesize, or send less",
+    )
+}
+
 /// The cause of an answer with an error's status, as php-fpm words it. `script` is the
 /// SCRIPT_FILENAME that was sent.
 pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
@@ -29,11 +45,7 @@ pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
             format!("php-fpm runs no {script}: security.limit_extensions of its pool forbids it"),
             "name a script that ends as it allows (.php, .phar), or extend the list",
         ),
-        _ if said("POST Content-Length of") => Cause::new(
-            "post-max-size",
-            "the body is larger than PHP's post_max_size",
-            "raise post_max_size and upload_max_filesize, or send less",
-        ),
+        _ if said(TOO_LARGE) => body_too_large(),
         500.. => Cause::new(
             "failed",
             match last_line(&answer.stderr) {
@@ -44,6 +56,23 @@ pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
         ),
         _ => return None,
     })
+}
+
+/// The cause of a ping that php-fpm does not know. `said` is what the configuration says, where it
+/// can be read.
+pub(crate) fn no_ping(path: &str, said: Option<&str>) -> Cause {
+    let likely = match said {
+        Some(said) => said.to_owned(),
+        None => format!("ping.path of the pool is not set, or is not {path}"),
+    };
+    Cause::new(
+        "ping-path",
+        likely,
+        format!(
+            "set `ping.path = {path}` in the pool's configuration and reload php-fpm, name the \
+             right one with --path, or use --script"
+        ),
+    )
 }
 
 /// The cause of a response that starts with no head.
@@ -65,8 +94,13 @@ pub(super) fn no_head(stdout: &[u8], stderr: &[u8]) -> Cause {
     )
 }
 
-/// The last line of text, for people.
+/// The line that names an error, for people: the last one that PHP begins so, or the last one.
 fn last_line(bytes: &[u8]) -> Option<String> {
-    let line = bytes.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty())?;
+    const BEGINS: &[u8] = b"PHP message: ";
+    let lines = || bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let line = match lines().rfind(|line| line.starts_with(BEGINS)) {
+        Some(line) => &line[BEGINS.len()..],
+        None => lines().next_back()?,
+    };
     Some(escape(&line[..line.len().min(EXCERPT)], b"").trim().to_owned())
 }

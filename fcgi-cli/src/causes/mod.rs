@@ -8,8 +8,9 @@ use std::{fmt, io};
 
 use fcgi_tokio::{self as fcgi, Address, Phase, Target};
 
-pub(crate) use answer::of_answer;
+pub(crate) use answer::{body_too_large, is_body_too_large, no_ping, of_answer};
 pub(crate) use socket::name;
+pub(crate) use socket::owner_of;
 
 use crate::ask::Failed;
 
@@ -67,7 +68,8 @@ pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
     }
 }
 
-fn of_connect(source: &io::Error, address: &Address) -> Option<Cause> {
+/// The cause of a connection that could not be made.
+pub(crate) fn of_connect(source: &io::Error, address: &Address) -> Option<Cause> {
     let host_port = match address.target() {
         Target::Unix(path) => return socket::of_connect(source, path),
         Target::Tcp(host_port) => host_port,
@@ -122,15 +124,20 @@ fn closed(address: &Address) -> Cause {
     }
 }
 
+/// A web server listens there.
+pub(crate) fn http() -> Cause {
+    Cause::new(
+        "http",
+        "that is HTTP, not FastCGI: a web server listens there",
+        "name the application's own socket, as in the web server's fastcgi_pass",
+    )
+}
+
 /// `said` names the version that a record began with: the first byte that came.
 fn not_fastcgi(said: &str) -> Cause {
     let is_http = said.contains(&format!("record version {}", b'H'));
     if is_http {
-        Cause::new(
-            "http",
-            "that is HTTP, not FastCGI: a web server listens there",
-            "name the application's own socket, as in the web server's fastcgi_pass",
-        )
+        http()
     } else {
         Cause::new(
             "not-fastcgi",

@@ -1,6 +1,10 @@
 //! An application that takes connections and does not answer: what its processes are doing.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use fcgi_tokio::{Address, Target};
 use rustix::net::{
@@ -9,6 +13,7 @@ use rustix::net::{
 };
 
 use super::Cause;
+use crate::sock_diag;
 
 /// A process, as `/proc` has it.
 #[derive(Debug)]
@@ -21,12 +26,21 @@ struct Process {
 
 /// Why no answer comes on a connection that was made.
 pub(super) fn silent(address: &Address) -> Cause {
-    if let Some(cause) = stopped(address) {
+    // Before another connection waits there too.
+    let waiting = sock_diag::queue_now(address).map_or(0, |queue| queue.waiting);
+    if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;
     }
+    let likely = match waiting {
+        0 => "all of its workers are busy, or what one of them runs hangs".to_owned(),
+        1 => "all of its workers are busy: 1 connection waits in its queue".to_owned(),
+        waiting => {
+            format!("all of its workers are busy: {waiting} connections wait in its queue")
+        }
+    };
     Cause::new(
         "busy",
-        "all of its workers are busy, or what it runs hangs",
+        likely,
         "look at what they do (fcgi status), allow more of them (pm.max_children), or a longer \
          --timeout",
     )
@@ -34,24 +48,47 @@ pub(super) fn silent(address: &Address) -> Cause {
 
 /// Why no connection is made: the kernel holds as many as may wait.
 pub(super) fn queue_full(address: &Address) -> Cause {
-    if let Some(cause) = stopped(address) {
+    if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;
     }
+    let full = match sock_diag::queue_now(address) {
+        Some(queue) => format!("the socket's queue is full ({} of {})", queue.waiting, queue.limit),
+        None => "the socket's queue is full".to_owned(),
+    };
     Cause::new(
         "queue-full",
-        "the socket's queue is full: all of its workers are busy, or it is stopped",
+        format!("{full}: all of its workers are busy, or it is stopped"),
         "look at what they do, allow more of them (pm.max_children), or restart it",
     )
 }
 
-/// Whether the processes that should answer were stopped by a signal.
-fn stopped(address: &Address) -> Option<Cause> {
-    let Target::Unix(path) = address.target() else { return None };
-    let listener = listener(path)?;
+/// The process that listens, and its children.
+struct Workers {
+    listener: Process,
+    workers: Vec<Process>,
+}
+
+fn workers(address: &Address) -> Option<Workers> {
     let all = processes();
-    let listener = all.iter().find(|process| process.id == listener)?;
-    let workers: Vec<&Process> =
-        all.iter().filter(|process| process.parent == listener.id).collect();
+    let id = match address.target() {
+        Target::Unix(path) => listener(path)?,
+        Target::Tcp(host_port) => port_listener(host_port, &all)?,
+        _ => return None,
+    };
+    let (mut listener, mut workers) = (None, Vec::new());
+    for process in all {
+        if process.id == id {
+            listener = Some(process);
+        } else if process.parent == id {
+            workers.push(process);
+        }
+    }
+    Some(Workers { listener: listener?, workers })
+}
+
+/// Whether the processes that should answer were stopped by a signal.
+fn stopped(found: &Workers) -> Option<Cause> {
+    let Workers { listener, workers } = found;
     let who = match workers.len() {
         0 if listener.is_stopped => format!("process {} ({})", listener.id, listener.name),
         n @ 1.. if workers.iter().all(|worker| worker.is_stopped) => {
@@ -78,6 +115,35 @@ fn listener(path: &Path) -> Option<u32> {
     let id = socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get().unsigned_abs();
     // systemd listens for others.
     (id != 1).then_some(id)
+}
+
+/// The process that listens at a port of this machine: of those that have the socket open, the one
+/// that the others come from. Only root sees what others have open.
+fn port_listener(host_port: &str, all: &[Process]) -> Option<u32> {
+    const LISTENS: &str = "0A";
+    let address: SocketAddr = host_port.parse().ok()?;
+    if !address.ip().is_loopback() {
+        return None;
+    }
+    let end = format!(":{:04X}", address.port());
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let sockets: Vec<PathBuf> = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| table.lines())
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let is_meant = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTENS;
+            is_meant.then(|| PathBuf::from(format!("socket:[{}]", fields[9])))
+        })
+        .collect();
+    let has_it = |id: u32| {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
+        files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|to| sockets.contains(&to)))
+    };
+    let holders: Vec<&Process> = all.iter().filter(|process| has_it(process.id)).collect();
+    let is_first = |process: &&&Process| holders.iter().all(|other| other.id != process.parent);
+    holders.iter().find(is_first).map(|process| process.id)
 }
 
 fn processes() -> Vec<Process> {

@@ -89,6 +89,11 @@ fn forbidden(path: &Path) -> Cause {
     )
 }
 
+/// Mode, owner and group of a file, as [`mode`] has them.
+pub(crate) fn owner_of(path: &Path) -> String {
+    fs::metadata(path).map_or_else(|error| error.to_string(), |meta| mode(&meta))
+}
+
 /// `0660 www-data:www-data`.
 fn mode(meta: &fs::Metadata) -> String {
     let (owner, group) = (name("/etc/passwd", meta.uid()), name("/etc/group", meta.gid()));

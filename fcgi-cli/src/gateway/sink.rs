@@ -1,128 +1,45 @@
-//! Lines on their way to stdout and stderr, which nobody may be reading: a log never holds up what
-//! it tells of.
+//! The gateway's two logs, which nobody may be reading: a log never holds up what it tells of.
 
 use std::{
-    collections::VecDeque,
     io::{self, Write},
-    mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-/// The most that waits to be written, in bytes. What comes on top is dropped, and counted.
+use crate::sink::Sink;
+
+/// The most that waits to be written, in bytes.
 const WAITING: usize = 1 << 20;
-/// What a line takes beside its text.
-const OVERHEAD: usize = mem::size_of::<String>();
 /// How long the end of the gateway waits for a log to be written.
 const AT_THE_END: Duration = Duration::from_secs(1);
 
-pub(super) static ACCESS: Sink = Sink::new("access", || Box::new(io::stdout()));
-pub(super) static ERRORS: Sink = Sink::new("error", || Box::new(io::stderr()));
-
-/// Lines that wait for a thread which writes them.
-pub(super) struct Sink {
-    name: &'static str,
-    open: fn() -> Box<dyn Write>,
-    queue: Mutex<Queue>,
-    filled: Condvar,
-    emptied: Condvar,
-}
-
-struct Queue {
-    lines: VecDeque<String>,
-    /// Of the lines that wait, and of those being written.
-    bytes: usize,
-    dropped: u64,
-}
-
-impl Sink {
-    const fn new(name: &'static str, open: fn() -> Box<dyn Write>) -> Self {
-        let queue = Queue { lines: VecDeque::new(), bytes: 0, dropped: 0 };
-        Self {
-            name,
-            open,
-            queue: Mutex::new(queue),
-            filled: Condvar::new(),
-            emptied: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a line, or drops it when too much waits already.
-    pub(super) fn line(&self, mut line: String) {
-        line.push('\n');
-        let mut queue = self.lock();
-        let size = line.len() + OVERHEAD;
-        if queue.bytes + size > WAITING {
-            queue.dropped += 1;
-            return;
-        }
-        queue.bytes += size;
-        queue.lines.push_back(line);
-        drop(queue);
-        self.filled.notify_one();
-    }
-
-    /// Whether a line would be taken; one that is not is counted as dropped.
-    pub(super) fn has_room(&self) -> bool {
-        let mut queue = self.lock();
-        let has_room = queue.bytes + OVERHEAD < WAITING;
-        queue.dropped += u64::from(!has_room);
-        has_room
-    }
-
-    fn write(&self) {
-        let mut out = (self.open)();
-        let mut queue = self.lock();
-        loop {
-            if let Some(line) = queue.lines.pop_front() {
-                drop(queue);
-                // Nobody may be reading it any more.
-                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-                queue = self.lock();
-                queue.bytes -= line.len() + OVERHEAD;
-            } else if queue.dropped > 0 {
-                let dropped = mem::take(&mut queue.dropped);
-                drop(queue);
-                ERRORS.line(format!(
-                    "fcgi gateway: {dropped} lines of the {} log were dropped: it was not read \
-                     fast enough",
-                    self.name
-                ));
-                queue = self.lock();
-            } else {
-                self.emptied.notify_all();
-                queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    }
-
-    /// Waits until all is written, but for a bounded time.
-    fn flush(&self) {
-        let is_waiting = |queue: &mut Queue| queue.bytes > 0 || queue.dropped > 0;
-        drop(self.emptied.wait_timeout_while(self.lock(), AT_THE_END, is_waiting));
-    }
-}
+pub(super) static ACCESS: Sink = Sink::new(WAITING);
+pub(super) static ERRORS: Sink = Sink::new(WAITING);
 
 /// Starts the threads that write.
 ///
 /// # Errors
 /// The system's, when there can be no more threads.
 pub(super) fn start() -> io::Result<()> {
-    for sink in [&ACCESS, &ERRORS] {
-        thread::Builder::new().name(format!("{} log", sink.name)).spawn(|| sink.write())?;
+    fn write(sink: &Sink, name: &str, mut out: impl Write) {
+        // Nobody may be reading it any more.
+        let write = |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+        sink.run(write, |dropped| {
+            complain(&format!(
+                "{dropped} lines of the {name} log were dropped: it was not read fast enough"
+            ));
+        });
     }
+    let named = |name: &str| thread::Builder::new().name(format!("{name} log"));
+    named("access").spawn(|| write(&ACCESS, "access", io::stdout()))?;
+    named("error").spawn(|| write(&ERRORS, "error", io::stderr()))?;
     Ok(())
 }
 
 /// Waits for both logs, but not for one that nobody reads.
 pub(super) fn flush() {
-    ACCESS.flush();
-    ERRORS.flush();
+    ACCESS.flush(AT_THE_END);
+    ERRORS.flush(AT_THE_END);
 }
 
 /// One line of the error log.

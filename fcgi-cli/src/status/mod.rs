@@ -1,10 +1,12 @@
 //! `fcgi status`: how php-fpm's pools are doing.
 
 mod look;
-mod print;
+pub(crate) mod print;
 mod prometheus;
 mod serve;
 mod thresholds;
+
+pub(crate) use look::{Look, Pool};
 
 use std::{
     ffi::OsString,
@@ -33,7 +35,6 @@ use crate::{
     place,
     report::{Form, Report, milliseconds, print as print_line},
 };
-use look::{Look, Pool};
 use serve::Exporter;
 use thresholds::{Key, Passed, Threshold};
 

@@ -35,7 +35,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-type Text = Arc<Mutex<String>>;
+pub(crate) type Text = Arc<Mutex<String>>;
 
 /// A running `fcgi gateway`. Dropping it kills it.
 pub(crate) struct Gateway {
@@ -151,7 +151,7 @@ impl Drop for Gateway {
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> Text {
+pub(crate) fn collect(mut from: impl Read + Send + 'static) -> Text {
     let text = Text::default();
     let to = Arc::clone(&text);
     thread::spawn(move || {

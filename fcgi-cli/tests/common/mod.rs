@@ -4,6 +4,7 @@
 pub(crate) mod gateway;
 pub(crate) mod pages;
 pub(crate) mod pool;
+pub(crate) mod tap;
 pub(crate) mod webdriver;
 
 use std::{

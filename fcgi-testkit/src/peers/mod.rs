@@ -26,7 +26,7 @@ pub use daemon::scratch;
 pub use libfcgi::LibfcgiApp;
 pub use nginx::{Nginx, NginxOptions};
 pub use php_fpm::{PhpFpm, PhpFpmOptions};
-pub use web_server::{WebServer, WebServerKind};
+pub use web_server::{WebServer, WebServerKind, apache_modules, user};
 
 /// Something outside this workspace that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +46,8 @@ pub enum Peer {
     Gcc,
     /// strace, to count system calls.
     Strace,
+    /// Wireshark in a terminal, to read recordings with its FastCGI dissector.
+    Tshark,
     /// The web server Apache httpd.
     Apache,
     /// The web server lighttpd.
@@ -58,6 +60,12 @@ pub enum Peer {
     H2o,
     /// The Go toolchain, to build an application on its net/http/fcgi.
     Go,
+    /// Apache's mod_fcgid.
+    Fcgid,
+    /// lighttpd's spawn-fcgi.
+    SpawnFcgi,
+    /// systemd's programs, to check units and to pass sockets on.
+    Systemd,
     /// Python with pip, to install [`Flup`] from PyPI.
     Pip,
 }
@@ -72,6 +80,7 @@ impl Peer {
         Self::Libfcgi,
         Self::Gcc,
         Self::Strace,
+        Self::Tshark,
     ];
 
     /// What `cargo xtask interop` needs.
@@ -85,6 +94,9 @@ impl Peer {
         Self::PhpFpm,
         Self::Libfcgi,
         Self::Gcc,
+        Self::Fcgid,
+        Self::SpawnFcgi,
+        Self::Systemd,
         Self::Go,
         Self::Pip,
     ];
@@ -99,12 +111,16 @@ impl Peer {
             Self::Libfcgi => "libfcgi",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "Apache",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "HAProxy",
             Self::Caddy => "Caddy",
             Self::H2o => "h2o",
             Self::Go => "Go",
+            Self::Fcgid => "mod_fcgid",
+            Self::SpawnFcgi => "spawn-fcgi",
+            Self::Systemd => "systemd-socket-activate",
             Self::Pip => "pip",
         }
     }
@@ -121,12 +137,16 @@ impl Peer {
             Self::Libfcgi => "libfcgi-dev",
             Self::Gcc => "gcc",
             Self::Strace => "strace",
+            Self::Tshark => "tshark",
             Self::Apache => "apache2",
             Self::Lighttpd => "lighttpd",
             Self::Haproxy => "haproxy",
             Self::Caddy => "caddy",
             Self::H2o => "h2o",
             Self::Go => "golang-go",
+            Self::Fcgid => "libapache2-mod-fcgid",
+            Self::SpawnFcgi => "spawn-fcgi",
+            Self::Systemd => "systemd",
             Self::Pip => "python3-pip",
         }
     }
@@ -144,6 +164,9 @@ impl Peer {
                 .map(|folder| Path::new(folder).join("fcgiapp.h"))
                 .find(|header| header.is_file()),
             Self::Apache => find_program("apache2"),
+            Self::Fcgid => {
+                Some(apache_modules().join("mod_fcgid.so")).filter(|file| file.is_file())
+            }
             Self::Haproxy => find_program("haproxy"),
             Self::Caddy => find_program("caddy"),
             Self::Go => find_program("go"),
@@ -153,6 +176,9 @@ impl Peer {
             | Self::CgiFcgi
             | Self::Gcc
             | Self::Strace
+            | Self::Tshark
+            | Self::SpawnFcgi
+            | Self::Systemd
             | Self::Lighttpd
             | Self::H2o => find_program(self.name()),
         };

@@ -37,6 +37,8 @@ pub struct PhpFpmOptions {
     /// Whether the pool on a unix socket has `pm.status_listen`, which takes another process; off
     /// by default.
     pub status_listen: bool,
+    /// Settings of php.ini, such as `zend_extension=opcache`.
+    pub ini: Vec<String>,
     /// Directives for each pool, in place of those above and of its own, such as
     /// `ping.path = /health`.
     pub extra: String,
@@ -44,7 +46,13 @@ pub struct PhpFpmOptions {
 
 impl Default for PhpFpmOptions {
     fn default() -> Self {
-        Self { children: 4, max_requests: 0, status_listen: false, extra: String::new() }
+        Self {
+            children: 4,
+            max_requests: 0,
+            status_listen: false,
+            ini: Vec::new(),
+            extra: String::new(),
+        }
     }
 }
 
@@ -64,6 +72,12 @@ impl PhpFpmOptions {
     /// Has the status page of the pool on a unix socket at [`PhpFpm::status_address`] too.
     pub fn status_listen(mut self) -> Self {
         self.status_listen = true;
+        self
+    }
+
+    /// Adds a setting of php.ini.
+    pub fn ini(mut self, setting: impl Into<String>) -> Self {
+        self.ini.push(setting.into());
         self
     }
 
@@ -115,6 +129,7 @@ impl PhpFpm {
         let (daemon, port) = daemon::on_free_port(|port| {
             daemon::write(&conf, &config(&options, dir.path(), port))?;
             let mut command = Command::new(&program);
+            command.args(options.ini.iter().flat_map(|setting| ["-d", setting]));
             command.args(["-n", "-F", "-y"]).arg(&conf);
             Daemon::start(Peer::PhpFpm, command, dir.path().join("log"), || {
                 UnixStream::connect(&socket).is_ok()
@@ -181,7 +196,11 @@ fn config(options: &PhpFpmOptions, dir: &Path, port: u16) -> String {
         .replace("@MAX_REQUESTS@", &options.max_requests.to_string());
     let status_listen =
         if options.status_listen { "pm.status_listen = @DIR@/status.sock" } else { "" };
-    let pool = format!("{pool}{}\n", options.extra);
+    // The first of two values of PHP's settings counts, and the last of php-fpm's own.
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let given: Vec<String> = options.extra.lines().map(name).collect();
+    let own = pool.lines().filter(|line| !given.contains(&name(line)));
+    let pool = own.chain(options.extra.lines()).collect::<Vec<_>>().join("\n");
     include_str!("../../assets/php-fpm.conf")
         .replace("@POOL@", &pool)
         .replace("@STATUS_LISTEN@", status_listen)

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::daemon::{self, Daemon, doing};
 use super::{Peer, StartError};
 
-/// A web server other than nginx.
+/// A kind of web server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WebServerKind {
@@ -31,6 +31,8 @@ pub enum WebServerKind {
     Caddy,
     /// h2o.
     H2o,
+    /// nginx, for [`WebServer::with_config`] only: the rest is [`Nginx`](super::Nginx)'s.
+    Nginx,
 }
 
 /// What comes before the sections of every configuration of HAProxy's.
@@ -51,6 +53,7 @@ impl WebServerKind {
             Self::Haproxy { .. } => Peer::Haproxy,
             Self::Caddy => Peer::Caddy,
             Self::H2o => Peer::H2o,
+            Self::Nginx => Peer::Nginx,
         }
     }
 }
@@ -97,6 +100,19 @@ impl WebServer {
                  default_backend {backend}\n{sections}"
             ))
         })
+    }
+
+    /// Starts it with a configuration of the caller's, for a folder of its own and a free port. Its
+    /// log has to be the file `log` in that folder, or its own output.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn with_config(
+        kind: WebServerKind,
+        config: impl Fn(&Path, u16) -> String,
+    ) -> Result<Self, StartError> {
+        Self::with(kind, |dir, port| Ok(config(dir, port)))
     }
 
     /// Starts Apache with these directives instead of a ProxyPass of every path. In them `@DIR@` is
@@ -151,6 +167,10 @@ fn command(kind: WebServerKind, program: &Path, conf: &Path, dir: &Path) -> Comm
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(conf),
         WebServerKind::H2o => command.args(["-m", "worker", "-c"]).arg(conf),
+        WebServerKind::Nginx => {
+            command.args(["-g", "daemon off;", "-p"]).arg(dir).arg("-c").arg(conf);
+            command.arg("-e").arg(dir.join("log"))
+        }
     };
     command
 }
@@ -190,6 +210,7 @@ fn config(
         (_, Some(_)) => return Err(refused("it calls no Authorizer".into())),
     };
     let (template, upstream) = match kind {
+        WebServerKind::Nginx => return Err(refused("it has a type of its own".into())),
         WebServerKind::Apache => {
             let upstream = if unix {
                 format!("unix:{at}|fcgi://application/")
@@ -245,8 +266,9 @@ fn apache(pass: &str, authorizer: &str, dir: &Path, port: u16) -> String {
         .replace("@DIR@", &dir.display().to_string())
 }
 
-/// Says as whom the workers run, where root starts the server: Apache refuses to stay root.
-fn user(kind: WebServerKind) -> String {
+/// The directives that say as whom the workers run, where root starts the server: Apache refuses to
+/// stay root.
+pub fn user(kind: WebServerKind) -> String {
     if !daemon::is_root() {
         return String::new();
     }
@@ -268,7 +290,8 @@ fn lighttpd_upstream(address: &str) -> String {
 }
 
 /// Debian's folder of Apache's modules, or the one of other systems.
-fn apache_modules() -> PathBuf {
+#[must_use]
+pub fn apache_modules() -> PathBuf {
     let folders = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules"];
     let found = folders.iter().map(PathBuf::from).find(|folder| folder.is_dir());
     found.unwrap_or_else(|| folders[0].into())

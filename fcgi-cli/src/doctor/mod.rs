@@ -1,0 +1,69 @@
+//! `fcgi doctor`: walks from the socket to the script, and names what is wrong.
+
+mod steps;
+mod walk;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    args::{seconds, size},
+    place::Place,
+    report::Form,
+};
+
+use walk::Walk;
+
+/// Find out what is wrong with an application, and what to do
+///
+/// It walks from the socket to the script: is the socket there, may you connect, does somebody
+/// listen, how many wait, is it FastCGI, does php-fpm have its ping and status pages, does it find
+/// and run the script. Each step is a line; what is wrong has its likely cause and what to do below
+/// it. It changes nothing; of the application's it runs only the script that is named.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    place: Place,
+    /// A script to run, by its path as you think that the application sees it
+    #[arg(long, value_name = "FILE")]
+    script: Option<String>,
+    /// Send the script a body of so many bytes, or with K, M, G: is post_max_size large enough?
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "script")]
+    body: Option<u64>,
+    /// php-fpm's configuration; default that of packages, and of the php-fpm that runs here
+    #[arg(long, value_name = "FILE")]
+    fpm_config: Option<PathBuf>,
+    /// Time limit for each step that asks the application
+    #[arg(long, value_name = "SECONDS", default_value = crate::budget::PROBE, value_parser = seconds)]
+    timeout: Duration,
+    #[command(flatten)]
+    form: Form,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  nothing is wrong
+  2  usage, no address to be found, or a configuration that can't be read
+  3  refused by the application
+  4  it is not FastCGI, or it closes the connection
+  5  connect or IO error: no socket, no permission, nobody listens
+  6  time-out: all workers are busy, or stopped
+  7  it answers, but not as wanted: no ping or status page, a script that is not found or fails
+
+Examples:
+  What is wrong with the php-fpm of this machine or container?
+    fcgi doctor
+  The web server says 404 or `Primary script unknown`
+    fcgi doctor unix:/run/php/php-fpm.sock --script /srv/www/index.php
+  Large uploads arrive empty
+    fcgi doctor --script /srv/www/upload.php --body 20M";
+
+impl Doctor {
+    pub(crate) async fn run(self) -> ExitCode {
+        let mut walk = Walk::new(&self);
+        let report = walk.walk().await;
+        report.finish(self.form, false)
+    }
+}

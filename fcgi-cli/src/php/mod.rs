@@ -1,0 +1,476 @@
+//! `fcgi php`: PHP that a pool runs.
+
+mod opcache;
+mod script;
+mod worker;
+
+use std::{
+    env, fs,
+    future::pending,
+    io::{self, IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use clap::Args;
+use fcgi_engine::text::{Escaper, escape};
+use fcgi_http::{HeadLimits, HeadParser};
+use fcgi_tokio::{self as fcgi, Address, Phase, client::Chunk};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    args::seconds,
+    ask::{self, Failed},
+    budget::Budget,
+    causes::{self, Cause},
+    complain,
+    exit::Exit,
+    place,
+    report::{Form, Report},
+};
+use opcache::Opcache;
+use script::Script;
+pub(crate) use script::ScriptGuard;
+use worker::{Worker, user_id};
+
+/// The most of an answer that is held in memory, with --json and --opcache; and of STDERR.
+const MOST: usize = 16 << 20;
+/// How PHP begins to say so, in letters of one number.
+const FATAL: [&[u8]; 2] = [b"PHP Fatal error", b"PHP Parse error"];
+/// Folders that all users of a machine may write to, the first ones first.
+const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/var/tmp"];
+
+/// Run PHP in a pool of php-fpm, as its worker
+///
+/// The code, as for `php -r`, goes into a temporary script that only the worker's user can read,
+/// and that is removed at the end, however this command ends. PHP is not needed here. STDOUT goes
+/// to stdout as it comes, and what PHP logs to stderr.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Php {
+    /// The pool, and the code without <?php; with -f or --opcache the pool alone. Without a pool:
+    /// FCGI_ADDR, FCGI_CONNECT, or the only socket found
+    #[arg(value_name = "[ADDR] CODE", num_args = 0..=2)]
+    words: Vec<String>,
+    /// Run this file, which begins with <?php; - is stdin
+    #[arg(long, short, value_name = "FILE|-")]
+    file: Option<PathBuf>,
+    /// Look at opcache, or empty it, as after a deploy
+    #[arg(long, value_enum, value_name = "status|reset", conflicts_with = "file")]
+    opcache: Option<Opcache>,
+    /// Folder for the script, which the worker can enter; default: one that is for all
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// That folder as the worker sees it: in its container, or below its chroot
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    app_dir: Option<PathBuf>,
+    /// The worker's user, by name or number, where it can't be found out
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Time limit for all of it
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: Duration,
+    #[command(flatten)]
+    form: Form,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  it ran
+  2  usage, or the script can't be put where the worker finds it
+  3  refused by the application
+  4  protocol error or truncated response
+  5  connect or IO error
+  6  time-out
+  7  it ran, but not as wanted: PHP failed, or set a status of 400 or more; opcache is off
+  128 and the signal's number, when SIGINT, SIGTERM, SIGHUP or SIGQUIT ends it
+
+What can't work: a worker in another container sees the script only in a shared folder (--dir, and
+--app-dir where it is at another place there); below a chroot or open_basedir likewise, where
+php-fpm's configuration can't be read from here. An ordinary user can give a script to another user
+only on a file system with access lists; root always can.
+
+Examples:
+  After a deploy
+    fcgi php --opcache reset
+    fcgi php unix:/run/php/php-fpm.sock 'opcache_invalidate(\"/srv/www/index.php\", true);'
+  What does the pool see?
+    fcgi php 'echo php_ini_loaded_file(), \"\\n\", ini_get(\"memory_limit\"), \"\\n\";'
+  A file, in a pool of another container
+    fcgi php app:9000 -f warm.php --dir /srv/shared --app-dir /shared";
+
+/// How it ended, when the worker ran the script.
+struct Ran {
+    status: http::StatusCode,
+    app_status: u32,
+    /// STDOUT, where it is wanted as a whole.
+    output: BytesMut,
+    stderr: BytesMut,
+}
+
+/// Why it did not run, or not to its end.
+enum Stopped {
+    /// The worker does not find the script.
+    Unseen {
+        said: String,
+    },
+    Failed(Failed),
+    Output(io::Error),
+}
+
+impl Php {
+    pub(crate) async fn run(self) -> ExitCode {
+        tokio::select! {
+            // Dropping it aborts the request, and removes the script.
+            report = self.run_to_its_end() => match report {
+                Some(report) => report.finish(self.form, false),
+                None => ExitCode::from(self.form.status(Exit::Done)),
+            },
+            (name, number) = signalled() => {
+                complain(&format!("fcgi php: aborted by {name}"));
+                ExitCode::from(128 + number)
+            }
+        }
+    }
+
+    /// `None` where all there is to say has been printed.
+    async fn run_to_its_end(&self) -> Option<Report> {
+        let budget = Budget::new(Some(self.timeout));
+        let usage = |message: String| Some(Report::new("php", Exit::Usage, message));
+        let (address, text) = match self.read() {
+            Ok(read) => read,
+            Err(message) => return usage(message),
+        };
+        let worker = Worker::find(&address);
+        let user = match &self.user {
+            Some(user) => user_id(user).ok_or_else(|| format!("there is no user {user:?} here")),
+            None => worker.user.ok_or_else(|| {
+                format!(
+                    "{address}: whom its workers run as is not known here: name them with --user"
+                )
+            }),
+        };
+        let user = match user {
+            Ok(user) => user,
+            Err(message) => return usage(message),
+        };
+        let mut tried = Vec::new();
+        for (folder, seen_as) in self.folders(&worker) {
+            let script = match Script::write(&folder, &worker.suffix(), user, &text) {
+                Ok(script) => script,
+                Err(error) => {
+                    tried.push(format!("{}: {error}", folder.display()));
+                    continue;
+                }
+            };
+            let name = script.path().file_name().unwrap_or_default();
+            let path = seen_as.join(name).display().to_string();
+            match self.ask(&address, &path, &budget).await {
+                Err(Stopped::Unseen { said }) => {
+                    tried.push(format!("{}: {said}", folder.display()))
+                }
+                ended => return self.report(&address, ended),
+            }
+        }
+        if tried.is_empty() {
+            tried
+                .push("of the folders that its chroot or open_basedir allows, none is here".into());
+        }
+        let message = format!("{address}: its worker finds no script here ({})", tried.join("; "));
+        let cause = Cause::new(
+            "script-unseen",
+            "it sees other folders (another container, a chroot, open_basedir, PrivateTmp), or runs \
+             as another user",
+            "name a folder that both see with --dir, and --app-dir as it is called there; or --user",
+        );
+        Some(Report::new("php", Exit::Usage, message).address(&address).cause(Some(cause)))
+    }
+
+    /// The pool, and the script.
+    fn read(&self) -> Result<(Address, Vec<u8>), String> {
+        let has_code = self.file.is_none() && self.opcache.is_none();
+        let (address, code) = match (&self.words[..], has_code) {
+            ([code], true) => (None, Some(code)),
+            ([address, code], true) => (Some(address), Some(code)),
+            ([], true) => return Err("expected CODE, -f FILE or --opcache".to_owned()),
+            ([], false) => (None, None),
+            ([address], false) => (Some(address), None),
+            _ => return Err("expected CODE, -f FILE or --opcache, and only one of them".to_owned()),
+        };
+        let address = match address {
+            Some(address) => Some(address.parse::<Address>().map_err(|error| error.to_string())?),
+            None => None,
+        };
+        let address = place::find(address.as_ref()).map_err(|error| error.to_string())?;
+        let text = match (code, &self.file, self.opcache) {
+            (Some(code), ..) => inline(code),
+            (None, Some(file), _) => {
+                read(file).map_err(|error| format!("read {}: {error}", file.display()))?
+            }
+            (None, None, opcache) => inline(opcache.map_or("", Opcache::code)),
+        };
+        Ok((address, text))
+    }
+
+    /// Where the script may be put, and what the worker calls it.
+    fn folders(&self, worker: &Worker) -> Vec<(PathBuf, PathBuf)> {
+        let chroot = worker.chroot();
+        let seen = |folder: &Path| match &chroot {
+            Some(chroot) => match folder.strip_prefix(chroot) {
+                Ok(rest) => Path::new("/").join(rest),
+                Err(_) => folder.to_owned(),
+            },
+            None => folder.to_owned(),
+        };
+        if let Some(folder) = &self.dir {
+            let seen_as = self.app_dir.clone().unwrap_or_else(|| {
+                seen(&fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()))
+            });
+            return vec![(folder.clone(), seen_as)];
+        }
+        let open = worker.open_basedir();
+        let usual = env::var_os("TMPDIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        let usual: Vec<PathBuf> =
+            usual.into_iter().chain(FOLDERS.iter().map(PathBuf::from)).collect();
+        let mut folders: Vec<PathBuf> = match &chroot {
+            // As it sees them; then the chroot itself.
+            Some(_) => [&open[..], &usual, &["/".into()]].concat(),
+            None if open.is_empty() => usual,
+            None => {
+                let allowed = |folder: &PathBuf| open.iter().any(|open| folder.starts_with(open));
+                usual.into_iter().filter(allowed).chain(open.iter().cloned()).collect()
+            }
+        };
+        if let Some(chroot) = &chroot {
+            for folder in &mut folders {
+                *folder = chroot.join(folder.strip_prefix("/").unwrap_or(folder));
+            }
+        }
+        folders.retain(|folder| folder.is_dir());
+        folders
+            .into_iter()
+            .map(|folder| {
+                let seen_as = seen(&folder);
+                (folder, seen_as)
+            })
+            .collect()
+    }
+
+    /// Whether STDOUT is printed as it comes.
+    fn streams(&self) -> bool {
+        self.opcache.is_none() && !self.form.json && !self.form.nagios
+    }
+
+    async fn ask(&self, address: &Address, path: &str, budget: &Budget) -> Result<Ran, Stopped> {
+        let request = ask::get_script(path, path, "");
+        let mut client = ask::connect(address, budget).await?;
+        let mut response = budget.hold(address, Phase::FirstByte, client.send(request)).await?;
+        let mut parser = HeadParser::new(HeadLimits::default());
+        let mut ran = Ran {
+            status: http::StatusCode::OK,
+            app_status: 0,
+            output: BytesMut::new(),
+            stderr: BytesMut::new(),
+        };
+        let (mut is_headed, mut printed) = (false, 0);
+        let head_failed = |source, ran: &Ran| {
+            let (stdout, stderr) = (Bytes::new(), ran.stderr.clone().freeze());
+            Failed::Head { address: address.to_string(), source, stdout, stderr }
+        };
+        let mut escaper = io::stderr().is_terminal().then(|| Escaper::new(b"\n\t"));
+        while let Some(chunk) = budget.hold(address, Phase::Response, response.chunk()).await? {
+            match chunk {
+                Chunk::Stdout(mut bytes) => {
+                    if !is_headed {
+                        match parser.push(&mut bytes) {
+                            Ok(Some(head)) => {
+                                is_headed = true;
+                                ran.status = head.parts.status;
+                            }
+                            Ok(None) => continue,
+                            Err(error) => return Err(head_failed(error, &ran).into()),
+                        }
+                    }
+                    if holds_back(&ran) || !self.streams() {
+                        let room = MOST.saturating_sub(ran.output.len());
+                        ran.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    } else {
+                        print(&bytes).map_err(Stopped::Output)?;
+                    }
+                }
+                Chunk::Stderr(bytes) => {
+                    let room = MOST.saturating_sub(ran.stderr.len());
+                    ran.stderr.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                }
+            }
+            if is_headed && self.streams() && !holds_back(&ran) {
+                log(&ran.stderr[printed..], escaper.as_mut());
+                printed = ran.stderr.len();
+            }
+        }
+        ran.app_status = response.app_status().unwrap_or_default();
+        if !is_headed {
+            let cut = fcgi_http::HeadError::Truncated { bytes: 0 };
+            return Err(head_failed(parser.finish().err().unwrap_or(cut), &ran).into());
+        }
+        if is_unseen(&ran) {
+            let said = ran.stderr[..].split(|byte| *byte == b'\n').find(|line| !line.is_empty());
+            return Err(Stopped::Unseen { said: escape(said.unwrap_or_default(), b"") });
+        }
+        if self.streams() && holds_back(&ran) {
+            log(&ran.stderr, escaper.as_mut());
+            print(&ran.output).map_err(Stopped::Output)?;
+        }
+        Ok(ran)
+    }
+
+    fn report(&self, address: &Address, ended: Result<Ran, Stopped>) -> Option<Report> {
+        let ran = match ended {
+            Ok(ran) => ran,
+            // Who reads stdout has had enough.
+            Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return None;
+            }
+            Err(Stopped::Output(error)) => {
+                let message = format!("{address}: write to stdout: {error}");
+                return Some(Report::new("php", Exit::Io, message).address(address));
+            }
+            Err(Stopped::Failed(failed)) => {
+                let message = fcgi_engine::text::chain(&failed).to_string();
+                let cause = causes::of_failed(&failed, address);
+                return Some(
+                    Report::new("php", failed.exit(), message).address(address).cause(cause),
+                );
+            }
+            // The caller has dealt with it.
+            Err(Stopped::Unseen { .. }) => return None,
+        };
+        // What was printed last may have no end of line.
+        if self.streams() && ran.stderr.last().is_some_and(|last| *last != b'\n') {
+            complain("");
+        }
+        let failure = match fatal(&ran.stderr) {
+            Some(line) => Some(escape(line, b"")),
+            None if ran.status.as_u16() >= 400 => {
+                Some(format!("the script ended with status {}", ran.status.as_u16()))
+            }
+            None if ran.app_status != 0 => Some(format!("it ended with status {}", ran.app_status)),
+            None => None,
+        };
+        let report = match (failure, self.opcache) {
+            (Some(failure), _) => {
+                Report::new("php", Exit::Unwanted, format!("{address}: {failure}"))
+            }
+            (None, Some(opcache)) => opcache.report(&address.to_string(), &ran.output),
+            (None, None) if self.streams() => return None,
+            (None, None) => Report::new("php", Exit::Done, format!("{address} ran it")),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let report = report.address(address).field("status", ran.status.as_u16());
+        Some(match self.opcache {
+            Some(_) => report,
+            None => report.field("output", text(&ran.output)).field("stderr", text(&ran.stderr)),
+        })
+    }
+}
+
+impl From<fcgi::Error> for Stopped {
+    fn from(error: fcgi::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Failed> for Stopped {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// Whether it may be php-fpm's own answer, on a script that it does not find or may not open: its
+/// end tells.
+fn holds_back(ran: &Ran) -> bool {
+    matches!(ran.status.as_u16(), 403 | 404)
+}
+
+fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// STDERR, as it is or, for a terminal, escaped (H-10).
+fn log(bytes: &[u8], escaper: Option<&mut Escaper>) {
+    let text = escaper.map(|escaper| escaper.push(bytes));
+    // There is nowhere left to report a failure of stderr.
+    let _ = io::stderr().write_all(text.as_deref().map_or(bytes, str::as_bytes));
+}
+
+/// Whether php-fpm did not run the script, since it did not find it or may not open it.
+fn is_unseen(ran: &Ran) -> bool {
+    let said = [
+        &b"Primary script unknown"[..],
+        b"Unable to open primary script",
+        b"security.limit_extensions",
+    ];
+    holds_back(ran) && said.iter().any(|said| contains(&ran.stderr, said))
+}
+
+/// The line on which PHP says that it could not go on.
+fn fatal(stderr: &[u8]) -> Option<&[u8]> {
+    stderr.split(|byte| *byte == b'\n').find_map(|line| {
+        let at = line.windows(FATAL[0].len()).position(|window| FATAL.contains(&window))?;
+        Some(&line[at..])
+    })
+}
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+/// Code as `php -r` takes it, as a script. What PHP has to say of it goes to STDERR, whatever the
+/// pool's settings are; `PHP_VALUE` would stay set for the worker's later requests.
+fn inline(code: &str) -> Vec<u8> {
+    let code = code.strip_prefix("<?php").unwrap_or(code).trim_end();
+    let end = if code.ends_with([';', '}']) || code.contains("?>") { "" } else { ";" };
+    let quoted = code.replace('\\', "\\\\").replace('\'', "\\'");
+    format!(
+        "<?php if (function_exists('ini_set')) {{ ini_set('display_errors', '0'); \
+         ini_set('html_errors', '0'); ini_set('log_errors', '1'); @ini_set('error_log', ''); }} \
+         eval('{quoted}{end}');\n"
+    )
+    .into_bytes()
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    if file != Path::new("-") {
+        return fs::read(file);
+    }
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Waits for a signal that asks the command to leave; its name and number.
+async fn signalled() -> (&'static str, u8) {
+    let kinds = [
+        ("SIGINT", 2, SignalKind::interrupt()),
+        ("SIGTERM", 15, SignalKind::terminate()),
+        ("SIGHUP", 1, SignalKind::hangup()),
+        ("SIGQUIT", 3, SignalKind::quit()),
+    ];
+    let mut caught = tokio::task::JoinSet::new();
+    for (name, number, kind) in kinds {
+        if let Ok(mut signal) = signal(kind) {
+            caught.spawn(async move {
+                signal.recv().await;
+                (name, number)
+            });
+        }
+    }
+    match caught.join_next().await {
+        Some(Ok(signal)) => signal,
+        _ => pending().await,
+    }
+}

@@ -1,0 +1,124 @@
+//! A temporary script that only the workers' user can read, and that goes away with this process,
+//! however it ends.
+
+use std::{
+    env, fs,
+    io::{self, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+use clap::Args;
+use rustix::{
+    fs::{Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr},
+    process::geteuid,
+};
+use tempfile::{NamedTempFile, TempPath};
+
+/// An access list: `struct posix_acl_xattr_header`, then its entries.
+const ACL: &str = "system.posix_acl_access";
+const ACL_VERSION: u32 = 2;
+const NOBODY: u32 = u32::MAX;
+
+/// The script. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Script {
+    path: TempPath,
+    guard: Option<Child>,
+}
+
+impl Script {
+    /// Writes a script into a folder, for a user to read.
+    ///
+    /// # Errors
+    /// The folder can't be written to, or the file can't be given to the user: that takes root, or
+    /// a file system with access lists.
+    pub(super) fn write(folder: &Path, suffix: &str, user: u32, text: &[u8]) -> io::Result<Self> {
+        let builder_file = tempfile::Builder::new()
+            .prefix("fcgi-")
+            .suffix(suffix)
+            .rand_bytes(20)
+            .permissions(fs::Permissions::from_mode(0o600))
+            .tempfile_in(folder)?;
+        let (mut file, path) = NamedTempFile::into_parts(builder_file);
+        // From here on it is removed if this process is killed.
+        let guard = guard(&path);
+        let script = Self { path, guard };
+        file.write_all(text)?;
+        give(&file, user)?;
+        Ok(script)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // The path removes the file when it is dropped; the guard would do it at the end only.
+        let _ = fs::remove_file(&self.path);
+        if let Some(guard) = &mut self.guard {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+    }
+}
+
+/// Lets nobody but a user, and ourselves, read the file.
+fn give(file: &fs::File, user: u32) -> io::Result<()> {
+    let me = geteuid();
+    if me.as_raw() == user {
+        return Ok(fchmod(file, Mode::RUSR)?);
+    }
+    if me.is_root() {
+        fchmod(file, Mode::RUSR)?;
+        return Ok(fchown(file, Some(Uid::from_raw(user)), None::<Gid>)?);
+    }
+    Ok(fsetxattr(file.as_fd(), ACL, &access_list(user), XattrFlags::empty())?)
+}
+
+/// Read and write for the owner, read for a user, nothing for others.
+fn access_list(user: u32) -> Vec<u8> {
+    const READ: u16 = 4;
+    const WRITE: u16 = 2;
+    let owner = (0x01, READ | WRITE, NOBODY);
+    let reader = (0x02, READ, user);
+    let (group, mask, others) = ((0x04, 0, NOBODY), (0x10, READ, NOBODY), (0x20, 0, NOBODY));
+    let mut list = ACL_VERSION.to_le_bytes().to_vec();
+    for (tag, may, who) in [owner, reader, group, mask, others] {
+        list.extend(u16::to_le_bytes(tag));
+        list.extend(u16::to_le_bytes(may));
+        list.extend(u32::to_le_bytes(who));
+    }
+    list
+}
+
+/// Starts a process that removes the file when this one ends in whatever way: nothing catches
+/// SIGKILL. Without it, as where this program can't be started again, the other ways remain.
+fn guard(path: &Path) -> Option<Child> {
+    let mut command = Command::new(env::current_exe().ok()?);
+    command.arg("script-guard").arg(path);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A Ctrl-C is for the other process, which then tells this one.
+    command.process_group(0);
+    command.spawn().ok()
+}
+
+/// Remove a file when stdin ends
+#[derive(Args)]
+pub(crate) struct ScriptGuard {
+    path: PathBuf,
+}
+
+impl ScriptGuard {
+    pub(crate) fn run(self) -> ExitCode {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        let _ = fs::remove_file(&self.path);
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,100 @@
+//! Output on its way to a descriptor that nobody may be reading: what is told of is never held up.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// What a piece takes beside its bytes.
+const OVERHEAD: usize = mem::size_of::<Vec<u8>>();
+
+/// Pieces, such as lines, that wait for a thread which writes them.
+pub(crate) struct Sink {
+    limit: usize,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+struct Queue {
+    pieces: VecDeque<Vec<u8>>,
+    /// Of the pieces that wait, and of the one being written.
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Sink {
+    /// At most `limit` bytes wait. What comes on top is dropped, and counted.
+    pub(crate) const fn new(limit: usize) -> Self {
+        let queue = Queue { pieces: VecDeque::new(), bytes: 0, dropped: 0 };
+        Self { limit, queue: Mutex::new(queue), filled: Condvar::new(), emptied: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a piece, or drops it when too much waits already; says whether it was added.
+    pub(crate) fn push(&self, piece: Vec<u8>) -> bool {
+        let mut queue = self.lock();
+        let size = piece.len() + OVERHEAD;
+        if queue.bytes + size > self.limit {
+            queue.dropped += 1;
+            return false;
+        }
+        queue.bytes += size;
+        queue.pieces.push_back(piece);
+        drop(queue);
+        self.filled.notify_one();
+        true
+    }
+
+    /// Adds a line, as [`push`](Self::push) does.
+    pub(crate) fn line(&self, mut line: String) -> bool {
+        line.push('\n');
+        self.push(line.into_bytes())
+    }
+
+    /// Whether something small would be taken; what is not is counted as dropped.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut queue = self.lock();
+        let has_room = queue.bytes + OVERHEAD < self.limit;
+        queue.dropped += u64::from(!has_room);
+        has_room
+    }
+
+    /// How many were dropped since this was last asked.
+    pub(crate) fn take_dropped(&self) -> u64 {
+        mem::take(&mut self.lock().dropped)
+    }
+
+    /// Writes for ever, on a thread of its own. When all is written, `tell` hears how many pieces
+    /// were dropped, if any.
+    pub(crate) fn run(&self, mut write: impl FnMut(&[u8]), mut tell: impl FnMut(u64)) {
+        let mut queue = self.lock();
+        loop {
+            if let Some(piece) = queue.pieces.pop_front() {
+                drop(queue);
+                write(&piece);
+                queue = self.lock();
+                queue.bytes -= piece.len() + OVERHEAD;
+            } else if queue.dropped > 0 {
+                let dropped = mem::take(&mut queue.dropped);
+                drop(queue);
+                tell(dropped);
+                queue = self.lock();
+            } else {
+                self.emptied.notify_all();
+                queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Waits until all is written, but at most so long.
+    pub(crate) fn flush(&self, limit: Duration) {
+        let is_waiting = |queue: &mut Queue| queue.bytes > 0 || queue.dropped > 0;
+        drop(self.emptied.wait_timeout_while(self.lock(), limit, is_waiting));
+    }
+}

@@ -1,0 +1,247 @@
+//! One request and its answer, as they cross the wire.
+
+use std::time::Duration;
+
+use fcgi_engine::text::escape;
+use fcgi_tokio::proto::{
+    Rejection,
+    pairs::{PairDecoder, PairPiece},
+    record::EndRequestBody,
+};
+
+use super::mask::{Head, Pairs, Query};
+
+/// Bytes of parameters that are kept of a request.
+const KEPT: usize = 64 * 1024;
+
+/// A time, since 1970.
+pub(crate) type Time = Duration;
+
+/// A name and its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Ended(EndRequestBody),
+    /// The application closed the connection first.
+    Cut,
+    /// The web server did.
+    Left,
+    /// The recording ended first.
+    Open,
+}
+
+/// A request, from BEGIN_REQUEST on.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// Its number, counted over all connections.
+    pub(crate) number: u64,
+    pub(crate) connection: u64,
+    pub(crate) request_id: u16,
+    pub(crate) role: u16,
+    pub(crate) keep_conn: bool,
+    pub(crate) begun: Time,
+    /// When the first byte of STDOUT came.
+    pub(crate) first: Option<Time>,
+    pub(crate) aborted: bool,
+    pub(crate) params: Params,
+    pub(crate) stdin: u64,
+    pub(crate) data: u64,
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
+    pub(crate) head: Head,
+    masks: Option<Masks>,
+    /// What is printed if it turns out to be wanted.
+    pub(crate) held: Vec<String>,
+    pub(crate) held_bytes: usize,
+}
+
+/// What hides secrets in the request.
+#[derive(Debug)]
+struct Masks {
+    params: Pairs,
+    /// STDIN, where it is a form.
+    form: Option<Query>,
+    asked: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        number: u64,
+        connection: u64,
+        request_id: u16,
+        (role, keep_conn): (u16, bool),
+        begun: Time,
+        show_secrets: bool,
+    ) -> Self {
+        let masks = || Masks { params: Pairs::new(), form: None, asked: false };
+        Self {
+            number,
+            connection,
+            request_id,
+            role,
+            keep_conn,
+            begun,
+            first: None,
+            aborted: false,
+            params: Params::default(),
+            stdin: 0,
+            data: 0,
+            stdout: 0,
+            stderr: 0,
+            head: Head::new(),
+            masks: (!show_secrets).then(masks),
+            held: Vec::new(),
+            held_bytes: 0,
+        }
+    }
+
+    pub(crate) fn params(&mut self, bytes: &mut [u8]) {
+        if let Some(masks) = &mut self.masks {
+            masks.params.apply(bytes);
+        }
+        self.params.push(bytes);
+    }
+
+    pub(crate) fn stdin(&mut self, bytes: &mut [u8]) {
+        self.stdin += bytes.len() as u64;
+        let Some(masks) = &mut self.masks else { return };
+        if !std::mem::replace(&mut masks.asked, true) {
+            const FORM: &[u8] = b"application/x-www-form-urlencoded";
+            let content_type = self.params.get(b"CONTENT_TYPE").unwrap_or_default();
+            let start = content_type.get(..FORM.len()).unwrap_or_default();
+            masks.form = start.eq_ignore_ascii_case(FORM).then(Query::new);
+        }
+        if let Some(form) = &mut masks.form {
+            form.apply(bytes);
+        }
+    }
+
+    pub(crate) fn stdout(&mut self, bytes: &mut [u8], time: Time) {
+        self.first.get_or_insert(time);
+        self.stdout += bytes.len() as u64;
+        self.head.apply(bytes, self.masks.is_some());
+    }
+
+    pub(crate) fn method(&self) -> String {
+        self.text(b"REQUEST_METHOD").unwrap_or_else(|| "-".to_owned())
+    }
+
+    /// The path as the browser asked for it, else the script's.
+    pub(crate) fn path(&self) -> String {
+        if let Some(uri) = self.text(b"REQUEST_URI") {
+            return uri;
+        }
+        let script = self.text(b"SCRIPT_NAME").or_else(|| self.text(b"SCRIPT_FILENAME"));
+        let info = self.text(b"PATH_INFO").unwrap_or_default();
+        let mut path =
+            script.unwrap_or_else(|| if info.is_empty() { "-".into() } else { String::new() });
+        path.push_str(&info);
+        if let Some(query) = self.text(b"QUERY_STRING") {
+            path.push('?');
+            path.push_str(&query);
+        }
+        path
+    }
+
+    /// A parameter that is there, and not empty.
+    fn text(&self, name: &[u8]) -> Option<String> {
+        let value = self.params.get(name).filter(|value| !value.is_empty())?;
+        Some(escape(value, b"").replace(' ', "\\x20"))
+    }
+
+    /// The response's status, and what else is to be said of its end.
+    pub(crate) fn status(&self, outcome: Outcome) -> String {
+        let code = self.head.status().map(|code| code.to_string());
+        let mut words: Vec<String> = code.into_iter().collect();
+        words.extend(self.note(outcome));
+        if words.is_empty() { "-".to_owned() } else { words.join(" ") }
+    }
+
+    /// What is unusual about the end.
+    pub(crate) fn note(&self, outcome: Outcome) -> Option<String> {
+        let abort = if self.aborted { "aborted" } else { "" };
+        let end = match outcome {
+            Outcome::Cut => "cut".to_owned(),
+            Outcome::Left => "web server left".to_owned(),
+            Outcome::Open => "open".to_owned(),
+            Outcome::Ended(EndRequestBody { protocol_status: 0, app_status: 0 }) => String::new(),
+            Outcome::Ended(EndRequestBody { protocol_status: 0, app_status }) => {
+                format!("app status {app_status}")
+            }
+            Outcome::Ended(EndRequestBody { protocol_status, .. }) => {
+                Rejection::from_u8(protocol_status).map_or_else(
+                    || format!("protocol status {protocol_status}"),
+                    |rejection| rejection.to_string(),
+                )
+            }
+        };
+        let words: Vec<&str> = [abort, &*end].into_iter().filter(|word| !word.is_empty()).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
+
+/// The parameters of a request, as far as they are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Params {
+    decoder: PairDecoder,
+    pairs: Vec<Pair>,
+    /// What of `pairs` was shown before.
+    shown: usize,
+    bytes: usize,
+    /// Something was not kept.
+    pub(crate) cut: bool,
+}
+
+impl Params {
+    fn push(&mut self, mut bytes: &[u8]) {
+        while let (used, Some(piece)) = self.decoder.next(bytes) {
+            bytes = &bytes[used..];
+            let room = KEPT.saturating_sub(self.bytes);
+            let (piece, to) = match (piece, self.pairs.last_mut()) {
+                (PairPiece::Lengths { .. }, _) => {
+                    // A pair costs something even when it is empty (H-6).
+                    if room == 0 {
+                        self.cut = true;
+                    } else {
+                        self.bytes += std::mem::size_of::<Pair>();
+                        self.pairs.push(Pair::default());
+                    }
+                    continue;
+                }
+                (PairPiece::Name(piece), Some(pair)) => (piece, &mut pair.0),
+                (PairPiece::Value(piece), Some(pair)) => (piece, &mut pair.1),
+                (_, None) => continue,
+            };
+            if self.cut {
+                continue;
+            }
+            let kept = piece.len().min(room);
+            self.cut |= kept < piece.len();
+            self.bytes += kept;
+            to.extend_from_slice(&piece[..kept]);
+        }
+    }
+
+    /// The last one of this name, as most applications take it.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.pairs.iter().rfind(|pair| pair.0 == name).map(|pair| &*pair.1)
+    }
+
+    /// The pairs that have become whole since this was last asked, as lines.
+    pub(crate) fn news(&mut self) -> Vec<String> {
+        let cut_short = !self.decoder.is_at_boundary() && !self.cut;
+        let whole = self.pairs.len().saturating_sub(usize::from(cut_short));
+        let new = self.pairs.get(self.shown..whole).unwrap_or_default();
+        let mut lines: Vec<String> = new
+            .iter()
+            .map(|(name, value)| format!("{}={}", escape(name, b""), escape(value, b"")))
+            .collect();
+        self.shown = self.shown.max(whole);
+        if self.cut {
+            lines.push("… more than is shown".to_owned());
+        }
+        lines
+    }
+}

@@ -1,0 +1,335 @@
+//! Secrets on the wire, overwritten in a copy of it. Lengths stay, so that records stay records, and
+//! what a secret's name is cut into does not matter.
+
+use fcgi_tokio::proto::pairs::{PairDecoder, PairPiece};
+
+/// The most of a name that is looked at.
+const NAME: usize = 256;
+
+/// What a name holds, in capitals and with `_` for `-`, when its value is a secret.
+const PARTS: [&str; 11] = [
+    "COOKIE",
+    "AUTHORIZATION",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "CREDENTIAL",
+    "API_KEY",
+    "APIKEY",
+    "PRIVATE_KEY",
+];
+/// The same, where it is a whole word: PHP_AUTH_PW, DB_PASS, HTTP_X_AMZ_SIGNATURE.
+const WORDS: [&str; 4] = ["PASS", "PW", "PASSCODE", "SIGNATURE"];
+
+/// Whether a parameter, a header or a form's field of this name has a value to hide.
+pub(crate) fn is_secret(name: &[u8]) -> bool {
+    let name: String =
+        name.iter()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte.to_ascii_uppercase())
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+    PARTS.iter().any(|part| name.contains(part))
+        || name.split('_').any(|word| WORDS.contains(&word))
+        || name == "PHP_AUTH_DIGEST"
+}
+
+fn overwrite(bytes: &mut [u8]) {
+    bytes.fill(b'*');
+}
+
+fn remember(name: &mut Vec<u8>, bytes: &[u8]) {
+    let room = NAME.saturating_sub(name.len());
+    name.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+/// What is done to a value.
+#[derive(Debug)]
+enum Treat {
+    Keep,
+    Hide,
+    Query(Query),
+}
+
+impl Treat {
+    fn param(name: &[u8]) -> Self {
+        match name {
+            _ if is_secret(name) => Self::Hide,
+            b"QUERY_STRING" | b"REDIRECT_QUERY_STRING" => Self::Query(Query::new()),
+            b"REQUEST_URI" | b"HTTP_REFERER" => Self::Query(Query::of_url()),
+            _ => Self::Keep,
+        }
+    }
+
+    fn header(name: &[u8]) -> Self {
+        match &*name.to_ascii_lowercase() {
+            _ if is_secret(name) => Self::Hide,
+            b"location" | b"refresh" => Self::Query(Query::of_url()),
+            _ => Self::Keep,
+        }
+    }
+
+    fn apply(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::Keep => {}
+            Self::Hide => overwrite(bytes),
+            Self::Query(query) => query.apply(bytes),
+        }
+    }
+}
+
+/// Values of name-value pairs, in a stream of PARAMS.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    decoder: PairDecoder,
+    name: Vec<u8>,
+    value: Option<Treat>,
+}
+
+impl Pairs {
+    pub(crate) const fn new() -> Self {
+        Self { decoder: PairDecoder::new(), name: Vec::new(), value: None }
+    }
+
+    pub(crate) fn apply(&mut self, mut bytes: &mut [u8]) {
+        loop {
+            let (used, piece) = self.decoder.next(bytes);
+            let is_value = match piece {
+                Some(PairPiece::Lengths { .. }) => {
+                    self.name.clear();
+                    self.value = None;
+                    false
+                }
+                Some(PairPiece::Name(name)) => {
+                    remember(&mut self.name, name);
+                    false
+                }
+                Some(PairPiece::Value(_)) => true,
+                None => return,
+            };
+            let (now, later) = bytes.split_at_mut(used);
+            if is_value {
+                self.value.get_or_insert_with(|| Treat::param(&self.name)).apply(now);
+            }
+            bytes = later;
+        }
+    }
+}
+
+/// Values of `name=value&name=value`: a query, or a form's fields.
+#[derive(Debug)]
+pub(crate) struct Query {
+    at: At,
+    name: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum At {
+    /// Before the `?` of a URL.
+    Path,
+    Name,
+    Value {
+        secret: bool,
+    },
+}
+
+impl Query {
+    pub(crate) const fn new() -> Self {
+        Self { at: At::Name, name: Vec::new() }
+    }
+
+    const fn of_url() -> Self {
+        Self { at: At::Path, name: Vec::new() }
+    }
+
+    pub(crate) fn apply(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            match (self.at, *byte) {
+                (At::Path, b'?') | (At::Name | At::Value { .. }, b'&' | b';' | b'#') => {
+                    self.name.clear();
+                    self.at = At::Name;
+                }
+                (At::Path, _) => {}
+                (At::Name, b'=') => {
+                    self.at = At::Value { secret: is_secret(&unescaped(&self.name)) };
+                }
+                (At::Name, other) => remember(&mut self.name, &[other]),
+                (At::Value { secret: true }, _) => *byte = b'*',
+                (At::Value { secret: false }, _) => {}
+            }
+        }
+    }
+}
+
+/// A name without its `%XX`.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = name;
+    while let [first, after @ ..] = rest {
+        let hex = (*first == b'%').then(|| after.get(..2)).flatten();
+        let hex = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        out.push(hex.unwrap_or(*first));
+        rest = if hex.is_some() { &after[2..] } else { after };
+    }
+    out
+}
+
+/// The head of a response: its secrets, and its status.
+#[derive(Debug)]
+pub(crate) struct Head {
+    state: HeadState,
+    name: Vec<u8>,
+    /// Of the line so far, so that an empty line shows.
+    is_empty: bool,
+    /// The status's digits.
+    digits: Vec<u8>,
+    has_location: bool,
+}
+
+#[derive(Debug)]
+enum HeadState {
+    Name,
+    Value(Treat),
+    Body,
+}
+
+impl Head {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: HeadState::Name,
+            name: Vec::new(),
+            is_empty: true,
+            digits: Vec::new(),
+            has_location: false,
+        }
+    }
+
+    /// What the response's head says (CGI-6.3-1), once it has ended.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let is_whole = matches!(self.state, HeadState::Body);
+        let given = std::str::from_utf8(&self.digits).ok().and_then(|digits| digits.parse().ok());
+        is_whole.then(|| given.unwrap_or(if self.has_location { 302 } else { 200 }))
+    }
+
+    pub(crate) fn apply(&mut self, bytes: &mut [u8], hide: bool) {
+        for byte in bytes {
+            match (&mut self.state, *byte) {
+                (HeadState::Body, _) => return,
+                (state, b'\n') => {
+                    *state = if self.is_empty { HeadState::Body } else { HeadState::Name };
+                    self.is_empty = true;
+                    self.name.clear();
+                }
+                (_, b'\r') => {}
+                (HeadState::Name, b':') => {
+                    self.is_empty = false;
+                    self.has_location |= self.name.eq_ignore_ascii_case(b"location");
+                    self.state = HeadState::Value(Treat::header(&self.name));
+                }
+                (HeadState::Name, other) => {
+                    self.is_empty = false;
+                    remember(&mut self.name, &[other]);
+                }
+                (HeadState::Value(treat), other) => {
+                    let is_status = self.name.eq_ignore_ascii_case(b"status");
+                    if is_status && self.digits.len() < 3 && other.is_ascii_digit() {
+                        self.digits.push(other);
+                    }
+                    if hide && other != b' ' {
+                        treat.apply(std::slice::from_mut(byte));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Head, Pairs, Query, is_secret};
+
+    #[test]
+    fn names_of_secrets() {
+        for name in [
+            "HTTP_COOKIE",
+            "HTTP_AUTHORIZATION",
+            "REDIRECT_HTTP_AUTHORIZATION",
+            "HTTP_PROXY_AUTHORIZATION",
+            "PHP_AUTH_PW",
+            "DB_PASSWORD",
+            "db-passwd",
+            "user[password]",
+            "HTTP_X_API_KEY",
+            "X-Auth-Token",
+            "Set-Cookie",
+        ] {
+            assert!(is_secret(name.as_bytes()), "{name}");
+        }
+        for name in ["PATH_INFO", "PWD", "REQUEST_METHOD", "HTTP_HOST", "PASSENGER_ID", "KEY"] {
+            assert!(!is_secret(name.as_bytes()), "{name}");
+        }
+    }
+
+    /// Applied in one piece, and byte by byte.
+    fn both<T>(text: &[u8], new: impl Fn() -> T, apply: impl Fn(&mut T, &mut [u8])) -> String {
+        let (mut whole, mut cut) = (text.to_vec(), text.to_vec());
+        apply(&mut new(), &mut whole);
+        let mut mask = new();
+        cut.chunks_mut(1).for_each(|piece| apply(&mut mask, piece));
+        assert_eq!(whole, cut, "any cut gives the same");
+        String::from_utf8_lossy(&whole).into_owned()
+    }
+
+    #[test]
+    fn queries_and_forms() {
+        let mask = |text: &str| both(text.as_bytes(), Query::new, Query::apply);
+        assert_eq!(mask("a=1&password=x&b=2"), "a=1&password=*&b=2");
+        assert_eq!(mask("pass%77ord=abc;token=t=t&c"), "pass%77ord=***;token=***&c");
+        let url = |text: &str| both(text.as_bytes(), Query::of_url, Query::apply);
+        assert_eq!(url("/token=a?api_key=12#x"), "/token=a?api_key=**#x");
+    }
+
+    #[test]
+    fn parameters() {
+        let mut wire = Vec::new();
+        let long = "s".repeat(200);
+        for (name, value) in [
+            ("HTTP_COOKIE", &*long),
+            ("REQUEST_METHOD", "GET"),
+            ("REQUEST_URI", "/p?token=12&x=1"),
+            ("PHP_AUTH_PW", "pw"),
+            ("EMPTY_PASSWORD", ""),
+        ] {
+            fcgi_tokio::proto::pairs::encode(name.as_bytes(), value.as_bytes(), &mut wire).unwrap();
+        }
+        let masked = both(&wire, Pairs::new, Pairs::apply);
+        assert!(masked.contains(&"*".repeat(200)) && !masked.contains("ss"), "{masked}");
+        assert!(masked.contains("/p?token=**&x=1") && masked.contains("PHP_AUTH_PW**"), "{masked}");
+        assert!(masked.contains("REQUEST_METHODGET"), "{masked}");
+    }
+
+    #[test]
+    fn heads() {
+        let mask =
+            |text: &str| both(text.as_bytes(), Head::new, |head, bytes| head.apply(bytes, true));
+        assert_eq!(
+            mask("Status: 404 x\r\nSet-Cookie: a=b c\r\nX: y\r\n\r\nSet-Cookie: body"),
+            "Status: 404 x\r\nSet-Cookie: *** *\r\nX: y\r\n\r\nSet-Cookie: body",
+        );
+        let status = |text: &str| {
+            let mut head = Head::new();
+            head.apply(&mut text.as_bytes().to_vec(), true);
+            head.status()
+        };
+        assert_eq!(status("Status: 404 Not Found\n\n"), Some(404));
+        assert_eq!(status("Content-Type: a\r\n\r\n"), Some(200));
+        assert_eq!(status("Location: /x\r\n\r\n"), Some(302));
+        assert_eq!(status("Status: 500\r\n"), None);
+    }
+}

@@ -1,0 +1,444 @@
+//! `fcgi tap`: a recording proxy between a web server and an application.
+
+mod carry;
+pub(crate) mod exchange;
+pub(crate) mod filter;
+mod mask;
+pub(crate) mod packets;
+pub(crate) mod pcapng;
+pub(crate) mod report;
+pub(crate) mod watch;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use fcgi_engine::{
+    ListeningSocket,
+    socket::{SocketFile, StdListener},
+};
+use fcgi_tokio::{Address, Target, Transport, TransportListener};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    select,
+    signal::unix::{SignalKind, signal},
+    task::{LocalSet, spawn_local},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{causes, exit::Exit, place::Place, sink::Sink, stream};
+use exchange::Outcome;
+use filter::Filter;
+use packets::Packets;
+use pcapng::Output;
+use report::Report;
+use watch::{Clock, Outputs, Recording, Watch};
+
+/// Record what crosses between a web server and an application
+///
+/// The web server is told to connect to the address of --listen, and each of its connections is
+/// carried on to ADDR: every byte as it comes, every close, half-close and reset. Each request is a
+/// line on stdout when it has ended: its number, method, path, status, times and sizes. What the
+/// application writes to STDERR comes before it.
+///
+/// Cookies, credentials and other secrets are shown as asterisks, and written so: the values of
+/// parameters, headers and fields of a form or a query whose names say password, token, secret,
+/// cookie, authorization and the like. Bodies of other types are shown as they are.
+///
+/// Nothing that this prints or writes to holds the proxy up: when it is not read, or the disk is
+/// full, lines and packets are dropped, and stderr says how many.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Tap {
+    /// Where the web server connects: unix:PATH, /PATH, HOST:PORT or :PORT
+    #[arg(long, value_name = "ADDR")]
+    listen: Address,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    show: Show,
+    /// Record into a file that Wireshark and tshark read; - is stdout
+    #[arg(long, value_name = "FILE.pcapng")]
+    write: Option<PathBuf>,
+}
+
+/// What a filter may be, for the help of those who have one.
+macro_rules! filters {
+    () => {
+        "\
+Filters:
+  TEXT            the path holds TEXT; * stands for anything
+  method=POST     the method
+  path=/api/*     the whole path with its query
+  status=404,5xx  the response's status; `cut` and `aborted` are ones too
+  status>=400     the same, as a number
+  ms>=250         it took that long, in milliseconds
+  stderr          it wrote to STDERR
+  NAME=VALUE      a parameter, in capitals
+  !FILTER         not so"
+    };
+}
+pub(crate) use filters;
+
+/// What is shown of requests, of a tap and of a recording.
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Show every record, not only a line a request
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Print requests that are like this only; all of several must hold
+    ///
+    /// What is recorded with --write does not depend on it.
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub(crate) filters: Vec<Filter>,
+    /// Show cookies, credentials and passwords too
+    #[arg(long)]
+    pub(crate) show_secrets: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const AFTER_HELP: &str = concat!(
+    filters!(),
+    "
+
+Examples:
+  See what nginx (fastcgi_pass unix:/run/tap.sock) and php-fpm say to each other:
+    fcgi tap --listen /run/tap.sock /run/php/php-fpm.sock -v
+  Record, then read it again, or with tshark:
+    fcgi tap --listen 127.0.0.1:9001 127.0.0.1:9000 --write day.pcapng
+    fcgi decode day.pcapng --filter 'status>=500'
+    tshark -r day.pcapng -d tcp.port==9000,fcgi -Y fcgi
+
+A unix socket is port 9000 in a recording. SIGINT or SIGTERM ends the tap when the requests under
+way have ended; a second one ends it at once."
+);
+
+/// The most that waits to be written, in bytes.
+const LINES: usize = 1 << 20;
+const PACKETS: usize = 16 << 20;
+/// How often dropped lines and packets are told of.
+const TELL: Duration = Duration::from_secs(1);
+/// How long the end waits for what is still to be written.
+const AT_THE_END: Duration = Duration::from_secs(1);
+/// How long to wait where no connection can be accepted, for want of descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+
+static STDOUT: Sink = Sink::new(LINES);
+static STDERR: Sink = Sink::new(LINES);
+static RECORDING: Sink = Sink::new(PACKETS);
+/// Packets that could not be written.
+static FAILED: AtomicU64 = AtomicU64::new(0);
+
+/// One line on stderr, which nobody may be reading.
+fn complain(line: &str) {
+    STDERR.line(format!("fcgi tap: {line}"));
+}
+
+/// Why the tap could not start.
+struct Stopped(Exit, String);
+
+impl Tap {
+    pub(crate) async fn run(self) -> ExitCode {
+        let code = match LocalSet::new().run_until(self.start()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Stopped(exit, message)) => {
+                complain(&message);
+                exit.into()
+            }
+        };
+        // A thread that could not be started writes nothing.
+        STDOUT.flush(AT_THE_END);
+        RECORDING.flush(AT_THE_END);
+        tell_of_drops();
+        STDERR.flush(AT_THE_END);
+        code
+    }
+
+    async fn start(&self) -> Result<(), Stopped> {
+        let io =
+            |what: String| move |error: io::Error| Stopped(Exit::Io, format!("{what}: {error}"));
+        spawn(&STDERR, "stderr", io::stderr()).map_err(io("start a thread".to_owned()))?;
+        let application =
+            self.place.find().map_err(|error| Stopped(Exit::Usage, error.to_string()))?;
+        let recording = self.recording(&application)?;
+        let to_stdout = self.write.as_deref() != Some(Path::new("-"));
+        if to_stdout {
+            spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
+        }
+        let socket = ListeningSocket::bind(&self.listen)
+            .map_err(io(format!("listen at {}", self.listen)))?;
+        open_to_the_same(&self.listen, &application);
+        let listener = match socket.listener {
+            StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
+            StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
+        };
+        let listener = listener.map_err(io(format!("listen at {}", self.listen)))?;
+        complain(&format!("{} is carried on to {application}", socket.address));
+
+        let clock = Clock::start();
+        let colour = to_stdout
+            && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+            && io::stdout().is_terminal();
+        let outputs = Outputs {
+            report: self.show.report(
+                clock.now(),
+                colour,
+                Box::new(move |line| {
+                    if to_stdout {
+                        STDOUT.line(line);
+                    }
+                }),
+            ),
+            show_secrets: self.show.show_secrets,
+            record: recording.then(|| -> Recording {
+                Box::new(|time, packet| RECORDING.push(pcapng::packet(time, &packet)))
+            }),
+            complain: Box::new(complain),
+            requests: Cell::new(0),
+        };
+        let proxy = Rc::new(Proxy {
+            application,
+            clock,
+            outputs: Rc::new(outputs),
+            scratch: RefCell::new(vec![0; carry::BLOCK].into()),
+            connections: Cell::new(0),
+            open: RefCell::default(),
+        });
+        let listener = (listener, socket.file);
+        proxy.serve(listener).await.map_err(io("watch for signals".to_owned()))?;
+        proxy.tell(self, to_stdout);
+        Ok(())
+    }
+
+    /// Opens the recording and starts its thread; says whether there is one.
+    fn recording(&self, application: &Address) -> Result<bool, Stopped> {
+        let Some(path) = &self.write else { return Ok(false) };
+        let failed =
+            |error: io::Error| Stopped(Exit::Usage, format!("write {}: {error}", path.display()));
+        let output = if path == Path::new("-") {
+            Output::Other(Box::new(io::stdout()))
+        } else {
+            Output::new(File::create(path).map_err(failed)?).map_err(failed)?
+        };
+        let mut output = output;
+        let description = format!("{} carried on to {application}", self.listen);
+        output.write(&pcapng::start(&description)).map_err(failed)?;
+        let name = path.display().to_string();
+        let mut said = false;
+        let write = move |block: &[u8]| {
+            if let Err(error) = output.write(block) {
+                FAILED.fetch_add(1, Ordering::Relaxed);
+                if !std::mem::replace(&mut said, true) {
+                    complain(&format!("write {name}: {error}; the proxy goes on without it"));
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("recording".to_owned())
+            .spawn(move || RECORDING.run(write, tell_of_packets))
+            .map_err(|error| Stopped(Exit::Io, format!("start a thread: {error}")))?;
+        Ok(true)
+    }
+}
+
+impl Show {
+    /// What is printed, with `print`.
+    pub(crate) fn report(
+        &self,
+        start: exchange::Time,
+        colour: bool,
+        print: Box<dyn Fn(String)>,
+    ) -> Report {
+        Report {
+            print,
+            json: self.json,
+            records: self.verbose,
+            colour: colour && !self.json,
+            filters: self.filters.clone(),
+            start,
+        }
+    }
+}
+
+/// Starts a thread that writes lines.
+fn spawn(sink: &'static Sink, name: &str, mut out: impl Write + Send + 'static) -> io::Result<()> {
+    // Nobody may be reading it any more.
+    let write = move |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+    let spawned =
+        thread::Builder::new().name(name.to_owned()).spawn(move || sink.run(write, tell_of_lines));
+    spawned.map(drop)
+}
+
+fn tell_of_lines(dropped: u64) {
+    if dropped > 0 {
+        complain(&format!("{dropped} lines were dropped: stdout is not read fast enough"));
+    }
+}
+
+fn tell_of_packets(dropped: u64) {
+    if dropped > 0 {
+        complain(&format!(
+            "{dropped} packets were not recorded: the file is not written fast enough"
+        ));
+    }
+}
+
+fn tell_of_drops() {
+    tell_of_lines(STDOUT.take_dropped());
+    tell_of_packets(RECORDING.take_dropped());
+    let failed = FAILED.swap(0, Ordering::Relaxed);
+    if failed > 0 {
+        complain(&format!("{failed} packets were not recorded: the file can't be written"));
+    }
+}
+
+/// Who may connect to the application's unix socket may connect to this one, where we may say so.
+fn open_to_the_same(listen: &Address, application: &Address) {
+    let (Target::Unix(path), Target::Unix(model)) = (listen.target(), application.target()) else {
+        return;
+    };
+    if let Ok(model) = fs::metadata(model) {
+        // Only root can give a file away; the mode may still help then.
+        let _ = chown(path, Some(model.uid()), Some(model.gid()));
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(model.mode() & 0o777));
+    }
+}
+
+/// All connections.
+struct Proxy {
+    application: Address,
+    clock: Clock,
+    outputs: Rc<Outputs>,
+    scratch: RefCell<Box<[u8]>>,
+    connections: Cell<u64>,
+    open: RefCell<HashMap<u64, Rc<RefCell<Watch>>>>,
+}
+
+impl Proxy {
+    /// Accepts until a signal, then waits for the requests under way.
+    async fn serve(
+        self: &Rc<Self>,
+        listener: (TransportListener, Option<SocketFile>),
+    ) -> io::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut tell = interval(TELL);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                accepted = accept(&listener.0) => match accepted {
+                    Ok((stream, peer)) => drop(spawn_local(Rc::clone(self).carry(stream, peer))),
+                    Err(error) => {
+                        complain(&format!("accept a connection: {error}"));
+                        sleep(BREATH).await;
+                    }
+                },
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = tell.tick() => tell_of_drops(),
+            }
+        }
+        // Nobody finds the socket any more.
+        drop(listener);
+        let is_busy = || self.open.borrow().values().any(|watch| watch.borrow().is_busy());
+        while is_busy() {
+            select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = sleep(BREATH) => {}
+            }
+        }
+        let now = self.clock.now();
+        for watch in self.open.borrow().values() {
+            watch.borrow_mut().cut(Outcome::Open, now);
+        }
+        Ok(())
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn carry(self: Rc<Self>, web_server: Transport, peer: Option<SocketAddr>) {
+        let number = self.connections.get() + 1;
+        self.connections.set(number);
+        let application = match stream::connect(&self.application).await {
+            Ok(application) => application,
+            Err(error) => {
+                let to = &self.application;
+                let likely = causes::of_connect(&error, to).map(|cause| format!(": {cause}"));
+                let likely = likely.unwrap_or_default();
+                complain(&format!("connection {number}: connect to {to}: {error}{likely}"));
+                stream::reset(&web_server);
+                return;
+            }
+        };
+        let to = match &application {
+            Transport::Tcp(stream) => stream.peer_addr().ok(),
+            Transport::Unix(_) => None,
+        };
+        let packets = self.outputs.record.is_some().then(|| Packets::new(number, peer, to));
+        let watch = Watch::new(number, self.clock, Rc::clone(&self.outputs), packets);
+        let watch = Rc::new(RefCell::new(watch));
+        self.open.borrow_mut().insert(number, Rc::clone(&watch));
+        carry::carry(web_server, application, &watch, &self.scratch).await;
+        watch.borrow_mut().close();
+        self.open.borrow_mut().remove(&number);
+    }
+
+    /// The last words.
+    fn tell(&self, tap: &Tap, to_stdout: bool) {
+        let (requests, connections) = (self.outputs.requests.get(), self.connections.get());
+        if tap.show.json && to_stdout {
+            let end = json!({
+                "v": 1,
+                "event": "end",
+                "requests": requests,
+                "connections": connections,
+                "exit_status": 0,
+            });
+            STDOUT.line(end.to_string());
+        }
+        let mut text = format!("{requests} requests on {connections} connections");
+        if let Some(path) = tap.write.as_deref().filter(|_| to_stdout) {
+            let port = match self.application.target() {
+                Target::Tcp(host_port) => {
+                    host_port.rsplit(':').next().unwrap_or_default().to_owned()
+                }
+                _ => packets::PORT.to_string(),
+            };
+            let path = path.display();
+            text.push_str(&format!(
+                "; tshark -r {path} -d tcp.port=={port},fcgi reads the recording"
+            ));
+        }
+        complain(&text);
+    }
+}
+
+async fn accept(listener: &TransportListener) -> io::Result<(Transport, Option<SocketAddr>)> {
+    match listener {
+        TransportListener::Unix(unix) => {
+            let (stream, _) = unix.accept().await?;
+            Ok((Transport::Unix(stream), None))
+        }
+        TransportListener::Tcp(tcp) => {
+            let (stream, peer) = tcp.accept().await?;
+            // The bytes were put together by their sender already.
+            let _ = stream.set_nodelay(true);
+            Ok((Transport::Tcp(stream), Some(peer)))
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What crosses one connection, seen as records and requests.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    mem,
+    rc::Rc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use fcgi_tokio::proto::record::{
+    BODY_LEN, BeginRequestBody, EndRequestBody, Framer, Piece, RecordHeader, RecordType,
+};
+
+use super::{
+    exchange::{Exchange, Outcome, Time},
+    packets::Packets,
+    report::Report,
+};
+use crate::trace::{self, Direction};
+
+/// Requests of one connection that are told apart at once. A peer that begins more has them carried,
+/// and no more than that.
+const REQUESTS: usize = 4096;
+/// Content of a record that is kept until it ends.
+const CONTENT: usize = 16 * 1024;
+
+/// How a direction of a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Closed,
+    Reset,
+}
+
+/// The time, which does not jump while the command runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Time,
+    since: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started, since: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.started + self.since.elapsed()
+    }
+}
+
+/// Takes the packets of a recording; says whether there was room.
+pub(crate) type Recording = Box<dyn Fn(Time, Vec<u8>) -> bool>;
+
+/// Where all that is seen goes.
+pub(crate) struct Outputs {
+    pub(crate) report: Report,
+    pub(crate) show_secrets: bool,
+    pub(crate) record: Option<Recording>,
+    pub(crate) complain: Box<dyn Fn(&str)>,
+    pub(crate) requests: Cell<u64>,
+}
+
+/// One connection.
+pub(crate) struct Watch {
+    connection: u64,
+    clock: Clock,
+    outputs: Rc<Outputs>,
+    halves: [Half; 2],
+    requests: HashMap<u16, Exchange>,
+    packets: Option<Packets>,
+    /// More requests at once than are told apart: said once.
+    overrun: bool,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Half {
+    framer: Framer,
+    header: Option<RecordHeader>,
+    /// The record's, as far as it is kept.
+    content: Vec<u8>,
+    /// Padding that is still to come.
+    padding: usize,
+    /// A part of the next header has come.
+    begun: bool,
+    /// It is no FastCGI from here on.
+    foreign: bool,
+    ended: bool,
+    /// A copy of what has come, with its secrets hidden.
+    copy: Vec<u8>,
+    /// Where records begin in it.
+    starts: Vec<usize>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        connection: u64,
+        clock: Clock,
+        outputs: Rc<Outputs>,
+        packets: Option<Packets>,
+    ) -> Self {
+        let mut watch = Self {
+            connection,
+            clock,
+            outputs,
+            halves: Default::default(),
+            requests: HashMap::new(),
+            packets,
+            overrun: false,
+        };
+        let now = watch.clock.now();
+        watch.record(|packets, take| packets.open(now, take));
+        watch
+    }
+
+    pub(crate) const fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    /// Hands packets to the recording, if there is one.
+    fn record(&mut self, hand: impl FnOnce(&mut Packets, &mut super::packets::Take<'_>)) {
+        if let (Some(packets), Some(record)) = (&mut self.packets, &self.outputs.record) {
+            hand(packets, &mut |time, packet| record(time, packet));
+        }
+    }
+
+    /// Bytes that pass now.
+    pub(crate) fn bytes(&mut self, direction: Direction, bytes: &[u8]) {
+        self.bytes_at(direction, bytes, self.clock.now());
+    }
+
+    /// Bytes that passed then.
+    pub(crate) fn bytes_at(&mut self, direction: Direction, bytes: &[u8], time: Time) {
+        let mut half = mem::take(&mut self.halves[direction as usize]);
+        half.copy.clear();
+        half.copy.extend_from_slice(bytes);
+        half.starts.clear();
+        let mut at = 0;
+        while !half.foreign {
+            let (used, piece) = match half.framer.next(&bytes[at..], usize::MAX) {
+                Ok(next) => next,
+                Err(error) => {
+                    half.foreign = true;
+                    let way = match direction {
+                        Direction::ToApplication => "web server",
+                        Direction::ToWebServer => "application",
+                    };
+                    (self.outputs.complain)(&format!(
+                        "connection {}: what the {way} sends is no FastCGI from here on: {error}; \
+                         it is carried all the same",
+                        self.connection
+                    ));
+                    break;
+                }
+            };
+            let padding = half.padding.min(used);
+            half.padding -= padding;
+            match piece {
+                Some(Piece::Header(header)) => {
+                    if !mem::take(&mut half.begun) {
+                        half.starts.push(at + padding);
+                    }
+                    half.header = Some(header);
+                    half.content.clear();
+                }
+                Some(Piece::Content(_)) => {
+                    if let Some(header) = half.header {
+                        let content = &mut half.copy[at..at + used];
+                        self.content(direction, header, content, time);
+                        let room = CONTENT.saturating_sub(half.content.len());
+                        half.content.extend_from_slice(&content[..content.len().min(room)]);
+                    }
+                }
+                Some(Piece::End) => {
+                    if let Some(header) = half.header.take() {
+                        half.padding = header.padding_length.into();
+                        self.whole(direction, header, &half.content, time);
+                    }
+                }
+                None => {
+                    if used > padding && !half.begun {
+                        half.begun = true;
+                        half.starts.push(at + padding);
+                    }
+                    break;
+                }
+            }
+            at += used;
+        }
+        self.packets_of(direction, &half, time);
+        self.halves[direction as usize] = half;
+    }
+
+    /// Cuts what has come where records begin.
+    fn packets_of(&mut self, direction: Direction, half: &Half, time: Time) {
+        self.record(|packets, take| {
+            let mut at = 0;
+            let mut is_start = false;
+            for end in half.starts.iter().copied().chain([half.copy.len()]) {
+                if end > at {
+                    packets.data(direction, &half.copy[at..end], is_start, time, take);
+                }
+                is_start = true;
+                at = end;
+            }
+        });
+    }
+
+    /// A piece of a record's content.
+    fn content(
+        &mut self,
+        direction: Direction,
+        header: RecordHeader,
+        bytes: &mut [u8],
+        time: Time,
+    ) {
+        let Some(exchange) = self.requests.get_mut(&header.request_id) else { return };
+        match (direction, header.record_type) {
+            (Direction::ToApplication, RecordType::Params) => exchange.params(bytes),
+            (Direction::ToApplication, RecordType::Stdin) => exchange.stdin(bytes),
+            (Direction::ToApplication, RecordType::Data) => exchange.data += bytes.len() as u64,
+            (Direction::ToWebServer, RecordType::Stdout) => exchange.stdout(bytes, time),
+            (Direction::ToWebServer, RecordType::Stderr) => exchange.stderr += bytes.len() as u64,
+            _ => {}
+        }
+    }
+
+    /// A record whose content is whole.
+    fn whole(&mut self, direction: Direction, header: RecordHeader, content: &[u8], time: Time) {
+        let body = <[u8; BODY_LEN]>::try_from(content).ok();
+        let kind = (direction, header.record_type);
+        if let ((Direction::ToApplication, RecordType::BeginRequest), Some(body)) = (kind, body) {
+            self.begin(header.request_id, BeginRequestBody::decode(body), time);
+        }
+        let outputs = Rc::clone(&self.outputs);
+        let mut exchange = self.requests.get_mut(&header.request_id);
+        if outputs.report.records {
+            let details = match (&mut exchange, header.record_type) {
+                (Some(exchange), RecordType::Params) if header.content_length > 0 => {
+                    let mut lines = exchange.params.news();
+                    if lines.is_empty() {
+                        lines.push("… a part of a parameter".to_owned());
+                    }
+                    lines
+                }
+                _ => {
+                    let more = usize::from(header.content_length) - content.len();
+                    trace::details(header.record_type, content, more)
+                }
+            };
+            let exchange = exchange.as_deref_mut();
+            outputs.report.record(time, self.connection, exchange, direction, &header, &details);
+        }
+        let Some(exchange) = exchange else { return };
+        match kind {
+            (Direction::ToApplication, RecordType::AbortRequest) => exchange.aborted = true,
+            (Direction::ToWebServer, RecordType::Stderr) if !outputs.report.records => {
+                let more = usize::from(header.content_length) - content.len();
+                outputs.report.stderr(exchange, content, more);
+            }
+            (Direction::ToWebServer, RecordType::EndRequest) => {
+                if let Some(body) = body {
+                    self.finish(
+                        header.request_id,
+                        Outcome::Ended(EndRequestBody::decode(body)),
+                        time,
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, request_id: u16, body: BeginRequestBody, time: Time) {
+        // A second BEGIN_REQUEST for an id that is active is the application's to judge (FC-3.3-10).
+        if self.requests.contains_key(&request_id) {
+            return;
+        }
+        if self.requests.len() == REQUESTS {
+            if !mem::replace(&mut self.overrun, true) {
+                (self.outputs.complain)(&format!(
+                    "connection {}: more than {REQUESTS} requests at once; the others are carried, \
+                     and not shown",
+                    self.connection
+                ));
+            }
+            return;
+        }
+        let number = self.outputs.requests.get() + 1;
+        self.outputs.requests.set(number);
+        let begun = (body.role, body.keep_conn);
+        let show = self.outputs.show_secrets;
+        let exchange = Exchange::new(number, self.connection, request_id, begun, time, show);
+        self.requests.insert(request_id, exchange);
+    }
+
+    fn finish(&mut self, request_id: u16, outcome: Outcome, time: Time) {
+        if let Some(mut exchange) = self.requests.remove(&request_id) {
+            self.outputs.report.request(&mut exchange, outcome, time);
+        }
+    }
+
+    /// A direction has ended now.
+    pub(crate) fn end(&mut self, direction: Direction, end: End) {
+        self.end_at(direction, end, self.clock.now());
+    }
+
+    /// A direction ended then.
+    pub(crate) fn end_at(&mut self, direction: Direction, end: End, time: Time) {
+        if mem::replace(&mut self.halves[direction as usize].ended, true) {
+            return;
+        }
+        self.record(|packets, take| packets.close(direction, end == End::Reset, time, take));
+        match (direction, end) {
+            (Direction::ToWebServer, _) => self.cut(Outcome::Cut, time),
+            (Direction::ToApplication, End::Reset) => self.cut(Outcome::Left, time),
+            // It may have said no more than that it has said all (FC-3.5-2).
+            (Direction::ToApplication, End::Closed) => {}
+        }
+    }
+
+    /// No more comes: what is under way has ended so.
+    pub(crate) fn cut(&mut self, outcome: Outcome, time: Time) {
+        let mut open: Vec<(u64, u16)> =
+            self.requests.iter().map(|(id, exchange)| (exchange.number, *id)).collect();
+        open.sort_unstable();
+        for (_, request_id) in open {
+            self.finish(request_id, outcome, time);
+        }
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// The connection is over, however it came.
+    pub(crate) fn close(&mut self) {
+        let now = self.clock.now();
+        if self.halves[Direction::ToApplication as usize].ended {
+            self.cut(Outcome::Left, now);
+        }
+        for direction in [Direction::ToApplication, Direction::ToWebServer] {
+            self.end_at(direction, End::Closed, now);
+        }
+    }
+
+    /// Bytes are missing before the next ones, which begin with a record, it is hoped.
+    pub(crate) fn gap(&mut self, direction: Direction) {
+        let half = &mut self.halves[direction as usize];
+        *half = Half { ended: half.ended, ..Half::default() };
+    }
+}

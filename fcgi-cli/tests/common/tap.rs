@@ -1,0 +1,139 @@
+//! A tap under test.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use fcgi_testkit::wire::Peer;
+use fcgi_tokio::Address;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{
+    fcgi,
+    gateway::{Text, collect, until},
+};
+
+/// A running `fcgi tap`, which listens in a folder of its own. Dropping it kills it.
+pub(crate) struct Tap {
+    child: Child,
+    pub(crate) address: Address,
+    pub(crate) folder: TempDir,
+    stdout: Option<Text>,
+    stderr: Text,
+}
+
+impl Tap {
+    /// In front of `application`, on a unix socket.
+    pub(crate) fn start(application: impl ToString, args: &[&str]) -> Self {
+        Self::spawn(fcgi(), None, &[&[&*application.to_string()], args].concat(), true)
+    }
+
+    /// The same, on a free port.
+    pub(crate) fn start_on_tcp(application: impl ToString, args: &[&str]) -> Self {
+        let listen = Some("127.0.0.1:0");
+        Self::spawn(fcgi(), listen, &[&[&*application.to_string()], args].concat(), true)
+    }
+
+    /// Nobody reads what it prints.
+    pub(crate) fn start_unread(application: impl ToString, args: &[&str]) -> Self {
+        Self::spawn(fcgi(), None, &[&[&*application.to_string()], args].concat(), false)
+    }
+
+    /// No file grows over so many blocks of 512 bytes.
+    pub(crate) fn start_with_blocks(
+        blocks: u32,
+        application: impl ToString,
+        args: &[&str],
+    ) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script]).arg(fcgi().get_program());
+        Self::spawn(shell, None, &[&[&*application.to_string()], args].concat(), true)
+    }
+
+    fn spawn(mut command: Command, listen: Option<&str>, args: &[&str], read: bool) -> Self {
+        let folder = fcgi_testkit::peers::scratch().expect("a folder");
+        let socket = folder.path().join("tap.sock");
+        let listen = listen.map_or_else(|| socket.display().to_string(), str::to_owned);
+        let mut child = command
+            .args(["tap", "--listen", &listen])
+            .args(args)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("fcgi tap runs");
+        let stdout = read.then(|| collect(child.stdout.take().expect("piped")));
+        let stderr = collect(child.stderr.take().expect("piped"));
+        let mut tap = Self { child, address: Address::unix(socket), folder, stdout, stderr };
+        until("it listens", || {
+            let ended = tap.child.try_wait().expect("it can be waited for");
+            assert_eq!(ended, None, "{}", tap.stderr());
+            tap.stderr().contains(" is carried on to ")
+        });
+        let said = tap.stderr();
+        let said = said.strip_prefix("fcgi tap: ").and_then(|said| said.split(' ').next());
+        tap.address = said.expect("its address").parse().expect("an address");
+        tap
+    }
+
+    /// A web server's connection.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::dial(&self.address)
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        let stdout = self.stdout.as_ref().expect("it is read");
+        stdout.lock().expect("stdout").clone()
+    }
+
+    /// stdout, once it has so many lines.
+    pub(crate) fn lines(&self, count: usize) -> Vec<String> {
+        until("all lines are printed", || self.stdout().lines().count() >= count);
+        let stdout = self.stdout();
+        assert_eq!(stdout.lines().count(), count, "{stdout}");
+        stdout.lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("stderr").clone()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Ends it as an operator does, and gives how it ended.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the tap ends", || {
+            status = self.child.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        // Then all that it said has been read too.
+        for text in self.stdout.iter().chain([&self.stderr]) {
+            until("all is read", || Arc::strong_count(text) == 1);
+        }
+        status.expect("it has ended")
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

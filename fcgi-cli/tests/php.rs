@@ -1,0 +1,322 @@
+//! `fcgi php` against php-fpm.
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Output, Stdio},
+};
+
+use fcgi_testkit::{
+    harness::{self, Case, Failed},
+    peers::{Peer, PhpFpm, PhpFpmOptions},
+};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use common::{fcgi, gateway::until};
+
+type Result<T = ()> = std::result::Result<T, Failed>;
+type Run = fn() -> Result;
+
+fn main() -> ExitCode {
+    let cases: [(&str, Run); 9] = [
+        ("code_runs_as_the_worker", code_runs_as_the_worker),
+        ("what_php_says_and_how_it_ends", what_php_says_and_how_it_ends),
+        ("a_file", a_file),
+        ("the_script_goes_with_the_command", the_script_goes_with_the_command),
+        ("the_script_of_a_saturated_pool_goes_too", the_script_of_a_saturated_pool_goes_too),
+        ("opcache", opcache),
+        ("open_basedir", open_basedir),
+        ("a_folder_that_the_worker_can_not_enter", a_folder_that_the_worker_can_not_enter),
+        ("usage", usage),
+    ];
+    let cases = cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]));
+    let as_root: [(&str, Run); 2] = [
+        ("below_a_chroot", below_a_chroot),
+        ("an_ordinary_users_script", an_ordinary_users_script),
+    ];
+    let no_root = || (!geteuid().is_root()).then(|| "it takes root".to_owned());
+    let as_root =
+        as_root.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]).missing(no_root()));
+    harness::run(cases.into_iter().chain(as_root))
+}
+
+fn run(args: &[&str]) -> Output {
+    let mut command = fcgi();
+    command.arg("php").args(args).output().expect("fcgi runs")
+}
+
+/// Exit status, stdout and stderr.
+fn ended(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().expect("it ends by itself");
+    (code, text(&output.stdout), text(&output.stderr))
+}
+
+/// A folder that everybody may use.
+fn open_folder() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("fcgi-php-").tempdir_in("/tmp")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777))?;
+    Ok(folder)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).expect("a folder").next().is_none()
+}
+
+fn code_runs_as_the_worker() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    // The owner of a new file is who runs the code. The script is theirs alone.
+    let code = "$own = tempnam('/tmp', 'fcgi-php'); $mode = fileperms($_SERVER['SCRIPT_FILENAME']); \
+                $is_own = fileowner($own) === fileowner($_SERVER['SCRIPT_FILENAME']); unlink($own); \
+                printf(\"%o %s\\n%s\\n\", $mode & 0777, $is_own ? 'own' : 'foreign', \
+                $_SERVER['SCRIPT_FILENAME'])";
+    for address in [php.unix_address(), php.tcp_address()] {
+        let (code, out, err) = ended(&run(&[&address, code]));
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let (what, path) = out.trim().split_once('\n').ok_or("two lines")?;
+        assert_eq!(what, "400 own");
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+    // The address may come from the environment.
+    let output =
+        fcgi().args(["php", "echo 'here';"]).env("FCGI_ADDR", php.unix_address()).output()?;
+    assert_eq!(ended(&output), (0, "here".to_owned(), String::new()));
+    let (code, out, _) = ended(&run(&[&php.unix_address(), "echo \"\\$x's \\\\\";", "--json"]));
+    let object: Value = serde_json::from_str(&out).map_err(|error| error.to_string())?;
+    assert_eq!((code, &object["output"]), (0, &"$x's \\".into()), "{out}");
+    assert_eq!((&object["v"], &object["exit_status"]), (&1.into(), &0.into()));
+    Ok(())
+}
+
+fn what_php_says_and_how_it_ends() -> Result {
+    // Whatever the pool does with errors, they are seen here.
+    let options = PhpFpmOptions::default();
+    let options = options.extra("php_flag[display_errors] = on\nphp_flag[log_errors] = off");
+    let php = PhpFpm::start(options)?;
+    let address = php.unix_address();
+    let (code, out, err) = ended(&run(&[&address, "echo 'a'; error_log('a word'); echo 'b';"]));
+    assert_eq!((code, out.as_str()), (0, "ab"));
+    assert_eq!(err, "PHP message: a word\n");
+    for (code, expected) in [
+        (
+            "echo 'out'; missing();",
+            "PHP Fatal error:  Uncaught Error: Call to undefined function missing()",
+        ),
+        ("this is no PHP", "PHP Parse error:  syntax error"),
+    ] {
+        let (code, out, err) = ended(&run(&[&address, code]));
+        assert_eq!(code, 7, "{out} {err}");
+        let line = format!("\nfcgi php: {address}: {expected}");
+        assert!(err.contains(&line), "{err}");
+    }
+    let (code, _, err) = ended(&run(&[&address, "http_response_code(503); echo 'busy';"]));
+    assert_eq!(
+        (code, err),
+        (7, format!("fcgi php: {address}: the script ended with status 503\n"))
+    );
+    // A 404 of the script's own is no script that is not found.
+    let (code, out, _) = ended(&run(&[&address, "http_response_code(404); echo 'none';"]));
+    assert_eq!((code, out.as_str()), (7, "none"));
+    Ok(())
+}
+
+fn a_file() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("warm.php");
+    let text =
+        "<?php\ndeclare(strict_types=1);\nnamespace Warm;\necho __LINE__, ' ', __NAMESPACE__;\n";
+    fs::write(&file, text)?;
+    let file = file.display().to_string();
+    let (code, out, err) = ended(&run(&[&php.unix_address(), "-f", &file]));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "4 Warm", ""));
+    let output = fcgi()
+        .args(["php", &php.unix_address(), "-f", "-"])
+        .stdin(fs::File::open(&file)?)
+        .output()?;
+    assert_eq!(ended(&output), (0, "4 Warm".to_owned(), String::new()));
+    let (code, _, err) = ended(&run(&[&php.unix_address(), "-f", "/nonexistent.php"]));
+    assert_eq!(code, 2);
+    assert!(err.starts_with("fcgi php: read /nonexistent.php: "), "{err}");
+    Ok(())
+}
+
+/// However the command ends, SIGKILL included.
+fn the_script_goes_with_the_command() -> Result {
+    // Each signal leaves a worker that sleeps on (Q-6).
+    let php = PhpFpm::start(PhpFpmOptions::default().children(5))?;
+    let folder = open_folder()?;
+    let dir = folder.path().display().to_string();
+    for (signal, status) in [
+        (Signal::INT, Some(130)),
+        (Signal::TERM, Some(143)),
+        (Signal::HUP, Some(129)),
+        (Signal::QUIT, Some(131)),
+        (Signal::KILL, None),
+    ] {
+        let gates = open_folder()?;
+        let gate = gates.path().join("gate");
+        let code = format!("touch('{}'); sleep(600);", gate.display());
+        let mut command = fcgi();
+        command.args(["php", &php.unix_address(), &code, "--dir", &dir, "--timeout", "600"]);
+        let mut child = command.stderr(Stdio::null()).spawn()?;
+        until("the script runs", || gate.exists());
+        assert!(!is_empty(folder.path()), "the script is there while it runs");
+        kill_process(Pid::from_child(&child), signal)?;
+        assert_eq!(child.wait()?.code(), status, "{signal:?}");
+        until("the script is removed", || is_empty(folder.path()));
+    }
+    Ok(())
+}
+
+fn the_script_of_a_saturated_pool_goes_too() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default().children(1))?;
+    let address = php.unix_address();
+    let gates = open_folder()?;
+    let gate = gates.path().join("gate");
+    let code = format!("touch('{}'); sleep(600);", gate.display());
+    let mut busy = fcgi().args(["php", &address, &code]).spawn()?;
+    until("the worker is busy", || gate.exists());
+    let folder = open_folder()?;
+    let dir = folder.path().display().to_string();
+    let (code, _, err) = ended(&run(&[&address, "echo 1;", "--timeout", "0.3", "--dir", &dir]));
+    assert_eq!(code, 6, "{err}");
+    assert!(is_empty(folder.path()));
+    busy.kill()?;
+    busy.wait()?;
+    Ok(())
+}
+
+fn opcache() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default().ini("zend_extension=opcache"))?;
+    let address = php.unix_address();
+    let (code, out, err) = ended(&run(&[&address, "--opcache", "status"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some(format!("opcache of {address}: on").as_str()));
+    let names: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["memory", "scripts", "hits", "restarts"]);
+    let (code, out, _) = ended(&run(&[&address, "--opcache", "reset"]));
+    assert_eq!((code, out), (0, format!("opcache of {address} was reset\n")));
+    // It happens at a later request.
+    until("it was reset", || {
+        let (_, out, _) = ended(&run(&[&address, "--opcache", "status", "--json"]));
+        let object: Value = serde_json::from_str(&out).expect("an object");
+        assert_eq!(object["enabled"], true, "{out}");
+        object["manual_restarts"] == 1
+    });
+    // Off, and not there at all.
+    let options = PhpFpmOptions::default().ini("zend_extension=opcache");
+    let off = PhpFpm::start(options.ini("opcache.enable=0"))?;
+    for args in [["--opcache", "status"], ["--opcache", "reset"]] {
+        let (code, _, err) = ended(&run(&[&[&*off.unix_address()][..], &args].concat()));
+        assert_eq!(code, 7, "{err}");
+        assert!(err.contains("opcache is off"), "{err}");
+    }
+    let without = PhpFpm::start(PhpFpmOptions::default())?;
+    let (code, _, err) = ended(&run(&[&without.unix_address(), "--opcache", "status"]));
+    assert_eq!(code, 7);
+    assert!(err.contains("PHP has no opcache there"), "{err}");
+    Ok(())
+}
+
+fn open_basedir() -> Result {
+    let folder = open_folder()?;
+    let allowed = format!("php_admin_value[open_basedir] = {}", folder.path().display());
+    let php = PhpFpm::start(PhpFpmOptions::default().extra(allowed))?;
+    let (code, out, err) = ended(&run(&[&php.unix_address(), "echo 'ran';"]));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "ran", ""));
+    assert!(is_empty(folder.path()));
+    // The same where its configuration does not tell: with a folder that is named.
+    let (code, _, err) = ended(&run(&[&php.unix_address(), "echo 'ran';", "--dir", "/tmp"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("its worker finds no script here (/tmp: "), "{err}");
+    assert!(err.contains("open_basedir"), "{err}");
+    let nowhere = PhpFpmOptions::default().extra("php_admin_value[open_basedir] = /nonexistent");
+    let php = PhpFpm::start(nowhere)?;
+    let (code, _, err) = ended(&run(&[&php.unix_address(), "echo 'ran';"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("none is here"), "{err}");
+    Ok(())
+}
+
+fn a_folder_that_the_worker_can_not_enter() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let closed = tempfile::tempdir()?;
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700))?;
+    let dir = closed.path().display().to_string();
+    let (code, out, err) = ended(&run(&[&php.unix_address(), "echo 'ran';", "--dir", &dir]));
+    if geteuid().is_root() {
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains("its worker finds no script here"), "{err}");
+    } else {
+        // The worker is this user.
+        assert_eq!((code, out.as_str()), (0, "ran"), "{err}");
+    }
+    assert!(is_empty(closed.path()));
+    // A TMPDIR like that is not the last folder to try.
+    let output = fcgi()
+        .args(["php", &php.unix_address(), "echo 'ran';"])
+        .env("TMPDIR", closed.path())
+        .output()?;
+    assert_eq!(ended(&output), (0, "ran".to_owned(), String::new()));
+    Ok(())
+}
+
+fn usage() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let address = php.unix_address();
+    for args in [
+        &[&*address, "echo 1;", "--opcache", "status"][..],
+        &["not an address", "echo 1;"],
+        &[&address, "echo 1;", "--user", "nobody-of-that-name"],
+        &[&address, "echo 1;", "--app-dir", "/srv"],
+    ] {
+        let (code, out, err) = ended(&run(args));
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+    }
+    let (code, _, err) = ended(&run(&["unix:/nonexistent/socket", "echo 1;", "--user", "0"]));
+    assert_eq!(code, 5, "{err}");
+    Ok(())
+}
+
+fn below_a_chroot() -> Result {
+    let jail = open_folder()?;
+    let php = PhpFpm::start(
+        PhpFpmOptions::default().extra(format!("chroot = {}", jail.path().display())),
+    )?;
+    let (code, out, err) =
+        ended(&run(&[&php.unix_address(), "echo dirname($_SERVER['SCRIPT_FILENAME']);"]));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "/", ""));
+    fs::create_dir(jail.path().join("in"))?;
+    fs::set_permissions(jail.path().join("in"), fs::Permissions::from_mode(0o755))?;
+    let dir = jail.path().join("in").display().to_string();
+    let code = "echo dirname($_SERVER['SCRIPT_FILENAME']);";
+    for args in [&["--dir", &*dir][..], &["--dir", &dir, "--app-dir", "/in"]] {
+        let (code, out, err) = ended(&run(&[&[&*php.unix_address(), code], args].concat()));
+        assert_eq!((code, out.as_str()), (0, "/in"), "{err}");
+    }
+    Ok(())
+}
+
+/// It gives its script to the worker with an access list.
+fn an_ordinary_users_script() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let folder = open_folder()?;
+    // The program may be where others can't go.
+    let program: PathBuf = folder.path().join("fcgi");
+    fs::copy(fcgi().get_program(), &program)?;
+    let scripts = open_folder()?;
+    let mut command = Command::new(&program);
+    command.args(["php", &php.unix_address(), "echo fileperms($_SERVER['SCRIPT_FILENAME']) & 07;"]);
+    command.arg("--dir").arg(scripts.path()).env_clear();
+    let output = command.uid(65534).gid(65534).output()?;
+    assert_eq!(ended(&output), (0, "0".to_owned(), String::new()));
+    assert!(is_empty(scripts.path()));
+    Ok(())
+}
