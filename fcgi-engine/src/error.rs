@@ -162,6 +162,16 @@ pub enum Error {
     /// A text that is no address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// A server can't listen.
+    #[error("listen at {address}: {advice}")]
+    Listen {
+        /// Where.
+        address: Arc<str>,
+        /// What is wrong, and what to do.
+        advice: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A mistake of the caller's; nothing was changed.
     #[error(transparent)]
     Usage(#[from] UsageError),
@@ -246,6 +256,7 @@ impl Error {
             | Self::Rejected { .. }
             | Self::Closed { .. }
             | Self::NotCallable { .. }
+            | Self::Address(_)
             | Self::PoolFull { .. }
             | Self::PoolClosed { .. } => true,
             Self::Timeout { phase, .. } => matches!(phase, Phase::Acquire | Phase::Connect),
@@ -259,7 +270,7 @@ impl Error {
             | Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
-            | Self::Address(_)
+            | Self::Listen { .. }
             | Self::Usage(_) => false,
         }
     }
@@ -289,7 +300,8 @@ impl Error {
             | Self::NotCallable { address }
             | Self::PoolFull { address, .. }
             | Self::PoolClosed { address }
-            | Self::Cancelled { address } => Some(address),
+            | Self::Cancelled { address }
+            | Self::Listen { address, .. } => Some(address),
             Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
@@ -306,9 +318,10 @@ impl Error {
     /// What the standard library would call it.
     pub(crate) fn io_kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Io { source, .. } | Self::Body { source, .. } => {
-                source.kind()
-            }
+            Self::Connect { source, .. }
+            | Self::Io { source, .. }
+            | Self::Body { source, .. }
+            | Self::Listen { source, .. } => source.kind(),
             Self::Protocol { .. } => io::ErrorKind::InvalidData,
             Self::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
             Self::InputLength { .. } | Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
@@ -363,6 +376,7 @@ mod tests {
             Error::InputTooLarge { limit: 7 },
             Error::InputLength { declared: 7, seen: 8 },
             Error::Address("9000".parse::<crate::Address>().unwrap_err()),
+            Error::Listen { address: address(), advice: "do this".to_owned(), source: source() },
             Error::Usage(UsageError::NoFreeId),
         ];
         for error in &all {
@@ -385,6 +399,7 @@ mod tests {
                 | Error::InputTooLarge { .. }
                 | Error::InputLength { .. }
                 | Error::Address(_)
+                | Error::Listen { .. }
                 | Error::Usage(_) => {}
             }
         }
