@@ -51,7 +51,7 @@ enum Command {
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
-    PhpGuard(gateway::PhpGuard),
+    Guard(gateway::Guard),
     #[command(hide = true)]
     ScriptGuard(php::ScriptGuard),
 }
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
             Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
-            Command::PhpGuard(guard) => guard.run(),
+            Command::Guard(guard) => guard.run(),
         }
     });
     // A thread may still be reading stdin: nothing waits for it.
