@@ -46,8 +46,17 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
     }
 }
 
+/// The command with its variables, for pages and completions.
+pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
+    let mut root = command(augment).mut_subcommands(|sub| variables(sub, &[]));
+    // The first page is for terminals.
+    root = root.help_template("{about}\n\n{usage-heading} {usage}\n\n{all-args}");
+    root.build();
+    root
+}
+
 /// The command, without variables.
-pub(crate) fn command(augment: impl FnOnce(Command) -> Command) -> Command {
+fn command(augment: impl FnOnce(Command) -> Command) -> Command {
     let root = Command::new("fcgi")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Calls, checks and serves FastCGI applications")

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
+mod generate;
 mod help;
 mod input;
 mod ls;
@@ -21,6 +22,7 @@ mod ping;
 mod place;
 mod report;
 mod sink;
+mod snippets;
 mod sock_diag;
 mod status;
 mod stream;
@@ -50,6 +52,11 @@ enum Command {
     Php(Box<php::Php>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
+    NginxConf(snippets::NginxConf),
+    ApacheConf(snippets::ApacheConf),
+    SystemdUnit(snippets::SystemdUnit),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     PhpGuard(gateway::PhpGuard),
     #[command(hide = true)]
@@ -90,6 +97,11 @@ fn main() -> ExitCode {
             Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
+            Command::NginxConf(site) => site.run(),
+            Command::ApacheConf(site) => site.run(),
+            Command::SystemdUnit(units) => units.run(),
+            Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
+            Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
             Command::PhpGuard(guard) => guard.run(),
         }
     });

@@ -6,8 +6,10 @@ use fcgi_tokio as fcgi;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
+#[cfg(feature = "sample")]
+use super::sample;
 use super::{
-    folder::private_folder, options::Gateway, php_fpm::PhpFpm, sample, site::Site, stopped::Stopped,
+    folder::private_folder, options::Gateway, php_fpm::PhpFpm, site::Site, stopped::Stopped,
 };
 
 pub(super) enum Application {
@@ -18,6 +20,7 @@ pub(super) enum Application {
 }
 
 /// The sample application, on a socket in a private folder.
+#[cfg_attr(not(feature = "sample"), allow(dead_code, reason = "this build has none"))]
 pub(super) struct Sample {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
@@ -80,6 +83,12 @@ impl Application {
 }
 
 impl Sample {
+    #[cfg(not(feature = "sample"))]
+    fn start() -> io::Result<Self> {
+        Err(io::Error::other("this build has none: name an application, or use --php"))
+    }
+
+    #[cfg(feature = "sample")]
     fn start() -> io::Result<Self> {
         let folder = private_folder("fcgi-gateway-")?;
         let address = fcgi::Address::unix(folder.path().join("sample"));

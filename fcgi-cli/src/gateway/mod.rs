@@ -19,6 +19,7 @@ mod php_guard;
 mod raw_head;
 mod refusal;
 mod root;
+#[cfg(feature = "sample")]
 mod sample;
 mod server;
 mod service;
