@@ -6,7 +6,7 @@
 //! your own:
 //!
 //! ```
-//! use std::{io, thread};
+//! use std::thread;
 //!
 //! use fcgi_async_io::{AsyncIo, Spawn};
 //! use fcgi_driver::{client::{Client, Request}, server, Listener, server::Server};
@@ -24,14 +24,13 @@
 //! type Runtime = AsyncIo<Threads>;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = Listener::<Runtime>::bind(&"tcp:127.0.0.1:0".parse()?)?;
-//! let address = listener.local_address().clone();
+//! let listener = Listener::bind("tcp:127.0.0.1:0")?;
+//! let address = listener.local_addr().clone();
 //! Threads::spawn(async move {
 //!     let hello = |request: server::Request| async move {
 //!         request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n").await
 //!     };
-//!     let served: io::Result<()> = Server::<Runtime>::new().serve(listener, hello).await;
-//!     served.expect("the listener fails");
+//!     Server::<Runtime>::new().serve(listener, hello).await.expect("the listener fails");
 //! });
 //! async_io::block_on(async {
 //!     let mut client = Client::<Runtime>::connect(&address).await?;
@@ -43,6 +42,7 @@
 //! ```
 //!
 //! [`Runtime`]: fcgi_driver::runtime::Runtime
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -50,16 +50,19 @@ mod timer;
 mod transport;
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
     task::{Context, Poll},
     time::Instant,
 };
 
+use async_signal::{Signal, Signals};
 use fcgi_driver::{Address, StdListener, Target, runtime};
 use fcgi_engine::socket::Peer;
+use futures_core::Stream;
 
 pub use timer::Timer;
 pub use transport::{Transport, TransportListener};
@@ -68,6 +71,16 @@ pub use transport::{Transport, TransportListener};
 pub trait Spawn: Sized + Send + Sync + 'static {
     /// Runs a future beside the others, to its end: there is no handle to it.
     fn spawn(future: impl Future<Output = ()> + Send + 'static);
+}
+
+/// Waits for SIGTERM or SIGINT, from when it is called: for
+/// [`with_graceful_shutdown`](fcgi_driver::server::Serve::with_graceful_shutdown). Neither ends the
+/// process by itself from then on. Where the signals can't be waited for, an error is logged, and it
+/// waits for ever.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
+    let registered = Signals::new([Signal::Term, Signal::Int])
+        .map(|mut signals| poll_fn(move |cx| Pin::new(&mut signals).poll_next(cx).map(|_| ())));
+    runtime::signalled(registered)
 }
 
 /// The `async-io` reactor, with the executor `S`. It is only a name: there is no value of it.
@@ -110,7 +123,8 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
         Instant::now()
     }
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         S::spawn(future);
+        Ok(())
     }
 }

@@ -266,7 +266,8 @@ fn a_spawned_future_runs_by_itself() {
         let n = poll_fn(|cx| transport.poll_read(cx, &mut buffer)).await.unwrap();
         let slices = [IoSlice::new(&buffer[..n])];
         poll_fn(|cx| transport.poll_write(cx, &slices)).await.unwrap();
-    });
+    })
+    .unwrap();
     peer.write_all(b"and back").unwrap();
     let mut back = Vec::new();
     peer.read_to_end(&mut back).unwrap();

@@ -7,18 +7,15 @@
 //! ```no_run
 //! use fcgi_async_std as fcgi;
 //!
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     async_std::task::block_on(async {
-//!         let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-//!         fcgi::Server::new()
-//!             .serve(listener, |request: fcgi::Request| async move {
-//!                 let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
-//!                 let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
-//!                 request.stdout().write_all(page).await
-//!             })
-//!             .await?;
-//!         Ok(())
-//!     })
+//! fn main() -> Result<(), fcgi::Error> {
+//!     let hello = |request: fcgi::Request| async move {
+//!         let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!         let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
+//!         request.stdout().write_all(page).await
+//!     };
+//!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+//!     let serve = fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal());
+//!     async_std::task::block_on(serve.into_future())
 //! }
 //! ```
 //!
@@ -30,14 +27,16 @@
 //! ASYNC_STD_THREAD_COUNT in the environment says how many.
 //!
 //! # Features
-//! - `http`: [`http`], with [`Server::serve_http`] for tower services and a client that is one.
+//! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
 //! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-pub use fcgi_async_io::{Timer, Transport, TransportListener};
+pub use fcgi_async_io::{Timer, Transport, TransportListener, shutdown_signal};
 
 /// The runtime: sockets and timers of `async-io`, tasks of async-std.
 pub type AsyncStd = fcgi_async_io::AsyncIo<Tasks>;

@@ -10,10 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fcgi_blocking as fcgi;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 
 const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 /// The most STDIN that a Filter request may have, since it is held until its end.
@@ -23,17 +19,11 @@ const THREADS: usize = 128;
 
 fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: echo ADDR") };
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = fcgi::Listener::bind(&address.parse()?)?;
-    let shutdown = fcgi::Shutdown::new();
-    let stop = shutdown.clone();
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            stop.trigger();
-        }
-    });
-    fcgi::Server::new().threads(THREADS).serve_until(listener, echo, &shutdown)?;
-    Ok(())
+    // First: whoever sees the socket may send the signal.
+    let stop = fcgi::shutdown_signal();
+    let listener = fcgi::Listener::bind(address)?;
+    let server = fcgi::Server::from_env().threads(THREADS);
+    Ok(server.serve(listener, echo).with_graceful_shutdown(stop).run()?)
 }
 
 fn echo(request: fcgi::Request) -> anyhow::Result<u32> {

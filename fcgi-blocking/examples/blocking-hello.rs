@@ -4,28 +4,17 @@
 //! for handlers when FCGI_THREADS=1.
 
 use fcgi_blocking as fcgi;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 
 fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: hello ADDR") };
-    let mut server = fcgi::Server::new();
+    let mut server = fcgi::Server::from_env();
     if std::env::var("FCGI_THREADS").as_deref() == Ok("1") {
         server = server.threads(1);
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = fcgi::Listener::bind(&address.parse()?)?;
-    let shutdown = fcgi::Shutdown::new();
-    let stop = shutdown.clone();
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            stop.trigger();
-        }
-    });
-    server.serve_until(listener, hello, &shutdown)?;
-    Ok(())
+    // First: whoever sees the socket may send the signal.
+    let stop = fcgi::shutdown_signal();
+    let listener = fcgi::Listener::bind(address)?;
+    Ok(server.serve(listener, hello).with_graceful_shutdown(stop).run()?)
 }
 
 fn hello(request: fcgi::Request) -> Result<(), fcgi::Error> {

@@ -7,9 +7,9 @@ use http::{Method, Request, Response, StatusCode};
 
 fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: http ADDR") };
-    let listener = fcgi::Listener::bind(&address.parse()?)?;
-    fcgi::Server::new().serve_http(listener, answer)?;
-    Ok(())
+    let listener = fcgi::Listener::bind(address)?;
+    let serve = fcgi::serve_http(listener, answer);
+    Ok(serve.with_graceful_shutdown(fcgi::shutdown_signal()).run()?)
 }
 
 fn answer(request: Request<Body>) -> http::Result<Response<Body>> {

@@ -8,17 +8,16 @@
 //! ```
 //! use fcgi_blocking as fcgi;
 //!
-//! let listener = fcgi::Listener::bind(&"tcp:127.0.0.1:0".parse()?)?;
-//! let address = listener.local_address().clone();
-//! let shutdown = fcgi::Shutdown::new();
-//! let stop = shutdown.clone();
-//! let server = std::thread::spawn(move || {
-//!     let hello = |request: fcgi::Request| {
-//!         let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
-//!         request.stdout().write_all(format!("Content-Type: text/plain\r\n\r\nHello, {name}\n"))
-//!     };
-//!     fcgi::Server::new().serve_until(listener, hello, &stop)
-//! });
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = fcgi::Listener::bind("tcp:127.0.0.1:0")?;
+//! let address = listener.local_addr().clone();
+//! let shutdown = fcgi::Shutdown::new(); // a program has fcgi::shutdown_signal()
+//! let hello = |request: fcgi::Request| {
+//!     let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!     request.stdout().write_all(format!("Content-Type: text/plain\r\n\r\nHello, {name}\n"))
+//! };
+//! let serve = fcgi::serve(listener, hello).with_graceful_shutdown(&shutdown);
+//! let server = std::thread::spawn(|| serve.run());
 //!
 //! let mut client = fcgi::Client::connect(&address)?;
 //! let request = fcgi::client::Request::responder().param("QUERY_STRING", "you");
@@ -28,40 +27,43 @@
 //! drop(client);
 //! shutdown.trigger();
 //! server.join().expect("it does not panic")?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! With the feature `http`, a handler is a function of `http::Request`s:
 //!
 //! ```no_run
 //! # #[cfg(feature = "http")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), fcgi_blocking::Error> {
 //! use fcgi_blocking as fcgi;
 //!
-//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-//! fcgi::Server::new().serve_http(listener, |request: http::Request<fcgi::http::Body>| {
+//! let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+//! let app = |request: http::Request<fcgi::http::Body>| {
 //!     let page = format!("Hello from {}\n", request.uri().path());
 //!     http::Response::builder()
 //!         .header("Content-Type", "text/plain")
 //!         .body(fcgi::http::Body::from(page))
-//! })?;
-//! # Ok(())
+//! };
+//! fcgi::serve_http(listener, app).with_graceful_shutdown(fcgi::shutdown_signal()).run()
 //! # }
 //! # #[cfg(not(feature = "http"))]
 //! # fn main() {}
 //! ```
 //!
 //! # Features
-//! - `http`: `http`, with `Server::serve_http` and an `HttpClient`.
+//! - `http`: `http`, with `serve_http` and an `HttpClient`.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod acceptor;
 pub mod client;
 #[cfg(feature = "http")]
 pub mod http;
-mod listener;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
 pub mod pool;
@@ -70,17 +72,36 @@ mod stream;
 mod waker;
 
 pub use client::{CancelHandle, Client};
-pub use fcgi_engine::{Address, AddressError, Error, Phase, Target, is_fastcgi};
+pub use fcgi_engine::{
+    Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target, is_fastcgi,
+};
 pub use fcgi_proto as proto;
 pub use fcgi_proto::{
     FullRequest, Limits, Params, ProtocolError, Rejection, Role, Roles, Values, server::AbortReason,
 };
-pub use listener::Listener;
 pub use pool::Pool;
 pub use server::{
     CANCELLED, EndOfFile, FAILED, Failed, Handler, InputStream, IntoAppStatus, OutputStream,
-    PANICKED, Request, Server, Shutdown,
+    PANICKED, Request, Serve, Server, Shutdown, shutdown_signal,
 };
+
+/// Serves requests with a handler, once [`run`](Serve::run) is called: with the settings of
+/// [`Server::from_env`].
+pub fn serve<H: Handler>(listener: impl Into<Listener>, handler: H) -> Serve<H> {
+    Server::from_env().serve(listener, handler)
+}
+
+/// Serves HTTP requests with a function, once [`run`](Serve::run) is called: with the settings of
+/// [`Server::from_env`].
+#[cfg(feature = "http")]
+pub fn serve_http<H, A, B>(listener: impl Into<Listener>, handler: H) -> Serve<http::Responder<H>>
+where
+    H: Fn(::http::Request<http::Body>) -> A + Send + Sync + 'static,
+    A: http::IntoAnswer<Answer = ::http::Response<B>>,
+    B: std::io::Read + 'static,
+{
+    Server::from_env().serve_http(listener, handler)
+}
 
 #[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]

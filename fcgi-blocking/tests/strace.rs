@@ -13,7 +13,6 @@ use fcgi_testkit::{
     strace::{self, POLLS, READS, WRITES},
     wire::{KEEP, Peer, complete, request},
 };
-use signal_hook::{consts::SIGTERM, iterator::Signals};
 
 const REQUESTS: usize = 200;
 const HELLO: &str = "Content-Type: text/plain\r\n\r\nHello, world\n";
@@ -38,17 +37,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(address: &str, threads: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let mut signals = Signals::new([SIGTERM])?;
-    let listener = fcgi::Listener::bind(&address.parse()?)?;
-    let shutdown = fcgi::Shutdown::new();
-    let stop = shutdown.clone();
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            stop.trigger();
-        }
-    });
+    let stop = fcgi::shutdown_signal();
+    let listener = fcgi::Listener::bind(address)?;
     let hello = |request: fcgi::Request| request.stdout().write_all(HELLO);
-    Ok(fcgi::Server::new().threads(threads.parse()?).serve_until(listener, hello, &shutdown)?)
+    let server = fcgi::Server::new().threads(threads.parse()?);
+    Ok(server.serve(listener, hello).with_graceful_shutdown(stop).run()?)
 }
 
 fn count_calls() -> Result<(), String> {

@@ -18,8 +18,8 @@ use fcgi_blocking as fcgi;
 use fcgi_engine::{client, pool, server};
 use fcgi_proto::Input;
 use fcgi_testkit::suite::{
-    self, Adapter, CancelPoint, Event, ListenOn, Progress, Script, Serving, Step, TestBody,
-    TestClient, TestPool, TestRequest, TestResponse,
+    self, Adapter, CancelPoint, Event, Progress, Script, Serving, Step, TestBody, TestClient,
+    TestPool, TestRequest, TestResponse,
 };
 
 fn main() -> ExitCode {
@@ -44,24 +44,21 @@ impl Adapter for Blocking {
 
     fn serve(
         &self,
-        on: ListenOn,
+        listener: Listener,
         settings: server::Settings,
         script: Script,
-    ) -> io::Result<Box<dyn Serving>> {
-        let listener = match on {
-            ListenOn::Address(address) => Listener::bind(&address)?,
-            ListenOn::Fd(fd) => Listener::from_fd(fd)?,
-        };
-        let address = listener.local_address().clone();
+    ) -> Box<dyn Serving> {
+        let address = listener.local_addr().clone();
         let (shutdown, script) = (Shutdown::new(), Arc::new(script));
         let (done, result) = mpsc::channel();
         let stop = shutdown.clone();
         thread::spawn(move || {
             let handler = move |request: Request| handle(&request, &script);
+            let serve = server(settings).serve(listener, handler);
             // A test that is over does not ask.
-            let _ = done.send(server(settings).serve_until(listener, handler, &stop));
+            let _ = done.send(serve.with_graceful_shutdown(stop).run());
         });
-        Ok(Box::new(BlockingServing { address, shutdown, result }))
+        Box::new(BlockingServing { address, shutdown, result })
     }
 
     fn connect(
@@ -136,7 +133,7 @@ fn connector(settings: client::Settings) -> Connector {
 struct BlockingServing {
     address: Address,
     shutdown: Shutdown,
-    result: mpsc::Receiver<io::Result<()>>,
+    result: mpsc::Receiver<Result<(), Error>>,
 }
 
 impl Serving for BlockingServing {
@@ -153,7 +150,7 @@ impl Serving for BlockingServing {
         self.shutdown.trigger();
     }
 
-    fn ended(&mut self, within: Duration) -> Option<io::Result<()>> {
+    fn ended(&mut self, within: Duration) -> Option<Result<(), Error>> {
         self.result.recv_timeout(within).ok()
     }
 }

@@ -30,11 +30,10 @@ impl App {
         let address = fcgi_lib::Address::unix(app.socket());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let entered = runtime.enter();
-        let listener = fcgi_lib::Listener::bind(&address).expect("it listens");
-        drop(entered);
+        let listener = fcgi_lib::Listener::bind(address).expect("it listens");
+        let serve = fcgi_lib::Server::new().serve(listener, answer);
         // It ends with the test's process.
-        thread::spawn(move || runtime.block_on(fcgi_lib::Server::new().serve(listener, answer)));
+        thread::spawn(move || runtime.block_on(serve.into_future()));
         app
     }
 

@@ -128,12 +128,13 @@ fn a_body_from_a_pipe_gets_its_length() {
     let (_folder, path, address) = place();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio");
     let _guard = runtime.enter();
-    let listener = fcgi::Listener::bind(&fcgi::Address::unix(path)).expect("bind");
-    runtime.spawn(fcgi::Server::new().serve(listener, |request: fcgi::Request| async move {
+    let listener = fcgi::Listener::bind(path).expect("bind");
+    let serve = fcgi::Server::new().serve(listener, |request: fcgi::Request| async move {
         let body = request.stdin().read_to_end(1 << 20).await?;
         let length = request.param_str("CONTENT_LENGTH").unwrap_or("none").to_owned();
         request.stdout().write_all(format!("{length}:{}", body.len())).await
-    }));
+    });
+    runtime.spawn(serve.into_future());
     let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
         .args(["call", &address, "--stdin", "-"])
         .stdin(Stdio::piped())

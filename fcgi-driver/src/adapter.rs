@@ -10,7 +10,8 @@ macro_rules! adapter {
             Values, server::AbortReason,
         };
         pub use $crate::{
-            Address, AddressError, Error, Phase, Target, is_fastcgi,
+            Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target,
+            is_fastcgi,
             server::{
                 CANCELLED, EndOfFile, FAILED, Failed, Handler, InputStream, IntoAppStatus,
                 OutputStream, PANICKED, Request,
@@ -19,12 +20,45 @@ macro_rules! adapter {
 
         /// Serves requests; see [`fcgi_driver::server`].
         pub type Server = $crate::server::Server<$runtime>;
-        /// Where a [`Server`] takes connections from.
-        pub type Listener = $crate::Listener<$runtime>;
+        /// A server that is about to start; see [`serve()`].
+        pub type Serve<H, S = ::std::future::Pending<()>> = $crate::server::Serve<$runtime, H, S>;
+        /// What a server takes: a [`Listener`], or one of std's.
+        pub type Acceptor = $crate::Acceptor<$runtime>;
         /// A connection to an application; see [`client`].
         pub type Client = client::Client;
         /// Connections to one application, shared by many requests; see [`pool`].
         pub type Pool = pool::Pool;
+
+        /// Serves requests with a handler, once what this gives is awaited: as it is, or
+        /// [with a signal](Serve::with_graceful_shutdown). The settings are those of
+        /// [`Server::from_env`].
+        pub fn serve<H: Handler>(listener: impl Into<Acceptor>, handler: H) -> Serve<H> {
+            Server::from_env().serve(listener, handler)
+        }
+
+        /// Serves HTTP requests with a tower service, an axum `Router` for one, once what this gives
+        /// is awaited; see [`Server::serve_http`]. The settings are those of
+        /// [`Server::from_env`].
+        ///
+        /// ```no_run
+        #[doc = concat!("use ", $package, " as fcgi;")]
+        ///
+        /// # async fn example() -> Result<(), fcgi::Error> {
+        /// let app = tower::service_fn(async |request: http::Request<fcgi::http::Body>| {
+        ///     let page = format!("Hello from {}\n", request.uri().path());
+        ///     Ok::<_, std::convert::Infallible>(http::Response::new(page))
+        /// });
+        /// let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+        /// fcgi::serve_http(listener, app).with_graceful_shutdown(fcgi::shutdown_signal()).await
+        /// # }
+        /// ```
+        #[cfg(feature = "http")]
+        pub fn serve_http<S>(listener: impl Into<Acceptor>, service: S) -> Serve<http::Responder<S>>
+        where
+            http::Responder<S>: Handler,
+        {
+            Server::from_env().serve(listener, http::Responder::new(service))
+        }
 
         /// Calls applications: php-fpm and any other.
         ///

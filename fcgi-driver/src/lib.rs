@@ -16,9 +16,11 @@
 //! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod adapter;
 pub mod client;
 mod deadline;
@@ -30,10 +32,10 @@ pub mod pool;
 mod pump;
 pub mod runtime;
 pub mod server;
-mod socket;
 mod wakers;
 
+pub use acceptor::Acceptor;
 pub use fcgi_engine::{
-    Address, AddressError, Error, Phase, Target, is_fastcgi, socket::StdListener,
+    Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target, is_fastcgi,
+    listener::StdListener,
 };
-pub use socket::Listener;

@@ -1,9 +1,9 @@
 //! What an adapter provides: sockets, a timer, spawn.
 //!
 //! The engine is written against these traits and names no runtime. An adapter implements
-//! [`Runtime`] on an empty type and re-exports [`Client`](crate::client::Client),
-//! [`Server`](crate::server::Server) and [`Listener`](crate::Listener) with it filled in; nothing
-//! else is needed to bring FastCGI to another runtime.
+//! [`Runtime`] on an empty type and re-exports [`Client`](crate::client::Client) and
+//! [`Server`](crate::server::Server) with it filled in; nothing else is needed to bring FastCGI to
+//! another runtime.
 
 use std::{
     future::Future,
@@ -16,6 +16,29 @@ use std::{
 use fcgi_engine::socket::{HangUp, Peer};
 
 use crate::{Address, StdListener};
+
+/// Waits for signals that a runtime was to listen for. Where that failed, it says so and waits for
+/// ever: it is the end of a server, and not its beginning.
+pub async fn signalled(registered: io::Result<impl Future<Output = ()>>) {
+    match registered {
+        Ok(signal) => signal.await,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM and SIGINT can't be waited for");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Runs what is left to do for an application beside the others. Where there is no runtime, that
+/// shows in the log: whoever left it has no result to look at.
+pub(crate) fn spawn_or_warn<R: Runtime>(
+    address: &str,
+    future: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Err(error) = R::spawn(future) {
+        tracing::warn!(%error, address, "what was left to do for a request was given up");
+    }
+}
 
 /// A connected stream socket.
 pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
@@ -77,7 +100,7 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// Takes over a listening socket, which is in non-blocking mode.
     ///
     /// # Errors
-    /// What the runtime says when it registers the socket.
+    /// What the runtime says when it registers the socket, or that there is none here.
     fn listen(listener: StdListener) -> io::Result<Self::Listener>;
 
     /// Accepts a connection, and says where from.
@@ -99,6 +122,9 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// The time, by the clock that the timers go by (which a test may have paused).
     fn now() -> Instant;
 
-    /// Runs a future beside the others; drops it where there is no runtime to run it.
-    fn spawn(future: impl Future<Output = ()> + Send + 'static);
+    /// Runs a future beside the others.
+    ///
+    /// # Errors
+    /// There is no runtime here to run it; the future is dropped.
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()>;
 }

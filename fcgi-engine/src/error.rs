@@ -1,10 +1,10 @@
 //! What a call or a handler can meet, with the address in each message.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, sync::Arc, time::Duration};
 
 use fcgi_proto::{ProtocolError, Rejection, UsageError, server::AbortReason};
 
-use crate::text::chain;
+use crate::{AddressError, text::chain};
 
 /// An error of a client or a pool, or of a request's streams in a handler.
 ///
@@ -159,9 +159,29 @@ pub enum Error {
         /// Bytes that came, the first ones too many included.
         seen: u64,
     },
+    /// A text that is no address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A server can't listen.
+    #[error("listen at {address}: {advice}")]
+    Listen {
+        /// Where.
+        address: Arc<str>,
+        /// What is wrong, and what to do.
+        advice: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A mistake of the caller's; nothing was changed.
     #[error(transparent)]
     Usage(#[from] UsageError),
+}
+
+/// An address that is one already.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 /// What a time limit is for: a client's phases, then a server's.
@@ -236,6 +256,7 @@ impl Error {
             | Self::Rejected { .. }
             | Self::Closed { .. }
             | Self::NotCallable { .. }
+            | Self::Address(_)
             | Self::PoolFull { .. }
             | Self::PoolClosed { .. } => true,
             Self::Timeout { phase, .. } => matches!(phase, Phase::Acquire | Phase::Connect),
@@ -249,6 +270,7 @@ impl Error {
             | Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
+            | Self::Listen { .. }
             | Self::Usage(_) => false,
         }
     }
@@ -278,10 +300,12 @@ impl Error {
             | Self::NotCallable { address }
             | Self::PoolFull { address, .. }
             | Self::PoolClosed { address }
-            | Self::Cancelled { address } => Some(address),
+            | Self::Cancelled { address }
+            | Self::Listen { address, .. } => Some(address),
             Self::Aborted(_)
             | Self::InputTooLarge { .. }
             | Self::InputLength { .. }
+            | Self::Address(_)
             | Self::Usage(_) => None,
         }
     }
@@ -294,9 +318,10 @@ impl Error {
     /// What the standard library would call it.
     pub(crate) fn io_kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Io { source, .. } | Self::Body { source, .. } => {
-                source.kind()
-            }
+            Self::Connect { source, .. }
+            | Self::Io { source, .. }
+            | Self::Body { source, .. }
+            | Self::Listen { source, .. } => source.kind(),
             Self::Protocol { .. } => io::ErrorKind::InvalidData,
             Self::InputLength { declared, seen } if seen > declared => io::ErrorKind::InvalidData,
             Self::InputLength { .. } | Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
@@ -309,7 +334,9 @@ impl Error {
                 io::ErrorKind::ConnectionAborted
             }
             Self::TooLarge { .. } | Self::InputTooLarge { .. } => io::ErrorKind::FileTooLarge,
-            Self::NotCallable { .. } | Self::Usage(_) => io::ErrorKind::InvalidInput,
+            Self::NotCallable { .. } | Self::Address(_) | Self::Usage(_) => {
+                io::ErrorKind::InvalidInput
+            }
         }
     }
 }
@@ -348,6 +375,8 @@ mod tests {
             Error::Aborted(AbortReason::Requested),
             Error::InputTooLarge { limit: 7 },
             Error::InputLength { declared: 7, seen: 8 },
+            Error::Address("9000".parse::<crate::Address>().unwrap_err()),
+            Error::Listen { address: address(), advice: "do this".to_owned(), source: source() },
             Error::Usage(UsageError::NoFreeId),
         ];
         for error in &all {
@@ -369,6 +398,8 @@ mod tests {
                 | Error::Aborted(_)
                 | Error::InputTooLarge { .. }
                 | Error::InputLength { .. }
+                | Error::Address(_)
+                | Error::Listen { .. }
                 | Error::Usage(_) => {}
             }
         }

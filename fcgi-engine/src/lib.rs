@@ -17,6 +17,7 @@
 //! - `http`: what the adapters' modules of that name share.
 //! - `php-fpm`: php-fpm's pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,8 @@ pub mod client;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod listener;
+pub mod notify;
 pub mod observe;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
@@ -36,4 +39,5 @@ pub mod text;
 
 pub use address::{Address, AddressError, Target};
 pub use error::{Error, Phase};
-pub use socket::{ListeningSocket, is_fastcgi};
+pub use listener::{Account, Listener, ListenerBuilder};
+pub use socket::is_fastcgi;

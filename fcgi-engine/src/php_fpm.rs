@@ -80,7 +80,7 @@ pub struct Status {
     /// The most memory that a request took, in bytes, where php-fpm says so (8.4 and newer).
     #[serde(rename = "memory peak", default)]
     pub memory_peak: Option<u64>,
-    /// The workers, from [`full_status`].
+    /// The workers, from `full_status`.
     #[serde(default)]
     pub processes: Vec<Process>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fcgi_engine::{Address, ListeningSocket, Target};
+use fcgi_engine::{Address, Listener, Target};
 use proptest::prelude::*;
 
 #[test]
@@ -89,8 +89,8 @@ fn it_is_made_of_the_standard_librarys_types() {
 
 #[test]
 fn a_port_alone_listens_everywhere_and_calls_loopback() {
-    let socket = ListeningSocket::bind(&":0".parse().unwrap()).unwrap();
-    let Target::Tcp(at) = socket.address.target() else { panic!("{}", socket.address) };
+    let listener = Listener::bind(":0").unwrap();
+    let Target::Tcp(at) = listener.local_addr().target() else { panic!("{listener:?}") };
     let at: std::net::SocketAddr = at.parse().unwrap();
     assert!(at.ip().is_unspecified() && at.port() != 0, "{at}");
     let address: Address = format!(":{}", at.port()).parse().unwrap();

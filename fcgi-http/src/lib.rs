@@ -39,6 +39,7 @@
 //!
 //! What is mapped to what, and every policy with its default, is in `docs/http.md` of the project.
 //! Names such as CGI-4.1-1, W-5 and H-14 are those of its list of requirements.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

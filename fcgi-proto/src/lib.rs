@@ -22,6 +22,7 @@
 //! to a length that was merely declared; nothing that a peer or a caller does panics. Streams pass
 //! through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large chunks are
 //! never copied, in either direction.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -55,3 +56,11 @@ pub use pool::{PoolLimits, PoolPolicy};
 pub use sender::Transmit;
 pub use server::{Roles, ServerConfig, ServerConnection};
 pub use values::Values;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/driving.md")]
+pub mod driving {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -21,10 +21,10 @@ const FILTER_STDIN: usize = 1 << 30;
 pub(crate) fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: echo ADDR") };
     runtime::block_on(async move {
-        let stop = runtime::terminated()?;
-        let listener = fcgi::Listener::bind(&address.parse()?)?;
-        fcgi::Server::new().serve_until(listener, echo, stop).await?;
-        Ok(())
+        // First: whoever sees the socket may send the signal.
+        let stop = fcgi::shutdown_signal();
+        let listener = fcgi::Listener::bind(address)?;
+        Ok(fcgi::serve(listener, echo).with_graceful_shutdown(stop).await?)
     })?
 }
 

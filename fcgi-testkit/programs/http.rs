@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -79,7 +78,7 @@ pub(crate) fn serve_and_call(address: &str) {
     let address: fcgi::Address = address.parse().expect("an address");
     runtime::block_on(async {
         let listener = fcgi::Listener::bind(&address).expect("a listener");
-        let address = listener.local_address().clone();
+        let address = listener.local_addr().clone();
         let app = Responder::new(tower::service_fn(page)).authorizer(tower::service_fn(check));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -88,7 +87,8 @@ pub(crate) fn serve_and_call(address: &str) {
                 runtime::sleep(Duration::from_millis(5)).await;
             }
         };
-        let server = runtime::spawn(fcgi::Server::new().serve_until(listener, app, until));
+        let serve = fcgi::serve(listener, app).with_graceful_shutdown(until);
+        let server = runtime::spawn(serve.into_future());
         let client =
             HttpClient::builder(fcgi::Pool::new(address), Mount::new("").expect("the whole site"))
                 .params(ParamsBuilder::new().server_name("example.org"))
@@ -96,8 +96,7 @@ pub(crate) fn serve_and_call(address: &str) {
                 .build();
         call(&client).await.expect("answers");
         stop.store(true, Ordering::SeqCst);
-        let served: io::Result<()> = server.await;
-        served.expect("a shutdown");
+        server.await.expect("a shutdown");
     })
     .expect("a runtime");
 }

@@ -7,6 +7,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    net::TcpListener,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixListener,
@@ -15,7 +16,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -58,8 +59,15 @@ pub(crate) fn names() {
     named::<fcgi::ProtocolError>();
     named::<fcgi::proto::RequestKey>();
     let _ = descriptor;
-    let _: fn(fcgi::TransportListener, fcgi::Address) -> fcgi::Listener =
-        fcgi::Listener::from_runtime;
+    let _: fn(fcgi::TransportListener, fcgi::Address) -> fcgi::Acceptor =
+        fcgi::Acceptor::from_runtime;
+    let _: fn(UnixListener) -> fcgi::Acceptor = fcgi::Acceptor::from;
+    let _: fn(TcpListener) -> fcgi::Acceptor = fcgi::Acceptor::from;
+    debug::<fcgi::Acceptor>();
+    debug::<fcgi::ListenerBuilder>();
+    named::<fcgi::Account>();
+    let _ = (fcgi::Server::builder(), fcgi::Server::from_env());
+    drop(fcgi::shutdown_signal());
     let _: fn() -> bool = fcgi::is_fastcgi;
     assert_eq!(fcgi::IntoAppStatus::into_app_status(Err::<(), _>("why")), Err(fcgi::Failed));
     assert_ne!(fcgi::FAILED, 0);
@@ -159,14 +167,22 @@ pub(crate) fn serve_and_talk(address: &str) {
     runtime::block_on(async {
         let seen = Arc::new(Seen::default());
         let listener = fcgi::Listener::bind(&address).unwrap();
-        let address = listener.local_address().clone();
-        let mut last = None;
-        let stop = async {
-            last = Some(talk(&address, &seen).await);
+        let address = listener.local_addr().clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let until = async move {
+            while !stopped.load(Ordering::SeqCst) {
+                runtime::sleep(Duration::from_millis(2)).await;
+            }
         };
-        server().serve_until(listener, handler(&seen), stop).await.unwrap();
+        let serve: fcgi::Serve<_, _> =
+            server().serve(listener, handler(&seen)).with_graceful_shutdown(until);
+        let server = runtime::spawn(serve.into_future());
+        let last = talk(&address, &seen).await;
+        stop.store(true, Ordering::SeqCst);
+        server.await.unwrap();
         // The server finished the request that it was at.
-        let answer = last.unwrap().await;
+        let answer = last.await;
         assert_eq!((&answer.stdout[..], answer.app_status), (&b"Responder false\n"[..], 7));
         if let fcgi::Target::Unix(path) = address.target() {
             assert!(!path.exists(), "the socket's file is removed");
@@ -327,7 +343,7 @@ pub(crate) fn serve_a_given_socket(folder: &Path) {
     let given = OwnedFd::from(UnixListener::bind(&path).unwrap());
     runtime::block_on(async {
         let listener = fcgi::Listener::from_fd(given).unwrap();
-        let serve = server().serve(listener, handler(&Arc::default()));
+        let serve = server().serve(listener, handler(&Arc::default())).into_future();
         let task = async move {
             let mut client = Client::connect(&fcgi::Address::unix(path)).await.unwrap();
             let answer = client.send(Request::responder()).await.unwrap();

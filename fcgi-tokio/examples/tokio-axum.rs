@@ -13,7 +13,6 @@ use axum::{
 };
 use fcgi::http::MetaVariables;
 use fcgi_tokio as fcgi;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Who asks, as the web server says.
 async fn client(Extension(meta): Extension<MetaVariables>) -> String {
@@ -25,19 +24,11 @@ async fn client(Extension(meta): Extension<MetaVariables>) -> String {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = env::args().nth(1).context("usage: axum ADDR")?.parse()?;
+    let address = env::args().nth(1).context("usage: axum ADDR")?;
     let app = Router::new()
         .route("/client", get(client))
         .route("/echo", post(async |body: Body| body))
         .fallback(async || "Hello, world\n");
-    let listener = fcgi::Listener::bind(&address)?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopped = async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    };
-    fcgi::Server::new().serve_http_until(listener, app, stopped).await?;
-    Ok(())
+    let listener = fcgi::Listener::bind(address)?;
+    Ok(fcgi::serve_http(listener, app).with_graceful_shutdown(fcgi::shutdown_signal()).await?)
 }

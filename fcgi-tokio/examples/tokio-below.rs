@@ -21,7 +21,6 @@ use anyhow::Context;
 use axum::{Extension, Router, extract::Path, routing::get};
 use fcgi::http::{MetaVariables, MountPoint, PathSource, RemoteAddr};
 use fcgi_tokio as fcgi;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The start page, whose links lead below the application wherever that is.
 async fn index(Extension(mount): Extension<MountPoint>) -> String {
@@ -40,20 +39,17 @@ async fn who(client: RemoteAddr, meta: MetaVariables) -> String {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = env::args().nth(1).context("usage: tokio-below ADDR")?.parse()?;
+    let address = env::args().nth(1).context("usage: tokio-below ADDR")?;
     let app = Router::new()
         .route("/", get(index))
         .route("/users/{name}", get(user))
         .route("/who", get(who))
         .fallback(async |uri: http::Uri| (http::StatusCode::NOT_FOUND, format!("no {uri}\n")));
-    let listener = fcgi::Listener::bind(&address)?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopped = async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    };
-    fcgi::Server::new().path(PathSource::PathInfo).serve_http_until(listener, app, stopped).await?;
+    let listener = fcgi::Listener::bind(address)?;
+    fcgi::Server::from_env()
+        .path(PathSource::PathInfo)
+        .serve_http(listener, app)
+        .with_graceful_shutdown(fcgi::shutdown_signal())
+        .await?;
     Ok(())
 }

@@ -8,29 +8,29 @@
 //! use fcgi_tokio as fcgi;
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-//!     fcgi::Server::new()
-//!         .serve(listener, |request: fcgi::Request| async move {
-//!             let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
-//!             let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
-//!             request.stdout().write_all(page).await
-//!         })
-//!         .await?;
-//!     Ok(())
+//! async fn main() -> Result<(), fcgi::Error> {
+//!     let hello = |request: fcgi::Request| async move {
+//!         let name = request.param_str("QUERY_STRING").unwrap_or("world").to_owned();
+//!         let page = format!("Content-Type: text/plain\r\n\r\nHello, {name}\n");
+//!         request.stdout().write_all(page).await
+//!     };
+//!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+//!     fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal()).await
 //! }
 //! ```
 //!
 //! # Features
-//! - `http`: [`http`], with [`Server::serve_http`] for tower services and a client that is one.
+//! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
 //! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages, and `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod runtime;
 
-pub use runtime::{Timer, Tokio, Transport, TransportListener};
+pub use runtime::{Timer, Tokio, Transport, TransportListener, shutdown_signal};
 
 fcgi_driver::adapter!(Tokio, "fcgi_tokio");

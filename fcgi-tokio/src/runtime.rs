@@ -1,7 +1,7 @@
 //! tokio's sockets, timers and spawn.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
@@ -14,6 +14,8 @@ use fcgi_engine::socket::{self, HangUp, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
     time::Sleep,
 };
 
@@ -49,6 +51,7 @@ impl runtime::Runtime for Tokio {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
+        current()?;
         match address.target() {
             Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
             Target::Tcp(host_port) => {
@@ -61,6 +64,7 @@ impl runtime::Runtime for Tokio {
     }
 
     fn listen(listener: StdListener) -> io::Result<TransportListener> {
+        current()?;
         match listener {
             StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
             StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
@@ -96,12 +100,32 @@ impl runtime::Runtime for Tokio {
         tokio::time::Instant::now().into_std()
     }
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        // A response may be dropped where no runtime is.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(future);
-        }
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        current()?.spawn(future);
+        Ok(())
     }
+}
+
+/// The runtime that this is called in. A response, for one, may be dropped where there is none.
+fn current() -> io::Result<Handle> {
+    Handle::try_current()
+        .map_err(|_| io::Error::other("there is no tokio runtime here: call it from inside one"))
+}
+
+/// Waits for SIGTERM or SIGINT, from when it is called: for
+/// [`with_graceful_shutdown`](crate::Serve::with_graceful_shutdown). Neither ends the process by
+/// itself from then on. Where the signals can't be waited for, an error is logged, and it waits for
+/// ever.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
+    let registered = current().and_then(|_| {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        Ok(poll_fn(move |cx| match (term.poll_recv(cx), int.poll_recv(cx)) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }))
+    });
+    runtime::signalled(registered)
 }
 
 impl runtime::Transport for Transport {

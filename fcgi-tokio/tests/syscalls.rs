@@ -133,8 +133,8 @@ impl Runtime for Counting {
         Tokio::now()
     }
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        Tokio::spawn(future);
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        Tokio::spawn(future)
     }
 }
 
@@ -149,10 +149,12 @@ async fn echo(request: fcgi::Request) -> Result<(), fcgi::Error> {
 }
 
 /// A client and a server of the counting runtime.
-async fn connect(address: &str) -> (Client<Counting>, tokio::task::JoinHandle<io::Result<()>>) {
-    let listener = Listener::<Counting>::bind(&address.parse().unwrap()).unwrap();
-    let address = listener.local_address().clone();
-    let task = tokio::spawn(Server::<Counting>::new().serve(listener, echo));
+async fn connect(
+    address: &str,
+) -> (Client<Counting>, tokio::task::JoinHandle<Result<(), fcgi::Error>>) {
+    let listener = Listener::bind(address).unwrap();
+    let address = listener.local_addr().clone();
+    let task = tokio::spawn(Server::<Counting>::new().serve(listener, echo).into_future());
     (Client::connect(&address).await.unwrap(), task)
 }
 
@@ -207,13 +209,13 @@ async fn a_small_http_exchange_is_one_read_and_one_write() {
     use fcgi::http::Body;
     let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
-    let address = format!("unix:{}/app.sock", folder.path().display()).parse().unwrap();
-    let listener = Listener::<Counting>::bind(&address).unwrap();
+    let address: Address = format!("unix:{}/app.sock", folder.path().display()).parse().unwrap();
+    let listener = Listener::bind(&address).unwrap();
     let app = tower::service_fn(async |request: http::Request<Body>| {
         let page = format!("the page {}", request.uri());
         Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(page)))
     });
-    let _server = tokio::spawn(Server::<Counting>::new().serve_http(listener, app));
+    let _server = tokio::spawn(Server::<Counting>::new().serve_http(listener, app).into_future());
     let mut client = Client::<Counting>::connect(&address).await.unwrap();
     for round in 0..100 {
         let request = Request::responder()

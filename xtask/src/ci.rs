@@ -194,3 +194,37 @@ pub(crate) fn libraries() -> Result<Vec<String>> {
     names.retain(|name| root().join(name).join("src/lib.rs").is_file());
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What somebody sees who has a package and not the repository.
+    #[test]
+    fn packages_are_complete() {
+        for name in published().unwrap() {
+            let folder = root().join(&name);
+            let read = |file: &str| {
+                fs::read_to_string(folder.join(file))
+                    .unwrap_or_else(|error| panic!("{name}/{file}: {error}"))
+            };
+            for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+                let ours = fs::read_to_string(root().join(licence)).unwrap();
+                assert_eq!(read(licence), ours, "{name}/{licence}");
+            }
+            let readme = read("README.md");
+            for link in readme.split("](").skip(1) {
+                let absolute = link.starts_with("https://") || link.starts_with('#');
+                assert!(absolute, "{name}/README.md links to {}", link.split(')').next().unwrap());
+            }
+            if libraries().unwrap().contains(&name) {
+                let manifest = read("Cargo.toml");
+                assert!(manifest.contains("[package.metadata.docs.rs]"), "{name}/Cargo.toml");
+                let root = read("src/lib.rs");
+                assert!(root.contains("cfg_attr(docsrs, feature(doc_cfg))"), "{name}/src/lib.rs");
+                let example = readme.contains("```rust") || root.contains("//! ```");
+                assert!(example, "neither {name}/README.md nor its src/lib.rs has an example");
+            }
+        }
+    }
+}

@@ -16,7 +16,6 @@ type Barriers = Arc<Mutex<HashMap<usize, Arc<Barrier>>>>;
 
 /// Accepts connections and answers every request on them.
 pub(super) async fn serve(socket: &Path) -> Result<()> {
-    let address = format!("unix:{}", socket.display()).parse()?;
     let mut limits = Limits::server();
     limits.requests = 2 * MOST;
     let barriers = Barriers::default();
@@ -25,7 +24,7 @@ pub(super) async fn serve(socket: &Path) -> Result<()> {
         .limits(limits)
         .max_connections(2 * MOST)
         .max_requests(2 * MOST)
-        .serve(Listener::bind(&address)?, handler)
+        .serve(Listener::bind(socket)?, handler)
         .await?;
     Ok(())
 }

@@ -2,16 +2,9 @@
 
 #![allow(dead_code, reason = "no program needs all of it")]
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::Future, io, time::Duration};
 
 use async_global_executor::GlobalExecutorConfig;
-use async_signal::{Signal, Signals};
-use futures_core::Stream;
 
 /// Runs a program; its tasks, and so its handlers, on one thread when FCGI_THREADS=1, else on as
 /// many as async-std's ASYNC_STD_THREAD_COUNT says, or on one for each core.
@@ -33,12 +26,4 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 pub(crate) async fn sleep(time: Duration) {
     async_std::task::sleep(time).await;
-}
-
-/// Waits for SIGTERM or SIGINT, from now on.
-pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
-    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
-    Ok(async move {
-        poll_fn(|cx| Pin::new(&mut signals).poll_next(cx)).await;
-    })
 }

@@ -8,13 +8,12 @@
 //! use fcgi_blocking as fcgi;
 //! use fcgi::http::Body;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! # fn main() -> Result<(), fcgi::Error> {
+//! let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //! let hello = |request: http::Request<Body>| {
 //!     http::Response::new(Body::from(format!("Hello from {}\n", request.uri().path())))
 //! };
-//! fcgi::Server::new().serve_http(listener, hello)?;
-//! # Ok(())
+//! fcgi::serve_http(listener, hello).run()
 //! # }
 //! ```
 //!
@@ -71,22 +70,23 @@ pub use responder::Responder;
 /// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
 pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use http::{Request, Response};
 
 pub use crate::server::Cancelled;
-use crate::{Listener, Server, Shutdown};
+use crate::{Listener, Server, server::Serve};
 
 impl Server {
-    /// Serves a function of HTTP requests for ever; see [`http`](crate::http). Several threads call
-    /// it at once.
+    /// Serves a function of HTTP requests, once [`run`](Serve::run) is called; see
+    /// [`http`](crate::http). Several threads call it at once.
     ///
     /// Authorizer requests get UNKNOWN_ROLE; [`Responder::authorizer`] answers them too.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    pub fn serve_http<H, A, B>(self, listener: Listener, handler: H) -> io::Result<()>
+    pub fn serve_http<H, A, B>(
+        self,
+        listener: impl Into<Listener>,
+        handler: H,
+    ) -> Serve<Responder<H>>
     where
         H: Fn(Request<Body>) -> A + Send + Sync + 'static,
         A: IntoAnswer<Answer = Response<B>>,
@@ -94,25 +94,5 @@ impl Server {
     {
         let path = self.settings.path;
         self.serve(listener, Responder::new(handler).path(path))
-    }
-
-    /// Serves a function of HTTP requests until `shutdown` is triggered, and then lets the requests
-    /// finish.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    pub fn serve_http_until<H, A, B>(
-        self,
-        listener: Listener,
-        handler: H,
-        shutdown: &Shutdown,
-    ) -> io::Result<()>
-    where
-        H: Fn(Request<Body>) -> A + Send + Sync + 'static,
-        A: IntoAnswer<Answer = Response<B>>,
-        B: Read + 'static,
-    {
-        let path = self.settings.path;
-        self.serve_until(listener, Responder::new(handler).path(path), shutdown)
     }
 }

@@ -51,15 +51,14 @@ impl<H> Responder<H> {
     /// use fcgi::http::{Body, Decision, Responder};
     /// use http::{Request, Response, StatusCode};
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # fn main() -> Result<(), fcgi::Error> {
     /// let app = |_: Request<Body>| Response::new(Body::from("for members only\n"));
     /// let check = |request: Request<()>| match request.headers().get("authorization") {
     ///     Some(token) if token == "Bearer secret" => Decision::allow([("REMOTE_USER", "ann")]),
     ///     _ => Decision::deny(StatusCode::UNAUTHORIZED),
     /// };
-    /// let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-    /// fcgi::Server::new().serve(listener, Responder::new(app).authorizer(check))?;
-    /// # Ok(())
+    /// let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+    /// fcgi::serve(listener, Responder::new(app).authorizer(check)).run()
     /// # }
     /// ```
     pub fn authorizer<F, A>(self, authorizer: F) -> ByRole<Self, Authorizer<F>>

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    pump,
+    notify, pump,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
 };
 use rustix::{
@@ -18,8 +18,9 @@ use rustix::{
 use super::{
     Engine, Job,
     connection::{Connection, Watch},
+    serve::accept_failed,
 };
-use crate::{listener::Listener, stream::Stream};
+use crate::{acceptor::Acceptor, stream::Stream};
 
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
@@ -27,7 +28,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 /// The sockets, in the hands of the thread that leads.
 #[derive(Debug)]
 pub(super) struct Leader {
-    listener: Option<Listener>,
+    acceptor: Option<Acceptor>,
     slots: Vec<Slot>,
     /// Requests that have begun and wait for a thread.
     pub(super) jobs: Vec<Job>,
@@ -60,9 +61,9 @@ enum Stage {
 }
 
 impl Leader {
-    pub(super) fn new(listener: Listener) -> Box<Self> {
+    pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
         Box::new(Self {
-            listener: Some(listener),
+            acceptor: Some(acceptor),
             slots: Vec::new(),
             jobs: Vec::new(),
             accept_at: None,
@@ -103,11 +104,12 @@ impl Leader {
             Stage::Serving if !engine.is_leaving() => return false,
             Stage::Serving => {
                 // Who has connected already is served (W-13).
-                if let Some(listener) = &mut self.listener {
-                    listener.hide();
+                notify::stopping();
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.hide();
                 }
                 self.accept(engine, LAST_ACCEPTS);
-                self.listener = None;
+                self.acceptor = None;
                 engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Connection::shutdown);
@@ -201,10 +203,11 @@ impl Leader {
         until: Option<Instant>,
         ready: &mut Vec<(usize, PollFlags)>,
     ) -> (bool, bool) {
-        let listener = self.listener.as_ref().filter(|_| self.accept_at.is_none());
+        let acceptor = self.acceptor.as_ref().filter(|_| self.accept_at.is_none());
+        let listeners = acceptor.into_iter().flat_map(Acceptor::listeners);
         let mut fds = Vec::with_capacity(self.slots.len() + 2);
         fds.push(PollFd::new(&*engine.wakeups.waker, PollFlags::IN));
-        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let first = fds.len();
         let polled = |slot: &Slot| !(slot.watch.events.is_empty() && slot.watch.hung_up);
         fds.extend(
@@ -233,15 +236,15 @@ impl Leader {
                 .map(|((index, _), fd)| (index, fd.revents()))
                 .filter(|(_, revents)| !revents.is_empty()),
         );
-        let accept = listener.is_some() && !fds[1].revents().is_empty();
+        let accept = fds[1..first].iter().any(|fd| !fd.revents().is_empty());
         (!fds[0].revents().is_empty(), accept)
     }
 
     /// Takes so many of the connections that wait.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
+            let Some(acceptor) = &mut self.acceptor else { return };
+            match acceptor.accept() {
                 Ok((_, peer)) if !engine.tally.settings().admits(peer) => {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
@@ -254,11 +257,13 @@ impl Leader {
                     self.slots.push(Slot { connection, stream, watch });
                     self.serve(index, PollFlags::empty());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_peers_fault(&error) => {}
-                Err(error) if is_fatal(&error) => return engine.fail(error),
-                Err(error) => {
-                    tracing::error!(%error, "accept failed");
+                Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err((error, _)) if is_peers_fault(&error) => {}
+                Err((error, address)) if is_fatal(&error) => {
+                    return engine.fail(accept_failed(&address, error));
+                }
+                Err((error, address)) => {
+                    tracing::error!(%error, %address, "accept failed");
                     self.accept_at = Instant::now().checked_add(ACCEPT_PAUSE);
                     return;
                 }

@@ -3,13 +3,16 @@
 //! ```no_run
 //! use fcgi_blocking as fcgi;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! # fn main() -> Result<(), fcgi::Error> {
+//! let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //! let hello = |request: fcgi::Request| {
 //!     request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n")
 //! };
-//! fcgi::Server::new().threads(32).serve(listener, hello)?;
-//! # Ok(())
+//! fcgi::Server::from_env()
+//!     .threads(32)
+//!     .serve(listener, hello)
+//!     .with_graceful_shutdown(fcgi::shutdown_signal())
+//!     .run()
 //! # }
 //! ```
 //!
@@ -26,6 +29,7 @@ mod connection;
 mod leader;
 mod pool;
 mod request;
+mod serve;
 mod shutdown;
 mod wakeups;
 
@@ -46,12 +50,12 @@ use tracing::Span;
 #[cfg(feature = "http")]
 pub use request::Cancelled;
 pub use request::{InputStream, OutputStream, Request};
-pub use shutdown::Shutdown;
+pub use serve::Serve;
+pub use shutdown::{Shutdown, shutdown_signal};
 
-use crate::Listener;
+use crate::{Error, Listener};
 use connection::Connection;
 use fcgi_proto::RequestKey;
-use leader::Leader;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
 
@@ -78,7 +82,8 @@ where
     }
 }
 
-/// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
+/// A FastCGI application's settings, by value: each has a default, and [`serve`](Self::serve) starts
+/// with them.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(crate) settings: Settings,
@@ -92,11 +97,28 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
+    /// The defaults. Nothing is read from the environment.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(Settings::new())
+    }
+
+    /// The same as [`new`](Self::new).
+    #[must_use]
+    pub fn builder() -> Self {
+        Self::new()
+    }
+
+    /// The defaults, and what FCGI_WEB_SERVER_ADDRS in the environment says (FC-3.2-1): the only
+    /// addresses that connections are taken from.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::with(Settings::from_env())
+    }
+
+    fn with(settings: Settings) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let settings = Settings { abort_grace: ABORT_GRACE, ..Settings::from_env() };
+        let settings = Settings { abort_grace: ABORT_GRACE, ..settings };
         Self { settings, threads: cores.saturating_mul(4).max(16) }
     }
 
@@ -129,70 +151,15 @@ impl Server {
     /// with [`Error::Timeout`](crate::Error::Timeout) and [`Request::cancelled`] returns. The
     /// handler can't be stopped, and holds its thread until it returns. Default no limit.
     #[must_use]
-    pub fn handler_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.settings.handler = limit;
+    pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.settings.handler = limit.into();
         self
     }
 
-    /// Serves for ever.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    pub fn serve(self, listener: Listener, handler: impl Handler) -> io::Result<()> {
-        self.serve_until(listener, handler, &Shutdown::new())
-    }
-
-    /// Serves until `shutdown` is triggered, then takes no more connections, lets requests finish for
-    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
-    ///
-    /// Requests that were sent before it closes are served: connections that wait to be accepted
-    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
-    /// (W-13). The next process may listen on the same socket meanwhile.
-    ///
-    /// It returns when all handlers have: those that ignore their cancellation for
-    /// the longer of `shutdown_timeout` and [`abort_grace`](Self::abort_grace) are logged and left
-    /// behind on their threads, which end with the process or when the handler returns.
-    ///
-    /// [`shutdown_timeout`]: Self::shutdown_timeout
-    ///
-    /// # Errors
-    /// The listener's, when it can't accept any more; those of starting threads. Failures of
-    /// single connections are logged.
-    pub fn serve_until(
-        self,
-        listener: Listener,
-        handler: impl Handler,
-        shutdown: &Shutdown,
-    ) -> io::Result<()> {
-        let engine = Arc::new(Engine::new(self, Box::new(handler), shutdown.clone())?);
-        shutdown.register(&engine.wakeups.waker);
-        let mut threads = Vec::with_capacity(engine.threads + 1);
-        for n in 0..=engine.threads {
-            let engine_of_thread = Arc::clone(&engine);
-            let thread = std::thread::Builder::new().name(format!("fcgi-{n}"));
-            match thread.spawn(move || engine_of_thread.run()) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    engine.stop();
-                    engine.fail(error);
-                    break;
-                }
-            }
-        }
-        engine.pool.start(Leader::new(listener));
-        match engine.pool.wait_stopped() {
-            0 => {
-                for thread in threads {
-                    // Panics of handlers are caught.
-                    let _ = thread.join();
-                }
-            }
-            n => {
-                let limit = engine.last_wait();
-                tracing::error!("shutdown: {n} handlers left behind, cancelled for {limit:?}");
-            }
-        }
-        engine.error().map_or(Ok(()), Err)
+    /// Serves, once [`run`](Serve::run) is called: for ever, or until a
+    /// [signal](Serve::with_graceful_shutdown).
+    pub fn serve<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Serve<H> {
+        Serve::new(self, listener.into(), handler)
     }
 }
 
@@ -205,7 +172,7 @@ struct Engine {
     wakeups: Wakeups,
     shutdown: Shutdown,
     failed: AtomicBool,
-    error: Mutex<Option<io::Error>>,
+    error: Mutex<Option<Error>>,
 }
 
 /// A request whose handler is to be run.
@@ -292,12 +259,12 @@ impl Engine {
     }
 
     /// Leaves with an error.
-    fn fail(&self, error: io::Error) {
+    fn fail(&self, error: Error) {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.failed.store(true, Ordering::SeqCst);
     }
 
-    fn error(&self) -> Option<io::Error> {
+    fn error(&self) -> Option<Error> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -1,17 +1,26 @@
 //! How a server is told to leave.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
 };
 
 use crate::waker::Waker;
 
 /// Begins the graceful shutdown of the servers that were given it
-/// ([`Server::serve_until`](super::Server::serve_until)), from any thread. Clones are one handle.
+/// ([`Serve::with_graceful_shutdown`](super::Serve::with_graceful_shutdown)), from any thread. Clones are one handle.
 ///
-/// It takes a lock, so that a signal handler must not call it: let a thread wait for the signal
-/// (`signal_hook::iterator::Signals`, `sigwait`) and call it from there.
+/// It takes a lock, so that a signal handler must not call it: [`shutdown_signal`] has a thread that
+/// waits for the signal.
 ///
 /// ```
 /// let shutdown = fcgi_blocking::Shutdown::new();
@@ -26,6 +35,25 @@ pub struct Shutdown(Arc<State>);
 struct State {
     triggered: AtomicBool,
     servers: Mutex<Vec<Weak<Waker>>>,
+}
+
+/// A handle that SIGTERM or SIGINT triggers, from when this is called. Neither ends the process by
+/// itself from then on. Where the signals can't be waited for, an error is logged, and it is never
+/// triggered.
+#[must_use]
+pub fn shutdown_signal() -> Shutdown {
+    let shutdown = Shutdown::new();
+    if let Err(error) = shutdown.trigger_at_signal() {
+        tracing::error!(%error, "SIGTERM and SIGINT can't be waited for");
+    }
+    shutdown
+}
+
+/// The same handle.
+impl From<&Shutdown> for Shutdown {
+    fn from(shutdown: &Shutdown) -> Self {
+        shutdown.clone()
+    }
 }
 
 impl Shutdown {
@@ -49,6 +77,18 @@ impl Shutdown {
     #[must_use]
     pub fn is_triggered(&self) -> bool {
         self.0.triggered.load(Ordering::SeqCst)
+    }
+
+    fn trigger_at_signal(&self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let shutdown = self.clone();
+        let wait = move || {
+            if signals.forever().next().is_some() {
+                shutdown.trigger();
+            }
+        };
+        thread::Builder::new().name("fcgi-signal".to_owned()).spawn(wait)?;
+        Ok(())
     }
 
     /// Wakes this server when triggered. One that registers too late to be woken sees the flag

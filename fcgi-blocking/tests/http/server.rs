@@ -424,7 +424,7 @@ fn a_shutdown_lets_a_response_end() {
             held.wait();
             answer(ok(), "done")
         };
-        Server::new().serve_http_until(listener, hello, &stop)
+        Server::new().serve_http(listener, hello).with_graceful_shutdown(stop).run()
     });
     let mut peer = crate::app::Peer::dial(&address);
     peer.send(request(1, KEEP, &get("/"), b""));

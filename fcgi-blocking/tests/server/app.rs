@@ -1,6 +1,6 @@
 //! Servers on sockets of their own.
 
-use std::{io, path::PathBuf, thread::JoinHandle};
+use std::{path::PathBuf, thread::JoinHandle};
 
 use fcgi::{Address, Handler, Listener, Server, Shutdown};
 use fcgi_blocking as fcgi;
@@ -16,7 +16,7 @@ pub struct App {
     folder: TempDir,
     pub address: Address,
     shutdown: Shutdown,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    thread: Option<JoinHandle<Result<(), fcgi_blocking::Error>>>,
 }
 
 /// Serves from now on.
@@ -33,10 +33,10 @@ pub fn serve_tcp(server: Server, handler: impl Handler) -> App {
 
 fn serve_at(folder: TempDir, address: &Address, server: Server, handler: impl Handler) -> App {
     let listener = Listener::bind(address).unwrap();
-    let address = listener.local_address().clone();
+    let address = listener.local_addr().clone();
     let shutdown = Shutdown::new();
-    let stop = shutdown.clone();
-    let thread = std::thread::spawn(move || server.serve_until(listener, handler, &stop));
+    let serve = server.serve(listener, handler).with_graceful_shutdown(&shutdown);
+    let thread = std::thread::spawn(|| serve.run());
     App { folder, address, shutdown, thread: Some(thread) }
 }
 

@@ -53,8 +53,8 @@ fn shutdown_of_an_idle_server_and_of_one_that_starts_too_late() {
     app.stopped();
     let shutdown = fcgi::Shutdown::new();
     shutdown.trigger();
-    let listener = fcgi::Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
-    Server::new().serve_until(listener, hello, &shutdown).unwrap();
+    let listener = fcgi::Listener::bind("tcp:127.0.0.1:0").unwrap();
+    Server::new().serve(listener, hello).with_graceful_shutdown(&shutdown).run().unwrap();
 }
 
 #[test]

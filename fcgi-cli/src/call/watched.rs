@@ -66,8 +66,8 @@ impl Runtime for Watched {
         Tokio::now()
     }
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-        Tokio::spawn(future);
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        Tokio::spawn(future)
     }
 }
 

@@ -77,8 +77,7 @@ async fn exchange() -> anyhow::Result<(Vec<Record>, Collected)> {
     let application = folder.path().join("application");
     let wire = folder.path().join("wire");
     let address = fcgi::Address::unix(application.clone());
-    let listener =
-        fcgi::Listener::bind(&address).with_context(|| format!("listen at {address}"))?;
+    let listener = fcgi::Listener::bind(address)?;
     let tap = UnixListener::bind(&wire)
         .with_context(|| format!("listen at {}", fcgi::Address::unix(wire.clone())))?;
 
@@ -86,8 +85,8 @@ async fn exchange() -> anyhow::Result<(Vec<Record>, Collected)> {
     let serve = async {
         let stop = async { stop.await.unwrap_or_default() };
         // Whatever the environment says to an application, this one has one web server: us.
-        let server = fcgi::Server::new().web_server_addrs(None);
-        server.serve_until(listener, echo::echo, stop).await.context("serve")
+        let serve = fcgi::Server::new().serve(listener, echo::echo);
+        serve.with_graceful_shutdown(stop).await.context("serve")
     };
     let tap = async { tap::tap(tap, &application).await.context("tap") };
     let call = async {

@@ -24,7 +24,7 @@ pub(super) enum Application {
 pub(super) struct Sample {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<Result<(), fcgi::Error>>,
     folder: TempDir,
 }
 
@@ -97,7 +97,12 @@ impl Sample {
         let stopped = async { stopped.await.unwrap_or_default() };
         // Whatever the environment says to an application, this one has one web server: us.
         let server = fcgi::Server::new().web_server_addrs(None);
-        let server = tokio::spawn(server.serve_http_until(listener, sample::router(), stopped));
+        let server = tokio::spawn(
+            server
+                .serve_http(listener, sample::router())
+                .with_graceful_shutdown(stopped)
+                .into_future(),
+        );
         Ok(Self { address, stop, server, folder })
     }
 }

@@ -26,8 +26,8 @@ use std::{
 
 use clap::Args;
 use fcgi_engine::{
-    ListeningSocket,
-    socket::{SocketFile, StdListener},
+    Listener,
+    listener::{SocketFile, StdListener},
 };
 use fcgi_tokio::{Address, Target, Transport, TransportListener};
 use serde_json::json;
@@ -180,9 +180,13 @@ impl Tap {
         if to_stdout {
             spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
         }
-        let socket = ListeningSocket::bind(&self.listen)
-            .map_err(io(format!("listen at {}", self.listen)))?;
+        let listener = Listener::bind(&self.listen)
+            .map_err(|error| Stopped(Exit::Io, error.report().to_string()))?;
+        // An address is one socket.
+        let socket = listener.into_sockets().swap_remove(0);
         open_to_the_same(&self.listen, &application);
+        let nonblocking = socket.listener.set_nonblocking();
+        nonblocking.map_err(io(format!("listen at {}", self.listen)))?;
         let listener = match socket.listener {
             StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
             StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),

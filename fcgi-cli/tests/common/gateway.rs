@@ -299,7 +299,7 @@ impl App {
         let listener = fcgi::Listener::bind(&address).expect("bind");
         let server = fcgi::Server::new().web_server_addrs(None);
         let shared = Arc::clone(&state);
-        runtime.spawn(server.serve(listener, move |request: fcgi::Request| {
+        let serve = server.serve(listener, move |request: fcgi::Request| {
             let state = Arc::clone(&shared);
             async move {
                 state.asked.fetch_add(1, Ordering::SeqCst);
@@ -308,7 +308,8 @@ impl App {
                 guard.1 = true;
                 status
             }
-        }));
+        });
+        runtime.spawn(serve.into_future());
         Self { address: address.to_string(), state, _runtime: runtime, _folder: folder }
     }
 }

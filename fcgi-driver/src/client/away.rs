@@ -8,7 +8,11 @@ use std::{
 };
 
 use super::{Connection, Exchange};
-use crate::{Error, runtime::Runtime, wakers::wait};
+use crate::{
+    Error,
+    runtime::{Runtime, spawn_or_warn},
+    wakers::wait,
+};
 
 /// Where a client's connection comes back to.
 pub(super) struct Away<R: Runtime> {
@@ -99,7 +103,8 @@ pub(super) fn run<R: Runtime>(
     mut exchange: Exchange<R>,
     home: Home<R>,
 ) {
-    R::spawn(async move {
+    let address = exchange.address();
+    spawn_or_warn::<R>(&address, async move {
         while let Ok(Some(_)) = poll_fn(|cx| connection.poll_exchange(cx, &mut exchange)).await {}
         connection.abort(exchange.key());
         home.enter(Door::Back(connection));

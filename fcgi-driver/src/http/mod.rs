@@ -10,14 +10,13 @@
 //! use fcgi::http::Body;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! # async fn main() -> Result<(), fcgi::Error> {
+//! let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //! let hello = tower::service_fn(async |request: http::Request<Body>| {
 //!     let page = format!("Hello from {}\n", request.uri().path());
 //!     Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(page)))
 //! });
-//! fcgi::Server::new().serve_http(listener, hello).await?;
-//! # Ok(())
+//! fcgi::serve_http(listener, hello).await
 //! # }
 //! ```
 //!
@@ -67,50 +66,27 @@ pub use responder::Responder;
 /// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
 pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
-use std::{future::Future, io};
-
 use tower_service::Service;
 
-use crate::{Listener, runtime::Runtime, server::Server};
+use crate::{
+    Acceptor,
+    runtime::Runtime,
+    server::{Serve, Server},
+};
 
 impl<R: Runtime> Server<R> {
-    /// Serves a tower service, until the future is dropped; see [`http`](crate::http).
+    /// Serves a tower service, once what this gives is awaited; see [`http`](crate::http).
     ///
     /// The service is cloned for each request and then asked whether it is ready, so that what
     /// limits requests has to be shared by its clones, as tower's `ConcurrencyLimit` is. One that
     /// is not `Sync` goes into tower's `BoxCloneSyncService` or `Buffer`.
     ///
     /// Authorizer requests get UNKNOWN_ROLE; [`Responder::authorizer`] answers them too.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    ///
-    /// # Cancellation safety
-    /// Dropping the future drops the requests under way.
-    pub async fn serve_http<S, B>(self, listener: Listener<R>, service: S) -> io::Result<()>
-    where
-        S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
-        S: Clone + Send + Sync + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-    {
-        let path = self.settings.path;
-        self.serve(listener, Responder::new(service).path(path)).await
-    }
-
-    /// Serves a tower service until `shutdown` completes, and then lets the requests finish.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    ///
-    /// # Cancellation safety
-    /// Dropping the future drops the requests under way.
-    pub async fn serve_http_until<S, B>(
+    pub fn serve_http<S, B>(
         self,
-        listener: Listener<R>,
+        listener: impl Into<Acceptor<R>>,
         service: S,
-        shutdown: impl Future<Output = ()>,
-    ) -> io::Result<()>
+    ) -> Serve<R, Responder<S>>
     where
         S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
         S: Clone + Send + Sync + 'static,
@@ -118,6 +94,6 @@ impl<R: Runtime> Server<R> {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let path = self.settings.path;
-        self.serve_until(listener, Responder::new(service).path(path), shutdown).await
+        self.serve(listener, Responder::new(service).path(path))
     }
 }

@@ -53,7 +53,7 @@ impl<S> Responder<S> {
     /// use http::{Request, Response, StatusCode};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn main() -> Result<(), fcgi::Error> {
     /// let app = tower::service_fn(async |_: Request<Body>| {
     ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from("for members only\n")))
     /// });
@@ -63,9 +63,8 @@ impl<S> Responder<S> {
     ///         _ => Decision::deny(StatusCode::UNAUTHORIZED),
     ///     })
     /// });
-    /// let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
-    /// fcgi::Server::new().serve(listener, Responder::new(app).authorizer(check)).await?;
-    /// # Ok(())
+    /// let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
+    /// fcgi::serve(listener, Responder::new(app).authorizer(check)).await
     /// # }
     /// ```
     pub fn authorizer<A>(self, authorizer: A) -> ByRole<Self, Authorizer<A>> {

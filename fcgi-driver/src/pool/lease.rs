@@ -15,7 +15,7 @@ use crate::{
     Error,
     client::{Body, Chunk, Exchange, Mux},
     deadline::Deadline,
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
     wakers::wait,
 };
 
@@ -72,11 +72,11 @@ impl<R: Runtime> Lease<R> {
         // First, so that the pool knows of the connection when it hears of its end.
         let connection = self.inner.connected(Place::Shared(mux));
         let ended = Ended { desk: Arc::downgrade(&desk), connection };
-        R::spawn(async move {
+        let spawned = R::spawn(async move {
             task.await;
             drop(ended);
         });
-        Ok(())
+        spawned.map_err(|source| Error::Connect { address: desk.name(), source })
     }
 
     /// Begins a request on the connection. It takes the bodies only if it can.
@@ -127,7 +127,11 @@ impl<R: Runtime> Lease<R> {
         };
         match over {
             Some(reusable) => self.inner.finish(reusable),
-            None => R::spawn(self.drain(key)),
+            None => {
+                let address = self.inner.desk().name();
+                // Where it can't, the connection is closed.
+                spawn_or_warn::<R>(&address, self.drain(key));
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::lease::Lease;
 use crate::{
     Error,
     client::{Body, Chunk, Collected, Collector, Exchange},
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
 };
 
 /// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
@@ -101,7 +101,11 @@ impl<R: Runtime> Response<R> {
     /// Where no runtime runs the task, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
-            R::spawn(async move { while let Ok(Some(_)) = self.chunk().await {} });
+            let address = self.exchange.address();
+            spawn_or_warn::<R>(
+                &address,
+                async move { while let Ok(Some(_)) = self.chunk().await {} },
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use fcgi_proto::RequestKey;
 use crate::{
     client::{Connection, Connector, Mux},
     deadline::Deadline,
-    runtime::Runtime,
+    runtime::{Runtime, spawn_or_warn},
 };
 
 /// The runtime's connections, tasks and timers.
@@ -55,7 +55,7 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     }
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
-        R::spawn(reaper(Arc::downgrade(desk)));
+        spawn_or_warn::<R>(&desk.name(), reaper(Arc::downgrade(desk)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::server::{Job, Turn};
+use fcgi_engine::server::{HandlerEnd, Job, Turn};
 use tracing::Span;
 
 use super::{
@@ -66,7 +66,13 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn poll_beside(&mut self, cx: &mut Context<'_>) {
         loop {
             match self.poll_io(cx) {
-                Poll::Ready(Some(job)) => R::spawn(self.run(job)),
+                Poll::Ready(Some(job)) => {
+                    let key = job.key;
+                    if let Err(error) = R::spawn(self.run(job)) {
+                        tracing::error!(%error, "a request's handler can't run");
+                        self.shared.finish(key, HandlerEnd::Dropped);
+                    }
+                }
                 Poll::Ready(None) => {
                     // The handler has heard of it.
                     let _ = self.poll_handlers_gone(cx);

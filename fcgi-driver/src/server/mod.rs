@@ -4,61 +4,75 @@
 //! use fcgi_tokio as fcgi; // or any other adapter
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = fcgi::Listener::bind(&"unix:/run/app.sock".parse()?)?;
+//! # async fn main() -> Result<(), fcgi::Error> {
+//! let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //! let hello = |request: fcgi::Request| async move {
 //!     request.stdout().write_all("Content-Type: text/plain\r\n\r\nhello\n").await
 //! };
-//! fcgi::Server::new().serve(listener, hello).await?;
-//! # Ok(())
+//! fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal()).await
 //! # }
 //! ```
 
 mod connection;
 mod handler;
 mod request;
+mod serve;
 mod shared;
 mod state;
 
-use std::{
-    future::{Future, pending, poll_fn},
-    io,
-    marker::PhantomData,
-    pin::pin,
-    sync::Arc,
-    task::{Poll, ready},
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, time::Duration};
 
-use fcgi_engine::{
-    server::{ACCEPT_PAUSE, LAST_ACCEPTS, Settings, is_fatal, is_peers_fault},
-    socket::Peer,
-};
+use fcgi_engine::server::Settings;
 
 pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 pub use handler::Handler;
 pub use request::{InputStream, OutputStream, Request};
+pub use serve::Serve;
 
-use crate::{Listener, deadline::Deadline, pump::MAX_ROUNDS, runtime::Runtime};
-use state::State;
+use crate::{Acceptor, runtime::Runtime};
 
-/// A FastCGI application's settings. Each has a default; [`serve`](Self::serve) starts it.
-#[derive(Clone, Debug)]
+/// A FastCGI application's settings, by value: each has a default, and [`serve`](Self::serve) starts
+/// with them.
 pub struct Server<R> {
     pub(crate) settings: Settings,
     runtime: PhantomData<fn() -> R>,
 }
 
-impl<R: Runtime> Default for Server<R> {
+impl<R> Clone for Server<R> {
+    fn clone(&self) -> Self {
+        Self { settings: self.settings.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("settings", &self.settings).finish()
+    }
+}
+
+impl<R> Default for Server<R> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<R: Runtime> Server<R> {
-    /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
+impl<R> Server<R> {
+    /// The defaults. Nothing is read from the environment.
     #[must_use]
     pub fn new() -> Self {
+        Self { settings: Settings::new(), runtime: PhantomData }
+    }
+
+    /// The same as [`new`](Self::new).
+    #[must_use]
+    pub fn builder() -> Self {
+        Self::new()
+    }
+
+    /// The defaults, and what FCGI_WEB_SERVER_ADDRS in the environment says (FC-3.2-1): the only
+    /// addresses that connections are taken from.
+    #[must_use]
+    pub fn from_env() -> Self {
         Self { settings: Settings::from_env(), runtime: PhantomData }
     }
 
@@ -76,134 +90,16 @@ impl<R: Runtime> Server<R> {
     /// fails: a page with status 500 if nothing was written, else the response is cut (W-12). Default
     /// no limit.
     #[must_use]
-    pub fn handler_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.settings.handler = limit;
+    pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.settings.handler = limit.into();
         self
     }
-
-    /// Serves until the future is dropped.
-    ///
-    /// # Errors
-    /// As for [`serve_until`](Self::serve_until).
-    ///
-    /// # Cancellation safety
-    /// Dropping the future closes the listener and cancels every request: it is no graceful
-    /// shutdown.
-    pub async fn serve<H: Handler>(self, listener: Listener<R>, handler: H) -> io::Result<()> {
-        self.serve_until(listener, handler, pending()).await
-    }
-
-    /// Serves until `shutdown` completes, then takes no more connections, lets requests finish for
-    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
-    ///
-    /// Requests that were sent before it closes are served: connections that wait to be accepted
-    /// are, and those without a request are kept open for [`shutdown_grace`](Self::shutdown_grace)
-    /// (W-13). The next process may listen on the same socket meanwhile.
-    ///
-    /// [`shutdown_timeout`]: Self::shutdown_timeout
-    ///
-    /// # Errors
-    /// The listener's, when it can't accept any more. Failures of single connections are logged.
-    ///
-    /// # Cancellation safety
-    /// Dropping the future closes the listener and every connection, and cancels every request: the
-    /// web server gets no answer, as from a process that was killed.
-    pub async fn serve_until<H: Handler>(
-        self,
-        mut listener: Listener<R>,
-        handler: H,
-        shutdown: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        let limit = self.settings.shutdown;
-        let state = Arc::new(State::new(self.settings, handler));
-        let _abandon = AbandonOnDrop(&state);
-        let mut shutdown = pin!(shutdown);
-        let mut pause = Deadline::<R>::new();
-        let mut paused_until = None;
-        let accepted = poll_fn(|cx| {
-            if shutdown.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            for _ in 0..MAX_ROUNDS {
-                if paused_until.is_some() {
-                    if pause.poll(cx, paused_until, R::now()).is_pending() {
-                        return Poll::Pending;
-                    }
-                    paused_until = None;
-                }
-                match listener.poll_accept(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok((io, peer))) => accept::<R, H>(&state, io, peer),
-                    Poll::Ready(Err(error)) if is_peers_fault(&error) => {}
-                    Poll::Ready(Err(error)) if is_fatal(&error) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Err(error)) => {
-                        tracing::error!(%error, "accept failed");
-                        paused_until = Some(R::now() + ACCEPT_PAUSE);
-                    }
-                }
-            }
-            // Many come at once: those that are here get their turn.
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-        // Who has connected already is served (W-13).
-        listener.hide();
-        let mut last = LAST_ACCEPTS;
-        poll_fn(|cx| {
-            while last > 0 {
-                last -= 1;
-                match ready!(listener.poll_accept_last(cx)) {
-                    Some(Ok((io, peer))) => accept::<R, H>(&state, io, peer),
-                    Some(Err(error)) if is_peers_fault(&error) => {}
-                    Some(Err(error)) => {
-                        tracing::error!(%error, "accept failed");
-                        break;
-                    }
-                    None => break,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
-        drop(listener);
-        state.shutdown();
-        let mut deadline = Deadline::<R>::new();
-        let mut until = R::now().checked_add(limit);
-        poll_fn(|cx| {
-            if state.poll_idle(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if deadline.poll(cx, until, R::now()).is_ready() {
-                tracing::warn!("shutdown: requests cancelled after {limit:?}");
-                state.cancel();
-                until = None;
-            }
-            Poll::Pending
-        })
-        .await;
-        accepted
-    }
 }
 
-/// Closes the connections of a server whose future is dropped.
-struct AbandonOnDrop<'a, H>(&'a State<H>);
-
-impl<H> Drop for AbandonOnDrop<'_, H> {
-    fn drop(&mut self) {
-        self.0.abandon();
+impl<R: Runtime> Server<R> {
+    /// Serves, once what this gives is awaited: until the future is dropped, or until a
+    /// [signal](Serve::with_graceful_shutdown).
+    pub fn serve<H: Handler>(self, listener: impl Into<Acceptor<R>>, handler: H) -> Serve<R, H> {
+        Serve::new(self.settings, listener.into(), handler)
     }
-}
-
-fn accept<R: Runtime, H: Handler>(state: &Arc<State<H>>, io: R::Transport, peer: Peer) {
-    if !state.tally.settings().admits(peer) {
-        tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
-        return;
-    }
-    let (id, shared) = state.connect(peer, R::now);
-    let state = Arc::clone(state);
-    R::spawn(async move {
-        let _registered = state::Registered { state: &*state, id };
-        connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
-    });
 }

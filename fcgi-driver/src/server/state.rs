@@ -85,12 +85,12 @@ impl<H> State<H> {
 }
 
 /// A connection in the register, for as long as its task lives.
-pub(super) struct Registered<'a, H> {
-    pub(super) state: &'a State<H>,
+pub(super) struct Registered<H> {
+    pub(super) state: Arc<State<H>>,
     pub(super) id: u64,
 }
 
-impl<H> Drop for Registered<'_, H> {
+impl<H> Drop for Registered<H> {
     fn drop(&mut self) {
         self.state.disconnect(self.id);
     }

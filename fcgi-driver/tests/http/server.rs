@@ -507,7 +507,8 @@ fn a_shutdown_lets_a_response_end() {
             service(|_| async { Response::new(steps([Step::Sleep(1000), Step::Data("done")])) });
         let listener = sim::listen(&address());
         sim::spawn(async move {
-            Server::new().serve_http_until(listener, app, sim::sleep(ms(500))).await.unwrap();
+            let serve = Server::new().serve_http(listener, app);
+            serve.with_graceful_shutdown(sim::sleep(ms(500))).await.unwrap();
         });
         let pool = builder().build();
         let answered = call(&pool, post("x")).await.unwrap();

@@ -62,18 +62,31 @@ pub struct Settings {
     pub path: fcgi_http::PathSource,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Settings {
     /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
     #[must_use]
     pub fn from_env() -> Self {
+        let web_server_addrs = std::env::var("FCGI_WEB_SERVER_ADDRS")
+            .ok()
+            .filter(|list| !list.trim().is_empty())
+            .map(|list| addrs(&list));
+        Self { web_server_addrs, ..Self::new() }
+    }
+
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             config: ServerConfig::default(),
             max_connections: 10_000,
             max_requests: 10_000,
-            web_server_addrs: std::env::var("FCGI_WEB_SERVER_ADDRS")
-                .ok()
-                .filter(|list| !list.trim().is_empty())
-                .map(|list| addrs(&list)),
+            web_server_addrs: None,
             cancel_on_disconnect: true,
             abort_grace: Duration::ZERO,
             end_of_file: EndOfFile::default(),
@@ -134,6 +147,7 @@ fn addrs(list: &str) -> Vec<IpAddr> {
 }
 
 /// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! server_setters {
     () => {
@@ -185,7 +199,8 @@ macro_rules! server_setters {
         }
 
         /// The only addresses that connections are taken from; `None` takes all. With a list,
-        /// unix sockets' are closed too (FC-3.2-1). Default: what FCGI_WEB_SERVER_ADDRS says.
+        /// unix sockets' are closed too (FC-3.2-1). Default `None`; `from_env` reads
+        /// FCGI_WEB_SERVER_ADDRS.
         #[must_use]
         pub fn web_server_addrs(mut self, addrs: Option<Vec<::std::net::IpAddr>>) -> Self {
             self.settings.web_server_addrs = addrs;
@@ -225,37 +240,40 @@ macro_rules! server_setters {
 
         /// How long a new connection may be silent (H-16). Default 30 s.
         #[must_use]
-        pub fn first_record_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.first_record = limit;
+        pub fn first_record_timeout(
+            mut self,
+            limit: impl Into<Option<::std::time::Duration>>,
+        ) -> Self {
+            self.settings.first_record = limit.into();
             self
         }
 
         /// How long PARAMS may take from their BEGIN_REQUEST (H-16). Default 30 s.
         #[must_use]
-        pub fn params_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.params = limit;
+        pub fn params_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.params = limit.into();
             self
         }
 
         /// How long STDIN, or DATA, may be silent while a handler waits for it. Then the request
         /// fails, as after `handler_timeout`. Default 60 s.
         #[must_use]
-        pub fn stdin_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.stdin = limit;
+        pub fn stdin_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.stdin = limit.into();
             self
         }
 
         /// How long a kept connection may be idle. Default no limit: the web server decides.
         #[must_use]
-        pub fn idle_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.idle = limit;
+        pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.idle = limit.into();
             self
         }
 
         /// How long a write may make no progress. Default 120 s.
         #[must_use]
-        pub fn write_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.write_stall = limit;
+        pub fn write_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.write_stall = limit.into();
             self
         }
 

@@ -2,15 +2,7 @@
 
 #![allow(dead_code, reason = "no program needs all of it")]
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::Pin,
-    time::Duration,
-};
-
-use async_signal::{Signal, Signals};
-use futures_core::Stream;
+use std::{future::Future, io, time::Duration};
 
 /// Runs a program. smol runs tasks, and so handlers, on as many threads as its SMOL_THREADS says,
 /// on one where that is not set: FCGI_THREADS=1 asks for nothing else.
@@ -31,12 +23,4 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 pub(crate) async fn sleep(time: Duration) {
     smol::Timer::after(time).await;
-}
-
-/// Waits for SIGTERM or SIGINT, from now on.
-pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
-    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
-    Ok(async move {
-        poll_fn(|cx| Pin::new(&mut signals).poll_next(cx)).await;
-    })
 }

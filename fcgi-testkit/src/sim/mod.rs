@@ -6,12 +6,12 @@
 //! either, the test has hung and [`run`] panics, which is how a lost wake-up shows.
 //!
 //! ```
-//! use fcgi_driver::{Listener, client::{Client, Request}, server::{self, Server}};
+//! use fcgi_driver::{Acceptor, client::{Client, Request}, server::{self, Server}};
 //! use fcgi_testkit::sim::{self, Sim};
 //!
 //! sim::run(1, async {
 //!     let address = "unix:/app".parse().unwrap();
-//!     let listener: Listener<Sim> = sim::listen(&address);
+//!     let listener: Acceptor<Sim> = sim::listen(&address);
 //!     sim::spawn(async move {
 //!         let hello = |request: server::Request| async move {
 //!             request.stdout().write_all("\r\nhello\n").await
@@ -36,11 +36,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_driver::{Listener, runtime};
-use fcgi_engine::{
-    Address,
-    socket::{Peer, StdListener},
-};
+use fcgi_driver::{Acceptor, runtime};
+use fcgi_engine::{Address, listener::StdListener, socket::Peer};
 
 pub use pipe::Pipe;
 pub use world::{Backlog, run};
@@ -78,8 +75,9 @@ impl runtime::Runtime for Sim {
         world::now()
     }
 
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         world::spawn(Box::pin(future));
+        Ok(())
     }
 }
 
@@ -115,8 +113,8 @@ impl Drop for SimTimer {
 /// # Panics
 /// If somebody listens there already, or outside of [`run`].
 #[must_use]
-pub fn listen(address: &Address) -> Listener<Sim> {
-    Listener::from_runtime(backlog(address), address.clone())
+pub fn listen(address: &Address) -> Acceptor<Sim> {
+    Acceptor::from_runtime(backlog(address), address.clone())
 }
 
 /// Listens at an address of this run, for an application made by hand.

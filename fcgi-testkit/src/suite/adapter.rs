@@ -1,10 +1,10 @@
 //! What an adapter shows of itself to the suite.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fcgi_engine::{
-    Address, Error, client,
+    Address, Error, Listener, client,
     client::{Chunk, Collected},
     pool, server,
 };
@@ -24,16 +24,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// The threads that `hello` has with `FCGI_THREADS=1`: one, and those that wait for others.
     fn fewest_threads(&self) -> u64;
 
-    /// Listens, and serves from now on in threads of its own, with these settings.
-    ///
-    /// # Errors
-    /// The listener's.
+    /// Serves from now on in threads of its own, with these settings.
     fn serve(
         &self,
-        on: ListenOn,
+        listener: Listener,
         settings: server::Settings,
         script: Script,
-    ) -> io::Result<Box<dyn Serving>>;
+    ) -> Box<dyn Serving>;
 
     /// Connects a client with these settings.
     ///
@@ -60,15 +57,6 @@ pub trait Adapter: Send + Sync + 'static {
     fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error>;
 }
 
-/// Where a server listens.
-#[derive(Debug)]
-pub enum ListenOn {
-    /// At an address.
-    Address(Address),
-    /// On a descriptor.
-    Fd(OwnedFd),
-}
-
 /// A server that runs. Dropping it ends it.
 pub trait Serving: Send {
     /// Where it listens.
@@ -81,7 +69,7 @@ pub trait Serving: Send {
     fn abandon(&mut self);
 
     /// How it ended, once it has; `None` when it still runs after so long.
-    fn ended(&mut self, within: Duration) -> Option<io::Result<()>>;
+    fn ended(&mut self, within: Duration) -> Option<Result<(), Error>>;
 }
 
 /// A request of the suite's.

@@ -1,8 +1,7 @@
 //! Every async adapter: the engine is the same, the runtime is the adapter's.
 
 use std::{
-    future::{Future, poll_fn},
-    io,
+    future::{Future, IntoFuture, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering, mpsc},
     task::{Context, Poll, Waker},
@@ -10,14 +9,13 @@ use std::{
 };
 
 use fcgi_driver::{
-    Listener,
     client::{Body, Client, Connector, Response},
     pool::Pool,
     runtime::Runtime,
     server::{Request, Server},
 };
 use fcgi_engine::{
-    Address, Error, client,
+    Address, Error, Listener, client,
     client::{Chunk, Collected},
     pool, server,
 };
@@ -27,8 +25,8 @@ use bytes::Bytes;
 use futures_io::AsyncRead;
 
 use super::{
-    Adapter, CancelPoint, Event, Gate, ListenOn, Progress, Script, Serving, Step, TestBody,
-    TestClient, TestPool, TestRequest, TestResponse,
+    Adapter, CancelPoint, Event, Gate, Progress, Script, Serving, Step, TestBody, TestClient,
+    TestPool, TestRequest, TestResponse,
 };
 
 /// What the suite needs to know of an async adapter.
@@ -66,32 +64,21 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
 
     fn serve(
         &self,
-        on: ListenOn,
+        listener: Listener,
         settings: server::Settings,
         script: Script,
-    ) -> io::Result<Box<dyn Serving>> {
-        let (bound, listening) = mpsc::channel();
+    ) -> Box<dyn Serving> {
+        let address = listener.local_addr().clone();
         let (done, result) = mpsc::channel();
         let (stop, abandon) = (Gate::default(), Gate::default());
         let gates = (stop.clone(), abandon.clone());
         std::thread::spawn(move || {
             let (stop, abandon) = gates;
             let result = A::block_on(async {
-                let listener = match on {
-                    ListenOn::Address(address) => Listener::<A::Runtime>::bind(&address),
-                    ListenOn::Fd(fd) => Listener::from_fd(fd),
-                };
-                // The test waits for it.
-                let _ = match &listener {
-                    Ok(listener) => bound.send(Ok(listener.local_address().clone())),
-                    Err(error) => bound.send(Err(io::Error::new(error.kind(), error.to_string()))),
-                };
-                let handler = handler(Arc::new(script));
-                let mut serve = pin!(server::<A::Runtime>(settings).serve_until(
-                    listener?,
-                    handler,
-                    stop.pass()
-                ));
+                let serve = server::<A::Runtime>(settings)
+                    .serve(listener, handler(Arc::new(script)))
+                    .with_graceful_shutdown(async move { stop.pass().await });
+                let mut serve = serve.into_future();
                 poll_fn(|cx| match abandon.poll_pass(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
                     Poll::Pending => serve.as_mut().poll(cx),
@@ -101,8 +88,7 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
             // A test that is over does not ask.
             let _ = done.send(result);
         });
-        let address = listening.recv().map_err(io::Error::other)??;
-        Ok(Box::new(AsyncServing { address, stop, abandon, result }))
+        Box::new(AsyncServing { address, stop, abandon, result })
     }
 
     fn connect(
@@ -178,7 +164,7 @@ struct AsyncServing {
     address: Address,
     stop: Gate,
     abandon: Gate,
-    result: mpsc::Receiver<io::Result<()>>,
+    result: mpsc::Receiver<Result<(), Error>>,
 }
 
 impl Serving for AsyncServing {
@@ -194,7 +180,7 @@ impl Serving for AsyncServing {
         self.abandon.open();
     }
 
-    fn ended(&mut self, within: Duration) -> Option<io::Result<()>> {
+    fn ended(&mut self, within: Duration) -> Option<Result<(), Error>> {
         self.result.recv_timeout(within).ok()
     }
 }

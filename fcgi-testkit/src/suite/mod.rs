@@ -13,9 +13,9 @@
 //! #     fn package(&self) -> &'static str { unimplemented!() }
 //! #     fn is_async(&self) -> bool { unimplemented!() }
 //! #     fn fewest_threads(&self) -> u64 { unimplemented!() }
-//! #     fn serve(&self, _: fcgi_testkit::suite::ListenOn, _: fcgi_engine::server::Settings,
+//! #     fn serve(&self, _: fcgi_engine::Listener, _: fcgi_engine::server::Settings,
 //! #         _: fcgi_testkit::suite::Script)
-//! #         -> std::io::Result<Box<dyn fcgi_testkit::suite::Serving>> { unimplemented!() }
+//! #         -> Box<dyn fcgi_testkit::suite::Serving> { unimplemented!() }
 //! #     fn connect(&self, _: &fcgi_engine::Address, _: fcgi_engine::client::Settings)
 //! #         -> Result<Box<dyn fcgi_testkit::suite::TestClient>, fcgi_engine::Error>
 //! #         { unimplemented!() }
@@ -59,7 +59,7 @@ use std::{
 
 pub use crate::signal::Gate;
 pub use adapter::{
-    Adapter, CancelPoint, ListenOn, Progress, Serving, TestBody, TestClient, TestPool, TestRequest,
+    Adapter, CancelPoint, Progress, Serving, TestBody, TestClient, TestPool, TestRequest,
     TestResponse,
 };
 pub use asynchronous::{Async, AsyncAdapter};

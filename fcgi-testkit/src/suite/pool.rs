@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::{Address, Error, Phase, client, client::Chunk, pool::Settings, server};
+use fcgi_engine::{Address, Error, Listener, Phase, client, client::Chunk, pool::Settings, server};
 use fcgi_proto::{Rejection, Values};
 
 use super::{
-    Case, ListenOn, Script, Step, Suite, TestPool, TestRequest,
+    Case, Script, Step, Suite, TestPool, TestRequest,
     signal::{Background, Gate, background, pattern, until},
     wire::*,
 };
@@ -849,7 +849,7 @@ fn fifty_threads_of_the_adapters_own_server(suite: &Suite) {
     let script = Script::new([Step::Param("N"), Step::Stdin]);
     let (_folder, _, address) = unix_address();
     let limits = server::Settings { web_server_addrs: None, ..server::Settings::from_env() };
-    let serving = suite.adapter.serve(ListenOn::Address(address), limits, script).unwrap();
+    let serving = suite.adapter.serve(Listener::bind(address).unwrap(), limits, script);
     for multiplex in [1, 20] {
         let settings = Settings { multiplex, ..settings(4) };
         let pool: Arc<dyn TestPool> = Arc::from(suite.pool(serving.address(), settings));

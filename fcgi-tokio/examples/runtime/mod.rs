@@ -4,10 +4,7 @@
 
 use std::{future::Future, io, time::Duration};
 
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Builder;
 
 /// Runs a program; on one thread when FCGI_THREADS=1, else on one for each core.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
@@ -33,10 +30,4 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 pub(crate) async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-/// Waits for SIGTERM or SIGINT, from now on.
-pub(crate) fn terminated() -> io::Result<impl Future<Output = ()>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move { tokio::select!(_ = term.recv() => {}, _ = int.recv() => {}) })
 }

@@ -264,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 pub struct App {
     folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<Result<(), fcgi_tokio::Error>>,
 }
 
 /// Serves from now on.
@@ -274,13 +274,13 @@ pub fn serve(server: Server, handler: impl Handler) -> App {
     let listener = Listener::bind(&address).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
-        let stopped = async {
+        let stopped = async move {
             // A test that forgot the sender goes on to the end of its runtime.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        server.serve_until(listener, handler, stopped).await
+        server.serve(listener, handler).with_graceful_shutdown(stopped).await
     });
     App { folder, stop: Some(stop), task }
 }

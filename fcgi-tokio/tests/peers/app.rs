@@ -1,6 +1,6 @@
 //! Our server with an echo application, on a runtime of its own.
 
-use std::{future::Future, io};
+use std::future::Future;
 
 use fcgi_testkit::harness::Failed;
 use fcgi_tokio as fcgi;
@@ -15,7 +15,7 @@ pub(crate) const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 pub(crate) struct App {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<Result<(), fcgi::Error>>,
     runtime: Runtime,
     _dir: TempDir,
 }
@@ -29,17 +29,15 @@ impl App {
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            fcgi::Listener::bind(&address)?
-        };
-        let address = listener.local_address().clone();
+        let listener = fcgi::Listener::bind(address)?;
+        let address = listener.local_addr().clone();
         let (stop, stopped) = oneshot::channel();
-        let until = async {
+        let until = async move {
             // A case that fails drops the sender.
             let _ = stopped.await;
         };
-        let server = runtime.spawn(fcgi::Server::new().serve_until(listener, handler, until));
+        let serve = fcgi::Server::new().serve(listener, handler);
+        let server = runtime.spawn(serve.with_graceful_shutdown(until).into_future());
         Ok(Self { address, stop, server, runtime, _dir: dir })
     }
 

@@ -1,6 +1,6 @@
 //! Our server with the [`routes`](crate::routes), and the [`Wire`] that reads along.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use fcgi_testkit::peers;
@@ -20,7 +20,7 @@ pub(crate) struct App {
     port: u16,
     dir: TempDir,
     _stop: oneshot::Sender<()>,
-    _server: JoinHandle<io::Result<()>>,
+    _server: JoinHandle<Result<(), fcgi::Error>>,
     // Its threads end last.
     _runtime: Runtime,
 }
@@ -30,17 +30,15 @@ impl App {
         let dir = peers::scratch()?;
         let runtime = runtime()?;
         let socket = dir.path().join("app.sock");
-        let listener = {
-            let _inside = runtime.enter();
-            fcgi::Listener::bind(&fcgi::Address::unix(socket.clone()))?
-        };
+        let listener = fcgi::Listener::bind(&*socket)?;
         let seen = Arc::new(Seen::default());
         let handler = routes::handler(Arc::clone(&seen));
         let (stop, stopped) = oneshot::channel();
-        let until = async {
+        let until = async move {
             let _ = stopped.await;
         };
-        let server = runtime.spawn(fcgi::Server::new().serve_until(listener, handler, until));
+        let serve = fcgi::Server::new().serve(listener, handler);
+        let server = runtime.spawn(serve.with_graceful_shutdown(until).into_future());
         let wire = runtime.block_on(Wire::start(&dir.path().join("wire.sock"), &socket));
         let (wire, port) = wire.context("listening before the application")?;
         Ok(Self { seen, wire, port, dir, _stop: stop, _server: server, _runtime: runtime })

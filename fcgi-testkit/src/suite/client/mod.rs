@@ -11,14 +11,14 @@ mod values;
 
 use bytes::Bytes;
 use fcgi_engine::{
-    Address, Error,
+    Address, Error, Listener,
     client::{Collected, Settings},
     server,
 };
 use tempfile::TempDir;
 
 use super::{
-    Case, ListenOn, Script, Serving, Step, Suite, TestClient, TestRequest,
+    Case, Script, Serving, Step, Suite, TestClient, TestRequest,
     wire::{Peer, RawApp, unix_address},
 };
 
@@ -47,7 +47,7 @@ impl Suite {
         let exit = |status| [Step::Param("PREFIX"), Step::Stdin, Step::Data, Step::Exit(status)];
         let script = Script::new(exit(0)).when("EXIT", "4294967295", exit(u32::MAX));
         let (folder, _, address) = unix_address();
-        let serving = self.adapter.serve(ListenOn::Address(address), settings, script).unwrap();
+        let serving = self.adapter.serve(Listener::bind(address).unwrap(), settings, script);
         Echo { serving, _folder: folder }
     }
 

@@ -2,6 +2,7 @@
 
 mod call;
 mod echo;
+mod inherit;
 mod restart;
 mod servers;
 
@@ -22,14 +23,14 @@ use super::{
 };
 
 pub(super) const CASES: &[&[(&str, Case)]] =
-    &[echo::CASES, call::CASES, servers::CASES, restart::CASES];
+    &[echo::CASES, call::CASES, servers::CASES, inherit::CASES, restart::CASES];
 
 /// The adapter's examples.
 pub(super) struct Programs(Examples);
 
 impl Programs {
     pub(super) fn build(package: &str) -> Self {
-        Self(Examples::build(package, &["echo", "call", "hello", "blast"]).unwrap())
+        Self(Examples::build(package, &["app", "echo", "call", "hello", "blast"]).unwrap())
     }
 
     pub(super) fn command(&self, name: &str) -> Command {

@@ -228,7 +228,7 @@ fn servers_that_cannot_listen_say_why(suite: &Suite) {
             (&[][..], "usage"),
             (&["9000"], "unix:PATH"),
             (&["unix:/no/such/folder/app.sock"], "No such file"),
-            (&["-"], "no listening socket"),
+            (&["-"], "not a listening socket"),
         ] {
             let mut command = suite.programs().command(name);
             let output = command.args(args).stdin(Stdio::null()).output().unwrap();

@@ -1,22 +1,23 @@
 //! Who may connect, and where to.
 
 use std::{
-    io::ErrorKind,
-    net::{IpAddr, Ipv4Addr},
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixListener},
 };
 
-use fcgi_engine::{Address, client, server::Settings};
+use fcgi_engine::{Address, Listener, client, server::Settings};
 
 use super::{echo, hello, settings, stopped};
-use crate::suite::{Case, ListenOn, Serving, Suite, TestRequest, wire::*};
+use crate::suite::{Case, Serving, Suite, TestRequest, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     web_server_addrs_are_honoured_fc_3_2_1,
     tcp_listens_at_the_port_that_the_system_chose,
     a_listening_descriptor_is_taken_over,
-    what_does_not_listen_is_refused,
+    several_sockets_are_served_as_one,
+    a_burst_waits_in_the_backlog,
     a_stale_socket_file_is_replaced_and_a_live_one_is_not,
     the_socket_file_of_another_listener_is_not_removed,
 ];
@@ -58,8 +59,9 @@ fn a_listening_descriptor_is_taken_over(suite: &Suite) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("given.sock");
     let given = UnixListener::bind(&path).unwrap();
-    let on = ListenOn::Fd(OwnedFd::from(given));
-    let mut serving = suite.adapter.serve(on, settings(), hello()).unwrap();
+    let listener = Listener::from_fd(OwnedFd::from(given)).unwrap();
+    assert_eq!(*listener.local_addr(), Address::unix(&*path));
+    let mut serving = suite.adapter.serve(listener, settings(), hello());
     let mut peer = Peer::dial(&Address::unix(path.clone()));
     peer.send(request(1, CLOSE, &[], b""));
     assert_eq!(peer.answer(1), complete("hello"));
@@ -68,18 +70,49 @@ fn a_listening_descriptor_is_taken_over(suite: &Suite) {
     assert!(path.exists(), "whoever made the socket removes it");
 }
 
-fn serve_fails(suite: &Suite, on: ListenOn) -> ErrorKind {
-    match suite.adapter.serve(on, settings(), hello()) {
-        Ok(_) => panic!("it listens"),
-        Err(error) => error.kind(),
+fn several_sockets_are_served_as_one(suite: &Suite) {
+    let (_folder, path, address) = unix_address();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = Address::from(tcp.local_addr().unwrap());
+    let listener = Listener::bind(&address).unwrap().and(Listener::from(tcp));
+    assert_eq!(listener.local_addrs().collect::<Vec<_>>(), [&address, &port]);
+    let mut serving = suite.adapter.serve(listener, settings(), hello());
+    for _ in 0..3 {
+        for address in [&address, &port] {
+            let mut peer = Peer::dial(address);
+            peer.send(request(1, CLOSE, &[], b""));
+            assert_eq!(peer.answer(1), complete("hello"), "{address}");
+        }
     }
+    // Those that wait in either backlog are served at the end (W-13).
+    let mut peers = [Peer::dial(&address), Peer::dial(&port)];
+    for peer in &mut peers {
+        peer.send(request(1, CLOSE, &[], b""));
+    }
+    serving.stop();
+    for peer in &mut peers {
+        assert_eq!(peer.answer(1), complete("hello"));
+    }
+    stopped(&mut *serving).unwrap();
+    assert!(!path.exists(), "removed at the end");
 }
 
-fn what_does_not_listen_is_refused(suite: &Suite) {
-    let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
-    assert_eq!(serve_fails(suite, ListenOn::Fd(one.into())), ErrorKind::InvalidInput);
-    let file = tempfile::tempfile().unwrap();
-    assert_eq!(serve_fails(suite, ListenOn::Fd(file.into())), ErrorKind::InvalidInput);
+/// A burst that comes before the server does waits for it. Where the backlog is full, a connection
+/// is not made before somebody accepts.
+fn a_burst_waits_in_the_backlog(suite: &Suite) {
+    const BURST: usize = 300;
+    let (_folder, _, path) = unix_address();
+    for address in [path, "tcp:127.0.0.1:0".parse().unwrap()] {
+        let listener = Listener::bind(address).unwrap();
+        let address = listener.local_addr().clone();
+        let dial = move || (0..BURST).map(|_| Peer::dial(&address)).collect::<Vec<_>>();
+        let mut peers = background(dial).join();
+        let _serving = suite.adapter.serve(listener, settings(), hello());
+        for peer in &mut peers {
+            peer.send(request(1, CLOSE, &[], b""));
+            assert_eq!(peer.answer(1), complete("hello"));
+        }
+    }
 }
 
 fn end(mut serving: Box<dyn Serving>) {
@@ -88,7 +121,7 @@ fn end(mut serving: Box<dyn Serving>) {
 }
 
 fn listen(suite: &Suite, address: &Address) -> Box<dyn Serving> {
-    suite.adapter.serve(ListenOn::Address(address.clone()), settings(), hello()).unwrap()
+    suite.adapter.serve(Listener::bind(address).unwrap(), settings(), hello())
 }
 
 fn a_stale_socket_file_is_replaced_and_a_live_one_is_not(suite: &Suite) {
@@ -96,7 +129,7 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_is_not(suite: &Suite) {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "std leaves the file behind");
     let first = listen(suite, &address);
-    let again = || serve_fails(suite, ListenOn::Address(address.clone()));
+    let again = || io::Error::from(Listener::bind(&address).unwrap_err()).kind();
     assert_eq!(again(), ErrorKind::AddrInUse);
     assert!(path.exists());
     end(first);

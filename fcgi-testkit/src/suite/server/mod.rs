@@ -11,13 +11,13 @@ mod shutdown;
 mod streams;
 mod timeouts;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use fcgi_engine::{Address, server::Settings};
+use fcgi_engine::{Address, Error, Listener, server::Settings};
 use tempfile::TempDir;
 
 use super::{
-    Case, Gate, ListenOn, Probe, Script, Serving, Step, Suite,
+    Case, Gate, Probe, Script, Serving, Step, Suite,
     signal::PATIENCE,
     wire::{Peer, unix_address},
 };
@@ -50,14 +50,14 @@ impl Suite {
     fn app(&self, settings: Settings, script: Script) -> App {
         let (folder, path, address) = unix_address();
         let probe = script.probe();
-        let serving = self.adapter.serve(ListenOn::Address(address), settings, script).unwrap();
+        let serving = self.adapter.serve(Listener::bind(address).unwrap(), settings, script);
         App { serving, probe, path, _folder: folder }
     }
 
     /// On TCP, at a port that the system chooses.
     fn tcp_app(&self, settings: Settings, script: Script) -> Box<dyn Serving> {
         let address: Address = "tcp:127.0.0.1:0".parse().unwrap();
-        self.adapter.serve(ListenOn::Address(address), settings, script).unwrap()
+        self.adapter.serve(Listener::bind(address).unwrap(), settings, script)
     }
 }
 
@@ -72,7 +72,7 @@ impl App {
     }
 }
 
-fn stopped(serving: &mut dyn Serving) -> io::Result<()> {
+fn stopped(serving: &mut dyn Serving) -> Result<(), Error> {
     serving.ended(PATIENCE).expect("the server ends")
 }
 

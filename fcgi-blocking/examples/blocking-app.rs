@@ -1,0 +1,35 @@
+//! An application for systemd, spawn-fcgi, a web server that starts it, or a shell: it takes the
+//! sockets that it was started with.
+//!
+//! `app ADDR [ADMIN]` answers every request with `Hello, world`, and with a line that says on which
+//! of its two listeners that came. It serves what [`from_env`](fcgi::Listener::from_env) gives:
+//! systemd's sockets, descriptor 0, FCGI_ADDR, else ADDR. With ADMIN it has a second listener, which
+//! systemd calls `admin`. SIGTERM or SIGINT ends it after its requests.
+
+use fcgi_blocking as fcgi;
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let Some(address) = args.next() else { anyhow::bail!("usage: app ADDR [ADMIN]") };
+    let stop = fcgi::shutdown_signal();
+    let admin = args.next().map(|admin| fcgi::Listener::from_env_named("admin", admin));
+    let admin = admin.transpose()?.map(|listener| {
+        let serve = fcgi::serve(listener, |request| answer(&request, "admin"));
+        let serve = serve.with_graceful_shutdown(&stop);
+        std::thread::spawn(|| serve.run())
+    });
+    let listener = fcgi::Listener::from_env(address)?;
+    fcgi::serve(listener, |request| answer(&request, "site"))
+        .with_graceful_shutdown(&stop)
+        .run()?;
+    match admin.map(std::thread::JoinHandle::join) {
+        Some(Ok(served)) => Ok(served?),
+        Some(Err(panicked)) => std::panic::resume_unwind(panicked),
+        None => Ok(()),
+    }
+}
+
+fn answer(request: &fcgi::Request, on: &str) -> Result<(), fcgi::Error> {
+    let page = format!("Content-Type: text/plain\r\n\r\nHello, world\n{on}\n");
+    request.stdout().write_all(page)
+}

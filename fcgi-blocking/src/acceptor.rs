@@ -1,0 +1,71 @@
+//! The listening sockets of a server.
+
+use std::io;
+
+use fcgi_engine::{
+    Listener,
+    listener::{ListeningSocket, StdListener},
+    socket::Peer,
+};
+
+use crate::{Address, stream::Stream};
+
+/// A listener's sockets, in non-blocking mode.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    sockets: Vec<ListeningSocket>,
+    /// Who is asked first, so that one with many connections leaves the others theirs.
+    next: usize,
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: Listener) -> Result<Self, (io::Error, Address)> {
+        let mut sockets = listener.into_sockets();
+        for socket in &mut sockets {
+            socket.listener.set_nonblocking().map_err(|error| (error, socket.address.clone()))?;
+        }
+        Ok(Self { sockets, next: 0 })
+    }
+
+    /// To be polled.
+    pub(crate) fn listeners(&self) -> impl ExactSizeIterator<Item = &StdListener> {
+        self.sockets.iter().map(|socket| &socket.listener)
+    }
+
+    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    pub(crate) fn hide(&mut self) {
+        for socket in &mut self.sockets {
+            socket.file = None;
+        }
+    }
+
+    /// A connection that waits, or where there is an error; `WouldBlock` when none does.
+    pub(crate) fn accept(&mut self) -> Result<(Stream, Peer), (io::Error, Address)> {
+        let many = self.sockets.len();
+        for turn in 0..many {
+            let index = (self.next + turn) % many;
+            let socket = &self.sockets[index];
+            match accept(&socket.listener) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => {
+                    self.next = (index + 1) % many;
+                    return accepted.map_err(|error| (error, socket.address.clone()));
+                }
+            }
+        }
+        Err((io::ErrorKind::WouldBlock.into(), self.sockets[0].address.clone()))
+    }
+}
+
+fn accept(listener: &StdListener) -> io::Result<(Stream, Peer)> {
+    match listener {
+        StdListener::Unix(listener) => {
+            let (stream, _) = listener.accept()?;
+            Ok((Stream::unix(stream)?, Peer::Unix))
+        }
+        StdListener::Tcp(listener) => {
+            let (stream, peer) = listener.accept()?;
+            Ok((Stream::tcp(stream)?, Peer::Tcp(peer)))
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A server's life: its threads start, and at its end its requests finish.
+
+use std::{fmt, sync::Arc};
+
+use fcgi_engine::{Listener, notify};
+
+use super::{Engine, Handler, Server, Shutdown, leader::Leader};
+use crate::{Address, Error, acceptor::Acceptor};
+
+/// A server that is about to start: [`run`](Self::run) it, as it is or
+/// [with a signal](Self::with_graceful_shutdown).
+#[must_use = "it serves once `run` is called"]
+pub struct Serve<H> {
+    server: Server,
+    listener: Listener,
+    handler: H,
+    shutdown: Shutdown,
+}
+
+impl<H: Handler> Serve<H> {
+    pub(super) fn new(server: Server, listener: Listener, handler: H) -> Self {
+        Self { server, listener, handler, shutdown: Shutdown::new() }
+    }
+
+    /// Serves until `signal` is triggered, then takes no more connections, lets requests finish for
+    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    ///
+    /// Requests that were sent before it closes are served: connections that wait to be accepted
+    /// are, and those without a request are kept open for
+    /// [`shutdown_grace`](Server::shutdown_grace) (W-13). The next process may listen on the same
+    /// socket meanwhile.
+    ///
+    /// [`run`](Self::run) returns when all handlers have: those that ignore their cancellation for
+    /// the longer of `shutdown_timeout` and [`abort_grace`](Server::abort_grace) are logged and left
+    /// behind on their threads, which end with the process or when the handler returns.
+    ///
+    /// [`shutdown_timeout`]: Server::shutdown_timeout
+    pub fn with_graceful_shutdown(mut self, signal: impl Into<Shutdown>) -> Self {
+        self.shutdown = signal.into();
+        self
+    }
+
+    /// Serves: for ever, or until the signal.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the listener can't accept any more, or the threads can't be started.
+    /// Failures of single connections are logged.
+    pub fn run(self) -> Result<(), Error> {
+        let Self { server, listener, handler, shutdown } = self;
+        let address = listener.local_addr().clone();
+        let start = |source| failed(&address, "start threads for", source);
+        let acceptor = Acceptor::new(listener).map_err(|(error, at)| accept_failed(&at, error))?;
+        let engine = Engine::new(server, Box::new(handler), shutdown.clone()).map_err(start)?;
+        let engine = Arc::new(engine);
+        shutdown.register(&engine.wakeups.waker);
+        let mut threads = Vec::with_capacity(engine.threads + 1);
+        for n in 0..=engine.threads {
+            let engine_of_thread = Arc::clone(&engine);
+            let thread = std::thread::Builder::new().name(format!("fcgi-{n}"));
+            match thread.spawn(move || engine_of_thread.run()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    engine.stop();
+                    engine.fail(start(error));
+                    break;
+                }
+            }
+        }
+        notify::ready();
+        engine.pool.start(Leader::new(acceptor));
+        match engine.pool.wait_stopped() {
+            0 => {
+                for thread in threads {
+                    // Panics of handlers are caught.
+                    let _ = thread.join();
+                }
+            }
+            n => {
+                let limit = engine.last_wait();
+                tracing::error!("shutdown: {n} handlers left behind, cancelled for {limit:?}");
+            }
+        }
+        engine.error().map_or(Ok(()), Err)
+    }
+}
+
+impl<H> fmt::Debug for Serve<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, listener, shutdown, .. } = self;
+        let mut fields = f.debug_struct("Serve");
+        fields.field("server", server).field("listener", listener).field("shutdown", shutdown);
+        fields.finish_non_exhaustive()
+    }
+}
+
+pub(super) fn accept_failed(address: &Address, source: std::io::Error) -> Error {
+    failed(address, "accept connections at", source)
+}
+
+fn failed(address: &Address, doing: &'static str, source: std::io::Error) -> Error {
+    Error::Io { address: address.to_string().into(), doing, source }
+}

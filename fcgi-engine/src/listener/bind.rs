@@ -1,0 +1,188 @@
+//! Binds an address.
+//!
+//! A unix socket's file gets its owner and mode between bind(2) and listen(2): until the second,
+//! nobody can connect. The umask belongs to the whole process and is left alone: Linux makes the
+//! file with the mode of the unbound socket, so that it is at no time open to more.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+};
+
+use nix::unistd::{Group, User};
+use rustix::net;
+
+use super::{
+    ListeningSocket, StdListener,
+    advice::Failure,
+    builder::{Account, Kind, Options},
+    file::SocketFile,
+};
+use crate::{Address, Target};
+
+pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSocket, Failure> {
+    let failed = |error| Failure::binding(address, error);
+    match address.target() {
+        Target::Unix(path) => {
+            let owner = options.owner.as_ref().map(user).transpose()?;
+            let group = options.group.as_ref().map(group).transpose()?;
+            let file = UnixFile { path, mode: options.mode, owner, group };
+            let (listener, file) = file.listen(backlog(options)).map_err(failed)?;
+            let listener = StdListener::Unix(listener);
+            Ok(ListeningSocket { listener, address: address.clone(), file: Some(file) })
+        }
+        Target::Tcp(host_port) => {
+            let listener = bind_tcp(address, host_port).map_err(failed)?;
+            // Again, with a backlog of ours.
+            net::listen(&listener, backlog(options)).map_err(|error| failed(error.into()))?;
+            let address = listener.local_addr().map_err(failed)?.into();
+            Ok(ListeningSocket { listener: StdListener::Tcp(listener), address, file: None })
+        }
+        Target::Stdin => take_stdin().map(ListeningSocket::inherited),
+    }
+}
+
+fn backlog(options: &Options) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+fn bind_tcp(address: &Address, host_port: &str) -> io::Result<TcpListener> {
+    match address.any_port() {
+        // IPv6's takes IPv4 too, where there is IPv6.
+        Some(port) => TcpListener::bind(
+            &[
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            ][..],
+        ),
+        None => TcpListener::bind(host_port),
+    }
+}
+
+/// The listening socket at descriptor 0, moved to one that is closed on exec. What is left there is
+/// /dev/null: were it the socket, connections would be taken in, and not answered, for as long as
+/// this process or a child of its lives.
+pub(super) fn take_stdin() -> Result<StdListener, Failure> {
+    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    // A chroot may be without it; a socket whose other end is closed is as empty.
+    let nothing = match File::open("/dev/null") {
+        Ok(file) => OwnedFd::from(file),
+        Err(_) => UnixStream::pair()?.0.into(),
+    };
+    rustix::stdio::dup2_stdin(nothing).map_err(Failure::from)?;
+    Ok(listener)
+}
+
+/// A unix socket's file that is to be.
+struct UnixFile<'a> {
+    path: &'a Path,
+    mode: Option<u32>,
+    owner: Option<u32>,
+    group: Option<u32>,
+}
+
+impl UnixFile<'_> {
+    /// Makes it; a socket there that nobody listens on any more is replaced.
+    fn listen(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+        match self.make(backlog) {
+            // A file that is no socket refuses too.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && is_refused(self.path)?
+                    && fs::symlink_metadata(self.path)?.file_type().is_socket() =>
+            {
+                fs::remove_file(self.path)?;
+                self.make(backlog)
+            }
+            other => other,
+        }
+    }
+
+    fn make(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+        let mut socket = unix_socket()?;
+        if let Some(mode) = self.mode {
+            let unbound = File::from(socket);
+            // Other systems may refuse it. Nobody can connect yet there either.
+            let _ = unbound.set_permissions(Permissions::from_mode(mode));
+            socket = unbound.into();
+        }
+        net::bind(&socket, &net::SocketAddrUnix::new(self.path)?)?;
+        // Removed again if the rest fails.
+        let file = SocketFile::new(self.path)?;
+        if self.owner.is_some() || self.group.is_some() {
+            lchown(self.path, self.owner, self.group)?;
+        }
+        if let Some(mode) = self.mode {
+            // The umask may have taken something away.
+            if fs::symlink_metadata(self.path)?.mode() & 0o7777 != mode {
+                fs::set_permissions(self.path, Permissions::from_mode(mode))?;
+            }
+        }
+        net::listen(&socket, backlog)?;
+        Ok((UnixListener::from(socket), file))
+    }
+}
+
+/// Closed on exec.
+fn unix_socket() -> io::Result<OwnedFd> {
+    #[cfg(not(target_vendor = "apple"))]
+    let socket = net::socket_with(
+        net::AddressFamily::UNIX,
+        net::SocketType::STREAM,
+        net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    #[cfg(target_vendor = "apple")]
+    let socket = {
+        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        socket
+    };
+    Ok(socket)
+}
+
+/// Whether nobody listens at a path. It does not wait: a backlog that is full is somebody's.
+fn is_refused(path: &Path) -> io::Result<bool> {
+    let socket = unix_socket()?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
+    Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
+}
+
+fn user(account: &Account) -> Result<u32, Failure> {
+    id(account, "user", |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+}
+
+fn group(account: &Account) -> Result<u32, Failure> {
+    id(account, "group", |name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())))
+}
+
+fn id(
+    account: &Account,
+    what: &str,
+    look_up: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+) -> Result<u32, Failure> {
+    let name = match &account.0 {
+        Kind::Id(id) => return Ok(*id),
+        Kind::Name(name) => name,
+    };
+    match look_up(name) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => name.parse().map_err(|_| {
+            let advice = format!("there is no {what} {name:?}: make it, or name another");
+            Failure::new(advice, io::ErrorKind::NotFound.into())
+        }),
+        Err(error) => {
+            Err(Failure::new(format!("the {what} {name:?} can't be looked up"), error.into()))
+        }
+    }
+}

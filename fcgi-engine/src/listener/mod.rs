@@ -1,0 +1,244 @@
+//! Listening sockets: bound, inherited, or handed in, before a server takes connections from them.
+//!
+//! ```
+//! use fcgi_engine::{Listener, Target};
+//!
+//! let listener = Listener::bind("tcp:127.0.0.1:0")?;
+//! assert!(matches!(listener.local_addr().target(), Target::Tcp(port) if !port.ends_with(":0")));
+//! # Ok::<(), fcgi_engine::Error>(())
+//! ```
+
+mod advice;
+mod bind;
+mod builder;
+mod env;
+mod file;
+
+use std::{
+    io,
+    net::TcpListener,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+};
+
+use rustix::net;
+
+pub use builder::{Account, ListenerBuilder};
+pub use file::SocketFile;
+
+use crate::{Address, Error};
+use advice::Failure;
+
+/// Where a server takes connections from: one socket, or several. A unix socket's file that it made
+/// is removed when it is dropped.
+///
+/// It belongs to no runtime yet, so that it can be made anywhere: before the runtime starts, or
+/// before the process gives up its privileges.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<ListeningSocket>,
+}
+
+/// One socket of a [`Listener`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ListeningSocket {
+    /// The socket.
+    pub listener: StdListener,
+    /// Where it listens: for TCP with the port that the system chose.
+    pub address: Address,
+    /// To be kept for as long as the socket is: removes a unix socket's file when dropped.
+    pub file: Option<SocketFile>,
+}
+
+/// A listening socket of the standard library.
+#[derive(Debug)]
+pub enum StdListener {
+    /// A unix socket.
+    Unix(UnixListener),
+    /// A TCP socket.
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Listens at a unix path or a TCP host and port, or on descriptor 0 for `-`
+    /// (FCGI_LISTENSOCK_FILENO, FC-2.2-1). Everything that becomes an [`Address`] will do.
+    /// [`builder`](Self::builder) has more to choose.
+    ///
+    /// A unix socket file that nobody listens on is replaced. Descriptor 0 is taken over: after
+    /// that it is /dev/null, for this process and its children.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a text that is no address, [`Error::Listen`] for the rest.
+    pub fn bind(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
+        Self::builder(address).bind()
+    }
+
+    /// A listener with a mode, an owner or a backlog of its own.
+    ///
+    /// ```
+    /// use fcgi_engine::Listener;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("app.sock");
+    /// let listener = Listener::builder(path).mode(0o660).backlog(1024).bind()?;
+    /// # Ok::<(), fcgi_engine::Error>(())
+    /// ```
+    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> ListenerBuilder {
+        ListenerBuilder::new(address.try_into().map_err(Into::into))
+    }
+
+    /// The socket that the process was started with, whoever started it:
+    ///
+    /// 1. all sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`) and that nobody has taken by
+    ///    [name](Self::from_env_named),
+    /// 2. else descriptor 0, when it is a listening socket: a web server, spawn-fcgi or a process
+    ///    manager put it there (FC-2.2-1),
+    /// 3. else the address in `FCGI_ADDR`,
+    /// 4. else `default`.
+    ///
+    /// Call it early, before other threads are started: it takes LISTEN_FDS and LISTEN_PID out of
+    /// the environment, so that no child takes the sockets for its own.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind); [`Error::Listen`] when systemd passed something else than
+    /// listening stream sockets.
+    pub fn from_env(default: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
+        Self::builder(default).inherit_or_bind()
+    }
+
+    /// The sockets that systemd passed under a name (`FileDescriptorName=`, which is the socket
+    /// unit's name by default), else one at `default`. For programs that listen for several things.
+    ///
+    /// # Errors
+    /// As for [`from_env`](Self::from_env).
+    pub fn from_env_named(
+        name: &str,
+        default: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Self, Error> {
+        Self::builder(default).name(name).inherit_or_bind()
+    }
+
+    /// Takes over a listening socket.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when it is not a listening stream socket.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+        let socket = StdListener::from_fd(fd).map_err(|failure| failure.at("a descriptor"))?;
+        Ok(Self::from(socket))
+    }
+
+    /// Where it listens: for TCP with the port that the system chose. The first one of several.
+    #[must_use]
+    pub fn local_addr(&self) -> &Address {
+        &self.sockets[0].address
+    }
+
+    /// Where each of its sockets listens.
+    pub fn local_addrs(&self) -> impl ExactSizeIterator<Item = &Address> {
+        self.sockets.iter().map(|socket| &socket.address)
+    }
+
+    /// This one's sockets and another's, to be served as one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.sockets.extend(other.sockets);
+        self
+    }
+
+    /// Its sockets, at least one, for an adapter.
+    #[must_use]
+    pub fn into_sockets(self) -> Vec<ListeningSocket> {
+        self.sockets
+    }
+}
+
+impl ListeningSocket {
+    /// One that somebody else has made.
+    fn inherited(listener: StdListener) -> Self {
+        let address = listener.local_addr();
+        Self { listener, address, file: None }
+    }
+}
+
+impl From<StdListener> for Listener {
+    fn from(listener: StdListener) -> Self {
+        Self { sockets: vec![ListeningSocket::inherited(listener)] }
+    }
+}
+
+/// Its file, if it has one, is left alone.
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::from(StdListener::Unix(listener))
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::from(StdListener::Tcp(listener))
+    }
+}
+
+impl StdListener {
+    fn from_fd(fd: OwnedFd) -> Result<Self, Failure> {
+        let listens = match net::sockopt::socket_acceptconn(&fd) {
+            Err(rustix::io::Errno::NOTSOCK) => false,
+            listens => listens.map_err(Failure::from)?,
+        };
+        if !listens {
+            let source = io::Error::from(io::ErrorKind::InvalidInput);
+            return Err(Failure::new("it is not a listening socket", source));
+        }
+        Ok(match net::sockopt::socket_domain(&fd).map_err(Failure::from)? {
+            net::AddressFamily::UNIX => Self::Unix(UnixListener::from(fd)),
+            _ => Self::Tcp(TcpListener::from(fd)),
+        })
+    }
+
+    /// Has it say `WouldBlock` instead of waiting, as an adapter wants it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(listener) => listener.set_nonblocking(true),
+            Self::Tcp(listener) => listener.set_nonblocking(true),
+        }
+    }
+
+    /// Where it listens, as the system has it.
+    fn local_addr(&self) -> Address {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or(Address::STDIN, Address::from),
+            Self::Unix(listener) => {
+                let Ok(address) = listener.local_addr() else { return Address::STDIN };
+                match address.as_pathname() {
+                    Some(path) => Address::from(path),
+                    None => Address::unix(format!("@{}", abstract_name(&address))),
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for StdListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// The name of a socket that has no file, which only Linux has.
+fn abstract_name(address: &std::os::unix::net::SocketAddr) -> String {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    let _ = address;
+    String::new()
+}

@@ -1,0 +1,11 @@
+//! An application that takes the sockets it was started with: `programs/app.rs` on tokio.
+
+#[path = "../../fcgi-testkit/programs/app.rs"]
+mod program;
+mod runtime;
+
+use fcgi_tokio as fcgi;
+
+fn main() -> anyhow::Result<()> {
+    program::main()
+}
