@@ -7,10 +7,8 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 #[cfg(feature = "sample")]
-use super::sample;
-use super::{
-    folder::private_folder, options::Gateway, php_fpm::PhpFpm, site::Site, stopped::Stopped,
-};
+use super::{folder::private_folder, sample};
+use super::{options::Gateway, php_fpm::PhpFpm, site::Site, stopped::Stopped};
 
 pub(super) enum Application {
     /// It runs already.
