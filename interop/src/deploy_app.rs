@@ -12,13 +12,13 @@ use fcgi_tokio as fcgi;
 
 #[tokio::main]
 async fn main() -> Result<(), fcgi::Error> {
+    let stop = fcgi::shutdown_signal();
     let app = Router::new()
         .route("/", get(async || "hello from the application\n"))
         .route("/echo", post(async |body: Bytes| body))
         .route("/pid", get(async || std::process::id().to_string()))
         .route("/slow", get(slow))
         .fallback(async |uri: Uri| uri.to_string());
-    let stop = fcgi::shutdown_signal();
     let listener = fcgi::Listener::from_env("unix:/run/app/app.sock")?;
     fcgi::serve_http(listener, app).with_graceful_shutdown(stop).await
 }

@@ -66,6 +66,12 @@ pub enum Peer {
     SpawnFcgi,
     /// systemd's programs, to check units and to pass sockets on.
     Systemd,
+    /// fcgiwrap, which runs CGI programs.
+    Fcgiwrap,
+    /// git's CGI program, to clone by HTTP.
+    GitHttp,
+    /// uWSGI with its plugin for Python.
+    Uwsgi,
     /// Python with pip, to install [`Flup`] from PyPI.
     Pip,
 }
@@ -97,6 +103,9 @@ impl Peer {
         Self::Fcgid,
         Self::SpawnFcgi,
         Self::Systemd,
+        Self::Fcgiwrap,
+        Self::GitHttp,
+        Self::Uwsgi,
         Self::Go,
         Self::Pip,
     ];
@@ -121,6 +130,9 @@ impl Peer {
             Self::Fcgid => "mod_fcgid",
             Self::SpawnFcgi => "spawn-fcgi",
             Self::Systemd => "systemd-socket-activate",
+            Self::Fcgiwrap => "fcgiwrap",
+            Self::GitHttp => "git-http-backend",
+            Self::Uwsgi => "uWSGI",
             Self::Pip => "pip",
         }
     }
@@ -147,6 +159,9 @@ impl Peer {
             Self::Fcgid => "libapache2-mod-fcgid",
             Self::SpawnFcgi => "spawn-fcgi",
             Self::Systemd => "systemd",
+            Self::Fcgiwrap => "fcgiwrap",
+            Self::GitHttp => "git",
+            Self::Uwsgi => "uwsgi-plugin-python3",
             Self::Pip => "python3-pip",
         }
     }
@@ -167,6 +182,14 @@ impl Peer {
             Self::Fcgid => {
                 Some(apache_modules().join("mod_fcgid.so")).filter(|file| file.is_file())
             }
+            Self::GitHttp => ["/usr/lib/git-core", "/usr/libexec/git-core"]
+                .iter()
+                .map(|folder| Path::new(folder).join("git-http-backend"))
+                .find(|program| is_executable(program)),
+            Self::Uwsgi => Path::new("/usr/lib/uwsgi/plugins/python3_plugin.so")
+                .is_file()
+                .then(|| find_program("uwsgi-core"))
+                .flatten(),
             Self::Haproxy => find_program("haproxy"),
             Self::Caddy => find_program("caddy"),
             Self::Go => find_program("go"),
@@ -177,6 +200,7 @@ impl Peer {
             | Self::Gcc
             | Self::Strace
             | Self::Tshark
+            | Self::Fcgiwrap
             | Self::SpawnFcgi
             | Self::Systemd
             | Self::Lighttpd

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         case("lighttpd_spawns", &[Peer::Lighttpd], servers::lighttpd_spawns),
         case("haproxy", &[Peer::Haproxy], servers::haproxy),
         case("systemd_units", &[Peer::Systemd], starters::units),
+        case("systemd_socket", &[Peer::Systemd, Peer::Nginx], starters::socket_activation),
         case("spawn_fcgi", &[Peer::SpawnFcgi, Peer::Nginx], starters::spawn_fcgi),
         case("rolling_restart", &[Peer::Nginx], starters::rolling_restart),
         case("process_1_of_a_container", &[Peer::Nginx], starters::container),

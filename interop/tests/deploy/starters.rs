@@ -10,11 +10,13 @@ use std::{
     time::Instant,
 };
 
+use anyhow::{Context, Result, ensure};
+use fcgi_testkit::peers::Peer;
+
 use crate::{
     application::{LIMIT, Place, Process, first, get, program, serves, terminate},
     page::{adapted, file},
 };
-use anyhow::{Context, Result, ensure};
 
 /// systemd accepts the units, once they name a program that is there.
 pub(crate) fn units() -> Result<()> {
@@ -31,6 +33,22 @@ pub(crate) fn units() -> Result<()> {
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("app.s")).collect();
     ensure!(output.status.success() && ours.is_empty(), "systemd-analyze: {said}");
     Ok(())
+}
+
+/// The socket is there before the application, which systemd starts with it.
+pub(crate) fn socket_activation() -> Result<()> {
+    let place = Place::new()?;
+    let socket = place.path("app.sock");
+    let mut command = Command::new(Peer::Systemd.find()?);
+    command.arg("--listen").arg(&socket).arg(program());
+    let systemd = Process::start(&mut command)?;
+    wait_for(|| socket.exists())?;
+    let server = place.nginx(None)?;
+    serves(&server)?;
+    // It became the application.
+    ensure!(get(server.port(), "/pid")?.body == systemd.id().to_string().into_bytes());
+    systemd.terminate()?;
+    systemd.ends_well()
 }
 
 /// Several processes on one socket.
@@ -128,7 +146,7 @@ pub(crate) fn container() -> Result<()> {
     ensure!(image.contains("ENV FCGI_ADDR=:9000\n"), "the address of the image");
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(program());
-    command.env("FCGI_ADDR", format!("tcp:0.0.0.0:{port}")).stdin(std::process::Stdio::null());
+    command.env("FCGI_ADDR", format!(":{port}")).stdin(std::process::Stdio::null());
     let container = Process::start(&mut command)?;
     let server = place.nginx(Some(&format!("127.0.0.1:{port}")))?;
     serves(&server)?;

@@ -1,0 +1,5 @@
+//! The README's examples, compiled.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
