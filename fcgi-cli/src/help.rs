@@ -1,7 +1,9 @@
 //! The command line as a whole: its first page, and a variable for every option.
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command, Error, Id, builder::FalseyValueParser, error::ErrorKind,
+    Arg, ArgAction, ArgMatches, Command, Error, Id,
+    builder::{FalseyValueParser, Resettable},
+    error::ErrorKind,
     parser::ValueSource,
 };
 
@@ -54,16 +56,23 @@ the only socket found. fcgi COMMAND --help tells all. To begin with:
 
 /// Parses the command line, with the subcommands that `augment` adds.
 pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, Error> {
-    let parsed = command(&augment).mut_subcommands(|sub| variables(sub, &[])).try_get_matches();
+    let first = command(&augment).ignore_errors(true).try_get_matches().ok();
+    let parsed = command(&augment)
+        .mut_subcommands(|sub| {
+            let given = first.as_ref().and_then(|given| given.subcommand_matches(sub.get_name()));
+            variables(sub, &[], given)
+        })
+        .try_get_matches();
     match parsed {
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => {
             // What is on the command line goes before a variable that conflicts with it.
-            let given = command(&augment).try_get_matches()?;
+            let bare = |sub: Command| sub.mut_args(|arg| arg.env(Resettable::Reset));
+            let given = command(&augment).mut_subcommands(bare).try_get_matches()?;
             command(&augment)
                 .mut_subcommands(|sub| match given.subcommand_matches(sub.get_name()) {
                     Some(given) => {
                         let without = conflicting(&sub, given);
-                        variables(sub, &without)
+                        variables(sub, &without, Some(given))
                     }
                     None => sub,
                 })
@@ -75,7 +84,7 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
 
 /// The command with its variables, for pages and completions: without what is hidden.
 pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
-    let all = command(augment).mut_subcommands(|sub| variables(sub, &[]));
+    let all = command(augment).mut_subcommands(|sub| variables(sub, &[], None));
     let visible = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut root =
         bare().about("Calls, checks and serves FastCGI applications").subcommands(visible);
@@ -99,9 +108,8 @@ fn bare() -> Command {
 
 /// What conflicts with the arguments that are given.
 fn conflicting(command: &Command, given: &ArgMatches) -> Vec<Id> {
-    let is_given =
-        |arg: &&Arg| given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let (present, absent): (Vec<&Arg>, Vec<&Arg>) = command.get_arguments().partition(is_given);
+    let (present, absent): (Vec<&Arg>, Vec<&Arg>) =
+        command.get_arguments().partition(|arg| is_given(given, arg));
     let mut without: Vec<Id> = Vec::new();
     for arg in &present {
         without
@@ -117,6 +125,11 @@ fn conflicting(command: &Command, given: &ArgMatches) -> Vec<Id> {
         }
     }
     without
+}
+
+/// Whether an argument is on the command line.
+fn is_given(given: &ArgMatches, arg: &Arg) -> bool {
+    given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
 /// The first page, which fits a screen.
@@ -145,25 +158,45 @@ fn page(root: &Command) -> String {
     text
 }
 
+/// Options whose values may hold a comma: in a variable, each has a line.
+const WITH_COMMAS: [&str; 4] = ["param", "params", "ini", "deny"];
+
 /// Gives every option of a subcommand its variable: `FCGI_PING_PATH` for `fcgi ping --path`.
 ///
-/// Those in `without` get none.
-fn variables(command: Command, without: &[Id]) -> Command {
+/// Those in `without` get none. A variable holds several values, between commas, for an option that
+/// can be given again.
+fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Command {
     if command.is_hide_set() {
         return command;
     }
     let start = format!("FCGI_{}_", command.get_name().to_ascii_uppercase().replace('-', "_"));
-    command.mut_args(|arg| if without.contains(arg.get_id()) { arg } else { variable(arg, &start) })
+    command.mut_args(|arg| {
+        if without.contains(arg.get_id()) {
+            return arg.env(Resettable::Reset);
+        }
+        let arg = variable(arg, &start);
+        // What is on the command line is not split.
+        let is_typed = given.is_some_and(|given| is_given(given, &arg));
+        if is_typed || arg.get_env().is_none() || !matches!(arg.get_action(), ArgAction::Append) {
+            return arg;
+        }
+        let has_commas = WITH_COMMAS.contains(&arg.get_id().as_str());
+        arg.value_delimiter(if has_commas { '\n' } else { ',' })
+    })
 }
 
 fn variable(arg: Arg, start: &str) -> Arg {
-    let Some(long) = arg.get_long() else { return arg };
-    if matches!(long, "help" | "version") || arg.get_env().is_some() {
-        return arg;
-    }
-    let name = format!("{start}{}", long.to_ascii_uppercase().replace('-', "_"));
-    let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
-    // A value may be a secret: help does not show it.
-    let arg = arg.env(name).hide_env_values(true);
-    if is_flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
+    let arg = match (arg.get_env(), arg.get_long()) {
+        (Some(_), _) | (None, None | Some("help" | "version")) => arg,
+        (None, Some(long)) => {
+            let name = format!("{start}{}", long.to_ascii_uppercase().replace('-', "_"));
+            let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
+            // A value may be a secret: help does not show it.
+            let arg = arg.env(name).hide_env_values(true);
+            if is_flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
+        }
+    };
+    // An empty one says nothing.
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(Resettable::Reset) } else { arg }
 }

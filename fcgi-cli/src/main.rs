@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod budget;
 mod call;
 mod causes;
@@ -50,6 +51,7 @@ enum Command {
     Decode(decode::Decode),
     Ls(ls::Ls),
     Php(Box<php::Php>),
+    Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     NginxConf(snippets::NginxConf),
@@ -58,7 +60,7 @@ enum Command {
     Completions(generate::Completions),
     Man(generate::Man),
     #[command(hide = true)]
-    PhpGuard(gateway::PhpGuard),
+    Guard(gateway::Guard),
     #[command(hide = true)]
     ScriptGuard(php::ScriptGuard),
 }
@@ -74,7 +76,7 @@ fn main() -> ExitCode {
         }
     };
     let mut builder = match command {
-        Command::Gateway(_) => Builder::new_multi_thread(),
+        Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
             Command::Ls(ls) => ls.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
             Command::SystemdUnit(units) => units.run(),
             Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
             Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
-            Command::PhpGuard(guard) => guard.run(),
+            Command::Guard(guard) => guard.run(),
         }
     });
     // A thread may still be reading stdin: nothing waits for it.

@@ -23,12 +23,21 @@ struct Queue {
     /// Of the pieces that wait, and of the one being written.
     bytes: usize,
     dropped: u64,
+    /// In all.
+    lost: u64,
+}
+
+impl Queue {
+    fn lose(&mut self) {
+        self.dropped += 1;
+        self.lost += 1;
+    }
 }
 
 impl Sink {
     /// At most `limit` bytes wait. What comes on top is dropped, and counted.
     pub(crate) const fn new(limit: usize) -> Self {
-        let queue = Queue { pieces: VecDeque::new(), bytes: 0, dropped: 0 };
+        let queue = Queue { pieces: VecDeque::new(), bytes: 0, dropped: 0, lost: 0 };
         Self { limit, queue: Mutex::new(queue), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
@@ -41,7 +50,7 @@ impl Sink {
         let mut queue = self.lock();
         let size = piece.len() + OVERHEAD;
         if queue.bytes + size > self.limit {
-            queue.dropped += 1;
+            queue.lose();
             return false;
         }
         queue.bytes += size;
@@ -61,8 +70,15 @@ impl Sink {
     pub(crate) fn has_room(&self) -> bool {
         let mut queue = self.lock();
         let has_room = queue.bytes + OVERHEAD < self.limit;
-        queue.dropped += u64::from(!has_room);
+        if !has_room {
+            queue.lose();
+        }
         has_room
+    }
+
+    /// How many were dropped in all.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lock().lost
     }
 
     /// How many were dropped since this was last asked.

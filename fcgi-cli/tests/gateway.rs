@@ -414,7 +414,11 @@ fn h_10_stderr_goes_to_the_log_escaped() {
     gateway.get("/app.php/stderr");
     until("STDERR is logged", || gateway.error_log().lines().count() == 2);
     let title = format!("fcgi gateway: GET {}/app.php: STDERR: ", root.arg());
-    assert_eq!(gateway.error_log(), format!("{title}red \\x1b[31m\n{title}second \"line\"\n"),);
+    until("the request is logged", || gateway.access_log().ends_with('\n'));
+    let access = gateway.access_log();
+    let id = access.trim_end().rsplit(' ').next().expect("an id");
+    let expected = format!("{title}red \\x1b[31m [{id}]\n{title}second \"line\" [{id}]\n");
+    assert_eq!(gateway.error_log(), expected);
 }
 
 #[test]

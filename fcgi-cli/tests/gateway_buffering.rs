@@ -155,7 +155,7 @@ fn what_is_kept_has_limits() {
         leaves.send_head("POST", "/x", &[("Content-Length", "1000000")]).expect("send");
         leaves.send(&vec![b'x'; 900_000]).expect("send");
         drop(leaves);
-        until("it is logged", || gateway.access_log().matches(" 400 ").count() == n);
+        until("it is logged", || gateway.access_log().matches(" 499 ").count() == n);
         let reply = gateway.connect().post("/x", 800_000).expect("an answer");
         assert_eq!(reply.head.status, 200, "{}", text(&reply));
     }

@@ -68,7 +68,51 @@ fn nobody_listens_is_502() {
     let reason = format!("connect to {address}: No such file or directory (os error 2)");
     assert_eq!(text(&reply), format!("502 Bad Gateway\n{reason}\n"));
     until("the reason is logged", || gateway.error_log().ends_with('\n'));
-    assert_eq!(gateway.error_log(), format!("fcgi gateway: GET /page: {reason}\n"));
+    let log = gateway.error_log();
+    assert!(log.starts_with(&format!("fcgi gateway: GET /page: {reason}")), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn errors_say_what_is_likely_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = format!("unix:{}", folder.path().join("none").display());
+    let stale = folder.path().join("stale");
+    drop(UnixListener::bind(&stale).expect("bind"));
+    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let web = format!("tcp:{}", http.local_addr().expect("an address"));
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = http.accept() {
+            let _ = stream.read(&mut [0; 512]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    for (address, cause) in [
+        (missing, "there is no such socket"),
+        (format!("unix:{}", stale.display()), "nobody listens"),
+        (web, "HTTP"),
+    ] {
+        let gateway = Gateway::start(&[&address, "--mount", "/"]);
+        let reply = gateway.get("/page");
+        assert_eq!(reply.head.status, 502, "{address}");
+        until("it is logged", || gateway.error_log().ends_with('\n'));
+        let log = gateway.error_log();
+        assert!(log.starts_with("fcgi gateway: GET /page: ") && log.contains(cause), "{log}");
+        assert!(!text(&reply).contains(cause) || cause == "HTTP", "not for clients");
+    }
+}
+
+#[test]
+fn a_url_too_long_is_414() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--max-head", "1M"]);
+    let target = format!("/{}", "x".repeat(70_000));
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = rest(client(&gateway, &request));
+    assert!(answer.starts_with("HTTP/1.1 414 URI Too Long\r\n"), "{answer}");
+    assert!(answer.contains("\r\n\r\n414 URI Too Long\n"), "{answer}");
+    until("it is logged", || gateway.access_log().contains("] \"-\" 414 "));
+    assert_eq!(app.state.asked(), 0);
 }
 
 #[test]
@@ -353,6 +397,13 @@ fn what_it_can_not_serve() {
         (&["tcp:a:1", "--timeout", "-1"], "-1"),
         (&["tcp:a:1", "--connections", "0"], "1 or more"),
         (&["tcp:a:1", "--php"], "--php"),
+        (&["http://127.0.0.1:80/"], "not HTTP; for a FastCGI application there, 127.0.0.1:80"),
+        (&["--listen", "8080"], ":8080 for all"),
+        (&["--listen", "http://127.0.0.1:80/"], "not a URL: 127.0.0.1:80"),
+        (&["tcp:a:1", "--root", "no/such"], "and of that there is "),
+        (&["tcp:a:1", "--deny", "[x"], "--deny"),
+        (&["tcp:a:1", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/8"),
+        (&["tcp:a:1", "--ready", "ready"], "/-/ready"),
         (&["--mount", "/", "--front", "index.php"], "--front"),
     ] {
         let (code, stderr) = fails(&[args, &["--listen", "127.0.0.1:0"]].concat());

@@ -17,7 +17,7 @@ type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result);
 
 fn main() -> ExitCode {
-    let cases: [Test; 11] = [
+    let cases: [Test; 14] = [
         ("scripts_and_files", scripts_and_files),
         ("bodies", bodies),
         ("stderr_is_logged", stderr_is_logged),
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
         ("nothing_outlives_a_gateway_that_was_killed", nothing_outlives_a_gateway_that_was_killed),
         ("a_private_php_fpm_is_started_again", a_private_php_fpm_is_started_again),
         ("a_private_php_fpm_has_no_environment", a_private_php_fpm_has_no_environment),
+        ("a_private_php_fpm_has_settings", a_private_php_fpm_has_settings),
+        ("the_php_fpm_can_be_named", the_php_fpm_can_be_named),
+        (
+            "php_fpm_ends_when_gateway_and_guard_are_killed",
+            php_fpm_ends_when_gateway_and_guard_are_killed,
+        ),
     ];
     harness::run(cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm])))
 }
@@ -158,7 +164,10 @@ fn a_private_php_fpm() -> Result {
     assert!(text(&gateway.get("/a/path")).starts_with("fpm-fcgi "), "the front controller");
     assert_eq!(text(&gateway.get("/style.css")), "body {}");
     assert_eq!(text(&gateway.get("/log.php")), "done");
-    until("STDERR is logged", || gateway.error_log().contains("a line\n"));
+    until("STDERR is logged", || {
+        gateway.error_log().contains("STDERR: PHP message: a line [")
+            || gateway.error_log().contains("a line [")
+    });
 
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait().code(), Some(0));
@@ -257,6 +266,69 @@ fn a_private_php_fpm_is_started_again() -> Result {
     for id in ids {
         until("all have ended", || is_gone(id));
     }
+    Ok(())
+}
+
+fn php_fpm_ends_when_gateway_and_guard_are_killed() -> Result {
+    let site = site(&[("who.php", WHO)])?;
+    let root = site.path().display().to_string();
+    let mut gateway = Gateway::start(&["--php", "--root", &root]);
+    let ids = who(&gateway);
+    let guard = rustix::process::Pid::from_raw(ids[2]).expect("a process");
+    // It can't do anything about it.
+    rustix::process::kill_process(guard, Signal::STOP)?;
+    gateway.signal(Signal::KILL);
+    kill(ids[2]);
+    gateway.wait();
+    for id in ids {
+        until("all have ended", || is_gone(id));
+    }
+    Ok(())
+}
+
+fn a_private_php_fpm_has_settings() -> Result {
+    let script = "<?php echo ini_get('memory_limit'), '|', ini_get('date.timezone'), '|',
+        ini_get('auto_prepend_file');";
+    let site = site(&[("ini.php", script)])?;
+    let root = site.path().display().to_string();
+    let settings = ["--ini", "memory_limit=77M", "--ini", "date.timezone=Europe/Rome"];
+    let gateway = Gateway::start(&[&["--php", "--root", &root], &settings[..]].concat());
+    assert_eq!(text(&gateway.get("/ini.php")), "77M|Europe/Rome|");
+    for (args, reason) in [
+        (&["--ini", "memory_limit=1M"][..], "--ini is for --php"),
+        (&["--php", "--ini", "memory_limit"], "NAME=VALUE"),
+        (&["--php", "--ini", "a b=c"], "name of a setting"),
+    ] {
+        let output = common::fcgi().arg("gateway").args(args).output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(reason), "{args:?}: {stderr}");
+    }
+    Ok(())
+}
+
+fn the_php_fpm_can_be_named() -> Result {
+    let site = site(&[("x.php", "<?php echo $_SERVER['argv'] ?? 'named';")])?;
+    let root = site.path().display().to_string();
+    let output = common::fcgi()
+        .args(["gateway", "--listen", "127.0.0.1:0", "--root", &root, "--php-fpm", "/no/such/fpm"])
+        .output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("/no/such/fpm"), "{stderr}");
+    // A wrapper of one's own.
+    let found = std::env::split_paths("/usr/local/sbin:/usr/sbin:/sbin").find_map(|folder| {
+        let mut names: Vec<_> = fs::read_dir(folder).ok()?.flatten().collect();
+        names.retain(|name| name.file_name().to_string_lossy().starts_with("php-fpm"));
+        names.first().map(fs::DirEntry::path)
+    });
+    let real = found.ok_or("no php-fpm")?;
+    let wrapper = site.path().join("my-fpm");
+    fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", real.display()))?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let gateway = Gateway::start(&["--php-fpm", &wrapper.display().to_string(), "--root", &root]);
+    assert!(gateway.line.contains("a private my-fpm"), "{}", gateway.line);
+    assert_eq!(text(&gateway.get("/x.php")), "named");
     Ok(())
 }
 

@@ -64,7 +64,8 @@ fn every_option_has_a_variable() {
         // A line may be cut anywhere.
         let whole = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let variables = whole.matches("[env: FCGI_").count();
-        assert_eq!(variables, options, "{help}");
+        // An argument may have one too.
+        assert!(variables >= options, "{help}");
         assert!(options == 0 || whole.contains(&start), "{help}");
     }
 }

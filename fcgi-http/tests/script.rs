@@ -311,6 +311,69 @@ fn configurations_that_cant_be_meant_are_refused() {
 }
 
 #[test]
+fn slashes_and_dots_in_what_is_no_file_are_for_scripts() {
+    let files = |name: &[u8]| match name {
+        b"/srv/a.php" | b"/srv/index.php" | b"/srv/.env" | b"/srv/d/x" => FileKind::File,
+        b"/srv/.git" | b"/srv/d" => FileKind::Directory,
+        _ => FileKind::Missing,
+    };
+    let builder = ScriptMap::builder("/srv").encoded_slashes(EncodedSlashes::AfterFiles);
+    let plain = builder.clone().build().unwrap();
+    let front =
+        builder.front_controller("/index.php").front_controller_path_info(true).build().unwrap();
+    let told = |map: &ScriptMap, path| match map.resolve(path, files) {
+        Ok(Target::Script(script)) => Ok((script.script_name, script.path_info)),
+        Ok(other) => panic!("{path}: {other:?}"),
+        Err(error) => Err(error),
+    };
+    let script = |name: &[u8], info: &[u8]| Ok((name.to_vec(), info.to_vec()));
+    for (path, with_front, without) in [
+        ("/a.php/x%2Fy", script(b"/a.php", b"/x/y"), script(b"/a.php", b"/x/y")),
+        ("/a.php/x%2F..%2F..%2Fz", script(b"/index.php", b"/z"), Err(ScriptError::EncodedSlash)),
+        ("/a.php%2Fx", script(b"/index.php", b"/a.php/x"), Err(ScriptError::EncodedSlash)),
+        ("/d%2Fx", script(b"/index.php", b"/d/x"), Err(ScriptError::EncodedSlash)),
+        ("/d\\x", script(b"/index.php", b"/d\\x"), Err(ScriptError::EncodedSlash)),
+        ("/..%2fx", Err(ScriptError::AboveRoot), Err(ScriptError::AboveRoot)),
+        ("/.x/y.php", script(b"/index.php", b"/.x/y.php"), Err(ScriptError::Hidden)),
+        ("/d/.x", script(b"/index.php", b"/d/.x"), Err(ScriptError::Hidden)),
+        ("/.env", Err(ScriptError::Hidden), Err(ScriptError::Hidden)),
+        ("/.env/x.php", Err(ScriptError::Hidden), Err(ScriptError::Hidden)),
+        ("/.git/", Err(ScriptError::Hidden), Err(ScriptError::Hidden)),
+        ("/.git/none", Err(ScriptError::Hidden), Err(ScriptError::Hidden)),
+    ] {
+        assert_eq!(told(&front, path), with_front, "{path}");
+        assert_eq!(told(&plain, path), without, "{path}");
+    }
+}
+
+#[test]
+fn the_nearest_front_controller_answers() {
+    let map = ScriptMap::builder("/srv")
+        .front_controller("/index.php")
+        .front_controller("/blog/index.php")
+        .front_controller("/blog/none/index.php")
+        .front_controller_path_info(true)
+        .build()
+        .unwrap();
+    let files = |name: &[u8]| match name {
+        b"/srv/index.php" | b"/srv/blog/index.php" => FileKind::File,
+        _ => FileKind::Missing,
+    };
+    for (path, name, info) in [
+        ("/blog/2026/x", "/blog/index.php", "/2026/x"),
+        ("/blog/none/y", "/blog/index.php", "/none/y"),
+        ("/blogs", "/index.php", "/blogs"),
+        ("/x/", "/index.php", "/x/"),
+    ] {
+        let Ok(Target::Script(script)) = map.resolve(path, files) else { panic!("{path}") };
+        assert_eq!(script.script_name, name.as_bytes(), "{path}");
+        assert_eq!(script.path_info, info.as_bytes(), "{path}");
+        let unseen = map.resolve_unseen(path).unwrap();
+        assert_eq!(unseen.document_root.as_deref(), Some(&b"/srv"[..]));
+    }
+}
+
+#[test]
 fn each_refusal_has_its_status() {
     for (error, status) in [
         (ScriptError::BadEscape, 400),

@@ -28,6 +28,7 @@
 mod connection;
 mod leader;
 mod pool;
+mod quiet;
 mod request;
 mod serve;
 mod shutdown;

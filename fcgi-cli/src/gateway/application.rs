@@ -1,20 +1,27 @@
 //! The application behind the gateway: one that runs already, or one of its own.
 
-use std::io;
+use std::{io, slice};
 
 use fcgi_tokio as fcgi;
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 #[cfg(feature = "sample")]
 use super::{folder::private_folder, sample};
-use super::{options::Gateway, php_fpm::PhpFpm, site::Site, stopped::Stopped};
+use super::{
+    options::Options,
+    php_fpm::PhpFpm,
+    site::Site,
+    spawned::Spawned,
+    stopped::Stopped,
+    supervised::{Program, Running},
+};
 
 pub(super) enum Application {
     /// It runs already.
-    Other(fcgi::Address),
-    Sample(Sample),
+    Other(Vec<fcgi::Address>),
+    Sample(Box<Sample>),
     PhpFpm(Box<PhpFpm>),
+    Spawned(Spawned),
 }
 
 /// The sample application, on a socket in a private folder.
@@ -23,46 +30,56 @@ pub(super) struct Sample {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), fcgi::Error>>,
-    folder: TempDir,
+    /// Removes the folder, even if the gateway is killed.
+    guard: Option<Running>,
+    program: Program,
 }
 
 impl Application {
-    pub(super) async fn start(options: &Gateway, site: &Site) -> Result<Self, Stopped> {
-        match (&options.address, site.root()) {
-            (Some(address), _) if !address.is_callable() => {
-                let only = "only unix:PATH and tcp:HOST:PORT can be called";
-                Err(Stopped::usage(format!("{address}: {only}")))
-            }
-            (Some(address), _) => Ok(Self::Other(address.clone())),
-            (None, Some(root)) if options.php => {
-                let php_fpm =
-                    PhpFpm::start(&root, options.connections, &options.split, &options.env).await;
+    pub(super) async fn start(options: &Options, site: &Site) -> Result<Self, Stopped> {
+        if let Some(address) = options.address.iter().find(|address| !address.is_callable()) {
+            let only = "only unix:PATH and tcp:HOST:PORT can be called";
+            return Err(Stopped::usage(format!("{address}: {only}")));
+        }
+        match (&options.address[..], site.root()) {
+            ([_, ..], _) => Ok(Self::Other(options.address.clone())),
+            ([], Some(root)) if options.php => {
+                let php_fpm = PhpFpm::start(&root, options).await;
                 php_fpm
                     .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
                     .map_err(|error| Stopped::io(format!("{error:#}")))
             }
-            (None, _) => {
+            ([], _) if options.spawn.is_some() => {
+                let spawned = Spawned::start(options.spawn.as_deref().unwrap_or_default());
+                spawned.map(Self::Spawned).map_err(|error| Stopped::io(format!("{error:#}")))
+            }
+            ([], _) => {
                 let sample = Sample::start();
                 let failed = |error| Stopped::io(format!("start the sample application: {error}"));
-                sample.map(Self::Sample).map_err(failed)
+                sample.map(|sample| Self::Sample(Box::new(sample))).map_err(failed)
             }
         }
     }
 
-    pub(super) fn address(&self) -> &fcgi::Address {
+    pub(super) fn addresses(&self) -> &[fcgi::Address] {
         match self {
-            Self::Other(address) => address,
-            Self::Sample(sample) => &sample.address,
-            Self::PhpFpm(php_fpm) => php_fpm.address(),
+            Self::Other(addresses) => addresses,
+            Self::Sample(sample) => slice::from_ref(&sample.address),
+            Self::PhpFpm(php_fpm) => slice::from_ref(php_fpm.address()),
+            Self::Spawned(spawned) => slice::from_ref(spawned.address()),
         }
     }
 
     /// What it is, for people.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Other(address) => format!("the application at {address}"),
+            Self::Other(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                format!("the application at {}", addresses.join(" and "))
+            }
             Self::Sample(_) => "a sample application, over FastCGI".to_owned(),
             Self::PhpFpm(php_fpm) => php_fpm.name(),
+            Self::Spawned(spawned) => spawned.name(),
         }
     }
 
@@ -73,9 +90,10 @@ impl Application {
             Self::Sample(sample) => {
                 let _ = sample.stop.send(());
                 let _ = sample.server.await;
-                drop(sample.folder);
+                drop((sample.program, sample.guard));
             }
             Self::PhpFpm(php_fpm) => php_fpm.stop().await,
+            Self::Spawned(spawned) => spawned.stop().await,
         }
     }
 }
@@ -101,6 +119,15 @@ impl Sample {
                 .with_graceful_shutdown(stopped)
                 .into_future(),
         );
-        Ok(Self { address, stop, server, folder })
+        let program = Program {
+            name: "sample application",
+            command: Vec::new(),
+            stdin: None,
+            folder,
+            stale: None,
+        };
+        // Without it, a folder stays when the gateway is killed: no reason not to start.
+        let guard = program.run().ok();
+        Ok(Self { address, stop, server, guard, program })
     }
 }

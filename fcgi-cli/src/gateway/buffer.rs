@@ -13,7 +13,7 @@ use super::{
     body::{Body, empty},
     failure::Failure,
     intake::RequestBody,
-    log,
+    log::{self, Title},
     store::{NotKept, Stores, Writer},
 };
 
@@ -51,7 +51,7 @@ impl Buffering {
     }
 
     /// Takes an answer in as it comes. One that is at hand as a whole is only passed on.
-    pub(super) async fn take(&self, mut body: Body, title: &str) -> Body {
+    pub(super) async fn take(&self, mut body: Body, title: &Title) -> Body {
         let exact = body.size_hint().exact();
         let (writer, reader) = self.stores.open(self.answer);
         let mut length = 0;
@@ -73,13 +73,13 @@ impl Buffering {
             writer.end(end);
             return reader.of_length(exact).boxed_unsync();
         }
-        let task = tokio::spawn(pump(body, writer, title.to_owned())).abort_handle();
+        let task = tokio::spawn(pump(body, writer, title.clone())).abort_handle();
         reader.of_length(exact).filled_by(task).boxed_unsync()
     }
 }
 
 /// Takes the rest of an answer in.
-async fn pump(mut body: Body, writer: Writer, title: String) {
+async fn pump(mut body: Body, writer: Writer, title: Title) {
     let end = loop {
         match body.frame().await {
             Some(Ok(frame)) => {
@@ -98,7 +98,7 @@ async fn pump(mut body: Body, writer: Writer, title: String) {
 }
 
 /// Keeps a piece of an answer, for which the application waits if it has to.
-async fn keep(writer: &Writer, bytes: Bytes, title: &str) -> Result<(), String> {
+async fn keep(writer: &Writer, bytes: Bytes, title: &Title) -> Result<(), String> {
     if bytes.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! What is known of one client's connection: its ends, its requests under way, its last write.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,25 +13,33 @@ use std::{
 
 use http::StatusCode;
 use tokio::{
-    net::TcpStream,
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
-use super::{raw_head::RawHead, refusal};
+use super::{raw_head::RawHead, refusal, stream::Stream};
 
-/// The two ends of a client's connection.
+/// The two ends of a client's connection; `None` for a unix socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
-    pub(super) remote: SocketAddr,
-    pub(super) local: SocketAddr,
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.remote {
+            Some(remote) => remote.fmt(f),
+            None => f.write_str("at a unix socket"),
+        }
+    }
 }
 
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) ends: Ends,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// An answer was cut whose end only a reset can deny.
     reset: AtomicBool,
     state: Mutex<State>,
@@ -65,7 +73,7 @@ struct State {
 pub(super) struct UnderWay(Arc<Client>);
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, ends: Ends) -> Self {
+    pub(super) fn new(stream: Stream, ends: Ends) -> Self {
         let now = Instant::now();
         let state = State {
             under_way: 0,

@@ -40,7 +40,8 @@ pub(super) enum Verdict {
 }
 
 impl Validators {
-    pub(super) fn of(metadata: &Metadata, now: SystemTime) -> Self {
+    /// `coding` is what tells a compressed file's tag from the other's.
+    pub(super) fn of(metadata: &Metadata, coding: Option<&str>, now: SystemTime) -> Self {
         let time = metadata.modified().ok();
         let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = since.map(|since| UNIX_EPOCH + Duration::from_secs(since.as_secs()));
@@ -49,7 +50,8 @@ impl Validators {
             // A time in the future is one that someone has set.
             let is_settled = now.duration_since(time).map_or(true, |age| age >= tick);
             let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-            is_settled.then(|| format!("\"{seconds:x}.{nanos:x}-{:x}\"", metadata.len()))
+            let coding = coding.map(|coding| format!("-{coding}")).unwrap_or_default();
+            is_settled.then(|| format!("\"{seconds:x}.{nanos:x}-{:x}{coding}\"", metadata.len()))
         });
         let is_over = |second: SystemTime| now >= second + Duration::from_secs(1);
         Self { tag, modified, is_date_over: modified.is_some_and(is_over) }

@@ -6,7 +6,7 @@ use fcgi_engine::{
     Error,
     text::{chain, escape},
 };
-use fcgi_tokio::http::{HttpError, ParamsError};
+use fcgi_tokio::http::{HttpError, ParamsError, ScriptError};
 use http::{
     HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -14,6 +14,8 @@ use http::{
 use rustix::io::Errno;
 
 use super::{
+    access::Left,
+    balance::Failed,
     body::{Body, full},
     site::NotFound,
 };
@@ -23,11 +25,23 @@ use super::{
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) reason: String,
+    /// For the error log alone.
+    pub(super) hint: Option<String>,
+    /// The client has left while it sent its request.
+    has_left: bool,
 }
 
 impl Failure {
     pub(super) fn new(status: StatusCode, reason: impl ToString) -> Self {
-        Self { status, reason: reason.to_string() }
+        Self { status, reason: reason.to_string(), hint: None, has_left: false }
+    }
+
+    /// What the error log says of it, if it is for the operator.
+    pub(super) fn logged(&self) -> Option<String> {
+        match &self.hint {
+            Some(hint) => Some(format!("{}: {hint}", self.reason)),
+            None => self.status.is_server_error().then(|| self.reason.clone()),
+        }
     }
 
     /// The status and the reason, as text.
@@ -45,7 +59,16 @@ impl Failure {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
+        if self.has_left {
+            response.extensions_mut().insert(Left);
+        }
         response
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(Failed { error, cause }: Failed) -> Self {
+        Self { hint: cause, ..error.into() }
     }
 }
 
@@ -62,8 +85,22 @@ impl From<HttpError> for Failure {
             _ if is_of_shortage(&error) => StatusCode::SERVICE_UNAVAILABLE,
             status => status,
         };
-        Self::new(status, error.report())
+        let has_left = cause.is_some_and(has_left);
+        Self { has_left, ..Self::new(status, error.report()) }
     }
+}
+
+/// Whether the client's connection, or its stream, ended inside the body.
+fn has_left(error: &(dyn error::Error + 'static)) -> bool {
+    iter::successors(Some(error), |error| error.source()).any(|error| {
+        let broken = |error: &io::Error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+        };
+        let http = error.downcast_ref::<hyper::Error>();
+        http.is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
+            || error.downcast_ref().is_some_and(broken)
+    })
 }
 
 /// Whether it is, or wraps, an IO error of this kind: of a client too slow with its body.
@@ -79,10 +116,16 @@ impl From<ParamsError> for Failure {
     }
 }
 
+impl From<ScriptError> for Failure {
+    fn from(error: ScriptError) -> Self {
+        Self::new(error.status(), error)
+    }
+}
+
 impl From<NotFound> for Failure {
     fn from(error: NotFound) -> Self {
         match error {
-            NotFound::Script(error) => Self::new(error.status(), error),
+            NotFound::Script(error) => error.into(),
             NotFound::Failed(error) => {
                 let status = if is_shortage(&error) {
                     StatusCode::SERVICE_UNAVAILABLE
@@ -90,6 +133,24 @@ impl From<NotFound> for Failure {
                     StatusCode::INTERNAL_SERVER_ERROR
                 };
                 Self::new(status, format!("look for the file: {error}"))
+            }
+            NotFound::Folder(names) => {
+                let reason = match &names[..] {
+                    [] => "the folder has no index".to_owned(),
+                    names => format!("the folder has no index: no {}", names.join(", no ")),
+                };
+                Self::new(StatusCode::NOT_FOUND, reason)
+            }
+            NotFound::Outside(link) => Self {
+                hint: Some(format!(
+                    "{} is a link out of the root, which --follow-links allows",
+                    link.display()
+                )),
+                ..ScriptError::NotFound.into()
+            },
+            NotFound::Denied => Self::new(StatusCode::FORBIDDEN, "the path is denied"),
+            NotFound::FilesOnly => {
+                Self::new(StatusCode::NOT_FOUND, "there are only files here, and this is none")
             }
             NotFound::Wait => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the disk is slow"),
         }

@@ -5,8 +5,9 @@ use std::{
     future::Future,
     io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
+    str::FromStr,
     sync::Arc,
     task::{Context, Poll, ready},
     time::SystemTime,
@@ -16,8 +17,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
-        LAST_MODIFIED, RANGE,
+        ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+        HeaderName, LAST_MODIFIED, RANGE, VARY,
     },
     request::Parts,
 };
@@ -30,31 +31,82 @@ use tokio::{
 
 use super::{
     body::{Body, BoxError, empty},
+    coding::Coding,
     conditions::{Validators, Verdict},
     failure::Failure,
-    log,
+    log::{self, Title},
     root::Opened,
 };
 
 /// What is read of a file at once, in bytes.
 const BLOCK: usize = 64 * 1024;
 
+/// A file to be sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Its type is that of this name.
+    pub(super) path: PathBuf,
+    /// `None` when it is not ours to read.
+    pub(super) opened: Option<Opened>,
+    /// How it was compressed ahead.
+    pub(super) coding: Option<Coding>,
+    /// Another client may get it in another coding.
+    pub(super) varies: bool,
+}
+
+impl Sent {
+    /// A file that there is nothing beside.
+    pub(super) fn plain(path: PathBuf, opened: Opened) -> Self {
+        Self { path, opened: Some(opened), coding: None, varies: false }
+    }
+}
+
+/// What text files are said to be encoded in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Charset {
+    /// UTF-8 those that can't say it themselves; HTML, XML and CSS can.
+    Default,
+    /// All in this.
+    Named(String),
+    /// Nothing is said.
+    Off,
+}
+
+impl FromStr for Charset {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte);
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Default),
+            name if !name.is_empty() && name.bytes().all(is_plain) => {
+                Ok(Self::Named(name.to_owned()))
+            }
+            _ => Err("expected the name of an encoding such as utf-8, or auto, or off"),
+        }
+    }
+}
+
 /// Sends files, of which no more are open at once than there are permits.
 #[derive(Debug)]
-pub(super) struct Files(Arc<Semaphore>);
+pub(super) struct Files {
+    permits: Arc<Semaphore>,
+    charset: Charset,
+}
 
 impl Files {
-    pub(super) fn new(open: usize) -> Self {
-        Self(Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS))))
+    pub(super) fn new(open: usize, charset: Charset) -> Self {
+        let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
+        Self { permits, charset }
     }
 
     /// The file for GET, its head for HEAD; 304 when the client has it already, 206 for a part.
     pub(super) fn send(
         &self,
         request: &Parts,
-        path: &Path,
-        opened: Option<Opened>,
-        title: &str,
+        sent: Sent,
+        title: &Title,
     ) -> Result<Response<Body>, Failure> {
         let is_head = request.method == Method::HEAD;
         if !is_head && request.method != Method::GET {
@@ -62,14 +114,18 @@ impl Files {
             return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
         }
         let unreadable = || Failure::new(StatusCode::NOT_FOUND, "the file can't be read");
-        let Opened { file, metadata } = opened.ok_or_else(unreadable)?;
+        let Opened { file, metadata } = sent.opened.ok_or_else(unreadable)?;
         let length = metadata.len();
-        let validators = Validators::of(&metadata, SystemTime::now());
+        let coding = sent.coding.map(Coding::name);
+        let validators = Validators::of(&metadata, coding, SystemTime::now());
 
         let mut response = Response::new(empty());
         let headers = response.headers_mut();
         headers.extend(validators.tag().map(|tag| (ETAG, tag)));
         headers.extend(validators.date().map(|date| (LAST_MODIFIED, date)));
+        if sent.varies {
+            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
         match validators.weigh(&request.headers) {
             Verdict::Send => {}
             Verdict::NotModified => {
@@ -81,13 +137,14 @@ impl Files {
                 return Err(Failure::new(StatusCode::PRECONDITION_FAILED, reason));
             }
         }
-        headers.insert(CONTENT_TYPE, content_type(path));
+        headers.insert(CONTENT_TYPE, content_type(&sent.path, &self.charset));
+        headers.extend(coding.map(|name| (CONTENT_ENCODING, HeaderValue::from_static(name))));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let part = match !is_head && validators.allow_range(&request.headers) {
             true => part(&request.headers, length),
             false => Part::Whole,
         };
-        let (start, sent) = match part {
+        let (start, amount) = match part {
             Part::Whole => (0, length),
             Part::Bytes(first, last) => {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -103,15 +160,15 @@ impl Files {
                 return Ok(response);
             }
         };
-        insert(response.headers_mut(), CONTENT_LENGTH, sent.to_string());
-        if is_head || sent == 0 {
+        insert(response.headers_mut(), CONTENT_LENGTH, amount.to_string());
+        if is_head || amount == 0 {
             return Ok(response);
         }
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let reason = "as many files as may be open are being sent";
             return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         };
-        let body = FileBody::new(file, start, sent, permit, title.to_owned());
+        let body = FileBody::new(file, start, amount, permit, title.clone());
         Ok(response.map(|_| body.boxed_unsync()))
     }
 }
@@ -122,11 +179,19 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     }
 }
 
-fn content_type(path: &Path) -> HeaderValue {
+fn content_type(path: &Path, charset: &Charset) -> HeaderValue {
     let guess = mime_guess::from_path(path).first_or_octet_stream();
-    let text = match guess.type_() {
-        mime_guess::mime::TEXT => format!("{}; charset=utf-8", guess.essence_str()),
-        _ => guess.essence_str().to_owned(),
+    let is_text = guess.type_() == mime_guess::mime::TEXT;
+    // These say it themselves, in a way that goes after what is said here.
+    let says_it = matches!(guess.subtype().as_str(), "html" | "xml" | "css");
+    let charset = match charset {
+        Charset::Named(name) if is_text => Some(&**name),
+        Charset::Default if is_text && !says_it => Some("utf-8"),
+        _ => None,
+    };
+    let text = match charset {
+        Some(charset) => format!("{}; charset={charset}", guess.essence_str()),
+        None => guess.essence_str().to_owned(),
     };
     HeaderValue::try_from(text)
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
@@ -175,12 +240,12 @@ struct FileBody {
     at: u64,
     left: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    title: String,
+    title: Title,
     _permit: OwnedSemaphorePermit,
 }
 
 impl FileBody {
-    fn new(file: File, at: u64, left: u64, permit: OwnedSemaphorePermit, title: String) -> Self {
+    fn new(file: File, at: u64, left: u64, permit: OwnedSemaphorePermit, title: Title) -> Self {
         Self { file: Arc::new(file), at, left, reading: None, title, _permit: permit }
     }
 }

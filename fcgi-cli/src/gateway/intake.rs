@@ -27,7 +27,8 @@ const DISCARD: usize = 256 * 1024;
 pub(super) struct RequestBody {
     body: Incoming,
     limit: Duration,
-    timer: Pin<Box<Sleep>>,
+    /// Made when a piece is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     /// The client sends the body only when it is asked for it.
     expects: bool,
@@ -47,9 +48,8 @@ impl Unread {
 impl RequestBody {
     pub(super) fn new(body: Incoming, headers: &HeaderMap, limit: Duration) -> Self {
         let unread = Unread(Arc::new(AtomicBool::new(!body.is_end_stream())));
-        let timer = Box::pin(tokio::time::sleep(limit));
         let expects = headers.contains_key(EXPECT);
-        Self { body, limit, timer, waiting: false, expects, unread }
+        Self { body, limit, timer: None, waiting: false, expects, unread }
     }
 
     pub(super) fn unread(&self) -> Unread {
@@ -92,10 +92,14 @@ impl Body for RequestBody {
             this.waiting = true;
             // A clock that can't count so far never runs out.
             if let Some(end) = Instant::now().checked_add(this.limit) {
-                this.timer.as_mut().reset(end);
+                match &mut this.timer {
+                    Some(timer) => timer.as_mut().reset(end),
+                    None => this.timer = Some(Box::pin(tokio::time::sleep_until(end))),
+                }
             }
         }
-        ready!(this.timer.as_mut().poll(cx));
+        let Some(timer) = &mut this.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
         let message = format!("no next byte from the client within {:?}", this.limit);
         Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, message).into())))
     }

@@ -1,27 +1,25 @@
-//! The access log on stdout, and the error log on stderr. What clients and applications send is
-//! escaped in both (H-10).
+//! The error log, on stderr, and what both logs have in common. What clients and applications send
+//! is escaped in both (H-10).
 
 use std::{
+    cell::Cell,
     fmt::{self, Write as _},
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::{Instant, SystemTime},
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        LazyLock, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::{Buf, Bytes};
+use clap::ValueEnum;
 use fcgi_engine::text::escape;
-use http::{
-    HeaderMap, Request, Response, StatusCode, Version,
-    header::{HeaderName, REFERER, USER_AGENT},
-};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
+use http::{Method, Request, Uri};
+use serde::Serialize;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
-    span::{Attributes, Id, Record},
+    span::{Attributes, Id as SpanId, Record},
 };
 use tracing_subscriber::{
     Layer,
@@ -30,29 +28,135 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::{
-    body::{Body, BoxError},
-    client::{Client, UnderWay},
-    sink::{ACCESS, ERRORS, complain},
-};
+use super::sink::{ERRORS, complain};
 
-/// The status logged when the client left before the response. It is never sent; nginx logs 499
-/// too.
-const CLIENT_CLOSED: u16 = 499;
+/// How lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    Combined,
+    Json,
+}
 
-/// One line on stderr.
-pub(super) fn error(title: &str, message: &str) {
-    complain(&format!("{title}: {}", escape(message.as_bytes(), b"")));
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
+pub(super) fn format() -> Format {
+    *FORMAT.get().unwrap_or(&Format::Combined)
+}
+
+/// A request's name in every line about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Id(u64);
+
+impl Id {
+    pub(super) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Tells this run of the gateway from others.
+        static RUN: LazyLock<u32> =
+            LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
+        write!(f, "{:08x}-{:x}", *RUN, self.0)
+    }
 }
 
 /// What a request is called in the error log.
-pub(super) fn title<B>(request: &Request<B>) -> String {
-    format!("{} {}", request.method(), escape(request.uri().path().as_bytes(), b""))
+#[derive(Clone, Debug)]
+pub(super) struct Title {
+    pub(super) id: Id,
+    method: Method,
+    uri: Uri,
+}
+
+impl Title {
+    pub(super) fn new<B>(request: &Request<B>, id: Id) -> Self {
+        Self { id, method: request.method().clone(), uri: request.uri().clone() }
+    }
+}
+
+impl fmt::Display for Title {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, escape(self.uri.path().as_bytes(), b""))
+    }
+}
+
+/// A line of the error log as JSON. The names stay.
+#[derive(Serialize)]
+struct Json<'a> {
+    time: String,
+    level: &'a str,
+    id: Option<String>,
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
+    message: &'a str,
+}
+
+/// One line on stderr about a request.
+pub(super) fn error(title: &Title, message: &str) {
+    write(Some(title.id), &title.to_string(), message);
+}
+
+/// One line on stderr about something else that has a name.
+pub(super) fn event(name: &str, id: Option<Id>, message: &str) {
+    write(id, name, message);
+}
+
+fn write(id: Option<Id>, name: &str, message: &str) {
+    write_escaped(id, name, &escape(message.as_bytes(), b"").to_string());
+}
+
+fn write_escaped(id: Option<Id>, name: &str, message: &str) {
+    ERRORS.line(match (format(), id) {
+        (Format::Combined, Some(id)) => format!("fcgi gateway: {name}: {message} [{id}]"),
+        (Format::Combined, None) => format!("fcgi gateway: {name}: {message}"),
+        (Format::Json, id) => error_json(id, Some(name), message),
+    });
+}
+
+/// A line of the error log as JSON.
+pub(super) fn error_json(id: Option<Id>, request: Option<&str>, message: &str) -> String {
+    to_json(&Json {
+        time: iso_time(SystemTime::now()),
+        level: "error",
+        id: id.map(|id| id.to_string()),
+        request,
+        message,
+    })
+}
+
+pub(super) fn to_json(line: &impl Serialize) -> String {
+    // Of strings and numbers alone.
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+thread_local! {
+    /// The request whose application is being listened to.
+    static CURRENT: Cell<Option<Id>> = const { Cell::new(None) };
+    /// What it has written to STDERR meanwhile, in bytes.
+    static STDERR: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a line of the application's STDERR counts that found no room in the log, in bytes.
+const LOST: usize = 64 * 1024;
+
+/// Does something on behalf of a request, whose name is then that of all that the library reports.
+/// Says how much there was of STDERR.
+pub(super) fn on_behalf<T>(id: Id, what: impl FnOnce() -> T) -> (T, usize) {
+    CURRENT.set(Some(id));
+    STDERR.set(0);
+    let done = what();
+    CURRENT.set(None);
+    (done, STDERR.take())
 }
 
 /// Sends what the library reports to the error log: STDERR of the application, and what is wrong on
 /// a connection.
-pub(super) fn install() {
+pub(super) fn install(format: Format) {
+    let _ = FORMAT.set(format);
     // One that is there already has it instead.
     let _ = tracing::subscriber::set_global_default(
         tracing_subscriber::registry()
@@ -61,29 +165,38 @@ pub(super) fn install() {
 }
 
 fn is_logged(metadata: &Metadata<'_>) -> bool {
+    if metadata.is_span() {
+        return true;
+    }
     // An application that writes to STDERR without end costs nothing more once the log is full.
-    metadata.is_span() || (*metadata.level() <= Level::WARN && ERRORS.has_room())
+    let is_wanted = *metadata.level() <= Level::WARN;
+    if is_wanted && !ERRORS.has_room() {
+        STDERR.set(STDERR.get() + LOST);
+        return false;
+    }
+    is_wanted
 }
 
 struct ErrorLog;
 
 /// What a request is called: its method and script.
 #[derive(Default)]
-struct Title {
+struct Span {
+    id: Option<Id>,
     method: String,
     script: String,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
-    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Layered<'_, S>) {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &SpanId, context: Layered<'_, S>) {
         if let Some(span) = context.span(id).filter(|span| span.name() == "fcgi_request") {
-            span.extensions_mut().insert(Title::default());
+            span.extensions_mut().insert(Span { id: CURRENT.get(), ..Span::default() });
         }
     }
 
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Layered<'_, S>) {
+    fn on_record(&self, id: &SpanId, values: &Record<'_>, context: Layered<'_, S>) {
         if let Some(span) = context.span(id) {
-            if let Some(title) = span.extensions_mut().get_mut::<Title>() {
+            if let Some(title) = span.extensions_mut().get_mut::<Span>() {
                 values.record(title);
             }
         }
@@ -96,17 +209,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
         }
         let mut text = Text::default();
         event.record(&mut text);
+        STDERR.set(STDERR.get() + text.0.len());
         let scope = context.event_scope(event).into_iter().flatten();
         for span in scope {
-            if let Some(Title { method, script }) = span.extensions().get() {
-                return complain(&format!("{method} {script}: {}", text.0));
+            if let Some(Span { id, method, script }) = span.extensions().get() {
+                let id = id.or(CURRENT.get());
+                return write_escaped(id, &format!("{method} {script}"), &text.0);
             }
         }
         complain(&text.0);
     }
 }
 
-impl Visit for Title {
+impl Visit for Span {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "method" => value.clone_into(&mut self.method),
@@ -148,131 +263,23 @@ impl Visit for Text {
     }
 }
 
-/// One request in the access log: written when it is dropped, which is when its answer was sent,
-/// or given up.
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// `None` when nothing is to be logged.
-    line: Option<Line>,
-    _under_way: UnderWay,
-    started: Instant,
-    status: u16,
-    bytes: u64,
-}
-
-#[derive(Debug)]
-struct Line {
-    remote: SocketAddr,
-    time: SystemTime,
-    request: String,
-    referer: String,
-    agent: String,
-}
-
-impl Entry {
-    pub(super) fn new<B>(request: &Request<B>, client: &Arc<Client>, quiet: bool) -> Self {
-        let line = (!quiet).then(|| {
-            let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
-            let version = match request.version() {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2.0",
-                _ => "HTTP/1.1",
-            };
-            let line = format!("{} {target} {version}", request.method());
-            Line {
-                remote: client.ends.remote,
-                time: SystemTime::now(),
-                request: quoted(line.as_bytes()),
-                referer: field(request.headers(), REFERER),
-                agent: field(request.headers(), USER_AGENT),
-            }
-        });
-        let _under_way = client.begin();
-        Self { line, _under_way, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
-    }
-
-    /// Stays with an answer until it was sent.
-    pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
-        self.status = response.status().as_u16();
-        response.map(|body| Followed { entry: self, body }.boxed_unsync())
-    }
-}
-
-/// A line of the access log for what was no request.
-pub(super) fn refused(client: &Client, status: StatusCode, bytes: usize) {
-    let (remote, time) = (client.ends.remote.ip().to_canonical(), clf_time(SystemTime::now()));
-    let status = status.as_u16();
-    ACCESS.line(format!("{remote} - - [{time}] \"-\" {status} {bytes} \"-\" \"-\" 0.000"));
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let Some(line) = &self.line else { return };
-        let text = format!(
-            "{} - - [{}] {} {} {} {} {} {:.3}",
-            line.remote.ip().to_canonical(),
-            clf_time(line.time),
-            line.request,
-            self.status,
-            self.bytes,
-            line.referer,
-            line.agent,
-            self.started.elapsed().as_secs_f64()
-        );
-        ACCESS.line(text);
-    }
-}
-
-fn field(headers: &HeaderMap, name: HeaderName) -> String {
-    headers.get(name).map_or_else(|| "\"-\"".to_owned(), |value| quoted(value.as_bytes()))
-}
-
-/// In quotes, which nothing inside can end.
-fn quoted(bytes: &[u8]) -> String {
-    let mut marked = Vec::with_capacity(bytes.len() + 2);
-    for &byte in bytes {
-        if matches!(byte, b'"' | b'\\') {
-            marked.push(b'\\');
-        }
-        marked.push(byte);
-    }
-    format!("\"{}\"", escape(&marked, b""))
-}
-
 /// `25/Nov/2026:15:28:14 +0000`, out of `Wed, 25 Nov 2026 15:28:14 GMT`.
-fn clf_time(time: SystemTime) -> String {
+pub(super) fn clf_time(time: SystemTime) -> String {
     let date = httpdate::fmt_http_date(time);
     let mut words = date.split(' ').skip(1);
     let mut word = || words.next().unwrap_or_default();
     format!("{}/{}/{}:{} +0000", word(), word(), word(), word())
 }
 
-/// A body whose bytes are counted.
-struct Followed {
-    entry: Entry,
-    body: Body,
-}
-
-impl http_body::Body for Followed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.entry.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// `2026-11-25T15:28:14.123Z` (RFC 3339).
+pub(super) fn iso_time(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let milliseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+    let date = httpdate::fmt_http_date(time);
+    let mut words = date.split(' ').skip(1);
+    let mut word = || words.next().unwrap_or_default();
+    let (day, month, year, clock) = (word(), word(), word(), word());
+    let month = MONTHS.iter().position(|name| *name == month).map_or(1, |at| at + 1);
+    format!("{year}-{month:02}-{day}T{clock}.{milliseconds:03}Z")
 }

@@ -1,23 +1,32 @@
 //! `fcgi gateway`: a web server for one FastCGI application.
 
+mod access;
 mod application;
+mod balance;
 mod body;
 mod buffer;
 mod client;
+mod coding;
 mod conditions;
 mod cut;
+mod deny;
 mod descriptors;
 mod failure;
 mod files;
 mod folder;
+mod guard;
 mod handover;
+mod inside;
 mod intake;
+mod listener;
 mod log;
+mod metrics;
 mod options;
+mod origin;
 mod php_fpm;
-mod php_guard;
 mod raw_head;
 mod refusal;
+mod replay;
 mod root;
 #[cfg(feature = "sample")]
 mod sample;
@@ -26,24 +35,30 @@ mod service;
 mod sink;
 mod site;
 mod socket;
+mod spawned;
 mod stopped;
 mod store;
+mod stream;
+mod supervised;
+mod throttle;
 mod upstream;
 mod watch;
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use fcgi_tokio::{self as fcgi, client::Connector};
-use tokio::net::TcpListener;
 
 use application::Application;
 use buffer::Buffering;
 use descriptors::Descriptors;
 use files::Files;
+pub(crate) use guard::Guard;
 use handover::Handover;
-pub(crate) use options::Gateway;
-use options::Switch;
-pub(crate) use php_guard::PhpGuard;
+use inside::Inside;
+use listener::{Listener, listen};
+pub(crate) use options::Options as Gateway;
+use options::{Options, Switch};
+use origin::Proxies;
 use service::Service;
 use sink::{ACCESS, complain};
 use site::Site;
@@ -51,9 +66,17 @@ use stopped::Stopped;
 use store::Stores;
 use upstream::Upstream;
 
-impl Gateway {
-    pub(crate) async fn run(self) -> ExitCode {
-        let code = match self.serve().await {
+impl Options {
+    pub(crate) async fn run(mut self) -> ExitCode {
+        if let Err(error) = sink::start() {
+            crate::complain(&format!("fcgi gateway: start a thread: {error}"));
+            return ExitCode::from(5);
+        }
+        let served = match self.check() {
+            Ok(()) => self.serve().await,
+            wrong => wrong,
+        };
+        let code = match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(Stopped(code, message)) => {
                 complain(&message);
@@ -65,9 +88,11 @@ impl Gateway {
     }
 
     async fn serve(&self) -> Result<(), Stopped> {
-        sink::start().map_err(|error| Stopped::io(format!("start a thread: {error}")))?;
-        log::install();
-        let descriptors = Descriptors::share(self.max_clients, self.connections);
+        log::install(self.log);
+        let descriptors = Descriptors::share(
+            self.max_clients,
+            self.connections.saturating_mul(self.address.len().max(1)),
+        );
         let mut signals = server::Signals::new()
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
         let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
@@ -76,31 +101,28 @@ impl Gateway {
             Handover::new(path).map_err(failed)
         });
         let handover = handover.transpose()?;
-        let mut listeners = Vec::new();
-        let mut urls = Vec::new();
-        for address in &self.listen {
-            let (listener, local) = listen(address).await?;
-            urls.push(format!("http://{local}/"));
-            listeners.push(listener);
-        }
+        let listeners = listen(&self.listen)?;
         let application = Application::start(self, &site).await?;
         let what = site.describe(&application.name());
         let service = Service {
-            files: Files::new(descriptors.files),
+            files: Files::new(descriptors.files, self.charset.clone()),
             upstream: Upstream::new(
-                self.pool(application.address().clone()),
+                application.addresses().iter().map(|address| self.pool(address.clone())),
                 Arc::clone(&site),
                 &self.params,
                 self.max_body,
                 self.buffering(&descriptors),
                 handover.is_some(),
             ),
+            proxies: Proxies(self.trusted_proxy.clone()),
+            inside: Inside { ready: self.ready.0.clone(), metrics: self.metrics.0.clone() },
             handover,
             site,
             client_timeout: self.client_timeout,
             max_fields: self.max_fields,
             quiet: self.quiet,
         };
+        let urls: Vec<_> = listeners.iter().map(Listener::name).collect();
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
         ACCESS.line(format!("{} {verb} {what}", urls.join(" and ")));
 
@@ -146,18 +168,4 @@ impl Gateway {
             .keep_conn(self.keep_conn)
             .build()
     }
-}
-
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), Stopped> {
-    let listener = TcpListener::bind(address).await.and_then(|listener| {
-        let local = listener.local_addr()?;
-        Ok((listener, local))
-    });
-    listener.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; --listen HOST:PORT takes another",
-            _ => "",
-        };
-        Stopped::io(format!("listen at {address}: {error}{hint}"))
-    })
 }

@@ -1,12 +1,14 @@
 //! What `fcgi gateway` can be told.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
 use fcgi_tokio as fcgi;
+
+use super::{deny::Deny, files::Charset, log::Format, origin::Trusted, stopped::Stopped};
 
 use crate::args::{Param, param, seconds, size};
 
@@ -15,31 +17,56 @@ use crate::args::{Param, param, seconds, size};
 /// A web server for HTTP/1.1 and HTTP/2 without TLS (h2c), in front of any FastCGI application:
 /// scripts are run by the application, other files of the root are sent as they are, and answers
 /// go out as they come. Names that start with a dot, and what is outside of the root, are not
-/// found. Without ADDR it starts a sample application of its own; with --php, a php-fpm.
+/// found. Without ADDR it starts a sample application of its own; with --php a php-fpm, with
+/// --spawn any other program.
 ///
 /// The access log goes to stdout; errors and what the application writes to STDERR go to stderr.
 /// SIGTERM and SIGINT let the requests under way finish; a second one ends at once.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub(crate) struct Gateway {
+pub(crate) struct Options {
     /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is started
-    #[arg(value_name = "ADDR", conflicts_with = "php")]
-    pub(super) address: Option<fcgi::Address>,
+    ///
+    /// With several, each request goes to the one with the least to do. One that can't be reached
+    /// rests, and a request that it has not taken goes to another.
+    #[arg(
+        value_name = "ADDR",
+        value_parser = application,
+        env = "FCGI_ADDR",
+        hide_env_values = true,
+        conflicts_with_all = ["php", "php_fpm", "spawn"]
+    )]
+    pub(super) address: Vec<fcgi::Address>,
     /// Start a private php-fpm for the root, as php -S would, and stop it at the end
     #[arg(long)]
     pub(super) php: bool,
+    /// The php-fpm to start, if not the one that is found; with it, --php is meant
+    #[arg(long, value_name = "PATH")]
+    pub(super) php_fpm: Option<PathBuf>,
+    /// A setting for --php, as in php.ini, such as memory_limit=256M; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(setting))]
+    pub(super) ini: Vec<OsString>,
     /// A variable of the environment that --php's scripts see; may be given again. Default none
-    #[arg(long, value_name = "NAME", value_parser = variable, requires = "php")]
+    #[arg(long, value_name = "NAME", value_parser = variable)]
     pub(super) env: Vec<String>,
-    /// Where to listen; may be given again. Port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    pub(super) listen: Vec<String>,
+    /// Start this program, and again when it ends: a command for sh, which finds the listening
+    /// socket at its descriptor 0 as FastCGI has it
+    ///
+    /// What it prints goes to the error log. It ends with the gateway, however that ends.
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["php", "php_fpm"])]
+    pub(super) spawn: Option<OsString>,
+    /// Where to listen: HOST:PORT, :PORT for all interfaces, or unix:PATH; may be given again
+    ///
+    /// Port 0 takes a free one. Sockets that systemd hands over (LISTEN_FDS) are listened at too.
+    /// Without either, 127.0.0.1:8080.
+    #[arg(long, value_name = "HOST:PORT", value_parser = listener)]
+    pub(super) listen: Vec<fcgi::Address>,
 
     /// The folder of scripts and files; default the current one, and none for the sample
     #[arg(long, value_name = "DIR", help_heading = "What is served")]
     pub(super) root: Option<PathBuf>,
     /// Where the application sees the root, if elsewhere, as in a container
-    #[arg(long, value_name = "DIR", help_heading = "What is served", conflicts_with = "php")]
+    #[arg(long, value_name = "DIR", help_heading = "What is served", conflicts_with_all = ["php", "php_fpm"])]
     pub(super) app_root: Option<PathBuf>,
     /// Index files to try for a directory, in order; may be given again
     #[arg(
@@ -53,8 +80,14 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "SUFFIX", default_value = ".php", help_heading = "What is served")]
     pub(super) split: Vec<String>,
     /// The script, below the root, that answers for what is no file: a front controller
+    ///
+    /// It answers for its own folder and those below it: blog/index.php for /blog/. May be given
+    /// again; the nearest answers.
     #[arg(long, value_name = "FILE", help_heading = "What is served")]
-    pub(super) front: Option<String>,
+    pub(super) front: Vec<String>,
+    /// Tell a front controller the path as its PATH_INFO too, from its folder on
+    #[arg(long, help_heading = "What is served", requires = "front")]
+    pub(super) front_path_info: bool,
     /// The application is no script: all paths below PREFIX are its own, / for the whole site
     ///
     /// Files of the root come first, if a root is given.
@@ -62,7 +95,7 @@ pub(crate) struct Gateway {
         long,
         value_name = "PREFIX",
         help_heading = "What is served",
-        conflicts_with_all = ["front", "php", "no_check"]
+        conflicts_with_all = ["front", "php", "php_fpm", "no_check"]
     )]
     pub(super) mount: Option<String>,
     /// Ask the application even if the script is not in the root, which may then be elsewhere
@@ -85,9 +118,59 @@ pub(crate) struct Gateway {
         help_heading = "What is served"
     )]
     pub(super) params: Vec<Param>,
+    /// Below this prefix there are only files: no script is run, nothing is asked; may be given again
+    #[arg(long, value_name = "PREFIX", help_heading = "What is served")]
+    pub(super) files: Vec<String>,
+    /// Paths that nobody gets (403), whatever is there; may be given again
+    ///
+    /// A pattern of * (within a name), ** (across), ? and [a-z], for the decoded path from the root
+    /// on, as in /data or /lib/*.inc; without a slash, for any name in it, as in *.sql. What is below
+    /// is denied too.
+    #[arg(long, value_name = "GLOB", help_heading = "What is served")]
+    pub(super) deny: Vec<Deny>,
+    /// What text files are said to be encoded in: a name, or off
+    ///
+    /// By default, auto, plain text and scripts are said to be utf-8; HTML, XML and CSS say it
+    /// themselves.
+    #[arg(long, value_name = "NAME|off", default_value = "auto", help_heading = "What is served")]
+    pub(super) charset: Charset,
+    /// Send FILE.br, FILE.zst or FILE.gz for FILE to clients that take it
+    #[arg(
+        long,
+        value_name = "on|off",
+        value_enum,
+        default_value_t = Switch::On,
+        hide_possible_values = true,
+        help_heading = "What is served"
+    )]
+    pub(super) precompressed: Switch,
+
+    /// A proxy before the gateway whose word counts: an address, a network, or unix; may be given again
+    ///
+    /// Forwarded, or X-Forwarded-For, -Proto and -Host, say then who asks, and how: REMOTE_ADDR is
+    /// the right-most address that is no such proxy, and HTTPS, REQUEST_SCHEME, SERVER_PORT and
+    /// SERVER_NAME follow. From others these fields are passed on, and change nothing.
+    #[arg(long, value_name = "CIDR", help_heading = "Proxies, logs and checks")]
+    pub(super) trusted_proxy: Vec<Trusted>,
     /// No access log
-    #[arg(long, short)]
+    #[arg(long, short, help_heading = "Proxies, logs and checks")]
     pub(super) quiet: bool,
+    /// How both logs are written: combined, as Apache and nginx do, or json, one object a line
+    #[arg(
+        long,
+        value_name = "combined|json",
+        value_enum,
+        default_value_t = Format::Combined,
+        hide_possible_values = true,
+        help_heading = "Proxies, logs and checks"
+    )]
+    pub(super) log: Format,
+    /// The page that is 200 while the application can be reached, and else 503; or off
+    #[arg(long, value_name = "PATH|off", default_value = "/-/ready", value_parser = inside, help_heading = "Proxies, logs and checks")]
+    pub(super) ready: Page,
+    /// The page with the gateway's numbers for Prometheus; or off
+    #[arg(long, value_name = "PATH|off", default_value = "/-/metrics", value_parser = inside, help_heading = "Proxies, logs and checks")]
+    pub(super) metrics: Page,
 
     /// The largest head of a request, in bytes or with K, M; 431 beyond. At least 8K
     #[arg(
@@ -175,16 +258,22 @@ pub(crate) struct Gateway {
 const AFTER_HELP: &str = "\
 Answers of its own, each with a reason:
   400  what is no HTTP, or no path          413  a body larger than --max-body
-  404  no such script or file               502  the application is not there, or breaks off
-  405  a method that a file has not         503  the application, its queue or the gateway is full
-  408  a client too slow with its body      504  the application is too slow
-  412  a file that is not as it was named   501  a transfer coding other than chunked
+  403  a path that --deny names             502  the application is not there, or breaks off
+  404  no such script or file               503  the application, its queue or the gateway is full
+  405  a method that a file has not         504  the application is too slow
+  408  a client too slow with its body      501  a transfer coding other than chunked
+  412  a file that is not as it was named   414  a URL longer than 64K
   431  a head larger than --max-head, or with more fields than --max-fields
 
 Exit status:
   0  stopped by SIGTERM or SIGINT
-  2  usage, or no such root
+  2  usage, no such root, or no such front controller
   5  the address can't be listened at, or php-fpm can't be started
+
+Environment:
+  Each option has a variable, FCGI_GATEWAY_ and its name: FCGI_GATEWAY_MAX_BODY=1G is --max-body 1G.
+  ADDR is FCGI_ADDR. The command line wins. Switches are on or off; several values are separated by
+  commas, those of --param, --ini and --deny by line ends.
 
 Examples:
   See it work, at http://127.0.0.1:8080/
@@ -196,12 +285,65 @@ Examples:
   php-fpm in a container, which has the same files elsewhere
     fcgi gateway tcp:127.0.0.1:9000 --root public --app-root /var/www/html
   An application that is no script, in Go or Rust, for all paths
-    fcgi gateway tcp:127.0.0.1:9000 --mount / --listen 0.0.0.0:80";
+    fcgi gateway tcp:127.0.0.1:9000 --mount / --listen :80
+  The same, started by the gateway
+    fcgi gateway --spawn ./app --mount /";
+
+impl Options {
+    /// What the command line can't check by itself.
+    pub(super) fn check(&mut self) -> Result<(), Stopped> {
+        self.php |= self.php_fpm.is_some();
+        for (name, is_empty) in [("--env", self.env.is_empty()), ("--ini", self.ini.is_empty())] {
+            if !is_empty && !self.php {
+                return Err(Stopped::usage(format!("{name} is for --php, which was not given")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `NAME=VALUE` for php, whose names are plain.
+fn setting(argument: OsString) -> Result<OsString, &'static str> {
+    let (name, _) = param(argument.clone())?;
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let is_name = !name.is_empty() && name.iter().all(is_plain);
+    is_name.then_some(argument).ok_or("expected the name of a setting before the =")
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Switch {
     On,
     Off,
+}
+
+/// An application's address.
+fn application(text: &str) -> Result<fcgi::Address, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", rest)) => Err(format!(
+            "the gateway speaks FastCGI to its application, not HTTP; for a FastCGI application \
+             there, {} is its address",
+            rest.trim_end_matches('/')
+        )),
+        _ => text.parse().map_err(|error: fcgi::AddressError| error.to_string()),
+    }
+}
+
+/// Where to listen.
+fn listener(text: &str) -> Result<fcgi::Address, String> {
+    let rest = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    match rest {
+        Some(rest) => return Err(format!("expected HOST:PORT, not a URL: {rest}")),
+        None if text.starts_with("https://") => {
+            return Err("there is no TLS: put the gateway behind something that has".to_owned());
+        }
+        None => {}
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "expected HOST:PORT: 127.0.0.1:{text} is for this machine, :{text} for all"
+        ));
+    }
+    text.parse().map_err(|error: fcgi::AddressError| error.to_string())
 }
 
 fn variable(name: &str) -> Result<String, &'static str> {
@@ -210,6 +352,20 @@ fn variable(name: &str) -> Result<String, &'static str> {
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.bytes().all(is_plain);
     is_name.then(|| name.to_owned()).ok_or("expected the name of a variable")
+}
+
+/// Where a page of the gateway's own is, if anywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Page(pub(super) Option<String>);
+
+fn inside(text: &str) -> Result<Page, &'static str> {
+    match text {
+        "off" => Ok(Page(None)),
+        path if path.starts_with('/') && !path.contains(['?', '#', '%']) => {
+            Ok(Page(Some(path.to_owned())))
+        }
+        _ => Err("expected a path such as /-/ready, or off"),
+    }
 }
 
 fn head_size(text: &str) -> Result<u64, &'static str> {

@@ -46,7 +46,9 @@ pub(super) enum Entry {
     /// A regular file that is not ours to read. A script's application may be allowed to.
     Unreadable,
     Directory,
-    /// Nothing, what is outside, or what is neither file nor folder: a pipe could be read for ever.
+    /// What only a link out of the folder leads to: the link, below the folder.
+    Outside(PathBuf),
+    /// Nothing, or what is neither file nor folder: a pipe could be read for ever.
     Missing,
 }
 
@@ -111,8 +113,19 @@ impl Root {
             Ok(Found::Unreadable(FileType::RegularFile)) => Ok(Entry::Unreadable),
             Ok(Found::Unreadable(FileType::Directory)) => Ok(Entry::Directory),
             Ok(Found::Unreadable(_)) => Ok(Entry::Missing),
+            Ok(Found::Outside) => Ok(Entry::Outside(self.link(below))),
             Err(error) => Err(Unknown::Failed(error.into())),
         }
+    }
+
+    /// The first part of a path that leads out of the folder.
+    fn link(&self, below: &Path) -> PathBuf {
+        let is_inside = |part: &&Path| {
+            fs::canonicalize(self.path.join(part)).is_ok_and(|real| real.starts_with(&self.path))
+        };
+        let mut parts: Vec<_> = below.ancestors().collect();
+        parts.reverse();
+        parts.into_iter().find(|part| !is_inside(part)).unwrap_or(below).to_owned()
     }
 
     /// In one step, as far as the kernel does it; `None` when nothing is there.
@@ -150,7 +163,7 @@ impl Root {
             }
             match real.strip_prefix(&self.path) {
                 Ok(below) => below,
-                Err(_) => return Ok(Found::Opened(None)),
+                Err(_) => return Ok(Found::Outside),
             }
         };
         let no_links = if self.follow_links { OFlags::empty() } else { OFlags::NOFOLLOW };
@@ -185,6 +198,7 @@ impl Root {
 
 enum Found {
     Opened(Option<File>),
+    Outside,
     Unreadable(FileType),
 }
 

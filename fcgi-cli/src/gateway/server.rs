@@ -1,8 +1,7 @@
 //! The clients' connections: HTTP/1.1, and HTTP/2 by prior knowledge.
 
 use std::{
-    convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll,
-    time::Duration,
+    convert::Infallible, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use hyper::service::service_fn;
@@ -11,14 +10,15 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
 use super::{
-    client::{Client, Ends},
+    client::Client,
+    listener::Listener,
+    metrics::METER,
     refusal,
     service::Service,
     sink::complain,
@@ -66,7 +66,7 @@ impl Signals {
 
 /// Serves until a signal comes, and then lets the requests under way finish.
 pub(super) async fn serve(
-    mut listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     service: Arc<Service>,
     limits: &Limits,
     signals: &mut Signals,
@@ -78,11 +78,13 @@ pub(super) async fn serve(
         loop {
             // Nobody closes the semaphore.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let client = Arc::new(accept(&mut listeners).await);
+            let client = Arc::new(accept(&listeners).await);
+            METER.connected();
             let (builder, service) = (builder.clone(), Arc::clone(&service));
             let (stopped, limit) = (stopped.clone(), limits.client_timeout);
             tokio::spawn(async move {
                 attend(builder, client, service, stopped, limit).await;
+                METER.disconnected();
                 drop(slot);
             });
         }
@@ -170,10 +172,10 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 /// The next connection of any listener.
-async fn accept(listeners: &mut [TcpListener]) -> Client {
+async fn accept(listeners: &[Listener]) -> Client {
     loop {
         let accepted = poll_fn(|cx| {
-            for listener in listeners.iter() {
+            for listener in listeners {
                 if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                     return Poll::Ready(accepted);
                 }
@@ -181,7 +183,7 @@ async fn accept(listeners: &mut [TcpListener]) -> Client {
             Poll::Pending
         })
         .await;
-        match accepted.and_then(|(stream, remote)| prepare(stream, remote)) {
+        match accepted {
             Ok(client) => return client,
             // A client that is gone already.
             Err(error) if is_of_one(&error) => {}
@@ -191,12 +193,6 @@ async fn accept(listeners: &mut [TcpListener]) -> Client {
             }
         }
     }
-}
-
-fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Client> {
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    Ok(Client::new(stream, Ends { remote, local }))
 }
 
 fn is_of_one(error: &io::Error) -> bool {

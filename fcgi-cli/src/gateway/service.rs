@@ -16,14 +16,18 @@ use http_body::Body as _;
 use hyper::{body::Incoming, ext};
 
 use super::{
+    access::{self, Entry},
     body::{Body, empty},
-    client::{Client, Ends},
+    client::Client,
+    coding::Codings,
     cut,
     failure::Failure,
-    files::Files,
+    files::{Files, Sent},
     handover::{self, Handover, Named},
+    inside::Inside,
     intake::RequestBody,
-    log::{self, Entry},
+    log::{self, Id, Title},
+    origin::{Origin, Proxies},
     raw_head,
     root::Wait,
     site::{Found, NotFound, Site},
@@ -37,6 +41,8 @@ pub(super) struct Service {
     pub(super) site: Arc<Site>,
     pub(super) files: Files,
     pub(super) upstream: Upstream,
+    pub(super) proxies: Proxies,
+    pub(super) inside: Inside,
     pub(super) handover: Option<Handover>,
     pub(super) client_timeout: Duration,
     /// The most fields of a request.
@@ -55,21 +61,23 @@ impl Service {
         client: Arc<Client>,
     ) -> Response<Body> {
         let raw = client.take_head();
-        let entry = Entry::new(&request, &client, self.quiet);
-        let title = log::title(&request);
+        let id = Id::next();
+        let origin = self.proxies.origin(request.headers(), client.ends);
+        let entry = Entry::new(&request, &client, id, &origin, self.quiet);
+        let title = Title::new(&request, id);
         let (head, body) = request.into_parts();
         let version = head.version;
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
         let answer = match check(&head, raw.as_deref(), self.max_fields) {
-            Ok(()) => self.answer(head, body, client.ends, &title).await,
+            Ok(()) => self.answer(head, body, &origin, &title).await,
             Err(failure) => Err(failure),
         };
         let mut response = match answer {
             Ok(response) => response,
             Err(failure) => {
-                if failure.status.is_server_error() {
-                    log::error(&title, &failure.reason);
+                if let Some(line) = failure.logged() {
+                    log::error(&title, &line);
                 }
                 failure.into_response()
             }
@@ -102,11 +110,11 @@ impl Service {
 
     /// Answers, with a page and in the logs, what was no request.
     pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
-        let remote = client.ends.remote;
-        log::error(&format!("client {remote}"), &format!("{status}: {reason}"));
+        let id = Id::next();
+        log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
         let page = Failure::new(status, reason).to_text();
         if !self.quiet {
-            log::refused(client, status, page.len());
+            access::refused(client, id, status, page.len());
         }
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -122,14 +130,18 @@ impl Service {
         &self,
         mut head: Parts,
         body: RequestBody,
-        ends: Ends,
-        title: &str,
+        origin: &Origin,
+        title: &Title,
     ) -> Result<Response<Body>, Failure> {
-        let mut found = self.find(head.uri.path()).await?;
+        if let Some(page) = self.inside.find(&head.uri) {
+            body.discard();
+            return page.answer(&head, &self.upstream).await;
+        }
+        let mut found = self.find(head.uri.path(), self.site.codings(&head.headers)).await?;
         if let Found::Script(script) = found {
             let mut asked = head.clone();
             asked.extensions.insert(script);
-            found = match self.upstream.ask(asked, body, ends, title).await? {
+            found = match self.upstream.ask(asked, body, origin, title).await? {
                 Answer::Response(response) => return Ok(response),
                 Answer::Elsewhere(found) => found,
                 Answer::Named(said, named) => {
@@ -142,7 +154,7 @@ impl Service {
             body.discard();
         }
         match found {
-            Found::File(path, opened) => self.files.send(&head, &path, opened, title),
+            Found::File(file) => self.files.send(&head, file, title),
             Found::Redirect(location) => moved(location, &head.uri),
             Found::Script(_) => {
                 let reason = "the application redirected in a way that can't be followed";
@@ -157,7 +169,7 @@ impl Service {
         mut head: Parts,
         said: response::Parts,
         named: Named,
-        title: &str,
+        title: &Title,
     ) -> Result<Response<Body>, Failure> {
         let Some(handover) = self.handover.clone() else {
             return Err(Failure::new(StatusCode::BAD_GATEWAY, "there is no --sendfile-root"));
@@ -174,17 +186,18 @@ impl Service {
             head.method = Method::GET;
             head.headers.clear();
         }
-        let mut response = self.files.send(&head, &path, Some(opened), title)?;
+        let mut response = self.files.send(&head, Sent::plain(path, opened), title)?;
         handover::merge(said, &mut response);
         Ok(response)
     }
 
-    async fn find(&self, path: &str) -> Result<Found, Failure> {
+    async fn find(&self, path: &str, codings: Codings) -> Result<Found, Failure> {
         // Mostly all is in memory. A slow disk must not hold up other requests.
-        let found = match self.site.find(path, Wait::Never) {
+        let found = match self.site.find(path, codings, Wait::Never) {
             Err(NotFound::Wait) => {
                 let (site, path) = (Arc::clone(&self.site), path.to_owned());
-                let found = tokio::task::spawn_blocking(move || site.find(&path, Wait::Disk)).await;
+                let find = move || site.find(&path, codings, Wait::Disk);
+                let found = tokio::task::spawn_blocking(find).await;
                 found.unwrap_or_else(|error| Err(NotFound::Failed(error.into())))
             }
             found => found,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::log::{self, Format};
 use crate::sink::Sink;
 
 /// The most that waits to be written, in bytes.
@@ -44,5 +45,8 @@ pub(super) fn flush() {
 
 /// One line of the error log.
 pub(super) fn complain(line: &str) {
-    ERRORS.line(format!("fcgi gateway: {line}"));
+    ERRORS.line(match log::format() {
+        Format::Combined => format!("fcgi gateway: {line}"),
+        Format::Json => log::error_json(None, None, line),
+    });
 }

@@ -8,11 +8,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, ensure};
-use fcgi_tokio::http::{FileKind, Mount, Script, ScriptError, ScriptMap, Target};
+use anyhow::{Context, anyhow, bail, ensure};
+use fcgi_http::script::{
+    EncodedSlashes, FileKind, Mount, Script, ScriptError, ScriptMap, Target, decode_path,
+};
+use http::HeaderMap;
 
 use super::{
-    options::Gateway,
+    coding::{Codings, is_compressed},
+    deny::Deny,
+    files::Sent,
+    options::{Options, Switch},
     root::{Entry, Opened, Root, Unknown, Wait, as_path},
 };
 
@@ -22,6 +28,11 @@ pub(super) struct Site {
     files: Option<Files>,
     mount: Option<Mount>,
     check: bool,
+    deny: Vec<Deny>,
+    /// Where there are only files.
+    only_files: Vec<Mount>,
+    /// Whether files are looked for that were compressed ahead.
+    precompressed: bool,
 }
 
 /// The folder of scripts and files. Its name may lead to another folder at any time, as when it is
@@ -42,6 +53,8 @@ struct Tree {
     /// `None` when it is not on this machine.
     root: Option<Root>,
     map: ScriptMap,
+    /// Without scripts to run.
+    files: ScriptMap,
 }
 
 /// What is in a [`ScriptMap`] but for the folder.
@@ -50,7 +63,8 @@ struct MapOptions {
     app_root: Option<PathBuf>,
     index: Vec<String>,
     split: Vec<String>,
-    front: Option<String>,
+    front: Vec<String>,
+    front_path_info: bool,
     follow_links: bool,
 }
 
@@ -59,8 +73,8 @@ struct MapOptions {
 pub(super) enum Found {
     /// The application.
     Script(Script),
-    /// A file that is no script. `None` when it is not ours to read.
-    File(PathBuf, Option<Opened>),
+    /// A file that is no script.
+    File(Sent),
     /// A directory without the slash: the path with it, encoded.
     Redirect(String),
 }
@@ -70,6 +84,14 @@ pub(super) enum Found {
 pub(super) enum NotFound {
     /// The path is refused, or nothing serves it.
     Script(ScriptError),
+    /// A folder without any of these index files.
+    Folder(Vec<String>),
+    /// Only this link out of the root would lead there.
+    Outside(PathBuf),
+    /// The operator has denied it.
+    Denied,
+    /// There is no such file, and nothing but files.
+    FilesOnly,
     /// The system could not say.
     Failed(io::Error),
     /// The disk would have to be waited for.
@@ -77,47 +99,74 @@ pub(super) enum NotFound {
 }
 
 impl MapOptions {
-    fn map(&self, real: &Path) -> anyhow::Result<ScriptMap> {
+    /// A map for all, and one for where there are only files.
+    fn maps(&self, real: &Path) -> anyhow::Result<(ScriptMap, ScriptMap)> {
         let seen = self.app_root.as_deref().unwrap_or(real);
         let mut map = ScriptMap::builder(seen.as_os_str().as_bytes())
             .local_root(real.as_os_str().as_bytes())
-            .index(self.index.iter().map(|name| name.as_bytes()))
-            .split_path_info(self.split.iter().map(|suffix| suffix.as_bytes()));
-        if let Some(front) = &self.front {
+            .split_path_info(self.split.iter().map(|suffix| suffix.as_bytes()))
+            .encoded_slashes(EncodedSlashes::AfterFiles)
+            .front_controller_path_info(self.front_path_info);
+        let is_script = |name: &&String| self.split.iter().any(|suffix| name.ends_with(suffix));
+        let plain = self.index.iter().filter(|name| !is_script(name));
+        let files = map.clone().index(plain.map(|name| name.as_bytes())).build()?;
+        map = map.index(self.index.iter().map(|name| name.as_bytes()));
+        for front in &self.front {
             map = map.front_controller(format!("/{}", front.trim_start_matches('/')));
         }
-        Ok(map.build()?)
+        Ok((map.build()?, files))
     }
 
     fn tree(&self, path: &Path) -> anyhow::Result<Tree> {
         let root = Root::open(path, self.follow_links)?;
-        Ok(Tree { map: self.map(root.path())?, root: Some(root) })
+        let (map, files) = self.maps(root.path())?;
+        Ok(Tree { map, files, root: Some(root) })
     }
 }
 
 impl Files {
-    fn new(options: &Gateway, shown: &Path) -> anyhow::Result<Self> {
+    fn new(options: &Options, shown: &Path) -> anyhow::Result<Self> {
         let path = path::absolute(shown)?;
         let map = MapOptions {
             app_root: options.app_root.clone(),
             index: options.index.clone(),
             split: options.split.clone(),
             front: options.front.clone(),
+            front_path_info: options.front_path_info,
             follow_links: options.follow_links,
         };
         let tree = match fs::metadata(&path) {
             // Its files are elsewhere: all that is asked of it here is its name.
             Err(error) if error.kind() == io::ErrorKind::NotFound && options.no_check => {
                 ensure!(shown.is_absolute(), "not here, and no absolute path");
-                Tree { root: None, map: map.map(&path)? }
+                let (map, files) = map.maps(&path)?;
+                Tree { root: None, map, files }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Self::missing(&path, error)),
             Ok(metadata) => {
                 ensure!(metadata.is_dir(), "not a directory");
-                map.tree(&path)?
+                let tree = map.tree(&path)?;
+                if !options.no_check {
+                    tree.check_fronts(&map.front)?;
+                }
+                tree
             }
         };
         Ok(Self { shown: shown.to_owned(), path, options: map, tree: Mutex::new(Arc::new(tree)) })
+    }
+
+    /// What is wrong with the folder's name.
+    fn missing(path: &Path, error: io::Error) -> anyhow::Error {
+        let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
+        match there {
+            Some(there) if error.kind() == io::ErrorKind::NotFound => anyhow!(
+                "{error}: {} is looked for, and of that there is {}; --no-check is for scripts that \
+                 only the application sees",
+                path.display(),
+                there.display()
+            ),
+            _ => error.into(),
+        }
     }
 
     /// The folder that the name leads to.
@@ -139,11 +188,34 @@ impl Files {
     }
 }
 
+impl Tree {
+    /// Fails when a front controller is missing: each request would.
+    fn check_fronts(&self, fronts: &[String]) -> anyhow::Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        for front in fronts {
+            let below = Path::new(front.trim_start_matches('/'));
+            let found = match root.look(below, Wait::Disk) {
+                Ok(Entry::File(_) | Entry::Unreadable) => continue,
+                Ok(Entry::Directory) => "it is a folder".to_owned(),
+                Ok(Entry::Outside(link)) => {
+                    let link = link.display();
+                    format!("{link} is a link out of the root, which --follow-links allows")
+                }
+                Ok(Entry::Missing) | Err(Unknown::Wait) => "there is no such file".to_owned(),
+                Err(Unknown::Failed(error)) => error.to_string(),
+            };
+            bail!("front controller {front}: {found}");
+        }
+        Ok(())
+    }
+}
+
 /// One look-up under way.
 struct Look<'a> {
     tree: &'a Tree,
     wait: Wait,
     failed: RefCell<Option<NotFound>>,
+    outside: RefCell<Option<PathBuf>>,
     /// The last file that was found.
     opened: RefCell<Option<(Vec<u8>, Opened)>>,
 }
@@ -163,6 +235,10 @@ impl Look<'_> {
             Ok(Entry::Unreadable) => FileKind::File,
             Ok(Entry::Directory) => FileKind::Directory,
             Ok(Entry::Missing) => FileKind::Missing,
+            Ok(Entry::Outside(link)) => {
+                self.outside.borrow_mut().get_or_insert(link);
+                FileKind::Missing
+            }
             Err(unknown) => {
                 *self.failed.borrow_mut() = Some(match unknown {
                     Unknown::Wait => NotFound::Wait,
@@ -173,14 +249,38 @@ impl Look<'_> {
         }
     }
 
-    fn opened(self, name: &[u8]) -> Option<Opened> {
-        self.opened.into_inner().filter(|(found, _)| found == name).map(|(_, opened)| opened)
+    fn opened(&self, name: &[u8]) -> Option<Opened> {
+        self.opened.take().filter(|(found, _)| found == name).map(|(_, opened)| opened)
+    }
+
+    /// The file, or what a client likes better that stands beside it.
+    fn sent(&self, name: &[u8], codings: Codings, precompressed: bool) -> Sent {
+        let mut sent = Sent {
+            path: as_path(name).to_owned(),
+            opened: self.opened(name),
+            coding: None,
+            varies: false,
+        };
+        if !precompressed || sent.opened.is_none() || is_compressed(&sent.path) {
+            return sent;
+        }
+        sent.varies = true;
+        for coding in codings.iter() {
+            let name = [name, coding.suffix().as_bytes()].concat();
+            if self.kind(&name) == FileKind::File {
+                if let Some(opened) = self.opened(&name) {
+                    (sent.opened, sent.coding) = (Some(opened), Some(coding));
+                    break;
+                }
+            }
+        }
+        sent
     }
 }
 
 impl Site {
-    pub(super) fn new(options: &Gateway) -> anyhow::Result<Self> {
-        let is_sample = options.address.is_none() && !options.php;
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let is_sample = options.address.is_empty() && !options.php && options.spawn.is_none();
         let mount = match &options.mount {
             Some(prefix) => Some(prefix.trim_end_matches('/')),
             None if is_sample => Some(""),
@@ -194,10 +294,15 @@ impl Site {
         let files = root.map(|root| {
             Files::new(options, root).with_context(|| format!("root {}", root.display()))
         });
+        let only_files =
+            options.files.iter().map(|prefix| Mount::new(prefix.trim_end_matches('/')));
         Ok(Self {
             files: files.transpose()?,
             mount: mount.map(Mount::new).transpose()?,
             check: !options.no_check,
+            deny: options.deny.clone(),
+            only_files: only_files.collect::<Result<_, _>>()?,
+            precompressed: options.precompressed == Switch::On,
         })
     }
 
@@ -217,26 +322,95 @@ impl Site {
         }
     }
 
+    /// The codings of a client that there may be files for.
+    pub(super) fn codings(&self, headers: &HeaderMap) -> Codings {
+        match self.precompressed && self.files.is_some() {
+            true => Codings::accepted(headers),
+            false => Codings::default(),
+        }
+    }
+
     /// What serves the path of a URL. It asks the file system.
     ///
     /// # Errors
     /// See [`NotFound`].
-    pub(super) fn find(&self, path: &str, wait: Wait) -> Result<Found, NotFound> {
+    pub(super) fn find(&self, path: &str, codings: Codings, wait: Wait) -> Result<Found, NotFound> {
+        self.check_denied(path)?;
+        let only_files = self.only_files.iter().any(|prefix| prefix.resolve(path).is_ok());
         let tree = self.files.as_ref().map(Files::tree);
-        let Some(tree) = &tree else { return self.choose(path, None) };
-        let (failed, opened) = (RefCell::default(), RefCell::default());
-        let look = Look { tree, wait, failed, opened };
-        let target = tree.map.resolve(path, |name| look.kind(name));
+        let Some(tree) = &tree else {
+            return if only_files { Err(NotFound::FilesOnly) } else { self.choose(path, None) };
+        };
+        let look = Look {
+            tree,
+            wait,
+            failed: RefCell::default(),
+            outside: RefCell::default(),
+            opened: RefCell::default(),
+        };
+        let map = if only_files { &tree.files } else { &tree.map };
+        let target = map.resolve(path, |name| look.kind(name));
         if let Some(failed) = look.failed.take() {
             return Err(failed);
         }
-        match target {
+        let found = match target {
             // Only a file takes a path from the application: what is refused here may be fine there.
             Ok(Target::File { file_name }) => {
-                let opened = look.opened(&file_name);
-                Ok(Found::File(as_path(&file_name).into(), opened))
+                if let Some(root) = tree.root.as_ref().map(Root::path) {
+                    self.check_name(&file_name[root.as_os_str().len()..])?;
+                }
+                let sent = look.sent(&file_name, codings, self.precompressed);
+                match look.failed.take() {
+                    Some(failed) => Err(failed),
+                    None => Ok(Found::File(sent)),
+                }
             }
-            target => self.choose(path, Some((&tree.map, target))),
+            Ok(Target::Redirect { location }) if only_files => Ok(Found::Redirect(location)),
+            Ok(Target::Script(_)) if only_files => Err(NotFound::FilesOnly),
+            Err(error) if only_files => Err(NotFound::Script(error)),
+            target => self.choose(path, Some((map, target))),
+        };
+        match found {
+            Ok(Found::Script(script)) if script.script_filename.is_some() => {
+                self.check_name(&script.script_name)?;
+                Ok(Found::Script(script))
+            }
+            Err(NotFound::Script(ScriptError::NotFound)) => Err(self.why(path, &look)),
+            found => found,
+        }
+    }
+
+    /// Why nothing was found.
+    fn why(&self, path: &str, look: &Look<'_>) -> NotFound {
+        if let Some(link) = look.outside.take() {
+            return NotFound::Outside(link);
+        }
+        if let (Some(root), Ok(path), Some(files)) =
+            (&look.tree.root, decode_path(path), &self.files)
+        {
+            let name = [root.path().as_os_str().as_bytes(), &path].concat();
+            let is_folder = path.ends_with(b"/") && look.kind(&name) == FileKind::Directory;
+            if let Some(failed) = look.failed.take() {
+                return failed;
+            }
+            if is_folder {
+                return NotFound::Folder(files.options.index.clone());
+            }
+        }
+        NotFound::Script(ScriptError::NotFound)
+    }
+
+    fn check_denied(&self, path: &str) -> Result<(), NotFound> {
+        if self.deny.is_empty() {
+            return Ok(());
+        }
+        self.check_name(&decode_path(path).map_err(NotFound::Script)?)
+    }
+
+    fn check_name(&self, path: &[u8]) -> Result<(), NotFound> {
+        match self.deny.iter().any(|deny| deny.denies(path)) {
+            true => Err(NotFound::Denied),
+            false => Ok(()),
         }
     }
 

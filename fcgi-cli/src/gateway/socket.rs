@@ -12,11 +12,10 @@ use std::{
 use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep, timeout},
 };
 
-use super::client::Client;
+use super::{client::Client, stream::Stream};
 
 /// How long a connection that was closed early is read on, so that its client gets the answer: of
 /// an upload that is refused, for example.
@@ -41,7 +40,7 @@ impl Socket {
     fn poll_written(
         &mut self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+        mut write: impl FnMut(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             match self.client.stream.poll_write_ready(cx) {

@@ -1,6 +1,7 @@
 //! A request's way to the application, and its answer's way back.
 
 use std::{
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -22,31 +23,42 @@ use http::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 use super::{
+    balance::{Balance, Failed},
     body::{Body, BoxError, empty},
     buffer::Buffering,
-    client::Ends,
     failure::Failure,
     handover::{self, Named},
     intake::RequestBody,
-    log,
+    log::{self, Title},
+    metrics,
+    origin::Origin,
     root::Wait,
     site::{Found, NotFound, Site},
+    throttle::Throttle,
 };
-use crate::args::Param;
+use crate::{args::Param, sock_diag};
 
 /// The most of a body of unknown length that is held in memory, in bytes.
 const MEMORY: usize = 256 * 1024;
 /// What is read on of an answer whose body nobody wants, as that to HEAD, before it is aborted.
 const DRAIN_BYTES: usize = 1 << 20;
+/// How long one waits for a connection that shows whether the application is there.
+const REACH: Duration = Duration::from_secs(2);
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// The application.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    client: HttpClient,
+    balance: Balance,
     params: ParamsBuilder,
+    /// The operator's own parameters.
+    own: Vec<Param>,
     max_body: u64,
     /// `None`: bodies stream.
     buffering: Option<Buffering>,
@@ -69,32 +81,34 @@ pub(super) enum Answer {
 
 impl Upstream {
     pub(super) fn new(
-        pool: fcgi::Pool,
+        pools: impl IntoIterator<Item = fcgi::Pool>,
         site: Arc<Site>,
-        params: &[Param],
+        own: &[Param],
         max_body: u64,
         buffering: Option<Buffering>,
         hands_over: bool,
     ) -> Self {
-        let scripts = move |request: &Parts| match site.find(request.uri.path(), Wait::Disk) {
-            Ok(Found::Script(script)) => Ok(script),
-            Err(NotFound::Script(error)) => Err(error),
-            found => {
-                if let Some(Landing(landing)) = request.extensions.get() {
-                    *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let scripts = |site: Arc<Site>| {
+            move |request: &Parts| match find(&site, request) {
+                Ok(Found::Script(script)) => Ok(script),
+                Err(NotFound::Script(error)) => Err(error),
+                found => {
+                    if let Some(Landing(landing)) = request.extensions.get() {
+                        *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                    }
+                    Err(ScriptError::NotFound)
                 }
-                Err(ScriptError::NotFound)
             }
         };
         let unknown = UnknownLength::Spool { memory: MEMORY, limit: max_body };
-        let client = HttpClient::builder(pool, scripts).unknown_length(unknown).build();
+        let clients = pools.into_iter().map(|pool| {
+            let scripts = scripts(Arc::clone(&site));
+            HttpClient::builder(pool, scripts).unknown_length(unknown).build()
+        });
+        let balance = Balance::new(clients);
         let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
-        let params = params
-            .iter()
-            .fold(ParamsBuilder::new().server_software(software), |builder, (name, value)| {
-                builder.param(&name[..], &value[..])
-            });
-        Self { client, params, max_body, buffering, hands_over }
+        let params = ParamsBuilder::new().server_software(software);
+        Self { balance, params, own: own.to_vec(), max_body, buffering, hands_over }
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.
@@ -105,8 +119,8 @@ impl Upstream {
         &self,
         mut head: Parts,
         body: RequestBody,
-        ends: Ends,
-        title: &str,
+        origin: &Origin,
+        title: &Title,
     ) -> Result<Answer, Failure> {
         check_length(&head.headers, self.max_body)?;
         let body = match &self.buffering {
@@ -115,11 +129,11 @@ impl Upstream {
         };
         let method = head.method.clone();
         let landing = Landing::default();
-        let params = self.params.clone().remote_addr(ends.remote).server_addr(ends.local);
-        head.extensions.insert(params);
+        head.extensions.insert(origin.tell(self.params.clone(), &self.own));
         head.extensions.insert(landing.clone());
         let request = Request::from_parts(head, body);
-        match self.client.send(request).await {
+        let mut throttle = Throttle::new(title.id);
+        match throttle.run(self.balance.send(request, title)).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 if let Some(named) = handover::take(&mut parts.headers) {
@@ -131,20 +145,75 @@ impl Upstream {
                     log::error(title, &format!("{field} removed: there is no --sendfile-root"));
                 }
                 let response = Response::from_parts(parts, body);
-                let (parts, body) = respond(response, &method, title).into_parts();
+                let response = respond(response, &method, throttle, title);
+                let (parts, body) = response.into_parts();
                 let body = match &self.buffering {
                     Some(buffering) if !body.is_end_stream() => buffering.take(body, title).await,
                     _ => body,
                 };
                 Ok(Answer::Response(Response::from_parts(parts, body)))
             }
-            Err(HttpError::Script(error)) => {
+            Err(Failed { error: HttpError::Script(error), .. }) => {
                 let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Ok(Answer::Elsewhere(found.unwrap_or(Err(NotFound::Script(error)))?))
             }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+impl Upstream {
+    /// Whether the application can be reached, at one address at least.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        let mut failed = String::new();
+        for backend in self.balance.backends() {
+            match reach(backend.pool().address()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = format!("connect to {}: {error}", backend.pool().address()),
+            }
+        }
+        Err(failed)
+    }
+
+    /// What is to be said of the application at each address.
+    pub(super) async fn state(&self) -> Vec<metrics::Application> {
+        let mut all = Vec::new();
+        for backend in self.balance.backends() {
+            let (pool, stats) = (backend.pool(), backend.pool().stats());
+            all.push(metrics::Application {
+                address: pool.address().to_string(),
+                up: backend.is_up(),
+                open: stats.connections,
+                busy: stats.active,
+                waiting: stats.waiting,
+                queue: sock_diag::accept_queue(pool.address())
+                    .await
+                    .ok()
+                    .map(|queue| (queue.waiting, queue.limit)),
+            });
+        }
+        all
+    }
+}
+
+/// Connects, and no more.
+async fn reach(address: &fcgi::Address) -> io::Result<()> {
+    let connect = async {
+        match address.target() {
+            fcgi::Target::Unix(path) => UnixStream::connect(path).await.map(drop),
+            fcgi::Target::Tcp(host_port) => TcpStream::connect(host_port).await.map(drop),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    };
+    timeout(REACH, connect).await?
+}
+
+/// Where a request, or a redirect inside, leads.
+fn find(site: &Site, request: &Parts) -> Result<Found, NotFound> {
+    site.find(request.uri.path(), site.codings(&request.headers), Wait::Disk)
 }
 
 /// Refuses a body by what its head says of it, before a byte of it was asked for.
@@ -160,7 +229,12 @@ fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
     }
 }
 
-fn respond(response: Response<ResponseBody>, method: &Method, title: &str) -> Response<Body> {
+fn respond(
+    response: Response<ResponseBody>,
+    method: &Method,
+    throttle: Throttle,
+    title: &Title,
+) -> Response<Body> {
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     let (parts, body) = response.into_parts();
     if method == Method::HEAD || bodiless.contains(&parts.status) {
@@ -169,7 +243,7 @@ fn respond(response: Response<ResponseBody>, method: &Method, title: &str) -> Re
         return Response::from_parts(parts, empty());
     }
     let refused = parts.status == StatusCode::SERVICE_UNAVAILABLE;
-    let body = AnswerBody { body, title: title.to_owned(), refused, over: false };
+    let body = AnswerBody { body, throttle, title: title.clone(), refused, over: false };
     Response::from_parts(parts, body.boxed_unsync())
 }
 
@@ -185,13 +259,14 @@ async fn drain(mut body: ResponseBody) {
         }
     };
     // Of what takes longer the rest is aborted.
-    let _ = tokio::time::timeout(DRAIN_TIME, to_its_end).await;
+    let _ = timeout(DRAIN_TIME, to_its_end).await;
 }
 
 /// The body of an answer, as it comes. What goes wrong with it is logged: its head has gone out.
 struct AnswerBody {
     body: ResponseBody,
-    title: String,
+    throttle: Throttle,
+    title: Title,
     /// The answer says that the application is full.
     refused: bool,
     over: bool,
@@ -208,7 +283,8 @@ impl http_body::Body for AnswerBody {
         if self.over {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let this = &mut *self;
+        let frame = ready!(this.throttle.poll(cx, |cx| Pin::new(&mut this.body).poll_frame(cx)));
         self.over = !matches!(frame, Some(Ok(_)));
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),

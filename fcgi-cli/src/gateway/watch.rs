@@ -21,11 +21,11 @@ use tokio::{
 
 use super::{
     body::{Body, BoxError},
-    log,
+    log::{self, Title},
 };
 
 /// Drops the body, which aborts its request, when the client takes nothing of it for so long.
-pub(super) fn watched(body: Body, limit: Duration, title: String) -> Body {
+pub(super) fn watched(body: Body, limit: Duration, title: Title) -> Body {
     let shared =
         Arc::new(Shared(Mutex::new(State { body: Some(body), idle: Some(Instant::now()) })));
     let watch = tokio::spawn(watch(Arc::downgrade(&shared), limit, title)).abort_handle();
@@ -52,7 +52,7 @@ impl Shared {
     }
 }
 
-async fn watch(shared: Weak<Shared>, limit: Duration, title: String) {
+async fn watch(shared: Weak<Shared>, limit: Duration, title: Title) {
     let mut pause = limit;
     loop {
         sleep(pause).await;

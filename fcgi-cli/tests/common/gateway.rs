@@ -68,10 +68,15 @@ impl Gateway {
         Self::spawn(shell, args)
     }
 
-    fn spawn(mut command: Command, args: &[&str]) -> Self {
+    /// Starts what runs it in its own way, with `--listen 127.0.0.1:0` among the arguments.
+    pub(crate) fn spawn(mut command: Command, args: &[&str]) -> Self {
+        command.args(["gateway", "--listen", "127.0.0.1:0"]).args(args);
+        Self::run(command)
+    }
+
+    /// Starts a command that is whole. Its first line has to name a port of 127.0.0.1.
+    pub(crate) fn run(mut command: Command) -> Self {
         let mut child = command
-            .args(["gateway", "--listen", "127.0.0.1:0"])
-            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -81,7 +86,8 @@ impl Gateway {
         let stderr = collect(stderr);
         let mut line = String::new();
         stdout.read_line(&mut line).expect("stdout can be read");
-        let port = line.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split('/').next());
+        let (_, rest) = line.split_once("http://127.0.0.1:").unwrap_or_default();
+        let port = rest.split('/').next();
         let port = port.and_then(|port| port.parse().ok());
         let Some(port) = port else {
             let _ = child.kill();

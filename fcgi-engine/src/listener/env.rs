@@ -28,6 +28,14 @@ struct Passed {
 
 /// The listener that the process inherited, if it did: by name only from systemd.
 pub(super) fn inherited(name: Option<&str>) -> Result<Option<Listener>, Error> {
+    match passed(name)? {
+        None if name.is_none() => at_stdin(),
+        passed => Ok(passed),
+    }
+}
+
+/// What systemd passed, by name or all that is left.
+pub(super) fn passed(name: Option<&str>) -> Result<Option<Listener>, Error> {
     let taken = {
         let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
         let all = passed.get_or_insert_with(passed_by_systemd);
@@ -37,7 +45,7 @@ pub(super) fn inherited(name: Option<&str>) -> Result<Option<Listener>, Error> {
         taken
     };
     if taken.is_empty() {
-        return if name.is_none() { at_stdin() } else { Ok(None) };
+        return Ok(None);
     }
     let socket = |Passed { name, socket }| match socket {
         Ok(listener) => Ok(ListeningSocket::inherited(listener)),

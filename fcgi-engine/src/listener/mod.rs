@@ -121,6 +121,15 @@ impl Listener {
         Self::builder(default).name(name).inherit_or_bind()
     }
 
+    /// All sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`) and that nobody has taken yet;
+    /// `None` if there are none. For programs that have other addresses of their own beside them.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when systemd passed something else than listening stream sockets.
+    pub fn passed() -> Result<Option<Self>, Error> {
+        env::passed(None)
+    }
+
     /// Takes over a listening socket.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! How a [`ScriptMap`] is configured.
 
-use super::{EncodedSlashes, ScriptMap};
+use std::cmp::Reverse;
+
+use super::{EncodedSlashes, ScriptMap, path::folder};
 use crate::text::{excerpt, is_control};
 
 /// Configures a [`ScriptMap`]; see [`ScriptMap::builder`] for the defaults.
@@ -10,7 +12,7 @@ pub struct ScriptMapBuilder {
     local_root: Option<Vec<u8>>,
     index: Vec<Vec<u8>>,
     suffixes: Vec<Vec<u8>>,
-    front_controller: Option<Vec<u8>>,
+    front_controllers: Vec<Vec<u8>>,
     front_path_info: bool,
     encoded_slashes: EncodedSlashes,
     hidden_files: bool,
@@ -23,7 +25,7 @@ impl ScriptMapBuilder {
             local_root: None,
             index: vec![b"index.php".to_vec()],
             suffixes: vec![b".php".to_vec()],
-            front_controller: None,
+            front_controllers: Vec::new(),
             front_path_info: false,
             encoded_slashes: EncodedSlashes::Refuse,
             hidden_files: false,
@@ -56,16 +58,19 @@ impl ScriptMapBuilder {
         self
     }
 
-    /// The script, as a path below the document root, that gets each request for what is no file.
-    /// Default: none, such requests are not found.
+    /// The script, as a path below the document root, that gets each request for what is no file,
+    /// in its own folder and below: `/blog/index.php` for `/blog/…`. Called again it adds another;
+    /// the one in the nearest folder answers. Default: none, such requests are not found.
+    ///
+    /// It gets paths with encoded slashes and hidden names too, which reach no file.
     #[must_use]
     pub fn front_controller(mut self, script_name: impl Into<Vec<u8>>) -> Self {
-        self.front_controller = Some(script_name.into());
+        self.front_controllers.push(script_name.into());
         self
     }
 
-    /// Whether the front controller gets the path as its PATH_INFO. Default: no; most read
-    /// REQUEST_URI.
+    /// Whether a front controller gets the path as its PATH_INFO, from its own folder on. Default:
+    /// no; most read REQUEST_URI.
     #[must_use]
     pub fn front_controller_path_info(mut self, yes: bool) -> Self {
         self.front_path_info = yes;
@@ -114,18 +119,21 @@ impl ScriptMapBuilder {
         if let Some(suffix) = self.suffixes.iter().find(|suffix| !is_name(suffix)) {
             return Err(ConfigError::Suffix(excerpt(suffix)));
         }
-        if let Some(name) = &self.front_controller {
+        for name in &self.front_controllers {
             let mut segments = name.split(|byte| *byte == b'/');
             if segments.next() != Some(b"") || !segments.all(is_name) || name.len() < 2 {
                 return Err(ConfigError::FrontController(excerpt(name)));
             }
         }
+        let mut front_controllers = self.front_controllers;
+        // The nearest folder first. Of two in one folder, the first counts.
+        front_controllers.sort_by_key(|name| Reverse(folder(name).len()));
         Ok(ScriptMap {
             local_root: local_root.unwrap_or_else(|| document_root.clone()),
             document_root,
             index: self.index,
             suffixes: self.suffixes,
-            front_controller: self.front_controller,
+            front_controllers,
             front_path_info: self.front_path_info,
             encoded_slashes: self.encoded_slashes,
             hidden_files: self.hidden_files,

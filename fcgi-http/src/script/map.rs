@@ -1,6 +1,9 @@
 //! Scripts in files below a document root.
 
-use super::{EncodedSlashes, Script, ScriptError, ScriptMapBuilder, join, path};
+use super::{
+    EncodedSlashes, Script, ScriptError, ScriptMapBuilder, join,
+    path::{self, folder},
+};
 
 /// Maps URL paths to scripts below a document root (CGI-4.1.5-1, H-14).
 ///
@@ -11,7 +14,7 @@ pub struct ScriptMap {
     pub(super) local_root: Vec<u8>,
     pub(super) index: Vec<Vec<u8>>,
     pub(super) suffixes: Vec<Vec<u8>>,
-    pub(super) front_controller: Option<Vec<u8>>,
+    pub(super) front_controllers: Vec<Vec<u8>>,
     pub(super) front_path_info: bool,
     pub(super) encoded_slashes: EncodedSlashes,
     pub(super) hidden_files: bool,
@@ -70,18 +73,30 @@ impl ScriptMap {
         path: &str,
         mut kind: impl FnMut(&[u8]) -> FileKind,
     ) -> Result<Target, ScriptError> {
-        let path = path::decode(path, self.encoded_slashes)?;
+        let raw = path;
         let mut kind = |name: &[u8]| kind(&join(&self.local_root, name));
+        let path = match path::decode(raw, self.encoded_slashes) {
+            Err(ScriptError::EncodedSlash)
+                if self.encoded_slashes == EncodedSlashes::AfterFiles =>
+            {
+                return self.resolve_slashed(raw, kind);
+            }
+            path => path?,
+        };
         for end in self.splits(&path) {
             let (name, info) = path.split_at(end);
-            self.check_hidden(name)?;
+            if self.is_hidden(name) {
+                return self.hidden(&path, kind);
+            }
             match kind(name) {
                 FileKind::File => return Ok(Target::Script(self.script(name, info))),
                 FileKind::Directory => {}
                 FileKind::Missing => return self.front(&path, kind),
             }
         }
-        self.check_hidden(&path)?;
+        if self.is_hidden(&path) {
+            return self.hidden(&path, kind);
+        }
         if path.ends_with(b"/") {
             for index in &self.index {
                 let name = [&path[..], index].concat();
@@ -115,13 +130,15 @@ impl ScriptMap {
     pub fn resolve_unseen(&self, path: &str) -> Result<Script, ScriptError> {
         let path = path::decode(path, self.encoded_slashes)?;
         let split = self.splits(&path).next();
-        self.check_hidden(split.map_or(&path[..], |end| &path[..end]))?;
+        if self.is_hidden(split.map_or(&path[..], |end| &path[..end])) {
+            return Err(ScriptError::Hidden);
+        }
         if let Some(end) = split {
             let (name, info) = path.split_at(end);
             check_directories(name)?;
             return Ok(self.script(name, info));
         }
-        match (&self.front_controller, self.index.first()) {
+        match (self.nearest(&path).next(), self.index.first()) {
             (Some(front), _) => Ok(self.front_script(front, &path)),
             (None, Some(index)) if path.ends_with(b"/") => {
                 let name = [&path[..], index].concat();
@@ -150,11 +167,55 @@ impl ScriptMap {
         })
     }
 
-    fn check_hidden(&self, name: &[u8]) -> Result<(), ScriptError> {
-        if !self.hidden_files && path::has_hidden_segment(name) {
+    fn is_hidden(&self, name: &[u8]) -> bool {
+        !self.hidden_files && path::has_hidden_segment(name)
+    }
+
+    /// What has a hidden name is not found where it is a file, or a folder. Else it is no name of a
+    /// file, and may mean something to a front controller.
+    fn hidden(
+        &self,
+        path: &[u8],
+        mut kind: impl FnMut(&[u8]) -> FileKind,
+    ) -> Result<Target, ScriptError> {
+        let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        // The name itself, and above it the first file: `/.env/x`.
+        let is_there = |end: usize, kind: &mut dyn FnMut(&[u8]) -> FileKind| {
+            self.is_hidden(&path[..end]) && kind(&path[..end]) != FileKind::Missing
+        };
+        if self.nearest(path).next().is_none()
+            || is_there(path.len(), &mut kind)
+            || ends.any(|end| is_there(end, &mut kind))
+        {
             return Err(ScriptError::Hidden);
         }
-        Ok(())
+        self.front(path, kind)
+    }
+
+    /// A path with an encoded slash or a backslash, which is the name of no file. It may be the
+    /// PATH_INFO of a script before it, or mean something to a front controller.
+    fn resolve_slashed(
+        &self,
+        raw: &str,
+        mut kind: impl FnMut(&[u8]) -> FileKind,
+    ) -> Result<Target, ScriptError> {
+        let path = path::decode(raw, EncodedSlashes::Decode)?;
+        let plain = path::decode(path::before_encoded_slash(raw), EncodedSlashes::Refuse)?;
+        // What comes after it may have taken segments back.
+        let same = plain.iter().zip(&path).take_while(|(one, other)| one == other).count();
+        let ends = self.splits(&plain).take_while(|end| *end <= same);
+        for end in ends {
+            let (name, info) = path.split_at(end);
+            if self.is_hidden(name) || !(info.is_empty() || info.starts_with(b"/")) {
+                break;
+            }
+            match kind(name) {
+                FileKind::File => return Ok(Target::Script(self.script(name, info))),
+                FileKind::Directory => {}
+                FileKind::Missing => break,
+            }
+        }
+        self.front(&path, kind).map_err(|_| ScriptError::EncodedSlash)
     }
 
     fn file(&self, name: &[u8]) -> Target {
@@ -170,16 +231,22 @@ impl ScriptMap {
         path: &[u8],
         mut kind: impl FnMut(&[u8]) -> FileKind,
     ) -> Result<Target, ScriptError> {
-        match &self.front_controller {
-            Some(front) if kind(front) == FileKind::File => {
-                Ok(Target::Script(self.front_script(front, path)))
-            }
-            _ => Err(ScriptError::NotFound),
-        }
+        let there = self.nearest(path).find(|front| kind(front) == FileKind::File);
+        there
+            .map(|front| Target::Script(self.front_script(front, path)))
+            .ok_or(ScriptError::NotFound)
+    }
+
+    /// The front controllers whose folders the path is below, the nearest first.
+    fn nearest<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
+        let all = self.front_controllers.iter().map(|front| &front[..]);
+        all.filter(move |front| path.starts_with(folder(front)))
     }
 
     fn front_script(&self, front: &[u8], path: &[u8]) -> Script {
-        self.script(front, if self.front_path_info { path } else { b"" })
+        // The slash before what follows is part of it.
+        let info = if self.front_path_info { &path[folder(front).len() - 1..] } else { b"" };
+        self.script(front, info)
     }
 
     fn script(&self, name: &[u8], info: &[u8]) -> Script {

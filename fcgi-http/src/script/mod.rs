@@ -84,6 +84,17 @@ impl Script {
     }
 }
 
+/// The path of a URL as a script map or a mount reads it: decoded once, `%2F` too, without `.`, `..`
+/// and empty segments. It starts with a slash.
+///
+/// # Errors
+/// The path can't be right: [`NotAbsolute`](ScriptError::NotAbsolute),
+/// [`BadEscape`](ScriptError::BadEscape), [`ControlByte`](ScriptError::ControlByte),
+/// [`AboveRoot`](ScriptError::AboveRoot).
+pub fn decode_path(path: &str) -> Result<Vec<u8>, ScriptError> {
+    path::decode(path, EncodedSlashes::Decode)
+}
+
 /// `path` starts with a slash.
 fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
     [root.strip_suffix(b"/").unwrap_or(root), path].concat()
@@ -98,6 +109,9 @@ pub enum EncodedSlashes {
     /// Refuse the request with 404, as Apache does. [`ScriptMap`]'s default.
     #[default]
     Refuse,
+    /// Refuse them in the names of files, and decode them in what is none: the PATH_INFO of a script
+    /// that is a file, and what a front controller gets.
+    AfterFiles,
     /// Decode like any other byte, before `..` is looked for, as nginx does. [`Mount`]'s default.
     Decode,
 }

@@ -19,7 +19,7 @@ pub(super) fn decode(raw: &str, slashes: EncodedSlashes) -> Result<Vec<u8>, Scri
         if is_control(byte) {
             return Err(ScriptError::ControlByte(byte));
         }
-        if slashes == EncodedSlashes::Refuse && (byte == b'\\' || (byte == b'/' && encoded)) {
+        if slashes != EncodedSlashes::Decode && (byte == b'\\' || (byte == b'/' && encoded)) {
             return Err(ScriptError::EncodedSlash);
         }
         path.push(byte);
@@ -79,6 +79,29 @@ fn normalise(path: &[u8]) -> Result<Vec<u8>, ScriptError> {
         }
     }
     Ok(out)
+}
+
+/// The segments of a raw path before the first that has an encoded slash or a backslash, without
+/// the slash after them; but a slash if there are none.
+pub(super) fn before_encoded_slash(raw: &str) -> &str {
+    let bytes = raw.as_bytes();
+    let is_slash = |at: &usize| match bytes[*at] {
+        b'\\' => true,
+        b'%' => {
+            let digits = bytes.get(at + 1..at + 3).unwrap_or_default();
+            digits.eq_ignore_ascii_case(b"2f") || digits.eq_ignore_ascii_case(b"5c")
+        }
+        _ => false,
+    };
+    let first = (0..bytes.len()).find(is_slash).unwrap_or(bytes.len());
+    let end = bytes[..first].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    &raw[..end.max(1)]
+}
+
+/// What comes before a normalised path's last segment, with the slash.
+pub(super) fn folder(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    &path[..end]
 }
 
 /// Whether a segment of a normalised path starts with a dot; `/.well-known` at the top does not

@@ -1,0 +1,146 @@
+//! Watches over a program for the gateway, so that nothing of it outlives the gateway, however that
+//! ends. It is a process of its own, and its descriptor 1 is a line to the gateway: the guard says
+//! there that the program has ended, and the gateway that it knows.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, stderr, stdout},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, exit},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, getpid, getppid, kill_process_group},
+};
+
+use crate::complain;
+
+/// How long the program has to end by itself.
+const STOP: Duration = Duration::from_secs(5);
+/// The file with the program's process id, in the folder.
+pub(super) const PID_FILE: &str = "pid";
+
+/// Run a program for a gateway, until the gateway ends
+#[derive(Args)]
+pub(crate) struct Guard {
+    /// Become the program, and end with the guard of this process id
+    #[arg(long, value_name = "PID")]
+    below: Option<i32>,
+    /// The program and its arguments, if there is one, and a folder, which is removed at the end
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
+
+static STOPPING: AtomicBool = AtomicBool::new(false);
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+impl Guard {
+    pub(crate) fn run(mut self) -> ExitCode {
+        let folder = PathBuf::from(self.program.pop().unwrap_or_default());
+        match (self.below, self.program.is_empty()) {
+            (Some(guard), false) => self.exec(guard),
+            (None, false) => self.watch(folder),
+            _ => {
+                while hear() {}
+                let _ = fs::remove_dir_all(&folder);
+                ExitCode::SUCCESS
+            }
+        }
+    }
+
+    fn watch(&self, folder: PathBuf) -> ExitCode {
+        let mut child = match self.start(&folder) {
+            Ok(child) => child,
+            Err(error) => {
+                complain(&format!("start {}: {error}", self.program[0].to_string_lossy()));
+                return ExitCode::FAILURE;
+            }
+        };
+        let leader = Pid::from_child(&child);
+        // What is left is found by it when this guard is killed.
+        let _ = fs::write(folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
+        let removed = folder.clone();
+        thread::spawn(move || {
+            if hear() {
+                // The gateway starts all of it again.
+                exit(1);
+            }
+            STOPPING.store(true, Ordering::SeqCst);
+            if !ENDED.load(Ordering::SeqCst) {
+                let _ = kill_process_group(leader, Signal::TERM);
+                thread::sleep(STOP);
+            }
+            finish(leader, &removed)
+        });
+        let ended = child.wait();
+        ENDED.store(true, Ordering::SeqCst);
+        match ended {
+            _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &folder),
+            Ok(status) => complain(&format!("it ended: {status}")),
+            Err(error) => complain(&format!("wait for it: {error}")),
+        }
+        // Its workers would stay.
+        end_group(leader);
+        // The gateway may be what it has ended for; then the folder is still to be removed.
+        let _ = rustix::io::write(stdout(), b"e");
+        loop {
+            thread::park();
+        }
+    }
+
+    /// Starts the program, the first of a process group of its own, by way of this command: a
+    /// process can only ask for itself to end with its parent.
+    fn start(&self, folder: &Path) -> io::Result<std::process::Child> {
+        let own = std::env::current_exe()?;
+        let mut command = Command::new(own);
+        command.args(["guard", "--below", &getpid().to_string(), "--"]);
+        command.args(&self.program).arg(folder).process_group(0).stdout(stderr());
+        command.spawn()
+    }
+
+    fn exec(&self, guard: i32) -> ExitCode {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::set_parent_process_death_signal;
+            // Even if the guard is killed together with the gateway.
+            let _ = set_parent_process_death_signal(Some(Signal::TERM));
+        }
+        if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(guard) {
+            return ExitCode::FAILURE;
+        }
+        let error = Command::new(&self.program[0]).args(&self.program[1..]).exec();
+        complain(&format!("start {}: {error}", self.program[0].to_string_lossy()));
+        ExitCode::FAILURE
+    }
+}
+
+/// Waits for the gateway to say something. It says nothing more when it has ended, in whatever way.
+fn hear() -> bool {
+    loop {
+        match rustix::io::read(stdout(), &mut [0; 1]) {
+            Err(Errno::INTR) => {}
+            heard => return heard == Ok(1),
+        }
+    }
+}
+
+/// Leaves nothing behind.
+fn finish(leader: Pid, folder: &Path) -> ! {
+    end_group(leader);
+    // The gateway may have been quicker.
+    let _ = fs::remove_dir_all(folder);
+    exit(0)
+}
+
+/// Ends what the program has left.
+pub(super) fn end_group(leader: Pid) {
+    // All of them may have ended.
+    let _ = kill_process_group(leader, Signal::KILL);
+}

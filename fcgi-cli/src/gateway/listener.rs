@@ -1,0 +1,104 @@
+//! Where clients connect: TCP ports and unix sockets, opened here or by systemd.
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use fcgi_engine::listener::{ListeningSocket, SocketFile, StdListener};
+use fcgi_tokio::{self as fcgi, Address, Target};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{
+    client::{Client, Ends},
+    stopped::Stopped,
+    stream::Stream,
+};
+
+/// Where to listen when nothing is said.
+const DEFAULT: &str = "127.0.0.1:8080";
+
+pub(super) struct Listener {
+    socket: Socket,
+    /// For people: a URL, or a unix socket.
+    name: String,
+    /// Removed with the listener.
+    _file: Option<SocketFile>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// All that is listened at: what systemd has opened, and what the options name.
+pub(super) fn listen(addresses: &[Address]) -> Result<Vec<Listener>, Stopped> {
+    let passed = fcgi::Listener::passed().map_err(|error| failed(&error))?;
+    let mut sockets = passed.map(fcgi::Listener::into_sockets).unwrap_or_default();
+    let default;
+    let addresses = match addresses {
+        [] if sockets.is_empty() => {
+            default = [DEFAULT.parse().map_err(Stopped::usage)?];
+            &default
+        }
+        addresses => addresses,
+    };
+    for address in addresses {
+        let listener = fcgi::Listener::bind(address.clone()).map_err(|error| failed(&error))?;
+        sockets.extend(listener.into_sockets());
+    }
+    let listeners = sockets.into_iter().map(Listener::new).collect::<io::Result<_>>();
+    listeners.map_err(|error| Stopped::io(format!("listen: {error}")))
+}
+
+fn failed(error: &fcgi::Error) -> Stopped {
+    let fcgi::Error::Listen { address, advice, source } = error else {
+        return Stopped::io(error.report());
+    };
+    // Without the scheme of the library's addresses: it is HTTP's.
+    let (is_tcp, address) = match address.strip_prefix("tcp:") {
+        Some(address) => (true, address),
+        None => (false, &**address),
+    };
+    let advice = match source.kind() {
+        io::ErrorKind::AddrInUse if is_tcp => "--listen HOST:PORT takes another",
+        _ => advice,
+    };
+    Stopped::io(format!("listen at {address}: {source}; {advice}"))
+}
+
+impl Listener {
+    fn new(socket: ListeningSocket) -> io::Result<Self> {
+        let ListeningSocket { listener, address, file, .. } = socket;
+        listener.set_nonblocking()?;
+        let socket = match listener {
+            StdListener::Tcp(tcp) => Socket::Tcp(TcpListener::from_std(tcp)?),
+            StdListener::Unix(unix) => Socket::Unix(UnixListener::from_std(unix)?),
+        };
+        let name = match (&socket, address.target()) {
+            (Socket::Tcp(tcp), _) => format!("http://{}/", tcp.local_addr()?),
+            (Socket::Unix(_), Target::Unix(_)) => address.to_string(),
+            (Socket::Unix(_), _) => "a unix socket".to_owned(),
+        };
+        Ok(Self { socket, name, _file: file })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Client>> {
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp.poll_accept(cx).map_ok(|(stream, remote)| {
+                stream.set_nodelay(true)?;
+                let local = Some(stream.local_addr()?);
+                Ok(Client::new(Stream::Tcp(stream), Ends { remote: Some(remote), local }))
+            }),
+            Socket::Unix(unix) => unix.poll_accept(cx).map_ok(|(stream, _)| {
+                let ends = Ends { remote: None, local: None };
+                Ok(Client::new(Stream::Unix(stream), ends))
+            }),
+        }
+        .map(|accepted| accepted.and_then(|client| client))
+    }
+}

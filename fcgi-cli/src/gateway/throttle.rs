@@ -1,0 +1,73 @@
+//! Applications that write to STDERR without end: they are listened to no faster than a log can be
+//! kept, so that they have to wait instead of keeping the gateway busy.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::log::{self, Id};
+
+/// What one request may have of STDERR at once, and then each second, in bytes.
+const BURST: usize = 1 << 20;
+const RATE: usize = 1 << 20;
+
+/// One request's allowance.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    id: Id,
+    /// What was written beyond the allowance's growth, in bytes, and when that was counted.
+    level: usize,
+    since: Option<Instant>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Throttle {
+    pub(super) fn new(id: Id) -> Self {
+        Self { id, level: 0, since: None, pause: None }
+    }
+
+    /// Polls on behalf of the request, once its pause is over.
+    pub(super) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        let (polled, stderr) = log::on_behalf(self.id, || poll(cx));
+        if stderr > 0 {
+            self.count(stderr);
+        }
+        if let (Poll::Pending, Some(pause)) = (&polled, &mut self.pause) {
+            // Whatever wakes the task before, it waits.
+            let _ = pause.as_mut().poll(cx);
+        }
+        polled
+    }
+
+    fn count(&mut self, stderr: usize) {
+        let now = Instant::now();
+        let passed = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        let grown = (passed.as_secs_f64() * RATE as f64) as usize;
+        // What is beyond is forgiven: a pause is never so long that a time limit is missed.
+        self.level = self.level.saturating_sub(grown).saturating_add(stderr).min(BURST + RATE);
+        self.since = Some(now);
+        if let Some(beyond) = self.level.checked_sub(BURST).filter(|beyond| *beyond > 0) {
+            let pause = Duration::from_secs_f64(beyond as f64 / RATE as f64);
+            self.pause = Some(Box::pin(sleep_until(now + pause)));
+        }
+    }
+
+    /// A future on behalf of the request.
+    pub(super) async fn run<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| self.poll(cx, |cx| future.as_mut().poll(cx))).await
+    }
+}

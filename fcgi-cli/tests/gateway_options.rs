@@ -1,0 +1,129 @@
+//! `fcgi gateway`: where its options come from, and where it listens.
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    process::{Command, Output},
+};
+
+use common::gateway::{App, Gateway, PAGE, Root, text};
+
+fn ask_unix(path: &std::path::Path, target: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("it listens");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn every_option_can_be_a_variable() {
+    let (app, root) = (App::start(), Root::new());
+    let mut command = common::fcgi();
+    command.arg("gateway");
+    for (name, value) in [
+        ("FCGI_ADDR", &*app.address),
+        ("FCGI_GATEWAY_ROOT", &root.arg()),
+        ("FCGI_GATEWAY_LISTEN", "127.0.0.1:0,127.0.0.1:0"),
+        ("FCGI_GATEWAY_QUIET", "true"),
+        ("FCGI_GATEWAY_PARAM", "APP_ENV=a,b\nOTHER=c"),
+        ("FCGI_GATEWAY_INDEX", "page.txt"),
+        ("FCGI_GATEWAY_MAX_BODY", "10"),
+        ("FCGI_GATEWAY_FOLLOW_LINKS", ""),
+        ("FCGI_GATEWAY_SPLIT", ""),
+    ] {
+        command.env(name, value);
+    }
+    let gateway = Gateway::run(command);
+    assert_eq!(gateway.line.matches("http://127.0.0.1:").count(), 2, "{}", gateway.line);
+    let body = text(&gateway.get("/app.php"));
+    assert!(body.contains("APP_ENV=a,b\n") && body.contains("OTHER=c\n"), "{body}");
+    assert_eq!(text(&gateway.get("/")), PAGE);
+    assert_eq!(gateway.connect().post("/app.php", 11).expect("an answer").head.status, 413);
+    assert_eq!(gateway.access_log(), "", "it is quiet");
+}
+
+#[test]
+fn the_command_line_goes_before_the_environment() {
+    let root = Root::new();
+    let mut command = common::fcgi();
+    command.env("FCGI_ADDR", "unix:/no/such").env("FCGI_GATEWAY_INDEX", "index.html");
+    command.env("FCGI_GATEWAY_MOUNT", "/app");
+    let app = App::start();
+    let args = [&app.address, "--root", &root.arg(), "--index", "page.txt", "--mount", "/"];
+    let gateway = Gateway::spawn(command, &args);
+    assert!(gateway.line.contains(&app.address), "{}", gateway.line);
+    assert_eq!(text(&gateway.get("/")), PAGE);
+    assert!(text(&gateway.get("/x")).contains("PATH_INFO=/x\n"));
+
+    // Even where the two can't be together.
+    let mut command = common::fcgi();
+    command.env("FCGI_ADDR", "unix:/no/such");
+    let gateway = Gateway::spawn(command, &["--spawn", "sleep 1000", "--mount", "/"]);
+    assert!(gateway.line.contains("the program sleep 1000"), "{}", gateway.line);
+}
+
+#[test]
+fn help_names_the_variables() {
+    let Output { stdout, .. } =
+        common::fcgi().args(["gateway", "--help"]).output().expect("it runs");
+    let help = String::from_utf8(stdout).expect("text");
+    for name in ["FCGI_ADDR", "FCGI_GATEWAY_LISTEN", "FCGI_GATEWAY_MAX_BODY", "FCGI_GATEWAY_QUIET"]
+    {
+        assert!(help.contains(&format!("[env: {name}")), "{name} in\n{help}");
+    }
+    let all = help.matches("\n      --").count() + help.matches("\n  -q, --").count();
+    let named = help.matches("[env: FCGI_GATEWAY_").count();
+    assert_eq!(named, all, "{help}");
+}
+
+#[test]
+fn it_listens_at_unix_sockets() {
+    let (app, root) = (App::start(), Root::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("http.sock");
+    let listen = format!("unix:{}", path.display());
+    let args = [&app.address, "--root", &root.arg(), "--listen", &listen];
+    let mut gateway = Gateway::start(&args);
+    assert!(gateway.line.contains(&format!("/ and {listen} serve ")), "{}", gateway.line);
+    assert!(ask_unix(&path, "/page.txt").ends_with(PAGE));
+    let answer = ask_unix(&path, "/app.php");
+    for line in ["REMOTE_ADDR=unix:\n", "SERVER_NAME=a.example\n", "SERVER_PORT=80\n"] {
+        assert!(answer.contains(line), "{answer}");
+    }
+    common::gateway::until("both are logged", || gateway.access_log().lines().count() == 2);
+    assert!(gateway.access_log().starts_with("unix: - - ["), "{}", gateway.access_log());
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(!path.exists(), "its file is removed");
+}
+
+#[test]
+fn systemds_sockets_are_listened_at() {
+    let (app, root) = (App::start(), Root::new());
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = tcp.local_addr().expect("an address").port();
+    // The shell puts it where systemd would.
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());
+    command.args(["gateway", &app.address, "--root", &root.arg()]);
+    command.stdin(std::os::fd::OwnedFd::from(tcp));
+    let gateway = Gateway::run(command);
+    assert_eq!(gateway.port, port);
+    assert!(!gateway.line.contains(" and "), "that one alone: {}", gateway.line);
+    assert_eq!(text(&gateway.get("/page.txt")), PAGE);
+
+    // Of another process: they are none of ours.
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("sh");
+    command.args(["-c", "LISTEN_PID=1 LISTEN_FDS=1 exec \"$@\"", "sh"]);
+    command.arg(common::fcgi().get_program());
+    let gateway = Gateway::spawn(command, &[&app.address, "--root", &root.arg()]);
+    assert_ne!(gateway.port, port);
+    drop(folder);
+}

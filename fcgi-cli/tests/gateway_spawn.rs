@@ -1,0 +1,151 @@
+//! `fcgi gateway --spawn`: a program of its own, and nothing that outlives it.
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use common::gateway::{Gateway, block_on, text, until};
+use fcgi_tokio as fcgi;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+/// A program that writes its process id, and starts another that does.
+const SCRIPT: &str = "echo $$ > main; sh -c 'echo $$ > other; exec sleep 1000' & \
+    echo it starts; echo it complains >&2; wait";
+
+fn start(script: &str) -> (Gateway, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!("cd '{}'; {script}", folder.path().display());
+    (Gateway::start(&["--spawn", &script, "--mount", "/"]), folder)
+}
+
+fn pid(folder: &TempDir, name: &str) -> Pid {
+    let file = folder.path().join(name);
+    let mut found = None;
+    until("it writes its id", || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        found = text.trim().parse().ok().and_then(Pid::from_raw);
+        found.is_some()
+    });
+    found.expect("an id")
+}
+
+/// Whether it runs: one that nobody has waited for does not.
+fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let state = stat.as_deref().unwrap_or_default().rsplit(") ").next().unwrap_or_default();
+    test_kill_process(pid).is_ok() && !state.starts_with('Z')
+}
+
+/// The guard of the gateway, and its arguments.
+fn guard(gateway: &Gateway) -> (Pid, PathBuf) {
+    let pid = gateway.pid();
+    let children = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let children = children.flat_map(|task| {
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    for child in children {
+        let args = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        let mut args = args.split('\0').skip(1);
+        if args.next() == Some("guard") {
+            let folder = args.filter(|arg| !arg.is_empty()).last().expect("a folder").into();
+            return (Pid::from_raw(child.parse().expect("an id")).expect("an id"), folder);
+        }
+    }
+    panic!("it has no guard");
+}
+
+/// What the next test spawns: it answers at descriptor 0.
+#[test]
+#[ignore = "a program for another test"]
+fn the_program() {
+    block_on(async {
+        // Started by hand, it has no such socket.
+        let Ok(listener) = fcgi::Listener::bind(&fcgi::Address::STDIN) else { return };
+        let served = fcgi::Server::new().serve(listener, async |request: fcgi::Request| {
+            let name = request.param_str("PATH_INFO").unwrap_or_default().to_owned();
+            request.stdout().write_all(format!("Content-Type: a/b\r\n\r\nspawned {name}")).await?;
+            Ok::<_, fcgi::Error>(0)
+        });
+        served.await.expect("it serves");
+    });
+}
+
+#[test]
+fn the_program_has_the_listening_socket_at_descriptor_0() {
+    let own = std::env::current_exe().expect("a path");
+    let command = format!("'{}' --exact the_program --ignored --nocapture", own.display());
+    let gateway = Gateway::start(&["--spawn", &command, "--mount", "/"]);
+    assert!(gateway.line.contains(&format!("the program {command}")), "{}", gateway.line);
+    for _ in 0..3 {
+        let reply = gateway.get("/x");
+        assert_eq!(reply.head.status, 200, "{}", gateway.error_log());
+        assert_eq!(text(&reply), "spawned /x");
+    }
+}
+
+#[test]
+fn what_it_prints_is_logged_and_it_ends_with_the_gateway() {
+    let (mut gateway, folder) = start(SCRIPT);
+    let (main, other) = (pid(&folder, "main"), pid(&folder, "other"));
+    until("its lines are logged", || {
+        let log = gateway.error_log();
+        log.contains("spawned program: it starts\n")
+            && log.contains("spawned program: it complains\n")
+    });
+    let (_, private) = guard(&gateway);
+    assert!(private.is_dir());
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(!runs(main) && !runs(other), "nothing is left");
+    assert!(!private.exists());
+}
+
+#[test]
+fn nothing_outlives_a_gateway_that_is_killed() {
+    let (mut gateway, folder) = start(SCRIPT);
+    let (main, other) = (pid(&folder, "main"), pid(&folder, "other"));
+    let (_, private) = guard(&gateway);
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    until("all have ended", || !runs(main) && !runs(other) && !private.exists());
+}
+
+#[test]
+fn the_program_ends_when_gateway_and_guard_are_killed_together() {
+    let (mut gateway, folder) = start("echo $$ > main; exec sleep 1000");
+    let main = pid(&folder, "main");
+    let (guard, _) = guard(&gateway);
+    // Neither can do anything about it.
+    kill_process(guard, Signal::STOP).expect("it runs");
+    gateway.signal(Signal::KILL);
+    kill_process(guard, Signal::KILL).expect("it runs");
+    gateway.wait();
+    until("it has ended", || !runs(main));
+}
+
+#[test]
+fn a_program_that_ends_is_started_again_with_growing_pauses() {
+    let (gateway, folder) = start("echo x >> runs; exit 3");
+    let runs =
+        || fs::read_to_string(folder.path().join("runs")).unwrap_or_default().lines().count();
+    until("it runs again and again", || runs() >= 4);
+    let log = gateway.error_log();
+    assert!(log.contains("exit status: 3"), "{log}");
+    for pause in ["100ms", "200ms", "400ms"] {
+        let line = format!("spawned program has ended; it is started again in {pause}\n");
+        assert_eq!(log.matches(&line).count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn the_samples_folder_ends_with_a_gateway_that_is_killed() {
+    let mut gateway = Gateway::start(&[]);
+    assert_eq!(gateway.get("/").head.status, 200);
+    let (_, private) = guard(&gateway);
+    assert!(private.join("sample").exists());
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    until("it is removed", || !private.exists());
+}
