@@ -17,7 +17,7 @@ use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use fcgi_tokio::{self as fcgi, Address, client::Request};
+use fcgi_tokio::{self as fcgi, Address};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -152,7 +152,13 @@ impl Bench {
             timeout: self.timeout,
         };
         let load = Load::new(plan.clone());
-        let (outcome, caught) = watched(&load).await;
+        let (outcome, caught) = match watched(&load).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                let report = Report::new("bench", Exit::of(&error), error.report().to_string());
+                return report.finish(self.form, false);
+            }
+        };
         let exit = print::exit(&outcome);
         let report = print::report(&plan, &outcome, exit);
         let code = if self.form.json || self.form.nagios {
@@ -181,7 +187,8 @@ impl Bench {
         if self.multiplex == 1 {
             return Ok(());
         }
-        let values = fcgi::Pool::new(address.clone()).values().await.map_err(|error| {
+        let values = fcgi::client::Connector::new().query_values(address).await;
+        let values = values.map_err(|error| {
             let report = Report::new("bench", Exit::of(&error), error.report().to_string());
             report.address(address).cause(causes::of(&error, address))
         })?;
@@ -209,11 +216,12 @@ impl Bench {
             own.push((b"CONTENT_LENGTH".to_vec(), body.len().to_string().into_bytes()));
         }
         // Of one name the last one counts, as on the command line.
-        let default = request.params.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
+        let default =
+            request.begin().params.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
         let all: Vec<Param> = default.chain(own).chain(self.params.iter().cloned()).collect();
         let last = |n: usize| all[n + 1..].iter().all(|(name, _)| *name != all[n].0);
         let params = (0..all.len()).filter(|n| last(*n)).map(|n| (&all[n].0, &all[n].1));
-        let params = Request::responder().params(params).params;
+        let params = params.collect();
         Ok(Template { params, body, keep: self.keep || self.multiplex > 1 })
     }
 
@@ -234,7 +242,7 @@ impl Bench {
 }
 
 /// Runs it, with a line of progress on a terminal; a signal ends it early, and is given back.
-async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
+async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::Error> {
     let mut signals = (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok());
     let is_shown = io::stderr().is_terminal();
     let mut ticks = interval_at(Instant::now() + PROGRESS, PROGRESS);
@@ -244,7 +252,7 @@ async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
         let mut run = std::pin::pin!(load.run());
         loop {
             tokio::select! {
-                outcome = &mut run => break outcome,
+                outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
                     load.stop();
                     // A second one does not wait for the requests under way.
@@ -260,7 +268,7 @@ async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
         // There is nowhere left to report a failure of stderr.
         let _ = write!(io::stderr().lock(), "\r\x1b[K");
     }
-    (outcome, caught)
+    Ok((outcome, caught))
 }
 
 type Signals = (Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
