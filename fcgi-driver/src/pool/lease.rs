@@ -20,7 +20,6 @@ use crate::{
 };
 
 /// A place in the queue or a connection. Dropping it gives up either.
-#[derive(Debug)]
 pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
     /// Of a shared connection, which has no timer for each of its requests.
