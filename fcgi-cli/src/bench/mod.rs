@@ -50,7 +50,14 @@ const PROGRESS: Duration = Duration::from_millis(250);
 pub(crate) struct Bench {
     #[command(flatten)]
     place: Place,
-    /// The path to ask for; a path that is its own script, as php-fpm's ping.path
+    /// The path to ask for, with its query; default: --path
+    #[arg(value_name = "URL-PATH", conflicts_with_all = ["path", "script"])]
+    url_path: Option<String>,
+    /// Folder of the scripts, where the application sees it; without it the path is its own script,
+    /// as php-fpm's ping.path is
+    #[arg(long, value_name = "DIR", requires = "url_path")]
+    root: Option<String>,
+    /// The same as URL-PATH
     #[arg(long, value_name = "PATH", default_value = "/ping")]
     path: String,
     /// Run this script, where the application sees it
@@ -107,7 +114,7 @@ Examples:
   php-fpm itself, without a script
     fcgi bench unix:/run/php/php-fpm.sock -c 8 -t 5
   A script, with kept connections
-    fcgi bench 127.0.0.1:9000 --script /srv/www/index.php --keep -n 10000
+    fcgi bench 127.0.0.1:9000 '/index.php?page=2' --root /srv/www --keep -n 10000
   How slow is it at 200 requests a second?
     fcgi bench 127.0.0.1:9000 --script /srv/www/index.php --rate 200 -c 50 -t 30
   An application that multiplexes, with bodies of 64 KiB
@@ -203,12 +210,21 @@ impl Bench {
 
     fn template(&self) -> Result<Template, String> {
         let body = self.read_body()?;
-        let request = match &self.script {
-            Some(script) => {
+        let path = self.url_path.as_ref().unwrap_or(&self.path);
+        if !path.starts_with('/') {
+            return Err(format!("{path:?}: expected a path that starts with a slash"));
+        }
+        let (name, query) = path.split_once('?').unwrap_or((path, ""));
+        let request = match (&self.script, &self.root) {
+            (Some(script), _) => {
                 let name = script.rsplit('/').next().unwrap_or_default();
                 ask::get_script(script, &format!("/{name}"), "")
             }
-            None => ask::get(&self.path),
+            (None, Some(root)) => {
+                let file = format!("{}{name}", root.trim_end_matches('/'));
+                ask::get_script(&file, name, query)
+            }
+            (None, None) => ask::get_script(name, name, query),
         };
         let mut own: Vec<Param> = Vec::new();
         if !body.is_empty() {
