@@ -2,6 +2,8 @@
 //! `programs/http.rs` of `fcgi-testkit` use theirs.
 #![cfg(feature = "php-fpm")]
 
+use std::io::Write;
+
 use fcgi_blocking as fcgi;
 
 fn named<T: ?Sized>() {}
@@ -100,7 +102,7 @@ fn a_client_is_made_of_an_address_a_root_and_a_front_controller() {
     let serve = |request: fcgi::Request| {
         let param = |name| request.param_str(name).unwrap_or_default().to_owned();
         let page = format!("{} {}", param("SCRIPT_FILENAME"), param("REQUEST_URI"));
-        request.stdout().write_all(format!("Content-Type: text/plain\r\n\r\n{page}").as_bytes())
+        write!(request.stdout(), "Content-Type: text/plain\r\n\r\n{page}")
     };
     let listener = fcgi::Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().to_string();
