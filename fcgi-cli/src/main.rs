@@ -14,6 +14,7 @@ mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
+mod generate;
 mod help;
 mod input;
 mod ls;
@@ -22,6 +23,7 @@ mod ping;
 mod place;
 mod report;
 mod sink;
+mod snippets;
 mod sock_diag;
 mod status;
 mod stream;
@@ -52,6 +54,11 @@ enum Command {
     Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
+    NginxConf(snippets::NginxConf),
+    ApacheConf(snippets::ApacheConf),
+    SystemdUnit(snippets::SystemdUnit),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     Guard(gateway::Guard),
     #[command(hide = true)]
@@ -93,6 +100,11 @@ fn main() -> ExitCode {
             Command::Decode(decode) => decode.run(),
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
+            Command::NginxConf(site) => site.run(),
+            Command::ApacheConf(site) => site.run(),
+            Command::SystemdUnit(units) => units.run(),
+            Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
+            Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
             Command::Guard(guard) => guard.run(),
         }
     });
