@@ -7,6 +7,7 @@ mod bench;
 mod budget;
 mod call;
 mod causes;
+mod check;
 mod decode;
 mod demo;
 mod discovery;
@@ -49,6 +50,7 @@ enum Command {
     Call(Box<call::Call>),
     Tap(tap::Tap),
     Decode(decode::Decode),
+    Check(check::Check),
     Ls(ls::Ls),
     Php(Box<php::Php>),
     Bench(Box<bench::Bench>),
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
+            Command::Check(check) => check.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::NginxConf(site) => site.run(),
