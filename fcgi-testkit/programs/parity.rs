@@ -39,8 +39,8 @@ pub(crate) fn names() {
     fn clone_and_debug<T: Clone + std::fmt::Debug>() {}
     fn debug<T: std::fmt::Debug + Send>() {}
     fn handler(_: impl fcgi::Handler) {}
-    fn descriptor(transport: &fcgi::Transport) -> impl AsFd {
-        transport.as_fd()
+    fn descriptor(listener: &fcgi::TransportListener) -> impl AsFd {
+        listener.as_fd()
     }
     clone_and_debug::<fcgi::Server>();
     clone_and_debug::<Connector>();

@@ -9,6 +9,7 @@ use std::{
 use fcgi_engine::{
     notify, pump,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
+    socket::Peer,
 };
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
@@ -73,6 +74,23 @@ impl Leader {
         })
     }
 
+    /// The leader of a server that has one connection, and ends with it.
+    pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
+        let mut leader = Box::new(Self {
+            acceptor: None,
+            slots: Vec::new(),
+            jobs: Vec::new(),
+            accept_at: None,
+            stage: Stage::Serving,
+            dirty: Vec::new(),
+            ready: Vec::new(),
+        });
+        leader.add(engine, stream, Peer::Stream);
+        // Its last handler's end may be the server's.
+        engine.pool.drain();
+        leader
+    }
+
     /// Leads until there is a request to run. `None` at the server's end.
     pub(super) fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
         loop {
@@ -101,7 +119,10 @@ impl Leader {
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
-            Stage::Serving if !engine.is_leaving() => return false,
+            Stage::Serving if !engine.is_leaving() => {
+                let over = self.acceptor.is_none() && self.slots.is_empty();
+                return over && self.jobs.is_empty() && engine.pool.is_idle();
+            }
             Stage::Serving => {
                 // Who has connected already is served (W-13).
                 notify::stopping();
@@ -240,6 +261,17 @@ impl Leader {
         (!fds[0].revents().is_empty(), accept)
     }
 
+    /// A new connection; says which slot it has.
+    fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
+        let stream = Arc::new(stream);
+        let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
+        let index = self.slots.len();
+        connection.slot.store(index, Ordering::Relaxed);
+        let watch = connection.watch();
+        self.slots.push(Slot { connection, stream, watch });
+        index
+    }
+
     /// Takes so many of the connections that wait.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
@@ -249,12 +281,7 @@ impl Leader {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
                 Ok((stream, peer)) => {
-                    let stream = Arc::new(stream);
-                    let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
-                    let index = self.slots.len();
-                    connection.slot.store(index, Ordering::Relaxed);
-                    let watch = connection.watch();
-                    self.slots.push(Slot { connection, stream, watch });
+                    let index = self.add(engine, stream, peer);
                     self.serve(index, PollFlags::empty());
                 }
                 Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
