@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod budget;
 mod call;
 mod causes;
@@ -48,6 +49,7 @@ enum Command {
     Decode(decode::Decode),
     Ls(ls::Ls),
     Php(Box<php::Php>),
+    Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
     #[command(hide = true)]
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
         }
     };
     let mut builder = match command {
-        Command::Gateway(_) => Builder::new_multi_thread(),
+        Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
             Command::Ls(ls) => ls.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,

@@ -213,6 +213,8 @@ fn thresholds() -> Result {
         (&["--max", "active=50%"], 7),
         (&["--active-processes=0"], 7),
         (&["--max", "queue=3", "--max", "active-processes=0"], 7),
+        (&["--max", "queue=3,active-processes=0"], 7),
+        (&["--max", "queue=3,active-processes=1"], 0),
         (&["--max", "queue=2", "--docker"], 1),
         (&["--max", "queue=2", "--nagios"], 1),
         (&["--max", "cats=2"], 2),

@@ -280,7 +280,14 @@ impl RequestLog {
 
     /// The request has ended.
     pub fn end(mut self, outcome: Outcome, now: impl FnOnce() -> Instant) {
-        self.log_stderr();
+        self.finish(outcome, now);
+    }
+
+    /// As [`end`](Self::end), once, for a log that is dropped where it is.
+    pub fn finish(&mut self, outcome: Outcome, now: impl FnOnce() -> Instant) {
+        if !self.stderr.is_empty() {
+            self.log_stderr();
+        }
         let elapsed = self.started.map(|started| now().saturating_duration_since(started));
         let (sent, received, elapsed) = (self.sent, self.received, elapsed.unwrap_or_default());
         let span = &self.span;

@@ -52,14 +52,16 @@ thread_local! {
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Lends the connection a buffer, unless it has one or wants a larger one.
-fn lend(connection: &mut impl Connection) {
-    if connection.wants_buffer() == Some(LENT) {
-        // A thread that ends has none.
-        let spare = SPARE.try_with(Cell::take).ok().flatten();
-        // It was asked whether it takes it.
-        let _ = connection.lend(spare.unwrap_or_else(|| BytesMut::zeroed(LENT)));
-    }
+/// Lends the connection a buffer, unless it has one or wants a larger one; says whether it did.
+fn lend(connection: &mut impl Connection) -> bool {
+    // A thread that ends has none.
+    connection.wants_buffer() == Some(LENT)
+        && connection.lend(SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(fresh)).is_ok()
+}
+
+#[cold]
+fn fresh() -> BytesMut {
+    BytesMut::zeroed(LENT)
 }
 
 /// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any
@@ -185,17 +187,50 @@ pub enum Read {
     Gone(io::Error),
 }
 
-/// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
+/// Reads from one connection. A read that will find something is not asked for first whether it
+/// will: with a buffer that is lent, asking saves nothing.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// The last read found less than there was room for: the next one finds nothing.
+    emptied: bool,
+}
+
+impl Reader {
+    /// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
+    pub fn read(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
+        if std::mem::take(&mut self.emptied) || !connection.wants_read() || !lend(connection) {
+            return read(socket, connection);
+        }
+        let read = until_done(|| read_into(socket, connection));
+        self.emptied = matches!(read, Read::Some { more: false, .. });
+        take_in(connection, read)
+    }
+}
+
+/// Reads once into the connection's window, if there is something to read. Call [`reclaim`] when the
+/// events are drained.
 pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
     if !connection.wants_read() {
         return Read::Nothing;
     }
     let read = read_once(socket, |socket| {
         lend(connection);
-        let window = connection.recv_buffer();
-        let room = window.len();
-        Ok((socket.read(window)?, room))
+        read_into(socket, connection)
     });
+    take_in(connection, read)
+}
+
+#[inline]
+fn read_into(
+    socket: &mut impl Socket,
+    connection: &mut impl Connection,
+) -> io::Result<(usize, usize)> {
+    let window = connection.recv_buffer();
+    let room = window.len();
+    Ok((socket.read(window)?, room))
+}
+
+fn take_in(connection: &mut impl Connection, read: Read) -> Read {
     match read {
         Read::Some { bytes, .. } => match connection.handle_recv(bytes) {
             Ok(()) => read,
@@ -222,13 +257,24 @@ fn read_once<S: Socket>(
     socket: &mut S,
     mut read: impl FnMut(&mut S) -> io::Result<(usize, usize)>,
 ) -> Read {
+    until_done(|| {
+        socket.read_ready()?;
+        read(socket)
+    })
+}
+
+/// Reads until that is not interrupted.
+#[inline]
+fn until_done(mut read: impl FnMut() -> io::Result<(usize, usize)>) -> Read {
     loop {
-        return match socket.read_ready().and_then(|()| read(socket)) {
+        return match read() {
             Ok((0, _)) => Read::Eof,
             Ok((bytes, room)) => Read::Some { bytes, more: bytes == room },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-            Err(error) => Read::Gone(error),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => continue,
+                io::ErrorKind::WouldBlock => Read::Nothing,
+                _ => Read::Gone(error),
+            },
         };
     }
 }

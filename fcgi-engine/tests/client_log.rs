@@ -65,7 +65,7 @@ fn each_end_of_a_request_has_its_word() {
 fn a_request_that_nobody_wants_any_more_is_aborted() {
     let log = logs::of(|| {
         let (mut session, mut exchange) = begin();
-        assert!(matches!(session.poll(&mut exchange, Instant::now()), Poll::Pending));
+        assert!(matches!(session.poll(&mut exchange, Instant::now), Poll::Pending));
         exchange.give_up(Instant::now);
     });
     assert!(log.contains("outcome=Aborted"), "{log}");

@@ -53,13 +53,13 @@ fn a_whole_response_is_late_for_nobody() {
     session.push(&mut exchange).unwrap();
     let answer = [record(Type::Stdout, 1, b"hello"), end(1, 0, 0)].concat();
     let mut socket = Script { said: io::Cursor::new(answer), closes: false };
-    session.write(&mut socket, start);
+    session.write(&mut socket, || start);
     while session.read(&mut socket) {}
     session.handle_events(|()| ());
     let late = start + Duration::from_secs(10);
-    let polled = session.poll(&mut exchange, late);
+    let polled = session.poll(&mut exchange, || late);
     assert!(matches!(polled, Poll::Ready(Ok(Some(Chunk::Stdout(b)))) if b == "hello"));
-    assert!(matches!(session.poll(&mut exchange, late), Poll::Ready(Ok(None))));
+    assert!(matches!(session.poll(&mut exchange, || late), Poll::Ready(Ok(None))));
 }
 
 /// The pool opens another connection for `Closed`; an error of misuse would reach its caller.

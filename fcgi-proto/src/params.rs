@@ -23,6 +23,10 @@ use crate::{
     pairs::{self, read_lengths},
 };
 
+/// The room that the first of some parameters gets: enough for what a web server sends of a request
+/// with few headers, so that it does not grow pair by pair.
+const FIRST_BLOCK: usize = 512;
+
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
 /// They are kept as they are on the wire, so that receiving and sending them is one copy.
@@ -51,6 +55,9 @@ impl Params {
     /// Appends a parameter. A name that is there already is kept beside the new one. A name or
     /// value of 2^31 bytes or more can't be sent: `begin` will say so.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        if self.block.capacity() == 0 {
+            self.block.reserve(FIRST_BLOCK);
+        }
         match pairs::encode(name.as_ref(), value.as_ref(), &mut self.block) {
             Ok(()) => self.len += 1,
             Err(UsageError::PairTooLong(len)) => self.too_long = Some(len),

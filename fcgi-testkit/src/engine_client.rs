@@ -460,7 +460,8 @@ impl<'a> World<'a> {
             let paused = !self.session.wants_read();
             self.seen.paused += usize::from(paused);
             let req = &mut self.requests[n];
-            let polled = self.session.poll(&mut req.exchange, self.now);
+            let now = self.now;
+            let polled = self.session.poll(&mut req.exchange, || now);
             if polled.is_ready() {
                 self.task |= paused;
                 return polled;
@@ -629,7 +630,8 @@ impl<'a> World<'a> {
         (self.wire.reading, self.wire.writing) = (false, false);
         let over = loop {
             self.events();
-            let wrote = self.session.write(&mut self.wire, self.now);
+            let now = self.now;
+            let wrote = self.session.write(&mut self.wire, || now);
             self.look_at_what_was_taken();
             if wrote.any {
                 self.events();
@@ -879,7 +881,8 @@ impl<'a> World<'a> {
                     assert_eq!(ended, None, "request {n} has ended, and nobody was told");
                 }
                 Stage::Running => {
-                    let polled = self.session.poll(&mut req.exchange, self.now);
+                    let now = self.now;
+                    let polled = self.session.poll(&mut req.exchange, || now);
                     assert!(polled.is_pending(), "request {n} has something: {polled:?}");
                     // It is told of room once there is half of what there may be.
                     if !self.session.wants_write() {

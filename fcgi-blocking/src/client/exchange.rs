@@ -91,7 +91,7 @@ impl Exchange {
         loop {
             link.handle_events();
             self.check_cancelled()?;
-            if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now()) {
+            if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
                 return polled;
             }
             let fed = self.feed(&mut link.session)?;

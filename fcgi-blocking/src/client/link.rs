@@ -43,7 +43,7 @@ impl Link {
 
     /// Writes what is queued until the socket is full.
     pub(crate) fn write(&mut self) -> Wrote {
-        self.session.write(&mut self.stream.as_ref(), Instant::now())
+        self.session.write(&mut self.stream.as_ref(), Instant::now)
     }
 
     /// Takes in what has come; says whether there is anything new, the end included.

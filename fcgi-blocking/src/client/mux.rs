@@ -93,7 +93,7 @@ impl Mux {
             let state = turn.state();
             state.link.handle_events();
             exchange.check_cancelled()?;
-            let polled = state.link.session.poll(&mut exchange.core, Instant::now());
+            let polled = state.link.session.poll(&mut exchange.core, Instant::now);
             if let Poll::Ready(polled) = polled {
                 return polled;
             }

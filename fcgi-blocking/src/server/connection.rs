@@ -96,6 +96,7 @@ impl Socket for Ready<'_> {
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_ready()?;
         let read = self.stream.read(buf);
         // A short read saves the one that would find nothing. The end of file stays.
         self.readable = matches!(read, Ok(n) if n == 0 || n == buf.len());
@@ -194,7 +195,7 @@ impl Connection {
         let writable = writable || !session.wants_write();
         let mut io = Ready { stream, readable, writable };
         loop {
-            match session.turn(&mut io, Instant::now()) {
+            match session.turn(&mut io, Instant::now) {
                 Turn::Run(job) => jobs.push(self.job(job)),
                 Turn::Again => {
                     let listed = std::mem::replace(&mut inner.dirty, true);
@@ -344,7 +345,7 @@ impl Connection {
     /// A handler has ended; sends it all.
     pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
         let mut inner = self.lock();
-        inner.session.finish(key, end, Instant::now());
+        inner.session.finish(key, end, Instant::now);
         self.act(&mut inner, true);
     }
 
@@ -379,7 +380,7 @@ impl Connection {
         if send {
             self.turns(inner, &mut begun, false, false);
         } else {
-            inner.session.handle_events(Instant::now());
+            inner.session.handle_events(Instant::now);
             begun.extend(std::iter::from_fn(|| inner.session.poll_job()).map(|job| self.job(job)));
         }
         if !begun.is_empty() {

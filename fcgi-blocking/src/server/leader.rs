@@ -1,4 +1,5 @@
-//! The leader's part: poll(2) on the listener and on every connection, and what follows.
+//! The leader's part: poll(2) on the listener and on every connection that is not quiet, and what
+//! follows.
 
 use std::{
     io,
@@ -19,6 +20,7 @@ use rustix::{
 use super::{
     Engine, Job,
     connection::{Connection, Watch},
+    quiet::{FEW, Quiet, SILENT_POLLS},
     serve::accept_failed,
 };
 use crate::{acceptor::Acceptor, stream::Stream};
@@ -31,6 +33,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 pub(super) struct Leader {
     acceptor: Option<Acceptor>,
     slots: Vec<Slot>,
+    quiet: Quiet,
     /// Requests that have begun and wait for a thread.
     pub(super) jobs: Vec<Job>,
     /// Accepts nothing before then.
@@ -42,10 +45,30 @@ pub(super) struct Leader {
 
 /// A connection.
 #[derive(Debug)]
-struct Slot {
-    connection: Arc<Connection>,
-    stream: Arc<Stream>,
-    watch: Watch,
+pub(super) struct Slot {
+    pub(super) connection: Arc<Connection>,
+    pub(super) stream: Arc<Stream>,
+    pub(super) watch: Watch,
+    /// Polls in a row in which it had nothing.
+    silent: u8,
+}
+
+impl Slot {
+    /// Whether the system is asked for it: one that is known to be hung up has nothing to tell.
+    pub(super) fn is_watched(&self) -> bool {
+        !(self.watch.events.is_empty() && self.watch.hung_up)
+    }
+}
+
+/// What a poll has found beside connections.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// Somebody woke the leader.
+    woken: bool,
+    /// A connection waits to be accepted.
+    accept: bool,
+    /// A quiet connection has something.
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +86,14 @@ enum Stage {
 
 impl Leader {
     pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
+        Self::with(Some(acceptor))
+    }
+
+    fn with(acceptor: Option<Acceptor>) -> Box<Self> {
         Box::new(Self {
-            acceptor: Some(acceptor),
+            acceptor,
             slots: Vec::new(),
+            quiet: Quiet::default(),
             jobs: Vec::new(),
             accept_at: None,
             stage: Stage::Serving,
@@ -76,15 +104,7 @@ impl Leader {
 
     /// The leader of a server that has one connection, and ends with it.
     pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
-        let mut leader = Box::new(Self {
-            acceptor: None,
-            slots: Vec::new(),
-            jobs: Vec::new(),
-            accept_at: None,
-            stage: Stage::Serving,
-            dirty: Vec::new(),
-            ready: Vec::new(),
-        });
+        let mut leader = Self::with(None);
         leader.add(engine, stream, Peer::Stream);
         // Its last handler's end may be the server's.
         engine.pool.drain();
@@ -120,8 +140,7 @@ impl Leader {
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !engine.is_leaving() => {
-                let over = self.acceptor.is_none() && self.slots.is_empty();
-                return over && self.jobs.is_empty() && engine.pool.is_idle();
+                return self.acceptor.is_none() && self.is_empty(engine);
             }
             Stage::Serving => {
                 // Who has connected already is served (W-13).
@@ -143,10 +162,23 @@ impl Leader {
             Stage::Cancelled { until } if late(until) => return true,
             Stage::Draining { .. } | Stage::Cancelled { .. } => {}
         }
-        self.slots.is_empty() && self.jobs.is_empty() && engine.pool.is_idle()
+        self.is_empty(engine)
+    }
+
+    /// Whether there is no connection, and no request.
+    fn is_empty(&self, engine: &Engine) -> bool {
+        self.slots.is_empty()
+            && self.quiet.is_empty()
+            && self.jobs.is_empty()
+            && engine.pool.is_idle()
     }
 
     fn serve_all(&mut self, first: impl Fn(&Connection)) {
+        let mut all = Vec::new();
+        self.quiet.late(None, &mut all);
+        for (number, _) in all {
+            self.find(number);
+        }
         for index in (0..self.slots.len()).rev() {
             first(&self.slots[index].connection);
             self.serve(index, PollFlags::empty());
@@ -159,11 +191,63 @@ impl Leader {
         engine.wakeups.take(&mut dirty);
         for connection in dirty.drain(..) {
             // One that was closed meanwhile has no slot.
-            if connection.index() < self.slots.len() {
-                self.serve(connection.index(), PollFlags::empty());
+            if let Some(index) = self.find(connection.index()) {
+                self.serve(index, PollFlags::empty());
             }
         }
         self.dirty = dirty;
+    }
+
+    /// The slot of a connection by its number; a quiet one gets one again.
+    fn find(&mut self, number: usize) -> Option<usize> {
+        if number < self.slots.len() {
+            return Some(number);
+        }
+        let slot = self.quiet.take(number)?;
+        Some(self.push(Slot { silent: 0, ..slot }))
+    }
+
+    fn push(&mut self, slot: Slot) -> usize {
+        let index = self.slots.len();
+        slot.connection.slot.store(index, Ordering::Relaxed);
+        self.slots.push(slot);
+        index
+    }
+
+    fn remove(&mut self, index: usize) -> Slot {
+        let slot = self.slots.swap_remove(index);
+        if let Some(moved) = self.slots.get(index) {
+            moved.connection.slot.store(index, Ordering::Relaxed);
+        }
+        slot
+    }
+
+    /// Notes who had nothing in a poll, where there are many.
+    fn count_silence(&mut self, ready: &[(usize, PollFlags)]) {
+        if self.slots.len() <= FEW {
+            return;
+        }
+        for slot in &mut self.slots {
+            slot.silent = slot.silent.saturating_add(1);
+        }
+        for (index, _) in ready {
+            self.slots[*index].silent = 0;
+        }
+    }
+
+    /// Where there are many connections, those that say nothing are not polled.
+    fn set_quiet_apart(&mut self) {
+        for index in (0..self.slots.len()).rev() {
+            if self.slots.len() <= FEW || !self.quiet.is_able() {
+                return;
+            }
+            if self.slots[index].silent >= SILENT_POLLS {
+                let slot = self.remove(index);
+                if let Err(slot) = self.quiet.add(slot) {
+                    self.push(slot);
+                }
+            }
+        }
     }
 
     /// One connection's turn. The last one takes its slot if that was its last.
@@ -173,10 +257,7 @@ impl Leader {
             slot.watch = watch;
             return;
         }
-        self.slots.swap_remove(index);
-        if let Some(moved) = self.slots.get(index) {
-            moved.connection.slot.store(index, Ordering::Relaxed);
-        }
+        self.remove(index);
     }
 
     /// Waits until there is something to do, and does it.
@@ -186,22 +267,33 @@ impl Leader {
             Stage::Draining { until } | Stage::Cancelled { until } => until,
         };
         let limits = self.slots.iter().filter_map(|slot| slot.watch.until);
-        let until = limits.chain(stage).chain(self.accept_at).min();
+        let until = limits.chain(stage).chain(self.accept_at).chain(self.quiet.until()).min();
         if !engine.wakeups.begin_poll(until) {
             return;
         }
         let mut ready = std::mem::take(&mut self.ready);
-        let (woken, accept) = self.wait(engine, until, &mut ready);
+        let Found { woken, accept, quiet } = self.wait(engine, until, &mut ready);
         engine.wakeups.end_poll();
         if woken {
             engine.wakeups.waker.drain();
         }
+        self.count_silence(&ready);
         // From the last, since a slot that is freed is taken by the last.
         for (index, events) in ready.drain(..).rev() {
             self.serve(index, events);
         }
-        self.ready = ready;
+        if quiet {
+            self.quiet.ready(&mut ready);
+        }
         let now = Instant::now();
+        self.quiet.late(Some(now), &mut ready);
+        for (number, events) in ready.drain(..) {
+            if let Some(index) = self.find(number) {
+                self.serve(index, events);
+            }
+        }
+        self.ready = ready;
+        self.set_quiet_apart();
         if until.is_some_and(|until| until <= now) {
             for index in (0..self.slots.len()).rev() {
                 if self.slots[index].watch.until.is_some_and(|until| until <= now) {
@@ -216,25 +308,26 @@ impl Leader {
         }
     }
 
-    /// poll(2). Says whether the leader was woken and whether a connection waits; those that are
-    /// ready are added to `ready`.
+    /// poll(2). Those that are ready are added to `ready`.
     fn wait(
         &self,
         engine: &Engine,
         until: Option<Instant>,
         ready: &mut Vec<(usize, PollFlags)>,
-    ) -> (bool, bool) {
+    ) -> Found {
         let acceptor = self.acceptor.as_ref().filter(|_| self.accept_at.is_none());
         let listeners = acceptor.into_iter().flat_map(Acceptor::listeners);
-        let mut fds = Vec::with_capacity(self.slots.len() + 2);
+        let mut fds = Vec::with_capacity(self.slots.len() + 3);
         fds.push(PollFd::new(&*engine.wakeups.waker, PollFlags::IN));
         fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let at_quiet = fds.len();
+        let quiet = self.quiet.polled();
+        fds.extend(quiet.map(|set| PollFd::from_borrowed_fd(set, PollFlags::IN)));
         let first = fds.len();
-        let polled = |slot: &Slot| !(slot.watch.events.is_empty() && slot.watch.hung_up);
         fds.extend(
             self.slots
                 .iter()
-                .filter(|slot| polled(slot))
+                .filter(|slot| slot.is_watched())
                 .map(|slot| PollFd::new(&*slot.stream, slot.watch.events)),
         );
         let timeout = until.map(|until| {
@@ -242,34 +335,35 @@ impl Leader {
             Timespec::try_from(left).unwrap_or_default()
         });
         match event::poll(&mut fds, timeout.as_ref()) {
-            Ok(0) | Err(Errno::INTR) => return (false, false),
+            Ok(0) | Err(Errno::INTR) => return Found::default(),
             Ok(_) => {}
             Err(error) => {
                 tracing::error!(error = %io::Error::from(error), "poll failed");
                 std::thread::sleep(ACCEPT_PAUSE);
-                return (false, false);
+                return Found::default();
             }
         }
-        let slots = self.slots.iter().enumerate().filter(|(_, slot)| polled(slot));
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_watched());
         ready.extend(
             slots
                 .zip(&fds[first..])
                 .map(|((index, _), fd)| (index, fd.revents()))
                 .filter(|(_, revents)| !revents.is_empty()),
         );
-        let accept = fds[1..first].iter().any(|fd| !fd.revents().is_empty());
-        (!fds[0].revents().is_empty(), accept)
+        let is_ready = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        Found {
+            woken: is_ready(&fds[..1]),
+            accept: is_ready(&fds[1..at_quiet]),
+            quiet: is_ready(&fds[at_quiet..first]),
+        }
     }
 
     /// A new connection; says which slot it has.
     fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
         let stream = Arc::new(stream);
         let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
-        let index = self.slots.len();
-        connection.slot.store(index, Ordering::Relaxed);
         let watch = connection.watch();
-        self.slots.push(Slot { connection, stream, watch });
-        index
+        self.push(Slot { connection, stream, watch, silent: 0 })
     }
 
     /// Takes so many of the connections that wait.

@@ -7,4 +7,5 @@ mod cancel;
 mod end;
 mod limits;
 mod many;
+mod quiet;
 mod streams;

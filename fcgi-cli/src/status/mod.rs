@@ -75,11 +75,24 @@ pub(crate) struct Status {
         conflicts_with_all = ["prometheus", "serve"]
     )]
     watch: Option<Duration>,
-    /// Fail (7) if a figure is above N, above N% of what there is, or rises by more than N
-    #[arg(long, value_name = "KEY=N|N%|+N", value_parser = thresholds::most, help_heading = "Thresholds")]
+    /// Fail (7) if a figure is above N, above N% of what there is, or rises by more than N; several
+    /// are given again, or with commas between them
+    #[arg(
+        long,
+        value_name = "KEY=N|N%|+N",
+        value_delimiter = ',',
+        value_parser = thresholds::most,
+        help_heading = "Thresholds"
+    )]
     max: Vec<Threshold>,
     /// Fail (7) if a figure is below N
-    #[arg(long, value_name = "KEY=N", value_parser = thresholds::least, help_heading = "Thresholds")]
+    #[arg(
+        long,
+        value_name = "KEY=N",
+        value_delimiter = ',',
+        value_parser = thresholds::least,
+        help_heading = "Thresholds"
+    )]
     min: Vec<Threshold>,
     #[command(flatten)]
     healthcheck: Healthcheck,
@@ -87,7 +100,12 @@ pub(crate) struct Status {
     #[arg(long, help_heading = "Output", conflicts_with_all = ["json", "nagios", "docker"])]
     prometheus: bool,
     /// Serve these metrics at http://HOST:PORT/metrics
-    #[arg(long, value_name = "[HOST]:PORT", help_heading = "Output", conflicts_with_all = ["json", "nagios", "docker"])]
+    #[arg(
+        long,
+        value_name = "[HOST]:PORT",
+        help_heading = "Output",
+        conflicts_with_all = ["json", "nagios", "docker"]
+    )]
     serve: Option<String>,
     /// Time limit for each pool
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]

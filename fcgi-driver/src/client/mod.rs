@@ -301,9 +301,8 @@ impl<R: Runtime> Connection<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         for _ in 0..MAX_ROUNDS {
-            let now = R::now();
             self.session.handle_events(Waker::wake);
-            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, now) {
+            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
                 return ready;
             }
             let mut fed = false;
@@ -314,12 +313,13 @@ impl<R: Runtime> Connection<R> {
                 }
                 fed = true;
             }
-            if self.session.write(&mut Io(&mut self.io, cx), now).any
+            if self.session.write(&mut Io(&mut self.io, cx), R::now).any
                 && (fed || exchange.core.is_feeding())
             {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
+                let now = R::now();
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
                 };
@@ -400,6 +400,6 @@ impl<R: Runtime> Connection<R> {
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
-        self.session.write(&mut Io(&mut self.io, cx), R::now())
+        self.session.write(&mut Io(&mut self.io, cx), R::now)
     }
 }

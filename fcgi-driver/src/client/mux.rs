@@ -88,7 +88,7 @@ impl<R: Runtime> Mux<R> {
             let State { session, task, .. } = &mut *guard;
             let paused = !session.wants_read();
             let now = R::now();
-            if let ready @ Poll::Ready(_) = session.poll(&mut exchange.core, now) {
+            if let ready @ Poll::Ready(_) = session.poll(&mut exchange.core, || now) {
                 if paused {
                     wake(task);
                 }
@@ -190,7 +190,7 @@ impl<R: Runtime> Task<R> {
         let mut io = Io(io, cx);
         for _ in 0..MAX_ROUNDS {
             session.handle_events(Waker::wake);
-            if session.write(&mut io, R::now()).any {
+            if session.write(&mut io, R::now).any {
                 // A body may have waited for the room that this made.
                 session.handle_events(Waker::wake);
             }

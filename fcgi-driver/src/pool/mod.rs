@@ -1,8 +1,8 @@
 //! Many requests over few connections to one application.
 //!
 //! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open. A [`Pool`] has no more of them than it is told, and hands them to its callers
-//! first come, first served. By default each request has a connection of its own; with
+//! as it is open. A [`Pool`] never opens more of them than you allow, and hands them to its callers
+//! in arrival order. By default each request has a connection of its own; with
 //! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
 //! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
 //! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
@@ -109,7 +109,7 @@ impl<R: Runtime> Pool<R> {
         Builder { address, connector: Connector::new(), pool: Settings::new() }
     }
 
-    /// Sends a request as soon as a connection is to be had, and waits for the first bytes of its
+    /// Sends a request as soon as a connection is free, and waits for the first bytes of its
     /// response, or its end. STDIN and DATA go on being sent while the response is read.
     ///
     /// [`total_timeout`](Connector::total_timeout) counts from this call on.

@@ -26,8 +26,13 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 ) {
     let span = shared.lock().session.span().clone();
     let mut task = Task::<R, H> { io: Some(io), span, state, shared, deadline: Deadline::new() };
+    let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
-        let mut run = pin!(task.run(job));
+        let Job { key, role, keep_conn, params, span, .. } = job;
+        let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
+        // A handler may panic before it gives its future.
+        let handler = pin!(async { state.handler.call(request).await });
+        let mut run = pin!(handler::run(&shared, key, span, true, handler));
         let mut fresh = true;
         poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
     }
@@ -100,14 +105,14 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         }
     }
 
+    /// A handler in a task of its own.
     fn run(&self, job: Job) -> impl Future<Output = ()> + Send + use<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
             let Job { key, role, keep_conn, params, span, .. } = job;
             let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
-            // A handler may panic before it gives its future.
-            let handler = async { state.handler.call(request).await };
-            handler::run(shared, key, span, handler).await;
+            let handler = pin!(async { state.handler.call(request).await });
+            handler::run(&shared, key, span, false, handler).await;
         }
     }
 
@@ -119,8 +124,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let mut inner = self.shared.lock();
         inner.attend();
         loop {
-            let now = R::now();
-            match inner.session.turn(&mut Io(io, cx), now) {
+            match inner.session.turn(&mut Io(io, cx), R::now) {
                 Turn::Run(job) => {
                     inner.session.start(job.key);
                     return Poll::Ready(Some(job));
@@ -135,7 +139,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 }
                 Turn::Wait => {}
             }
-            if self.deadline.poll(cx, inner.session.deadline(), now).is_pending() {
+            let Some(at) = inner.session.deadline() else { break };
+            if self.deadline.poll(cx, Some(at), R::now()).is_pending() {
                 break;
             }
         }

@@ -3,8 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
+    pin::Pin,
     task::Poll,
 };
 
@@ -31,21 +30,25 @@ where
 }
 
 /// Runs a handler on one request until it ends or is to be dropped, catches its panic, and ends the
-/// request.
+/// request. One that is `fresh` was seen a moment ago, and is looked at again only when its handler
+/// waits.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    shared: &Shared,
     key: RequestKey,
     span: Span,
-    handler: impl Future<Output = Result<u32, Failed>>,
+    mut fresh: bool,
+    mut handler: Pin<&mut impl Future<Output = Result<u32, Failed>>>,
 ) {
-    let mut handler = pin!(handler);
     let end = poll_fn(|cx| {
         let _span = span.enter();
-        if shared.poll_over(cx, key).is_ready() {
+        let fresh = std::mem::take(&mut fresh);
+        if !fresh && shared.poll_over(cx, key).is_ready() {
             return Poll::Ready(HandlerEnd::Dropped);
         }
         match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(HandlerEnd::Returned),
+            Ok(Poll::Ready(returned)) => Poll::Ready(HandlerEnd::Returned(returned)),
+            Ok(Poll::Pending) if fresh => shared.poll_over(cx, key).map(|()| HandlerEnd::Dropped),
+            Ok(Poll::Pending) => Poll::Pending,
             Err(_) => {
                 tracing::error!(request_id = key.id(), "handler panicked");
                 Poll::Ready(HandlerEnd::Panicked)

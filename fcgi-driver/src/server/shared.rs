@@ -30,8 +30,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) session: Session<Wakers>,
-    /// Wakes the connection's task, unless it is running and will look anyway.
+    /// Wakes the connection's task.
     task: Option<Waker>,
+    /// The task runs, or was woken, and will look at everything before it leaves.
+    attends: bool,
 }
 
 /// Who waits for what of one request.
@@ -85,7 +87,7 @@ impl Waiters for Wakers {
 impl Shared {
     pub(super) fn new(tally: &Arc<Tally>, peer: Peer, now: fn() -> Instant) -> Self {
         let session = Session::new(tally, peer, now());
-        Self { inner: Mutex::new(Inner { session, task: None }), now }
+        Self { inner: Mutex::new(Inner { session, task: None, attends: false }), now }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -192,7 +194,7 @@ impl Shared {
 
     pub(super) fn finish(&self, key: RequestKey, end: HandlerEnd) {
         let mut inner = self.lock();
-        inner.session.finish(key, end, (self.now)());
+        inner.session.finish(key, end, self.now);
         inner.notify();
     }
 
@@ -218,17 +220,20 @@ impl Shared {
 impl Inner {
     /// From now on the connection's task must be woken when there is something to do for it.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
+        self.attends = false;
         wait(&mut self.task, cx);
     }
 
     /// The connection's task runs, and will look at everything before it leaves.
     pub(super) fn attend(&mut self) {
-        self.task = None;
+        self.attends = true;
     }
 
     fn notify(&mut self) {
-        if self.session.take_attention() {
-            wake(&mut self.task);
+        if self.session.take_attention() && !std::mem::replace(&mut self.attends, true) {
+            if let Some(task) = &self.task {
+                task.wake_by_ref();
+            }
         }
     }
 }

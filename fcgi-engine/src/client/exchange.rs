@@ -349,11 +349,11 @@ impl Exchange {
     }
 
     /// An application that always has something to say does not outlast the limit.
-    pub(super) fn check_total(&self, now: Instant) -> Result<(), Error> {
+    pub(super) fn check_total(&self, now: impl FnOnce() -> Instant) -> Result<(), Error> {
         match self.limits.total {
             Some(limit)
                 if self.outcome.is_none()
-                    && now.saturating_duration_since(self.started) >= limit =>
+                    && now().saturating_duration_since(self.started) >= limit =>
             {
                 Err(self.timeout(Phase::Response, limit))
             }

@@ -18,7 +18,7 @@ use super::{Chunk, Exchange, Limit, Settings, is_close};
 use crate::{
     Error, Phase,
     observe::{self, OpenConnection, Side},
-    pump::{self, Broken, Read, Socket},
+    pump::{self, Broken, Read, Reader, Socket},
 };
 
 /// A connection. It decides what the socket's news are to each request, and whether the connection
@@ -30,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Session<W> {
     connection: ClientConnection,
+    reader: Reader,
     address: Arc<str>,
     settings: Settings,
     span: Span,
@@ -89,6 +90,7 @@ impl<W> Session<W> {
     pub fn new(address: Arc<str>, settings: Settings) -> Self {
         Self {
             connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
+            reader: Reader::default(),
             span: observe::connection_span(Side::Client, &address),
             address,
             settings,
@@ -173,7 +175,7 @@ impl<W> Session<W> {
     pub fn poll(
         &mut self,
         exchange: &mut Exchange,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         // What has come whole is late for nobody.
         if self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
@@ -301,7 +303,7 @@ impl<W> Session<W> {
     // ---- Of its socket -------------------------------------------------------------------------
 
     /// Writes what is queued until the socket is full.
-    pub fn write(&mut self, socket: &mut impl Socket, now: Instant) -> Wrote {
+    pub fn write(&mut self, socket: &mut impl Socket, now: impl FnOnce() -> Instant) -> Wrote {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };
         }
@@ -315,6 +317,7 @@ impl<W> Session<W> {
         };
         self.blocked = blocked;
         if bytes > 0 {
+            let now = now();
             self.sent += bytes as u64;
             self.wrote_at = Some(now);
             self.note_flushed(now);
@@ -324,7 +327,7 @@ impl<W> Session<W> {
 
     /// Takes in what has come; says whether there is anything new, the end included.
     pub fn read(&mut self, socket: &mut impl Socket) -> bool {
-        match pump::read(socket, &mut self.connection) {
+        match self.reader.read(socket, &mut self.connection) {
             Read::Nothing => {
                 let stranded = self.must_look() && !socket.is_readable();
                 self.stranded |= stranded;

@@ -20,7 +20,7 @@ pub enum HttpError {
     /// No script serves the request's path.
     #[error(transparent)]
     Script(#[from] ScriptError),
-    /// The request can't be told to an application.
+    /// The request can't be put into parameters.
     #[error(transparent)]
     Params(#[from] ParamsError),
     /// The request's body failed before it was sent.

@@ -55,7 +55,7 @@ impl Variables {
 /// Settings of an HTTP client, in whatever adapter.
 pub struct CallSettings {
     scripts: Box<dyn Scripts>,
-    /// What all requests are told.
+    /// The parameters that all requests share.
     pub params: ParamsBuilder,
     /// What to do with a body of unknown length.
     pub unknown_length: UnknownLength,
@@ -91,7 +91,7 @@ impl CallSettings {
     /// The request's parameters, with the variables in its extensions.
     ///
     /// # Errors
-    /// The request can't be told.
+    /// The request can't be put into parameters.
     pub fn tell(
         &self,
         parts: &Parts,
@@ -133,7 +133,7 @@ impl fmt::Debug for CallSettings {
 #[macro_export]
 macro_rules! http_client_setters {
     () => {
-        /// What all requests are told: the server's name and address, header policy, parameters of
+        /// The parameters of all requests: the server's name and address, header policy, parameters of
         /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
         #[must_use]
         pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {

@@ -129,6 +129,7 @@ impl<W> Requests<W> {
         }
     }
 
+    #[inline]
     pub(super) fn get(&self, key: RequestKey) -> Option<&Active<W>> {
         match &self.first {
             Some((first, active)) if *first == key => Some(active),
@@ -136,6 +137,7 @@ impl<W> Requests<W> {
         }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Active<W>> {
         match &mut self.first {
             Some((first, active)) if *first == key => Some(active),
@@ -143,15 +145,16 @@ impl<W> Requests<W> {
         }
     }
 
-    pub(super) fn remove(&mut self, key: RequestKey) -> Option<Active<W>> {
+    /// Drops a request where it is.
+    pub(super) fn forget(&mut self, key: RequestKey) {
         if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
-            return self.first.take().map(|(_, active)| active);
+            self.first = None;
+            return;
         }
-        let removed = self.rest.remove(&key);
-        if self.rest.is_empty() {
+        self.rest.remove(&key);
+        if self.rest.is_empty() && self.rest.capacity() > 0 {
             self.rest = HashMap::new();
         }
-        removed
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (RequestKey, &Active<W>)> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
-    pump,
+    pump::{self, Reader},
     socket::{HangUp, Peer},
 };
 
@@ -33,6 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Session<W> {
     pub(super) connection: ServerConnection,
+    pub(super) reader: Reader,
     pub(super) requests: Requests<W>,
     pub(super) tally: Arc<Tally>,
     pub(super) peer: Peer,
@@ -129,6 +130,7 @@ impl<W: Waiters> Session<W> {
         let limit = tally.settings().first_record;
         Self {
             connection: ServerConnection::new(tally.config()),
+            reader: Reader::default(),
             requests: Requests::new(),
             tally: Arc::clone(tally),
             peer,
@@ -206,16 +208,18 @@ impl<W: Waiters> Session<W> {
     }
 
     /// A handler has ended, and with it its request, unless that ended before.
-    pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: Instant) {
-        let Some(mut active) = self.requests.remove(key) else { return };
+    pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: impl FnOnce() -> Instant) {
+        let Some(active) = self.requests.get_mut(key) else { return };
         // Handles may have been given to others.
         active.waiters.wake_all();
         if !active.ended {
-            let outcome = self.end(key, active.stop, active.rejection, end);
-            if let Some(log) = active.log.take() {
-                log.end(outcome, || now);
+            let (stop, rejection) = (active.stop, active.rejection);
+            let outcome = self.end(key, stop, rejection, end);
+            if let Some(log) = self.requests.get_mut(key).and_then(|active| active.log.as_mut()) {
+                log.finish(outcome, now);
             }
         }
+        self.requests.forget(key);
         if self.requests.len() == 0 {
             self.bound = None;
         }
@@ -277,12 +281,15 @@ impl<W: Waiters> Session<W> {
 
     /// Hands every event to those who wait for it, without a turn: for a handler that made room for
     /// what has come already.
-    pub fn handle_events(&mut self, now: Instant) {
-        self.drain_events(now);
+    #[inline]
+    pub fn handle_events(&mut self, now: impl Fn() -> Instant + Copy) {
+        if !self.connection.is_quiet() {
+            self.drain_events(now);
+        }
         pump::reclaim(&mut self.connection);
     }
 
-    fn drain_events(&mut self, now: Instant) {
+    fn drain_events(&mut self, now: impl Fn() -> Instant + Copy) {
         loop {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.on_event(event, now),
@@ -292,7 +299,7 @@ impl<W: Waiters> Session<W> {
                         let peer = self.peer;
                         tracing::warn!(parent: &self.span, %peer, %error, "connection closed");
                         for key in self.requests.keys() {
-                            self.on_aborted(key, AbortReason::Disconnected, now);
+                            self.on_aborted(key, AbortReason::Disconnected, now());
                         }
                     }
                     return;
@@ -301,7 +308,7 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    fn on_event(&mut self, event: Event, now: Instant) {
+    fn on_event(&mut self, event: Event, now: impl Fn() -> Instant + Copy) {
         match event {
             Event::Request { key, role, params, keep_conn } => {
                 self.heard = true;
@@ -319,9 +326,9 @@ impl<W: Waiters> Session<W> {
                 };
                 let log = self
                     .span
-                    .in_scope(|| RequestLog::begin(Side::Server, key.id(), role, &params, || now));
+                    .in_scope(|| RequestLog::begin(Side::Server, key.id(), role, &params, now));
                 let span = log.span().clone();
-                let stop_at = self.settings().handler.and_then(|limit| now.checked_add(limit));
+                let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
                 self.remind(stop_at);
                 self.requests.add(key, Active::new(counted, log, stop_at));
                 self.begun.push_back(Job { key, role, keep_conn, params, whole: false, span });
@@ -337,7 +344,7 @@ impl<W: Waiters> Session<W> {
                     active.waiters.wake(Awaited::Output);
                 }
             }
-            Event::Aborted { key, reason } => self.on_aborted(key, reason, now),
+            Event::Aborted { key, reason } => self.on_aborted(key, reason, now()),
         }
     }
 
@@ -367,7 +374,7 @@ impl<W: Waiters> Session<W> {
         }
         // One that waits for its turn waits no more, and has no part in what may wait.
         if !started {
-            self.requests.remove(key);
+            self.requests.forget(key);
             self.waiting.retain(|waiting| *waiting != key);
             let before = self.begun.len();
             self.begun.retain(|job| job.key != key);

@@ -58,14 +58,17 @@ pub enum Turn {
 
 impl<W: Waiters> Session<W> {
     /// Everything that can be done now: what is too late, events, what is to be sent, what has come.
-    pub fn turn<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
+    /// The time is asked for where there is a limit.
+    pub fn turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         let turn = self.take_turn(io, now);
         self.attention = false;
         turn
     }
 
-    fn take_turn<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
-        self.handle_time(io, now);
+    fn take_turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
+        if self.has_deadline() {
+            self.handle_time(io, now());
+        }
         for _ in 0..MAX_ROUNDS {
             self.handle_events(now);
             if let Some(job) = self.poll_job() {
@@ -73,7 +76,7 @@ impl<W: Waiters> Session<W> {
             }
             match self.life {
                 Life::Closed => return self.close(),
-                Life::Lingering => return self.linger(io, now),
+                Life::Lingering => return self.linger(io, now()),
                 Life::Open | Life::Unread => {}
             }
             // Replies that are sent let the parser go on with what has come already (H-9).
@@ -91,10 +94,10 @@ impl<W: Waiters> Session<W> {
                 }
             }
             if self.connection.is_closed() {
-                self.end_sending(io, now);
+                self.end_sending(io, now());
                 continue;
             }
-            match pump::read(io, &mut self.connection) {
+            match self.reader.read(io, &mut self.connection) {
                 Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
@@ -109,8 +112,21 @@ impl<W: Waiters> Session<W> {
     /// When the next [`turn`](Self::turn) is due, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        if !self.has_deadline() {
+            return None;
+        }
         let own = [self.until, self.look_at, self.leaving, self.shutdown_at, self.close_at];
         own.into_iter().chain([self.bound]).flatten().min()
+    }
+
+    #[inline]
+    fn has_deadline(&self) -> bool {
+        self.until.is_some()
+            || self.bound.is_some()
+            || self.look_at.is_some()
+            || self.leaving.is_some()
+            || self.shutdown_at.is_some()
+            || self.close_at.is_some()
     }
 
     /// What is known of the peer of a connection that nobody reads from. Where somebody reads, a
@@ -269,8 +285,9 @@ impl<W: Waiters> Session<W> {
     ///
     /// What came between the last read and the close would be lost. Where it can, the connection
     /// refuses more first, and serves what came before that (W-13).
-    fn may_leave(&mut self, io: &impl Duplex, now: Instant) -> bool {
+    fn may_leave(&mut self, io: &impl Duplex, now: impl Fn() -> Instant + Copy) -> bool {
         let Some(until) = self.leaving else { return false };
+        let now = now();
         let (active, queued) = (self.connection.active_requests(), self.connection.queued());
         let at_rest = active == 0 && queued == 0 && self.connection.is_between_records();
         let late = now >= until;
@@ -319,7 +336,7 @@ impl<W: Waiters> Session<W> {
             && !self.connection.wants_read()
     }
 
-    fn drain<D: Duplex>(&mut self, io: &mut D, now: Instant) -> Turn {
+    fn drain<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         for _ in 0..MAX_ROUNDS {
             match pump::skip(io) {
                 Read::Nothing => return self.rest::<D>(now),
@@ -350,7 +367,7 @@ impl<W: Waiters> Session<W> {
         Turn::Closed
     }
 
-    fn rest<D: Duplex>(&mut self, now: Instant) -> Turn {
+    fn rest<D: Duplex>(&mut self, now: impl Fn() -> Instant + Copy) -> Turn {
         let phase = self.current_phase();
         if phase != self.phase {
             let limit = match phase {
@@ -358,7 +375,7 @@ impl<W: Waiters> Session<W> {
                 Phase::Handler => None,
                 phase => self.settings().limit(phase),
             };
-            (self.phase, self.until) = (phase, limit.and_then(|limit| now.checked_add(limit)));
+            (self.phase, self.until) = (phase, limit.and_then(|limit| now().checked_add(limit)));
         }
         self.was_paused |= self.is_unwatched() && !self.half_closed;
         let looks = !D::HEARS_HANG_UP
@@ -369,7 +386,7 @@ impl<W: Waiters> Session<W> {
             self.look_at = None;
         } else if self.look_at.is_none() {
             let pause = if self.half_closed { LOOK_AFTER_HALF_CLOSE } else { LOOK_WHILE_PAUSED };
-            self.look_at = now.checked_add(pause);
+            self.look_at = now().checked_add(pause);
         }
         Turn::Wait
     }

@@ -312,7 +312,8 @@ impl<'a> World<'a> {
         if lives && fails && !rejected && self.peer.cut(number) {
             self.seen.cut += 1;
         }
-        self.session.finish(key, end, self.now);
+        let now = self.now;
+        self.session.finish(key, end, || now);
         assert!(self.session.cancelled(key).is_ready() && self.session.is_over(key));
     }
 
@@ -324,7 +325,8 @@ impl<'a> World<'a> {
         loop {
             turns += 1;
             assert!(turns < 1000, "turns without an end");
-            match self.session.turn(&mut self.peer, self.now) {
+            let now = self.now;
+            match self.session.turn(&mut self.peer, || now) {
                 Turn::Run(Job { key, params, .. }) => {
                     let number = params.get_str("N").unwrap().parse().unwrap();
                     self.handlers.push(Handler {

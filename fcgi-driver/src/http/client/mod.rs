@@ -46,9 +46,8 @@ use crate::{client, pool::Pool, runtime::Runtime};
 /// ```
 ///
 /// # Requests
-/// [`Scripts`] say which script serves a request, a [`ParamsBuilder`](super::ParamsBuilder) what
-/// else it is told. A
-/// request may bring its own in its extensions, which take their place: a `Script`, or a
+/// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
+/// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
 /// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
 ///
 /// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without

@@ -1,0 +1,225 @@
+//! Connections that say nothing, among many: epoll watches them, where the system has it, so that
+//! poll(2) need not walk thousands for the sake of a few.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+use rustix::event::PollFlags;
+
+use super::leader::Slot;
+
+/// So many connections are polled, whether they say anything or not.
+pub(super) const FEW: usize = 64;
+/// A connection that had nothing in so many polls is quiet.
+pub(super) const SILENT_POLLS: u8 = 64;
+
+/// Marks a slot's number as one of a quiet connection.
+const QUIET: usize = 1 << (usize::BITS - 1);
+
+/// The quiet connections.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    set: Option<Set>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    /// No limit of theirs passes before this.
+    until: Option<Instant>,
+    /// There is no set, or it takes no more: who is quiet is polled like all others.
+    unable: bool,
+}
+
+impl Quiet {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
+    /// Whether it takes connections.
+    pub(super) fn is_able(&self) -> bool {
+        !self.unable
+    }
+
+    /// No limit of theirs passes before this.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// What is readable when one of them has something.
+    pub(super) fn polled(&self) -> Option<BorrowedFd<'_>> {
+        self.set.as_ref().filter(|_| !self.is_empty()).map(Set::as_fd)
+    }
+
+    /// Takes a connection.
+    ///
+    /// # Errors
+    /// The connection itself, when the system has no room for it.
+    pub(super) fn add(&mut self, slot: Slot) -> Result<(), Slot> {
+        let key = self.free.pop().unwrap_or(self.slots.len());
+        if let Err(error) = self.watch(&slot, key) {
+            tracing::debug!(%error, "quiet connections are polled");
+            self.unable = true;
+            if key < self.slots.len() {
+                self.free.push(key);
+            }
+            return Err(slot);
+        }
+        slot.connection.slot.store(QUIET | key, Ordering::Relaxed);
+        self.until = self.until.into_iter().chain(slot.watch.until).min();
+        match self.slots.get_mut(key) {
+            Some(free) => *free = Some(slot),
+            None => self.slots.push(Some(slot)),
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, slot: &Slot, key: usize) -> io::Result<()> {
+        if !slot.is_watched() {
+            return Ok(());
+        }
+        let set = match &self.set {
+            Some(set) => set,
+            None => self.set.insert(Set::new()?),
+        };
+        set.add(slot.stream.as_fd(), key, slot.watch.events)
+    }
+
+    /// Gives back the connection that has this number, if it is a quiet one's.
+    pub(super) fn take(&mut self, number: usize) -> Option<Slot> {
+        let key = number & !QUIET;
+        if number == key {
+            return None;
+        }
+        let slot = self.slots.get_mut(key)?.take()?;
+        self.free.push(key);
+        if let Some(set) = self.set.as_ref().filter(|_| slot.is_watched()) {
+            set.remove(slot.stream.as_fd());
+        }
+        Some(slot)
+    }
+
+    /// Adds the numbers of those that have something, and what.
+    pub(super) fn ready(&self, into: &mut Vec<(usize, PollFlags)>) {
+        if let Some(set) = &self.set {
+            set.ready(|key, events| into.push((QUIET | key, events)));
+        }
+    }
+
+    /// Adds the numbers of those whose limits have passed; of all, without a time.
+    pub(super) fn late(&mut self, now: Option<Instant>, into: &mut Vec<(usize, PollFlags)>) {
+        let passed =
+            |until: Option<Instant>| now.is_none_or(|now| until.is_some_and(|until| until <= now));
+        if now.is_some() && !passed(self.until) {
+            return;
+        }
+        self.until = None;
+        for (key, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            if passed(slot.watch.until) {
+                into.push((QUIET | key, PollFlags::empty()));
+            } else {
+                self.until = self.until.into_iter().chain(slot.watch.until).min();
+            }
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod set {
+    use std::{
+        io,
+        mem::MaybeUninit,
+        os::fd::{AsFd, BorrowedFd, OwnedFd},
+    };
+
+    use rustix::event::{
+        PollFlags, Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    };
+
+    /// So many are told of at once.
+    const EVENTS: usize = 64;
+
+    /// An epoll instance.
+    #[derive(Debug)]
+    pub(super) struct Set(OwnedFd);
+
+    impl Set {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+        }
+
+        pub(super) fn add(&self, fd: BorrowedFd<'_>, key: usize, on: PollFlags) -> io::Result<()> {
+            // The two have the same bits.
+            let on = EventFlags::from_bits_truncate(u32::from(on.bits()));
+            Ok(epoll::add(&self.0, fd, EventData::new_u64(key as u64), on)?)
+        }
+
+        pub(super) fn remove(&self, fd: BorrowedFd<'_>) {
+            // It is in the set.
+            let _ = epoll::delete(&self.0, fd);
+        }
+
+        pub(super) fn ready(&self, mut found: impl FnMut(usize, PollFlags)) {
+            let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
+            // An interrupted one is asked again with the next poll.
+            let Ok((ready, _)) = epoll::wait(&self.0, &mut events, Some(&Timespec::default()))
+            else {
+                return;
+            };
+            for event in ready {
+                let Event { flags, data, .. } = *event;
+                let events = PollFlags::from_bits_truncate(flags.bits() as u16);
+                found(data.u64() as usize, events);
+            }
+        }
+    }
+
+    impl AsFd for Set {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod set {
+    use std::{
+        io,
+        os::fd::{AsFd, BorrowedFd},
+    };
+
+    use rustix::event::PollFlags;
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(super) enum Set {}
+
+    impl Set {
+        pub(super) fn new() -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn add(&self, _: BorrowedFd<'_>, _: usize, _: PollFlags) -> io::Result<()> {
+            match *self {}
+        }
+
+        pub(super) fn remove(&self, _: BorrowedFd<'_>) {
+            match *self {}
+        }
+
+        pub(super) fn ready(&self, _: impl FnMut(usize, PollFlags)) {
+            match *self {}
+        }
+    }
+
+    impl AsFd for Set {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            match *self {}
+        }
+    }
+}
+
+use set::Set;
