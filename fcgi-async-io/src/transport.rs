@@ -56,6 +56,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
 }
 
 impl Transport {
+    /// The descriptor of a socket; other streams have none.
+    #[must_use]
+    pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stream {
+            Stream::Unix(stream) => Some(stream.as_fd()),
+            Stream::Tcp(stream) => Some(stream.as_fd()),
+            Stream::Other(_) => None,
+        }
+    }
+
     fn new(stream: Stream) -> Self {
         Self { stream, readable: false }
     }

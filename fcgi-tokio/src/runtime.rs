@@ -131,6 +131,18 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     runtime::signalled(registered)
 }
 
+impl Transport {
+    /// The descriptor of a socket; other streams have none.
+    #[must_use]
+    pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Unix(stream) => Some(stream.as_fd()),
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
