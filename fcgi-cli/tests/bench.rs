@@ -98,6 +98,10 @@ fn a_report_for_people() -> Result {
         "99.99%",
     ];
     assert_eq!(names, expected, "{out}");
+    let root = php.document_root().display().to_string();
+    let result =
+        object(&run(&[&php.unix_address(), "/big.php?n=7", "--root", &root, "-n", "3", "--json"]));
+    assert_eq!((&result["succeeded"], &result["bytes"]), (&3.into(), &21.into()), "{result}");
     let has = |line: &str| assert!(figures.contains(line), "{line:?} in {out}");
     has(&format!("application  {}\n", php.unix_address()));
     has("load         2 connections, each for one request, closed loop\n");
@@ -201,6 +205,9 @@ fn bodies() -> Result {
     let file = file.display().to_string();
     let result = object(&run(&[&args[..], &["--stdin", &file]].concat()));
     assert_eq!((&result["succeeded"], &result["bytes"]), (&5.into(), &30.into()));
+    // A path with its query, as `fcgi call` takes it.
+    let result = object(&run(&[&app.address, "/bytes?1000", "-n", "3", "--json"]));
+    assert_eq!((&result["succeeded"], &result["bytes"]), (&3.into(), &3000.into()));
     Ok(())
 }
 
@@ -283,6 +290,7 @@ fn failures() -> Result {
         (&[address, "--stdin", "/nonexistent"], 2, "read /nonexistent"),
         (&[address, "-c", "0"], 2, "expected a number"),
         (&[address, "--rate", "0"], 2, "above 0"),
+        (&[address, "ping"], 2, "starts with a slash"),
     ] {
         let (code, out, err) = ended(&run(args));
         assert_eq!(code, expected, "{args:?}: {out} {err}");

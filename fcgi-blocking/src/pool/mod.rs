@@ -11,7 +11,7 @@
 //! use fcgi_blocking as fcgi;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = fcgi::Pool::builder("unix:/run/php-fpm.sock".parse()?).max_connections(4).build();
+//! let pool = fcgi::Pool::builder("/run/php-fpm.sock").max_connections(4).build()?;
 //! std::thread::scope(|scope| {
 //!     for page in ["/srv/index.php", "/srv/list.php"] {
 //!         let pool = &pool;
@@ -77,7 +77,7 @@ use threads::{Desk, Threads};
 /// Settings of a [`Pool`], each with a default.
 #[derive(Debug)]
 pub struct Builder {
-    address: Address,
+    address: Result<Address, Error>,
     connector: Connector,
     pool: Settings,
 }
@@ -93,11 +93,13 @@ impl Builder {
     fcgi_engine::pool_setters!();
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
-    #[must_use]
-    pub fn build(self) -> Pool {
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a text that is no address.
+    pub fn build(self) -> Result<Pool, Error> {
         let adapter = Threads { connector: self.connector };
-        let desk = Arc::new(Desk::new(self.address, adapter, self.pool));
-        Pool { desk, drains: Arc::default() }
+        let desk = Arc::new(Desk::new(self.address?, adapter, self.pool));
+        Ok(Pool { desk, drains: Arc::default() })
     }
 }
 
@@ -110,15 +112,19 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with the default settings.
-    #[must_use]
-    pub fn new(address: Address) -> Self {
+    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
+    /// such as `/run/app.sock` or `host:9000`.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a text that is no address.
+    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
         Self::builder(address).build()
     }
 
     /// The settings of a pool, to be changed.
     #[must_use]
-    pub fn builder(address: Address) -> Builder {
+    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder {
+        let address = address.try_into().map_err(Into::into);
         Builder { address, connector: Connector::new(), pool: Settings::new() }
     }
 

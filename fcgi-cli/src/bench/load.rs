@@ -121,28 +121,31 @@ impl Load {
     }
 
     /// Runs until all is done. Requests under way at the end are waited for.
-    pub(super) async fn run(self: &Arc<Self>) -> Outcome {
+    pub(super) async fn run(self: &Arc<Self>) -> Result<Outcome, fcgi::Error> {
         let Plan { connections, multiplex, .. } = self.plan;
-        let shared = (multiplex > 1).then(|| self.pool(connections));
+        let shared = (multiplex > 1).then(|| self.pool(connections)).transpose()?;
         let mut callers = JoinSet::new();
         for n in 0..connections * multiplex {
             // One connection each, which nobody waits for; or all of them share some.
-            let pool = shared.clone().unwrap_or_else(|| self.pool(1));
+            let pool = match &shared {
+                Some(pool) => pool.clone(),
+                None => self.pool(1)?,
+            };
             let load = Arc::clone(self);
             callers.spawn(async move { load.call(&pool, &load.shards[n % SHARDS]).await });
         }
         while callers.join_next().await.is_some() {}
-        self.outcome()
+        Ok(self.outcome())
     }
 
-    fn pool(&self, connections: usize) -> fcgi::Pool {
+    fn pool(&self, connections: usize) -> Result<fcgi::Pool, fcgi::Error> {
         let limit = Some(self.plan.timeout);
         let connector = Connector::new()
             .connect_timeout(limit)
             .first_byte_timeout(limit)
             .next_byte_timeout(limit)
             .total_timeout(limit);
-        fcgi::Pool::builder(self.plan.address.clone())
+        fcgi::Pool::builder(&self.plan.address)
             .connector(connector)
             .max_connections(connections)
             .max_idle(connections)

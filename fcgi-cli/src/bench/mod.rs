@@ -17,7 +17,7 @@ use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use fcgi_tokio::{self as fcgi, Address, client::Request};
+use fcgi_tokio::{self as fcgi, Address};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -50,7 +50,14 @@ const PROGRESS: Duration = Duration::from_millis(250);
 pub(crate) struct Bench {
     #[command(flatten)]
     place: Place,
-    /// The path to ask for; a path that is its own script, as php-fpm's ping.path
+    /// The path to ask for, with its query; default: --path
+    #[arg(value_name = "URL-PATH", conflicts_with_all = ["path", "script"])]
+    url_path: Option<String>,
+    /// Folder of the scripts, where the application sees it; without it the path is its own script,
+    /// as php-fpm's ping.path is
+    #[arg(long, value_name = "DIR", requires = "url_path")]
+    root: Option<String>,
+    /// The same as URL-PATH
     #[arg(long, value_name = "PATH", default_value = "/ping")]
     path: String,
     /// Run this script, where the application sees it
@@ -107,7 +114,7 @@ Examples:
   php-fpm itself, without a script
     fcgi bench unix:/run/php/php-fpm.sock -c 8 -t 5
   A script, with kept connections
-    fcgi bench 127.0.0.1:9000 --script /srv/www/index.php --keep -n 10000
+    fcgi bench 127.0.0.1:9000 '/index.php?page=2' --root /srv/www --keep -n 10000
   How slow is it at 200 requests a second?
     fcgi bench 127.0.0.1:9000 --script /srv/www/index.php --rate 200 -c 50 -t 30
   An application that multiplexes, with bodies of 64 KiB
@@ -152,7 +159,13 @@ impl Bench {
             timeout: self.timeout,
         };
         let load = Load::new(plan.clone());
-        let (outcome, caught) = watched(&load).await;
+        let (outcome, caught) = match watched(&load).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                let report = Report::new("bench", Exit::of(&error), error.report().to_string());
+                return report.finish(self.form, false);
+            }
+        };
         let exit = print::exit(&outcome);
         let report = print::report(&plan, &outcome, exit);
         let code = if self.form.json || self.form.nagios {
@@ -181,7 +194,8 @@ impl Bench {
         if self.multiplex == 1 {
             return Ok(());
         }
-        let values = fcgi::Pool::new(address.clone()).values().await.map_err(|error| {
+        let values = fcgi::client::Connector::new().query_values(address).await;
+        let values = values.map_err(|error| {
             let report = Report::new("bench", Exit::of(&error), error.report().to_string());
             report.address(address).cause(causes::of(&error, address))
         })?;
@@ -196,12 +210,21 @@ impl Bench {
 
     fn template(&self) -> Result<Template, String> {
         let body = self.read_body()?;
-        let request = match &self.script {
-            Some(script) => {
+        let path = self.url_path.as_ref().unwrap_or(&self.path);
+        if !path.starts_with('/') {
+            return Err(format!("{path:?}: expected a path that starts with a slash"));
+        }
+        let (name, query) = path.split_once('?').unwrap_or((path, ""));
+        let request = match (&self.script, &self.root) {
+            (Some(script), _) => {
                 let name = script.rsplit('/').next().unwrap_or_default();
                 ask::get_script(script, &format!("/{name}"), "")
             }
-            None => ask::get(&self.path),
+            (None, Some(root)) => {
+                let file = format!("{}{name}", root.trim_end_matches('/'));
+                ask::get_script(&file, name, query)
+            }
+            (None, None) => ask::get_script(name, name, query),
         };
         let mut own: Vec<Param> = Vec::new();
         if !body.is_empty() {
@@ -209,11 +232,12 @@ impl Bench {
             own.push((b"CONTENT_LENGTH".to_vec(), body.len().to_string().into_bytes()));
         }
         // Of one name the last one counts, as on the command line.
-        let default = request.params.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
+        let default =
+            request.begin().params.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
         let all: Vec<Param> = default.chain(own).chain(self.params.iter().cloned()).collect();
         let last = |n: usize| all[n + 1..].iter().all(|(name, _)| *name != all[n].0);
         let params = (0..all.len()).filter(|n| last(*n)).map(|n| (&all[n].0, &all[n].1));
-        let params = Request::responder().params(params).params;
+        let params = params.collect();
         Ok(Template { params, body, keep: self.keep || self.multiplex > 1 })
     }
 
@@ -234,7 +258,7 @@ impl Bench {
 }
 
 /// Runs it, with a line of progress on a terminal; a signal ends it early, and is given back.
-async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
+async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::Error> {
     let mut signals = (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok());
     let is_shown = io::stderr().is_terminal();
     let mut ticks = interval_at(Instant::now() + PROGRESS, PROGRESS);
@@ -244,7 +268,7 @@ async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
         let mut run = std::pin::pin!(load.run());
         loop {
             tokio::select! {
-                outcome = &mut run => break outcome,
+                outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
                     load.stop();
                     // A second one does not wait for the requests under way.
@@ -260,7 +284,7 @@ async fn watched(load: &Arc<Load>) -> (load::Outcome, Option<u8>) {
         // There is nowhere left to report a failure of stderr.
         let _ = write!(io::stderr().lock(), "\r\x1b[K");
     }
-    (outcome, caught)
+    Ok((outcome, caught))
 }
 
 type Signals = (Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);

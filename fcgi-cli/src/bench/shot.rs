@@ -38,8 +38,8 @@ pub(super) struct Failure {
 impl Template {
     /// Sends it and takes in the answer.
     pub(super) async fn send(&self, pool: &fcgi::Pool) -> Result<Ended, Failure> {
-        let mut request = Request::responder().keep_conn(self.keep).stdin(self.body.clone());
-        request.params = self.params.clone();
+        let request =
+            Request::responder().keep_conn(self.keep).stdin(self.body.clone()).params(&self.params);
         let mut response = pool.send(request).await.map_err(failed)?;
         let mut parser = HeadParser::new(HeadLimits::default());
         let mut ended = Ended { status: None, bytes: 0 };

@@ -94,8 +94,6 @@ pub(crate) struct Status {
         help_heading = "Thresholds"
     )]
     min: Vec<Threshold>,
-    #[command(flatten)]
-    healthcheck: Healthcheck,
     /// Print metrics for Prometheus, with php-fpm-exporter's names
     #[arg(long, help_heading = "Output", conflicts_with_all = ["json", "nagios", "docker"])]
     prometheus: bool,
@@ -115,6 +113,9 @@ pub(crate) struct Status {
     quiet: bool,
     #[command(flatten)]
     form: Form,
+    // Last, since what follows would be under its heading.
+    #[command(flatten)]
+    healthcheck: Healthcheck,
 }
 
 /// php-fpm-healthcheck's options: `--NAME N` is `--max NAME=N`.

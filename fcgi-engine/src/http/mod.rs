@@ -41,7 +41,7 @@ pub use error::HttpError;
 pub use gather::{Gather, GatherStep, Gathered};
 pub use head::HeadReader;
 pub use reply::{Asked, Reply, ReplyStep};
-pub use scripts::Scripts;
+pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
 pub use settings::{CallSettings, UnknownLength, Variables};
 pub use spool::{PIECE, Spool, Spooled, read_piece};
