@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Client, Connector, link::Link};
+use super::{Client, Connector, Place, link::Link};
 use crate::{Address, stream::Stream};
 
 impl Connector {
@@ -12,7 +12,8 @@ impl Connector {
     /// `(stream)`.
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
-        Client::new(Link::new(Stream::over(io.into()), name, self.settings, None))
+        let link = Link::new(Stream::over(io.into()), name, self.settings, None);
+        Client { place: Place::Here(link), address: Address::STREAM, used: false, cancel: None }
     }
 }
 
