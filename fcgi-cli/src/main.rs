@@ -7,6 +7,7 @@ mod bench;
 mod budget;
 mod call;
 mod causes;
+mod check;
 mod decode;
 mod demo;
 mod discovery;
@@ -14,6 +15,7 @@ mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
+mod generate;
 mod help;
 mod input;
 mod ls;
@@ -22,6 +24,7 @@ mod ping;
 mod place;
 mod report;
 mod sink;
+mod snippets;
 mod sock_diag;
 mod status;
 mod stream;
@@ -47,11 +50,17 @@ enum Command {
     Call(Box<call::Call>),
     Tap(tap::Tap),
     Decode(decode::Decode),
+    Check(check::Check),
     Ls(ls::Ls),
     Php(Box<php::Php>),
     Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
+    NginxConf(snippets::NginxConf),
+    ApacheConf(snippets::ApacheConf),
+    SystemdUnit(snippets::SystemdUnit),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     Guard(gateway::Guard),
     #[command(hide = true)]
@@ -91,8 +100,14 @@ fn main() -> ExitCode {
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
+            Command::Check(check) => check.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
+            Command::NginxConf(site) => site.run(),
+            Command::ApacheConf(site) => site.run(),
+            Command::SystemdUnit(units) => units.run(),
+            Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
+            Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
             Command::Guard(guard) => guard.run(),
         }
     });

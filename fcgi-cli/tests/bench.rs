@@ -241,10 +241,10 @@ fn latencies_count_from_when_requests_were_due() -> Result {
 
 fn a_rate_that_is_not_kept_up_with() -> Result {
     let app = App::start();
-    let args = ["--path", "/hold", "-t", "0.2", "-c", "1", "--rate", "100", "--json"];
+    let args = ["--path", "/hold", "-t", "1", "-c", "1", "--rate", "20", "--json"];
     let child = start(&[&[&*app.address], &args[..]].concat());
     until("the first is there", || app.state.asked() == 1);
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(1100));
     (0..20).for_each(|_| app.state.release());
     let output = child.wait_with_output()?;
     let result = object(&output);

@@ -28,6 +28,7 @@ mod raw_head;
 mod refusal;
 mod replay;
 mod root;
+#[cfg(feature = "sample")]
 mod sample;
 mod server;
 mod service;
