@@ -12,6 +12,7 @@ mod ci;
 mod command;
 mod failures;
 mod fuzz;
+mod instructions;
 mod interop;
 mod msrv;
 mod peers;
@@ -45,6 +46,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Run the benchmarks, optimised
     Bench(bench::Options),
+    /// Count what a request costs in instructions, with callgrind
+    Instructions(instructions::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Interop(options) => interop::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Instructions(options) => instructions::run(&options),
     };
     if let Err(error) = outcome {
         // Without a backtrace: it is about a command, not about this program.
