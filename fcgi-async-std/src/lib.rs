@@ -1,5 +1,8 @@
 //! FastCGI for async-std, both ends of the wire.
 //!
+//! **Deprecated**, as async-std is: its authors have discontinued it in favour of smol. For a new
+//! program take `fcgi-smol`, which has the same names.
+//!
 //! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
 //! requests to php-fpm or any other application. The other adapters have the same names, so that
 //! a program changes runtime by changing `use fcgi_async_std as fcgi`.
@@ -18,9 +21,6 @@
 //!     async_std::task::block_on(serve.into_future())
 //! }
 //! ```
-//!
-//! async-std was discontinued upstream in favour of smol: this is glue for the programs that stand
-//! on it.
 //!
 //! # Threads
 //! Handlers are async-std's tasks, which run on a thread for each core unless

@@ -29,7 +29,7 @@ fn blast(args: &Args) -> Result<Duration, Failure> {
     let pool = fcgi::Pool::builder(args.address.clone())
         .max_connections(connections)
         .keep_conn(true)
-        .build();
+        .build()?;
     let started = Instant::now();
     let mut threads = Vec::new();
     for share in args.shares() {

@@ -8,7 +8,7 @@
 //! use fcgi::php_fpm;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = fcgi::Pool::new("unix:/run/php/php-fpm.sock".parse()?);
+//! let pool = fcgi::Pool::new("/run/php/php-fpm.sock")?;
 //! assert_eq!(php_fpm::ping(&pool, "/ping")?, "pong");
 //! let status = php_fpm::full_status(&pool, "/status")?;
 //! println!("{} of {} workers are busy", status.active_processes, status.total_processes);

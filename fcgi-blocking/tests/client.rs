@@ -157,7 +157,7 @@ fn a_response_over_the_callers_limit_is_an_error_and_is_aborted() {
 fn no_port_and_a_path_that_is_too_long_are_connect_errors() {
     // A port where nobody listens, after one that was somebody's.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let error = Client::connect(&format!("tcp:127.0.0.1:{port}").parse().unwrap()).unwrap_err();
+    let error = Client::connect(format!("tcp:127.0.0.1:{port}")).unwrap_err();
     match &error {
         Error::Connect { source, .. } => {
             assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
@@ -175,7 +175,7 @@ fn each_address_of_a_name_is_tried() {
     // On 127.0.0.1 alone, which a host with IPv6 may name second.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    Client::connect(&format!("tcp:localhost:{port}").parse().unwrap()).unwrap();
+    Client::connect(format!("tcp:localhost:{port}")).unwrap();
 }
 
 // Reuse.

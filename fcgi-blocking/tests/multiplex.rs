@@ -89,7 +89,7 @@ fn echo_all(mut peer: Peer) {
 #[test]
 fn requests_share_a_connection_and_answers_may_be_interleaved() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
@@ -127,7 +127,7 @@ fn requests_share_a_connection_and_answers_may_be_interleaved() {
 #[test]
 fn megabytes_both_ways_on_one_connection_q_15() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     app.serve(echo_all);
     let calls: Vec<_> = (0..6)
         .map(|n| {
@@ -150,7 +150,7 @@ fn megabytes_both_ways_on_one_connection_q_15() {
 fn an_abort_of_one_leaves_the_others_alone() {
     let app = RawApp::new();
     let connector = Connector::new().values_timeout(LONG).first_byte_timeout(Some(LIMIT * 10));
-    let pool = builder(&app).connector(connector).build();
+    let pool = builder(&app).connector(connector).build().unwrap();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
@@ -205,7 +205,7 @@ fn an_abort_of_one_leaves_the_others_alone() {
 #[test]
 fn one_that_is_not_read_holds_up_the_others_until_it_is() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     let serving = background(move || {
         values(&app, MULTIPLEXES);
         let mut peer = app.accept();
@@ -231,7 +231,7 @@ fn one_that_is_not_read_holds_up_the_others_until_it_is() {
 #[test]
 fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     let under_way = Gate::default();
     let read = under_way.clone();
     let serving = background(move || {
@@ -260,7 +260,7 @@ fn a_lost_connection_fails_its_requests_and_those_that_joined_it_try_again() {
 #[test]
 fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(2).keep_conn(true).build();
+    let pool = builder(&app).max_connections(2).keep_conn(true).build().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let (first, second) = (post(b"first"), post(b"second"));
@@ -312,7 +312,7 @@ fn cant_mpx_conn_ends_the_sharing_and_is_repeated_q_11() {
 #[test]
 fn cant_mpx_conn_for_a_body_that_is_gone_is_the_callers_error() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(2).build();
+    let pool = builder(&app).max_connections(2).build().unwrap();
     let under_way = Gate::default();
     let read = under_way.clone();
     let serving = background(move || {
@@ -344,7 +344,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
         let says_no = reply.as_ref().is_some_and(|reply| reply.len() > 16);
         let app = RawApp::new();
         let connector = Connector::new().values_timeout(if reply.is_none() { LIMIT } else { LONG });
-        let pool = builder(&app).max_connections(3).connector(connector).build();
+        let pool = builder(&app).max_connections(3).connector(connector).build().unwrap();
         let (reached, at) = mpsc::channel();
         let serving = background(move || {
             let mut asked = app.accept();
@@ -380,7 +380,7 @@ fn without_an_answer_to_get_values_nothing_is_shared_q_7_q_9() {
 #[test]
 fn values_are_asked_once_and_limit_the_pool() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(5).multiplex(1).keep_conn(true).build();
+    let pool = builder(&app).max_connections(5).multiplex(1).keep_conn(true).build().unwrap();
     let serving = background(move || {
         values(&app, &[("FCGI_MAX_CONNS", "1"), ("FCGI_MPXS_CONNS", "1")]);
         let mut peer = app.accept();
@@ -405,7 +405,7 @@ fn values_are_asked_once_and_limit_the_pool() {
 #[test]
 fn whoever_leaves_early_leaves_nothing_to_the_others_h_11() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(2).multiplex(4).build();
+    let pool = builder(&app).max_connections(2).multiplex(4).build().unwrap();
     app.serve(echo_all);
     let counts = Arc::new(Mutex::new((0, 0)));
     let callers: Vec<_> = (0..8u64)

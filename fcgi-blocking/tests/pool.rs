@@ -86,7 +86,7 @@ fn what_is_send_and_sync() {
 #[test]
 fn a_connection_is_used_again_and_again() {
     let (app, counts) = (RawApp::new(), Counts::default());
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     counts.serve(app);
     assert_eq!(pool.stats().connections, 0, "none is opened ahead of a request (Q-5)");
     for round in 0..50 {
@@ -103,7 +103,7 @@ fn a_connection_is_used_again_and_again() {
 #[test]
 fn the_connection_goes_back_with_the_end_of_the_response() {
     let (app, counts) = (RawApp::new(), Counts::default());
-    let pool = builder(&app).max_connections(1).build();
+    let pool = builder(&app).max_connections(1).build().unwrap();
     counts.serve(app);
     let mut response = pool.send(post(b"one")).unwrap();
     while response.chunk().unwrap().is_some() {}
@@ -123,7 +123,8 @@ fn there_are_never_more_connections_than_allowed() {
         fds[0].revents().contains(PollFlags::HUP)
     }
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(3).max_requests_per_connection(Some(4)).build();
+    let pool =
+        builder(&app).max_connections(3).max_requests_per_connection(Some(4)).build().unwrap();
     let (most, accepted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counted, count) = (Arc::clone(&most), Arc::clone(&accepted));
     thread::spawn(move || {
@@ -173,7 +174,8 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
         .max_waiting(1)
         .wait_timeout(Some(AMPLE))
         .connector(Connector::new().total_timeout(Some(LONG)))
-        .build();
+        .build()
+        .unwrap();
     counts.serve(app);
     let first = pool.send(post(b"one")).unwrap();
     let waiting = {
@@ -208,7 +210,8 @@ fn who_waits_is_served_in_turn_or_not_at_all() {
 fn the_whole_requests_limit_counts_from_the_call() {
     let (app, counts) = (RawApp::new(), Counts::default());
     let connector = Connector::new().total_timeout(Some(AMPLE));
-    let pool = builder(&app).max_connections(1).wait_timeout(None).connector(connector).build();
+    let pool =
+        builder(&app).max_connections(1).wait_timeout(None).connector(connector).build().unwrap();
     counts.serve(app);
     let _first = pool.send(post(b"one")).unwrap();
     match say(&pool, b"two").unwrap_err() {
@@ -221,7 +224,7 @@ fn the_whole_requests_limit_counts_from_the_call() {
 #[test]
 fn idle_connections_close_in_time() {
     let (app, counts) = (RawApp::new(), Counts::default());
-    let pool = builder(&app).idle_timeout(LIMIT).build();
+    let pool = builder(&app).idle_timeout(LIMIT).build().unwrap();
     counts.serve(app);
     for round in 1..3 {
         let start = Instant::now();
@@ -236,7 +239,7 @@ fn idle_connections_close_in_time() {
 fn a_connection_that_was_closed_or_spoke_unasked_is_not_used() {
     for unasked in [None, Some(record(Type::Stdout, 1, b"late"))] {
         let app = RawApp::new();
-        let pool = builder(&app).build();
+        let pool = builder(&app).build().unwrap();
         let (answered, done) = (Gate::default(), Gate::default());
         let serving = background({
             let (answered, done) = (answered.clone(), done.clone());
@@ -276,7 +279,7 @@ fn ready_to_close(mut peer: Peer) {
 #[test]
 fn close_refuses_those_who_wait_and_those_who_come() {
     let (app, counts) = (RawApp::new(), Counts::default());
-    let pool = builder(&app).max_connections(1).build();
+    let pool = builder(&app).max_connections(1).build().unwrap();
     counts.serve(app);
     let first = pool.send(post(b"one")).unwrap();
     let waiting = {
@@ -299,7 +302,7 @@ fn close_refuses_those_who_wait_and_those_who_come() {
 fn a_connect_error_is_the_callers_and_frees_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let address = fcgi::Address::unix(folder.path().join("none.sock"));
-    let pool = Pool::builder(address).max_connections(1).build();
+    let pool = Pool::builder(address).max_connections(1).build().unwrap();
     for _ in 0..3 {
         let error = say(&pool, b"one").unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{error}");
@@ -317,7 +320,7 @@ fn on_a_kept_connection(
 ) -> (usize, Result<Collected, Error>) {
     let app = RawApp::new();
     let connector = Connector::new().first_byte_timeout(Some(AMPLE));
-    let pool = builder(&app).connector(connector).build();
+    let pool = builder(&app).connector(connector).build().unwrap();
     let seen = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&seen);
     thread::spawn(move || {
@@ -379,7 +382,7 @@ fn what_was_answered_timed_out_or_broke_the_protocol_is_not_sent_again() {
 #[test]
 fn a_fresh_connection_that_fails_is_not_tried_again() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     let serving = background(move || {
         let mut peer = app.accept();
         peer.request();
@@ -398,7 +401,7 @@ fn a_fresh_connection_that_fails_is_not_tried_again() {
 #[test]
 fn a_dropped_response_leaves_nothing_to_others_h_11() {
     let (app, aborts) = (RawApp::new(), Arc::new(AtomicUsize::new(0)));
-    let pool = builder(&app).max_connections(2).build();
+    let pool = builder(&app).max_connections(2).build().unwrap();
     let count = Arc::clone(&aborts);
     app.serve(move |mut peer| {
         while let Some((id, params, body)) = peer.try_request() {
@@ -427,7 +430,7 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
 #[test]
 fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(1).build();
+    let pool = builder(&app).max_connections(1).build().unwrap();
     let sent = Gate::default();
     let came = sent.clone();
     let serving = background(move || {
@@ -462,7 +465,7 @@ fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
 #[test]
 fn thirty_megabytes_both_ways_through_a_pool_q_15() {
     let app = RawApp::new();
-    let pool = builder(&app).build();
+    let pool = builder(&app).build().unwrap();
     app.serve(|mut peer| peer.echo());
     let body = pattern(30 << 20, 15);
     assert!(say(&pool, &body).unwrap().stdout == body, "the body came back changed");

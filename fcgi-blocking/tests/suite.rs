@@ -87,7 +87,8 @@ impl Adapter for Blocking {
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
             .keep_conn(settings.keep_conn)
-            .build();
+            .build()
+            .unwrap();
         Box::new(BlockingPool(pool))
     }
 
@@ -264,8 +265,8 @@ fn body(body: TestBody) -> Body {
 }
 
 fn convert(request: TestRequest) -> fcgi::client::Request {
-    let client::Request { role, params, keep_conn, stdin, data } = request;
-    client::Request { role, params, keep_conn, stdin: body(stdin), data: body(data) }
+    let (begin, [stdin, data]) = request.into_parts();
+    client::Request::from_parts(begin, [body(stdin), body(data)])
 }
 
 impl TestClient for BlockingClient {
@@ -285,7 +286,9 @@ impl TestClient for BlockingClient {
             cancel.cancel();
         });
         let progress = self.send_until_cancelled(request, point.chunks);
-        canceller.join().map_err(|_| Error::Closed { address: self.0.address().into() })?;
+        canceller
+            .join()
+            .map_err(|_| Error::Closed { address: self.0.address().to_string().into() })?;
         match progress {
             Err(Error::Cancelled { .. }) => Ok(Progress::Cancelled),
             progress => progress,

@@ -5,7 +5,7 @@ use std::{env, process::ExitCode};
 use fcgi_tokio as fcgi;
 
 /// How a command ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Exit {
     /// All is well.
     Done = 0,

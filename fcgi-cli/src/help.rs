@@ -7,24 +7,51 @@ use clap::{
     parser::ValueSource,
 };
 
-/// The subcommands by need. A subcommand that is in none of the groups shows under `Other`.
-const GROUPS: [(&str, &[&str]); 4] = [
-    ("Is it well?", &["ping", "status", "doctor", "ls"]),
-    ("Ask it:", &["call", "php"]),
-    ("See and measure:", &["tap", "decode", "check", "bench", "demo"]),
+/// The subcommands by need, in a few words. One that is in none of the groups shows below them.
+const GROUPS: [(&str, &[(&[&str], &str)]); 5] = [
     (
-        "Serve and set up:",
-        &["gateway", "nginx-conf", "apache-conf", "systemd-unit", "completions", "man"],
+        "Is it well?",
+        &[
+            (&["ping"], "a health check: the right answer, in time"),
+            (&["status"], "how php-fpm's pools are doing, and who waits"),
+            (&["doctor"], "what is wrong, and what to do"),
+            (&["ls"], "the sockets here, and whether they answer"),
+        ],
+    ),
+    (
+        "Ask it",
+        &[
+            (&["call"], "one request: curl for FastCGI"),
+            (&["php"], "run PHP in a pool, as its worker"),
+        ],
+    ),
+    (
+        "Look closer",
+        &[
+            (&["tap"], "record what a web server and it say to each other"),
+            (&["decode"], "print a recording, or raw bytes"),
+            (&["check"], "test it against the protocol, case by case"),
+            (&["bench"], "how fast it answers, under which load"),
+            (&["demo"], "a request and its response, record by record"),
+        ],
+    ),
+    ("Serve it", &[(&["gateway"], "a web server in front of it, for browsers")]),
+    (
+        "Set up",
+        &[
+            (&["nginx-conf", "apache-conf", "systemd-unit"], "print their files"),
+            (&["completions", "man"], "for the shell"),
+        ],
     ),
 ];
 
 const INTRODUCTION: &str = "\
-FastCGI is how web servers such as nginx hand requests to applications such as php-fpm.
-This command looks after these applications, and takes the web server's place.";
+FastCGI is how web servers such as nginx hand requests to applications such as
+php-fpm. This command looks after them, and takes the web server's place.";
 
 const END: &str = "\
-ADDR is unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or the only
-socket found. `fcgi COMMAND --help` has options, variables and examples. To begin with:
+ADDR is unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or
+the only socket found. fcgi COMMAND --help tells all. To begin with:
   fcgi demo";
 
 /// Parses the command line, with the subcommands that `augment` adds.
@@ -55,16 +82,28 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
     }
 }
 
+/// The command with its variables, for pages and completions: without what is hidden.
+pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
+    let all = command(augment).mut_subcommands(|sub| variables(sub, &[], None));
+    let visible = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut root =
+        bare().about("Calls, checks and serves FastCGI applications").subcommands(visible);
+    root.build();
+    root
+}
+
 /// The command, without variables.
-pub(crate) fn command(augment: impl FnOnce(Command) -> Command) -> Command {
-    let root = Command::new("fcgi")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Calls, checks and serves FastCGI applications")
-        .subcommand_required(true)
-        .arg_required_else_help(true);
-    let root = augment(root);
+fn command(augment: impl FnOnce(Command) -> Command) -> Command {
+    let root = augment(bare());
     let page = page(&root);
     root.help_template(page)
+}
+
+fn bare() -> Command {
+    Command::new("fcgi")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
 }
 
 /// What conflicts with the arguments that are given.
@@ -93,31 +132,28 @@ fn is_given(given: &ArgMatches, arg: &Arg) -> bool {
     given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
-/// The first page.
+/// The first page, which fits a screen.
 fn page(root: &Command) -> String {
-    let mut text = format!("{INTRODUCTION}\n\nUsage: fcgi COMMAND [ADDR] [OPTIONS]\n");
-    let mut shown: Vec<&str> = Vec::new();
-    let group = |text: &mut String, title: &str, commands: &[&Command]| {
-        if !commands.is_empty() {
-            text.push_str(&format!("\n{title}\n"));
+    let mut text = format!("{INTRODUCTION}\n\nUsage: fcgi COMMAND [ADDR] [OPTIONS]\n\n");
+    let mut left: Vec<&Command> =
+        root.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    for (title, rows) in GROUPS {
+        let mut title = title;
+        for (names, about) in rows {
+            let here = |name: &&&str| left.iter().any(|command| command.get_name() == **name);
+            let shown: Vec<&str> = names.iter().filter(here).copied().collect();
+            if shown.is_empty() {
+                continue;
+            }
+            left.retain(|command| !shown.contains(&command.get_name()));
+            text.push_str(&format!("{title:<13}{:<8} {about}\n", shown.join(", ")));
+            title = "";
         }
-        for command in commands {
-            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-            text.push_str(&format!("  {:<13}{about}\n", command.get_name()));
-        }
-    };
-    let visible = || root.get_subcommands().filter(|command| !command.is_hide_set());
-    for (title, names) in GROUPS {
-        let commands: Vec<&Command> = names
-            .iter()
-            .filter_map(|name| visible().find(|command| command.get_name() == *name))
-            .collect();
-        shown.extend(commands.iter().map(|command| command.get_name()));
-        group(&mut text, title, &commands);
     }
-    let others: Vec<&Command> =
-        visible().filter(|command| !shown.contains(&command.get_name())).collect();
-    group(&mut text, "Other:", &others);
+    for command in left {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("{:<13}{:<8} {about}\n", "", command.get_name()));
+    }
     text.push_str(&format!("\n{END}\n"));
     text
 }

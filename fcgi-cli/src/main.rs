@@ -3,9 +3,11 @@
 
 mod args;
 mod ask;
+mod bench;
 mod budget;
 mod call;
 mod causes;
+mod check;
 mod decode;
 mod demo;
 mod discovery;
@@ -13,6 +15,7 @@ mod doctor;
 mod exit;
 mod fpm_config;
 mod gateway;
+mod generate;
 mod help;
 mod input;
 mod ls;
@@ -21,6 +24,7 @@ mod ping;
 mod place;
 mod report;
 mod sink;
+mod snippets;
 mod sock_diag;
 mod status;
 mod stream;
@@ -46,10 +50,17 @@ enum Command {
     Call(Box<call::Call>),
     Tap(tap::Tap),
     Decode(decode::Decode),
+    Check(check::Check),
     Ls(ls::Ls),
     Php(Box<php::Php>),
+    Bench(Box<bench::Bench>),
     Demo(demo::Demo),
     Gateway(Box<gateway::Gateway>),
+    NginxConf(snippets::NginxConf),
+    ApacheConf(snippets::ApacheConf),
+    SystemdUnit(snippets::SystemdUnit),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     Guard(gateway::Guard),
     #[command(hide = true)]
@@ -67,7 +78,7 @@ fn main() -> ExitCode {
         }
     };
     let mut builder = match command {
-        Command::Gateway(_) => Builder::new_multi_thread(),
+        Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
@@ -84,12 +95,19 @@ fn main() -> ExitCode {
             Command::Ls(ls) => ls.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
+            Command::Check(check) => check.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
+            Command::NginxConf(site) => site.run(),
+            Command::ApacheConf(site) => site.run(),
+            Command::SystemdUnit(units) => units.run(),
+            Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
+            Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
             Command::Guard(guard) => guard.run(),
         }
     });

@@ -141,8 +141,8 @@ impl Report {
 
     fn nagios(&self) -> String {
         let (name, (_, state)) = (self.command.to_ascii_uppercase(), self.exit.nagios());
-        // The bar begins the performance data.
-        let line = self.line().replace('|', "/");
+        // The bar begins the performance data, and only the first line counts.
+        let line = self.line().replace('|', "/").replace('\n', "; ");
         let data = self.performance.join(" ");
         let bar = if data.is_empty() { "" } else { " | " };
         format!("{name} {state} - {line}{bar}{data}")

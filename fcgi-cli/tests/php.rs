@@ -201,6 +201,9 @@ fn opcache() -> Result {
     assert_eq!(lines.next(), Some(format!("opcache of {address}: on").as_str()));
     let names: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["memory", "scripts", "hits", "restarts"]);
+    let (code, out, _) = ended(&run(&[&address, "--opcache", "status", "--nagios"]));
+    assert_eq!((code, out.lines().count()), (0, 1), "{out}");
+    assert!(out.starts_with("PHP OK - opcache of ") && out.contains("; hits "), "{out}");
     let (code, out, _) = ended(&run(&[&address, "--opcache", "reset"]));
     assert_eq!((code, out), (0, format!("opcache of {address} was reset\n")));
     // It happens at a later request.

@@ -69,7 +69,7 @@ macro_rules! adapter {
         #[doc = concat!("use ", $package, " as fcgi;")]
         ///
         /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-        /// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
+        /// let mut client = fcgi::Client::connect("/run/php-fpm.sock").await?;
         /// let request = fcgi::client::Request::responder()
         ///     .param("SCRIPT_FILENAME", "/srv/index.php")
         ///     .param("REQUEST_METHOD", "GET");
@@ -95,8 +95,7 @@ macro_rules! adapter {
         #[doc = concat!("use ", $package, " as fcgi;")]
         ///
         /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-        /// let address = "unix:/run/php-fpm.sock".parse()?;
-        /// let pool = fcgi::Pool::builder(address).max_connections(4).build();
+        /// let pool = fcgi::Pool::builder("/run/php-fpm.sock").max_connections(4).build()?;
         /// let request = fcgi::client::Request::responder()
         ///     .param("SCRIPT_FILENAME", "/srv/index.php")
         ///     .param("REQUEST_METHOD", "GET");

@@ -9,7 +9,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = fcgi::Pool::new("unix:/run/php/php-fpm.sock".parse()?);
+//! let pool = fcgi::Pool::new("/run/php/php-fpm.sock")?;
 //! assert_eq!(php_fpm::ping(&pool, "/ping").await?, "pong");
 //! let status = php_fpm::full_status(&pool, "/status").await?;
 //! println!("{} of {} workers are busy", status.active_processes, status.total_processes);

@@ -60,7 +60,7 @@ const END_PARAMS: [u8; 8] = [1, 4, 0, 1, 0, 0, 0, 0];
 fn a_panic_before_there_is_a_future_ends_its_request_and_nothing_else() {
     sim::run(1, async {
         support::serve(Server::new(), Hasty);
-        let pool = builder().max_connections(1).multiplex(2).build();
+        let pool = builder().max_connections(1).multiplex(2).build().unwrap();
         let panicked = call(&pool, numbered(1).param("PANIC", "1")).await.unwrap();
         assert_eq!(panicked.app_status, PANICKED);
         let slow = pool.clone();

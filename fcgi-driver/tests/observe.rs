@@ -260,7 +260,7 @@ fn what_happens_is_counted() {
     metrics::with_local_recorder(&recorder, || {
         sim::run(1, async {
             serve(Server::new(), echo);
-            let pool = builder().max_connections(1).build();
+            let pool = builder().max_connections(1).build().unwrap();
             for n in 0..3 {
                 call(&pool, numbered(n)).await.unwrap();
             }

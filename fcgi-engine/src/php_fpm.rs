@@ -9,7 +9,7 @@
 //!
 //! let ping = Page::ping("/ping");
 //! let request = ping.request::<Vec<u8>>();
-//! assert_eq!(request.params.get_str("SCRIPT_NAME"), Some("/ping"));
+//! assert_eq!(request.begin().params.get_str("SCRIPT_NAME"), Some("/ping"));
 //! let stdout = "Content-Type: text/plain\r\n\r\npong".into();
 //! let body = ping.body(Collected { stdout, ..Collected::default() }, "unix:/run/fpm.sock")?;
 //! assert_eq!(body, "pong");

@@ -44,6 +44,7 @@ pub mod record;
 mod requests;
 mod sender;
 pub mod server;
+#[doc(hidden)]
 pub mod states;
 mod values;
 

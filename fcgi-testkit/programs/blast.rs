@@ -32,8 +32,11 @@ pub(crate) fn main() -> ExitCode {
 /// Runs a task for each connection, and says how long they took.
 async fn blast(args: Args) -> Result<Duration, Failure> {
     let most = usize::try_from(args.connections).unwrap_or(usize::MAX);
-    let pool =
-        fcgi::Pool::builder(args.address.clone()).max_connections(most).keep_conn(true).build();
+    let pool = fcgi::Pool::builder(args.address.clone())
+        .max_connections(most)
+        .keep_conn(true)
+        .build()
+        .unwrap();
     let started = Instant::now();
     let tasks: Vec<_> =
         args.shares().map(|share| runtime::spawn(send(pool.clone(), share))).collect();

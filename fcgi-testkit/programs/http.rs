@@ -38,7 +38,23 @@ fn names() {
     named::<fcgi::http::ScriptMap>();
     named::<fcgi::http::ScriptError>();
     named::<fcgi::http::ByRole<(), ()>>();
+    named::<fcgi::http::MissingMeta>();
+    named::<fcgi::http::MountPoint>();
+    named::<fcgi::http::PathSource>();
+    named::<fcgi::http::ReasonPhrase>();
+    named::<fcgi::http::RemoteAddr>();
+    named::<fcgi::http::RemoteAddrError>();
+    named::<fcgi::http::RequestError>();
+    named::<fcgi::http::ParamsError>();
+    named::<fcgi::http::BodyLengthError>();
+    named::<fcgi::http::HeadError>();
+    named::<fcgi::http::EncodedSlashes>();
+    named::<fcgi::http::FileKind>();
+    named::<fcgi::http::Script>();
+    named::<fcgi::http::Target>();
     named::<php_fpm::Status>();
+    named::<php_fpm::Process>();
+    named::<php_fpm::PageError>();
 }
 
 /// Answers with who asks, what was sent, and a Filter's file.
@@ -89,11 +105,12 @@ pub(crate) fn serve_and_call(address: &str) {
         };
         let serve = fcgi::serve(listener, app).with_graceful_shutdown(until);
         let server = runtime::spawn(serve.into_future());
-        let client =
-            HttpClient::builder(fcgi::Pool::new(address), Mount::new("").expect("the whole site"))
-                .params(ParamsBuilder::new().server_name("example.org"))
-                .unknown_length(UnknownLength::Stream)
-                .build();
+        let client = HttpClient::with_pool(fcgi::Pool::new(address).expect("a pool"))
+            .scripts(Mount::new("").expect("the whole site"))
+            .params(ParamsBuilder::new().server_name("example.org"))
+            .unknown_length(UnknownLength::Stream)
+            .build()
+            .expect("a client");
         call(&client).await.expect("answers");
         stop.store(true, Ordering::SeqCst);
         server.await.expect("a shutdown");
@@ -113,6 +130,14 @@ async fn call(client: &HttpClient) -> Result<(), HttpError> {
     };
     let file = FilterFile::from_bytes("file", UNIX_EPOCH);
     assert_eq!(text(client.filter(known, file).await?).await?, "ann body file");
+    let below = HttpClient::builder(client.address()).root("/srv").front("index.php").build()?;
+    assert_eq!(below.get("/page?x").await?.status(), 200);
+    assert!(matches!(below.get("/ /").await, Err(HttpError::Uri { .. })));
+    below.get("/page").await?.into_body().detach();
+    let nowhere = HttpClient::builder("9000").build().expect_err("no address");
+    assert!(matches!(nowhere, HttpError::Call(fcgi::Error::Address(_))), "{nowhere}");
+    let rootless = HttpClient::builder(client.address()).front("index.php").build();
+    assert!(matches!(rootless, Err(HttpError::Config(_))));
     // The page is no status page, and says so.
     let error = php_fpm::status(client.pool(), "/status").await.expect_err("no JSON");
     assert!(matches!(error, php_fpm::PageError::Json { .. }), "{error}");

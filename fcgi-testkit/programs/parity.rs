@@ -103,7 +103,7 @@ fn connector() -> Connector {
         .connect_timeout(LONG)
         .first_byte_timeout(LONG)
         .next_byte_timeout(LONG)
-        .total_timeout(LONG)
+        .total_timeout(Duration::from_secs(60))
         .drain_timeout(Duration::from_secs(60))
         .values_timeout(Duration::from_secs(60))
 }
@@ -197,7 +197,7 @@ async fn talk(address: &fcgi::Address, seen: &Seen) -> impl Future<Output = Coll
     assert_eq!((values.max_conns, values.mpxs_conns), (Some(100), Some(true)));
 
     let mut client: fcgi::Client = connector().connect(address).await.unwrap();
-    assert_eq!(client.address(), address.to_string());
+    assert_eq!(client.address(), address);
     let authorizer = Request::authorizer().keep_conn(true);
     let answer = client.send(authorizer).await.unwrap().collect(1000).await.unwrap();
     assert_eq!(
@@ -230,13 +230,14 @@ async fn pools(address: &fcgi::Address) {
         .max_connections(2)
         .max_idle(1)
         .idle_timeout(Duration::from_secs(1))
-        .max_requests_per_connection(Some(100))
+        .max_requests_per_connection(100)
         .max_age(LONG)
         .max_waiting(10)
         .wait_timeout(LONG)
         .multiplex(4)
         .keep_conn(true)
-        .build();
+        .build()
+        .unwrap();
     assert_eq!(pool.address(), address);
     assert_eq!(pool.values().await.unwrap().mpxs_conns, Some(true));
     let request = Request::responder;
@@ -253,7 +254,20 @@ async fn pools(address: &fcgi::Address) {
     assert_eq!(pool.stats().active, 0);
     pool.close();
     assert!(matches!(pool.send(request()).await, Err(fcgi::Error::PoolClosed { .. })));
-    fcgi::Pool::new(address.clone()).close();
+    pool_of_text(address).await;
+}
+
+/// What becomes an address, and a request that goes on without its caller.
+async fn pool_of_text(address: &fcgi::Address) {
+    assert!(matches!(fcgi::Pool::new("9000"), Err(fcgi::Error::Address(_))));
+    assert!(matches!(Client::connect("9000").await.map(drop), Err(fcgi::Error::Address(_))));
+    let pool = fcgi::Pool::new(address.to_string()).unwrap();
+    pool.send(Request::responder()).await.unwrap().detach();
+    let mut client = connector().connect(address.to_string()).await.unwrap();
+    client.send(Request::responder().keep_conn(true)).await.unwrap().detach();
+    let next = client.send(Request::responder()).await.unwrap().collect(1000).await.unwrap();
+    assert_eq!(next.app_status, 7);
+    pool.close();
 }
 
 async fn streams_bodies(client: &mut Client) {
@@ -280,7 +294,7 @@ async fn gives_up(client: &mut Client, seen: &Seen) {
     let waits = || Request::responder().param("DO", "wait").keep_conn(true);
     // By its time limit, on a connection of its own.
     let limit = Duration::from_millis(50);
-    let address = client.address().parse().unwrap();
+    let address = client.address().clone();
     let hasty = connector().first_byte_timeout(Some(limit));
     let mut other = hasty.connect(&address).await.unwrap();
     match other.send(waits()).await.map(drop) {
@@ -328,7 +342,7 @@ async fn fails(client: &mut Client, address: &fcgi::Address) {
         Err(fcgi::Error::NotCallable { address }) => assert_eq!(&*address, "-"),
         other => panic!("{other:?}"),
     }
-    match Client::connect(&"unix:/no/such/socket".parse().unwrap()).await.map(drop) {
+    match Client::connect("unix:/no/such/socket").await.map(drop) {
         Err(fcgi::Error::Connect { address, source }) => {
             assert_eq!(&*address, "unix:/no/such/socket");
             assert_eq!(source.kind(), io::ErrorKind::NotFound);

@@ -373,8 +373,7 @@ impl<const ENDS: bool> Model<ENDS> {
             Err(error) => panic!("{error}"),
         };
         let (once, keep) = (input.below(3) == 0, input.below(4) > 0);
-        let mut request = Request::responder().keep_conn(keep);
-        request.stdin = FakeBody { once };
+        let request = Request::responder().keep_conn(keep).stdin(FakeBody { once });
         let keep = keep && self.settings.keep_conn;
         let sending = Sending::new(request, &self.settings);
         let (stage, tries) = (Stage::Queued, 0);

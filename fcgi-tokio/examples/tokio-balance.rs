@@ -55,16 +55,17 @@ pub(crate) fn balanced(
 ) -> anyhow::Result<impl Service<Get, Response = Page, Error = BoxError, Future: Send> + Clone + Send>
 {
     let mount = Mount::new("")?;
-    let applications: Vec<_> = addresses
+    let applications = addresses
         .into_iter()
         .map(|address| {
-            let pool = fcgi::Pool::builder(address).max_connections(PER_APPLICATION).build();
+            let pool = fcgi::Pool::builder(address).max_connections(PER_APPLICATION).build()?;
             let client = HttpClient::new(pool, mount.clone());
             let whole = ServiceExt::<Get>::and_then(client, collect);
             let limited = ConcurrencyLimit::new(whole, PER_APPLICATION);
-            PendingRequests::new(Resting::new(limited, REST), CompleteOnResponse::default())
+            let resting = Resting::new(limited, REST);
+            Ok(PendingRequests::new(resting, CompleteOnResponse::default()))
         })
-        .collect();
+        .collect::<Result<Vec<_>, fcgi::Error>>()?;
     let balance = Balance::new(ServiceList::new::<Get>(applications));
     Ok(ServiceBuilder::new().retry(Again(TRIES)).load_shed().buffer(QUEUE).service(balance))
 }

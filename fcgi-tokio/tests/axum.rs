@@ -142,8 +142,11 @@ impl Site {
         let shared = Shared::default();
         tokio::spawn(Server::new().serve_http(listener, router(shared.clone())).into_future());
         let params = ParamsBuilder::new().remote_addr("192.0.2.7:4711".parse().unwrap());
-        let client =
-            HttpClient::builder(Pool::new(address), Mount::new("").unwrap()).params(params).build();
+        let client = HttpClient::with_pool(Pool::new(address).unwrap())
+            .scripts(Mount::new("").unwrap())
+            .params(params)
+            .build()
+            .unwrap();
         Self { client, shared, _folder: folder }
     }
 
@@ -307,7 +310,8 @@ async fn who(router: Router, params: &[(&str, &str)]) -> String {
         .param("REQUEST_METHOD", "GET")
         .param("REQUEST_URI", "/who")
         .params(params.iter().copied());
-    let answer = Pool::new(address).send(request).await.unwrap().collect(1 << 20).await.unwrap();
+    let answer =
+        Pool::new(address).unwrap().send(request).await.unwrap().collect(1 << 20).await.unwrap();
     String::from_utf8(answer.stdout.to_vec()).unwrap()
 }
 

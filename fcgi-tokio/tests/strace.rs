@@ -35,8 +35,7 @@ fn count_calls() -> Result<(), String> {
 fn exchange(address: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
-        let address = address.parse().map_err(|error: fcgi::AddressError| error.to_string())?;
-        let mut client = fcgi::Client::connect(&address).await.map_err(|e| e.to_string())?;
+        let mut client = fcgi::Client::connect(address).await.map_err(|e| e.to_string())?;
         for _ in 0..REQUESTS {
             let request = fcgi::client::Request::responder().param("REQUEST_METHOD", "GET");
             let response = client.send(request).await.map_err(|e| e.to_string())?;

@@ -10,6 +10,7 @@ mod api;
 mod bench;
 mod ci;
 mod command;
+mod dist;
 mod failures;
 mod fuzz;
 mod instructions;
@@ -44,6 +45,8 @@ enum Task {
     Interop(interop::Options),
     /// Run the fuzz targets, each for a given time
     Fuzz(fuzz::Options),
+    /// Build the command as it is released, static and small, and measure it
+    Dist(dist::Options),
     /// Run the benchmarks, optimised
     Bench(bench::Options),
     /// Count what a request costs in instructions, with callgrind
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Api(options) => api::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Instructions(options) => instructions::run(&options),
     };

@@ -73,6 +73,7 @@ fn folder() -> PathBuf {
 
 fn unpack(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    peers::update_lists()?;
     peers::install_packages(&[LLVM])?;
     let mut packages = Vec::new();
     for name in PACKAGES {

@@ -27,12 +27,8 @@ pub(crate) fn missing(peers: &[Peer]) -> Vec<Missing> {
 
 fn install(absent: &[Missing]) -> Result<()> {
     let packages: Vec<&str> = absent.iter().map(|missing| missing.peer.package()).collect();
-    let mut update = apt_get()?;
     println!("Installing {}", packages.join(" "));
-    // A stale list may still do.
-    if let Err(error) = run(update.args(["update", "-qq"])) {
-        println!("{error:#}");
-    }
+    update_lists()?;
     if install_packages(&packages).is_ok() {
         return Ok(());
     }
@@ -44,6 +40,16 @@ fn install(absent: &[Missing]) -> Result<()> {
         .collect();
     if !refused.is_empty() {
         bail!("{}", refused.join("; "));
+    }
+    Ok(())
+}
+
+/// Has apt-get learn which packages there are.
+pub(crate) fn update_lists() -> Result<()> {
+    let mut update = apt_get()?;
+    // A stale list may still do.
+    if let Err(error) = run(update.args(["update", "-qq"])) {
+        println!("{error:#}");
     }
     Ok(())
 }

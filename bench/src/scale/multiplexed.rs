@@ -65,17 +65,18 @@ pub(super) fn run(options: &Options, cpus: Placement) -> Result<()> {
 }
 
 /// One connection for as many requests at once, never closed.
-fn pool(address: &Address, requests: usize) -> Pool {
+fn pool(address: &Address, requests: usize) -> anyhow::Result<Pool> {
     let mut limits = Limits::client();
     limits.requests = requests;
-    Pool::builder(address.clone())
+    let pool = Pool::builder(address)
         .connector(Connector::new().limits(limits))
         .max_connections(1)
         .multiplex(requests)
         .max_waiting(requests)
-        .idle_timeout(Duration::MAX)
+        .idle_timeout(None)
         .max_age(None)
-        .build()
+        .build()?;
+    Ok(pool)
 }
 
 /// Sends `n` requests at once and checks their answers.

@@ -23,7 +23,7 @@ use crate::waker::Waker;
 /// use fcgi_blocking as fcgi;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?)?;
+/// let mut client = fcgi::Client::connect("/run/php-fpm.sock")?;
 /// let cancel = client.cancel_handle();
 /// thread::spawn(move || {
 ///     thread::sleep(Duration::from_secs(5)); // or until the user presses Escape

@@ -9,7 +9,7 @@
 //! use fcgi_blocking as fcgi;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?)?;
+//! let mut client = fcgi::Client::connect("/run/php-fpm.sock")?;
 //! let request = fcgi::client::Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")
 //!     .param("REQUEST_METHOD", "GET");
@@ -65,14 +65,23 @@ impl Connector {
 
     fcgi_engine::client_setters!();
 
-    /// Connects. A host's name is looked up by the system, for as long as that takes: the limit
+    /// Connects: to an [`Address`], or what becomes one, such as `/run/app.sock` or `host:9000`. A
+    /// host's name is looked up by the system, for as long as that takes: the limit
     /// counts from when its addresses are known, and covers all of them. A unix socket whose
     /// backlog is full is tried again until the limit.
     ///
     /// # Errors
     /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`].
-    pub fn connect(&self, address: &Address) -> Result<Client, Error> {
-        Ok(Client::new(self.link(address, &address.to_string().into(), None)?))
+    pub fn connect(
+        &self,
+        address: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Client, Error> {
+        self.client(address.try_into().map_err(Into::into)?, None)
+    }
+
+    fn client(&self, address: Address, cancel: Option<&CancelHandle>) -> Result<Client, Error> {
+        let link = self.link(&address, &address.to_string().into(), cancel)?;
+        Ok(Client { place: Place::Here(link), address, used: false, cancel: None })
     }
 
     /// [`connect`](Self::connect) that another thread can end.
@@ -81,10 +90,10 @@ impl Connector {
     /// As for [`connect`](Self::connect); [`Error::Cancelled`].
     pub fn connect_cancellable(
         &self,
-        address: &Address,
+        address: impl TryInto<Address, Error: Into<Error>>,
         cancel: &CancelHandle,
     ) -> Result<Client, Error> {
-        Ok(Client::new(self.link(address, &address.to_string().into(), Some(cancel))?))
+        self.client(address.try_into().map_err(Into::into)?, Some(cancel))
     }
 
     /// Asks an application for its capacity, on a connection of its own. What it does not say, or
@@ -92,8 +101,12 @@ impl Connector {
     ///
     /// # Errors
     /// As for [`connect`](Self::connect); [`Error::Protocol`].
-    pub fn query_values(&self, address: &Address) -> Result<Values, Error> {
-        query(&mut self.link(address, &address.to_string().into(), None)?, None)
+    pub fn query_values(
+        &self,
+        address: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Values, Error> {
+        let address = address.try_into().map_err(Into::into)?;
+        query(&mut self.link(&address, &address.to_string().into(), None)?, None)
     }
 
     pub(crate) fn link(
@@ -134,6 +147,7 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 #[derive(Debug)]
 pub struct Client {
     place: Place,
+    address: Address,
     /// A request was sent before.
     used: bool,
     /// Of the next request.
@@ -152,12 +166,8 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Connector::connect`].
-    pub fn connect(address: &Address) -> Result<Self, Error> {
+    pub fn connect(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
         Connector::new().connect(address)
-    }
-
-    fn new(link: Link) -> Self {
-        Self { place: Place::Here(link), used: false, cancel: None }
     }
 
     /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
@@ -207,8 +217,8 @@ impl Client {
 
     /// Where the application is.
     #[must_use]
-    pub fn address(&self) -> &str {
-        self.name()
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     fn name(&self) -> &Arc<str> {

@@ -148,8 +148,8 @@ impl Server {
 
     /// How long a request may take in all, from the end of its PARAMS: the wait for a thread and
     /// the handler. Then it fails: a page with status 500 if nothing was written, else the response
-    /// is cut (W-12). Its handler is told: its streams fail
-    /// with [`Error::Timeout`](crate::Error::Timeout) and [`Request::cancelled`] returns. The
+    /// is cut (W-12). Its handler finds out: its streams fail
+    /// with [`Error::Timeout`], and [`Request::cancelled`] returns. The
     /// handler can't be stopped, and holds its thread until it returns. Default no limit.
     #[must_use]
     pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {

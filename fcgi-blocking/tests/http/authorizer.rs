@@ -80,7 +80,7 @@ fn one_server_answers_both_roles() {
 }
 
 fn client(app: &App) -> HttpClient {
-    HttpClient::new(Pool::new(app.address.clone()), Mount::new("").unwrap())
+    HttpClient::new(Pool::new(app.address.clone()).unwrap(), Mount::new("").unwrap())
 }
 
 fn to(path: &str) -> Request<Body> {
@@ -106,9 +106,10 @@ fn the_client_asks_and_goes_on_with_its_variables_fc_6_3_1() {
     };
     assert_eq!((denied.status(), page(denied).as_str()), (StatusCode::UNAUTHORIZED, "no entry"));
 
-    let pool = Pool::new(app.address.clone());
+    let pool = Pool::new(app.address.clone()).unwrap();
     let mount = Mount::new("").unwrap();
-    let guarded = HttpClient::builder(pool, mount).authorizer(authorizer).build();
+    let guarded =
+        HttpClient::with_pool(pool).scripts(mount).authorizer(authorizer).build().unwrap();
     assert_eq!(page(guarded.send(to("/allow")).unwrap()), "ann");
     assert_eq!(guarded.send(to("/deny")).unwrap().status(), 401);
     // A page with status 500 is a denial too.

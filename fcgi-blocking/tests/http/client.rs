@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn client(app: &App) -> HttpClient {
-    HttpClient::new(Pool::builder(app.address.clone()).keep_conn(true).build(), mount())
+    HttpClient::new(Pool::builder(app.address.clone()).keep_conn(true).build().unwrap(), mount())
 }
 
 fn mount() -> Mount {
@@ -66,8 +66,8 @@ fn show() -> App {
 fn a_request_is_told_and_its_response_read() {
     let app = show();
     let params = ParamsBuilder::new().server_name("example.org").param("MINE", "1");
-    let pool = Pool::new(app.address.clone());
-    let client = HttpClient::builder(pool, mount()).params(params).build();
+    let pool = Pool::new(app.address.clone()).unwrap();
+    let client = HttpClient::with_pool(pool).scripts(mount()).params(params).build().unwrap();
     let request = Request::post("/app/users?id=7")
         .header("Cookie", "a=1")
         .header("Proxy", "evil")
@@ -107,7 +107,7 @@ fn a_request_may_bring_its_own_script_and_parameters() {
         "/closure" => Ok(Script::new("/c", "")),
         _ => Err(ScriptError::NotFound),
     };
-    let client = HttpClient::new(Pool::new(app.address.clone()), scripts);
+    let client = HttpClient::new(Pool::new(app.address.clone()).unwrap(), scripts);
     assert!(page(client.send(get("/closure")).unwrap()).unwrap().contains("SCRIPT_NAME=/c\n"));
     assert_eq!(client.send(get("/else")).unwrap_err().status(), 404);
 }
@@ -125,8 +125,9 @@ fn a_body_of_unknown_length_is_spooled_or_streamed_q_4() {
     let app = show();
     // What CONTENT_LENGTH said, and how many bytes came.
     let sent = |unknown, times| {
-        let pool = Pool::new(app.address.clone());
-        let client = HttpClient::builder(pool, mount()).unknown_length(unknown).build();
+        let pool = Pool::new(app.address.clone()).unwrap();
+        let client =
+            HttpClient::with_pool(pool).scripts(mount()).unknown_length(unknown).build().unwrap();
         let page = page(client.send(post(hundreds(times))).unwrap()).unwrap();
         let (params, stdin) = page.split_once("\n\n").unwrap();
         let length = params.lines().find_map(|line| line.strip_prefix("CONTENT_LENGTH="));
@@ -147,8 +148,9 @@ fn more_than_is_spooled_is_413() {
     let app = show();
     for memory in [100, 1 << 20] {
         let unknown = UnknownLength::Spool { memory, limit: 4999 };
-        let pool = Pool::new(app.address.clone());
-        let client = HttpClient::builder(pool, mount()).unknown_length(unknown).build();
+        let pool = Pool::new(app.address.clone()).unwrap();
+        let client =
+            HttpClient::with_pool(pool).scripts(mount()).unknown_length(unknown).build().unwrap();
         let error = client.send(post(hundreds(50))).unwrap_err();
         assert!(matches!(error, HttpError::RequestTooLarge { limit: 4999 }), "{error}");
         assert_eq!(error.status(), 413);
@@ -218,8 +220,8 @@ fn a_local_redirect_of_a_get_is_followed_cgi_6_2_2_1() {
     let error = client.send(get("/app/again")).unwrap_err();
     assert!(matches!(error, HttpError::Redirects { limit: 10, .. }), "{error}");
     assert_eq!(error.status(), 502);
-    let pool = Pool::new(app.address.clone());
-    let none = HttpClient::builder(pool, mount()).redirect_limit(0).build();
+    let pool = Pool::new(app.address.clone()).unwrap();
+    let none = HttpClient::with_pool(pool).scripts(mount()).redirect_limit(0).build().unwrap();
     assert_eq!(none.send(get("/app/here")).unwrap().status(), 302);
 }
 
@@ -281,7 +283,7 @@ fn what_is_no_response_is_502() {
         let limits = HeadLimits::default();
         assert!(limits.bytes < 70_000, "the long one is past it");
     }
-    let nobody = HttpClient::new(Pool::new("unix:/nonexistent".parse().unwrap()), mount());
+    let nobody = HttpClient::new(Pool::new("unix:/nonexistent").unwrap(), mount());
     let error = nobody.send(get("/app")).unwrap_err();
     assert!(error.status() == 502 && error.is_unprocessed(), "{error}");
 }

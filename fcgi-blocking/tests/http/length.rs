@@ -113,7 +113,8 @@ fn a_body_that_ends_before_its_length_fails_fc_6_2_2() {
 /// body, and the error that followed it.
 fn received(answer: Vec<u8>) -> Result<(StatusCode, Vec<u8>, Option<HttpError>), HttpError> {
     let raw = RawApp::new();
-    let client = HttpClient::new(Pool::new(raw.address.clone()), Mount::new("/app").unwrap());
+    let client =
+        HttpClient::new(Pool::new(raw.address.clone()).unwrap(), Mount::new("/app").unwrap());
     let _running = background(move || {
         let mut peer = raw.accept();
         peer.request();

@@ -24,7 +24,7 @@ fn pages_are_asked_for_and_read() {
         };
         request.stdout().write_all(page)
     });
-    let pool = Pool::new(app.address.clone());
+    let pool = Pool::new(app.address.clone()).unwrap();
     assert_eq!(php_fpm::ping(&pool, "/ping").unwrap(), "pong");
     assert_eq!(php_fpm::status(&pool, "/status").unwrap().active_processes, 4);
     assert_eq!(php_fpm::full_status(&pool, "/status").unwrap().pool, "www");

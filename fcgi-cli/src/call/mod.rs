@@ -137,14 +137,15 @@ impl Call {
         let request =
             budget.hold(&to.address, Phase::Stdin, async { Ok(self.request(to, output).await) });
         let request = request.await??;
-        if let Some((name, length)) = request::too_long(&request.params) {
+        if let Some((name, length)) = request::too_long(&request.begin().params) {
             complain(&format!(
                 "fcgi call: {}: warning: the parameter {name} has {length} bytes; php-fpm takes \
                  none that is longer than a record, and closes the connection",
                 to.address
             ));
         }
-        seen.script = request.params.get_str("SCRIPT_FILENAME").unwrap_or_default().to_owned();
+        seen.script =
+            request.begin().params.get_str("SCRIPT_FILENAME").unwrap_or_default().to_owned();
         if self.verbose {
             self.exchange::<Watched>(to, request, budget, output, seen).await
         } else {
@@ -213,8 +214,8 @@ impl Call {
         }
         let length = body.as_ref().filter(|_| needs_length).and_then(|body| body.input.length);
         let content_type = body.as_ref().and_then(|body| body.content_type.as_deref());
-        request.params =
-            self.parameters(to.path.as_deref(), body.is_some(), length, content_type)?;
+        let params = self.parameters(to.path.as_deref(), body.is_some(), length, content_type)?;
+        request = request.params(&params);
         if let Some(body) = body {
             if let (Some(length), None) = (length, &to.path) {
                 request = request.param("CONTENT_LENGTH", length.to_string());

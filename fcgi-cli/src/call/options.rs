@@ -54,7 +54,7 @@ pub(crate) struct Call {
     )]
     pub(super) headers: Vec<Header>,
     /// A form's text as the body, or that of a @FILE without its line ends; more are joined by &
-    #[arg(short = 'd', value_name = "TEXT|@FILE", help_heading = "Body")]
+    #[arg(long = "data-ascii", short = 'd', value_name = "TEXT|@FILE", help_heading = "Body")]
     pub(super) text: Vec<OsString>,
     /// The same, with a @FILE as it is
     #[arg(long, value_name = "TEXT|@FILE", help_heading = "Body")]

@@ -115,6 +115,7 @@ impl Decode {
             report,
             show_secrets: self.show.show_secrets,
             record: None,
+            page: None,
             complain: Box::new(move |line| complain(&format!("fcgi decode: {name}: {line}"))),
             requests: Cell::new(0),
         })

@@ -264,6 +264,7 @@ impl<'a> Walk<'a> {
         let mut request = ask::get_script(script, &name, "");
         if let Some(body) = self.doctor.body {
             let pairs: Vec<(Vec<u8>, Vec<u8>)> = request
+                .begin()
                 .params
                 .iter()
                 .filter(|(name, _)| *name != b"REQUEST_METHOD")

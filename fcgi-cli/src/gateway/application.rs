@@ -5,11 +5,11 @@ use std::{io, slice};
 use fcgi_tokio as fcgi;
 use tokio::{sync::oneshot, task::JoinHandle};
 
+#[cfg(feature = "sample")]
+use super::{folder::private_folder, sample};
 use super::{
-    folder::private_folder,
     options::Options,
     php_fpm::PhpFpm,
-    sample,
     site::Site,
     spawned::Spawned,
     stopped::Stopped,
@@ -25,6 +25,7 @@ pub(super) enum Application {
 }
 
 /// The sample application, on a socket in a private folder.
+#[cfg_attr(not(feature = "sample"), allow(dead_code, reason = "this build has none"))]
 pub(super) struct Sample {
     address: fcgi::Address,
     stop: oneshot::Sender<()>,
@@ -98,6 +99,12 @@ impl Application {
 }
 
 impl Sample {
+    #[cfg(not(feature = "sample"))]
+    fn start() -> io::Result<Self> {
+        Err(io::Error::other("this build has none: name an application, or use --php"))
+    }
+
+    #[cfg(feature = "sample")]
     fn start() -> io::Result<Self> {
         let folder = private_folder("fcgi-gateway-")?;
         let address = fcgi::Address::unix(folder.path().join("sample"));

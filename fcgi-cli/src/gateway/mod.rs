@@ -28,6 +28,7 @@ mod raw_head;
 mod refusal;
 mod replay;
 mod root;
+#[cfg(feature = "sample")]
 mod sample;
 mod server;
 mod service;
@@ -103,16 +104,20 @@ impl Options {
         let listeners = listen(&self.listen)?;
         let application = Application::start(self, &site).await?;
         let what = site.describe(&application.name());
+        let pools: Result<Vec<_>, _> =
+            application.addresses().iter().map(|address| self.pool(address)).collect();
+        let pools = pools?;
         let service = Service {
             files: Files::new(descriptors.files, self.charset.clone()),
             upstream: Upstream::new(
-                application.addresses().iter().map(|address| self.pool(address.clone())),
+                pools,
                 Arc::clone(&site),
                 &self.params,
                 self.max_body,
                 self.buffering(&descriptors),
                 handover.is_some(),
-            ),
+            )
+            .map_err(|error| Stopped::usage(error.report()))?,
             proxies: Proxies(self.trusted_proxy.clone()),
             inside: Inside { ready: self.ready.0.clone(), metrics: self.metrics.0.clone() },
             handover,
@@ -151,7 +156,7 @@ impl Options {
         })
     }
 
-    fn pool(&self, address: fcgi::Address) -> fcgi::Pool {
+    fn pool(&self, address: &fcgi::Address) -> Result<fcgi::Pool, Stopped> {
         let connector = Connector::new()
             .connect_timeout(Some(self.connect_timeout))
             .first_byte_timeout(Some(self.first_byte_timeout))
@@ -166,5 +171,6 @@ impl Options {
             .multiplex(self.multiplex)
             .keep_conn(self.keep_conn)
             .build()
+            .map_err(|error| Stopped::usage(error.report()))
     }
 }

@@ -87,7 +87,7 @@ impl Upstream {
         max_body: u64,
         buffering: Option<Buffering>,
         hands_over: bool,
-    ) -> Self {
+    ) -> Result<Self, HttpError> {
         let scripts = |site: Arc<Site>| {
             move |request: &Parts| match find(&site, request) {
                 Ok(Found::Script(script)) => Ok(script),
@@ -103,12 +103,12 @@ impl Upstream {
         let unknown = UnknownLength::Spool { memory: MEMORY, limit: max_body };
         let clients = pools.into_iter().map(|pool| {
             let scripts = scripts(Arc::clone(&site));
-            HttpClient::builder(pool, scripts).unknown_length(unknown).build()
+            HttpClient::with_pool(pool).scripts(scripts).unknown_length(unknown).build()
         });
-        let balance = Balance::new(clients);
+        let balance = Balance::new(clients.collect::<Result<Vec<_>, _>>()?);
         let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
         let params = ParamsBuilder::new().server_software(software);
-        Self { balance, params, own: own.to_vec(), max_body, buffering, hands_over }
+        Ok(Self { balance, params, own: own.to_vec(), max_body, buffering, hands_over })
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.

@@ -48,7 +48,11 @@ const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/var/tmp"];
 /// and that is removed at the end, however this command ends. PHP is not needed here. STDOUT goes
 /// to stdout as it comes, and what PHP logs to stderr.
 #[derive(Args)]
-#[command(after_long_help = AFTER_HELP)]
+#[command(
+    after_long_help = AFTER_HELP,
+    override_usage = "fcgi php [OPTIONS] [ADDR] CODE\n       fcgi php [OPTIONS] [ADDR] -f FILE\n       \
+                      fcgi php [OPTIONS] [ADDR] --opcache status|reset"
+)]
 pub(crate) struct Php {
     /// The pool, and the code without <?php; with -f or --opcache the pool alone. Without a pool:
     /// FCGI_ADDR, FCGI_CONNECT, or the only socket found

@@ -15,6 +15,7 @@ use std::{
 use clap::Args;
 use rustix::{
     fs::{Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr},
+    io::Errno,
     process::geteuid,
 };
 use tempfile::{NamedTempFile, TempPath};
@@ -77,7 +78,11 @@ fn give(file: &fs::File, user: u32) -> io::Result<()> {
     }
     if me.is_root() {
         fchmod(file, Mode::RUSR)?;
-        return Ok(fchown(file, Some(Uid::from_raw(user)), None::<Gid>)?);
+        match fchown(file, Some(Uid::from_raw(user)), None::<Gid>) {
+            // A container's root may be short of that right.
+            Err(Errno::PERM) => {}
+            given => return Ok(given?),
+        }
     }
     Ok(fsetxattr(file.as_fd(), ACL, &access_list(user), XattrFlags::empty())?)
 }

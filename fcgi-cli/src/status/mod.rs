@@ -75,19 +75,35 @@ pub(crate) struct Status {
         conflicts_with_all = ["prometheus", "serve"]
     )]
     watch: Option<Duration>,
-    /// Fail (7) if a figure is above N, above N% of what there is, or rises by more than N
-    #[arg(long, value_name = "KEY=N|N%|+N", value_parser = thresholds::most, help_heading = "Thresholds")]
+    /// Fail (7) if a figure is above N, above N% of what there is, or rises by more than N; several
+    /// are given again, or with commas between them
+    #[arg(
+        long,
+        value_name = "KEY=N|N%|+N",
+        value_delimiter = ',',
+        value_parser = thresholds::most,
+        help_heading = "Thresholds"
+    )]
     max: Vec<Threshold>,
     /// Fail (7) if a figure is below N
-    #[arg(long, value_name = "KEY=N", value_parser = thresholds::least, help_heading = "Thresholds")]
+    #[arg(
+        long,
+        value_name = "KEY=N",
+        value_delimiter = ',',
+        value_parser = thresholds::least,
+        help_heading = "Thresholds"
+    )]
     min: Vec<Threshold>,
-    #[command(flatten)]
-    healthcheck: Healthcheck,
     /// Print metrics for Prometheus, with php-fpm-exporter's names
     #[arg(long, help_heading = "Output", conflicts_with_all = ["json", "nagios", "docker"])]
     prometheus: bool,
     /// Serve these metrics at http://HOST:PORT/metrics
-    #[arg(long, value_name = "[HOST]:PORT", help_heading = "Output", conflicts_with_all = ["json", "nagios", "docker"])]
+    #[arg(
+        long,
+        value_name = "[HOST]:PORT",
+        help_heading = "Output",
+        conflicts_with_all = ["json", "nagios", "docker"]
+    )]
     serve: Option<String>,
     /// Time limit for each pool
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
@@ -97,6 +113,9 @@ pub(crate) struct Status {
     quiet: bool,
     #[command(flatten)]
     form: Form,
+    // Last, since what follows would be under its heading.
+    #[command(flatten)]
+    healthcheck: Healthcheck,
 }
 
 /// php-fpm-healthcheck's options: `--NAME N` is `--max NAME=N`.

@@ -121,7 +121,7 @@ pub(crate) fn short(duration: Duration) -> String {
     match duration.as_micros() {
         micros @ 0..1_000 => format!("{micros}us"),
         1_000..1_000_000 => format!("{:.1}ms", duration.as_secs_f64() * 1e3),
-        1_000_000..60_000_000 => format!("{:.1}s", duration.as_secs_f64()),
+        1_000_000..60_000_000 => format!("{:.2}s", duration.as_secs_f64()),
         _ => span(duration),
     }
 }

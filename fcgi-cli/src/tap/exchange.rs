@@ -6,8 +6,9 @@ use fcgi_engine::text::escape;
 use fcgi_tokio::proto::{
     Rejection,
     pairs::{PairDecoder, PairPiece},
-    record::EndRequestBody,
+    record::{EndRequestBody, RecordType},
 };
+use serde_json::Value;
 
 use super::mask::{Head, Pairs, Query};
 
@@ -52,9 +53,47 @@ pub(crate) struct Exchange {
     pub(crate) stderr: u64,
     pub(crate) head: Head,
     masks: Option<Masks>,
+    /// What the page shows of it.
+    pub(crate) kept: Option<Box<Kept>>,
     /// What is printed if it turns out to be wanted.
     pub(crate) held: Vec<String>,
     pub(crate) held_bytes: usize,
+}
+
+/// Records and bytes of a request, with their secrets hidden.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) records: Vec<Value>,
+    /// Records that came on top.
+    pub(crate) records_cut: u64,
+    pub(crate) stdin: Vec<u8>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Kept {
+    /// Records, and bytes of a stream, that are kept.
+    const RECORDS: usize = 500;
+    const BYTES: usize = 32 * 1024;
+
+    pub(crate) fn record(&mut self, record: impl FnOnce() -> Value) {
+        if self.records.len() < Self::RECORDS {
+            self.records.push(record());
+        } else {
+            self.records_cut += 1;
+        }
+    }
+
+    pub(crate) fn stream(&mut self, kind: RecordType, bytes: &[u8]) {
+        let to = match kind {
+            RecordType::Stdin => &mut self.stdin,
+            RecordType::Stdout => &mut self.stdout,
+            RecordType::Stderr => &mut self.stderr,
+            _ => return,
+        };
+        let room = Self::BYTES.saturating_sub(to.len());
+        to.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
 }
 
 /// What hides secrets in the request.
@@ -92,6 +131,7 @@ impl Exchange {
             stderr: 0,
             head: Head::new(),
             masks: (!show_secrets).then(masks),
+            kept: None,
             held: Vec::new(),
             held_bytes: 0,
         }
@@ -227,6 +267,10 @@ impl Params {
     /// The last one of this name, as most applications take it.
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.pairs.iter().rfind(|pair| pair.0 == name).map(|pair| &*pair.1)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter()
     }
 
     /// The pairs that have become whole since this was last asked, as lines.

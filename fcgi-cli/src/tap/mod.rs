@@ -3,8 +3,9 @@
 mod carry;
 pub(crate) mod exchange;
 pub(crate) mod filter;
-mod mask;
+pub(crate) mod mask;
 pub(crate) mod packets;
+mod page;
 pub(crate) mod pcapng;
 pub(crate) mod report;
 pub(crate) mod watch;
@@ -14,7 +15,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -73,6 +74,23 @@ pub(crate) struct Tap {
     /// Record into a file that Wireshark and tshark read; - is stdout
     #[arg(long, value_name = "FILE.pcapng")]
     write: Option<PathBuf>,
+    /// Show requests on a page for browsers at this address: a port of loopback, or HOST:PORT
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = web)]
+    web: Option<SocketAddr>,
+    /// Let others than this machine see the page, with the token of the URL that is printed
+    #[arg(long, requires = "web")]
+    web_remote: bool,
+}
+
+/// The address of the page.
+fn web(text: &str) -> Result<SocketAddr, &'static str> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let text = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let text = text.as_deref().unwrap_or(port);
+    text.parse().map_err(|_| "expected a port, IP:PORT or localhost:PORT")
 }
 
 /// What a filter may be, for the help of those who have one.
@@ -194,6 +212,7 @@ impl Tap {
         let listener = listener.map_err(io(format!("listen at {}", self.listen)))?;
         complain(&format!("{} is carried on to {application}", socket.address));
 
+        let page = self.page(&application)?;
         let clock = Clock::start();
         let colour = to_stdout
             && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
@@ -212,6 +231,7 @@ impl Tap {
             record: recording.then(|| -> Recording {
                 Box::new(|time, packet| RECORDING.push(pcapng::packet(time, &packet)))
             }),
+            page,
             complain: Box::new(complain),
             requests: Cell::new(0),
         };
@@ -227,6 +247,22 @@ impl Tap {
         proxy.serve(listener).await.map_err(io("watch for signals".to_owned()))?;
         proxy.tell(self, to_stdout);
         Ok(())
+    }
+
+    /// Starts the page, if there is to be one.
+    fn page(&self, application: &Address) -> Result<Option<page::Feed>, Stopped> {
+        let Some(local) = self.web else { return Ok(None) };
+        if !local.ip().is_loopback() && !self.web_remote {
+            let what = format!(
+                "others than this machine could see the page at {local}: give --web-remote too, or \
+                 a port of 127.0.0.1"
+            );
+            return Err(Stopped(Exit::Usage, what));
+        }
+        let (feed, url) = page::start(local, application.clone())
+            .map_err(|error| Stopped(Exit::Io, format!("the page at {local}: {error}")))?;
+        complain(&format!("the page is at {url}"));
+        Ok(Some(feed))
     }
 
     /// Opens the recording and starts its thread; says whether there is one.

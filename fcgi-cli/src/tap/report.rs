@@ -14,7 +14,10 @@ use super::{
     exchange::{Exchange, Outcome, Time},
     filter::Filter,
 };
-use crate::trace::{self, Direction};
+use crate::{
+    report::milliseconds,
+    trace::{self, Direction},
+};
 
 /// Bytes of lines that are held of a request, until it is known whether it is wanted.
 const HELD: usize = 256 * 1024;
@@ -190,11 +193,6 @@ pub(crate) fn request_json(exchange: &Exchange, outcome: Outcome, time: Time) ->
         "stdout_bytes": exchange.stdout,
         "stderr_bytes": exchange.stderr,
     })
-}
-
-/// Milliseconds, with microseconds after the point.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A duration with three digits or so.

@@ -12,12 +12,18 @@ use fcgi_tokio::proto::record::{
     BODY_LEN, BeginRequestBody, EndRequestBody, Framer, Piece, RecordHeader, RecordType,
 };
 
+use serde_json::{Value, json};
+
 use super::{
     exchange::{Exchange, Outcome, Time},
     packets::Packets,
+    page::Feed,
     report::Report,
 };
-use crate::trace::{self, Direction};
+use crate::{
+    report::milliseconds,
+    trace::{self, Direction},
+};
 
 /// Requests of one connection that are told apart at once. A peer that begins more has them carried,
 /// and no more than that.
@@ -58,6 +64,7 @@ pub(crate) struct Outputs {
     pub(crate) report: Report,
     pub(crate) show_secrets: bool,
     pub(crate) record: Option<Recording>,
+    pub(crate) page: Option<Feed>,
     pub(crate) complain: Box<dyn Fn(&str)>,
     pub(crate) requests: Cell<u64>,
 }
@@ -225,6 +232,9 @@ impl Watch {
             (Direction::ToWebServer, RecordType::Stderr) => exchange.stderr += bytes.len() as u64,
             _ => {}
         }
+        if let Some(kept) = &mut exchange.kept {
+            kept.stream(header.record_type, bytes);
+        }
     }
 
     /// A record whose content is whole.
@@ -236,7 +246,7 @@ impl Watch {
         }
         let outputs = Rc::clone(&self.outputs);
         let mut exchange = self.requests.get_mut(&header.request_id);
-        if outputs.report.records {
+        if outputs.report.records || outputs.page.is_some() {
             let details = match (&mut exchange, header.record_type) {
                 (Some(exchange), RecordType::Params) if header.content_length > 0 => {
                     let mut lines = exchange.params.news();
@@ -250,12 +260,27 @@ impl Watch {
                     trace::details(header.record_type, content, more)
                 }
             };
-            let exchange = exchange.as_deref_mut();
-            outputs.report.record(time, self.connection, exchange, direction, &header, &details);
+            let mut exchange = exchange.as_deref_mut();
+            let begun = exchange.as_ref().map(|exchange| exchange.begun);
+            let kept = exchange.as_deref_mut().and_then(|exchange| exchange.kept.as_mut());
+            if let (Some(begun), Some(kept)) = (begun, kept) {
+                kept.record(|| {
+                    record_json(time.saturating_sub(begun), direction, &header, &details)
+                });
+            }
+            if outputs.report.records {
+                let report = &outputs.report;
+                report.record(time, self.connection, exchange, direction, &header, &details);
+            }
         }
         let Some(exchange) = exchange else { return };
         match kind {
             (Direction::ToApplication, RecordType::AbortRequest) => exchange.aborted = true,
+            (Direction::ToApplication, RecordType::Params) if header.content_length == 0 => {
+                if let Some(page) = &outputs.page {
+                    page.request(exchange, None, time);
+                }
+            }
             (Direction::ToWebServer, RecordType::Stderr) if !outputs.report.records => {
                 let more = usize::from(header.content_length) - content.len();
                 outputs.report.stderr(exchange, content, more);
@@ -292,13 +317,17 @@ impl Watch {
         self.outputs.requests.set(number);
         let begun = (body.role, body.keep_conn);
         let show = self.outputs.show_secrets;
-        let exchange = Exchange::new(number, self.connection, request_id, begun, time, show);
+        let mut exchange = Exchange::new(number, self.connection, request_id, begun, time, show);
+        exchange.kept = self.outputs.page.is_some().then(Box::default);
         self.requests.insert(request_id, exchange);
     }
 
     fn finish(&mut self, request_id: u16, outcome: Outcome, time: Time) {
         if let Some(mut exchange) = self.requests.remove(&request_id) {
             self.outputs.report.request(&mut exchange, outcome, time);
+            if let Some(page) = &self.outputs.page {
+                page.request(&exchange, Some(outcome), time);
+            }
         }
     }
 
@@ -352,4 +381,21 @@ impl Watch {
         let half = &mut self.halves[direction as usize];
         *half = Half { ended: half.ended, ..Half::default() };
     }
+}
+
+/// A record as the page has it.
+fn record_json(
+    since: Time,
+    direction: Direction,
+    header: &RecordHeader,
+    details: &[String],
+) -> Value {
+    json!({
+        "ms": milliseconds(since),
+        "up": direction == Direction::ToApplication,
+        "record": header.record_type.to_string(),
+        "length": header.content_length,
+        "padding": header.padding_length,
+        "content": details,
+    })
 }

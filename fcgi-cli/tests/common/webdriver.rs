@@ -129,6 +129,13 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": [feature] }))
     }
 
+    /// The page as a picture, a PNG.
+    pub(crate) fn screenshot(&mut self) -> Result<Vec<u8>> {
+        let path = format!("{}/screenshot", self.session);
+        let picture = ask(&mut self.connection, "GET", &path, &Value::Null)?;
+        Ok(base64(picture.as_str().ok_or("a picture")?))
+    }
+
     /// Pages loaded from now on run no scripts of theirs.
     pub(crate) fn disable_scripts(&mut self) -> Result<()> {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }))
@@ -169,4 +176,24 @@ fn ask(connection: &mut HttpConnection, method: &str, path: &str, body: &Value) 
         error if reply.head.status != 200 => Err(format!("{method} {path}: {error}").into()),
         value => Ok(value),
     }
+}
+
+/// What a text in base64 says.
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |letter: u8| match letter {
+        b'A'..=b'Z' => Some(letter - b'A'),
+        b'a'..=b'z' => Some(letter - b'a' + 26),
+        b'0'..=b'9' => Some(letter - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
+    let mut out = Vec::new();
+    for four in digits.chunks(4) {
+        let bits = four.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit));
+        let bits = bits << (6 * (4 - four.len()));
+        out.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    out
 }

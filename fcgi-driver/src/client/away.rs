@@ -37,10 +37,6 @@ impl<R: Runtime> Away<R> {
         (Self { address, door: Arc::clone(&door) }, Home(door))
     }
 
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Whether the connection is still out, or is fit for another request.
     pub(super) fn is_reusable(&self) -> bool {
         match &*lock(&self.door) {

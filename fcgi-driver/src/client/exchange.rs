@@ -1,6 +1,7 @@
 //! One request on its way, with its bodies.
 
 use std::{
+    fmt,
     marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
@@ -14,7 +15,6 @@ use super::{Body, Chunk};
 use crate::{Error, runtime::Runtime};
 
 /// One request, from BEGIN_REQUEST until its response is read to its end or given up.
-#[derive(Debug)]
 pub(crate) struct Exchange<R: Runtime> {
     pub(super) core: client::Exchange,
     bodies: [Body; 2],
@@ -77,6 +77,12 @@ impl<R: Runtime> Exchange<R> {
         polled: Result<Option<Chunk>, Error>,
     ) -> Result<Option<Chunk>, Error> {
         self.core.hand_out(polled, R::now)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Exchange<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = fcgi::Client::connect(&"unix:/run/php-fpm.sock".parse()?).await?;
+//! let mut client = fcgi::Client::connect("/run/php-fpm.sock").await?;
 //! let request = fcgi::client::Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")
 //!     .param("REQUEST_METHOD", "GET");
@@ -22,6 +22,7 @@ mod mux;
 mod response;
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     io,
     marker::PhantomData,
@@ -57,7 +58,6 @@ pub type Request = fcgi_engine::client::Request<Body>;
 
 /// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
-#[derive(Debug)]
 pub struct Connector<R> {
     settings: Settings,
     runtime: PhantomData<fn() -> R>,
@@ -66,6 +66,12 @@ pub struct Connector<R> {
 impl<R> Clone for Connector<R> {
     fn clone(&self) -> Self {
         Self { ..*self }
+    }
+}
+
+impl<R> fmt::Debug for Connector<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("settings", &self.settings).finish()
     }
 }
 
@@ -88,15 +94,21 @@ impl<R: Runtime> Connector<R> {
         self.settings
     }
 
-    /// Connects.
+    /// Connects: to an [`Address`], or what becomes one, such as `/run/app.sock` or `host:9000`.
     ///
     /// # Errors
-    /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`].
+    /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`]; [`Error::Address`] for a
+    /// text that is no address.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection, if there is one yet.
-    pub async fn connect(&self, address: &Address) -> Result<Client<R>, Error> {
-        Ok(Client(Place::Here(self.open(address).await?)))
+    pub async fn connect(
+        &self,
+        address: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Client<R>, Error> {
+        let address = address.try_into().map_err(Into::into)?;
+        let place = Place::Here(self.open(&address).await?);
+        Ok(Client { place, address })
     }
 
     /// Opens a connection.
@@ -148,18 +160,23 @@ impl<R: Runtime> Connector<R> {
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection.
-    pub async fn query_values(&self, address: &Address) -> Result<Values, Error> {
-        let mut client = self.open(address).await?;
+    pub async fn query_values(
+        &self,
+        address: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Values, Error> {
+        let address = address.try_into().map_err(Into::into)?;
+        let mut client = self.open(&address).await?;
         let until = client.session.ask_values(R::now())?;
         poll_fn(|cx| client.poll_values(cx, until)).await
     }
 }
 
 /// A connection to an application, which carries one request at a time.
-#[derive(Debug)]
-pub struct Client<R: Runtime>(Place<R>);
+pub struct Client<R: Runtime> {
+    place: Place<R>,
+    address: Address,
+}
 
-#[derive(Debug)]
 enum Place<R: Runtime> {
     Here(Connection<R>),
     /// With a request that goes on by itself.
@@ -167,7 +184,6 @@ enum Place<R: Runtime> {
 }
 
 /// The connection of a [`Client`] or of a pool.
-#[derive(Debug)]
 pub(crate) struct Connection<R: Runtime> {
     io: R::Transport,
     /// Nobody waits there: whoever uses this polls the socket.
@@ -185,7 +201,9 @@ impl<R: Runtime> Client<R> {
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection, if there is one yet.
-    pub async fn connect(address: &Address) -> Result<Self, Error> {
+    pub async fn connect(
+        address: impl TryInto<Address, Error: Into<Error>>,
+    ) -> Result<Self, Error> {
         Connector::new().connect(address).await
     }
 
@@ -217,10 +235,10 @@ impl<R: Runtime> Client<R> {
 
     /// The connection, once no request that goes on by itself has it.
     async fn here(&mut self) -> Result<&mut Connection<R>, Error> {
-        if let Place::Away(away) = &self.0 {
-            self.0 = Place::Here(poll_fn(|cx| away.poll_back(cx)).await?);
+        if let Place::Away(away) = &self.place {
+            self.place = Place::Here(poll_fn(|cx| away.poll_back(cx)).await?);
         }
-        match &mut self.0 {
+        match &mut self.place {
             Place::Here(connection) => Ok(connection),
             Place::Away(away) => Err(away.gone()),
         }
@@ -228,9 +246,9 @@ impl<R: Runtime> Client<R> {
 
     /// Has a request go on by itself.
     fn detach(&mut self, exchange: Exchange<R>) {
-        let Place::Here(connection) = &self.0 else { return };
+        let Place::Here(connection) = &self.place else { return };
         let (away, home) = Away::new(Arc::clone(connection.session.address()));
-        if let Place::Here(connection) = std::mem::replace(&mut self.0, Place::Away(away)) {
+        if let Place::Here(connection) = std::mem::replace(&mut self.place, Place::Away(away)) {
             away::run(connection, exchange, home);
         }
     }
@@ -239,7 +257,7 @@ impl<R: Runtime> Client<R> {
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        match &self.0 {
+        match &self.place {
             Place::Here(connection) => connection.is_reusable(),
             Place::Away(away) => away.is_reusable(),
         }
@@ -247,11 +265,20 @@ impl<R: Runtime> Client<R> {
 
     /// Where the application is.
     #[must_use]
-    pub fn address(&self) -> &str {
-        match &self.0 {
-            Place::Here(connection) => connection.session.address(),
-            Place::Away(away) => away.address(),
-        }
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Client<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Connection<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("io", &self.io).finish_non_exhaustive()
     }
 }
 

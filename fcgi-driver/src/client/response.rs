@@ -1,6 +1,7 @@
 //! A response as it comes, while the request's body still goes out.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -13,7 +14,6 @@ use crate::{Error, runtime::Runtime};
 /// dropping it early aborts the request, of which nothing reaches a later one (H-11).
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks too.
-#[derive(Debug)]
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
@@ -75,11 +75,17 @@ impl<R: Runtime> Response<'_, R> {
             return Poll::Ready(Ok(Some(first)));
         }
         match &mut self.running {
-            Some((Client(Place::Here(connection)), exchange)) => {
+            Some((Client { place: Place::Here(connection), .. }, exchange)) => {
                 connection.poll_exchange(cx, exchange)
             }
             _ => Poll::Ready(Ok(None)),
         }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Response<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("running", &self.running).finish_non_exhaustive()
     }
 }
 
@@ -94,7 +100,7 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        if let Some((Client(Place::Here(connection)), exchange)) = &mut self.running {
+        if let Some((Client { place: Place::Here(connection), .. }, exchange)) = &mut self.running {
             connection.abort(exchange.key());
         }
     }

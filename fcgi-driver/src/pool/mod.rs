@@ -1,8 +1,8 @@
 //! Many requests over few connections to one application.
 //!
 //! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open. A [`Pool`] has no more of them than it is told, and hands them to its callers
-//! first come, first served. By default each request has a connection of its own; with
+//! as it is open. A [`Pool`] never opens more of them than you allow, and hands them to its callers
+//! in arrival order. By default each request has a connection of its own; with
 //! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
 //! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
 //! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
@@ -12,7 +12,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = fcgi::Pool::builder("unix:/run/php-fpm.sock".parse()?).max_connections(4).build();
+//! let pool = fcgi::Pool::builder("/run/php-fpm.sock").max_connections(4).build()?;
 //! let request = fcgi::client::Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")
 //!     .param("REQUEST_METHOD", "GET");
@@ -69,7 +69,7 @@ use tasks::{Desk, Tasks};
 /// Settings of a [`Pool`], each with a default.
 #[derive(Debug)]
 pub struct Builder<R: Runtime> {
-    address: Address,
+    address: Result<Address, Error>,
     connector: Connector<R>,
     pool: Settings,
 }
@@ -85,10 +85,12 @@ impl<R: Runtime> Builder<R> {
     fcgi_engine::pool_setters!();
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
-    #[must_use]
-    pub fn build(self) -> Pool<R> {
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a text that is no address.
+    pub fn build(self) -> Result<Pool<R>, Error> {
         let adapter = Tasks { connector: self.connector };
-        Pool(Arc::new(Desk::new(self.address, adapter, self.pool)))
+        Ok(Pool(Arc::new(Desk::new(self.address?, adapter, self.pool))))
     }
 }
 
@@ -97,19 +99,23 @@ impl<R: Runtime> Builder<R> {
 pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
-    /// A pool with the default settings.
-    #[must_use]
-    pub fn new(address: Address) -> Self {
+    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
+    /// such as `/run/app.sock` or `host:9000`.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a text that is no address.
+    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
         Self::builder(address).build()
     }
 
     /// The settings of a pool, to be changed.
     #[must_use]
-    pub fn builder(address: Address) -> Builder<R> {
+    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder<R> {
+        let address = address.try_into().map_err(Into::into);
         Builder { address, connector: Connector::new(), pool: Settings::new() }
     }
 
-    /// Sends a request as soon as a connection is to be had, and waits for the first bytes of its
+    /// Sends a request as soon as a connection is free, and waits for the first bytes of its
     /// response, or its end. STDIN and DATA go on being sent while the response is read.
     ///
     /// [`total_timeout`](Connector::total_timeout) counts from this call on.

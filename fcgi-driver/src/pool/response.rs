@@ -1,6 +1,7 @@
 //! A response that owns its place on a connection.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -22,7 +23,6 @@ use crate::{
 /// [`drain_timeout`](crate::client::Connector::drain_timeout).
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks too.
-#[derive(Debug)]
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<R: Runtime> {
     /// Until the end of the response.
@@ -141,6 +141,12 @@ impl<R: Runtime> Response<R> {
         if let Some(lease) = self.lease.take() {
             lease.finish(&self.exchange);
         }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Response<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("exchange", &self.exchange).finish_non_exhaustive()
     }
 }
 

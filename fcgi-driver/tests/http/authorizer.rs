@@ -35,7 +35,7 @@ async fn check(request: http::Request<()>) -> Result<Decision, &'static str> {
 fn ask(request: Request) -> Collected {
     sim::run(1, async {
         serve(Server::new(), Authorizer::new(tower::service_fn(check)));
-        call(&builder().build(), request).await.unwrap()
+        call(&builder().build().unwrap(), request).await.unwrap()
     })
 }
 
@@ -87,7 +87,7 @@ fn one_server_answers_both_roles() {
     sim::run(1, async {
         let app = service(|_| async { answer(Response::builder(), "the page") });
         serve(Server::new(), Responder::new(app).authorizer(tower::service_fn(check)));
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         let page = call(&pool, get("/")).await.unwrap();
         assert!(text(&page.stdout).ends_with("\r\n\r\nthe page"));
         let allowed = call(&pool, asking("/allow")).await.unwrap();
@@ -99,7 +99,7 @@ fn one_server_answers_both_roles() {
 fn an_authorizer_alone_refuses_other_roles() {
     sim::run(1, async {
         serve(Server::new(), Authorizer::new(tower::service_fn(check)));
-        let error = call(&builder().build(), get("/allow")).await.unwrap_err();
+        let error = call(&builder().build().unwrap(), get("/allow")).await.unwrap_err();
         assert!(error.to_string().contains("UNKNOWN_ROLE"), "{error}");
     });
 }

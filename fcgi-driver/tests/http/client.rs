@@ -28,7 +28,7 @@ pub(crate) fn client() -> Client {
 }
 
 fn client_of(pool: Builder<Sim>) -> Client {
-    HttpClient::new(pool.build(), mount())
+    HttpClient::new(pool.build().unwrap(), mount())
 }
 
 pub(crate) fn mount() -> Mount {
@@ -75,7 +75,11 @@ fn a_request_is_told_and_its_response_read() {
     sim::run(1, async {
         serve(Server::new(), show);
         let params = ParamsBuilder::new().server_name("example.org").param("MINE", "1");
-        let client = HttpClient::builder(builder().build(), mount()).params(params).build();
+        let client = HttpClient::with_pool(builder().build().unwrap())
+            .scripts(mount())
+            .params(params)
+            .build()
+            .unwrap();
         let request = Request::post("/app/users?id=7")
             .header("Cookie", "a=1")
             .header("Proxy", "evil")
@@ -117,7 +121,7 @@ fn a_request_may_bring_its_own_script_and_parameters() {
             "/closure" => Ok(Script::new("/c", "")),
             _ => Err(ScriptError::NotFound),
         };
-        let client: Client = HttpClient::new(builder().build(), scripts);
+        let client: Client = HttpClient::new(builder().build().unwrap(), scripts);
         let page = body(client.send(get("/closure")).await.unwrap()).await.unwrap();
         assert!(page.contains("SCRIPT_NAME=/c\n"), "{page}");
         assert_eq!(client.send(get("/else")).await.unwrap_err().status(), 404);
@@ -126,7 +130,11 @@ fn a_request_may_bring_its_own_script_and_parameters() {
 
 /// What CONTENT_LENGTH said, and how many bytes came.
 async fn sent(unknown: UnknownLength, request: Request<AnyBody>) -> (Option<String>, usize) {
-    let client = HttpClient::builder(builder().build(), mount()).unknown_length(unknown).build();
+    let client = HttpClient::with_pool(builder().build().unwrap())
+        .scripts(mount())
+        .unknown_length(unknown)
+        .build()
+        .unwrap();
     let response = client.send(request).await.unwrap();
     let page = body(response).await.unwrap();
     let (params, stdin) = page.split_once("\n\n").unwrap();
@@ -170,8 +178,12 @@ fn more_than_is_spooled_is_413() {
         serve(Server::new(), show);
         for memory in [100, 1 << 20] {
             let unknown = UnknownLength::Spool { memory, limit: 4999 };
-            let pool = builder().build();
-            let client = HttpClient::builder(pool, mount()).unknown_length(unknown).build();
+            let pool = builder().build().unwrap();
+            let client = HttpClient::with_pool(pool)
+                .scripts(mount())
+                .unknown_length(unknown)
+                .build()
+                .unwrap();
             let error = client.send(post(slow(50))).await.unwrap_err();
             assert!(matches!(error, HttpError::RequestTooLarge { limit: 4999 }), "{error}");
             assert_eq!(error.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -271,7 +283,11 @@ fn a_local_redirect_of_a_get_is_followed_cgi_6_2_2_1() {
         let error = client.send(get("/app/again")).await.unwrap_err();
         assert!(matches!(error, HttpError::Redirects { limit: 10, .. }), "{error}");
         assert_eq!(error.status(), 502);
-        let none = HttpClient::builder(builder().build(), mount()).redirect_limit(0).build();
+        let none = HttpClient::with_pool(builder().build().unwrap())
+            .scripts(mount())
+            .redirect_limit(0)
+            .build()
+            .unwrap();
         assert_eq!(none.send(get("/app/here")).await.unwrap().status(), 302);
     });
 }

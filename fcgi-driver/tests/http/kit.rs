@@ -124,7 +124,7 @@ where
 {
     sim::run(1, async move {
         serve(Server::new(), Responder::new(service(f)));
-        call(&builder().build(), request).await.unwrap()
+        call(&builder().build().unwrap(), request).await.unwrap()
     })
 }
 
@@ -137,7 +137,7 @@ where
 {
     sim::run(1, async move {
         serve(Server::new(), Responder::new(service(f)));
-        let mut response = builder().build().send(request).await.unwrap();
+        let mut response = builder().build().unwrap().send(request).await.unwrap();
         let mut stdout = Vec::new();
         loop {
             match response.chunk().await {

@@ -27,7 +27,7 @@ fn app(page: Vec<u8>) {
 fn status_is_read() {
     sim::run(1, async {
         app(STATUS.into());
-        let status = php_fpm::status(&builder().build(), "/status").await.unwrap();
+        let status = php_fpm::status(&builder().build().unwrap(), "/status").await.unwrap();
         assert_eq!((&*status.pool, &*status.process_manager), ("www", "dynamic"));
         assert_eq!(status.start_since, Duration::from_secs(65));
         assert_eq!(
@@ -49,7 +49,7 @@ fn workers_are_read_and_what_they_were_asked_may_be_any_bytes_h_7() {
     page.extend(br#"","content length":0,"user":"-","script":"-","last request cpu":12.50,"last request memory":2097152}]}"#);
     sim::run(1, async {
         app(page);
-        let status = php_fpm::full_status(&builder().build(), "/status").await.unwrap();
+        let status = php_fpm::full_status(&builder().build().unwrap(), "/status").await.unwrap();
         let [process] = &status.processes[..] else { panic!("{status:?}") };
         assert_eq!((process.pid, &*process.state, process.requests), (71, "Running", 2));
         assert_eq!(process.request_duration, Duration::from_micros(1500));
@@ -62,7 +62,7 @@ fn workers_are_read_and_what_they_were_asked_may_be_any_bytes_h_7() {
 fn what_is_no_status_page_is_an_error() {
     sim::run(1, async {
         app(b"<html>".to_vec());
-        let error = php_fpm::status(&builder().build(), "/status").await.unwrap_err();
+        let error = php_fpm::status(&builder().build().unwrap(), "/status").await.unwrap_err();
         assert!(matches!(error, PageError::Json { .. }), "{error}");
         assert!(error.to_string().starts_with("unix:/app: /status is no "), "{error}");
     });
@@ -70,11 +70,11 @@ fn what_is_no_status_page_is_an_error() {
         serve(Server::new(), async |request: server::Request| {
             request.stdout().write_all("Status: 404 Not Found\r\n\r\n").await
         });
-        let error = php_fpm::ping(&builder().build(), "/ping").await.unwrap_err();
+        let error = php_fpm::ping(&builder().build().unwrap(), "/ping").await.unwrap_err();
         assert_eq!(error.to_string(), "unix:/app: /ping has status 404 Not Found");
     });
     sim::run(1, async {
-        let error = php_fpm::ping(&builder().build(), "/ping").await.unwrap_err();
+        let error = php_fpm::ping(&builder().build().unwrap(), "/ping").await.unwrap_err();
         assert!(matches!(error, PageError::Http(_)), "{error}");
     });
 }

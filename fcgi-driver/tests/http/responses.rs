@@ -186,7 +186,11 @@ fn what_is_no_response_is_502() {
     sim::run(1, async {
         serve(Server::new(), raw(format!("X: {}\n\n", "x".repeat(500)), 0));
         let limits = HeadLimits { bytes: 400, fields: 10 };
-        let client = HttpClient::builder(builder().build(), mount()).head_limits(limits).build();
+        let client = HttpClient::with_pool(builder().build().unwrap())
+            .scripts(mount())
+            .head_limits(limits)
+            .build()
+            .unwrap();
         assert_eq!(client.send(get("/app")).await.unwrap_err().status(), 502);
     });
 }

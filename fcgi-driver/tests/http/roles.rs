@@ -80,7 +80,8 @@ async fn text(response: Response<fcgi_driver::http::ResponseBody<Sim>>) -> Strin
 fn what_an_authorizer_says_is_merged_into_the_request_fc_6_3_2() {
     sim::run(1, async {
         start();
-        let (app, authorizer) = (client_of(builder().build()), client_of(Pool::new(guard())));
+        let (app, authorizer) =
+            (client_of(builder().build().unwrap()), client_of(Pool::new(guard()).unwrap()));
         let Authorized::Allowed(request) = authorizer.authorize(asking("ann")).await.unwrap()
         else {
             panic!("she is known");
@@ -100,9 +101,11 @@ fn what_an_authorizer_says_is_merged_into_the_request_fc_6_3_2() {
 fn a_client_asks_its_authorizer_first() {
     sim::run(1, async {
         start();
-        let app = HttpClient::builder(builder().build(), Mount::new("").unwrap())
-            .authorizer(client_of(Pool::new(guard())))
-            .build();
+        let app = HttpClient::with_pool(builder().build().unwrap())
+            .scripts(Mount::new("").unwrap())
+            .authorizer(client_of(Pool::new(guard()).unwrap()))
+            .build()
+            .unwrap();
         assert_eq!(text(app.send(asking("ann")).await.unwrap()).await, "ann - body");
         assert_eq!(app.send(asking("bob")).await.unwrap().status(), 401);
         assert_eq!(app.send(asking("fail")).await.unwrap().status(), 500);
@@ -129,9 +132,11 @@ fn an_authorizer_is_asked_about_a_local_redirect_too() {
         sim::spawn(async move {
             Server::new().serve(listener, Authorizer::new(check)).await.unwrap();
         });
-        let app = HttpClient::builder(builder().build(), Mount::new("").unwrap())
-            .authorizer(client_of(Pool::new(guard())))
-            .build();
+        let app = HttpClient::with_pool(builder().build().unwrap())
+            .scripts(Mount::new("").unwrap())
+            .authorizer(client_of(Pool::new(guard()).unwrap()))
+            .build()
+            .unwrap();
         let request = Request::get("/open").body(Full::<Bytes>::default()).unwrap();
         assert_eq!(app.send(request).await.unwrap().status(), StatusCode::FORBIDDEN);
     });
@@ -146,7 +151,7 @@ fn a_bad_answer_does_not_allow() {
                 request.stdout().write_all(stdout).await.unwrap();
                 app_status
             });
-            let asked = client_of(builder().build()).authorize(asking("ann")).await;
+            let asked = client_of(builder().build().unwrap()).authorize(asking("ann")).await;
             let error = asked.expect_err(stdout);
             assert!(
                 matches!(error, HttpError::Head { .. } | HttpError::AppStatus { .. }),
@@ -172,7 +177,7 @@ fn a_filter_gets_its_file_fc_6_4_1() {
     };
     sim::run(1, async {
         serve(Server::new(), Responder::new(app()));
-        let client = client_of(builder().build());
+        let client = client_of(builder().build().unwrap());
         let modified = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let request = || Request::post("/page").body(Full::new(Bytes::from("body"))).unwrap();
         let file = FilterFile::from_bytes("file", modified);

@@ -15,7 +15,7 @@ fn a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11() {
         sim::run(seed, async move {
             serve(Server::new(), echo);
             let multiplex = 1 + (seed as usize % 3) * 4;
-            let pool = builder().max_connections(2).multiplex(multiplex).build();
+            let pool = builder().max_connections(2).multiplex(multiplex).build().unwrap();
             for n in 0..12 {
                 let polls = (seed as u32 * 7 + n as u32 * 3) % 9;
                 let body = vec![b'a' + n as u8; 5000];
@@ -39,7 +39,7 @@ fn many_callers_of_whom_some_give_up_and_no_place_is_lost() {
         sim::run(seed, async move {
             serve(Server::new(), echo);
             let multiplex = 1 + (seed as usize % 2) * 4;
-            let pool = builder().max_connections(3).multiplex(multiplex).build();
+            let pool = builder().max_connections(3).multiplex(multiplex).build().unwrap();
             let done = Log::default();
             for n in 0..60 {
                 let (pool, log) = (pool.clone(), done.clone());
@@ -79,7 +79,7 @@ fn a_dropped_response_is_aborted_drained_and_its_connection_used_again() {
             peer.answer(key, &params).await;
             std::future::pending::<()>().await;
         });
-        let pool = builder().max_connections(1).build();
+        let pool = builder().max_connections(1).build().unwrap();
         let response = pool.send(numbered(1)).await.unwrap();
         drop(response);
         assert_eq!(pool.stats().active, 1, "it is being drained");
@@ -103,7 +103,7 @@ fn an_application_that_ignores_an_abort_loses_its_connection_q_6() {
             std::future::pending::<()>().await;
         });
         let connector = Connector::new().drain_timeout(ms(700));
-        let pool = builder().max_connections(1).connector(connector).build();
+        let pool = builder().max_connections(1).connector(connector).build().unwrap();
         drop(pool.send(numbered(1)).await.unwrap());
         ask(&pool, 2).await;
         assert_eq!((sim::connections(&address()), sim::elapsed()), (2, ms(700)));
@@ -114,7 +114,7 @@ fn an_application_that_ignores_an_abort_loses_its_connection_q_6() {
 fn a_caller_that_leaves_the_queue_is_passed_over() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().max_connections(1).build();
+        let pool = builder().max_connections(1).build().unwrap();
         let busy = pool.clone();
         sim::spawn(async move {
             call(&busy, numbered(1).param("SLEEP", "100")).await.unwrap();

@@ -22,7 +22,7 @@ async fn at_rest(pool: &Pool) {
 fn requests_one_after_the_other_share_a_kept_connection() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         assert_eq!(sim::connections(&address()), 0, "no pre-connecting (Q-5)");
         for n in 0..20 {
             ask(&pool, n).await;
@@ -48,7 +48,7 @@ fn fifty_callers_share_three_connections_in_their_order() {
                     answered
                 }
             });
-            let pool = builder().max_connections(3).max_age(None).build();
+            let pool = builder().max_connections(3).max_age(None).build().unwrap();
             let callers: Vec<_> = (0..50)
                 .map(|n| {
                     // Polled once, so that all are in the queue in this order.
@@ -89,7 +89,7 @@ fn fifty_callers_share_three_connections_in_their_order() {
 fn an_idle_connection_is_closed_when_its_time_is_up_q_5() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().idle_timeout(ms(1500)).max_age(None).build();
+        let pool = builder().idle_timeout(ms(1500)).max_age(None).build().unwrap();
         ask(&pool, 1).await;
         sim::sleep(ms(1400)).await;
         assert_eq!(pool.stats().idle, 1);
@@ -105,14 +105,14 @@ fn an_idle_connection_is_closed_when_its_time_is_up_q_5() {
 fn age_and_number_of_requests_end_a_connection() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let aged = builder().max_age(Some(ms(1000))).build();
+        let aged = builder().max_age(Some(ms(1000))).build().unwrap();
         for n in 0..10 {
             ask(&aged, n).await;
             sim::sleep(ms(400)).await;
         }
         assert_eq!(sim::connections(&address()), 4);
         at_rest(&aged).await;
-        let worn = builder().max_requests_per_connection(Some(3)).build();
+        let worn = builder().max_requests_per_connection(Some(3)).build().unwrap();
         for n in 0..9 {
             ask(&worn, n).await;
         }
@@ -125,7 +125,7 @@ fn age_and_number_of_requests_end_a_connection() {
 fn a_busy_pool_lets_go_of_its_connections_by_default() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().max_connections(1).build();
+        let pool = builder().max_connections(1).build().unwrap();
         while sim::elapsed() < ms(10_000) {
             let slow = numbered(1).param("SLEEP", "100");
             call(&pool, slow).await.unwrap();
@@ -138,7 +138,12 @@ fn a_busy_pool_lets_go_of_its_connections_by_default() {
 fn waiting_has_a_limit_in_time_and_in_number() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().max_connections(1).max_waiting(1).wait_timeout(Some(ms(500))).build();
+        let pool = builder()
+            .max_connections(1)
+            .max_waiting(1)
+            .wait_timeout(Some(ms(500)))
+            .build()
+            .unwrap();
         let held = pool.send(numbered(1).param("SLEEP", "10000")).await;
         // It sleeps: the first byte has come only when it is over.
         held.unwrap().collect(LIMIT).await.unwrap();
@@ -170,8 +175,8 @@ fn the_limit_of_the_whole_request_counts_the_wait() {
     sim::run(1, async {
         serve(Server::new(), echo);
         let connector = Connector::new().total_timeout(Some(ms(300)));
-        let pool = builder().max_connections(1).connector(connector).build();
-        let slow = builder().max_connections(1).build();
+        let pool = builder().max_connections(1).connector(connector).build().unwrap();
+        let slow = builder().max_connections(1).build().unwrap();
         ask(&slow, 0).await;
         let busy = pool.clone();
         sim::spawn(async move {
@@ -192,7 +197,7 @@ fn the_limit_of_the_whole_request_counts_the_wait() {
 fn a_closed_pool_refuses_and_closes() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().max_connections(2).max_age(None).build();
+        let pool = builder().max_connections(2).max_age(None).build().unwrap();
         ask(&pool, 1).await;
         let busy = pool.clone();
         sim::spawn(async move {
@@ -210,7 +215,7 @@ fn a_closed_pool_refuses_and_closes() {
 #[test]
 fn no_application_is_an_error_that_names_the_address_and_frees_the_place() {
     sim::run(1, async {
-        let pool = builder().max_connections(1).build();
+        let pool = builder().max_connections(1).build().unwrap();
         for _ in 0..3 {
             let error = call(&pool, numbered(1)).await.unwrap_err();
             assert!(matches!(error, Error::Connect { .. }), "{error}");
@@ -240,7 +245,7 @@ fn the_last_handle_of_a_pool_closes_its_idle_connections() {
                 });
             }
         });
-        let pool = builder().idle_timeout(ms(60_000)).max_age(None).build();
+        let pool = builder().idle_timeout(ms(60_000)).max_age(None).build().unwrap();
         ask(&pool, 1).await;
         assert_eq!((open.now(), gauge.now()), (1, 0));
         drop(pool);

@@ -28,7 +28,7 @@ fn requests_share_a_connection_when_the_application_says_so() {
                     answered
                 }
             });
-            let pool = builder().max_connections(1).multiplex(10).build();
+            let pool = builder().max_connections(1).multiplex(10).build().unwrap();
             ask(&pool, 0).await;
             assert_eq!(sim::connections(&address()), 2, "one of them for GET_VALUES (Q-7)");
             let done = Log::default();
@@ -101,7 +101,7 @@ fn an_abort_leaves_the_others_alone_and_ids_stay_small() {
                 }
             }
         });
-        let pool = builder().max_connections(1).multiplex(10).max_age(None).build();
+        let pool = builder().max_connections(1).multiplex(10).max_age(None).build().unwrap();
         let first = pool.send(numbered(1)).await.unwrap();
         ask(&pool, 2).await;
         ask(&pool, 3).await;
@@ -152,7 +152,7 @@ fn cant_mpx_conn_makes_the_pool_fall_back_and_repeat_q_11() {
                     });
                 }
             });
-            let pool = builder().max_connections(2).multiplex(10).build();
+            let pool = builder().max_connections(2).multiplex(10).build().unwrap();
             let slow = pool.clone();
             sim::spawn(async move {
                 let answer = call(&slow, numbered(1).param("SLOW", "1")).await.unwrap();
@@ -198,7 +198,7 @@ fn an_application_that_does_not_answer_get_values_is_asked_once_q_7_q_9() {
             }
         });
         let connector = Connector::new().values_timeout(ms(250));
-        let pool = builder().multiplex(10).connector(connector).build();
+        let pool = builder().multiplex(10).connector(connector).build().unwrap();
         ask(&pool, 1).await;
         assert_eq!(sim::elapsed(), ms(250));
         ask(&pool, 2).await;
@@ -231,7 +231,7 @@ fn a_lost_connection_fails_all_its_requests_and_the_next_opens_another() {
                 peer.answer(key, &params).await;
             }
         });
-        let pool = builder().max_connections(1).multiplex(10).build();
+        let pool = builder().max_connections(1).multiplex(10).build().unwrap();
         for garbage in [false, true] {
             let errors = Log::default();
             for n in 0..3 {
@@ -258,7 +258,7 @@ fn a_lost_connection_fails_all_its_requests_and_the_next_opens_another() {
 fn a_response_may_be_the_body_of_another_request_on_the_same_connection() {
     sim::run(1, async {
         serve(Server::new(), echo);
-        let pool = builder().max_connections(1).multiplex(4).build();
+        let pool = builder().max_connections(1).multiplex(4).build().unwrap();
         let body = vec![b'q'; 300_000];
         let first = numbered(1).param("CONTENT_LENGTH", "300000").stdin(body);
         let first = pool.send(first).await.unwrap();
@@ -290,7 +290,7 @@ fn an_overloaded_request_leaves_a_shared_connection_alone() {
         let mut limits = Limits::server();
         limits.requests = 2;
         serve(Server::new().limits(limits).max_requests(1), echo);
-        let pool = builder().max_connections(1).multiplex(2).build();
+        let pool = builder().max_connections(1).multiplex(2).build().unwrap();
         // FCGI_MAX_REQS says 1, which the pool keeps to.
         let slow = pool.clone();
         sim::spawn(async move {
@@ -298,7 +298,7 @@ fn an_overloaded_request_leaves_a_shared_connection_alone() {
         });
         sim::sleep(ms(1)).await;
         ask(&pool, 2).await;
-        let direct = builder().build();
+        let direct = builder().build().unwrap();
         let slow = pool.clone();
         sim::spawn(async move {
             call(&slow, numbered(1).param("SLEEP", "50")).await.unwrap();
@@ -324,7 +324,7 @@ fn an_upload_goes_on_after_a_write_that_emptied_the_queue() {
         // Far less than the transport takes at once: it never says that it is full.
         limits.send_high_water = 4096;
         let connector = Connector::new().limits(limits);
-        let pool = builder().max_connections(1).multiplex(2).connector(connector).build();
+        let pool = builder().max_connections(1).multiplex(2).connector(connector).build().unwrap();
         let request = numbered(1).param("CONTENT_LENGTH", "300000").stdin(vec![b'u'; 300_000]);
         let answer = call(&pool, request).await.unwrap();
         assert_eq!(answer.stdout, "300000");

@@ -104,7 +104,7 @@ fn futures_body(chunks: Vec<io::Result<Bytes>>) -> Body {
 fn a_kept_connection_that_fails_before_the_first_byte_is_tried_once_more_q_10() {
     sim::run(1, async {
         let seen = application(&[&[Act::Answer, Act::Close], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         for n in 0..2 {
             let body = Bytes::from_static(b"bytes at hand");
             let request = numbered(n).param("CONTENT_LENGTH", "13").stdin(body);
@@ -118,7 +118,7 @@ fn a_kept_connection_that_fails_before_the_first_byte_is_tried_once_more_q_10() 
 fn only_once_and_on_a_fresh_connection() {
     sim::run(1, async {
         let seen = application(&[&[Act::Answer, Act::Close], &[Act::Close], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         call(&pool, numbered(0)).await.unwrap();
         let error = call(&pool, numbered(1)).await.unwrap_err();
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -131,7 +131,7 @@ fn only_once_and_on_a_fresh_connection() {
 fn never_on_a_fresh_connection() {
     sim::run(1, async {
         let seen = application(&[&[Act::Close], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         let error = call(&pool, numbered(0)).await.unwrap_err();
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
         assert_eq!(seen.all(), ["0:0"]);
@@ -142,7 +142,7 @@ fn never_on_a_fresh_connection() {
 fn never_after_the_first_byte() {
     sim::run(1, async {
         let seen = application(&[&[Act::Answer, Act::CloseAfterBytes], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         call(&pool, numbered(0)).await.unwrap();
         let error = call(&pool, numbered(1)).await.unwrap_err();
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -159,7 +159,7 @@ fn never_after_a_record_without_content_q_10() {
                 1 => &[&[Act::Answer, Act::CloseBeforeTheEnd], &[Act::Answer]],
                 _ => &[&[], &[Act::Answer, Act::CloseBeforeTheEnd], &[Act::Answer]],
             });
-            let pool = builder().multiplex(multiplex).build();
+            let pool = builder().multiplex(multiplex).build().unwrap();
             call(&pool, numbered(0)).await.unwrap();
             let error = call(&pool, numbered(1)).await.unwrap_err();
             assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -172,7 +172,7 @@ fn never_after_a_record_without_content_q_10() {
 fn never_with_a_body_that_can_be_read_only_once() {
     sim::run(1, async {
         let seen = application(&[&[Act::Answer, Act::Close], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         call(&pool, numbered(0)).await.unwrap();
         let error = call(&pool, streamed(1)).await.unwrap_err();
         assert!(matches!(error, Error::Truncated { .. }), "{error}");
@@ -184,7 +184,7 @@ fn never_with_a_body_that_can_be_read_only_once() {
 fn never_after_a_refusal_or_a_protocol_error() {
     sim::run(1, async {
         let seen = application(&[&[Act::Answer, Act::Overloaded, Act::Garbage], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         call(&pool, numbered(0)).await.unwrap();
         let error = call(&pool, numbered(1)).await.unwrap_err();
         assert!(
@@ -202,7 +202,7 @@ fn never_after_a_refusal_or_a_protocol_error() {
 fn a_connection_that_was_closed_while_idle_is_not_used() {
     sim::run(1, async {
         let seen = application(&[&[Act::AnswerAndClose], &[Act::Answer]]);
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         call(&pool, numbered(0)).await.unwrap();
         sim::sleep(ms(10)).await;
         // Not even a body that can't be replayed is lost.
@@ -215,7 +215,7 @@ fn a_connection_that_was_closed_while_idle_is_not_used() {
 fn stray_bytes_on_an_idle_connection_end_it_h_11() {
     sim::run(1, async {
         let mut backlog = sim::backlog(&address());
-        let pool = builder().build();
+        let pool = builder().build().unwrap();
         sim::spawn(async move {
             let mut first = Peer::new(backlog.accept().await, ServerConfig::default());
             let (key, params) = first.request().await.unwrap();

@@ -43,7 +43,7 @@ fn application(log: &Log) {
 
 fn shared() -> Pool {
     let connector = Connector::new().drain_timeout(ms(100));
-    builder().max_connections(1).multiplex(8).max_age(None).connector(connector).build()
+    builder().max_connections(1).multiplex(8).max_age(None).connector(connector).build().unwrap()
 }
 
 #[test]
@@ -112,7 +112,8 @@ fn a_retired_one_is_closed_before_another_is_opened() {
                 .max_connections(1)
                 .multiplex(8)
                 .max_requests_per_connection(Some(1))
-                .build();
+                .build()
+                .unwrap();
             for n in 0..5 {
                 ask(&pool, n).await;
             }

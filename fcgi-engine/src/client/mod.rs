@@ -8,7 +8,7 @@
 //! let request: Request<Vec<u8>> = Request::responder()
 //!     .param("SCRIPT_FILENAME", "/srv/index.php")
 //!     .param("REQUEST_METHOD", "GET");
-//! assert_eq!(request.params.get_str("REQUEST_METHOD"), Some("GET"));
+//! assert_eq!(request.begin().params.get_str("REQUEST_METHOD"), Some("GET"));
 //! ```
 
 mod collector;
@@ -18,7 +18,7 @@ mod session;
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use fcgi_proto::{BeginRequest, Limits, Params, Role};
+use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
 pub use collector::Collector;
 pub use exchange::{Exchange, Limit};
@@ -27,29 +27,17 @@ pub use session::{Session, Wrote};
 /// A request to send. `B` is the adapter's body.
 #[derive(Debug)]
 pub struct Request<B> {
-    /// The role to request.
-    pub role: Role,
-    /// The parameters, in the order in which they are sent.
-    pub params: Params,
-    /// Asks the application to leave the connection open (FC-3.5-1).
-    pub keep_conn: bool,
-    /// STDIN.
-    pub stdin: B,
-    /// DATA.
-    pub data: B,
+    begin: BeginRequest,
+    /// STDIN and DATA.
+    bodies: [B; 2],
 }
 
 impl<B: Default> Request<B> {
     /// A request of this role, with no parameters, empty bodies, and the connection kept.
     #[must_use]
     pub fn new(role: Role) -> Self {
-        Self {
-            role,
-            params: Params::new(),
-            keep_conn: true,
-            stdin: B::default(),
-            data: B::default(),
-        }
+        let begin = BeginRequest { role, keep_conn: true, params: Params::new() };
+        Self { begin, bodies: Default::default() }
     }
 
     /// A Responder request.
@@ -76,7 +64,7 @@ impl<B> Request<B> {
     /// out to have (Q-4).
     #[must_use]
     pub fn param(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.params.push(name, value);
+        self.begin.params.push(name, value);
         self
     }
 
@@ -86,21 +74,21 @@ impl<B> Request<B> {
         mut self,
         params: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
-        self.params.extend(params);
+        self.begin.params.extend(params);
         self
     }
 
     /// STDIN: the body of the HTTP request. Not for an Authorizer, which has none.
     #[must_use]
     pub fn stdin(mut self, body: impl Into<B>) -> Self {
-        self.stdin = body.into();
+        self.bodies[Input::Stdin as usize] = body.into();
         self
     }
 
     /// DATA: a Filter's file.
     #[must_use]
     pub fn data(mut self, body: impl Into<B>) -> Self {
-        self.data = body.into();
+        self.bodies[Input::Data as usize] = body.into();
         self
     }
 
@@ -110,21 +98,33 @@ impl<B> Request<B> {
     /// request shares with others it is always asked, since it would close under the others.
     #[must_use]
     pub fn keep_conn(mut self, keep_conn: bool) -> Self {
-        self.keep_conn = keep_conn;
+        self.begin.keep_conn = keep_conn;
         self
     }
 
     /// CONTENT_LENGTH, if it is there and a number.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
-        self.params.get_str("CONTENT_LENGTH")?.parse().ok()
+        self.begin.params.get_str("CONTENT_LENGTH")?.parse().ok()
     }
 
     /// The request's head, and STDIN and DATA.
     #[must_use]
     pub fn into_parts(self) -> (BeginRequest, [B; 2]) {
-        let Self { role, params, keep_conn, stdin, data } = self;
-        (BeginRequest { role, keep_conn, params }, [stdin, data])
+        (self.begin, self.bodies)
+    }
+
+    /// A request of these.
+    #[must_use]
+    pub const fn from_parts(begin: BeginRequest, bodies: [B; 2]) -> Self {
+        Self { begin, bodies }
+    }
+
+    /// The request's head: its role, its parameters in the order in which they are sent, and whether
+    /// the connection is to be kept.
+    #[must_use]
+    pub const fn begin(&self) -> &BeginRequest {
+        &self.begin
     }
 }
 
@@ -190,6 +190,7 @@ impl Default for Settings {
 }
 
 /// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! client_setters {
     () => {
@@ -202,46 +203,52 @@ macro_rules! client_setters {
 
         /// How long connecting may take. Default 10 s.
         #[must_use]
-        pub fn connect_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.connect = limit;
+        pub fn connect_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.connect = limit.into();
             self
         }
 
         /// How long the first byte of a response may take, from the last byte that could be sent.
         /// Default 60 s.
         #[must_use]
-        pub fn first_byte_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.first_byte = limit;
+        pub fn first_byte_timeout(
+            mut self,
+            limit: impl Into<Option<::std::time::Duration>>,
+        ) -> Self {
+            self.settings.first_byte = limit.into();
             self
         }
 
         /// How long the next byte of a response may take. Default 60 s.
         #[must_use]
-        pub fn next_byte_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.next_byte = limit;
+        pub fn next_byte_timeout(
+            mut self,
+            limit: impl Into<Option<::std::time::Duration>>,
+        ) -> Self {
+            self.settings.next_byte = limit.into();
             self
         }
 
         /// How long a whole request may take, from when it is sent. Default no limit.
         #[must_use]
-        pub fn total_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.settings.total = limit;
+        pub fn total_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.total = limit.into();
             self
         }
 
         /// How long an aborted request may take to end before its connection is given up (Q-6).
-        /// Default 1 s.
+        /// Default 1 s; `None` is for ever.
         #[must_use]
-        pub fn drain_timeout(mut self, limit: ::std::time::Duration) -> Self {
-            self.settings.drain = limit;
+        pub fn drain_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.drain = limit.into().unwrap_or(::std::time::Duration::MAX);
             self
         }
 
         /// How long an application may take to answer GET_VALUES; many never do (Q-7, Q-9).
-        /// Default 1 s.
+        /// Default 1 s; `None` is for ever.
         #[must_use]
-        pub fn values_timeout(mut self, limit: ::std::time::Duration) -> Self {
-            self.settings.values = limit;
+        pub fn values_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.settings.values = limit.into().unwrap_or(::std::time::Duration::MAX);
             self
         }
     };

@@ -109,7 +109,7 @@ impl<B> Answered<B> {
     }
 }
 
-/// What a Filter's application is told of its file (FC-6.4-1).
+/// What a Filter's application learns about its file (FC-6.4-1).
 #[derive(Clone, Copy, Debug)]
 pub struct FileInfo {
     length: u64,
@@ -196,7 +196,7 @@ impl Call {
     /// The parameters of the request that is sent next, with what the client's own Authorizer adds.
     ///
     /// # Errors
-    /// The request can't be told.
+    /// The request can't be put into parameters.
     pub fn params(
         &mut self,
         settings: &CallSettings,

@@ -2,9 +2,13 @@
 
 use std::{fmt, io, sync::Arc};
 
-use fcgi_http::{BodyLengthError, HeadError, request::ParamsError, script::ScriptError};
+use fcgi_http::{
+    BodyLengthError, HeadError,
+    request::ParamsError,
+    script::{ConfigError, ScriptError},
+};
 use fcgi_proto::Rejection;
-use http::StatusCode;
+use http::{StatusCode, uri::InvalidUri};
 
 use super::BoxError;
 use crate::{Error, Phase, text::chain};
@@ -17,10 +21,21 @@ use crate::{Error, Phase, text::chain};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
+    /// The client's settings can't be meant.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The text is no URL.
+    #[error("{uri:?} is no URL")]
+    Uri {
+        /// The text.
+        uri: String,
+        /// What is wrong with it.
+        source: InvalidUri,
+    },
     /// No script serves the request's path.
     #[error(transparent)]
     Script(#[from] ScriptError),
-    /// The request can't be told to an application.
+    /// The request can't be put into parameters.
     #[error(transparent)]
     Params(#[from] ParamsError),
     /// The request's body failed before it was sent.
@@ -99,9 +114,13 @@ impl HttpError {
         match self {
             Self::Script(error) => error.status(),
             Self::Params(error) => error.status(),
-            Self::RequestBody(_) | Self::Call(Error::Body { .. }) => StatusCode::BAD_REQUEST,
+            Self::RequestBody(_) | Self::Uri { .. } | Self::Call(Error::Body { .. }) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Spool(_) | Self::Call(Error::Usage(_) | Error::NotCallable { .. }) => {
+            Self::Spool(_)
+            | Self::Config(_)
+            | Self::Call(Error::Usage(_) | Error::NotCallable { .. } | Error::Address(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Call(
@@ -151,7 +170,9 @@ impl HttpError {
             | Self::Body { address, .. }
             | Self::AppStatus { address, .. }
             | Self::Redirects { address, .. } => Some(address),
-            Self::Script(_)
+            Self::Config(_)
+            | Self::Uri { .. }
+            | Self::Script(_)
             | Self::Params(_)
             | Self::RequestBody(_)
             | Self::RequestTooLarge { .. }
@@ -172,7 +193,7 @@ impl HttpError {
             }
             Self::Spool(source) => source.kind(),
             Self::Script(_) => io::ErrorKind::NotFound,
-            Self::Params(_) => io::ErrorKind::InvalidInput,
+            Self::Config(_) | Self::Uri { .. } | Self::Params(_) => io::ErrorKind::InvalidInput,
             Self::RequestTooLarge { .. } => io::ErrorKind::FileTooLarge,
             Self::Body { source: BodyLengthError::TooShort { .. }, .. }
             | Self::AppStatus { .. } => io::ErrorKind::UnexpectedEof,
@@ -196,6 +217,8 @@ mod tests {
         let cause = || io::Error::other("a cause");
         let length = || BodyLengthError::Invalid("7, 8".into());
         let all = vec![
+            HttpError::Config(ConfigError::Root("".into())),
+            HttpError::Uri { uri: "/ /".into(), source: "/ /".parse::<http::Uri>().unwrap_err() },
             HttpError::Script(ScriptError::NotFound),
             HttpError::Params(ParamsError::ContentLength(length())),
             HttpError::RequestBody(cause().into()),
@@ -209,7 +232,9 @@ mod tests {
         ];
         for error in &all {
             match error {
-                HttpError::Script(_)
+                HttpError::Config(_)
+                | HttpError::Uri { .. }
+                | HttpError::Script(_)
                 | HttpError::Params(_)
                 | HttpError::RequestBody(_)
                 | HttpError::RequestTooLarge { .. }

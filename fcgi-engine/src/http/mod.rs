@@ -2,9 +2,9 @@
 //!
 //! `fcgi-http` says what the messages mean; the adapters move them. In between are the decisions
 //! that need neither a socket nor a runtime, and that must not differ from one adapter to another.
-//! They wait for nothing: they say what to do next, and are told what came of it.
+//! They wait for nothing: they say what to do next, and their caller reports what came of it.
 //!
-//! - [`Call`] is one call of an HTTP client: what the application is told ([`CallSettings`]), the
+//! - [`Call`] is one call of an HTTP client: the parameters ([`CallSettings`]), the
 //!   Authorizer before it, the head of the response ([`HeadReader`]), local redirects. [`Gather`]
 //!   makes a request's body ready, [`Spool`] keeps one of unknown length, and [`Incoming`] is the
 //!   response's body.
@@ -41,7 +41,7 @@ pub use error::HttpError;
 pub use gather::{Gather, GatherStep, Gathered};
 pub use head::HeadReader;
 pub use reply::{Asked, Reply, ReplyStep};
-pub use scripts::Scripts;
+pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
 pub use settings::{CallSettings, UnknownLength, Variables};
 pub use spool::{PIECE, Spool, Spooled, read_piece};

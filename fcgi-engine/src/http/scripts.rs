@@ -1,6 +1,11 @@
 //! Which script a client asks for.
 
-use fcgi_http::{Mount, Script, ScriptMap, script::ScriptError};
+use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
+
+use fcgi_http::{
+    Mount, Script, ScriptMap,
+    script::{ConfigError, ScriptError},
+};
 use http::request::Parts;
 
 /// Says which script serves a request: for an `HttpClient`.
@@ -34,5 +39,66 @@ impl Scripts for Mount {
 impl Scripts for ScriptMap {
     fn script(&self, request: &Parts) -> Result<Script, ScriptError> {
         self.resolve_unseen(request.uri.path())
+    }
+}
+
+impl Scripts for Box<dyn Scripts> {
+    fn script(&self, request: &Parts) -> Result<Script, ScriptError> {
+        (**self).script(request)
+    }
+}
+
+/// The scripts of an `HttpClient` while it is being built: by default one application that is no
+/// file, for the whole site.
+#[derive(Default)]
+pub struct ScriptsBuilder {
+    given: Option<Box<dyn Scripts>>,
+    root: Option<Vec<u8>>,
+    front: Option<Vec<u8>>,
+}
+
+impl ScriptsBuilder {
+    /// These, whatever else was chosen.
+    pub fn set(&mut self, scripts: impl Scripts) {
+        self.given = Some(Box::new(scripts));
+    }
+
+    /// Those below a document root, as the application sees it.
+    pub fn set_root(&mut self, root: &Path) {
+        self.root = Some(root.as_os_str().as_bytes().to_vec());
+    }
+
+    /// The one that gets each request for what is no script.
+    pub fn set_front(&mut self, name: &OsStr) {
+        let name = name.as_bytes();
+        let slash: &[u8] = if name.starts_with(b"/") { b"" } else { b"/" };
+        self.front = Some([slash, name].concat());
+    }
+
+    /// What was chosen.
+    ///
+    /// # Errors
+    /// What [`ConfigError`] lists.
+    pub fn build(self) -> Result<Box<dyn Scripts>, ConfigError> {
+        Ok(match self {
+            Self { given: Some(scripts), .. } => scripts,
+            Self { root: Some(root), front, .. } => {
+                let map = ScriptMap::builder(root);
+                Box::new(match front {
+                    Some(front) => map.front_controller(front).build()?,
+                    None => map.build()?,
+                })
+            }
+            Self { front: Some(front), .. } => {
+                return Err(ConfigError::NoRoot(front.escape_ascii().to_string()));
+            }
+            Self { .. } => Box::new(Mount::new("")?),
+        })
+    }
+}
+
+impl fmt::Debug for ScriptsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptsBuilder").finish_non_exhaustive()
     }
 }

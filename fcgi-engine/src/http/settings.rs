@@ -55,7 +55,7 @@ impl Variables {
 /// Settings of an HTTP client, in whatever adapter.
 pub struct CallSettings {
     scripts: Box<dyn Scripts>,
-    /// What all requests are told.
+    /// The parameters that all requests share.
     pub params: ParamsBuilder,
     /// What to do with a body of unknown length.
     pub unknown_length: UnknownLength,
@@ -63,6 +63,13 @@ pub struct CallSettings {
     pub redirects: usize,
     /// What the head of a response may take.
     pub head: HeadLimits,
+}
+
+/// One application that is no file, for the whole site.
+impl Default for CallSettings {
+    fn default() -> Self {
+        Self::new(|parts: &Parts| Ok(Script::new("", parts.uri.path())))
+    }
 }
 
 impl CallSettings {
@@ -75,6 +82,11 @@ impl CallSettings {
             redirects: 10,
             head: HeadLimits::default(),
         }
+    }
+
+    /// Other scripts.
+    pub fn set_scripts(&mut self, scripts: Box<dyn Scripts>) {
+        self.scripts = scripts;
     }
 
     /// The script that serves a request: its own, or the one that [`Scripts`] say.
@@ -91,7 +103,7 @@ impl CallSettings {
     /// The request's parameters, with the variables in its extensions.
     ///
     /// # Errors
-    /// The request can't be told.
+    /// The request can't be put into parameters.
     pub fn tell(
         &self,
         parts: &Parts,
@@ -128,12 +140,39 @@ impl fmt::Debug for CallSettings {
     }
 }
 
-/// The builder's methods of an HTTP client's settings, for a type with a field `settings`.
+/// The builder's methods of an HTTP client's settings, for a type with the fields `settings` and
+/// `scripts`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_client_setters {
     () => {
-        /// What all requests are told: the server's name and address, header policy, parameters of
+        /// The document root whose scripts are called, as the application sees it. This side does not
+        /// look at the files; see [`ScriptMap::resolve_unseen`](::fcgi_http::ScriptMap::resolve_unseen).
+        /// Default: the application is no file, and gets each path as its PATH_INFO.
+        #[must_use]
+        pub fn root(mut self, root: impl AsRef<::std::path::Path>) -> Self {
+            self.scripts.set_root(root.as_ref());
+            self
+        }
+
+        /// The front controller: the script below the [root](Self::root), such as `index.php`, that
+        /// gets each request for what is no script.
+        #[must_use]
+        pub fn front(mut self, script: impl AsRef<::std::ffi::OsStr>) -> Self {
+            self.scripts.set_front(script.as_ref());
+            self
+        }
+
+        /// What says which script serves a request, in place of [`root`](Self::root) and
+        /// [`front`](Self::front): a [`ScriptMap`](::fcgi_http::ScriptMap), a
+        /// [`Mount`](::fcgi_http::Mount), or a function.
+        #[must_use]
+        pub fn scripts(mut self, scripts: impl $crate::http::Scripts) -> Self {
+            self.scripts.set(scripts);
+            self
+        }
+
+        /// The parameters of all requests: the server's name and address, header policy, parameters of
         /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
         #[must_use]
         pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {

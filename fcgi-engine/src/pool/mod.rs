@@ -48,6 +48,7 @@ impl Default for Settings {
 }
 
 /// A pool's methods that are the same in every adapter. The desk is in the field of that name.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! pool_methods {
     ($desk:tt) => {
@@ -73,6 +74,7 @@ macro_rules! pool_methods {
 }
 
 /// The methods that set the [`Settings`] in `self.pool`, for an adapter's builder.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! pool_setters {
     () => {
@@ -112,17 +114,17 @@ macro_rules! pool_setters {
 
         /// How long a kept connection may be idle before it is closed. Default 1.5 s, less than the
         /// 2 s after which libfcgi closes; an idle connection pins a worker of php-fpm
-        /// . Zero keeps none.
+        /// . Zero keeps none, `None` keeps it until the application closes.
         #[must_use]
-        pub fn idle_timeout(mut self, limit: ::std::time::Duration) -> Self {
-            self.pool.limits.idle_timeout = limit;
+        pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.pool.limits.idle_timeout = limit.into().unwrap_or(::std::time::Duration::MAX);
             self
         }
 
         /// Requests that one kept connection carries before it is closed. Default no limit.
         #[must_use]
-        pub fn max_requests_per_connection(mut self, n: Option<u64>) -> Self {
-            self.pool.limits.requests_per_connection = n;
+        pub fn max_requests_per_connection(mut self, n: impl Into<Option<u64>>) -> Self {
+            self.pool.limits.requests_per_connection = n.into();
             self
         }
 
@@ -130,8 +132,8 @@ macro_rules! pool_setters {
         /// always busy would keep its php-fpm workers to itself for ever, and whoever else connects
         /// waits for one to become free.
         #[must_use]
-        pub fn max_age(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.pool.limits.age = limit;
+        pub fn max_age(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.pool.limits.age = limit.into();
             self
         }
 
@@ -145,8 +147,8 @@ macro_rules! pool_setters {
 
         /// How long a caller waits for a connection. Default 10 s.
         #[must_use]
-        pub fn wait_timeout(mut self, limit: Option<::std::time::Duration>) -> Self {
-            self.pool.limits.wait_timeout = limit;
+        pub fn wait_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
+            self.pool.limits.wait_timeout = limit.into();
             self
         }
 

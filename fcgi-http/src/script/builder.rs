@@ -154,6 +154,9 @@ pub enum ConfigError {
     /// A suffix that is empty, holds a slash, or is `.` or `..`.
     #[error("suffix \"{0}\" is no end of a file name")]
     Suffix(String),
+    /// A front controller without a document root.
+    #[error("front controller \"{0}\" has no document root to be in")]
+    NoRoot(String),
     /// A front controller that is no path such as `/index.php`.
     #[error("front controller \"{0}\" is no path below the document root")]
     FrontController(String),

@@ -87,7 +87,7 @@ impl Default for ClientConfig {
 /// A request to start.
 #[derive(Clone, Debug)]
 pub struct BeginRequest {
-    /// What the application is asked to be.
+    /// The role to request.
     pub role: Role,
     /// Asks the application to leave the connection open (FC-3.5-1).
     pub keep_conn: bool,

@@ -87,6 +87,7 @@ impl Peer {
         Self::Gcc,
         Self::Strace,
         Self::Tshark,
+        Self::Go,
     ];
 
     /// What `cargo xtask interop` needs.

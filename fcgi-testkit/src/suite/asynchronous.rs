@@ -118,7 +118,8 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
             .wait_timeout(limits.wait_timeout)
             .multiplex(settings.multiplex)
             .keep_conn(settings.keep_conn)
-            .build();
+            .build()
+            .unwrap();
         Box::new(AsyncPool::<A>(pool))
     }
 
@@ -318,8 +319,8 @@ fn body(body: TestBody) -> Body {
 }
 
 fn convert(request: TestRequest) -> fcgi_driver::client::Request {
-    let client::Request { role, params, keep_conn, stdin, data } = request;
-    client::Request { role, params, keep_conn, stdin: body(stdin), data: body(data) }
+    let (begin, [stdin, data]) = request.into_parts();
+    client::Request::from_parts(begin, [body(stdin), body(data)])
 }
 
 impl<A: AsyncAdapter> TestClient for AsyncClient<A> {

@@ -1,5 +1,7 @@
 //! HTTP: nginx calls an axum `Router`, and our `HttpClient` calls php-fpm.
 
+use std::process::Command;
+
 use axum::{
     Extension, Router,
     http::StatusCode,
@@ -7,6 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use fcgi_testkit::{
+    examples::Examples,
     harness::Case,
     http::HttpConnection,
     peers::{Nginx, NginxOptions, Peer, PhpFpm, PhpFpmOptions},
@@ -39,6 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
         php("pages", php_pages),
         php("bodies_of_unknown_length_q4", php_unknown_length),
         php("ping_and_status", php_status),
+        php("example_programs", php_examples),
     ]
 }
 
@@ -88,11 +92,11 @@ fn upload() -> Outcome {
 /// A php-fpm, and a client of its scripts.
 fn php() -> Result<(PhpFpm, HttpClient), fcgi_testkit::harness::Failed> {
     let fpm = PhpFpm::start(PhpFpmOptions::default())?;
-    let pool = fcgi::Pool::new(fpm.unix_address().parse()?);
+    let pool = fcgi::Pool::new(fpm.unix_address())?;
     let root = fpm.document_root();
     let scripts = ScriptMap::builder(root.as_os_str().as_encoded_bytes()).build()?;
     let params = ParamsBuilder::new().remote_addr("192.0.2.7:4711".parse()?);
-    Ok((fpm, HttpClient::builder(pool, scripts).params(params).build()))
+    Ok((fpm, HttpClient::with_pool(pool).scripts(scripts).params(params).build()?))
 }
 
 fn php_pages() -> Outcome {
@@ -173,4 +177,27 @@ fn php_status() -> Outcome {
         assert!(matches!(error, php_fpm::PageError::Status { .. }), "{error}");
         Ok(())
     })
+}
+
+/// What the examples `php` and `get` print, and their exit statuses.
+fn php_examples() -> Outcome {
+    let examples = Examples::build("fcgi-tokio", &["php", "get"])?;
+    let fpm = PhpFpm::start(PhpFpmOptions::default())?;
+    let run = |name: &str, args: &[&str]| -> anyhow::Result<(Option<i32>, String, String)> {
+        let output = Command::new(examples.path(name)).args(args).output()?;
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    };
+    let (address, root) = (fpm.unix_address(), fpm.document_root().display().to_string());
+    let (status, page, said) = run("php", &[&address, &format!("{root}/hello.php")])?;
+    assert!(status == Some(0) && page.contains("\r\n\r\n"), "{page}{said}");
+    let (status, page, said) = run("php", &[&address, "--status", "/status"])?;
+    assert!(status == Some(0) && page.contains(" workers are busy"), "{page}{said}");
+    let (status, page, said) = run("get", &[&address, &root, "/hello.php"])?;
+    assert!(status == Some(0) && page.starts_with("200 OK\n"), "{page}{said}");
+    let (status, _, said) = run("php", &["/no/such.sock", "/x.php"])?;
+    assert_eq!(status, Some(5), "{said}");
+    assert!(said.starts_with("php: connect to unix:/no/such.sock: "), "{said}");
+    let (status, _, said) = run("php", &["9000", "/x.php"])?;
+    assert!(status == Some(4) && said.contains("HOST:PORT"), "{said}");
+    Ok(())
 }

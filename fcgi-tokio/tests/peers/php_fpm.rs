@@ -267,7 +267,8 @@ async fn long_params(php: &Php) -> Outcome {
 /// 50 callers of a pool keep both workers busy, and go on until somebody who has no pool was
 /// answered five times.
 async fn pool_and_a_third(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build();
+    let pool =
+        fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build()?;
     let third_is_done = Arc::new(AtomicBool::new(false));
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -301,7 +302,8 @@ async fn pool_and_a_third(php: &Php) -> Outcome {
 
 /// php-fpm closes after the END_REQUEST of an aborted request: nobody else notices.
 async fn pool_after_aborts(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build();
+    let pool =
+        fcgi::Pool::builder(php.address.clone()).max_connections(2).keep_conn(true).build()?;
     for _ in 0..10 {
         drop(pool.send(php.get("slow.php", "")).await?);
         let answer = pool.send(php.get("hello.php", "")).await?.collect(MOST).await?;
@@ -313,7 +315,7 @@ async fn pool_after_aborts(php: &Php) -> Outcome {
 /// The script's worker is busy until the gate is there, which it is after the second answer: who
 /// was sent to the same worker would get none.
 async fn script_goes_on(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build();
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build()?;
     let finish = php.get("finish.php", "gate=finish.php.gate");
     let answer = pool.send(finish).await?.collect(MOST).await?;
     assert_eq!(body(&answer.stdout), b"finished\n");
@@ -326,7 +328,7 @@ async fn script_goes_on(php: &Php) -> Outcome {
 
 /// After its answer the script gets a page of its own site, over the same pool.
 async fn own_site(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build();
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(1).build()?;
     let site = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("url=http://{}/hello.php&gate=finish.php.gate", site.local_addr()?);
     let answer = pool.send(php.get("finish.php", &url)).await?.collect(MOST).await?;
@@ -359,7 +361,7 @@ impl Stream for Once {
 
 /// Not one of many requests that can be sent only once is lost.
 async fn workers_leave(php: &Php) -> Outcome {
-    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build();
+    let pool = fcgi::Pool::builder(php.address.clone()).max_connections(2).build()?;
     let mut callers = tokio::task::JoinSet::new();
     for caller in 0..4 {
         let pool = pool.clone();

@@ -37,14 +37,14 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn start(backend: Backend) -> Result<Self> {
         // Long-lived connections, so that their number says who kept them.
-        let pool = fcgi::Pool::builder(backend.address.parse()?)
+        let pool = fcgi::Pool::builder(&backend.address)
             .max_connections(backend.connections)
             .multiplex(backend.multiplex)
             .keep_conn(true)
             .max_age(None)
             .idle_timeout(Duration::from_secs(1))
             .wait_timeout(Some(LIMIT))
-            .build();
+            .build()?;
         let file = backend.script.map(|path| path.into_os_string().into_encoded_bytes());
         let client = HttpClient::new(pool, move |request: &Parts| {
             // The application's one script, or the application itself.

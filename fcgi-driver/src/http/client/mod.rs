@@ -14,41 +14,40 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::http::{Answered, Call, CallSettings, Received};
-use fcgi_proto::Params;
-use http::{Request, Response};
+use fcgi_engine::http::{Answered, Call, CallSettings, Received, ScriptsBuilder};
+use fcgi_proto::{BeginRequest, Params};
+use http::{Request, Response, Uri};
 use tower_service::Service;
 
 pub use authorize::Authorized;
 pub use filter::FilterFile;
 pub use response_body::ResponseBody;
 
-use super::{BoxError, HttpError, Scripts};
-use crate::{client, pool::Pool, runtime::Runtime};
+use super::{Body, BoxError, HttpError, Scripts};
+use crate::{Address, Error, client, pool::Pool, runtime::Runtime};
 
 /// Sends HTTP requests to a FastCGI application, over a [`Pool`]. It is a tower service of
 /// `http::Request<B>` for any body, and cheap to clone.
 ///
 /// ```no_run
 /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
-/// use fcgi::http::{HttpClient, ScriptMap};
+/// use fcgi::http::HttpClient;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = fcgi::Pool::builder("unix:/run/php/php-fpm.sock".parse()?).max_connections(4).build();
-/// let scripts = ScriptMap::builder("/srv/www").front_controller("/index.php").build()?;
-/// let client = HttpClient::new(pool, scripts);
-/// let request = http::Request::get("/shop.php?id=7").body(http_body_util::Empty::<bytes::Bytes>::new())?;
-/// let response = client.send(request).await?;
+/// let client = HttpClient::builder("/run/php/php-fpm.sock")
+///     .root("/srv/www")
+///     .front("index.php")
+///     .build()?;
+/// let response = client.get("/articles?page=2").await?;
 /// println!("{}", response.status());
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Requests
-/// [`Scripts`] say which script serves a request, a [`ParamsBuilder`](super::ParamsBuilder) what
-/// else it is told. A
-/// request may bring its own in its extensions, which take their place: a `Script`, or a
+/// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
+/// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
 /// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
 ///
 /// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without
@@ -70,7 +69,8 @@ struct Inner<R: Runtime> {
 
 /// Settings of an [`HttpClient`], each with a default.
 pub struct HttpClientBuilder<R: Runtime> {
-    pool: Pool<R>,
+    pool: Result<Pool<R>, Error>,
+    scripts: ScriptsBuilder,
     settings: CallSettings,
     authorizer: Option<HttpClient<R>>,
 }
@@ -87,28 +87,68 @@ impl<R: Runtime> HttpClientBuilder<R> {
     }
 
     /// The client.
-    #[must_use]
-    pub fn build(self) -> HttpClient<R> {
-        let Self { pool, settings, authorizer } = self;
-        HttpClient(Arc::new(Inner { pool, settings, authorizer }))
+    ///
+    /// # Errors
+    /// [`HttpError::Config`] for a root or a front controller that can't be meant;
+    /// [`Error::Address`] in [`HttpError::Call`] for a text that is no address.
+    pub fn build(self) -> Result<HttpClient<R>, HttpError> {
+        let Self { pool, scripts, mut settings, authorizer } = self;
+        settings.set_scripts(scripts.build()?);
+        Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
     }
 }
 
 impl<R: Runtime> HttpClient<R> {
-    /// A client with the default settings.
+    /// A client over this pool, with the default settings.
     pub fn new(pool: Pool<R>, scripts: impl Scripts) -> Self {
-        Self::builder(pool, scripts).build()
+        let settings = CallSettings::new(scripts);
+        Self(Arc::new(Inner { pool, settings, authorizer: None }))
     }
 
-    /// The settings of a client, to be changed.
-    pub fn builder(pool: Pool<R>, scripts: impl Scripts) -> HttpClientBuilder<R> {
-        HttpClientBuilder { pool, settings: CallSettings::new(scripts), authorizer: None }
+    /// The settings of a client, to be changed, for the application at an [`Address`], or what becomes
+    /// one, such as `/run/app.sock` or `host:9000`. It has a pool of its own, with the default
+    /// settings.
+    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> HttpClientBuilder<R> {
+        Self::builder_of(Pool::new(address))
+    }
+
+    /// The settings of a client, to be changed, over this pool.
+    pub fn with_pool(pool: Pool<R>) -> HttpClientBuilder<R> {
+        Self::builder_of(Ok(pool))
+    }
+
+    fn builder_of(pool: Result<Pool<R>, Error>) -> HttpClientBuilder<R> {
+        let (scripts, settings) = (ScriptsBuilder::default(), CallSettings::default());
+        HttpClientBuilder { pool, scripts, settings, authorizer: None }
     }
 
     /// Where the requests go.
     #[must_use]
     pub fn pool(&self) -> &Pool<R> {
         &self.0.pool
+    }
+
+    /// Where the application is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.0.pool.address()
+    }
+
+    /// Asks with GET for a path, such as `/articles?page=2`, or a whole URL, and waits for the head of
+    /// the response.
+    ///
+    /// # Errors
+    /// [`HttpError::Uri`] for a text that is no URL; else as for [`send`](Self::send).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future leaves the pool's queue, or aborts the request.
+    pub async fn get(&self, url: impl AsRef<str>) -> Result<Response<ResponseBody<R>>, HttpError> {
+        let url = url.as_ref();
+        let uri: Uri =
+            url.parse().map_err(|source| HttpError::Uri { uri: url.to_owned(), source })?;
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri;
+        self.send(request).await
     }
 
     /// Sends a request to a Responder, and waits for the head of its response.
@@ -155,10 +195,10 @@ impl<R: Runtime> HttpClient<R> {
                 }
                 None => (call.no_body()?, client::Body::empty()),
             };
-            let mut request = client::Request::new(call.role());
-            request.params = call.params(settings, &script, &variables, length)?;
-            request.stdin = stdin;
-            request.data = mem::replace(&mut data, client::Body::empty());
+            let params = call.params(settings, &script, &variables, length)?;
+            let begin = BeginRequest { role: call.role(), keep_conn: true, params };
+            let data = mem::replace(&mut data, client::Body::empty());
+            let request = client::Request::from_parts(begin, [stdin, data]);
             let mut response = self.0.pool.send(request).await?;
             loop {
                 let chunk = response.chunk().await;

@@ -18,6 +18,7 @@ use crate::{pool, runtime::Runtime};
 /// It ends with an error when it is shorter or longer than that, when the application breaks off
 /// or when it ends with a status other than 0 and has not said how long the body is.
 /// Dropping it before its end aborts the request.
+#[must_use = "dropping a body before its end aborts the request"]
 pub struct ResponseBody<R: Runtime> {
     /// Until its end has come.
     response: Option<Box<pool::Response<R>>>,

@@ -1,0 +1,18 @@
+//! `blocking-get ADDR ROOT PATH` asks the PHP application below ROOT, whose front controller is `index.php`,
+//! for a path such as `/articles?page=2`, and prints status and page.
+
+use std::{env, io};
+
+use anyhow::Context;
+use fcgi::http::HttpClient;
+use fcgi_blocking as fcgi;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<_> = env::args().skip(1).collect();
+    let [address, root, path] = &args[..] else { anyhow::bail!("usage: get ADDR ROOT PATH") };
+    let http = HttpClient::builder(address).root(root).front("index.php").build()?;
+    let response = http.get(path).with_context(|| format!("GET {path}"))?;
+    println!("{}", response.status());
+    print!("{}", io::read_to_string(response.into_body())?);
+    Ok(())
+}

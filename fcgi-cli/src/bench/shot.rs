@@ -1,0 +1,74 @@
+//! One request of a benchmark, and what became of it.
+
+use bytes::Bytes;
+use fcgi_http::{HeadLimits, HeadParser};
+use fcgi_tokio::{
+    self as fcgi,
+    client::{Chunk, Request},
+    proto::Params,
+};
+
+use crate::exit::Exit;
+
+/// What is sent again and again.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    pub(super) params: Params,
+    pub(super) body: Bytes,
+    pub(super) keep: bool,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// Of its head; `None` where it has none.
+    pub(super) status: Option<u16>,
+    /// Of its body.
+    pub(super) bytes: u64,
+}
+
+/// Why a request failed, for counting.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    /// Without what differs from one request to the next.
+    pub(super) text: String,
+}
+
+impl Template {
+    /// Sends it and takes in the answer.
+    pub(super) async fn send(&self, pool: &fcgi::Pool) -> Result<Ended, Failure> {
+        let request =
+            Request::responder().keep_conn(self.keep).stdin(self.body.clone()).params(&self.params);
+        let mut response = pool.send(request).await.map_err(failed)?;
+        let mut parser = HeadParser::new(HeadLimits::default());
+        let mut ended = Ended { status: None, bytes: 0 };
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            let Chunk::Stdout(mut bytes) = chunk else { continue };
+            if ended.status.is_none() {
+                match parser.push(&mut bytes) {
+                    Ok(Some(head)) => ended.status = Some(head.parts.status.as_u16()),
+                    Ok(None) => continue,
+                    Err(error) => return Err(failure(Exit::Protocol, error.to_string())),
+                }
+            }
+            ended.bytes += bytes.len() as u64;
+        }
+        match (ended.status, response.app_status()) {
+            (None, _) => Err(failure(Exit::Protocol, "the answer has no head".to_owned())),
+            (_, Some(status @ 1..)) => {
+                Err(failure(Exit::AppStatus, format!("the application ended with status {status}")))
+            }
+            (Some(status @ 400..), _) => Err(failure(Exit::Unwanted, format!("status {status}"))),
+            _ => Ok(ended),
+        }
+    }
+}
+
+fn failed(error: fcgi::Error) -> Failure {
+    failure(Exit::of(&error), error.report().to_string())
+}
+
+fn failure(exit: Exit, text: String) -> Failure {
+    Failure { exit, text }
+}

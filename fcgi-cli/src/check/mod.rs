@@ -1,0 +1,359 @@
+//! `fcgi check`: what h2spec is to HTTP/2, for FastCGI applications.
+
+mod cases;
+mod connection;
+mod run;
+mod wire;
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anstyle::{AnsiColor, Style};
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use serde_json::{Map, json};
+
+use crate::{
+    args::{Param, param, seconds},
+    budget, complain,
+    exit::Exit,
+    place::{NoPlace, Place},
+    report::{self, milliseconds},
+};
+use cases::{CASES, Case};
+use connection::Log;
+use run::{Checked, Verdict};
+use wire::Plain;
+
+/// Check an application against the FastCGI specification
+///
+/// Sends what the specification allows, and what it does not, and looks at what comes back. Cases
+/// are numbered by requirement: FC-3.3-2/1 is the first one of FC-3.3-2, as docs/requirements.md
+/// has them. What the specification leaves open is judged as these libraries settle it; that is
+/// marked there too.
+///
+/// The application gets a few hundred requests, broken ones among them. Do not check one that is in
+/// use.
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    place: Place,
+    /// Run only the cases of this requirement, or this case; several with commas
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Write the results into a file too, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// The path that is asked for, which the application answers
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    path: String,
+    /// The script's file, where the application sees it; default the path
+    #[arg(long, value_name = "FILE")]
+    script: Option<String>,
+    /// A further parameter of each request; may be given again
+    #[arg(
+        long = "param",
+        value_name = "NAME=VALUE",
+        value_parser = OsStringValueParser::new().try_map(param)
+    )]
+    params: Vec<Param>,
+    /// How long to wait for each thing that must come
+    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
+    timeout: Duration,
+    /// List the cases, and run none
+    #[arg(long)]
+    list: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  every case passed, or was skipped with a reason
+  2  usage, or no address to be found
+  4  a plain request is not answered as FastCGI
+  5  connect or IO error
+  6  a plain request is not answered in time
+  7  a case failed
+
+Examples:
+  An application that answers any path
+    fcgi check unix:/run/app.sock
+  php-fpm, which needs a script
+    fcgi check unix:/run/php/php-fpm.sock --script /srv/www/hello.php
+  All that is about GET_VALUES, with the bytes
+    fcgi check 127.0.0.1:9000 --only FC-4.1-1,FC-4.1-2,Q-9";
+
+/// Bytes of a connection that are shown of a case that failed.
+const SHOWN: usize = 256;
+
+/// A case with its number, `FC-3.3-2/1`.
+struct Numbered {
+    number: String,
+    case: &'static Case,
+}
+
+fn numbered() -> Vec<Numbered> {
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    let number = |case: &'static Case| {
+        let count = counts.entry(case.id).or_default();
+        *count += 1;
+        Numbered { number: format!("{}/{count}", case.id), case }
+    };
+    CASES.iter().map(number).collect()
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+/// A line on stdout.
+fn say(line: &str) -> Result<(), (Exit, String)> {
+    report::print(line).map_err(|error| (Exit::Io, format!("write to stdout: {error}")))
+}
+
+impl Check {
+    pub(crate) async fn run(self) -> ExitCode {
+        let (exit, message) = match self.check().await {
+            Ok(exit) => return exit.into(),
+            Err(failed) => failed,
+        };
+        let said = self.json.then(|| {
+            let end = json!({ "v": 1, "event": "end", "ok": false, "message": message,
+                "exit_status": exit as u8 });
+            say(&end.to_string())
+        });
+        if !matches!(said, Some(Ok(()))) {
+            complain(&format!("fcgi check: {message}"));
+        }
+        exit.into()
+    }
+
+    async fn check(&self) -> Result<Exit, (Exit, String)> {
+        let chosen = self.chosen()?;
+        if self.list {
+            for Numbered { number, case } in &chosen {
+                say(&format!("{number:<12} {}", case.name))?;
+            }
+            return Ok(Exit::Done);
+        }
+        let address = self.place.find().map_err(|error| (NoPlace::EXIT, error.to_string()))?;
+        let mut checked = Checked::new(address.clone(), self.plain(), self.timeout);
+        checked.prepare().await.map_err(|why| {
+            let exit = match () {
+                () if why.starts_with("connect to ") => Exit::Io,
+                () if why.ends_with(run::LATE) => Exit::Timeout,
+                () => Exit::Protocol,
+            };
+            (exit, format!("{address}: a plain request is not answered: {why}"))
+        })?;
+        let mut counts = Counts::default();
+        let mut junit = String::new();
+        for numbered in &chosen {
+            let started = Instant::now();
+            let verdict = checked.run(numbered.case).await;
+            let took = started.elapsed();
+            match verdict {
+                Verdict::Pass => counts.passed += 1,
+                Verdict::Fail { .. } => counts.failed += 1,
+                Verdict::Skip(_) => counts.skipped += 1,
+            }
+            if self.json {
+                say(&as_json(numbered, &verdict, took))?;
+            } else {
+                say(&as_text(numbered, &verdict))?;
+            }
+            junit_case(&mut junit, numbered, &verdict, took);
+        }
+        let Counts { passed, failed, skipped } = counts;
+        let exit = if failed > 0 { Exit::Unwanted } else { Exit::Done };
+        if let Some(path) = &self.junit {
+            let total = chosen.len();
+            let suite = escaped(&address.to_string());
+            let text = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites><testsuite name=\"fcgi check \
+                 {suite}\" tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\">\n\
+                 {junit}</testsuite></testsuites>\n"
+            );
+            fs::write(path, text)
+                .map_err(|error| (Exit::Usage, format!("write {}: {error}", path.display())))?;
+        }
+        if self.json {
+            say(&json!({ "v": 1, "event": "end", "address": address.to_string(),
+                "ok": failed == 0, "passed": passed, "failed": failed, "skipped": skipped,
+                "exit_status": exit as u8 })
+            .to_string())?;
+        } else {
+            let total = chosen.len();
+            say(&format!("\n{total} cases: {passed} passed, {failed} failed, {skipped} skipped"))?;
+        }
+        Ok(exit)
+    }
+
+    fn chosen(&self) -> Result<Vec<Numbered>, (Exit, String)> {
+        let all = numbered();
+        let is_meant = |given: &str, case: &Numbered| {
+            given.eq_ignore_ascii_case(case.case.id) || given.eq_ignore_ascii_case(&case.number)
+        };
+        for given in &self.only {
+            if !all.iter().any(|case| is_meant(given, case)) {
+                let what = format!("there is no case {given}; fcgi check --list has all of them");
+                return Err((Exit::Usage, what));
+            }
+        }
+        let is_chosen = |case: &Numbered| {
+            self.only.is_empty() || self.only.iter().any(|given| is_meant(given, case))
+        };
+        Ok(all.into_iter().filter(is_chosen).collect())
+    }
+
+    fn plain(&self) -> Plain {
+        let (name, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let script = self.script.as_deref().unwrap_or(name);
+        let pairs = [
+            ("SCRIPT_FILENAME", script),
+            ("SCRIPT_NAME", name),
+            ("REQUEST_URI", &self.path),
+            ("QUERY_STRING", query),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("SERVER_NAME", "localhost"),
+            ("SERVER_PORT", "80"),
+            ("REMOTE_ADDR", "127.0.0.1"),
+            ("HTTP_HOST", "localhost"),
+        ];
+        let mut params: Vec<Param> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .filter(|(name, _)| !self.params.iter().any(|(given, _)| given == name))
+            .collect();
+        params.extend(self.params.iter().cloned());
+        Plain { params }
+    }
+}
+
+fn as_text(numbered: &Numbered, verdict: &Verdict) -> String {
+    let Numbered { number, case } = numbered;
+    let colour = io::stdout().is_terminal()
+        && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let (word, style) = match verdict {
+        Verdict::Pass => ("pass", AnsiColor::Green.on_default()),
+        Verdict::Fail { .. } => ("FAIL", AnsiColor::Red.on_default().bold()),
+        Verdict::Skip(_) => ("skip", AnsiColor::Yellow.on_default()),
+    };
+    let style = if colour { style } else { Style::new() };
+    let mut text = format!("{number:<12} {style}{word}{style:#}  {}", case.name);
+    match verdict {
+        Verdict::Pass => {}
+        Verdict::Skip(reason) => text.push_str(&format!(": {reason}")),
+        Verdict::Fail { why, sent, received } => {
+            text.push_str(&format!("\n{:<18} {why}", ""));
+            for (name, log) in [("sent", sent), ("received", received)] {
+                dump(&mut text, name, log);
+            }
+        }
+    }
+    text
+}
+
+/// The first bytes of a direction, 16 a line.
+fn dump(text: &mut String, name: &str, log: &Log) {
+    let shown = &log.start[..log.start.len().min(SHOWN)];
+    if shown.is_empty() {
+        text.push_str(&format!("\n{:<18} {name:<9} nothing", ""));
+    }
+    for (n, line) in shown.chunks(16).enumerate() {
+        let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let plain: String = line
+            .iter()
+            .map(|byte| if (0x20..0x7F).contains(byte) { char::from(*byte) } else { '.' })
+            .collect();
+        let label = if n == 0 { name } else { "" };
+        text.push_str(&format!("\n{:<18} {label:<9} {:<47}  {plain}", "", hex.join(" ")));
+    }
+    let more = log.total - shown.len() as u64;
+    if more > 0 {
+        text.push_str(&format!("\n{:<18} {:<9} … {more} bytes more", "", ""));
+    }
+}
+
+fn hex(log: &Log) -> String {
+    log.start.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn as_json(numbered: &Numbered, verdict: &Verdict, took: Duration) -> String {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: serde_json::Value| {
+        object.insert(name.to_owned(), value);
+    };
+    put("v", 1.into());
+    put("event", "case".into());
+    put("case", numbered.number.as_str().into());
+    put("id", numbered.case.id.into());
+    put("name", numbered.case.name.into());
+    match verdict {
+        Verdict::Pass => put("result", "pass".into()),
+        Verdict::Skip(reason) => {
+            put("result", "skip".into());
+            put("reason", reason.as_str().into());
+        }
+        Verdict::Fail { why, sent, received } => {
+            put("result", "fail".into());
+            put("reason", why.as_str().into());
+            put("sent_hex", hex(sent).into());
+            put("sent_bytes", sent.total.into());
+            put("received_hex", hex(received).into());
+            put("received_bytes", received.total.into());
+        }
+    }
+    put("time_ms", milliseconds(took));
+    serde_json::Value::Object(object).to_string()
+}
+
+fn junit_case(out: &mut String, numbered: &Numbered, verdict: &Verdict, took: Duration) {
+    let Numbered { number, case } = numbered;
+    let name = escaped(&format!("{number} {}", case.name));
+    let seconds = took.as_secs_f64();
+    // Writing to a String can't fail.
+    let _ =
+        write!(out, "<testcase classname=\"{}\" name=\"{name}\" time=\"{seconds:.3}\">", case.id);
+    let _ = match verdict {
+        Verdict::Pass => Ok(()),
+        Verdict::Skip(reason) => write!(out, "<skipped message=\"{}\"/>", escaped(reason)),
+        Verdict::Fail { why, sent, received } => {
+            let (why, sent, received) = (escaped(why), hex(sent), hex(received));
+            write!(out, "<failure message=\"{why}\">sent {sent}\nreceived {received}</failure>")
+        }
+    };
+    out.push_str("</testcase>\n");
+}
+
+/// Text in XML.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}

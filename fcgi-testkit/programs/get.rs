@@ -1,0 +1,25 @@
+//! `get ADDR ROOT PATH` asks the PHP application below ROOT, whose front controller is `index.php`,
+//! for a path such as `/articles?page=2`, and prints status and page.
+//!
+//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+
+use std::env;
+
+use anyhow::Context;
+use fcgi::http::HttpClient;
+use http_body_util::BodyExt;
+
+use crate::{fcgi, runtime};
+
+pub(crate) fn main() -> anyhow::Result<()> {
+    let args: Vec<_> = env::args().skip(1).collect();
+    let [address, root, path] = &args[..] else { anyhow::bail!("usage: get ADDR ROOT PATH") };
+    runtime::block_on(async {
+        let http = HttpClient::builder(address).root(root).front("index.php").build()?;
+        let response = http.get(path).await.with_context(|| format!("GET {path}"))?;
+        println!("{}", response.status());
+        let page = response.into_body().collect().await?.to_bytes();
+        print!("{}", String::from_utf8_lossy(&page));
+        Ok(())
+    })?
+}
