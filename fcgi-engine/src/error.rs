@@ -310,6 +310,30 @@ impl Error {
         }
     }
 
+    /// The same for somebody else who waited for what failed.
+    pub(crate) fn again(&self) -> Self {
+        let io = |source: &io::Error| match source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        match self {
+            Self::Connect { address, source } => {
+                Self::Connect { address: Arc::clone(address), source: io(source) }
+            }
+            Self::Io { address, doing, source } => {
+                Self::Io { address: Arc::clone(address), doing, source: io(source) }
+            }
+            Self::Protocol { address, source } => {
+                Self::Protocol { address: Arc::clone(address), source: *source }
+            }
+            Self::Timeout { address, phase, limit } => {
+                Self::Timeout { address: Arc::clone(address), phase: *phase, limit: *limit }
+            }
+            Self::NotCallable { address } => Self::NotCallable { address: Arc::clone(address) },
+            other => Self::Closed { address: other.address().unwrap_or("the application").into() },
+        }
+    }
+
     /// The error and what caused it, on one line.
     pub fn report(&self) -> impl fmt::Display {
         chain(self)

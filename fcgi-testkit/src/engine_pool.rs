@@ -673,8 +673,9 @@ impl<const ENDS: bool> Model<ENDS> {
         }
         match caller.lease.poll_discovery(wait) {
             Poll::Pending => self.seen(|seen| seen.waited_for_values += 1),
-            Poll::Ready(Some(asking)) => caller.stage = Stage::Asks(asking),
-            Poll::Ready(None) => caller.stage = Stage::Opens,
+            Poll::Ready(Ok(Some(asking))) => caller.stage = Stage::Asks(asking),
+            Poll::Ready(Ok(None)) => caller.stage = Stage::Opens,
+            Poll::Ready(Err(_)) => self.gone(at, false),
         }
     }
 

@@ -17,6 +17,8 @@ use crate::peers;
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const GNU: &str = "x86_64-unknown-linux-gnu";
+/// At a fixed place in memory: without relocations it is smaller and starts sooner.
+const FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static";
 /// The most that the program may have, in bytes: as it is, and compressed.
 const MOST: u64 = 4_500_000;
 const MOST_COMPRESSED: u64 = 2_000_000;
@@ -55,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let build =
         ["build", "--profile", "dist", "-p", "fcgi-cli", "--no-default-features", "--locked"];
     let mut command = cargo(build);
-    command.args(["--target", target]).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    command.args(["--target", target]).env("RUSTFLAGS", FLAGS);
     run_command(&mut command)?;
     let target_folder =
         std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
@@ -92,7 +94,7 @@ impl Figures {
         let milli = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
         let rows = [
             ("the program, static", mega(self.size), mega(MOST)),
-            ("compressed (gzip -9)", mega(self.compressed), mega(MOST_COMPRESSED)),
+            ("compressed (xz -9)", mega(self.compressed), mega(MOST_COMPRESSED)),
             ("`fcgi ping` of php-fpm, whole process", milli(self.ping), String::new()),
             (
                 "the same with `cgi-fcgi`",
@@ -160,8 +162,8 @@ fn pages(fcgi: &Path, folder: &Path) -> Result<()> {
 }
 
 fn compressed(path: &Path) -> Result<u64> {
-    let output = Command::new("gzip").args(["-9", "-c"]).arg(path).output().context("gzip")?;
-    ensure!(output.status.success(), "gzip failed");
+    let output = Command::new("xz").args(["-9", "-c"]).arg(path).output().context("xz")?;
+    ensure!(output.status.success(), "xz failed");
     Ok(output.stdout.len() as u64)
 }
 

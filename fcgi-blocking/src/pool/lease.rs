@@ -60,12 +60,19 @@ impl Lease {
         let name = self.inner.desk().name();
         let asking = patience.wait(&name, || {
             (self.inner.poll_discovery(|who| *who = Some(thread::current())), None)
-        })?;
+        })??;
         if let Some(asking) = asking {
-            let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
-            // A limit that cut the question short is no answer.
+            let asked = self.connect(1, patience);
+            let asked = asked.and_then(|mut link| query(&mut link, patience.cancel));
+            // A limit or a handle of this caller's that cut the question short is no answer.
             patience.check(&name)?;
-            asking.answer(values);
+            match asked {
+                Ok(values) => asking.answer(values),
+                Err(error) => {
+                    asking.fail(&error);
+                    return Err(error);
+                }
+            }
         }
         let requests = self.inner.desk().requests_per_connection();
         let link = self.connect(requests, patience)?;

@@ -20,7 +20,6 @@ use crate::{
 };
 
 /// A place in the queue or a connection. Dropping it gives up either.
-#[derive(Debug)]
 pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
     /// Of a shared connection, which has no timer for each of its requests.
@@ -58,8 +57,14 @@ impl<R: Runtime> Lease<R> {
     async fn open(&mut self) -> Result<(), Error> {
         let desk = Arc::clone(self.inner.desk());
         let (connector, address) = (&desk.adapter().connector, desk.address());
-        if let Some(asking) = poll_fn(|cx| self.inner.poll_discovery(|who| wait(who, cx))).await {
-            asking.answer(connector.query_values(address).await?);
+        if let Some(asking) = poll_fn(|cx| self.inner.poll_discovery(|who| wait(who, cx))).await? {
+            match connector.query_values(address).await {
+                Ok(values) => asking.answer(values),
+                Err(error) => {
+                    asking.fail(&error);
+                    return Err(error);
+                }
+            }
         }
         let requests = desk.requests_per_connection();
         if requests == 1 {

@@ -67,7 +67,6 @@ pub use response::Response;
 use tasks::{Desk, Tasks};
 
 /// Settings of a [`Pool`], each with a default.
-#[derive(Debug)]
 pub struct Builder<R: Runtime> {
     address: Result<Address, Error>,
     connector: Connector<R>,
@@ -182,6 +181,16 @@ impl<R: Runtime> Pool<R> {
             ready => ready,
         })
         .await
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Builder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("address", &self.address)
+            .field("connector", &self.connector)
+            .field("pool", &self.pool)
+            .finish()
     }
 }
 

@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// The runtime's connections, tasks and timers.
-#[derive(Debug)]
 pub(super) struct Tasks<R: Runtime> {
     pub(super) connector: Connector<R>,
 }

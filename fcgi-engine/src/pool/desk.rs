@@ -121,7 +121,7 @@ impl<K: Pooled> Desk<K> {
                 waiting: HashMap::new(),
                 idle: HashMap::new(),
                 shared: HashMap::new(),
-                discovery: Discovery::Unknown,
+                discovery: Discovery::new(),
                 reaper: None,
                 todo: Todo::default(),
                 closing: 0,
@@ -327,9 +327,9 @@ impl<K: Pooled> Desk<K> {
         &self,
         ticket: Ticket,
         wait: impl FnOnce(&mut Option<K::Who>),
-    ) -> Poll<bool> {
+    ) -> Poll<Result<bool, Error>> {
         if self.settings.multiplex <= 1 {
-            return Poll::Ready(false);
+            return Poll::Ready(Ok(false));
         }
         self.lock().discovery.poll(ticket, wait)
     }
@@ -345,6 +345,11 @@ impl<K: Pooled> Desk<K> {
                 }
             }
         });
+    }
+
+    /// The application could not be asked: that holds for all who waited for its answer.
+    pub(super) fn fail_discovery(self: &Arc<Self>, error: &Error) {
+        self.update(|state, _| state.todo.wake.extend(state.discovery.fail(error)));
     }
 
     /// How many requests a connection that is opened now carries at once.

@@ -94,12 +94,16 @@ impl<K: Pooled> Lease<K> {
 
     /// Ready once the caller may open its connection: with the duty to ask for the application's
     /// capacity first, where that matters, is not known, and nobody else asks.
+    ///
+    /// # Errors
+    /// What the caller met who asked.
     pub fn poll_discovery(
         &mut self,
         wait: impl FnOnce(&mut Option<K::Who>),
-    ) -> Poll<Option<Asking<K>>> {
+    ) -> Poll<Result<Option<Asking<K>>, Error>> {
         let asks = self.desk.poll_discovery(self.ticket, wait);
-        asks.map(|asks| asks.then(|| Asking { desk: Arc::clone(&self.desk), values: None }))
+        let asking = || Asking { desk: Arc::clone(&self.desk), values: None, failed: false };
+        asks.map(|asks| asks.map(|asks| asks.then(asking)))
     }
 
     /// The caller has opened its connection.
@@ -215,9 +219,17 @@ impl<K: Pooled> fmt::Debug for Lease<K> {
 pub struct Asking<K: Pooled> {
     desk: Arc<Desk<K>>,
     values: Option<Values>,
+    failed: bool,
 }
 
 impl<K: Pooled> Asking<K> {
+    /// The application could not be asked: all who wait for the answer get this error, so that they
+    /// do not ask in vain, one after the other.
+    pub fn fail(mut self, error: &Error) {
+        self.failed = true;
+        self.desk.fail_discovery(error);
+    }
+
     /// What the application said.
     pub fn answer(mut self, values: Values) {
         self.values = Some(values);
@@ -226,7 +238,9 @@ impl<K: Pooled> Asking<K> {
 
 impl<K: Pooled> Drop for Asking<K> {
     fn drop(&mut self) {
-        self.desk.end_discovery(self.values);
+        if !self.failed {
+            self.desk.end_discovery(self.values);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
 
+use std::fmt;
+
 use fcgi_engine::http::{Answered, Call, Variables};
 use http::{Request, Response, request::Parts};
 
@@ -7,12 +9,20 @@ use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body, runtime::Runtime};
 
 /// What an Authorizer said of a request.
-#[derive(Debug)]
 pub enum Authorized<B, R: Runtime> {
     /// It may go on. The Authorizer's [`Variables`] are in its extensions.
     Allowed(Request<B>),
     /// The client gets this.
     Denied(Response<ResponseBody<R>>),
+}
+
+impl<B: fmt::Debug, R: Runtime> fmt::Debug for Authorized<B, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allowed(request) => f.debug_tuple("Allowed").field(request).finish(),
+            Self::Denied(response) => f.debug_tuple("Denied").field(response).finish(),
+        }
+    }
 }
 
 impl<R: Runtime> HttpClient<R> {
