@@ -1,6 +1,7 @@
 //! Sockets of both kinds.
 
 use std::{
+    any::Any,
     io::{self, IoSlice, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     os::{
@@ -12,10 +13,14 @@ use std::{
 };
 
 use async_io::Async;
-use fcgi_driver::{StdListener, runtime};
+use fcgi_driver::{
+    StdListener,
+    runtime::{self, Over},
+};
 use fcgi_engine::socket::{self, HangUp, Peer};
+use futures_io::{AsyncRead, AsyncWrite};
 
-/// A connected socket, unix or TCP; TCP without Nagle's delay.
+/// A connected socket, unix or TCP, TCP without Nagle's delay; or any other stream.
 #[derive(Debug)]
 pub struct Transport {
     stream: Stream,
@@ -27,9 +32,40 @@ pub struct Transport {
 enum Stream {
     Unix(Async<UnixStream>),
     Tcp(Async<TcpStream>),
+    /// Any other.
+    Other(Box<dyn runtime::Transport>),
+}
+
+/// Any stream will do: TLS, vsock, a pipe in memory. `Async` of std's sockets is taken as what it is.
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
+    fn from(io: T) -> Self {
+        let io: Box<dyn Any + Send> = Box::new(io);
+        let io = match io.downcast::<Async<UnixStream>>() {
+            Ok(unix) => return Self::new(Stream::Unix(*unix)),
+            Err(io) => io,
+        };
+        let io = match io.downcast::<Async<TcpStream>>() {
+            Ok(tcp) => return Self::tcp(*tcp),
+            Err(io) => io,
+        };
+        match io.downcast::<T>() {
+            Ok(io) => Self::new(Stream::Other(Box::new(Over::new(*io)))),
+            Err(_) => unreachable!("it was made of one"),
+        }
+    }
 }
 
 impl Transport {
+    /// The descriptor of a socket; other streams have none.
+    #[must_use]
+    pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stream {
+            Stream::Unix(stream) => Some(stream.as_fd()),
+            Stream::Tcp(stream) => Some(stream.as_fd()),
+            Stream::Other(_) => None,
+        }
+    }
+
     fn new(stream: Stream) -> Self {
         Self { stream, readable: false }
     }
@@ -77,11 +113,15 @@ async fn resolve(host_port: &str) -> io::Result<Vec<SocketAddr>> {
 
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Stream::Other(stream) = &mut self.stream {
+            return stream.poll_read_ready(cx);
+        }
         if !self.readable {
             // Registers first and never calls the socket: no read just to find nothing.
             ready!(match &self.stream {
                 Stream::Unix(stream) => stream.poll_readable(cx),
                 Stream::Tcp(stream) => stream.poll_readable(cx),
+                Stream::Other(_) => Poll::Ready(Ok(())),
             })?;
             self.readable = true;
         }
@@ -91,9 +131,10 @@ impl runtime::Transport for Transport {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
-            let read = match &self.stream {
+            let read = match &mut self.stream {
                 Stream::Unix(stream) => stream.get_ref().read(buf),
                 Stream::Tcp(stream) => stream.get_ref().read(buf),
+                Stream::Other(stream) => return stream.poll_read(cx, buf),
             };
             match read {
                 Ok(n) => {
@@ -112,7 +153,8 @@ impl runtime::Transport for Transport {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let wrote = match (&self.stream, slices) {
+            let wrote = match (&mut self.stream, slices) {
+                (Stream::Other(stream), slices) => return stream.poll_write(cx, slices),
                 (Stream::Unix(stream), [one]) => stream.get_ref().write(one),
                 (Stream::Tcp(stream), [one]) => stream.get_ref().write(one),
                 (Stream::Unix(stream), many) => stream.get_ref().write_vectored(many),
@@ -125,32 +167,40 @@ impl runtime::Transport for Transport {
             ready!(match &self.stream {
                 Stream::Unix(stream) => stream.poll_writable(cx),
                 Stream::Tcp(stream) => stream.poll_writable(cx),
+                Stream::Other(_) => Poll::Ready(Ok(())),
             })?;
         }
     }
 
     fn hang_up(&self) -> HangUp {
-        socket::hang_up(self)
+        match &self.stream {
+            Stream::Unix(stream) => socket::hang_up(stream),
+            Stream::Tcp(stream) => socket::hang_up(stream),
+            Stream::Other(stream) => stream.hang_up(),
+        }
     }
 
     fn is_readable(&self) -> bool {
-        socket::is_readable(self)
+        match &self.stream {
+            Stream::Unix(stream) => socket::is_readable(stream),
+            Stream::Tcp(stream) => socket::is_readable(stream),
+            Stream::Other(stream) => stream.is_readable(),
+        }
     }
 
     fn shutdown_write(&self) {
-        socket::shutdown_write(self);
+        match &self.stream {
+            Stream::Unix(stream) => socket::shutdown_write(stream),
+            Stream::Tcp(stream) => socket::shutdown_write(stream),
+            Stream::Other(stream) => stream.shutdown_write(),
+        }
     }
 
     fn refuse_input(&self) -> bool {
-        socket::refuse_input(self)
-    }
-}
-
-impl AsFd for Transport {
-    fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.stream {
-            Stream::Unix(stream) => stream.as_fd(),
-            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => socket::refuse_input(stream),
+            Stream::Tcp(stream) => socket::refuse_input(stream),
+            Stream::Other(stream) => stream.refuse_input(),
         }
     }
 }

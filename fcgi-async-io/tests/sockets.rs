@@ -225,9 +225,9 @@ fn a_listener_accepts_what_comes_together() {
     let peer = std::net::TcpStream::connect(address).unwrap();
     let (transport, from) = block_on(poll_fn(|cx| R::poll_accept(&mut listener, cx))).unwrap();
     assert_eq!(from, Peer::Tcp(peer.local_addr().unwrap()));
-    assert!(rustix::net::sockopt::tcp_nodelay(&transport).unwrap(), "no delay");
+    assert!(rustix::net::sockopt::tcp_nodelay(transport.as_socket().unwrap()).unwrap(), "no delay");
     let connected = block_on(R::connect(&Address::from(address))).unwrap();
-    assert!(rustix::net::sockopt::tcp_nodelay(&connected).unwrap(), "no delay");
+    assert!(rustix::net::sockopt::tcp_nodelay(connected.as_socket().unwrap()).unwrap(), "no delay");
 }
 
 #[test]

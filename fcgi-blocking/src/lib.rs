@@ -91,6 +91,12 @@ pub fn serve<H: Handler>(listener: impl Into<Listener>, handler: H) -> Serve<H> 
     Server::from_env().serve(listener, handler)
 }
 
+/// Serves one connection to its end, once [`run`](Serve::run) is called; see
+/// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
+pub fn serve_connection<H: Handler>(io: impl Into<std::os::fd::OwnedFd>, handler: H) -> Serve<H> {
+    Server::from_env().serve_connection(io, handler)
+}
+
 /// Serves HTTP requests with a function, once [`run`](Serve::run) is called: with the settings of
 /// [`Server::from_env`].
 #[cfg(feature = "http")]

@@ -1,10 +1,11 @@
-//! A connected socket of either kind, in non-blocking mode: poll(2) does the waiting.
+//! A connected socket of either kind, or another descriptor, in non-blocking mode: poll(2) does the
+//! waiting.
 
 use std::{
     io::{self, IoSlice, Read, Write},
     net::TcpStream,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
 };
@@ -17,9 +18,20 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// Without Nagle's delay.
     Tcp(TcpStream),
+    /// Anything else that poll(2) can wait for.
+    Other(OwnedFd),
 }
 
 impl Stream {
+    /// A stream that somebody else has connected.
+    pub(crate) fn over(fd: OwnedFd) -> Self {
+        // What refuses it, reads and writes refuse too.
+        let _ = rustix::io::ioctl_fionbio(&fd, true);
+        // TCP alone has it.
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+        Self::Other(fd)
+    }
+
     pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self::Unix(stream))
@@ -37,6 +49,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => (&*stream).read(buf),
             Self::Tcp(stream) => (&*stream).read(buf),
+            Self::Other(fd) => Ok(rustix::io::read(fd, buf)?),
         }
     }
 }
@@ -50,6 +63,7 @@ impl Socket for &Stream {
         match self {
             Stream::Unix(stream) => (&*stream).write_vectored(slices),
             Stream::Tcp(stream) => (&*stream).write_vectored(slices),
+            Stream::Other(fd) => Ok(rustix::io::writev(fd, slices)?),
         }
     }
 }
@@ -59,6 +73,7 @@ impl AsFd for Stream {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Other(fd) => fd.as_fd(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) async fn ready(stream: &Transport, interest: Interest) -> io::Result<
     match stream {
         Transport::Unix(stream) => stream.ready(interest).await.map(drop),
         Transport::Tcp(stream) => stream.ready(interest).await.map(drop),
+        _ => Err(no_socket()),
     }
 }
 
@@ -49,7 +50,8 @@ pub(crate) async fn ready(stream: &Transport, interest: Interest) -> io::Result<
 /// told so, and spares a second one.
 pub(crate) fn try_read(stream: &Transport, buffer: &mut [u8]) -> io::Result<usize> {
     let mut some = None;
-    let read = || match rustix::io::read(stream, &mut *buffer)? {
+    let fd = stream.as_socket().ok_or_else(no_socket)?;
+    let read = || match rustix::io::read(fd, &mut *buffer)? {
         n if 0 < n && n < buffer.len() => {
             some = Some(n);
             Err(io::ErrorKind::WouldBlock.into())
@@ -59,6 +61,7 @@ pub(crate) fn try_read(stream: &Transport, buffer: &mut [u8]) -> io::Result<usiz
     let read = match stream {
         Transport::Unix(stream) => stream.try_io(Interest::READABLE, read),
         Transport::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+        _ => Err(no_socket()),
     };
     some.map_or(read, Ok)
 }
@@ -68,7 +71,13 @@ pub(crate) fn try_write(stream: &Transport, bytes: &[u8]) -> io::Result<usize> {
     match stream {
         Transport::Unix(stream) => stream.try_write(bytes),
         Transport::Tcp(stream) => stream.try_write(bytes),
+        _ => Err(no_socket()),
     }
+}
+
+/// The command has made each stream itself.
+fn no_socket() -> io::Error {
+    io::ErrorKind::Unsupported.into()
 }
 
 /// Whether a socket call has to wait, and not more than that.

@@ -60,6 +60,19 @@ macro_rules! adapter {
             Server::from_env().serve(listener, http::Responder::new(service))
         }
 
+        /// Serves one connection over any stream to its end: TLS, vsock, a pipe in memory; see
+        /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
+        pub fn serve_connection<T, H>(
+            io: T,
+            handler: H,
+        ) -> impl ::std::future::Future<Output = ()> + Send + use<T, H>
+        where
+            T: Into<Transport>,
+            H: Handler,
+        {
+            Server::from_env().serve_connection(io, handler)
+        }
+
         /// Calls applications: php-fpm and any other.
         ///
         /// A [`Client`](client::Client) is one connection, which carries one request at a time; a

@@ -26,6 +26,7 @@ pub mod client;
 mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+mod over;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;
 pub mod pool;

@@ -41,6 +41,8 @@ enum Kind {
     /// `:PORT`, and what to call.
     Any(u16, Arc<str>),
     Stdin,
+    /// Something that is connected already.
+    Stream,
 }
 
 /// What an [`Address`] leads to: for those who connect.
@@ -54,11 +56,17 @@ pub enum Target<'a> {
     Tcp(&'a str),
     /// Descriptor 0, which can't be called.
     Stdin,
+    /// A stream that is there already.
+    Stream,
 }
 
 impl Address {
     /// Descriptor 0, to listen on (FC-2.2-1).
     pub const STDIN: Self = Self(Kind::Stdin);
+
+    /// What has no address of its own: a client over a stream, shown as `(stream)`. It can be
+    /// neither called nor listened at.
+    pub const STREAM: Self = Self(Kind::Stream);
 
     /// A unix socket's path.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
@@ -72,13 +80,14 @@ impl Address {
             Kind::Unix(path) => Target::Unix(path),
             Kind::Tcp(host_port) | Kind::Any(_, host_port) => Target::Tcp(host_port),
             Kind::Stdin => Target::Stdin,
+            Kind::Stream => Target::Stream,
         }
     }
 
-    /// Whether it can be called: all but descriptor 0 can.
+    /// Whether it can be called: all but descriptor 0 and [`STREAM`](Self::STREAM) can.
     #[must_use]
     pub fn is_callable(&self) -> bool {
-        self.0 != Kind::Stdin
+        !matches!(self.0, Kind::Stdin | Kind::Stream)
     }
 
     /// The port of all interfaces, if that is meant.
@@ -213,6 +222,7 @@ impl fmt::Display for Address {
             Kind::Tcp(host_port) => write!(f, "tcp:{host_port}"),
             Kind::Any(port, _) => write!(f, "tcp::{port}"),
             Kind::Stdin => f.write_str("-"),
+            Kind::Stream => f.write_str("(stream)"),
         }
     }
 }

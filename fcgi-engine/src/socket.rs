@@ -23,6 +23,8 @@ pub enum Peer {
     Unix,
     /// A TCP socket.
     Tcp(SocketAddr),
+    /// Any other stream.
+    Stream,
 }
 
 impl fmt::Display for Peer {
@@ -30,6 +32,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Unix => f.write_str("unix"),
             Self::Tcp(address) => address.fmt(f),
+            Self::Stream => f.write_str("stream"),
         }
     }
 }

@@ -39,8 +39,11 @@ pub(crate) fn names() {
     fn clone_and_debug<T: Clone + std::fmt::Debug>() {}
     fn debug<T: std::fmt::Debug + Send>() {}
     fn handler(_: impl fcgi::Handler) {}
-    fn descriptor(transport: &fcgi::Transport) -> impl AsFd {
-        transport.as_fd()
+    fn descriptors(
+        listener: &fcgi::TransportListener,
+        transport: &fcgi::Transport,
+    ) -> (impl AsFd, Option<impl AsFd>) {
+        (listener.as_fd(), transport.as_socket())
     }
     clone_and_debug::<fcgi::Server>();
     clone_and_debug::<Connector>();
@@ -58,7 +61,7 @@ pub(crate) fn names() {
     named::<fcgi::AddressError>();
     named::<fcgi::ProtocolError>();
     named::<fcgi::proto::RequestKey>();
-    let _ = descriptor;
+    let _ = descriptors;
     let _: fn(fcgi::TransportListener, fcgi::Address) -> fcgi::Acceptor =
         fcgi::Acceptor::from_runtime;
     let _: fn(UnixListener) -> fcgi::Acceptor = fcgi::Acceptor::from;

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod duplex;
 pub mod engine_client;
 pub mod engine_pool;
 pub mod engine_server;

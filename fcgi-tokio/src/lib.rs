@@ -29,6 +29,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod over;
 mod runtime;
 
 pub use runtime::{Timer, Tokio, Transport, TransportListener, shutdown_signal};

@@ -25,11 +25,14 @@ pub enum Tokio {}
 
 /// A connected socket.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Transport {
     /// A unix socket.
     Unix(UnixStream),
     /// A TCP socket, without Nagle's delay.
     Tcp(TcpStream),
+    /// Any other stream.
+    Stream(Box<dyn runtime::Transport>),
 }
 
 /// A listening socket.
@@ -128,11 +131,24 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     runtime::signalled(registered)
 }
 
+impl Transport {
+    /// The descriptor of a socket; other streams have none.
+    #[must_use]
+    pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Unix(stream) => Some(stream.as_fd()),
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Stream(stream) => stream.poll_read_ready(cx),
         }
     }
 
@@ -141,6 +157,7 @@ impl runtime::Transport for Transport {
         ready!(match self {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Stream(stream) => return stream.poll_read(cx, buf.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(buf.filled().len()))
     }
@@ -155,31 +172,39 @@ impl runtime::Transport for Transport {
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
+            (Self::Stream(stream), slices) => stream.poll_write(cx, slices),
         }
     }
 
     fn hang_up(&self) -> HangUp {
-        socket::hang_up(self)
+        match self {
+            Self::Unix(stream) => socket::hang_up(stream),
+            Self::Tcp(stream) => socket::hang_up(stream),
+            Self::Stream(stream) => stream.hang_up(),
+        }
     }
 
     fn is_readable(&self) -> bool {
-        socket::is_readable(self)
+        match self {
+            Self::Unix(stream) => socket::is_readable(stream),
+            Self::Tcp(stream) => socket::is_readable(stream),
+            Self::Stream(stream) => stream.is_readable(),
+        }
     }
 
     fn shutdown_write(&self) {
-        socket::shutdown_write(self);
+        match self {
+            Self::Unix(stream) => socket::shutdown_write(stream),
+            Self::Tcp(stream) => socket::shutdown_write(stream),
+            Self::Stream(stream) => stream.shutdown_write(),
+        }
     }
 
     fn refuse_input(&self) -> bool {
-        socket::refuse_input(self)
-    }
-}
-
-impl AsFd for Transport {
-    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => socket::refuse_input(stream),
+            Self::Tcp(stream) => socket::refuse_input(stream),
+            Self::Stream(stream) => stream.refuse_input(),
         }
     }
 }

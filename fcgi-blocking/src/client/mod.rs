@@ -26,6 +26,7 @@ mod connect;
 pub(crate) mod exchange;
 pub(crate) mod link;
 pub(crate) mod mux;
+mod over;
 mod response;
 pub(crate) mod wait;
 

@@ -10,6 +10,7 @@ use std::{
 use fcgi_engine::{
     notify, pump,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
+    socket::Peer,
 };
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
@@ -85,8 +86,12 @@ enum Stage {
 
 impl Leader {
     pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
+        Self::with(Some(acceptor))
+    }
+
+    fn with(acceptor: Option<Acceptor>) -> Box<Self> {
         Box::new(Self {
-            acceptor: Some(acceptor),
+            acceptor,
             slots: Vec::new(),
             quiet: Quiet::default(),
             jobs: Vec::new(),
@@ -95,6 +100,15 @@ impl Leader {
             dirty: Vec::new(),
             ready: Vec::new(),
         })
+    }
+
+    /// The leader of a server that has one connection, and ends with it.
+    pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
+        let mut leader = Self::with(None);
+        leader.add(engine, stream, Peer::Stream);
+        // Its last handler's end may be the server's.
+        engine.pool.drain();
+        leader
     }
 
     /// Leads until there is a request to run. `None` at the server's end.
@@ -125,7 +139,9 @@ impl Leader {
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
-            Stage::Serving if !engine.is_leaving() => return false,
+            Stage::Serving if !engine.is_leaving() => {
+                return self.acceptor.is_none() && self.is_empty(engine);
+            }
             Stage::Serving => {
                 // Who has connected already is served (W-13).
                 notify::stopping();
@@ -146,6 +162,11 @@ impl Leader {
             Stage::Cancelled { until } if late(until) => return true,
             Stage::Draining { .. } | Stage::Cancelled { .. } => {}
         }
+        self.is_empty(engine)
+    }
+
+    /// Whether there is no connection, and no request.
+    fn is_empty(&self, engine: &Engine) -> bool {
         self.slots.is_empty()
             && self.quiet.is_empty()
             && self.jobs.is_empty()
@@ -337,6 +358,14 @@ impl Leader {
         }
     }
 
+    /// A new connection; says which slot it has.
+    fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
+        let stream = Arc::new(stream);
+        let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
+        let watch = connection.watch();
+        self.push(Slot { connection, stream, watch, silent: 0 })
+    }
+
     /// Takes so many of the connections that wait.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
@@ -346,10 +375,7 @@ impl Leader {
                     tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
                 }
                 Ok((stream, peer)) => {
-                    let stream = Arc::new(stream);
-                    let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
-                    let watch = connection.watch();
-                    let index = self.push(Slot { connection, stream, watch, silent: 0 });
+                    let index = self.add(engine, stream, peer);
                     self.serve(index, PollFlags::empty());
                 }
                 Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -36,6 +36,7 @@ mod wakeups;
 
 use std::{
     fmt, io,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -161,6 +162,19 @@ impl Server {
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Serve<H> {
         Serve::new(self, listener.into(), handler)
+    }
+
+    /// Serves one connection to its end, once [`run`](Serve::run) is called: anything that has a
+    /// descriptor which poll(2) can wait for, such as a socket of any family. It becomes
+    /// non-blocking. Whoever has made the connection has decided who may connect.
+    ///
+    /// A stream that keeps bytes for itself, as TLS does, can't be waited for in this way: for those
+    /// there are the async adapters, or a socket pair with a thread that carries the bytes over.
+    ///
+    /// Each call is a server of its own, with threads of its own: a few
+    /// [`threads`](Self::threads) will do.
+    pub fn serve_connection<H: Handler>(self, io: impl Into<OwnedFd>, handler: H) -> Serve<H> {
+        Serve::connection(self, io.into(), handler)
     }
 }
 

@@ -1,25 +1,37 @@
 //! A server's life: its threads start, and at its end its requests finish.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use fcgi_engine::{Listener, notify};
 
 use super::{Engine, Handler, Server, Shutdown, leader::Leader};
-use crate::{Address, Error, acceptor::Acceptor};
+use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
 
 /// A server that is about to start: [`run`](Self::run) it, as it is or
 /// [with a signal](Self::with_graceful_shutdown).
 #[must_use = "it serves once `run` is called"]
 pub struct Serve<H> {
     server: Server,
-    listener: Listener,
+    source: Source,
     handler: H,
     shutdown: Shutdown,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+enum Source {
+    Listener(Listener),
+    /// There is only this one.
+    Connection(OwnedFd),
+}
+
 impl<H: Handler> Serve<H> {
     pub(super) fn new(server: Server, listener: Listener, handler: H) -> Self {
-        Self { server, listener, handler, shutdown: Shutdown::new() }
+        Self { server, source: Source::Listener(listener), handler, shutdown: Shutdown::new() }
+    }
+
+    pub(super) fn connection(server: Server, io: OwnedFd, handler: H) -> Self {
+        Self { server, source: Source::Connection(io), handler, shutdown: Shutdown::new() }
     }
 
     /// Serves until `signal` is triggered, then takes no more connections, lets requests finish for
@@ -40,18 +52,29 @@ impl<H: Handler> Serve<H> {
         self
     }
 
-    /// Serves: for ever, or until the signal.
+    /// Serves: for ever, or until the signal; a connection to its end.
     ///
     /// # Errors
     /// [`Error::Io`] when the listener can't accept any more, or the threads can't be started.
     /// Failures of single connections are logged.
     pub fn run(self) -> Result<(), Error> {
-        let Self { server, listener, handler, shutdown } = self;
-        let address = listener.local_addr().clone();
+        let Self { server, source, handler, shutdown } = self;
+        let address = match &source {
+            Source::Listener(listener) => listener.local_addr().clone(),
+            Source::Connection(_) => Address::STREAM,
+        };
         let start = |source| failed(&address, "start threads for", source);
-        let acceptor = Acceptor::new(listener).map_err(|(error, at)| accept_failed(&at, error))?;
         let engine = Engine::new(server, Box::new(handler), shutdown.clone()).map_err(start)?;
         let engine = Arc::new(engine);
+        let leader = match source {
+            Source::Listener(listener) => {
+                let acceptor = Acceptor::new(listener);
+                let acceptor = acceptor.map_err(|(error, at)| accept_failed(&at, error))?;
+                notify::ready();
+                Leader::new(acceptor)
+            }
+            Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
+        };
         shutdown.register(&engine.wakeups.waker);
         let mut threads = Vec::with_capacity(engine.threads + 1);
         for n in 0..=engine.threads {
@@ -66,8 +89,7 @@ impl<H: Handler> Serve<H> {
                 }
             }
         }
-        notify::ready();
-        engine.pool.start(Leader::new(acceptor));
+        engine.pool.start(leader);
         match engine.pool.wait_stopped() {
             0 => {
                 for thread in threads {
@@ -86,9 +108,9 @@ impl<H: Handler> Serve<H> {
 
 impl<H> fmt::Debug for Serve<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, listener, shutdown, .. } = self;
+        let Self { server, source, shutdown, .. } = self;
         let mut fields = f.debug_struct("Serve");
-        fields.field("server", server).field("listener", listener).field("shutdown", shutdown);
+        fields.field("server", server).field("source", source).field("shutdown", shutdown);
         fields.finish_non_exhaustive()
     }
 }

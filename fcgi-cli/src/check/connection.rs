@@ -107,7 +107,7 @@ impl Connection {
 
     /// Nothing more will be sent.
     pub(super) fn half_close(&self) {
-        fcgi_engine::socket::shutdown_write(&self.stream);
+        fcgi_driver::runtime::Transport::shutdown_write(&self.stream);
     }
 
     /// The next record.

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use fcgi_engine::socket::{self, HangUp};
+use fcgi_driver::runtime::Transport as _;
+use fcgi_engine::socket::HangUp;
 use fcgi_tokio::Transport;
 use tokio::{io::Interest, select, time::sleep};
 
@@ -88,13 +89,13 @@ impl Flow<'_> {
     fn lose(&self) {
         self.lost.set(true);
         // Where the system can, the sender learns of it at its next write, as it would have.
-        let _ = socket::refuse_input(self.from);
+        let _ = self.from.refuse_input();
     }
 }
 
 /// Ends when the peer is gone, and not only done with sending.
 async fn gone(stream: &Transport) {
-    while socket::hang_up(stream) != HangUp::Gone {
+    while stream.hang_up() != HangUp::Gone {
         sleep(LOOK).await;
     }
 }
@@ -121,7 +122,7 @@ pub(super) async fn carry(
             end
         } else {
             if !first.lost.get() {
-                socket::shutdown_write(first.to);
+                first.to.shutdown_write();
             }
             match first.direction {
                 Direction::ToApplication => last(running_down, &down, first).await,

@@ -427,7 +427,7 @@ impl Proxy {
         };
         let to = match &application {
             Transport::Tcp(stream) => stream.peer_addr().ok(),
-            Transport::Unix(_) => None,
+            _ => None,
         };
         let packets = self.outputs.record.is_some().then(|| Packets::new(number, peer, to));
         let watch = Watch::new(number, self.clock, Rc::clone(&self.outputs), packets);

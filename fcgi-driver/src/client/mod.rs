@@ -19,6 +19,7 @@ mod away;
 mod body;
 mod exchange;
 mod mux;
+mod over;
 mod response;
 
 use std::{

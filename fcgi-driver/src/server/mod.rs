@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, future::Future, marker::PhantomData, time::Duration};
 
 use fcgi_engine::server::Settings;
 
@@ -101,5 +101,25 @@ impl<R: Runtime> Server<R> {
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Acceptor<R>>, handler: H) -> Serve<R, H> {
         Serve::new(self.settings, listener.into(), handler)
+    }
+
+    /// Serves one connection, over any stream of the runtime's, to its end: TLS, vsock, a pipe in
+    /// memory, a socket that was accepted elsewhere. Whoever has made the connection has decided who
+    /// may connect.
+    ///
+    /// Each call is a server of its own: the limits on requests hold for each connection by itself.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the connection and cancels its requests.
+    pub fn serve_connection<T, H>(
+        self,
+        io: T,
+        handler: H,
+    ) -> impl Future<Output = ()> + Send + use<R, T, H>
+    where
+        T: Into<R::Transport>,
+        H: Handler,
+    {
+        serve::connection::<R, H>(self.settings, io.into(), handler)
     }
 }

@@ -189,6 +189,20 @@ async fn accept_last<R: Runtime, H: Handler>(acceptor: &mut Acceptor<R>, state: 
     .await;
 }
 
+/// Serves one connection, without a listener.
+pub(super) async fn connection<R: Runtime, H: Handler>(
+    settings: Settings,
+    io: R::Transport,
+    handler: H,
+) {
+    let state = Arc::new(State::new(settings, handler));
+    let _abandon = AbandonOnDrop(&state);
+    let (id, shared) = state.connect(Peer::Stream, R::now);
+    let registered = Registered { state: Arc::clone(&state), id };
+    connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
+    drop(registered);
+}
+
 /// Serves a connection beside the others.
 fn begin<R: Runtime, H: Handler>(
     state: &Arc<State<H>>,

@@ -23,7 +23,7 @@ impl Failure {
         let advice = match address.target() {
             Target::Unix(path) => unix(path, &source),
             Target::Tcp(host_port) => tcp(host_port, &source),
-            Target::Stdin => None,
+            Target::Stdin | Target::Stream => None,
         };
         match advice {
             Some(advice) => Self::new(advice, source),

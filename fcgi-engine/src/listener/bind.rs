@@ -47,6 +47,10 @@ pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSock
             let address = listener.local_addr().map_err(failed)?.into();
             Ok(ListeningSocket { listener: StdListener::Tcp(listener), address, file: None })
         }
+        Target::Stream => {
+            let source = io::Error::from(io::ErrorKind::Unsupported);
+            Err(Failure::new("a stream that is connected already takes no connections", source))
+        }
         Target::Stdin => take_stdin().map(ListeningSocket::inherited),
     }
 }

@@ -135,7 +135,7 @@ impl Settings {
     #[must_use]
     pub fn admits(&self, peer: Peer) -> bool {
         self.web_server_addrs.as_ref().is_none_or(|addrs| match peer {
-            Peer::Unix => false,
+            Peer::Unix | Peer::Stream => false,
             Peer::Tcp(peer) => addrs.contains(&peer.ip().to_canonical()),
         })
     }

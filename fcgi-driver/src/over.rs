@@ -1,0 +1,106 @@
+//! Any stream as a transport.
+
+use std::{
+    cell::Cell,
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use fcgi_engine::socket::HangUp;
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::runtime::Transport;
+
+/// A [`Transport`] over any stream: TLS, vsock, a pipe in memory. An adapter makes its own transport
+/// of it, so that its servers and clients take such streams too.
+///
+/// What only a socket knows is not known of it: that a peer is gone shows when it is read or
+/// written.
+pub struct Over<T: AsyncRead + AsyncWrite + Unpin> {
+    io: T,
+    /// Bytes that the stream took, and has still to pass on.
+    unflushed: usize,
+    closing: Cell<Closing>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    Wanted,
+    Done,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> {
+    /// A transport over this stream.
+    pub const fn new(io: T) -> Self {
+        Self { io, unflushed: 0, closing: Cell::new(Closing::No) }
+    }
+
+    /// Tells the peer that nothing more will come, if that is wanted.
+    fn poll_close(&mut self, cx: &mut Context<'_>) {
+        if self.closing.get() == Closing::Wanted && Pin::new(&mut self.io).poll_close(cx).is_ready()
+        {
+            self.closing.set(Closing::Done);
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Over<T> {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_close(cx);
+        // Only a read tells.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_close(cx);
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+
+    /// Bytes that the stream keeps for itself are not written yet: they are flushed before it is
+    /// dropped.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.unflushed == 0 {
+            self.unflushed = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?;
+        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut self.unflushed)))
+    }
+
+    fn hang_up(&self) -> HangUp {
+        HangUp::No
+    }
+
+    fn is_readable(&self) -> bool {
+        false
+    }
+
+    fn shutdown_write(&self) {
+        if self.closing.get() == Closing::No {
+            self.closing.set(Closing::Wanted);
+        }
+    }
+}
+
+/// TLS has a word for the end.
+impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Over<T> {
+    fn drop(&mut self) {
+        self.closing.set(match self.closing.get() {
+            Closing::No | Closing::Wanted => Closing::Wanted,
+            Closing::Done => Closing::Done,
+        });
+        self.poll_close(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Over<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Over").field("stream", &std::any::type_name::<T>()).finish()
+    }
+}

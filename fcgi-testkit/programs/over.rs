@@ -1,0 +1,73 @@
+//! A server and a client over a stream in memory, in the adapter's own IO traits: `duplex` makes the
+//! two ends.
+
+use std::time::Duration;
+
+use fcgi::client::Request;
+
+use crate::{fcgi, runtime};
+
+/// More than is on the way at a time.
+const BODY: usize = 300_000;
+
+async fn echo(request: fcgi::Request) -> Result<(), fcgi::Error> {
+    let mut stdin = request.stdin();
+    let mut stdout = request.stdout();
+    while let Some(chunk) = stdin.chunk().await? {
+        stdout.write_all(chunk).await?;
+    }
+    Ok(())
+}
+
+fn body() -> Vec<u8> {
+    (0..BODY).map(|n| (n / 7) as u8).collect()
+}
+
+/// Requests on one connection, which ends as a socket's does.
+pub(crate) fn serve_and_call<T>(duplex: impl FnOnce() -> (T, T))
+where
+    fcgi::Transport: From<T>,
+    T: Send + 'static,
+{
+    runtime::block_on(async {
+        let (ours, theirs) = duplex();
+        let server = runtime::spawn(fcgi::serve_connection(ours, echo));
+        let mut client = fcgi::Client::over(theirs);
+        for keep_conn in [true, true, false] {
+            let request = Request::responder().stdin(body()).keep_conn(keep_conn);
+            let answer = client.send(request).await.unwrap().collect(2 * BODY).await.unwrap();
+            assert!(answer.stdout == body(), "it came back changed");
+            assert_eq!(client.is_reusable(), keep_conn);
+        }
+        let error = client.send(Request::responder()).await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("(stream)"), "{error}");
+        // The connection was closed behind the last answer.
+        server.await;
+    })
+    .unwrap();
+}
+
+/// A client that goes away takes its connection, and the request's handler, with it.
+pub(crate) fn serve_until_the_client_is_gone<T>(duplex: impl FnOnce() -> (T, T))
+where
+    fcgi::Transport: From<T>,
+    T: Send + 'static,
+{
+    runtime::block_on(async {
+        let (ours, theirs) = duplex();
+        let waits = async |request: fcgi::Request| {
+            request.stdout().write_all("begun").await?;
+            request.stdout().flush().await?;
+            request.cancelled().await;
+            Ok::<_, fcgi::Error>(())
+        };
+        let server = runtime::spawn(fcgi::serve_connection(ours, waits));
+        let connector = fcgi::client::Connector::new().drain_timeout(Duration::ZERO);
+        let mut client = connector.over(theirs);
+        let response = client.send(Request::responder()).await.unwrap();
+        drop(response);
+        drop(client);
+        server.await;
+    })
+    .unwrap();
+}

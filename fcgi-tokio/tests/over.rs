@@ -1,0 +1,18 @@
+//! A server and a client over a stream that is not a socket.
+
+#[path = "../../fcgi-testkit/programs/over.rs"]
+mod program;
+#[path = "../examples/runtime/mod.rs"]
+mod runtime;
+
+use fcgi_tokio as fcgi;
+
+#[test]
+fn a_stream_in_memory_is_served_and_called() {
+    program::serve_and_call(|| tokio::io::duplex(1024));
+}
+
+#[test]
+fn a_stream_whose_client_is_gone_is_not_served_for_ever() {
+    program::serve_until_the_client_is_gone(|| tokio::io::duplex(1024));
+}
