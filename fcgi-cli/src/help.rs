@@ -7,8 +7,11 @@ use clap::{
     parser::ValueSource,
 };
 
+/// Subcommands, and what they are for.
+type Row = (&'static [&'static str], &'static str);
+
 /// The subcommands by need, in a few words. One that is in none of the groups shows below them.
-const GROUPS: [(&str, &[(&[&str], &str)]); 5] = [
+const GROUPS: [(&str, &[Row]); 5] = [
     (
         "Is it well?",
         &[

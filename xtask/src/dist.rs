@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::copy(&built, &fcgi).with_context(|| format!("copying {}", built.display()))?;
     ensure!(is_static(&fcgi)?, "{} needs a loader: it is not static", fcgi.display());
     pages(&fcgi, &folder)?;
-    for missing in peers::provide(&[Peer::PhpFpm, Peer::CgiFcgi]) {
+    if let Some(missing) = peers::provide(&[Peer::PhpFpm, Peer::CgiFcgi]).first() {
         bail!("nothing to compare with: {missing}");
     }
     let (ping, cgi_fcgi) = times(&fcgi)?;
