@@ -14,7 +14,6 @@ use http::{
     header::{HOST, HeaderName, REFERER, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use serde::Serialize;
 
 use super::{
@@ -109,7 +108,7 @@ impl Entry {
             Some(Left) => CLIENT_CLOSED,
             None => response.status().as_u16(),
         };
-        response.map(|body| Followed { entry: self, body }.boxed_unsync())
+        response.map(|body| Body::new(Followed { entry: self, body }))
     }
 }
 

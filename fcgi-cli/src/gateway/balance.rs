@@ -14,7 +14,6 @@ use fcgi_tokio::{
     http::{HttpClient, HttpError, ResponseBody},
 };
 use http::{Request, Response};
-use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::{
@@ -167,7 +166,7 @@ impl Balance {
             let at = self.choose(&tried);
             let backend = &self.backends[at];
             tried.push(at);
-            let request = Request::from_parts(head.clone(), replay.start().boxed_unsync());
+            let request = Request::from_parts(head.clone(), Body::new(replay.start()));
             let error = match backend.client.send(request).await {
                 Err(error) => error,
                 Ok(response) => {

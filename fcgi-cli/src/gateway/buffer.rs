@@ -1,7 +1,7 @@
 //! Bodies taken in ahead of the slower side, so that no client holds up the application: a
 //! request's before a connection to the application is asked for, an answer's as fast as it comes.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use fcgi_tokio::http::HttpError;
@@ -10,7 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use super::{
-    body::{Body, empty},
+    body::{Body, BoxError, empty, full},
     failure::Failure,
     intake::RequestBody,
     log::{self, Title},
@@ -47,40 +47,92 @@ impl Buffering {
             writer.push(bytes).await.map_err(no_room)?;
         }
         writer.end(Ok(()));
-        Ok(reader.of_length(Some(length)).boxed_unsync())
+        Ok(Body::new(reader.of_length(Some(length))))
     }
 
     /// Takes an answer in as it comes. One that is at hand as a whole is only passed on.
     pub(super) async fn take(&self, mut body: Body, title: &Title) -> Body {
         let exact = body.size_hint().exact();
-        let (writer, reader) = self.stores.open(self.answer);
+        let mut pieces: Vec<Bytes> = Vec::new();
         let mut length = 0;
-        while length < AT_HAND {
-            let end = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(frame))) => {
-                    let bytes = frame.into_data().unwrap_or_default();
+        let mut end = None;
+        while end.is_none() && length < AT_HAND {
+            match next_at_hand(&mut body).await {
+                None => break,
+                Some(Some(Ok(bytes))) => {
                     length += bytes.len();
-                    match keep(&writer, bytes, title).await {
-                        Ok(()) => continue,
-                        Err(message) => Err(message.into()),
+                    // Trailers are no bytes.
+                    if !bytes.is_empty() {
+                        pieces.push(bytes);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => Err(error),
-                Poll::Ready(None) => Ok(()),
-            };
-            let exact = if end.is_ok() { Some(length as u64) } else { exact };
-            writer.end(end);
-            return reader.of_length(exact).boxed_unsync();
+                Some(Some(Err(error))) => end = Some(Err(error)),
+                Some(None) => end = Some(Ok(())),
+            }
         }
-        let task = tokio::spawn(pump(body, writer, title.clone())).abort_handle();
-        reader.of_length(exact).filled_by(task).boxed_unsync()
+        match (&end, &pieces[..]) {
+            (Some(Ok(())), []) => return empty(),
+            (Some(Ok(())), [all]) => return full(all.clone()),
+            _ => {}
+        }
+        let (writer, reader) = self.stores.open(self.answer);
+        let mut pieces = VecDeque::from(pieces);
+        while let Some(bytes) = pieces.pop_front() {
+            match writer.push(bytes.clone()).await {
+                Ok(()) => {}
+                Err(NotKept::Full) => {
+                    // There is room once something is read, which begins when this is done.
+                    pieces.push_front(bytes);
+                    break;
+                }
+                Err(NotKept::Failed(error)) => {
+                    end = Some(Err(not_kept(&error, title).into()));
+                    pieces.clear();
+                }
+            }
+        }
+        match end {
+            Some(end) if pieces.is_empty() => {
+                let exact = if end.is_ok() { Some(length as u64) } else { exact };
+                writer.end(end);
+                Body::new(reader.of_length(exact))
+            }
+            end => {
+                let exact = if matches!(end, Some(Ok(()))) { Some(length as u64) } else { exact };
+                let task = tokio::spawn(pump(pieces, end, body, writer, title.clone()));
+                Body::new(reader.of_length(exact).filled_by(task.abort_handle()))
+            }
+        }
     }
 }
 
-/// Takes the rest of an answer in.
-async fn pump(mut body: Body, writer: Writer, title: Title) {
+/// The next piece of a body, or its end; `None` if it has still to come.
+async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>> {
+    let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    match polled {
+        Poll::Pending => None,
+        Poll::Ready(frame) => Some(frame.map(|frame| Ok(frame?.into_data().unwrap_or_default()))),
+    }
+}
+
+/// Takes the rest of an answer in: pieces that have come, and then their end or what is still to come.
+async fn pump(
+    pieces: VecDeque<Bytes>,
+    mut end: Option<Result<(), BoxError>>,
+    mut body: Body,
+    writer: Writer,
+    title: Title,
+) {
+    for bytes in pieces {
+        if let Err(message) = keep(&writer, bytes, &title).await {
+            end = Some(Err(message.into()));
+            break;
+        }
+    }
     let end = loop {
+        if let Some(end) = end {
+            break end;
+        }
         match body.frame().await {
             Some(Ok(frame)) => {
                 let Ok(bytes) = frame.into_data() else { continue };
@@ -102,14 +154,17 @@ async fn keep(writer: &Writer, bytes: Bytes, title: &Title) -> Result<(), String
     if bytes.is_empty() {
         return Ok(());
     }
-    writer.push_in_time(bytes).await.map_err(|error| {
-        let message = match error {
-            NotKept::Full => "no room to keep the answer".to_owned(),
-            NotKept::Failed(error) => format!("keep the answer: {error}"),
-        };
-        log::error(title, &message);
-        message
-    })
+    match writer.push_in_time(bytes).await {
+        Ok(()) => Ok(()),
+        Err(NotKept::Failed(error)) => Err(not_kept(&error, title)),
+        Err(NotKept::Full) => Err("no room to keep the answer".to_owned()),
+    }
+}
+
+fn not_kept(error: &io::Error, title: &Title) -> String {
+    let message = format!("keep the answer: {error}");
+    log::error(title, &message);
+    message
 }
 
 fn no_room(error: NotKept) -> Failure {

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     future::Future,
-    io,
+    io::{self, IoSliceMut},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     pin::Pin,
@@ -23,14 +23,13 @@ use http::{
     request::Parts,
 };
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, spawn_blocking},
 };
 
 use super::{
-    body::{Body, BoxError, empty},
+    body::{Body, BoxError, empty, full},
     coding::Coding,
     conditions::{Validators, Verdict},
     failure::Failure,
@@ -40,6 +39,8 @@ use super::{
 
 /// What is read of a file at once, in bytes.
 const BLOCK: usize = 64 * 1024;
+/// What is sent in one piece with the head, in bytes.
+const SMALL: usize = 32 * 1024;
 
 /// A file to be sent.
 #[derive(Debug)]
@@ -164,12 +165,15 @@ impl Files {
         if is_head || amount == 0 {
             return Ok(response);
         }
+        if let Some(bytes) = at_once(&file, start, amount) {
+            return Ok(response.map(|_| full(bytes)));
+        }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let reason = "as many files as may be open are being sent";
             return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         };
         let body = FileBody::new(file, start, amount, permit, title.clone());
-        Ok(response.map(|_| body.boxed_unsync()))
+        Ok(response.map(|_| Body::new(body)))
     }
 }
 
@@ -263,6 +267,14 @@ impl http_body::Body for FileBody {
             return Poll::Ready(None);
         }
         let (file, at, length) = (&this.file, this.at, this.left.min(BLOCK as u64));
+        // Mostly all is in memory.
+        if this.reading.is_none() {
+            if let Some(block) = read_cached(file, at, length as usize) {
+                this.at += length;
+                this.left -= length;
+                return Poll::Ready(Some(Ok(Frame::data(block))));
+            }
+        }
         let reading = this.reading.get_or_insert_with(|| {
             let file = Arc::clone(file);
             spawn_blocking(move || read(&file, at, length as usize))
@@ -289,6 +301,27 @@ impl http_body::Body for FileBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
+}
+
+/// A part of a file that is small and in memory.
+fn at_once(file: &File, start: u64, amount: u64) -> Option<Bytes> {
+    let amount = usize::try_from(amount).ok().filter(|amount| *amount <= SMALL)?;
+    read_cached(file, start, amount)
+}
+
+/// Reads what the kernel has in memory; `None` if a disk would have to be waited for.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, at: u64, length: usize) -> Option<Bytes> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut block = vec![0; length];
+    let slices = &mut [IoSliceMut::new(&mut block)];
+    let read = preadv2(file, slices, at, ReadWriteFlags::NOWAIT);
+    (read == Ok(length)).then(|| block.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: u64, _: usize) -> Option<Bytes> {
+    None
 }
 
 /// It fails when the file has become shorter.

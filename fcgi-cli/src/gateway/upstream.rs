@@ -125,7 +125,7 @@ impl Upstream {
         check_length(&head.headers, self.max_body)?;
         let body = match &self.buffering {
             Some(buffering) => buffering.receive(body).await?,
-            None => body.boxed_unsync(),
+            None => Body::new(body),
         };
         let method = head.method.clone();
         let landing = Landing::default();
@@ -244,7 +244,7 @@ fn respond(
     }
     let refused = parts.status == StatusCode::SERVICE_UNAVAILABLE;
     let body = AnswerBody { body, throttle, title: title.clone(), refused, over: false };
-    Response::from_parts(parts, body.boxed_unsync())
+    Response::from_parts(parts, Body::new(body))
 }
 
 /// Lets a request come to its end, within bounds.

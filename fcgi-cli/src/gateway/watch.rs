@@ -13,7 +13,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use tokio::{
     task::AbortHandle,
     time::{Instant, sleep},
@@ -29,7 +28,7 @@ pub(super) fn watched(body: Body, limit: Duration, title: Title) -> Body {
     let shared =
         Arc::new(Shared(Mutex::new(State { body: Some(body), idle: Some(Instant::now()) })));
     let watch = tokio::spawn(watch(Arc::downgrade(&shared), limit, title)).abort_handle();
-    Watched { shared, watch }.boxed_unsync()
+    Body::new(Watched { shared, watch })
 }
 
 struct Watched {

@@ -1,0 +1,181 @@
+//! `fcgi gateway`: files come byte for byte, however they are asked for; and STDERR without end.
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
+
+use common::gateway::{App, Gateway, Http2, PATIENCE, Root, block_on, text, until};
+use fcgi_testkit::http::pattern;
+use http_body_util::BodyExt;
+
+/// Around every size at which files are sent in another way.
+const SIZES: [u64; 8] = [0, 1, 1000, 32 * 1024, 32 * 1024 + 1, 64 * 1024, 64 * 1024 + 1, 3_000_001];
+
+fn bytes(range: std::ops::Range<u64>) -> Vec<u8> {
+    range.map(pattern).collect()
+}
+
+fn site() -> (App, Root, Gateway) {
+    let (app, root) = (App::start(), Root::new());
+    for size in SIZES {
+        fs::write(root.path().join(format!("{size}.bin")), bytes(0..size)).expect("a file");
+    }
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg()]);
+    (app, root, gateway)
+}
+
+/// Has the kernel forget what it has of a file in memory.
+fn make_cold(path: &std::path::Path) {
+    let file = File::open(path).expect("a file");
+    file.sync_all().expect("it can be written");
+    let advice = rustix::fs::Advice::DontNeed;
+    rustix::fs::fadvise(&file, 0, None, advice).expect("advice");
+}
+
+#[test]
+fn whole_and_in_parts_warm_and_cold() {
+    let (_app, root, gateway) = site();
+    for size in SIZES {
+        let path = format!("/{size}.bin");
+        for cold in [false, true] {
+            if cold {
+                make_cold(&root.path().join(&path[1..]));
+            }
+            let reply = gateway.get(&path);
+            assert_eq!(reply.head.status, 200);
+            assert_eq!(reply.head.field("content-length"), Some(&*size.to_string()));
+            assert!(reply.body == bytes(0..size), "{path}, cold: {cold}");
+        }
+        for (first, last) in
+            [(0, 0), (1, size / 2), (size / 3, size.saturating_sub(1)), (size / 2, size + 9)]
+        {
+            if first > last || first >= size {
+                continue;
+            }
+            let range = format!("bytes={first}-{last}");
+            let reply = gateway.ask("GET", &path, &[("Range", &range)]);
+            assert_eq!(reply.head.status, 206, "{path} {range}");
+            assert!(reply.body == bytes(first..size.min(last + 1)), "{path} {range}");
+        }
+    }
+}
+
+#[test]
+fn pipelined_and_by_http_1_0() {
+    let (_app, _root, gateway) = site();
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.port)).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut asked = String::new();
+    let mut expected = Vec::new();
+    for (n, size) in SIZES.iter().enumerate() {
+        let close = if n + 1 == SIZES.len() { "Connection: close\r\n" } else { "" };
+        asked.push_str(&format!("GET /{size}.bin HTTP/1.1\r\nHost: a\r\n{close}\r\n"));
+        expected.push(bytes(0..*size));
+    }
+    stream.write_all(asked.as_bytes()).expect("send");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("answers");
+    let mut rest = &all[..];
+    for body in expected {
+        let end = rest.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+        assert!(rest[..end].starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert!(rest[end..].starts_with(&body), "{} bytes", body.len());
+        rest = &rest[end + body.len()..];
+    }
+    assert!(rest.is_empty());
+
+    for size in SIZES {
+        let mut stream = TcpStream::connect(("127.0.0.1", gateway.port)).expect("it accepts");
+        stream.write_all(format!("GET /{size}.bin HTTP/1.0\r\n\r\n").as_bytes()).expect("send");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("an answer");
+        let end = all.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+        assert!(all[end..] == bytes(0..size), "{size}");
+    }
+}
+
+#[test]
+fn by_http_2_and_to_slow_readers() {
+    let (_app, _root, gateway) = site();
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        let answers: Vec<_> =
+            SIZES.iter().map(|size| (*size, client.get(&format!("/{size}.bin")))).collect();
+        for (size, answer) in answers {
+            let body = answer.await.expect("an answer").into_body().collect().await;
+            assert!(body.expect("a body").to_bytes() == bytes(0..size), "{size}");
+        }
+    });
+    let mut connection = gateway.connect();
+    connection.send_head("GET", "/3000001.bin", &[]).expect("send");
+    connection.read_head().expect("a head");
+    let mut all = Vec::new();
+    let mut block = vec![0; 100_000];
+    while let n @ 1.. = connection.read_body(&mut block).expect("more") {
+        all.extend_from_slice(&block[..n]);
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(all == bytes(0..3_000_001));
+}
+
+#[test]
+fn a_file_that_is_cut_meanwhile_is_not_taken_for_whole() {
+    let (_app, root, gateway) = site();
+    let path = root.path().join("big.bin");
+    File::create(&path).and_then(|file| file.set_len(64 << 20)).expect("a file");
+    let mut connection = gateway.connect();
+    connection.send_head("GET", "/big.bin", &[]).expect("send");
+    connection.read_head().expect("a head");
+    File::options().write(true).open(&path).and_then(|file| file.set_len(1)).expect("it is cut");
+    let mut block = vec![0; 1 << 20];
+    let mut seen = 0;
+    let whole = loop {
+        match connection.read_body(&mut block) {
+            Ok(0) => break true,
+            Ok(n) => seen += n,
+            Err(_) => break false,
+        }
+    };
+    assert!(!whole && seen < 64 << 20, "{seen}");
+    until("it is logged", || gateway.error_log().contains("GET /big.bin: read the file: "));
+}
+
+/// An application that writes to STDERR without end waits, like one whose answer nobody reads.
+#[test]
+fn stderr_without_end_is_throttled() {
+    let app = App::start();
+    let gateway = Gateway::start(&[&app.address, "--mount", "/"]);
+    let mut noisy = gateway.connect();
+    noisy.send_head("GET", "/noisy", &[]).expect("send");
+    // The log is read, and still it does not grow as fast as the application could write.
+    until("it has its first megabyte", || gateway.error_log().len() > 1 << 20);
+    let (before, cpu) = (gateway.error_log().len(), cpu_ticks(&gateway));
+    let started = std::time::Instant::now();
+    thread::sleep(Duration::from_secs(2));
+    let grown = gateway.error_log().len() - before;
+    let (passed, used) = (started.elapsed().as_secs_f64(), cpu_ticks(&gateway) - cpu);
+    // Each line has a title beside its text.
+    assert!((grown as f64) < 20e6 * passed, "{grown} bytes in {passed} s");
+    assert!((used as f64) < 50.0 * passed, "{used} ticks in {passed} s");
+    // Others are served.
+    assert!(text(&gateway.get("/x")).contains("STDIN=0\n"));
+    drop(noisy);
+    until("it is cancelled", || app.state.cancelled() == 1);
+}
+
+/// What the gateway has used of the processor, in hundredths of a second.
+fn cpu_ticks(gateway: &Gateway) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).expect("it runs");
+    let rest = stat.rsplit(") ").next().expect("fields");
+    let fields: Vec<u64> = rest.split(' ').filter_map(|field| field.parse().ok()).collect();
+    // Of the fields that are numbers, utime and stime are the eleventh and twelfth from ppid on;
+    // negative ones, which tpgid may be, do not parse.
+    let shift = usize::from(rest.split(' ').nth(5).is_some_and(|tpgid| tpgid.starts_with('-')));
+    fields[10 - shift] + fields[11 - shift]
+}
