@@ -6,7 +6,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Output, Stdio},
+    process::{Child, Command, ExitCode, Output, Stdio},
 };
 
 use fcgi_testkit::{
@@ -35,8 +35,10 @@ fn main() -> ExitCode {
         ("usage", usage),
     ];
     let cases = cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]));
-    let as_root: [(&str, Run); 2] = [
+    let as_root: [(&str, Run); 4] = [
         ("below_a_chroot", below_a_chroot),
+        ("a_title_makes_no_worker", a_title_makes_no_worker),
+        ("a_title_makes_no_master", a_title_makes_no_master),
         ("an_ordinary_users_script", an_ordinary_users_script),
     ];
     let no_root = || (!geteuid().is_root()).then(|| "it takes root".to_owned());
@@ -321,5 +323,64 @@ fn an_ordinary_users_script() -> Result {
     let output = command.uid(65534).gid(65534).output()?;
     assert_eq!(ended(&output), (0, "0".to_owned(), String::new()));
     assert!(is_empty(scripts.path()));
+    Ok(())
+}
+
+/// A user of the machine who has nothing to do with the pool.
+const OTHER: u32 = 5;
+
+/// A process with the title of one of php-fpm's, until it is dropped.
+struct Titled(Child);
+
+impl Titled {
+    fn start(title: &str) -> Result<Self> {
+        let mut command = Command::new("cat");
+        command.arg0(title).uid(OTHER).gid(OTHER).stdin(Stdio::piped());
+        Ok(Self(command.spawn()?))
+    }
+}
+
+impl Drop for Titled {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const IS_OWN: &str = "$own = tempnam('/tmp', 'fcgi-php'); \
+                      echo fileowner($own) - fileowner($_SERVER['SCRIPT_FILENAME']); unlink($own);";
+
+/// A php-fpm with a pool of a name of its own that has no worker yet: the name and its address.
+fn idle_pool(folder: &Path) -> Result<(PhpFpm, String, String)> {
+    let name = format!("idle-{}", folder.file_name().unwrap_or_default().display());
+    let listen = folder.join("socket").display().to_string();
+    let options = PhpFpmOptions::default().extra(format!(
+        "pm = static\npm.max_children = 1\n[{name}]\n@USER@\nlisten = {listen}\npm = ondemand\n\
+         pm.max_children = 1"
+    ));
+    Ok((PhpFpm::start(options)?, name, format!("unix:{listen}")))
+}
+
+/// Whoever takes a worker's title does not get the script.
+fn a_title_makes_no_worker() -> Result {
+    let folder = open_folder()?;
+    let (_php, name, address) = idle_pool(folder.path())?;
+    let _titled = Titled::start(&format!("php-fpm: pool {name}"))?;
+    assert_eq!(ended(&run(&[&address, IS_OWN])), (0, "0".to_owned(), String::new()));
+    Ok(())
+}
+
+/// Nor does who names a configuration of their own.
+fn a_title_makes_no_master() -> Result {
+    // Its name is before that of the real one.
+    let folder = tempfile::Builder::new().prefix("+").tempdir_in("/tmp")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777))?;
+    let (_php, name, address) = idle_pool(folder.path())?;
+    let listen = address.strip_prefix("unix:").ok_or("a path")?;
+    let file = folder.path().join("php-fpm.conf");
+    fs::write(&file, format!("[{name}]\nuser = {OTHER}\nlisten = {listen}\n"))?;
+    std::os::unix::fs::chown(&file, Some(OTHER), Some(OTHER))?;
+    let _titled = Titled::start(&format!("php-fpm: master process ({})", file.display()))?;
+    assert_eq!(ended(&run(&[&address, IS_OWN])), (0, "0".to_owned(), String::new()));
     Ok(())
 }
