@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use fcgi_tokio::Address;
-use rustix::{fs::OFlags, process::geteuid};
+use rustix::{
+    fs::{Mode, OFlags},
+    process::geteuid,
+};
 
 use crate::discovery::expand;
 
@@ -151,8 +154,8 @@ fn is_trusted(user: u32) -> bool {
 
 /// A file of the configuration: nothing that may make us wait, as a pipe does.
 fn read_file(path: &Path) -> io::Result<String> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Case::new("what_a_configuration_names", what_a_configuration_names),
         Case::new("a_file_that_is_not_there", a_file_that_is_not_there),
         Case::new("a_pipe_that_a_title_names", a_pipe_that_a_title_names),
+        Case::new("docker_and_nagios", docker_and_nagios),
         Case::new("a_pipe_that_is_included", a_pipe_that_is_included),
     ])
 }
@@ -145,4 +146,25 @@ fn a_pipe_that_is_included() -> Result {
     let mut command = fcgi();
     command.args(["ls", "--fpm-config"]).arg(&main).env("FCGI_LS_TIMEOUT", "5");
     ends_in_spite_of(&pipe, &mut command)
+}
+
+fn docker_and_nagios() -> Result {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pools");
+    let stale = folder.path().join("stale");
+    drop(UnixListener::bind(&stale)?);
+    fs::write(&file, format!("[www]\nlisten = {}\n", stale.display()))?;
+    let config = file.display().to_string();
+    let output = run(&["--fpm-config", &config, "--docker"]);
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&["--fpm-config", &config, "--nagios"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 1), "{said}");
+    assert!(said.starts_with("LS OK - "), "{said}");
+    assert!(said.contains(&stale.display().to_string()) && said.contains(" | sockets="), "{said}");
+    for (form, status) in [("--docker", 1), ("--nagios", 3)] {
+        let output = run(&["--fpm-config", "/nonexistent", form]);
+        assert_eq!(output.status.code(), Some(status), "{form}");
+    }
+    Ok(())
 }
