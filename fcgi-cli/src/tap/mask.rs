@@ -40,7 +40,8 @@ pub(crate) fn is_secret(name: &[u8]) -> bool {
         || name == "PHP_AUTH_DIGEST"
 }
 
-fn overwrite(bytes: &mut [u8]) {
+/// Hides all of it.
+pub(crate) fn overwrite(bytes: &mut [u8]) {
     bytes.fill(b'*');
 }
 
