@@ -183,6 +183,33 @@ fn secrets_are_hidden_from_the_recording_too() {
     assert!(recorded.contains("a body"), "the body is there");
 }
 
+#[test]
+fn usual_secrets_are_known_by_their_names() {
+    const HEAD: &str = "Status: 302 Found\r\nLocation: https://a/cb#access_token=LEAK\r\n\
+                        X-Accel-Redirect: /a?sid=LEAK\r\nX-Session: LEAK\r\n\r\n";
+    let mut tap = Tap::start(page("", HEAD).to_string(), &["-v", "--write", "r.pcapng"]);
+    let mut web = tap.connect();
+    let pairs = [
+        ("REQUEST_METHOD", "POST"),
+        ("REQUEST_URI", "/a?PHPSESSID=LEAK&sid=LEAK&code=LEAK&b=kept"),
+        ("DOCUMENT_URI", "/a?next=%2Fb%3Fcode%3DLEAK"),
+        ("HTTP_X_ORIGINAL_URI", "/y?token=LEAK"),
+        ("HTTP_X_REWRITE_URL", "/y#id_token=LEAK"),
+        ("X_SESSION_ID", "LEAK"),
+        ("X-Session", "LEAK"),
+        ("HTTP_X_CSRF", "LEAK"),
+        ("AUTH_TYPE", "kept"),
+        ("CONTENT_TYPE", "application/x-www-form-urlencoded"),
+    ];
+    web.send(request(1, KEEP, &pairs, b"log=ann&pwd=a;LEAK&otp=LEAK&c=kept"));
+    web.answer(1);
+    let seen = all_that_is_seen(&mut tap);
+    assert!(!seen.contains("LEAK"), "{seen}");
+    for kept in ["&b=kept", "AUTH_TYPE=kept", "log=ann&pwd=******&otp=****&c=kept"] {
+        assert!(seen.contains(kept), "{kept} in {seen}");
+    }
+}
+
 /// All that a tap lets be seen: its stdout, its recording, and what `decode -v` makes of that.
 fn all_that_is_seen(tap: &mut Tap) -> String {
     tap.stop();
@@ -213,6 +240,7 @@ fn what_belongs_to_no_request_is_hidden() {
         let mut web = tap.connect();
         web.send(begin(1, RESPONDER, KEEP));
         let mut to_app = app.accept();
+        to_app.record();
         to_app.send(answer(1, b"early"));
         assert_eq!(web.answer(1), complete(b"early"));
         web.send(late(1));
@@ -246,7 +274,7 @@ fn what_belongs_to_no_request_is_hidden() {
 fn requests_that_are_not_told_apart_show_nothing() {
     let app = RawApp::new();
     let mut tap = Tap::start(&app.address, &["-v", "--write", "r.pcapng"]);
-    let mut web = tap.connect();
+    let web = tap.connect();
     let mut to_app = app.accept();
     let mut wire: Vec<u8> = (1..=4097).flat_map(|id| begin(id, RESPONDER, KEEP)).collect();
     wire.extend(late(4097));
