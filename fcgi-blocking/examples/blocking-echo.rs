@@ -37,7 +37,7 @@ fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
     }
     assert!(given("ECHO_PANIC").is_none(), "ECHO_PANIC");
     if let Some(text) = given("ECHO_STDERR") {
-        request.stderr().write_all(text.to_vec())?;
+        request.stderr().write_all(text)?;
     }
     if let Some(n) = number("ECHO_FAIL_AFTER_BYTES") {
         repeat(&request, n)?;
@@ -62,17 +62,17 @@ fn send_back(request: &fcgi::Request) -> Result<(), fcgi::Error> {
     if request.role() == fcgi::Role::Filter {
         // A Filter's output starts after its STDIN (FC-6.4-1).
         let body = stdin.read_to_end(FILTER_STDIN)?;
-        out.write_all(params)?;
-        out.write_all(body)?;
+        out.write_chunk(params)?;
+        out.write_chunk(body)?;
     } else {
-        out.write_all(params)?;
+        out.write_chunk(params)?;
     }
     while let Some(chunk) = stdin.chunk()? {
-        out.write_all(chunk)?;
+        out.write_chunk(chunk)?;
     }
     let mut data = request.data();
     while let Some(chunk) = data.chunk()? {
-        out.write_all(chunk)?;
+        out.write_chunk(chunk)?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> {
     out.write_all(HEAD)?;
     while n > 0 {
         let take = n.min(BLOCK.len() as u64);
-        out.write_all(Bytes::from_static(&BLOCK[..take as usize]))?;
+        out.write_chunk(Bytes::from_static(&BLOCK[..take as usize]))?;
         n -= take;
     }
     Ok(())

@@ -18,5 +18,5 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn hello(request: fcgi::Request) -> Result<(), fcgi::Error> {
-    request.stdout().write_all("Content-Type: text/plain\r\n\r\nHello, world\n")
+    request.stdout().write_chunk("Content-Type: text/plain\r\n\r\nHello, world\n")
 }

@@ -5,6 +5,8 @@
 //! A request that php-fpm has certainly not begun with is sent once more. The exit status says what
 //! failed: 5 there is no connection, 6 it took too long, 3 it was refused, 4 anything else.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
+
 use std::{env, process::ExitCode, time::Duration};
 
 use fcgi::php_fpm;

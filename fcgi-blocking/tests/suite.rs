@@ -174,7 +174,7 @@ fn handle(request: &Request, script: &Script) -> Result<u32, Error> {
 fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) -> Result<(), Error> {
     let mut stdout = request.stdout();
     match step {
-        Step::Stdout(bytes) => stdout.write_all(bytes.clone())?,
+        Step::Stdout(bytes) => stdout.write_chunk(bytes.clone())?,
         Step::Stderr(bytes) => request.stderr().write_all(bytes.clone())?,
         Step::Param(name) => stdout.write_all(request.param(name).unwrap_or_default().to_vec())?,
         Step::Describe => {
@@ -185,13 +185,13 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
         Step::Stdin => {
             let mut stdin = request.stdin();
             while let Some(chunk) = stdin.chunk()? {
-                stdout.write_all(chunk)?;
+                stdout.write_chunk(chunk)?;
             }
         }
         Step::Data => {
             let mut data = request.data();
             while let Some(chunk) = data.chunk()? {
-                stdout.write_all(chunk)?;
+                stdout.write_chunk(chunk)?;
             }
         }
         Step::Handles(input, sizes) => {
@@ -218,7 +218,7 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
         }
         Step::Flood(chunk, times, counter) => {
             for _ in 0..*times {
-                stdout.write_all(chunk.clone())?;
+                stdout.write_chunk(chunk.clone())?;
                 counter.fetch_add(chunk.len(), Ordering::SeqCst);
             }
         }

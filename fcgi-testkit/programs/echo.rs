@@ -37,7 +37,7 @@ async fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
     }
     assert!(given("ECHO_PANIC").is_none(), "ECHO_PANIC");
     if let Some(text) = given("ECHO_STDERR") {
-        request.stderr().write_all(text.to_vec()).await?;
+        request.stderr().write_all(text).await?;
     }
     if let Some(n) = number("ECHO_FAIL_AFTER_BYTES") {
         repeat(&request, n).await?;
@@ -62,17 +62,17 @@ async fn send_back(request: &fcgi::Request) -> Result<(), fcgi::Error> {
     if request.role() == fcgi::Role::Filter {
         // A Filter's output starts after its STDIN (FC-6.4-1).
         let body = stdin.read_to_end(FILTER_STDIN).await?;
-        out.write_all(params).await?;
-        out.write_all(body).await?;
+        out.write_chunk(params).await?;
+        out.write_chunk(body).await?;
     } else {
-        out.write_all(params).await?;
+        out.write_chunk(params).await?;
     }
     while let Some(chunk) = stdin.chunk().await? {
-        out.write_all(chunk).await?;
+        out.write_chunk(chunk).await?;
     }
     let mut data = request.data();
     while let Some(chunk) = data.chunk().await? {
-        out.write_all(chunk).await?;
+        out.write_chunk(chunk).await?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ async fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> 
     out.write_all(HEAD).await?;
     while n > 0 {
         let take = n.min(BLOCK.len() as u64);
-        out.write_all(Bytes::from_static(&BLOCK[..take as usize])).await?;
+        out.write_chunk(Bytes::from_static(&BLOCK[..take as usize])).await?;
         n -= take;
     }
     Ok(())

@@ -3,6 +3,8 @@
 //!
 //! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
+
 use std::env;
 
 use anyhow::Context;

@@ -18,5 +18,5 @@ pub(crate) fn main() -> anyhow::Result<()> {
 }
 
 async fn hello(request: fcgi::Request) -> Result<(), fcgi::Error> {
-    request.stdout().write_all("Content-Type: text/plain\r\n\r\nHello, world\n").await
+    request.stdout().write_chunk("Content-Type: text/plain\r\n\r\nHello, world\n").await
 }

@@ -14,7 +14,7 @@ async fn echo(request: fcgi::Request) -> Result<(), fcgi::Error> {
     let mut stdin = request.stdin();
     let mut stdout = request.stdout();
     while let Some(chunk) = stdin.chunk().await? {
-        stdout.write_all(chunk).await?;
+        stdout.write_chunk(chunk).await?;
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ where
     runtime::block_on(async {
         let (ours, theirs) = duplex();
         let waits = async |request: fcgi::Request| {
-            request.stdout().write_all("begun").await?;
+            request.stdout().write_all(b"begun").await?;
             request.stdout().flush().await?;
             request.cancelled().await;
             Ok::<_, fcgi::Error>(())

@@ -158,7 +158,7 @@ async fn answer(request: fcgi::Request, seen: &Seen) -> Result<u32, fcgi::Error>
     request.stderr().write_all("noted").await?;
     let mut stdin: fcgi::InputStream = request.stdin();
     while let Some(chunk) = stdin.chunk().await? {
-        out.write_all(chunk).await?;
+        out.write_chunk(chunk).await?;
     }
     out.write_all(request.data().read_to_end(BODY).await?).await?;
     Ok(7)

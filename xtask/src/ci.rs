@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::command::{cargo, program, root, run as run_command};
-use crate::{api, fuzz, interop as interop_task, msrv, test, tool};
+use crate::{api, fuzz, instructions, interop as interop_task, msrv, test, tool};
 
 const UNPUBLISHED: [&str; 4] = ["fcgi-bench", "fcgi-interop", "fcgi-testkit", "xtask"];
 const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
@@ -31,7 +31,7 @@ pub(crate) struct Options {
 
 /// Everything that a change must pass, stopping at the first failure.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let steps: [Step; 12] = [
+    let steps: [Step; 13] = [
         ("tests", tests),
         ("interop", |_| interop()),
         ("format", |_| cargo_step(&["fmt", "--all", "--check"])),
@@ -44,6 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("dependencies", dependencies),
         ("package", |_| package()),
         ("fuzz-seeds", fuzz_smoke),
+        ("instructions", instructions_step),
     ];
     for name in &options.steps {
         ensure!(
@@ -169,6 +170,12 @@ fn package() -> Result<()> {
 
 fn fuzz_smoke(options: &Options) -> Result<()> {
     with_tool(options, fuzz::available(), |()| fuzz::run(&fuzz::Options::smoke(FUZZ_SMOKE)))
+}
+
+/// What a request costs has not grown.
+fn instructions_step(options: &Options) -> Result<()> {
+    let check = |()| instructions::run(&instructions::Options { check: true });
+    with_tool(options, instructions::available(), check)
 }
 
 /// The crates that go to crates.io.

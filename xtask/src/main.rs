@@ -13,6 +13,7 @@ mod command;
 mod dist;
 mod failures;
 mod fuzz;
+mod instructions;
 mod interop;
 mod msrv;
 mod peers;
@@ -48,6 +49,8 @@ enum Task {
     Dist(dist::Options),
     /// Run the benchmarks, optimised
     Bench(bench::Options),
+    /// Count what a request costs in instructions, with callgrind
+    Instructions(instructions::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Instructions(options) => instructions::run(&options),
     };
     if let Err(error) = outcome {
         // Without a backtrace: it is about a command, not about this program.

@@ -38,5 +38,5 @@ async fn answer(barriers: Barriers, request: Request) -> Result<(), Error> {
         };
         barrier.wait().await;
     }
-    request.stdout().write_all(Bytes::from_static(super::STDOUT)).await
+    request.stdout().write_chunk(Bytes::from_static(super::STDOUT)).await
 }

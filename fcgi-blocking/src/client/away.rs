@@ -46,7 +46,7 @@ impl Away {
     }
 
     /// Waits for the end of the request, and gives the connection.
-    pub(super) fn wait(&self, cancel: Option<&CancelHandle>) -> Result<Link, Error> {
+    pub(super) fn wait(&self, cancel: Option<&CancelHandle>) -> Result<Box<Link>, Error> {
         let _registration = cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
         loop {
             {
@@ -55,7 +55,7 @@ impl Away {
                     *waits = Some(thread::current());
                 } else {
                     return match std::mem::replace(&mut *door, Door::Gone) {
-                        Door::Back(link) => Ok(*link),
+                        Door::Back(link) => Ok(link),
                         Door::Out(_) | Door::Gone => Err(self.gone()),
                     };
                 }
@@ -102,12 +102,12 @@ fn lock(door: &Mutex<Door>) -> MutexGuard<'_, Door> {
 }
 
 /// Moves a request on to its end, in a thread of its own, and then hands the connection back.
-pub(super) fn run(mut link: Link, mut exchange: Exchange, home: Home) {
+pub(super) fn run(mut link: Box<Link>, mut exchange: Exchange, home: Home) {
     spawn(move || {
         while let Ok(Some(_)) = exchange.chunk(&mut link) {}
         exchange.abort(&mut link);
         link.session.forget(exchange.core.key());
-        home.enter(Door::Back(Box::new(link)));
+        home.enter(Door::Back(link));
     });
 }
 

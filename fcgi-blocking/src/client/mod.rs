@@ -82,7 +82,7 @@ impl Connector {
 
     fn client(&self, address: Address, cancel: Option<&CancelHandle>) -> Result<Client, Error> {
         let link = self.link(&address, &address.to_string().into(), cancel)?;
-        Ok(Client { place: Place::Here(link), address, used: false, cancel: None })
+        Ok(Client { place: Place::Here(Box::new(link)), address, used: false, cancel: None })
     }
 
     /// [`connect`](Self::connect) that another thread can end.
@@ -157,7 +157,7 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Place {
-    Here(Link),
+    Here(Box<Link>),
     /// With a request that goes on by itself.
     Away(Away),
 }

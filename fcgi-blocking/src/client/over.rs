@@ -13,7 +13,12 @@ impl Connector {
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
         let link = Link::new(Stream::over(io.into()), name, self.settings, None);
-        Client { place: Place::Here(link), address: Address::STREAM, used: false, cancel: None }
+        Client {
+            place: Place::Here(Box::new(link)),
+            address: Address::STREAM,
+            used: false,
+            cancel: None,
+        }
     }
 }
 

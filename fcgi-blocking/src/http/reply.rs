@@ -29,7 +29,7 @@ pub(super) fn send<B: Read + 'static>(
                 continue;
             }
             ReplyStep::Record(head) => stdout.write_record(head).map_err(drop),
-            ReplyStep::Write(bytes) => stdout.write_all(bytes).map_err(drop),
+            ReplyStep::Write(bytes) => stdout.write_chunk(bytes).map_err(drop),
         };
         if written.is_err() {
             reply.handle_gone();

@@ -26,7 +26,7 @@ pub(super) struct Home<R: Runtime>(Arc<Mutex<Door<R>>>);
 enum Door<R: Runtime> {
     /// The request has not ended. The client may wait for that.
     Out(Option<Waker>),
-    Back(Connection<R>),
+    Back(Box<Connection<R>>),
     /// Nobody runs the request.
     Gone,
 }
@@ -47,7 +47,10 @@ impl<R: Runtime> Away<R> {
     }
 
     /// The connection, once the request has ended.
-    pub(super) fn poll_back(&self, cx: &mut Context<'_>) -> Poll<Result<Connection<R>, Error>> {
+    pub(super) fn poll_back(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Box<Connection<R>>, Error>> {
         let mut door = lock(&self.door);
         if let Door::Out(waker) = &mut *door {
             wait(waker, cx);
@@ -95,7 +98,7 @@ fn lock<R: Runtime>(door: &Mutex<Door<R>>) -> MutexGuard<'_, Door<R>> {
 
 /// Moves a request on to its end, in a task of its own, and then hands the connection back.
 pub(super) fn run<R: Runtime>(
-    mut connection: Connection<R>,
+    mut connection: Box<Connection<R>>,
     mut exchange: Exchange<R>,
     home: Home<R>,
 ) {

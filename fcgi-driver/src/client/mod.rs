@@ -108,7 +108,7 @@ impl<R: Runtime> Connector<R> {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Client<R>, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        let place = Place::Here(self.open(&address).await?);
+        let place = Place::Here(Box::new(self.open(&address).await?));
         Ok(Client { place, address })
     }
 
@@ -179,7 +179,7 @@ pub struct Client<R: Runtime> {
 }
 
 enum Place<R: Runtime> {
-    Here(Connection<R>),
+    Here(Box<Connection<R>>),
     /// With a request that goes on by itself.
     Away(Away<R>),
 }

@@ -8,7 +8,7 @@ impl<R: Runtime> Connector<R> {
     /// Errors and logs call it `(stream)`.
     pub fn over(&self, io: impl Into<R::Transport>) -> Client<R> {
         let name = Address::STREAM.to_string().into();
-        let place = Place::Here(Connection::new(io.into(), name, self.settings()));
+        let place = Place::Here(Box::new(Connection::new(io.into(), name, self.settings())));
         Client { place, address: Address::STREAM }
     }
 }

@@ -48,7 +48,7 @@ where
                 continue;
             }
             ReplyStep::Record(head) => stdout.write_record(head).await,
-            ReplyStep::Write(bytes) => stdout.write_all(bytes).await,
+            ReplyStep::Write(bytes) => stdout.write_chunk(bytes).await,
         };
         if written.is_err() {
             reply.handle_gone();

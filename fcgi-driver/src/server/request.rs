@@ -218,15 +218,30 @@ pub struct OutputStream {
 }
 
 impl OutputStream {
-    /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB
-    /// given as [`Bytes`] are sent from where they are, without a copy.
+    /// Writes all of the bytes, which are copied; waits while more than the send limit is queued.
+    /// [`write_chunk`](Self::write_chunk) spares the copy.
     ///
     /// # Errors
     /// [`Error::Aborted`] when the web server gave the request up or is gone.
     ///
     /// # Cancellation safety
     /// Dropping the future may leave some of the bytes written.
-    pub async fn write_all(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
+    pub async fn write_all(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        for piece in bytes.as_ref().chunks(CHUNK) {
+            self.write(Bytes::copy_from_slice(piece), Write::Stream).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB are
+    /// sent from where they are, without a copy.
+    ///
+    /// # Errors
+    /// As for [`write_all`](Self::write_all).
+    ///
+    /// # Cancellation safety
+    /// Dropping the future may leave some of the bytes written.
+    pub async fn write_chunk(&mut self, bytes: impl Into<Bytes>) -> Result<(), Error> {
         self.write(bytes.into(), Write::Stream).await
     }
 

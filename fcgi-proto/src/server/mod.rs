@@ -636,11 +636,6 @@ impl ServerConnection {
         true
     }
 
-    /// Ends a request: [`Request::finish`] in one step. False when it is not active.
-    pub fn finish(&mut self, key: RequestKey, app_status: u32) -> bool {
-        self.error.is_none() && self.end(key, Ending::Complete(app_status))
-    }
-
     /// Queues what ends a request: a page where one is due, the ends of its streams, END_REQUEST.
     fn send_ending(
         &mut self,

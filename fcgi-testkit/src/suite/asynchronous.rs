@@ -217,7 +217,7 @@ async fn perform(
 ) -> Result<(), Error> {
     let mut stdout = request.stdout();
     match step {
-        Step::Stdout(bytes) => stdout.write_all(bytes.clone()).await?,
+        Step::Stdout(bytes) => stdout.write_chunk(bytes.clone()).await?,
         Step::Stderr(bytes) => request.stderr().write_all(bytes.clone()).await?,
         Step::Param(name) => {
             stdout.write_all(request.param(name).unwrap_or_default().to_vec()).await?;
@@ -230,13 +230,13 @@ async fn perform(
         Step::Stdin => {
             let mut stdin = request.stdin();
             while let Some(chunk) = stdin.chunk().await? {
-                stdout.write_all(chunk).await?;
+                stdout.write_chunk(chunk).await?;
             }
         }
         Step::Data => {
             let mut data = request.data();
             while let Some(chunk) = data.chunk().await? {
-                stdout.write_all(chunk).await?;
+                stdout.write_chunk(chunk).await?;
             }
         }
         Step::Handles(input, sizes) => {
@@ -263,7 +263,7 @@ async fn perform(
         }
         Step::Flood(chunk, times, counter) => {
             for _ in 0..*times {
-                stdout.write_all(chunk.clone()).await?;
+                stdout.write_chunk(chunk.clone()).await?;
                 counter.fetch_add(chunk.len(), Ordering::SeqCst);
             }
         }

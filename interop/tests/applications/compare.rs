@@ -21,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Fields that each server has its own of, or that belong to the connection.
 const OWN: [&str; 6] =
     ["server", "date", "connection", "keep-alive", "transfer-encoding", "content-length"];
-/// Of a file, each server has its own validators too.
-const OWN_OF_FILES: [&str; 4] = ["etag", "last-modified", "accept-ranges", "content-type"];
+/// Of a file, each server has its own validators too, and the gateway compressed ones.
+const OWN_OF_FILES: [&str; 5] = ["etag", "last-modified", "accept-ranges", "content-type", "vary"];
 
 /// A process that is killed when nobody needs it any more.
 pub(crate) struct Process(Child);
