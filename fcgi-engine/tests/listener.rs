@@ -46,9 +46,8 @@ fn whatever_becomes_an_address_is_bound() {
     bound(Listener::bind(&*text));
     bound(Listener::bind(&text));
     bound(Listener::bind(format!("unix://{text}")));
-    let address = Address::unix(&path);
-    bound(Listener::bind(&address));
-    bound(Listener::bind(address));
+    bound(Listener::bind(Address::unix(&path)));
+    bound(Listener::bind(Address::unix(&path)));
     assert!(!path.exists(), "removed with its listener");
     let any = Listener::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     assert!(!any.local_addr().to_string().ends_with(":0"), "{any:?}");

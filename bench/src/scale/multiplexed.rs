@@ -38,10 +38,10 @@ pub(super) fn run(options: &Options, cpus: Placement) -> Result<()> {
     let sample = Arc::new(Sample::small());
     let mut entries = Vec::new();
     block_on(async {
-        batch(&pool(&address, 2), &sample, 2).await?;
+        batch(&pool(&address, 2)?, &sample, 2).await?;
         let before = (theirs.memory()?, ours.memory()?);
         for n in at_once(options) {
-            let pool = pool(&address, n);
+            let pool = pool(&address, n)?;
             theirs.forget_peak()?;
             ours.forget_peak()?;
             batch(&pool, &sample, n).await?;
