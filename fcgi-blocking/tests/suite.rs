@@ -176,7 +176,7 @@ fn perform(request: &Request, step: &Step, script: &Script, status: &mut u32) ->
     match step {
         Step::Stdout(bytes) => stdout.write_chunk(bytes.clone())?,
         Step::Stderr(bytes) => request.stderr().write_all(bytes.clone())?,
-        Step::Param(name) => stdout.write_all(request.param(name).unwrap_or_default().to_vec())?,
+        Step::Param(name) => stdout.write_all(request.param(name).unwrap_or_default())?,
         Step::Describe => {
             let text = Script::describe(request.role(), request.keep_conn(), request.params());
             stdout.write_all(text)?;

@@ -46,7 +46,7 @@ pub async fn echo(request: server::Request) -> Result<(), Error> {
         sim::sleep(ms(sleep)).await;
     }
     let mut out = request.stdout();
-    out.write_all(request.param("N").unwrap_or_default().to_vec()).await?;
+    out.write_all(request.param("N").unwrap_or_default()).await?;
     let mut stdin = request.stdin();
     while let Some(chunk) = stdin.chunk().await? {
         out.write_all(chunk).await?;

@@ -220,7 +220,7 @@ async fn perform(
         Step::Stdout(bytes) => stdout.write_chunk(bytes.clone()).await?,
         Step::Stderr(bytes) => request.stderr().write_all(bytes.clone()).await?,
         Step::Param(name) => {
-            stdout.write_all(request.param(name).unwrap_or_default().to_vec()).await?;
+            stdout.write_all(request.param(name).unwrap_or_default()).await?;
         }
         Step::Describe => {
             let text = Script::describe(request.role(), request.keep_conn(), request.params());
