@@ -233,6 +233,7 @@ impl Tap {
             page,
             complain: Box::new(complain),
             requests: Cell::new(0),
+            copy: Cell::default(),
         };
         let proxy = Rc::new(Proxy {
             application,
