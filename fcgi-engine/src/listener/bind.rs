@@ -128,7 +128,7 @@ impl UnixFile<'_> {
                 fs::set_permissions(self.path, Permissions::from_mode(mode))?;
             }
         }
-        // Last: who owns it may put a link in its place, and changing a mode follows links.
+        // Last: its new owner may put a link in its place, which chmod(2) would follow.
         if self.owner.is_some() || self.group.is_some() {
             lchown(self.path, self.owner, self.group)?;
         }
