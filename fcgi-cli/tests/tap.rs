@@ -7,7 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -573,7 +573,7 @@ fn a_recording_that_nobody_reads_stops_nothing() {
 
 #[test]
 fn a_full_disk_stops_nothing_and_leaves_whole_packets() {
-    let mut tap = Tap::start_with_blocks(64, echo().to_string(), &["--write", "r.pcapng"]);
+    let mut tap = Tap::start_within("f 64", echo().to_string(), &["--write", "r.pcapng"]);
     let mut web = tap.connect();
     for _ in 0..20 {
         web.send(request(1, KEEP, &[("REQUEST_METHOD", "POST")], &[b'x'; 5000]));
@@ -682,8 +682,17 @@ fn a_recording_prints_the_same_again() {
 
 /// `fcgi decode` of these bytes, from stdin.
 fn decode(bytes: &[u8]) -> (String, String, Option<i32>) {
-    let mut child = fcgi()
-        .args(["decode", "-"])
+    decode_by(fcgi().args(["decode", "-"]), bytes)
+}
+
+/// The same, with so little of something (`v` for KiB of memory, `t` for seconds of a processor).
+fn decode_within(limit: &str, bytes: &[u8]) -> (String, String, Option<i32>) {
+    let script = format!("ulimit -{limit}; exec \"$0\" decode -");
+    decode_by(Command::new("sh").args(["-c", &script]).arg(fcgi().get_program()), bytes)
+}
+
+fn decode_by(command: &mut Command, bytes: &[u8]) -> (String, String, Option<i32>) {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -691,6 +700,7 @@ fn decode(bytes: &[u8]) -> (String, String, Option<i32>) {
         .expect("it runs");
     let mut stdin = child.stdin.take().expect("piped");
     let bytes = bytes.to_vec();
+    // It may end before it has read all.
     let writer = thread::spawn(move || drop(stdin.write_all(&bytes)));
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("written");
@@ -738,4 +748,88 @@ fn what_can_not_be_read_says_so() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("fcgi decode: /nonexistent: No such file"), "{said}");
+}
+
+const SYN: u8 = 2;
+const FIN: u8 = 1;
+const RST: u8 = 4;
+
+/// A capture of packets between a web server's port and port 9000: port, whether it goes to the
+/// application, flags, sequence number and bytes of each.
+fn capture<'a>(packets: impl IntoIterator<Item = (u16, bool, u8, u32, &'a [u8])>) -> Vec<u8> {
+    const RAW_IP: u32 = 101;
+    let mut out = 0xA1B2_C3D4_u32.to_le_bytes().to_vec();
+    for word in [0x0004_0002, 0, 0, 0xFFFF, RAW_IP] {
+        out.extend(u32::to_le_bytes(word));
+    }
+    for (n, (port, up, flags, sequence, payload)) in packets.into_iter().enumerate() {
+        let length = 40 + payload.len() as u32;
+        for word in [n as u32 / 1000, n as u32 % 1000, length, length] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend([0x45, 0]);
+        out.extend((length as u16).to_be_bytes());
+        out.extend([0, 0, 0, 0, 64, 6, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        let (from, to) = if up { (port, 9000) } else { (9000, port) };
+        out.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+        out.extend(sequence.to_be_bytes());
+        let ack = if (flags, up) == (SYN, true) { 0 } else { 16 };
+        out.extend([0, 0, 0, 0, 5 << 4, flags | ack, 0xFF, 0xFF, 0, 0, 0, 0]);
+        out.extend(payload);
+    }
+    out
+}
+
+#[test]
+fn connections_that_have_ended_cost_nothing() {
+    let body = vec![b'x'; 20_000];
+    let asked = request(1, CLOSE, &[("REQUEST_METHOD", "POST")], &body);
+    let answered = answer(1, &body);
+    let count = 3000_u16;
+    for reset in [false, true] {
+        let packets = (0..count).flat_map(|n| {
+            let (up, down) = (1 + asked.len() as u32, 1 + answered.len() as u32);
+            let port = 10_000 + n;
+            let end = if reset { RST } else { FIN };
+            [
+                (port, true, SYN, 0, &b""[..]),
+                (port, false, SYN, 0, b""),
+                (port, true, 0, 1, &asked),
+                (port, false, 0, 1, &answered),
+                (port, false, end, down, b""),
+                (port, true, FIN, up, b""),
+                // What comes twice begins nothing.
+                (port, true, 0, 1, &asked),
+                (port, false, 0, down + 1, b""),
+            ]
+        });
+        let (stdout, stderr, code) = decode_within("v 150000", &capture(packets));
+        assert_eq!((&*stderr, code), ("", Some(0)));
+        assert_eq!(
+            stdout.lines().count(),
+            usize::from(count),
+            "{}",
+            &stdout[..stdout.len().min(500)]
+        );
+        assert!(stdout.lines().all(|line| line.contains("in 20000 B, out 20000 B")), "{stdout}");
+    }
+}
+
+#[test]
+fn many_small_packets_in_the_wrong_order_take_no_time() {
+    let body = vec![b'x'; 40_000];
+    let asked = request(1, CLOSE, &[("REQUEST_METHOD", "POST")], &body);
+    let number = |n: usize| (n as u32).wrapping_sub(20_000);
+    let mut packets = vec![(10_000, true, SYN, number(0).wrapping_sub(1), &b""[..])];
+    // The first packet tells that it is FastCGI.
+    let rest = asked.iter().enumerate().skip(9).rev();
+    packets.push((10_000, true, 0, number(0), &asked[..8]));
+    packets.extend(rest.map(|(n, byte)| (10_000, true, 0, number(n), std::slice::from_ref(byte))));
+    // A part of what comes then was there before.
+    packets.push((10_000, true, 0, number(4), &asked[4..200]));
+    let answered = answer(1, b"");
+    packets.push((10_000, false, 0, 1, &answered));
+    let (stdout, stderr, code) = decode_within("t 10", &capture(packets));
+    assert_eq!((&*stderr, code), ("", Some(0)), "{stdout}");
+    assert!(stdout.contains("in 40000 B, out 0 B"), "{stdout}");
 }

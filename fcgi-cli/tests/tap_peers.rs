@@ -5,6 +5,7 @@ mod common;
 use std::{
     fs,
     io::Read,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::{Command, ExitCode},
 };
@@ -24,10 +25,11 @@ type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result, &'static [Peer]);
 
 fn main() -> ExitCode {
-    let cases: [Test; 4] = [
+    let cases: [Test; 5] = [
         ("nginx_and_php_fpm", nginx_and_php_fpm, &[Peer::Nginx, Peer::PhpFpm]),
         ("php_fpm_over_tcp", php_fpm_over_tcp, &[Peer::PhpFpm, Peer::Tshark]),
         ("tshark_counts_the_same_records", tshark_counts_the_same_records, &[Peer::Tshark]),
+        ("its_socket_is_open_to_nobody_else", its_socket_is_open_to_nobody_else, &[Peer::Strace]),
         ("a_capture_of_another_program", a_capture_of_another_program, &[Peer::Tshark]),
     ];
     harness::run(cases.map(|(name, run, peers)| Case::new(name, run).needs(peers)))
@@ -64,6 +66,37 @@ fn nginx_and_php_fpm() -> Result {
     assert!(stdout.contains(&format!("in {} B, out ", 5 << 20)), "{stdout}");
     let output = fcgi().arg("decode").arg(tap.file("r.pcapng")).output()?;
     assert_eq!(String::from_utf8(output.stdout)?, stdout);
+    Ok(())
+}
+
+fn its_socket_is_open_to_nobody_else() -> Result {
+    let app = RawApp::new();
+    let fcgi_tokio::Target::Unix(path) = app.address.target() else { return Err("a path".into()) };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o622))?;
+    let is_root = fs::metadata("/proc/self")?.uid() == 0;
+    if is_root {
+        // Only root can have an application of somebody else.
+        chown(path, Some(33), Some(34))?;
+    }
+    let model = fs::metadata(path)?;
+    for umask in ["000", "077"] {
+        let mut tap = Tap::start_traced(&Peer::Strace.find()?, umask, &app.address);
+        let seen = fs::symlink_metadata(tap.file("tap.sock"))?;
+        let of = |file: &fs::Metadata| (file.mode() & 0o777, file.uid(), file.gid());
+        assert_eq!(of(&seen), of(&model), "{umask}");
+        tap.stop();
+        let calls = fs::read_to_string(tap.file("calls"))?;
+        let at = |name: &str| calls.rfind(&format!(" {name}(")).unwrap_or(0);
+        let (listen, owner) = (at("listen"), ["chown", "lchown", "fchownat"].map(at));
+        let owner = owner.into_iter().max().unwrap_or(0);
+        let mode = ["chmod", "fchmodat"].map(at).into_iter().max().unwrap_or(0);
+        assert!(listen > 0 && (owner > 0 || !is_root), "{calls}");
+        assert!(mode.max(owner) < listen, "nobody connects before it is in order: {calls}");
+        // Who owns it may have put a link in its place.
+        let later = calls.get(owner..).unwrap_or_default();
+        let by_name = |call: &str| call.contains("chmod") && call.contains("tap.sock");
+        assert!(!is_root || !later.lines().any(by_name), "{calls}");
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use fcgi_testkit::{
     harness::{self, Case, Failed},
     http::{HttpConnection, Reply},
     peers::Peer,
-    wire::{KEEP, RawApp, Type, answer, record, request},
+    wire::{KEEP, RawApp, Type, answer, complete, record, request},
 };
 use serde_json::{Value, json};
 
@@ -20,13 +20,14 @@ type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result, &'static [Peer]);
 
 fn main() -> ExitCode {
-    let cases: [Test; 6] = [
+    let cases: [Test; 7] = [
         ("requests_appear_as_they_come", requests_appear_as_they_come, &[Peer::Chromium]),
         ("a_request_is_shown_whole", a_request_is_shown_whole, &[Peer::Chromium]),
         ("the_command_does_the_same_again", the_command_does_the_same_again, &[]),
         ("keys_do_what_the_mouse_does", keys_do_what_the_mouse_does, &[Peer::Chromium]),
         ("it_fits_a_phone_and_the_night", it_fits_a_phone_and_the_night, &[Peer::Chromium]),
         ("only_who_may_sees_it", only_who_may_sees_it, &[]),
+        ("who_may_not_see_it_stops_nothing", who_may_not_see_it_stops_nothing, &[]),
     ];
     harness::run(cases.map(|(name, run, peers)| Case::new(name, run).needs(peers)))
 }
@@ -285,5 +286,32 @@ fn only_who_may_sees_it() -> Result {
         assert_eq!(get(&host, "any.example", path)?.head.status, 403, "{path}");
     }
     assert_eq!(get(&host, "any.example", &format!("/?token={token}"))?.head.status, 200);
+    Ok(())
+}
+
+fn who_may_not_see_it_stops_nothing() -> Result {
+    let application = RawApp::new().serve(|mut peer| peer.echo());
+    let args = ["--web", "0.0.0.0:0", "--web-remote"];
+    let tap = Tap::start_within("n 128", application, &args);
+    let url = url(&tap);
+    let port = url.split(['/', ':']).nth(4).ok_or("a port")?.to_owned();
+    let host = format!("127.0.0.1:{port}");
+    // Connections that say nothing, more than the tap may have descriptors.
+    let idle = (0..300)
+        .map(|_| std::net::TcpStream::connect(&host))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    for _ in 0..50 {
+        let mut web = tap.connect();
+        web.send(request(1, KEEP, &[("REQUEST_METHOD", "POST")], b"body"));
+        assert_eq!(web.answer(1), complete(b"body"));
+    }
+    assert!(!tap.stderr().contains("accept a connection"), "{}", tap.stderr());
+    drop(idle);
+    let token = url.split_once("/?").ok_or("a token")?.1;
+    assert_eq!(get(&host, "any.example", &format!("/?{token}"))?.head.status, 200);
+    // Who was refused keeps no connection.
+    let refused = get(&host, "any.example", "/")?;
+    assert_eq!(refused.head.status, 403);
+    assert_eq!(refused.head.field("connection"), Some("close"));
     Ok(())
 }

@@ -86,6 +86,24 @@ fn a_request_that_is_late_already_does_not_begin() {
     assert!(session.wants_write());
 }
 
+/// Nobody is there to give it up: it would have its place on a pool for ever.
+#[test]
+fn a_detached_request_has_a_limit() {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    for (total, at) in [(None, minutes(15)), (Some(minutes(7)), minutes(7))] {
+        let mut session = session(Settings { total, ..Settings::new() });
+        let start = Instant::now();
+        let mut exchange = session.begin(&begin(), start, start).unwrap();
+        let now = start + minutes(5);
+        exchange.detach(now);
+        assert!(session.poll(&mut exchange, || start + at - Duration::from_secs(1)).is_pending());
+        let Poll::Ready(Err(error)) = session.poll(&mut exchange, || start + at) else {
+            panic!("it goes on")
+        };
+        assert!(matches!(error, Error::Timeout { phase: Phase::Response, .. }), "{error:?}");
+    }
+}
+
 /// Reads what the system has, or says that it is code which may look at the buffer before.
 struct Window {
     fills: bool,

@@ -245,7 +245,8 @@ impl Client {
     }
 
     /// Has a request go on by itself.
-    fn detach(&mut self, exchange: Exchange) {
+    fn detach(&mut self, mut exchange: Exchange) {
+        exchange.core.detach(Instant::now());
         let Place::Here(link) = &self.place else { return };
         let (away, home) = Away::new(&link.session);
         if let Place::Here(link) = std::mem::replace(&mut self.place, Place::Away(away)) {

@@ -54,8 +54,12 @@ impl<'a> Response<'a> {
     }
 
     /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
-    /// response read to the end, and dropped. The client's time limits hold. The client's next
-    /// request waits for that end; the client may be dropped before it.
+    /// response read to the end, and dropped. The client's time limits hold: without a
+    /// [`total_timeout`](super::Connector::total_timeout) it is given up after ten minutes. The client's
+    /// next request waits for that end; the client may be dropped before it.
+    ///
+    /// No limit and no handle ends the read of a [body](super::Body::from_reader) that blocks: the
+    /// connection is not free until that read returns.
     ///
     /// Where the system has no thread for it, the request is aborted.
     pub fn detach(mut self) {

@@ -1,6 +1,6 @@
 //! A response that owns its place on a connection.
 
-use std::io;
+use std::{io, time::Instant};
 
 use fcgi_engine::pool::{Reached, Sending};
 
@@ -101,11 +101,18 @@ impl Response {
 
     /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
     /// response read to the end, and dropped. It keeps its place on a connection until then, as if
-    /// its caller read it, and the time limits hold.
+    /// its caller read it, and the time limits hold: without a
+    /// [`total_timeout`](crate::client::Connector::total_timeout) it is given up after ten minutes.
+    /// [`Pool::close`](super::Pool::close) does not end it.
+    ///
+    /// No limit and no handle ends the read of a [body](crate::client::Body::from_reader) that
+    /// blocks: the request keeps its place until that read returns. Detach such a request only if
+    /// its reader ends by itself, as a file does.
     ///
     /// Where the system has no thread for it, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
+            self.exchange.core.detach(Instant::now());
             away::spawn(move || while let Ok(Some(_)) = self.chunk() {});
         }
     }

@@ -1,7 +1,7 @@
 //! Connections from their packets: in order, without what was sent twice.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     net::SocketAddr,
     rc::Rc,
 };
@@ -15,20 +15,30 @@ use crate::{
     trace::Direction,
 };
 
-/// Bytes that may wait for what comes before them; then that counts as missing.
-const WAITING: usize = 1 << 20;
+/// Bytes that may wait for what comes before them, with what it costs to keep them; then that counts
+/// as missing.
+const WAITING: usize = 4 << 20;
+/// What each piece of them costs beside its bytes.
+const PIECE: usize = 64;
+/// Connections that are known for a while after their end, so that what comes twice, or late, is
+/// theirs.
+const ENDED: usize = 1024;
 
 /// All connections of a recording.
 pub(super) struct Connections {
     outputs: Rc<Outputs>,
     clock: Clock,
     count: u64,
-    open: HashMap<[SocketAddr; 2], Connection>,
+    open: HashMap<Key, Connection>,
+    /// Both of their ends have said that no more comes.
+    ended: VecDeque<Key>,
     /// Connections that hold no FastCGI.
     pub(super) foreign: u64,
     /// Times where bytes are missing.
     pub(super) gaps: u64,
 }
+
+type Key = [SocketAddr; 2];
 
 struct Connection {
     /// Who opened it: the web server.
@@ -36,6 +46,8 @@ struct Connection {
     state: State,
     /// By direction.
     streams: [Stream; 2],
+    /// By direction: no more comes, but for what is late.
+    ended: [bool; 2],
 }
 
 enum State {
@@ -43,21 +55,24 @@ enum State {
     Silent,
     Watched(Box<Watch>),
     Foreign,
+    /// All of it has been seen.
+    Done,
 }
 
 #[derive(Default)]
 struct Stream {
-    /// The number of the next byte.
-    next: Option<u32>,
-    waiting: HashMap<u32, Vec<u8>>,
+    /// The place of the next byte: its number, which does not begin again after 2^32.
+    next: Option<u64>,
+    waiting: BTreeMap<u64, Vec<u8>>,
+    /// What they cost.
     waiting_bytes: usize,
-    fin: Option<u32>,
+    fin: Option<u64>,
 }
 
 impl Connections {
     pub(super) fn new(outputs: Rc<Outputs>) -> Self {
-        let open = HashMap::new();
-        Self { outputs, clock: Clock::start(), count: 0, open, foreign: 0, gaps: 0 }
+        let (open, ended) = (HashMap::new(), VecDeque::new());
+        Self { outputs, clock: Clock::start(), count: 0, open, ended, foreign: 0, gaps: 0 }
     }
 
     pub(super) fn segment(&mut self, segment: &Segment<'_>, time: Time) {
@@ -81,7 +96,7 @@ impl Connections {
                 };
                 let client = if from_client { segment.from } else { segment.to };
                 let (state, streams) = (State::Silent, Default::default());
-                entry.insert(Connection { client, state, streams })
+                entry.insert(Connection { client, state, streams, ended: [false; 2] })
             }
         };
         let direction = if segment.from == connection.client {
@@ -91,7 +106,7 @@ impl Connections {
         };
         let stream = &mut connection.streams[direction as usize];
         if segment.syn {
-            stream.next = Some(segment.sequence.wrapping_add(1));
+            stream.place(segment.sequence.wrapping_add(1));
             return;
         }
         if matches!(connection.state, State::Silent) && !segment.payload.is_empty() {
@@ -104,11 +119,35 @@ impl Connections {
                 State::Foreign
             };
         }
-        let State::Watched(watch) = &mut connection.state else { return };
-        stream.take(segment);
-        self.gaps += stream.drain(watch, direction, time, WAITING);
+        if let State::Watched(watch) = &mut connection.state {
+            stream.take(segment);
+            self.gaps += stream.drain(watch, direction, time, WAITING);
+            if segment.rst {
+                self.gaps += connection.drain(time);
+            }
+        }
+        let was_over = connection.is_over();
+        connection.ended[direction as usize] |= segment.fin;
         if segment.rst {
-            watch.end_at(direction, End::Reset, time);
+            connection.reset(direction, time);
+        }
+        connection.close(time);
+        if connection.is_over() && !was_over {
+            self.ended.push_back(key);
+            self.forget(time);
+        }
+    }
+
+    /// Only so many are known after their end.
+    fn forget(&mut self, time: Time) {
+        while self.ended.len() > ENDED {
+            let Some(key) = self.ended.pop_front() else { return };
+            // The ports may have been used again.
+            if self.open.get(&key).is_some_and(Connection::is_over) {
+                if let Some(old) = self.open.remove(&key) {
+                    self.gaps += old.end(time);
+                }
+            }
         }
     }
 
@@ -136,48 +175,94 @@ impl Connection {
         }
     }
 
-    /// Says how often bytes were missing.
-    fn end(mut self, time: Time) -> u64 {
+    fn is_over(&self) -> bool {
+        self.ended == [true; 2]
+    }
+
+    /// Hands on all that waits; says how often bytes were missing before it.
+    fn drain(&mut self, time: Time) -> u64 {
         let State::Watched(watch) = &mut self.state else { return 0 };
         let mut gaps = 0;
         for direction in [Direction::ToApplication, Direction::ToWebServer] {
             gaps += self.streams[direction as usize].drain(watch, direction, time, 0);
         }
-        watch.cut(Outcome::Open, time);
+        gaps
+    }
+
+    /// One end has thrown the connection away.
+    fn reset(&mut self, direction: Direction, time: Time) {
+        self.ended = [true; 2];
+        if let State::Watched(watch) = &mut self.state {
+            watch.end_at(direction, End::Reset, time);
+            watch.close_at(time);
+        }
+    }
+
+    /// Keeps no more than its name, once it is over and nothing of it is missing.
+    fn close(&mut self, time: Time) {
+        if !self.is_over() {
+            return;
+        }
+        if let State::Watched(watch) = &mut self.state {
+            if !watch.has_ended() {
+                return;
+            }
+            watch.close_at(time);
+        }
+        self.state = State::Done;
+        self.streams = Default::default();
+    }
+
+    /// Says how often bytes were missing.
+    fn end(mut self, time: Time) -> u64 {
+        let gaps = self.drain(time);
+        if let State::Watched(watch) = &mut self.state {
+            watch.cut(Outcome::Open, time);
+        }
         gaps
     }
 }
 
 impl Stream {
+    /// The place of the byte with this number; the first one that is asked for is the next.
+    fn place(&mut self, number: u32) -> u64 {
+        // So that what came before has a place too.
+        let next = *self.next.get_or_insert(u64::from(number) + (1 << 32));
+        let offset = number.wrapping_sub(next as u32) as i32;
+        next.saturating_add_signed(offset.into())
+    }
+
     fn take(&mut self, segment: &Segment<'_>) {
-        if segment.fin {
-            self.fin = Some(segment.sequence.wrapping_add(segment.payload.len() as u32));
-        }
-        if segment.payload.is_empty() {
+        let is_end = segment.fin && self.next.is_some();
+        if segment.payload.is_empty() && !is_end {
             return;
         }
-        let next = *self.next.get_or_insert(segment.sequence);
-        let offset = segment.sequence.wrapping_sub(next) as i32;
+        let at = self.place(segment.sequence);
+        let end = at + segment.payload.len() as u64;
+        if segment.fin {
+            self.fin = Some(end);
+        }
         // What came before is not taken twice.
-        let known = usize::try_from(-i64::from(offset)).unwrap_or(0);
+        let first = at.max(self.next.unwrap_or(at));
+        let known = usize::try_from(first - at).unwrap_or(usize::MAX);
         let Some(bytes) = segment.payload.get(known..).filter(|bytes| !bytes.is_empty()) else {
             return;
         };
-        let at = segment.sequence.wrapping_add(known as u32);
-        if let Entry::Vacant(entry) = self.waiting.entry(at) {
-            self.waiting_bytes += bytes.len();
-            entry.insert(bytes.to_vec());
+        let is_longer = |old: &Vec<u8>| bytes.len() > old.len();
+        if self.waiting.get(&first).is_none_or(is_longer) {
+            self.waiting_bytes += bytes.len() + PIECE;
+            let old = self.waiting.insert(first, bytes.to_vec());
+            self.waiting_bytes -= old.map_or(0, |old| old.len() + PIECE);
         }
     }
 
-    /// Hands on what is in order. When more than `limit` bytes wait, those before them are missing;
-    /// says how often.
+    /// Hands on what is in order. When what waits costs more than `limit`, what comes before it is
+    /// missing; says how often.
     fn drain(&mut self, watch: &mut Watch, direction: Direction, time: Time, limit: usize) -> u64 {
         let mut gaps = 0;
-        while let Some(next) = self.next {
-            let offset = |at: &u32| at.wrapping_sub(next) as i32;
-            let Some(at) = self.waiting.keys().min_by_key(|at| offset(at)).copied() else { break };
-            if offset(&at) > 0 {
+        while let (Some(next), Some(first)) = (self.next, self.waiting.first_entry()) {
+            let at = *first.key();
+            if at > next {
                 if self.waiting_bytes <= limit {
                     break;
                 }
@@ -186,11 +271,11 @@ impl Stream {
                 self.next = Some(at);
                 continue;
             }
-            let Some(bytes) = self.waiting.remove(&at) else { break };
-            self.waiting_bytes -= bytes.len();
-            let known = usize::try_from(-i64::from(offset(&at))).unwrap_or(0);
-            if let Some(bytes) = bytes.get(known..) {
-                self.next = Some(next.wrapping_add(bytes.len() as u32));
+            let bytes = first.remove();
+            self.waiting_bytes -= bytes.len() + PIECE;
+            let known = usize::try_from(next - at).unwrap_or(usize::MAX);
+            if let Some(bytes) = bytes.get(known..).filter(|bytes| !bytes.is_empty()) {
+                self.next = Some(next + bytes.len() as u64);
                 watch.bytes_at(direction, bytes, time);
             }
         }

@@ -118,6 +118,7 @@ impl Decode {
             page: None,
             complain: Box::new(move |line| complain(&format!("fcgi decode: {name}: {line}"))),
             requests: Cell::new(0),
+            copy: Cell::default(),
         })
     }
 

@@ -16,7 +16,7 @@ use std::{
     fs::{self, File},
     io::{self, IsTerminal, Write},
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
@@ -198,11 +198,10 @@ impl Tap {
         if to_stdout {
             spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
         }
-        let listener = Listener::bind(&self.listen)
+        let listener = listen(&self.listen, &application)
             .map_err(|error| Stopped(Exit::Io, error.report().to_string()))?;
         // An address is one socket.
         let socket = listener.into_sockets().swap_remove(0);
-        open_to_the_same(&self.listen, &application);
         let nonblocking = socket.listener.set_nonblocking();
         nonblocking.map_err(io(format!("listen at {}", self.listen)))?;
         let listener = match socket.listener {
@@ -234,6 +233,7 @@ impl Tap {
             page,
             complain: Box::new(complain),
             requests: Cell::new(0),
+            copy: Cell::default(),
         };
         let proxy = Rc::new(Proxy {
             application,
@@ -347,16 +347,22 @@ fn tell_of_drops() {
     }
 }
 
-/// Who may connect to the application's unix socket may connect to this one, where we may say so.
-fn open_to_the_same(listen: &Address, application: &Address) {
-    let (Target::Unix(path), Target::Unix(model)) = (listen.target(), application.target()) else {
-        return;
+/// Listens. Who may connect to the application's unix socket may connect to this one, where we may
+/// say so, and nobody else may at any time.
+fn listen(listen: &Address, application: &Address) -> Result<Listener, fcgi_engine::Error> {
+    let model = match (listen.target(), application.target()) {
+        (Target::Unix(_), Target::Unix(model)) => fs::metadata(model).ok(),
+        _ => None,
     };
-    if let Ok(model) = fs::metadata(model) {
-        // Only root can give a file away; the mode may still help then.
-        let _ = chown(path, Some(model.uid()), Some(model.gid()));
-        let _ = fs::set_permissions(path, fs::Permissions::from_mode(model.mode() & 0o777));
-    }
+    let Some(model) = model else { return Listener::bind(listen) };
+    let builder = || Listener::builder(listen).mode(model.mode() & 0o777);
+    // Only root can give a file away, and others only to a group of theirs; the mode may still help.
+    builder()
+        .owner(model.uid())
+        .group(model.gid())
+        .bind()
+        .or_else(|_| builder().group(model.gid()).bind())
+        .or_else(|_| builder().bind())
 }
 
 /// All connections.

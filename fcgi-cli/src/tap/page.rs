@@ -14,6 +14,7 @@ use std::{
     },
     task::{Context, Poll},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::{
     runtime::Builder,
-    sync::{broadcast, mpsc},
+    sync::{Semaphore, broadcast, mpsc},
 };
 
 use super::{
@@ -44,6 +45,10 @@ const WAITING: usize = 256;
 /// Requests that are kept, and bytes of them.
 const REQUESTS: usize = 500;
 const BYTES: usize = 64 << 20;
+/// Connections at once; others wait, and take no descriptors of the proxy's.
+const CONNECTIONS: usize = 64;
+/// For a request's head.
+const HEAD: Duration = Duration::from_secs(10);
 /// Lines on their way to one browser. One that reads too slowly misses some.
 const LINES: usize = 1024;
 
@@ -201,7 +206,10 @@ async fn serve(
         }
     };
     let accept = async {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
+            // Nobody closes the semaphore.
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(super::BREATH).await;
                 continue;
@@ -215,8 +223,10 @@ async fn serve(
                 // A browser may leave at any time.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
+                drop(slot);
             });
         }
     };
@@ -252,7 +262,12 @@ impl Web {
             answer
         };
         let mut answer = match self.refusal(request) {
-            Some((status, text)) => plain(status, text),
+            Some((status, text)) => {
+                let mut refused = plain(status, text);
+                let close = header::HeaderValue::from_static("close");
+                refused.headers_mut().insert(header::CONNECTION, close);
+                refused
+            }
             None => match request.uri().path() {
                 "/" => typed("text/html; charset=utf-8", Either::Left(Full::from(PAGE))),
                 "/events" => typed("text/event-stream", Either::Right(self.events())),

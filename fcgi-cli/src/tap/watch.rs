@@ -68,6 +68,8 @@ pub(crate) struct Outputs {
     pub(crate) page: Option<Feed>,
     pub(crate) complain: Box<dyn Fn(&str)>,
     pub(crate) requests: Cell<u64>,
+    /// Of all connections, for the copy of what has come: it is needed while it is looked at.
+    pub(crate) copy: Cell<Vec<u8>>,
 }
 
 /// One connection.
@@ -96,9 +98,7 @@ struct Half {
     /// It is no FastCGI from here on.
     foreign: bool,
     ended: bool,
-    /// A copy of what has come, with its secrets hidden.
-    copy: Vec<u8>,
-    /// Where records begin in it.
+    /// Where records begin in what has come.
     starts: Vec<usize>,
 }
 
@@ -142,8 +142,10 @@ impl Watch {
     /// Bytes that passed then.
     pub(crate) fn bytes_at(&mut self, direction: Direction, bytes: &[u8], time: Time) {
         let mut half = mem::take(&mut self.halves[direction as usize]);
-        half.copy.clear();
-        half.copy.extend_from_slice(bytes);
+        // A copy, whose secrets are hidden.
+        let mut copy = self.outputs.copy.take();
+        copy.clear();
+        copy.extend_from_slice(bytes);
         half.starts.clear();
         let mut at = 0;
         while !half.foreign {
@@ -167,7 +169,7 @@ impl Watch {
             half.padding -= padding;
             if !self.outputs.show_secrets {
                 // It may hold what was in its sender's memory (FC-3.3-2).
-                half.copy[at..at + padding].fill(0);
+                copy[at..at + padding].fill(0);
             }
             match piece {
                 Some(Piece::Header(header)) => {
@@ -179,7 +181,7 @@ impl Watch {
                 }
                 Some(Piece::Content(_)) => {
                     if let Some(header) = half.header {
-                        let content = &mut half.copy[at..at + used];
+                        let content = &mut copy[at..at + used];
                         self.content(direction, header, content, time);
                         let room = CONTENT.saturating_sub(half.content.len());
                         half.content.extend_from_slice(&content[..content.len().min(room)]);
@@ -202,20 +204,24 @@ impl Watch {
             at += used;
         }
         if half.foreign && !self.outputs.show_secrets {
-            mask::overwrite(&mut half.copy[at..]);
+            mask::overwrite(&mut copy[at..]);
         }
-        self.packets_of(direction, &half, time);
+        self.packets_of(direction, &half.starts, &copy, time);
+        self.outputs.copy.set(copy);
+        if half.header.is_none() {
+            half.content = Vec::new();
+        }
         self.halves[direction as usize] = half;
     }
 
     /// Cuts what has come where records begin.
-    fn packets_of(&mut self, direction: Direction, half: &Half, time: Time) {
+    fn packets_of(&mut self, direction: Direction, starts: &[usize], copy: &[u8], time: Time) {
         self.record(|packets, take| {
             let mut at = 0;
             let mut is_start = false;
-            for end in half.starts.iter().copied().chain([half.copy.len()]) {
+            for end in starts.iter().copied().chain([copy.len()]) {
                 if end > at {
-                    packets.data(direction, &half.copy[at..end], is_start, time, take);
+                    packets.data(direction, &copy[at..end], is_start, time, take);
                 }
                 is_start = true;
                 at = end;
@@ -368,9 +374,18 @@ impl Watch {
         !self.requests.is_empty()
     }
 
+    /// Whether both directions have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.halves.iter().all(|half| half.ended)
+    }
+
     /// The connection is over, however it came.
     pub(crate) fn close(&mut self) {
-        let now = self.clock.now();
+        self.close_at(self.clock.now());
+    }
+
+    /// The connection was over then.
+    pub(crate) fn close_at(&mut self, now: Time) {
         if self.halves[Direction::ToApplication as usize].ended {
             self.cut(Outcome::Left, now);
         }

@@ -1,7 +1,7 @@
 //! A tap under test.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
 };
@@ -42,16 +42,23 @@ impl Tap {
         Self::spawn(fcgi(), None, &[&[&*application.to_string()], args].concat(), false)
     }
 
-    /// No file grows over so many blocks of 512 bytes.
-    pub(crate) fn start_with_blocks(
-        blocks: u32,
-        application: impl ToString,
-        args: &[&str],
-    ) -> Self {
+    /// With so little of something: `f` for a file's blocks of 512 bytes, `n` for descriptors.
+    pub(crate) fn start_within(limit: &str, application: impl ToString, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let script = format!("trap '' XFSZ; ulimit -{limit}; exec \"$0\" \"$@\"");
         shell.args(["-c", &script]).arg(fcgi().get_program());
         Self::spawn(shell, None, &[&[&*application.to_string()], args].concat(), true)
+    }
+
+    /// With a umask, and with its system calls on files and sockets in `calls`.
+    pub(crate) fn start_traced(strace: &Path, umask: &str, application: impl ToString) -> Self {
+        let mut shell = Command::new("sh");
+        let calls = "trace=bind,listen,chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat";
+        // As a grandchild: signals are the tap's.
+        let script =
+            format!("umask {umask}; exec \"$STRACE\" -D -f -e {calls} -o calls \"$0\" \"$@\"");
+        shell.env("STRACE", strace).args(["-c", &script]).arg(fcgi().get_program());
+        Self::spawn(shell, None, &[&*application.to_string()], true)
     }
 
     fn spawn(mut command: Command, listen: Option<&str>, args: &[&str], read: bool) -> Self {

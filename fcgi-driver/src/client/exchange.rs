@@ -32,6 +32,11 @@ impl<R: Runtime> Exchange<R> {
         Self { core, bodies, runtime: PhantomData }
     }
 
+    /// Its caller does not wait for it any more.
+    pub(crate) fn detach(&mut self) {
+        self.core.detach(R::now());
+    }
+
     pub(crate) fn key(&self) -> RequestKey {
         self.core.key()
     }

@@ -278,7 +278,8 @@ impl<R: Runtime> Client<R> {
     }
 
     /// Has a request go on by itself.
-    fn detach(&mut self, exchange: Exchange<R>) {
+    fn detach(&mut self, mut exchange: Exchange<R>) {
+        exchange.detach();
         let Place::Here(connection) = &self.place else { return };
         let (away, home) = Away::new(&connection.session);
         if let Place::Here(connection) = std::mem::replace(&mut self.place, Place::Away(away)) {

@@ -43,7 +43,8 @@ impl<R: Runtime> Response<'_, R> {
     }
 
     /// Lets the request go on without its caller, in a task of its own: its body is sent and its
-    /// response read to the end, and dropped. The client's time limits hold. The client's next
+    /// response read to the end, and dropped. The client's time limits hold: without a
+    /// [`total_timeout`](super::Connector::total_timeout) it is given up after ten minutes. The client's next
     /// request waits for that end; the client may be dropped before it.
     ///
     /// Where no runtime runs the task, the request is aborted.

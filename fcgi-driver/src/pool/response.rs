@@ -96,11 +96,14 @@ impl<R: Runtime> Response<R> {
 
     /// Lets the request go on without its caller, in a task of its own: its body is sent and its
     /// response read to the end, and dropped. It keeps its place on a connection until then, as if
-    /// its caller read it, and the time limits hold.
+    /// its caller read it, and the time limits hold: without a
+    /// [`total_timeout`](crate::client::Connector::total_timeout) it is given up after ten minutes.
+    /// [`Pool::close`](super::Pool::close) does not end it.
     ///
     /// Where no runtime runs the task, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
+            self.exchange.detach();
             let address = self.exchange.address();
             spawn_or_warn::<R>(
                 &address,

@@ -23,6 +23,8 @@ use crate::{
     observe::{self, Outcome as Logged, RequestLog, Side},
 };
 
+/// How long a request goes on without its caller, where nothing else limits it in all.
+const DETACHED: Duration = Duration::from_secs(600);
 /// The most that one chunk holds, in bytes.
 const CHUNK: usize = 64 * 1024;
 
@@ -193,6 +195,14 @@ impl Exchange {
         match self.outcome {
             Some(Outcome::Complete { app_status }) if self.over => Some(app_status),
             _ => None,
+        }
+    }
+
+    /// Its caller does not wait for it any more. Where it had no limit for all of it, it has ten
+    /// minutes from now on: nobody is there to give it up.
+    pub fn detach(&mut self, now: Instant) {
+        if self.limits.total.is_none() {
+            self.limits.total = Some(now.saturating_duration_since(self.started) + DETACHED);
         }
     }
 
