@@ -13,10 +13,7 @@ use std::{
 };
 
 use async_io::Async;
-use fcgi_driver::{
-    StdListener,
-    runtime::{self, Over},
-};
+use fcgi_driver::{Over, StdListener, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
 use futures_io::{AsyncRead, AsyncWrite};
 

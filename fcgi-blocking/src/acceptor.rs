@@ -8,7 +8,7 @@ use fcgi_engine::{
     socket::Peer,
 };
 
-use crate::{Address, stream::Stream};
+use crate::{Address, Error, stream::Stream};
 
 /// A listener's sockets, in non-blocking mode.
 #[derive(Debug)]
@@ -55,6 +55,11 @@ impl Acceptor {
         }
         Err((io::ErrorKind::WouldBlock.into(), self.sockets[0].address.clone()))
     }
+}
+
+/// An error of a server's that can't accept.
+pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
+    Error::Io { address: address.to_string().into(), doing: "accept connections at", source }
 }
 
 fn accept(listener: &StdListener) -> io::Result<(Stream, Peer)> {

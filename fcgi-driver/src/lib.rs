@@ -40,3 +40,4 @@ pub use fcgi_engine::{
     Account, Address, AddressError, Error, Listener, ListenerBuilder, Phase, Target, is_fastcgi,
     listener::StdListener,
 };
+pub use over::Over;

@@ -15,7 +15,6 @@ use std::{
 
 use fcgi_engine::socket::{HangUp, Peer};
 
-pub use crate::over::Over;
 use crate::{Address, StdListener};
 
 /// Waits for signals that a runtime was to listen for. Where that failed, it says so and waits for

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use fcgi_driver::runtime::Over;
+use fcgi_driver::Over;
 use futures_io::{AsyncRead as FuturesRead, AsyncWrite as FuturesWrite};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},

@@ -8,7 +8,8 @@ use std::{
 };
 
 use fcgi_engine::{
-    notify, pump,
+    notify::{self, Serving},
+    pump,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
     socket::Peer,
 };
@@ -19,11 +20,14 @@ use rustix::{
 
 use super::{
     Engine, Job,
-    connection::{Connection, Watch},
+    connection::Connection,
     quiet::{FEW, Quiet, SILENT_POLLS},
-    serve::accept_failed,
+    slot::Slot,
 };
-use crate::{acceptor::Acceptor, stream::Stream};
+use crate::{
+    acceptor::{self, Acceptor},
+    stream::Stream,
+};
 
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
@@ -32,6 +36,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Leader {
     acceptor: Option<Acceptor>,
+    /// For as long as there is an acceptor that takes connections.
+    serving: Option<Serving>,
     slots: Vec<Slot>,
     quiet: Quiet,
     /// Requests that have begun and wait for a thread.
@@ -41,23 +47,6 @@ pub(super) struct Leader {
     stage: Stage,
     dirty: Vec<Arc<Connection>>,
     ready: Vec<(usize, PollFlags)>,
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) connection: Arc<Connection>,
-    pub(super) stream: Arc<Stream>,
-    pub(super) watch: Watch,
-    /// Polls in a row in which it had nothing.
-    silent: u8,
-}
-
-impl Slot {
-    /// Whether the system is asked for it: one that is known to be hung up has nothing to tell.
-    pub(super) fn is_watched(&self) -> bool {
-        !(self.watch.events.is_empty() && self.watch.hung_up)
-    }
 }
 
 /// What a poll has found beside connections.
@@ -86,12 +75,15 @@ enum Stage {
 
 impl Leader {
     pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
-        Self::with(Some(acceptor))
+        let mut leader = Self::with(Some(acceptor));
+        leader.serving = Some(notify::serving());
+        leader
     }
 
     fn with(acceptor: Option<Acceptor>) -> Box<Self> {
         Box::new(Self {
             acceptor,
+            serving: None,
             slots: Vec::new(),
             quiet: Quiet::default(),
             jobs: Vec::new(),
@@ -144,8 +136,8 @@ impl Leader {
                 return self.acceptor.is_none() && self.is_empty(engine);
             }
             Stage::Serving => {
+                self.serving = None;
                 // Who has connected already is served (W-13).
-                notify::stopping();
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.hide();
                 }
@@ -382,7 +374,7 @@ impl Leader {
                 Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err((error, _)) if is_peers_fault(&error) => {}
                 Err((error, address)) if is_fatal(&error) => {
-                    return engine.fail(accept_failed(&address, error));
+                    return engine.fail(acceptor::failed(&address, error));
                 }
                 Err((error, address)) => {
                     tracing::error!(%error, %address, "accept failed");

@@ -32,6 +32,7 @@ mod quiet;
 mod request;
 mod serve;
 mod shutdown;
+mod slot;
 mod wakeups;
 
 use std::{

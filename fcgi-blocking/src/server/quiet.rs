@@ -10,7 +10,7 @@ use std::{
 
 use rustix::event::PollFlags;
 
-use super::leader::Slot;
+use super::slot::Slot;
 
 /// So many connections are polled, whether they say anything or not.
 pub(super) const FEW: usize = 64;

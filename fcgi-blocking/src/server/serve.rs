@@ -2,10 +2,14 @@
 
 use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
-use fcgi_engine::{Listener, notify};
+use fcgi_engine::Listener;
 
 use super::{Engine, Handler, Server, Shutdown, leader::Leader};
-use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
+use crate::{
+    Address, Error,
+    acceptor::{self, Acceptor},
+    stream::Stream,
+};
 
 /// A server that is about to start: [`run`](Self::run) it, as it is or
 /// [with a signal](Self::with_graceful_shutdown).
@@ -79,15 +83,18 @@ impl<H: Handler> Serve<H> {
             Source::Listener(listener) => listener.local_addr().clone(),
             Source::Connection(_) => Address::STREAM,
         };
-        let start = |source| failed(&address, "start threads for", source);
+        let start = |source| Error::Io {
+            address: address.to_string().into(),
+            doing: "start threads for",
+            source,
+        };
         let engine = Engine::new(server, source.threads(), Box::new(handler), shutdown.clone())
             .map_err(start)?;
         let engine = Arc::new(engine);
         let leader = match source {
             Source::Listener(listener) => {
                 let acceptor = Acceptor::new(listener);
-                let acceptor = acceptor.map_err(|(error, at)| accept_failed(&at, error))?;
-                notify::ready();
+                let acceptor = acceptor.map_err(|(error, at)| acceptor::failed(&at, error))?;
                 Leader::new(acceptor)
             }
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
@@ -130,12 +137,4 @@ impl<H> fmt::Debug for Serve<H> {
         fields.field("server", server).field("source", source).field("shutdown", shutdown);
         fields.finish_non_exhaustive()
     }
-}
-
-pub(super) fn accept_failed(address: &Address, source: std::io::Error) -> Error {
-    failed(address, "accept connections at", source)
-}
-
-fn failed(address: &Address, doing: &'static str, source: std::io::Error) -> Error {
-    Error::Io { address: address.to_string().into(), doing, source }
 }

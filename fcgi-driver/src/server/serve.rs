@@ -77,11 +77,11 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
         let Self { settings, mut acceptor, handler, signal } = self;
         let limit = settings.shutdown;
         acceptor.register()?;
-        notify::ready();
+        let serving = notify::serving();
         let state = Arc::new(State::new(settings, handler));
         let _abandon = AbandonOnDrop(&state);
         let accepted = accept_until(&mut acceptor, &state, signal).await;
-        notify::stopping();
+        drop(serving);
         // Who has connected already is served (W-13).
         acceptor.hide();
         accept_last(&mut acceptor, &state).await;

@@ -101,8 +101,10 @@ impl Listener {
     /// 3. else the address in `FCGI_ADDR`,
     /// 4. else `default`.
     ///
-    /// Call it early, before other threads are started: it takes LISTEN_FDS and LISTEN_PID out of
-    /// the environment, so that no child takes the sockets for its own.
+    /// When systemd passed sockets, the first call takes LISTEN_FDS and LISTEN_PID out of the
+    /// environment. Rust's own code may read the environment meanwhile; C code in other threads may
+    /// not (getenv(3), which getaddrinfo(3) and localtime_r(3) call). Where there may be such
+    /// threads, those of an async runtime among them, call it before they are started.
     ///
     /// # Errors
     /// As for [`bind`](Self::bind); [`Error::Listen`] when systemd passed something else than
