@@ -1,8 +1,16 @@
 //! A server's life: its threads start, and at its end its requests finish.
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fmt, io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
+};
 
-use fcgi_engine::{Listener, notify};
+use fcgi_engine::{
+    Listener,
+    cgi::{self, Relay, Start},
+    notify,
+};
 
 use super::{Engine, Handler, Server, Shutdown, leader::Leader};
 use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
@@ -23,6 +31,10 @@ enum Source {
     Listener(Listener),
     /// There is only this one.
     Connection(OwnedFd),
+    /// The only one, of a CGI program.
+    Cgi(Relay, UnixStream),
+    /// None: this says why.
+    Failed(Error),
 }
 
 impl<H: Handler> Serve<H> {
@@ -32,6 +44,17 @@ impl<H: Handler> Serve<H> {
 
     pub(super) fn connection(server: Server, io: OwnedFd, handler: H) -> Self {
         Self { server, source: Source::Connection(io), handler, shutdown: Shutdown::new() }
+    }
+
+    /// As the process was started.
+    pub(super) fn auto(server: Server, handler: H) -> Self {
+        let source = match cgi::start() {
+            Ok(Start::FastCgi(listener)) => Source::Listener(listener),
+            Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
+            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
+            Err(error) => Source::Failed(error),
+        };
+        Self { server, source, handler, shutdown: Shutdown::new() }
     }
 
     /// Serves until `signal` is triggered, then takes no more connections, lets requests finish for
@@ -61,11 +84,12 @@ impl<H: Handler> Serve<H> {
         let Self { server, source, handler, shutdown } = self;
         let address = match &source {
             Source::Listener(listener) => listener.local_addr().clone(),
-            Source::Connection(_) => Address::STREAM,
+            _ => Address::STREAM,
         };
         let start = |source| failed(&address, "start threads for", source);
         let engine = Engine::new(server, Box::new(handler), shutdown.clone()).map_err(start)?;
         let engine = Arc::new(engine);
+        let mut relay = None;
         let leader = match source {
             Source::Listener(listener) => {
                 let acceptor = Acceptor::new(listener);
@@ -74,6 +98,12 @@ impl<H: Handler> Serve<H> {
                 Leader::new(acceptor)
             }
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
+            Source::Cgi(cgi, connection) => {
+                let thread = std::thread::Builder::new().name("fcgi-cgi".to_owned());
+                relay = Some(thread.spawn(|| cgi.run()).map_err(cgi::failed)?);
+                Leader::of_one(&engine, Stream::over(connection.into()))
+            }
+            Source::Failed(error) => return Err(error),
         };
         shutdown.register(&engine.wakeups.waker);
         let mut threads = Vec::with_capacity(engine.threads + 1);
@@ -95,6 +125,11 @@ impl<H: Handler> Serve<H> {
                 for thread in threads {
                     // Panics of handlers are caught.
                     let _ = thread.join();
+                }
+                // The connection is closed: the relay has its end.
+                if let Some(relay) = relay {
+                    let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
+                    relay.join().unwrap_or_else(panicked)?;
                 }
             }
             n => {
