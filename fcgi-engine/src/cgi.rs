@@ -15,6 +15,7 @@
 //!         relay.run()?;
 //!         drop(connection);
 //!     }
+//!     _ => {}
 //! }
 //! # Ok::<(), fcgi_engine::Error>(())
 //! ```
