@@ -142,6 +142,7 @@ fn no_descriptor_is_503_and_logged() {
     for target in ["/page.txt", "/app.php", "/nope"] {
         let reply = connection.get(target).expect("an answer");
         assert_eq!(reply.head.status, 503, "{target}: {}", text(&reply));
+        assert!(!text(&reply).contains("os error"), "{}", text(&reply));
         let line = format!("GET {target}: look for the file: Too many open files");
         until("it is logged", || gateway.error_log().contains(&line));
     }

@@ -66,11 +66,44 @@ fn nobody_listens_is_502() {
     let reply = gateway.get("/page");
     assert_eq!(reply.head.status, 502);
     let reason = format!("connect to {address}: No such file or directory (os error 2)");
-    assert_eq!(text(&reply), format!("502 Bad Gateway\n{reason}\n"));
+    assert_eq!(text(&reply), "502 Bad Gateway\nthe application can't be reached\n");
     until("the reason is logged", || gateway.error_log().ends_with('\n'));
     let log = gateway.error_log();
     assert!(log.starts_with(&format!("fcgi gateway: GET /page: {reason}")), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+/// Where the application is, and what the system says, is for the log.
+#[test]
+fn pages_say_nothing_of_what_is_inside() {
+    let app = App::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closing = format!("tcp:{}", listener.local_addr().expect("an address"));
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr();
+    let nobody = format!("tcp:{}", nobody.expect("an address"));
+    for (address, target, options, status) in [
+        (&*nobody, "/x", &[][..], 502),
+        (&closing, "/x", &[], 502),
+        (&app.address, "/no-head", &[], 502),
+        (&app.address, "/x", &["--connections", "1", "--max-waiting", "0"], 503),
+        (&app.address, "/x", &["--connections", "1", "--wait-timeout", "0.1"], 503),
+        (&app.address, "/hang", &["--first-byte-timeout", "0.1"], 504),
+        (&app.address, "/hang", &["--timeout", "0.1"], 504),
+    ] {
+        let gateway = Gateway::start(&[&[address, "--mount", "/"], options].concat());
+        let mut held = gateway.connect();
+        if status == 503 {
+            held.send_head("GET", "/hold", &[]).expect("send");
+            held.read_head().expect("a head");
+        }
+        let reply = gateway.get(target);
+        assert_eq!(reply.head.status, status, "{address} {target} {options:?}");
+        let (page, bare) = (text(&reply), &address[address.find(':').expect("a scheme") + 1..]);
+        assert!(!page.contains(bare) && !page.contains("os error"), "{page}");
+        assert_eq!(page.lines().count(), 2, "it has its reason: {page}");
+        until("the log has it", || gateway.error_log().contains(address));
+    }
 }
 
 #[test]
@@ -121,7 +154,8 @@ fn an_answer_that_is_none_is_502() {
     let gateway = gateway(&app, &[]);
     let reply = gateway.get("/no-head");
     assert_eq!(reply.head.status, 502);
-    assert!(text(&reply).contains("no colon"), "{}", text(&reply));
+    assert!(text(&reply).contains("the application's answer"), "{}", text(&reply));
+    until("why is in the log", || gateway.error_log().contains("no colon"));
 }
 
 #[test]

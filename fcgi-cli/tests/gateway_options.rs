@@ -3,9 +3,10 @@
 mod common;
 
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     process::{Command, Output},
 };
 
@@ -18,6 +19,10 @@ fn ask_unix(path: &std::path::Path, target: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
+}
+
+fn run(args: &[&str]) -> Output {
+    common::fcgi().args(args).output().expect("fcgi runs")
 }
 
 #[test]
@@ -79,6 +84,50 @@ fn help_names_the_variables() {
     let all = help.matches("\n      --").count() + help.matches("\n  -q, --").count();
     let named = help.matches("[env: FCGI_GATEWAY_").count();
     assert_eq!(named, all, "{help}");
+}
+
+#[test]
+fn unix_sockets_have_a_mode_an_owner_and_a_group() {
+    let (app, folder) = (App::start(), tempfile::tempdir().expect("a folder"));
+    let path = folder.path().join("socket");
+    let listen = format!("unix:{}", path.display());
+    let own = fs::metadata(folder.path()).expect("it is there");
+    let (owner, group) = (own.uid().to_string(), own.gid().to_string());
+    let args = [&app.address, "--mount", "/", "--listen", &listen];
+    for (options, mode) in [
+        (&["--listen-mode", "0666"][..], 0o666),
+        (&["--listen-mode", "660", "--listen-group", &group], 0o660),
+        (&["--listen-mode", "600", "--listen-owner", &owner, "--listen-group", &group], 0o600),
+    ] {
+        let _gateway = Gateway::start(&[&args[..], options].concat());
+        let file = fs::metadata(&path).expect("it listens");
+        assert_eq!(file.mode() & 0o7777, mode, "{options:?}");
+        assert_eq!((file.uid(), file.gid()), (own.uid(), own.gid()), "{options:?}");
+        assert!(ask_unix(&path, "/x").contains("REMOTE_ADDR=unix:\n"));
+    }
+    // As root, they can be somebody else's.
+    if own.uid() == 0 {
+        let others = ["--listen-owner", "12345", "--listen-group", "23456"];
+        let _gateway = Gateway::start(&[&args[..], &others].concat());
+        let file = fs::metadata(&path).expect("it listens");
+        assert_eq!((file.uid(), file.gid()), (12345, 23456));
+    }
+    for (options, code, reason) in [
+        (&["--listen-mode", "999"][..], 2, "such as 660"),
+        (&["--listen-mode", "77777"], 2, "such as 660"),
+        (&["--listen-mode", "+660"], 2, "such as 660"),
+        (&["--listen-group", "no-such-group"], 5, "no-such-group"),
+        (&["--listen-owner", ""], 2, "--listen-owner"),
+    ] {
+        let output = run(&[&["gateway"], &args[..], options].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {stderr}");
+        assert!(stderr.contains(reason), "{options:?}: {stderr}");
+    }
+    let output = run(&["gateway", "--listen", "127.0.0.1:0", "--listen-mode", "660"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--listen unix:PATH"), "{stderr}");
 }
 
 #[test]

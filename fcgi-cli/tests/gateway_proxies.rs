@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, net::TcpListener, sync::mpsc, thread, time::Instant};
 
 use common::gateway::{App, Gateway, Root, text, until};
 use fcgi_testkit::http::Reply;
@@ -23,7 +23,7 @@ fn only_trusted_proxies_say_who_asks() {
             .concat(),
     );
     let other = Gateway::start(&[&args[..], &["--trusted-proxy", "192.0.2.0/24"]].concat());
-    let cases: [(Fields, &str, Option<&str>); 14] = [
+    let cases: [(Fields, &str, Option<&str>); 16] = [
         (&[], "127.0.0.1", None),
         (&[("X-Forwarded-For", "203.0.113.7")], "203.0.113.7", None),
         (&[("X-Forwarded-For", "6.6.6.6, 203.0.113.7, 10.1.2.3")], "203.0.113.7", None),
@@ -44,9 +44,11 @@ fn only_trusted_proxies_say_who_asks() {
         ),
         (&[("Forwarded", "for=\"203.0.113.7:80\";host=\"a,b\"")], "203.0.113.7", Some("80")),
         (&[("Forwarded", "for=_hidden")], "127.0.0.1", None),
-        // They disagree: one of them is the client's own.
-        (&[("Forwarded", "for=6.6.6.6"), ("X-Forwarded-For", "203.0.113.7")], "127.0.0.1", None),
         (&[("X-Forwarded-For", "")], "127.0.0.1", None),
+        (&[("X-Forwarded-For", "203.0.113.7, ,")], "203.0.113.7", None),
+        // What a client has begun is no text; what its proxy adds is.
+        (&[("X-Forwarded-For", "\u{ff}, 203.0.113.7")], "203.0.113.7", None),
+        (&[("Forwarded", "for=\u{ff}, for=203.0.113.7")], "203.0.113.7", None),
     ];
     for (fields, expected, port) in cases {
         let body = text(&trusting.ask("GET", "/x", fields));
@@ -124,6 +126,84 @@ fn trusted_proxies_say_how_and_for_whom() {
     assert_eq!(param(&body, "SERVER_PORT"), Some("1"));
 }
 
+/// A proxy writes one of the two, and passes on the other as its client has sent it: what only one
+/// of them says may be the client's own word.
+#[test]
+fn forwarded_and_x_forwarded_have_to_agree() {
+    let app = App::start();
+    let args = [&app.address, "--mount", "/", "--trusted-proxy", "127.0.0.1"];
+    let gateway = Gateway::start(&args);
+    let x_for = ("X-Forwarded-For", "203.0.113.7");
+    let (x_http, x_host) = (("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "good.example"));
+    let cases: [Fields; 12] = [
+        &[("Forwarded", "for=6.6.6.6"), x_for],
+        &[("Forwarded", "for=203.0.113.7;proto=https;host=evil.example"), x_for, x_http, x_host],
+        &[("Forwarded", "for=203.0.113.7;proto=http;host=evil.example"), x_for, x_http, x_host],
+        // Only one of them says how, for whom, or who.
+        &[("Forwarded", "for=203.0.113.7;proto=https"), x_for],
+        &[("Forwarded", "for=203.0.113.7"), x_for, ("X-Forwarded-Proto", "https")],
+        &[("Forwarded", "for=203.0.113.7"), x_for, x_host],
+        &[("Forwarded", "proto=http"), x_for, x_http],
+        &[("Forwarded", "for=203.0.113.7;proto=https"), ("X-Forwarded-Proto", "https")],
+        &[("Forwarded", "for=unknown"), x_for],
+        &[("Forwarded", "for=127.0.0.1"), x_for],
+        // What comes last, from the proxy, is not to vanish in what the client has begun.
+        &[("Forwarded", "for=\", for=203.0.113.7")],
+        &[("Forwarded", "for=\"\\\", for=203.0.113.7;proto=http")],
+    ];
+    for fields in cases {
+        let reply = gateway.ask("GET", "/x", fields);
+        assert_eq!(reply.head.status, 400, "{fields:?}\n{}", text(&reply));
+    }
+    assert_eq!(app.state.asked(), 0);
+    let logged = || gateway.error_log().matches("--forwarded").count() >= 10;
+    until("each is logged", logged);
+    assert!(gateway.access_log().lines().all(|line| line.starts_with("127.0.0.1 - - [")));
+    // Together they may say the same, and one may say nothing.
+    let both = [
+        ("Forwarded", "For=\"203.0.113.7:80\";proto=https;host=\"Shop.example:99\""),
+        x_for,
+        ("X-Forwarded-Proto", "HTTPS"),
+        ("X-Forwarded-Host", "shop.example:99"),
+    ];
+    let cases: [(Fields, Option<&str>); 3] = [
+        (&both, Some("on")),
+        (&[("Forwarded", ""), x_for, x_http], None),
+        (&[("Forwarded", "by=_x;secret=\"a\\\"b,c\""), x_for, x_http], None),
+    ];
+    for (fields, https) in cases {
+        let body = text(&gateway.ask("GET", "/x", fields));
+        assert_eq!(param(&body, "REMOTE_ADDR"), Some("203.0.113.7"), "{fields:?}\n{body}");
+        assert_eq!(param(&body, "HTTPS"), https, "{fields:?}\n{body}");
+    }
+    // From others nothing counts, and nothing is refused.
+    let other = Gateway::start(&[&app.address, "--mount", "/", "--trusted-proxy", "192.0.2.1"]);
+    let body = text(&other.ask("GET", "/x", &[("Forwarded", "for=6.6.6.6"), x_for]));
+    assert_eq!(param(&body, "REMOTE_ADDR"), Some("127.0.0.1"));
+}
+
+#[test]
+fn it_can_be_said_which_of_them_the_proxies_write() {
+    let app = App::start();
+    let args = [&app.address, "--mount", "/", "--trusted-proxy", "127.0.0.1", "--forwarded"];
+    let fields = [
+        ("Forwarded", "for=192.0.2.5;proto=https;host=standard.example"),
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-Host", "x.example"),
+    ];
+    for (which, remote, https, name) in [
+        ("x", "203.0.113.7", None, "x.example"),
+        ("standard", "192.0.2.5", Some("on"), "standard.example"),
+    ] {
+        let gateway = Gateway::start(&[&args[..], &[which]].concat());
+        let body = text(&gateway.ask("GET", "/x", &fields));
+        assert_eq!(param(&body, "REMOTE_ADDR"), Some(remote), "{which}\n{body}");
+        assert_eq!(param(&body, "HTTPS"), https, "{which}\n{body}");
+        assert_eq!(param(&body, "SERVER_NAME"), Some(name), "{which}\n{body}");
+    }
+}
+
 #[test]
 fn requests_go_to_several_applications() {
     let (one, two) = (App::start(), App::start());
@@ -182,9 +262,12 @@ fn ready_says_whether_the_application_is_there() {
     };
     assert_eq!(status(&[&app.address], "/-/ready"), (200, "ready\n".to_owned()));
     assert_eq!(status(&[&down, &app.address], "/-/ready").0, 200);
-    let (code, page) = status(&[&down], "/-/ready");
-    assert_eq!(code, 503);
-    assert!(page.contains(&down), "{page}");
+    let gateway = Gateway::start(&[&down, "--mount", "/"]);
+    let reply = gateway.get("/-/ready");
+    assert_eq!(reply.head.status, 503);
+    assert_eq!(text(&reply), "not ready: the application can't be reached\n");
+    let line = format!("fcgi gateway: ready: connect to {down}: No such file");
+    until("why is in the log", || gateway.error_log().contains(&line));
     assert_eq!(app.state.asked(), 0, "nothing is asked");
     // Elsewhere, or nowhere.
     assert_eq!(status(&[&app.address, "--ready", "/healthz"], "/healthz").0, 200);
@@ -193,6 +276,44 @@ fn ready_says_whether_the_application_is_there() {
     );
     assert!(status(&[&app.address, "--ready", "off"], "/-/ready").1.contains("PATH_INFO=/-/ready"));
     assert!(status(&[&app.address, "--metrics", "off"], "/-/metrics").1.contains("PATH_INFO"));
+}
+
+/// Whoever may ask whether it is there must not keep it busy by that.
+#[test]
+fn ready_asks_once_a_second_at_most() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("tcp:{}", listener.local_addr().expect("an address"));
+    let (send, accepted) = mpsc::channel();
+    thread::spawn(move || listener.incoming().try_for_each(|stream| send.send(stream)));
+    let gateway = Gateway::start(&[&address, "--mount", "/"]);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut connection = gateway.connect();
+                for _ in 0..25 {
+                    let reply = connection.get("/-/ready").expect("an answer");
+                    assert_eq!(reply.head.status, 200, "{}", text(&reply));
+                }
+            });
+        }
+    });
+    let most = started.elapsed().as_secs() as usize + 1;
+    let probes = accepted.try_iter().count();
+    assert!((1..=most).contains(&probes), "{probes} connections in {most} s");
+}
+
+#[test]
+fn the_pages_inside_can_be_denied() {
+    let app = App::start();
+    let gateway = Gateway::start(&[&app.address, "--mount", "/", "--deny", "/-"]);
+    for page in ["/-/ready", "/-/metrics", "/-/x"] {
+        assert_eq!(gateway.get(page).head.status, 403, "{page}");
+    }
+    assert_eq!(gateway.get("/x").head.status, 200);
+    let gateway = Gateway::start(&[&app.address, "--mount", "/", "--deny", "/-/m*"]);
+    assert_eq!(gateway.get("/-/metrics").head.status, 403);
+    assert_eq!(gateway.get("/-/ready").head.status, 200);
 }
 
 #[test]

@@ -168,9 +168,11 @@ fn not_kept(error: &io::Error, title: &Title) -> String {
 }
 
 fn no_room(error: NotKept) -> Failure {
-    let reason = match error {
-        NotKept::Full => "there is no room for more bodies of requests".to_owned(),
-        NotKept::Failed(error) => format!("keep the body: {error}"),
-    };
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+    let failure = |reason| Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+    match error {
+        NotKept::Full => failure("there is no room for more bodies of requests".to_owned()),
+        NotKept::Failed(error) => {
+            failure(format!("keep the body: {error}")).shown_as("the body can't be kept now")
+        }
+    }
 }

@@ -20,11 +20,17 @@ use super::{
     site::NotFound,
 };
 
+/// The application is not there, in words for clients.
+pub(super) const UNREACHABLE: &str = "the application can't be reached";
+
 /// Why a request gets no answer of the application's.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) reason: String,
+    /// In place of the reason for clients, whom neither the application's address nor the system's
+    /// error concerns.
+    page: Option<String>,
     /// For the error log alone.
     pub(super) hint: Option<String>,
     /// The client has left while it sent its request.
@@ -33,7 +39,17 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(status: StatusCode, reason: impl ToString) -> Self {
-        Self { status, reason: reason.to_string(), hint: None, has_left: false }
+        Self { status, reason: reason.to_string(), page: None, hint: None, has_left: false }
+    }
+
+    /// With another reason for clients than for the error log.
+    pub(super) fn shown_as(self, page: impl ToString) -> Self {
+        Self { page: Some(page.to_string()), ..self }
+    }
+
+    /// With more for the error log.
+    pub(super) fn hinted(self, hint: impl ToString) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
     }
 
     /// What the error log says of it, if it is for the operator.
@@ -44,9 +60,10 @@ impl Failure {
         }
     }
 
-    /// The status and the reason, as text.
+    /// The status and the reason, as text for clients.
     pub(super) fn to_text(&self) -> String {
-        format!("{}\n{}\n", self.status, escape(self.reason.as_bytes(), b""))
+        let reason = self.page.as_ref().unwrap_or(&self.reason);
+        format!("{}\n{}\n", self.status, escape(reason.as_bytes(), b""))
     }
 
     /// A page of plain text.
@@ -86,8 +103,36 @@ impl From<HttpError> for Failure {
             status => status,
         };
         let has_left = cause.is_some_and(has_left);
-        Self { has_left, ..Self::new(status, error.report()) }
+        let page = status.is_server_error().then(|| for_clients(&error));
+        Self { has_left, page, ..Self::new(status, error.report()) }
     }
+}
+
+/// What clients are told of an error that is not theirs.
+fn for_clients(error: &HttpError) -> String {
+    let text = match error {
+        _ if is_of_shortage(error) => "the gateway has no files or no memory left",
+        _ if error.is_connect() => UNREACHABLE,
+        HttpError::Head { .. } | HttpError::Body { .. } => "the application's answer can't be read",
+        HttpError::AppStatus { .. } => "the application failed",
+        HttpError::Redirects { .. } => "the application redirects again and again",
+        HttpError::Call(Error::Timeout { phase, limit, .. }) => {
+            return format!("no {phase} within {limit:?}");
+        }
+        HttpError::Call(Error::PoolFull { waiting, .. }) => {
+            return format!("{waiting} requests wait for a connection already");
+        }
+        HttpError::Call(Error::Rejected { rejection, .. }) => {
+            return format!("the application refused the request with {rejection}");
+        }
+        HttpError::Call(Error::Truncated { .. }) => {
+            "the application's connection closed before the request ended"
+        }
+        HttpError::Call(Error::Io { .. }) => "the application's connection broke",
+        HttpError::Call(Error::Protocol { .. }) => "the application does not keep to FastCGI",
+        _ => "the request could not be passed on",
+    };
+    text.to_owned()
 }
 
 /// Whether the client's connection, or its stream, ended inside the body.
@@ -133,6 +178,7 @@ impl From<NotFound> for Failure {
                     StatusCode::INTERNAL_SERVER_ERROR
                 };
                 Self::new(status, format!("look for the file: {error}"))
+                    .shown_as("it can't be looked for now")
             }
             NotFound::Folder(names) => {
                 let reason = match &names[..] {

@@ -8,7 +8,7 @@ use http::{
 
 use super::{
     body::{Body, empty, full},
-    failure::Failure,
+    failure::{Failure, UNREACHABLE},
     metrics::METER,
     upstream::Upstream,
 };
@@ -49,10 +49,8 @@ impl Page {
             return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
         }
         let (status, text) = match self {
-            Self::Ready => match upstream.reach().await {
-                Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-                Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")),
-            },
+            Self::Ready if upstream.is_ready().await => (StatusCode::OK, "ready\n".to_owned()),
+            Self::Ready => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {UNREACHABLE}\n")),
             Self::Metrics => (StatusCode::OK, METER.to_text(&upstream.state().await)),
         };
         let mut response = Response::new(if is_head { empty() } else { full(text) });

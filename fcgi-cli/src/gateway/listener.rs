@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::{
     client::{Client, Ends},
+    options::Options,
     stopped::Stopped,
     stream::Stream,
 };
@@ -32,11 +33,11 @@ enum Socket {
 }
 
 /// All that is listened at: what systemd has opened, and what the options name.
-pub(super) fn listen(addresses: &[Address]) -> Result<Vec<Listener>, Stopped> {
+pub(super) fn listen(options: &Options) -> Result<Vec<Listener>, Stopped> {
     let passed = fcgi::Listener::passed().map_err(|error| failed(&error))?;
     let mut sockets = passed.map(fcgi::Listener::into_sockets).unwrap_or_default();
     let default;
-    let addresses = match addresses {
+    let addresses = match &options.listen[..] {
         [] if sockets.is_empty() => {
             default = [DEFAULT.parse().map_err(Stopped::usage)?];
             &default
@@ -44,11 +45,25 @@ pub(super) fn listen(addresses: &[Address]) -> Result<Vec<Listener>, Stopped> {
         addresses => addresses,
     };
     for address in addresses {
-        let listener = fcgi::Listener::bind(address.clone()).map_err(|error| failed(&error))?;
+        let listener = bind(address, options).map_err(|error| failed(&error))?;
         sockets.extend(listener.into_sockets());
     }
     let listeners = sockets.into_iter().map(Listener::new).collect::<io::Result<_>>();
     listeners.map_err(|error| Stopped::io(format!("listen: {error}")))
+}
+
+fn bind(address: &Address, options: &Options) -> Result<fcgi::Listener, fcgi::Error> {
+    let mut builder = fcgi::Listener::builder(address.clone());
+    if let Some(mode) = options.listen_mode {
+        builder = builder.mode(mode);
+    }
+    if let Some(owner) = &options.listen_owner {
+        builder = builder.owner(owner.as_str());
+    }
+    if let Some(group) = &options.listen_group {
+        builder = builder.group(group.as_str());
+    }
+    builder.bind()
 }
 
 fn failed(error: &fcgi::Error) -> Stopped {

@@ -25,6 +25,7 @@ mod options;
 mod origin;
 mod php_fpm;
 mod raw_head;
+mod ready;
 mod refusal;
 mod replay;
 mod root;
@@ -101,7 +102,7 @@ impl Options {
             Handover::new(path).map_err(failed)
         });
         let handover = handover.transpose()?;
-        let listeners = listen(&self.listen)?;
+        let listeners = listen(self)?;
         let application = Application::start(self, &site).await?;
         let what = site.describe(&application.name());
         let pools: Result<Vec<_>, _> =
@@ -118,7 +119,7 @@ impl Options {
                 handover.is_some(),
             )
             .map_err(|error| Stopped::usage(error.report()))?,
-            proxies: Proxies(self.trusted_proxy.clone()),
+            proxies: Proxies { trusted: self.trusted_proxy.clone(), fields: self.forwarded },
             inside: Inside { ready: self.ready.0.clone(), metrics: self.metrics.0.clone() },
             handover,
             site,

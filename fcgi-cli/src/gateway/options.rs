@@ -4,11 +4,17 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, ValueEnum,
-    builder::{OsStringValueParser, TypedValueParser},
+    builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser},
 };
 use fcgi_tokio as fcgi;
 
-use super::{deny::Deny, files::Charset, log::Format, origin::Trusted, stopped::Stopped};
+use super::{
+    deny::Deny,
+    files::Charset,
+    log::Format,
+    origin::{Fields, Trusted},
+    stopped::Stopped,
+};
 
 use crate::args::{Param, param, seconds, size};
 
@@ -61,6 +67,17 @@ pub(crate) struct Options {
     /// Without either, 127.0.0.1:8080.
     #[arg(long, value_name = "HOST:PORT", value_parser = listener)]
     pub(super) listen: Vec<fcgi::Address>,
+    /// The mode of the file at unix:PATH, in octal, such as 660; default what the umask leaves of 777
+    ///
+    /// A web server that is another user needs the right to write: 660 and its group, or 666.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(super) listen_mode: Option<u32>,
+    /// The owner of the file at unix:PATH, by name or number, whom only root may choose
+    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) listen_owner: Option<String>,
+    /// The group of the file at unix:PATH, by name or number; one of one's own, unless one is root
+    #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) listen_group: Option<String>,
 
     /// The folder of scripts and files; default the current one, and none for the sample
     #[arg(long, value_name = "DIR", help_heading = "What is served")]
@@ -149,9 +166,23 @@ pub(crate) struct Options {
     ///
     /// Forwarded, or X-Forwarded-For, -Proto and -Host, say then who asks, and how: REMOTE_ADDR is
     /// the right-most address that is no such proxy, and HTTPS, REQUEST_SCHEME, SERVER_PORT and
-    /// SERVER_NAME follow. From others these fields are passed on, and change nothing.
+    /// SERVER_NAME follow. From others these fields are passed on, and change nothing. The proxy has
+    /// to set each of them itself, or to remove it: what it passes on is its client's word.
     #[arg(long, value_name = "CIDR", help_heading = "Proxies, logs and checks")]
     pub(super) trusted_proxy: Vec<Trusted>,
+    /// What such a proxy writes: x, the X-Forwarded-* fields; standard, Forwarded; or auto
+    ///
+    /// The other ones count for nothing then. By default, auto, either may be there; a request with
+    /// both is refused with 400 unless they say the same, since one may be the client's own.
+    #[arg(
+        long,
+        value_name = "auto|x|standard",
+        value_enum,
+        default_value_t = Fields::Auto,
+        hide_possible_values = true,
+        help_heading = "Proxies, logs and checks"
+    )]
+    pub(super) forwarded: Fields,
     /// No access log
     #[arg(long, short, help_heading = "Proxies, logs and checks")]
     pub(super) quiet: bool,
@@ -166,6 +197,8 @@ pub(crate) struct Options {
     )]
     pub(super) log: Format,
     /// The page that is 200 while the application can be reached, and else 503; or off
+    ///
+    /// It and the next one are for all who can reach the gateway, unless --deny names them.
     #[arg(long, value_name = "PATH|off", default_value = "/-/ready", value_parser = inside, help_heading = "Proxies, logs and checks")]
     pub(super) ready: Page,
     /// The page with the gateway's numbers for Prometheus; or off
@@ -298,8 +331,26 @@ impl Options {
                 return Err(Stopped::usage(format!("{name} is for --php, which was not given")));
             }
         }
+        let is_unix = |address: &fcgi::Address| matches!(address.target(), fcgi::Target::Unix(_));
+        for (name, is_given) in [
+            ("--listen-mode", self.listen_mode.is_some()),
+            ("--listen-owner", self.listen_owner.is_some()),
+            ("--listen-group", self.listen_group.is_some()),
+        ] {
+            if is_given && !self.listen.iter().any(is_unix) {
+                let message = format!("{name} is for --listen unix:PATH, which was not given");
+                return Err(Stopped::usage(message));
+            }
+        }
         Ok(())
     }
+}
+
+/// A file's mode.
+fn mode(text: &str) -> Result<u32, &'static str> {
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or("expected a mode in octal, such as 660")
 }
 
 /// `NAME=VALUE` for php, whose names are plain.

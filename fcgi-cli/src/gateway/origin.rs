@@ -1,16 +1,18 @@
 //! Who asks, and how: what the connection says or, before it, the proxies that are trusted.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
 
+use clap::ValueEnum;
 use fcgi_tokio::http::ParamsBuilder;
-use http::{HeaderMap, header::HeaderName, uri::Authority};
+use http::{HeaderMap, StatusCode, header::HeaderName, uri::Authority};
 use ipnet::IpNet;
 
-use super::client::Ends;
+use super::{client::Ends, failure::Failure};
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -33,7 +35,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    fn of(ends: Ends) -> Self {
+    /// Who has connected, whatever is said.
+    pub(super) fn of(ends: Ends) -> Self {
         Self {
             remote: ends.remote.map(|remote| remote.ip().to_canonical()),
             remote_port: ends.remote.map(|remote| remote.port()),
@@ -102,9 +105,23 @@ impl FromStr for Trusted {
     }
 }
 
+/// Which fields the proxies write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Fields {
+    /// Either.
+    Auto,
+    /// X-Forwarded-For, -Proto and -Host.
+    X,
+    /// Forwarded.
+    Standard,
+}
+
 /// The proxies whose word counts.
 #[derive(Debug)]
-pub(super) struct Proxies(pub(super) Vec<Trusted>);
+pub(super) struct Proxies {
+    pub(super) trusted: Vec<Trusted>,
+    pub(super) fields: Fields,
+}
 
 /// What a proxy says of whoever has connected to it.
 #[derive(Clone, Copy, Default)]
@@ -114,49 +131,130 @@ struct Hop<'a> {
     host: Option<&'a str>,
 }
 
-impl Proxies {
-    /// Where a request comes from.
-    pub(super) fn origin(&self, headers: &HeaderMap, ends: Ends) -> Origin {
-        let mut origin = Origin::of(ends);
-        if self.0.is_empty() || !self.trust(origin.remote) {
-            return origin;
-        }
-        let (forwarded, others) = (lines(headers, FORWARDED), lines(headers, X_FOR));
-        let standard = forwarded_hops(&forwarded);
-        let usual = usual_hops(&others);
-        let said = match (self.client(&standard), self.client(&usual)) {
-            // A proxy writes one of them, and may pass on the other as its client has sent it.
-            (Some((_, one)), Some((_, other))) if one != other => return origin,
-            (Some((at, node)), _) => Some((standard[at], Some(node))),
-            (None, Some((at, node))) => {
-                Some((Hop { remote: None, ..usual_rest(headers, &usual, at) }, Some(node)))
-            }
-            (None, None) => match standard.last() {
-                Some(hop) => Some((*hop, None)),
-                None => Some((usual_rest(headers, &[], 0), None)),
-            },
-        };
-        let Some((hop, node)) = said else { return origin };
-        if let Some((ip, port)) = node {
-            (origin.remote, origin.remote_port) = (Some(ip), port);
-        }
-        origin.https = hop.proto.and_then(|proto| match proto.to_ascii_lowercase().as_str() {
+type Node = (IpAddr, Option<u16>);
+
+/// What all proxies together say, in one of the two ways.
+#[derive(Default)]
+struct Said {
+    client: Option<Node>,
+    https: Option<bool>,
+    host: Option<(String, Option<u16>)>,
+}
+
+impl Said {
+    fn new(client: Option<Node>, hop: Hop<'_>) -> Self {
+        let https = hop.proto.and_then(|proto| match proto.to_ascii_lowercase().as_str() {
             "https" | "wss" => Some(true),
             "http" | "ws" => Some(false),
             _ => None,
         });
         let host = hop.host.and_then(|host| Authority::from_str(host).ok());
-        if let Some(host) =
-            host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty())
-        {
-            origin.server_port = host.port_u16();
-            origin.server_name = Some(host.host().to_owned());
+        let host = host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty());
+        let host = host.map(|host| (host.host().to_owned(), host.port_u16()));
+        Self { client, https, host }
+    }
+
+    /// What both say. A client can write the one that its proxy does not write: what only one says
+    /// is not to be believed, and can't be left out either, since the client would choose that too.
+    fn together(self, other: Self) -> Result<Self, &'static str> {
+        let ip = |said: &Self| said.client.map(|(ip, _)| ip);
+        let host =
+            |said: &Self| said.host.as_ref().map(|(name, port)| (name.to_ascii_lowercase(), *port));
+        for (is_same, reason) in [
+            (ip(&self) == ip(&other), "name different clients"),
+            (self.https == other.https, "name different schemes"),
+            (host(&self) == host(&other), "name different hosts"),
+        ] {
+            if !is_same {
+                return Err(reason);
+            }
         }
-        origin
+        // The port is mostly in one of them alone; nothing hangs on it.
+        let client = self.client.map(|(ip, port)| {
+            let same = other.client.is_none_or(|(_, other)| port == other);
+            (ip, port.filter(|_| same))
+        });
+        Ok(Self { client, ..self })
+    }
+}
+
+impl Proxies {
+    /// Where a request comes from.
+    ///
+    /// # Errors
+    /// 400 where it can't be known which of the fields are the proxy's, and which the client's.
+    pub(super) fn origin(&self, headers: &HeaderMap, ends: Ends) -> Result<Origin, Failure> {
+        let mut origin = Origin::of(ends);
+        if self.trusted.is_empty() || !self.trust(origin.remote) {
+            return Ok(origin);
+        }
+        let said = self.said(headers).map_err(|reason| {
+            Failure::new(StatusCode::BAD_REQUEST, reason)
+                .hinted("--forwarded says which fields the proxy writes")
+        })?;
+        if let Some((ip, port)) = said.client {
+            (origin.remote, origin.remote_port) = (Some(ip), port);
+        }
+        origin.https = said.https;
+        if let Some((name, port)) = said.host {
+            (origin.server_name, origin.server_port) = (Some(name), port);
+        }
+        Ok(origin)
+    }
+
+    fn said(&self, headers: &HeaderMap) -> Result<Said, String> {
+        let standard = match self.fields {
+            Fields::X => None,
+            _ => self.standard(headers)?,
+        };
+        let usual = match self.fields {
+            Fields::Standard => None,
+            _ => self.usual(headers),
+        };
+        match (standard, usual) {
+            (Some(standard), Some(usual)) => standard
+                .together(usual)
+                .map_err(|reason| format!("Forwarded and X-Forwarded-* {reason}")),
+            (said, other) => Ok(said.or(other).unwrap_or_default()),
+        }
+    }
+
+    /// What Forwarded says, if anything.
+    fn standard(&self, headers: &HeaderMap) -> Result<Option<Said>, String> {
+        let lines: Vec<_> = lines(headers, FORWARDED).collect();
+        let hops = forwarded_hops(&lines).ok_or("Forwarded has a quote without its end")?;
+        let says = |hop: &Hop<'_>| hop.remote.or(hop.proto).or(hop.host).is_some();
+        if !hops.iter().any(says) {
+            return Ok(None);
+        }
+        let said = match self.client(&hops) {
+            Some((at, node)) => Said::new(Some(node), hops[at]),
+            None => Said::new(None, hops.last().copied().unwrap_or_default()),
+        };
+        Ok(Some(said))
+    }
+
+    /// What X-Forwarded-For, -Proto and -Host say, if anything.
+    fn usual(&self, headers: &HeaderMap) -> Option<Said> {
+        let names = values(headers, X_FOR);
+        let hops: Vec<_> =
+            names.iter().map(|name| Hop { remote: Some(name), ..Hop::default() }).collect();
+        let client = self.client(&hops);
+        // Of the hop of that client, where there is one for each, else of the last proxy.
+        let pick = |name| {
+            let mut values = values(headers, name);
+            let at = client.map(|(at, _)| at).filter(|_| values.len() == hops.len());
+            values.truncate(at.map_or(values.len(), |at| at + 1));
+            values.pop()
+        };
+        let (proto, host) = (pick(X_PROTO), pick(X_HOST));
+        let hop = Hop { remote: None, proto: proto.as_deref(), host: host.as_deref() };
+        let says = !hops.is_empty() || hop.proto.is_some() || hop.host.is_some();
+        says.then(|| Said::new(client.map(|(_, node)| node), hop))
     }
 
     fn trust(&self, remote: Option<IpAddr>) -> bool {
-        self.0.iter().any(|trusted| match (trusted, remote) {
+        self.trusted.iter().any(|trusted| match (trusted, remote) {
             (Trusted::Net(net), Some(remote)) => net.contains(&remote),
             (Trusted::Unix, None) => true,
             _ => false,
@@ -165,7 +263,7 @@ impl Proxies {
 
     /// The right-most address that is not trusted, or else the left-most; and which it is. What is
     /// to the left of something else than an address was not said by one who is trusted.
-    fn client(&self, hops: &[Hop<'_>]) -> Option<(usize, (IpAddr, Option<u16>))> {
+    fn client(&self, hops: &[Hop<'_>]) -> Option<(usize, Node)> {
         let mut found = None;
         for (at, hop) in hops.iter().enumerate().rev() {
             let Some(node) = hop.remote.and_then(node) else { break };
@@ -178,18 +276,32 @@ impl Proxies {
     }
 }
 
-/// A field's values in their order.
-fn lines(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
-    // What is no text names nobody.
-    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect()
+/// A field's lines in their order. What is no text in them names nobody, and hides nothing of what
+/// a proxy has added.
+fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Cow<'_, str>> {
+    headers.get_all(name).into_iter().map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
-/// RFC 7239, 4.
-fn forwarded_hops<'a>(lines: &[&'a str]) -> Vec<Hop<'a>> {
-    let elements = lines.iter().flat_map(|line| split_unquoted(line, ','));
+/// A list's elements in their order. Empty ones are none (RFC 9110, 5.6.1).
+fn values(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
+    let mut values = Vec::new();
+    for line in lines(headers, name) {
+        let elements = line.split(',').map(str::trim).filter(|value| !value.is_empty());
+        values.extend(elements.map(str::to_owned));
+    }
+    values
+}
+
+/// RFC 7239, 4. `None` for a quoted text without its end, in which a proxy's own words vanish.
+fn forwarded_hops<'a>(lines: &'a [Cow<'_, str>]) -> Option<Vec<Hop<'a>>> {
+    let mut elements = Vec::new();
+    for line in lines {
+        elements.extend(split_unquoted(line, ',')?);
+    }
+    let elements = elements.into_iter().filter(|element| !element.trim().is_empty());
     let hops = elements.map(|element| {
         let mut hop = Hop::default();
-        for pair in split_unquoted(element, ';') {
+        for pair in split_unquoted(element, ';')? {
             let Some((name, value)) = pair.trim().split_once('=') else { continue };
             let value =
                 value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
@@ -200,37 +312,21 @@ fn forwarded_hops<'a>(lines: &[&'a str]) -> Vec<Hop<'a>> {
                 _ => {}
             }
         }
-        hop
+        Some(hop)
     });
     hops.collect()
 }
 
-fn usual_hops<'a>(lines: &[&'a str]) -> Vec<Hop<'a>> {
-    let names = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
-    names.map(|name| Hop { remote: Some(name), ..Hop::default() }).collect()
-}
-
-/// X-Forwarded-Proto and X-Forwarded-Host of the hop at `at`, where they have one for each, else of
-/// the last proxy.
-fn usual_rest<'a>(headers: &'a HeaderMap, hops: &[Hop<'_>], at: usize) -> Hop<'a> {
-    let pick = |name| {
-        let values: Vec<_> = lines(headers, name)
-            .into_iter()
-            .flat_map(|line| line.split(','))
-            .map(str::trim)
-            .collect();
-        if values.len() == hops.len() { values.get(at).copied() } else { values.last().copied() }
-    };
-    Hop { remote: None, proto: pick(X_PROTO), host: pick(X_HOST) }
-}
-
-/// Splits at a character outside of quotes.
-fn split_unquoted(text: &str, at: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |c| {
-        quoted ^= c == '"';
+/// Splits at a character outside of quotes; `None` where a quote does not end.
+fn split_unquoted(text: &str, at: char) -> Option<Vec<&str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let pieces = text.split(|c| {
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && !escaped && c == '\\';
         c == at && !quoted
-    })
+    });
+    let pieces: Vec<_> = pieces.collect();
+    (!quoted).then_some(pieces)
 }
 
 /// An address with or without a port.

@@ -62,14 +62,18 @@ impl Service {
     ) -> Response<Body> {
         let raw = client.take_head();
         let id = Id::next();
-        let origin = self.proxies.origin(request.headers(), client.ends);
+        let (origin, unclear) = match self.proxies.origin(request.headers(), client.ends) {
+            Ok(origin) => (origin, None),
+            Err(failure) => (Origin::of(client.ends), Some(failure)),
+        };
         let entry = Entry::new(&request, &client, id, &origin, self.quiet);
         let title = Title::new(&request, id);
         let (head, body) = request.into_parts();
         let version = head.version;
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
-        let answer = match check(&head, raw.as_deref(), self.max_fields) {
+        let checked = check(&head, raw.as_deref(), self.max_fields);
+        let answer = match checked.and(unclear.map_or(Ok(()), Err)) {
             Ok(()) => self.answer(head, body, &origin, &title).await,
             Err(failure) => Err(failure),
         };
@@ -134,6 +138,7 @@ impl Service {
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
         if let Some(page) = self.inside.find(&head.uri) {
+            self.site.check_denied(head.uri.path())?;
             body.discard();
             return page.answer(&head, &self.upstream).await;
         }

@@ -400,7 +400,8 @@ impl Site {
         NotFound::Script(ScriptError::NotFound)
     }
 
-    fn check_denied(&self, path: &str) -> Result<(), NotFound> {
+    /// Refuses what the operator has denied.
+    pub(super) fn check_denied(&self, path: &str) -> Result<(), NotFound> {
         if self.deny.is_empty() {
             return Ok(());
         }

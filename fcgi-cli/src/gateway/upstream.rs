@@ -1,7 +1,6 @@
 //! A request's way to the application, and its answer's way back.
 
 use std::{
-    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -23,10 +22,7 @@ use http::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{
     balance::{Balance, Failed},
@@ -38,6 +34,7 @@ use super::{
     log::{self, Title},
     metrics,
     origin::Origin,
+    ready::Ready,
     root::Wait,
     site::{Found, NotFound, Site},
     throttle::Throttle,
@@ -48,14 +45,13 @@ use crate::{args::Param, sock_diag};
 const MEMORY: usize = 256 * 1024;
 /// What is read on of an answer whose body nobody wants, as that to HEAD, before it is aborted.
 const DRAIN_BYTES: usize = 1 << 20;
-/// How long one waits for a connection that shows whether the application is there.
-const REACH: Duration = Duration::from_secs(2);
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// The application.
 #[derive(Debug)]
 pub(super) struct Upstream {
     balance: Balance,
+    ready: Ready,
     params: ParamsBuilder,
     /// The operator's own parameters.
     own: Vec<Param>,
@@ -106,9 +102,11 @@ impl Upstream {
             HttpClient::with_pool(pool).scripts(scripts).unknown_length(unknown).build()
         });
         let balance = Balance::new(clients.collect::<Result<Vec<_>, _>>()?);
+        let addresses = balance.backends().iter().map(|backend| backend.pool().address().clone());
+        let ready = Ready::new(addresses.collect());
         let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
         let params = ParamsBuilder::new().server_software(software);
-        Ok(Self { balance, params, own: own.to_vec(), max_body, buffering, hands_over })
+        Ok(Self { balance, ready, params, own: own.to_vec(), max_body, buffering, hands_over })
     }
 
     /// Sends a request and waits for the head of its answer. `title` is for the log.
@@ -163,19 +161,9 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// Whether the application can be reached, at one address at least.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(super) async fn reach(&self) -> Result<(), String> {
-        let mut failed = String::new();
-        for backend in self.balance.backends() {
-            match reach(backend.pool().address()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => failed = format!("connect to {}: {error}", backend.pool().address()),
-            }
-        }
-        Err(failed)
+    /// Whether the application can be reached.
+    pub(super) async fn is_ready(&self) -> bool {
+        self.ready.ask().await
     }
 
     /// What is to be said of the application at each address.
@@ -197,18 +185,6 @@ impl Upstream {
         }
         all
     }
-}
-
-/// Connects, and no more.
-async fn reach(address: &fcgi::Address) -> io::Result<()> {
-    let connect = async {
-        match address.target() {
-            fcgi::Target::Unix(path) => UnixStream::connect(path).await.map(drop),
-            fcgi::Target::Tcp(host_port) => TcpStream::connect(host_port).await.map(drop),
-            _ => Err(io::ErrorKind::Unsupported.into()),
-        }
-    };
-    timeout(REACH, connect).await?
 }
 
 /// Where a request, or a redirect inside, leads.

@@ -10,7 +10,8 @@ use fcgi_tokio::proto::{
 };
 use serde_json::Value;
 
-use super::mask::{Head, Pairs, Query};
+use super::mask::{self, Head, Pairs, Query};
+use crate::trace::Direction;
 
 /// Bytes of parameters that are kept of a request.
 const KEPT: usize = 64 * 1024;
@@ -103,6 +104,8 @@ struct Masks {
     /// STDIN, where it is a form.
     form: Option<Query>,
     asked: bool,
+    /// By direction: bytes are missing, so that what comes can't be told apart.
+    lost: [bool; 2],
 }
 
 impl Exchange {
@@ -114,7 +117,7 @@ impl Exchange {
         begun: Time,
         show_secrets: bool,
     ) -> Self {
-        let masks = || Masks { params: Pairs::new(), form: None, asked: false };
+        let masks = || Masks { params: Pairs::new(), form: None, asked: false, lost: [false; 2] };
         Self {
             number,
             connection,
@@ -137,14 +140,57 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn params(&mut self, bytes: &mut [u8]) {
+    /// A piece of a record's content, and hides its secrets. `false` when it is of no stream of the
+    /// request, and was left as it is.
+    pub(crate) fn take(
+        &mut self,
+        direction: Direction,
+        kind: RecordType,
+        bytes: &mut [u8],
+        time: Time,
+    ) -> bool {
+        let masks = self.masks.as_ref();
+        let is_lost = masks.is_some_and(|masks| masks.lost[direction as usize]);
+        let length = bytes.len() as u64;
+        if is_lost {
+            mask::overwrite(bytes);
+        }
+        match (direction, kind) {
+            (Direction::ToApplication, RecordType::Params) if is_lost => {}
+            (Direction::ToApplication, RecordType::Params) => self.params(bytes),
+            (Direction::ToApplication, RecordType::Stdin) => self.stdin(bytes),
+            (Direction::ToApplication, RecordType::Data) => self.data += length,
+            (Direction::ToWebServer, RecordType::Stdout) => {
+                self.first.get_or_insert(time);
+                self.stdout += length;
+                if !is_lost {
+                    self.head.apply(bytes, self.masks.is_some());
+                }
+            }
+            (Direction::ToWebServer, RecordType::Stderr) => self.stderr += length,
+            _ => return false,
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.stream(kind, bytes);
+        }
+        true
+    }
+
+    /// From here on nothing is known of what goes that way: all of it is hidden.
+    pub(crate) const fn lose(&mut self, direction: Direction) {
+        if let Some(masks) = &mut self.masks {
+            masks.lost[direction as usize] = true;
+        }
+    }
+
+    fn params(&mut self, bytes: &mut [u8]) {
         if let Some(masks) = &mut self.masks {
             masks.params.apply(bytes);
         }
         self.params.push(bytes);
     }
 
-    pub(crate) fn stdin(&mut self, bytes: &mut [u8]) {
+    fn stdin(&mut self, bytes: &mut [u8]) {
         self.stdin += bytes.len() as u64;
         let Some(masks) = &mut self.masks else { return };
         if !std::mem::replace(&mut masks.asked, true) {
@@ -156,12 +202,6 @@ impl Exchange {
         if let Some(form) = &mut masks.form {
             form.apply(bytes);
         }
-    }
-
-    pub(crate) fn stdout(&mut self, bytes: &mut [u8], time: Time) {
-        self.first.get_or_insert(time);
-        self.stdout += bytes.len() as u64;
-        self.head.apply(bytes, self.masks.is_some());
     }
 
     pub(crate) fn method(&self) -> String {

@@ -7,7 +7,7 @@ use fcgi_tokio::proto::pairs::{PairDecoder, PairPiece};
 const NAME: usize = 256;
 
 /// What a name holds, in capitals and with `_` for `-`, when its value is a secret.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 21] = [
     "COOKIE",
     "AUTHORIZATION",
     "PASSWORD",
@@ -19,12 +19,34 @@ const PARTS: [&str; 11] = [
     "API_KEY",
     "APIKEY",
     "PRIVATE_KEY",
+    "ACCESS_KEY",
+    "ACCESSKEY",
+    "SESSION",
+    "SESSID",
+    "BEARER",
+    "JWT",
+    "CSRF",
+    "XSRF",
+    "SAMLRESPONSE",
+    "CODE_VERIFIER",
 ];
-/// The same, where it is a whole word: PHP_AUTH_PW, DB_PASS, HTTP_X_AMZ_SIGNATURE.
-const WORDS: [&str; 4] = ["PASS", "PW", "PASSCODE", "SIGNATURE"];
+/// The same, where it is a whole word: PHP_AUTH_PW, DB_PASS, HTTP_X_AMZ_SIGNATURE, connect.sid.
+const WORDS: [&str; 11] =
+    ["PASS", "PW", "PWD", "PASSCODE", "SIGNATURE", "SIG", "SID", "AUTH", "OTP", "TOTP", "PIN"];
+/// The same, where it is the whole name: OAuth's code, and not a status_code.
+const NAMES: [&str; 1] = ["CODE"];
+/// Parameters that are called so and hold no secret.
+const PLAIN: [&str; 4] = ["AUTH_TYPE", "PHP_AUTH_USER", "PWD", "SERVER_SIGNATURE"];
 
 /// Whether a parameter, a header or a form's field of this name has a value to hide.
 pub(crate) fn is_secret(name: &[u8]) -> bool {
+    let mut given = name;
+    while let Some(rest) = given.strip_prefix(b"REDIRECT_") {
+        given = rest;
+    }
+    if PLAIN.iter().any(|plain| plain.as_bytes() == given) {
+        return false;
+    }
     let name: String =
         name.iter()
             .map(|byte| {
@@ -37,10 +59,11 @@ pub(crate) fn is_secret(name: &[u8]) -> bool {
             .collect();
     PARTS.iter().any(|part| name.contains(part))
         || name.split('_').any(|word| WORDS.contains(&word))
-        || name == "PHP_AUTH_DIGEST"
+        || NAMES.contains(&&*name)
 }
 
-fn overwrite(bytes: &mut [u8]) {
+/// Hides all of it.
+pub(crate) fn overwrite(bytes: &mut [u8]) {
     bytes.fill(b'*');
 }
 
@@ -52,7 +75,6 @@ fn remember(name: &mut Vec<u8>, bytes: &[u8]) {
 /// What is done to a value.
 #[derive(Debug)]
 enum Treat {
-    Keep,
     Hide,
     Query(Query),
 }
@@ -61,23 +83,19 @@ impl Treat {
     fn param(name: &[u8]) -> Self {
         match name {
             _ if is_secret(name) => Self::Hide,
-            b"QUERY_STRING" | b"REDIRECT_QUERY_STRING" => Self::Query(Query::new()),
-            b"REQUEST_URI" | b"HTTP_REFERER" => Self::Query(Query::of_url()),
-            _ => Self::Keep,
+            _ if name.ends_with(b"QUERY_STRING") => Self::Query(Query::new()),
+            // REQUEST_URI, HTTP_REFERER, HTTP_X_ORIGINAL_URL, THE_REQUEST: any may hold a URL.
+            _ => Self::Query(Query::of_url()),
         }
     }
 
     fn header(name: &[u8]) -> Self {
-        match &*name.to_ascii_lowercase() {
-            _ if is_secret(name) => Self::Hide,
-            b"location" | b"refresh" => Self::Query(Query::of_url()),
-            _ => Self::Keep,
-        }
+        // Location, Refresh, Link, X-Accel-Redirect: any may hold a URL.
+        if is_secret(name) { Self::Hide } else { Self::Query(Query::of_url()) }
     }
 
     fn apply(&mut self, bytes: &mut [u8]) {
         match self {
-            Self::Keep => {}
             Self::Hide => overwrite(bytes),
             Self::Query(query) => query.apply(bytes),
         }
@@ -122,49 +140,84 @@ impl Pairs {
     }
 }
 
-/// Values of `name=value&name=value`: a query, or a form's fields.
+/// Values of `name=value&name=value`: a query, or a form's fields. Those of a URL in a value count
+/// too, as it is or with `%XX`.
 #[derive(Debug)]
 pub(crate) struct Query {
+    is_url: bool,
     at: At,
+    /// What may be a name: all since the last sign that ends one.
     name: Vec<u8>,
+    /// It is longer than what is looked at, and its beginning was a secret's name.
+    was_secret: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
-    /// Before the `?` of a URL.
+    /// Before the `?` or `#` of a URL.
     Path,
-    Name,
-    Value {
-        secret: bool,
-    },
+    Text,
+    Secret,
 }
 
 impl Query {
     pub(crate) const fn new() -> Self {
-        Self { at: At::Name, name: Vec::new() }
+        Self { is_url: false, at: At::Text, name: Vec::new(), was_secret: false }
     }
 
     const fn of_url() -> Self {
-        Self { at: At::Path, name: Vec::new() }
+        Self { is_url: true, at: At::Path, name: Vec::new(), was_secret: false }
     }
 
     pub(crate) fn apply(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             match (self.at, *byte) {
-                (At::Path, b'?') | (At::Name | At::Value { .. }, b'&' | b';' | b'#') => {
-                    self.name.clear();
-                    self.at = At::Name;
-                }
+                (At::Path, b'?' | b'#') => self.next(),
                 (At::Path, _) => {}
-                (At::Name, b'=') => {
-                    self.at = At::Value { secret: is_secret(&unescaped(&self.name)) };
-                }
-                (At::Name, other) => remember(&mut self.name, &[other]),
-                (At::Value { secret: true }, _) => *byte = b'*',
-                (At::Value { secret: false }, _) => {}
+                // Any other sign may be a part of the secret.
+                (At::Secret, b'&') => self.next(),
+                (At::Secret, b'#') if self.is_url => self.next(),
+                (At::Secret, _) => *byte = b'*',
+                (At::Text, other) => self.text(other),
             }
         }
     }
+
+    fn next(&mut self) {
+        self.at = At::Text;
+        self.name.clear();
+        self.was_secret = false;
+    }
+
+    fn text(&mut self, byte: u8) {
+        if self.name.len() == NAME {
+            self.was_secret |= is_secret(&unescaped(&self.name));
+            self.name.drain(..NAME / 2);
+        }
+        self.name.push(byte);
+        let (sign, length) = match *self.name {
+            [.., b'%', a, b] => (hex(&[a, b]).unwrap_or(byte), 3),
+            _ => (byte, 1),
+        };
+        match sign {
+            b'&' | b';' | b'?' | b'#' => self.next(),
+            b'=' => {
+                let name = unescaped(&self.name[..self.name.len() - length]);
+                let is_secret = self.was_secret || is_secret(&name);
+                self.next();
+                if is_secret {
+                    self.at = At::Secret;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let [high, low] = *digits else { return None };
+    let digit = |byte| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 /// A name without its `%XX`.
@@ -173,7 +226,7 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     let mut rest = name;
     while let [first, after @ ..] = rest {
         let hex = (*first == b'%').then(|| after.get(..2)).flatten();
-        let hex = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let hex = hex.and_then(self::hex);
         out.push(hex.unwrap_or(*first));
         rest = if hex.is_some() { &after[2..] } else { after };
     }
@@ -268,10 +321,43 @@ mod tests {
             "HTTP_X_API_KEY",
             "X-Auth-Token",
             "Set-Cookie",
+            "PHPSESSID",
+            "JSESSIONID",
+            "ASP.NET_SessionId",
+            "connect.sid",
+            "sid",
+            "code",
+            "HTTP_X_SESSION_ID",
+            "X-Session",
+            "HTTP_X_CSRF",
+            "XSRF",
+            "jwt",
+            "auth",
+            "PHP_AUTH_DIGEST",
+            "otp",
+            "sig",
+            "pin",
+            "pwd",
+            "SAMLResponse",
+            "AWSAccessKeyId",
         ] {
             assert!(is_secret(name.as_bytes()), "{name}");
         }
-        for name in ["PATH_INFO", "PWD", "REQUEST_METHOD", "HTTP_HOST", "PASSENGER_ID", "KEY"] {
+        for name in [
+            "PATH_INFO",
+            "PWD",
+            "REQUEST_METHOD",
+            "HTTP_HOST",
+            "PASSENGER_ID",
+            "KEY",
+            "AUTH_TYPE",
+            "REDIRECT_AUTH_TYPE",
+            "PHP_AUTH_USER",
+            "SERVER_SIGNATURE",
+            "author",
+            "status_code",
+            "REMOTE_USER",
+        ] {
             assert!(!is_secret(name.as_bytes()), "{name}");
         }
     }
@@ -290,9 +376,21 @@ mod tests {
     fn queries_and_forms() {
         let mask = |text: &str| both(text.as_bytes(), Query::new, Query::apply);
         assert_eq!(mask("a=1&password=x&b=2"), "a=1&password=*&b=2");
-        assert_eq!(mask("pass%77ord=abc;token=t=t&c"), "pass%77ord=***;token=***&c");
+        assert_eq!(mask("pass%77ord=abc;token=t=t&c"), "pass%77ord=*************&c");
+        assert_eq!(mask("token=a#b&x=1;sid=1"), "token=***&x=1;sid=*");
+        assert_eq!(mask("next=/in?code=12&x=%2Fa%3Fb%3Dc%26sid%3d1%26a=1&y=2"), {
+            "next=/in?code=**&x=%2Fa%3Fb%3Dc%26sid%3d*******&y=2"
+        });
+        let long = "x".repeat(3 * super::NAME);
+        assert_eq!(mask(&format!("a={long}&token=1")), format!("a={long}&token=*"));
+        assert_eq!(mask(&format!("a={long}?sid=1")), format!("a={long}?sid=*"));
+        assert_eq!(mask(&format!("token{long}=1&a=1")), format!("token{long}=*&a=1"));
+        assert_eq!(mask(&format!("{long}token=1&a=1")), format!("{long}token=*&a=1"));
+        assert_eq!(mask("a=%&b=%3&c=%zz&sid=%31"), "a=%&b=%3&c=%zz&sid=***");
         let url = |text: &str| both(text.as_bytes(), Query::of_url, Query::apply);
         assert_eq!(url("/token=a?api_key=12#x"), "/token=a?api_key=**#x");
+        assert_eq!(url("https://a/cb#access_token=12&b=1"), "https://a/cb#access_token=**&b=1");
+        assert_eq!(url("0; url=/a?code=12"), "0; url=/a?code=**");
     }
 
     #[test]
@@ -305,6 +403,11 @@ mod tests {
             ("REQUEST_URI", "/p?token=12&x=1"),
             ("PHP_AUTH_PW", "pw"),
             ("EMPTY_PASSWORD", ""),
+            ("HTTP_X_ORIGINAL_URI", "/y?token=LEAK"),
+            ("DOCUMENT_URL", "/y?sid=LEAK"),
+            ("THE_REQUEST", "GET /y?code=LEAK"),
+            ("REDIRECT_REDIRECT_QUERY_STRING", "sid=LEAK"),
+            ("X-Sid", "LEAK"),
         ] {
             fcgi_tokio::proto::pairs::encode(name.as_bytes(), value.as_bytes(), &mut wire).unwrap();
         }
@@ -312,6 +415,7 @@ mod tests {
         assert!(masked.contains(&"*".repeat(200)) && !masked.contains("ss"), "{masked}");
         assert!(masked.contains("/p?token=**&x=1") && masked.contains("PHP_AUTH_PW**"), "{masked}");
         assert!(masked.contains("REQUEST_METHODGET"), "{masked}");
+        assert!(!masked.contains("LEAK") && masked.contains("/y?token=****"), "{masked}");
     }
 
     #[test]
@@ -322,6 +426,11 @@ mod tests {
             mask("Status: 404 x\r\nSet-Cookie: a=b c\r\nX: y\r\n\r\nSet-Cookie: body"),
             "Status: 404 x\r\nSet-Cookie: *** *\r\nX: y\r\n\r\nSet-Cookie: body",
         );
+        for head in
+            ["Location: /cb#access_token=12", "Link: </a?sid=12", "X-Accel-Redirect: /?code=12"]
+        {
+            assert_eq!(mask(head), head.replace("12", "**"));
+        }
         let status = |text: &str| {
             let mut head = Head::new();
             head.apply(&mut text.as_bytes().to_vec(), true);

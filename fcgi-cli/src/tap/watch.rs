@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     exchange::{Exchange, Outcome, Time},
+    mask,
     packets::Packets,
     page::Feed,
     report::Report,
@@ -164,6 +165,10 @@ impl Watch {
             };
             let padding = half.padding.min(used);
             half.padding -= padding;
+            if !self.outputs.show_secrets {
+                // It may hold what was in its sender's memory (FC-3.3-2).
+                half.copy[at..at + padding].fill(0);
+            }
             match piece {
                 Some(Piece::Header(header)) => {
                     if !mem::take(&mut half.begun) {
@@ -196,6 +201,9 @@ impl Watch {
             }
             at += used;
         }
+        if half.foreign && !self.outputs.show_secrets {
+            mask::overwrite(&mut half.copy[at..]);
+        }
         self.packets_of(direction, &half, time);
         self.halves[direction as usize] = half;
     }
@@ -223,17 +231,11 @@ impl Watch {
         bytes: &mut [u8],
         time: Time,
     ) {
-        let Some(exchange) = self.requests.get_mut(&header.request_id) else { return };
-        match (direction, header.record_type) {
-            (Direction::ToApplication, RecordType::Params) => exchange.params(bytes),
-            (Direction::ToApplication, RecordType::Stdin) => exchange.stdin(bytes),
-            (Direction::ToApplication, RecordType::Data) => exchange.data += bytes.len() as u64,
-            (Direction::ToWebServer, RecordType::Stdout) => exchange.stdout(bytes, time),
-            (Direction::ToWebServer, RecordType::Stderr) => exchange.stderr += bytes.len() as u64,
-            _ => {}
-        }
-        if let Some(kept) = &mut exchange.kept {
-            kept.stream(header.record_type, bytes);
+        let exchange = self.requests.get_mut(&header.request_id);
+        let kind = header.record_type;
+        let is_taken = exchange.is_some_and(|exchange| exchange.take(direction, kind, bytes, time));
+        if !is_taken && !is_harmless(&header) && !self.outputs.show_secrets {
+            mask::overwrite(bytes);
         }
     }
 
@@ -300,7 +302,8 @@ impl Watch {
 
     fn begin(&mut self, request_id: u16, body: BeginRequestBody, time: Time) {
         // A second BEGIN_REQUEST for an id that is active is the application's to judge (FC-3.3-10).
-        if self.requests.contains_key(&request_id) {
+        if let Some(exchange) = self.requests.get_mut(&request_id) {
+            exchange.lose(Direction::ToApplication);
             return;
         }
         if self.requests.len() == REQUESTS {
@@ -380,6 +383,18 @@ impl Watch {
     pub(crate) fn gap(&mut self, direction: Direction) {
         let half = &mut self.halves[direction as usize];
         *half = Half { ended: half.ended, ..Half::default() };
+        self.requests.values_mut().for_each(|exchange| exchange.lose(direction));
+    }
+}
+
+/// Whether a record's content has no place for secrets, whoever it belongs to.
+fn is_harmless(header: &RecordHeader) -> bool {
+    match header.record_type {
+        RecordType::BeginRequest | RecordType::EndRequest | RecordType::UnknownType => {
+            usize::from(header.content_length) == BODY_LEN
+        }
+        RecordType::GetValues | RecordType::GetValuesResult => header.request_id == 0,
+        _ => false,
     }
 }
 

@@ -122,14 +122,15 @@ impl UnixFile<'_> {
         net::bind(&socket, &net::SocketAddrUnix::new(self.path)?)?;
         // Removed again if the rest fails.
         let file = SocketFile::new(self.path)?;
-        if self.owner.is_some() || self.group.is_some() {
-            lchown(self.path, self.owner, self.group)?;
-        }
         if let Some(mode) = self.mode {
             // The umask may have taken something away.
             if fs::symlink_metadata(self.path)?.mode() & 0o7777 != mode {
                 fs::set_permissions(self.path, Permissions::from_mode(mode))?;
             }
+        }
+        // Last: its new owner may put a link in its place, which chmod(2) would follow.
+        if self.owner.is_some() || self.group.is_some() {
+            lchown(self.path, self.owner, self.group)?;
         }
         net::listen(&socket, backlog)?;
         Ok((UnixListener::from(socket), file))
