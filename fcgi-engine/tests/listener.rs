@@ -11,7 +11,10 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use fcgi_engine::{Address, Error, Listener};
@@ -84,6 +87,78 @@ fn the_file_is_at_no_time_open_to_more() {
         }
         done.store(true, Ordering::SeqCst);
     });
+}
+
+/// Who may rename in the folder puts a link in the socket's place as soon as it is there.
+#[test]
+fn a_link_in_the_sockets_place_is_not_followed() {
+    let (folder, path) = place();
+    let target = folder.path().join("precious");
+    let link = folder.path().join("link");
+    fs::write(&target, "precious").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+    let (swapped, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let _ = fs::remove_file(&link);
+                symlink(&target, &link).unwrap();
+                while fs::symlink_metadata(&path).is_err() && !done.load(Ordering::SeqCst) {}
+                if fs::rename(&link, &path).is_ok() {
+                    swapped.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        for _ in 0..2000 {
+            // 0o666 is more than any usual umask leaves, so that the mode has to be set.
+            let _ = Listener::builder(&path).mode(0o666).bind();
+            let _ = fs::remove_file(&path);
+            if mode(&target) != 0o600 {
+                break;
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(mode(&target), 0o600, "after {swapped:?} links");
+}
+
+/// One that is bound and does not listen yet looks like one that was left behind.
+#[test]
+fn of_servers_that_start_at_one_time_one_listens() {
+    for _ in 0..100 {
+        let (_folder, path) = place();
+        drop(UnixListener::bind(&path).unwrap());
+        let start = Barrier::new(4);
+        let bind = || {
+            start.wait();
+            Listener::builder(&path).mode(0o666).bind()
+        };
+        let bound = std::thread::scope(|scope| {
+            let servers = [(); 4].map(|()| scope.spawn(bind));
+            servers.map(|server| server.join().unwrap())
+        });
+        let (bound, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        assert_eq!((bound.len(), refused.len()), (1, 3), "{refused:?}");
+        for error in refused {
+            let error = io::Error::from(error.unwrap_err());
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+        UnixStream::connect(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_port_that_another_process_has_for_ipv6_is_in_use() {
+    match TcpListener::bind("[::1]:0") {
+        Ok(other) => {
+            let port = other.local_addr().unwrap().port();
+            let error = Listener::bind(format!(":{port}")).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("another process listens at this port"), "{text}");
+        }
+        // Without IPv6, IPv4 alone will do.
+        Err(_) => drop(Listener::bind(":0").unwrap()),
+    }
 }
 
 #[test]

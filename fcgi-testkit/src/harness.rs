@@ -62,6 +62,12 @@ impl Case {
     }
 
     fn into_trial(self, require_peers: bool) -> Trial {
+        let provided = if is_interop() { Peer::INTEROP } else { Peer::TESTS };
+        if let Some(peer) = self.needs.iter().find(|peer| !provided.contains(peer)) {
+            let reason =
+                format!("{peer} is in none of the lists that xtask installs for this test");
+            return Trial::test(self.name, move || Err(reason.into()));
+        }
         let missing: Vec<String> = self
             .needs
             .iter()
@@ -79,6 +85,11 @@ impl Case {
         });
         if require_peers { trial } else { trial.with_kind(reason).with_ignored_flag(true) }
     }
+}
+
+/// Whether these are the tests that `cargo xtask interop` runs: cargo names their package.
+fn is_interop() -> bool {
+    env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "fcgi-interop")
 }
 
 /// Runs the cases that the command line asks for, as libtest would.

@@ -15,7 +15,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::{cargo, program, root, run as run_command, succeeds};
-use crate::tool;
+use crate::{peers, tool};
 
 /// Where the counts are kept.
 const FILE: &str = "bench/instructions.txt";
@@ -53,9 +53,14 @@ pub(crate) struct Options {
     pub(crate) check: bool,
 }
 
-/// Whether valgrind is here.
+/// Installs valgrind where it is missing.
 pub(crate) fn available() -> Result<()> {
-    ensure!(succeeds(program("valgrind").arg("--version")), "valgrind is missing");
+    let is_here = || succeeds(program("valgrind").arg("--version"));
+    if !is_here() {
+        peers::update_lists()?;
+        peers::install_packages(&["valgrind"])?;
+    }
+    ensure!(is_here(), "valgrind is missing");
     Ok(())
 }
 

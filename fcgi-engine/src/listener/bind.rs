@@ -7,11 +7,11 @@
 use std::{
     fs::{self, File, Permissions},
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
-            fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown},
+            fs::{FileTypeExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -19,13 +19,13 @@ use std::{
 };
 
 use nix::unistd::{Group, User};
-use rustix::net;
+use rustix::{io::Errno, net};
 
 use super::{
     ListeningSocket, StdListener,
     advice::Failure,
-    builder::{Account, Kind, Options},
-    file::SocketFile,
+    file::{FolderLock, SocketFile},
+    options::{Account, Kind, Options},
 };
 use crate::{Address, Target};
 
@@ -62,14 +62,30 @@ fn backlog(options: &Options) -> i32 {
 fn bind_tcp(address: &Address, host_port: &str) -> io::Result<TcpListener> {
     match address.any_port() {
         // IPv6's takes IPv4 too, where there is IPv6.
-        Some(port) => TcpListener::bind(
-            &[
-                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            ][..],
-        ),
-        None => TcpListener::bind(host_port),
+        Some(port) => bind_first([
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        ]),
+        None => bind_first(host_port.to_socket_addrs()?),
     }
+}
+
+/// Binds the first address that this machine has. One that another process holds is an error: its
+/// clients would go on to that process, and nobody would be told.
+fn bind_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpListener> {
+    let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrNotAvailable
+                    || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+            {
+                missing = error;
+            }
+            other => return other,
+        }
+    }
+    Err(missing)
 }
 
 /// The listening socket at descriptor 0, moved to one that is closed on exec. What is left there is
@@ -97,6 +113,8 @@ struct UnixFile<'a> {
 impl UnixFile<'_> {
     /// Makes it; a socket there that nobody listens on any more is replaced.
     fn listen(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+        // A socket that is bound and does not listen yet looks like one that was left behind.
+        let _lock = FolderLock::of(self.path);
         match self.make(backlog) {
             // A file that is no socket refuses too.
             Err(error)
@@ -122,17 +140,12 @@ impl UnixFile<'_> {
         net::bind(&socket, &net::SocketAddrUnix::new(self.path)?)?;
         // Removed again if the rest fails.
         let file = SocketFile::new(self.path)?;
-        if let Some(mode) = self.mode {
-            // The umask may have taken something away.
-            if fs::symlink_metadata(self.path)?.mode() & 0o7777 != mode {
-                fs::set_permissions(self.path, Permissions::from_mode(mode))?;
-            }
-        }
-        // Last: its new owner may put a link in its place, which chmod(2) would follow.
-        if self.owner.is_some() || self.group.is_some() {
-            lchown(self.path, self.owner, self.group)?;
-        }
+        file.set_rights(self.mode, self.owner, self.group)?;
         net::listen(&socket, backlog)?;
+        if !file.is_there() {
+            // Somebody replaced it, and nobody would find this one.
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         Ok((UnixListener::from(socket), file))
     }
 }
@@ -160,7 +173,7 @@ fn is_refused(path: &Path) -> io::Result<bool> {
     let socket = unix_socket()?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
-    Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
+    Ok(connected == Err(Errno::CONNREFUSED))
 }
 
 fn user(account: &Account) -> Result<u32, Failure> {

@@ -1,11 +1,12 @@
 //! How to listen.
 
-use super::{Listener, advice::Failure, bind, env};
+use super::{
+    Listener,
+    advice::Failure,
+    bind, env,
+    options::{Account, Options},
+};
 use crate::{Address, Error};
-
-/// Connections that may wait to be accepted. Linux takes no more either, as it comes
-/// (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
 
 /// How to listen: mode, owner and group of a unix socket's file, the backlog. They are in place
 /// before the first connection can be made, and the file is at no time open to more than `mode`
@@ -18,64 +19,9 @@ pub struct ListenerBuilder {
     options: Options,
 }
 
-/// What [`ListenerBuilder`] was given.
-#[derive(Debug)]
-pub(super) struct Options {
-    pub(super) mode: Option<u32>,
-    pub(super) owner: Option<Account>,
-    pub(super) group: Option<Account>,
-    pub(super) backlog: u32,
-}
-
-/// A user or a group, by name or by number.
-///
-/// ```
-/// use fcgi_engine::Account;
-///
-/// assert_eq!(Account::from("www-data").to_string(), "www-data");
-/// assert_eq!(Account::from(33).to_string(), "33");
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Account(pub(super) Kind);
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    Id(u32),
-    /// A name, or a number where nobody has that name.
-    Name(String),
-}
-
-impl From<u32> for Account {
-    fn from(id: u32) -> Self {
-        Self(Kind::Id(id))
-    }
-}
-
-impl From<&str> for Account {
-    fn from(name: &str) -> Self {
-        Self(Kind::Name(name.to_owned()))
-    }
-}
-
-impl From<String> for Account {
-    fn from(name: String) -> Self {
-        Self(Kind::Name(name))
-    }
-}
-
-impl std::fmt::Display for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Kind::Id(id) => id.fmt(f),
-            Kind::Name(name) => f.write_str(name),
-        }
-    }
-}
-
 impl ListenerBuilder {
     pub(super) fn new(address: Result<Address, Error>) -> Self {
-        let options = Options { mode: None, owner: None, group: None, backlog: BACKLOG };
-        Self { address, name: None, options }
+        Self { address, name: None, options: Options::default() }
     }
 
     /// The mode of a unix socket's file, whatever the process's umask: `0o660` lets its owner and

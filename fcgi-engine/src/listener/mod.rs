@@ -13,6 +13,7 @@ mod bind;
 mod builder;
 mod env;
 mod file;
+mod options;
 
 use std::{
     io,
@@ -25,8 +26,9 @@ use std::{
 
 use rustix::net;
 
-pub use builder::{Account, ListenerBuilder};
+pub use builder::ListenerBuilder;
 pub use file::SocketFile;
+pub use options::Account;
 
 use crate::{Address, Error};
 use advice::Failure;

@@ -80,6 +80,9 @@ impl Peer {
     /// What `cargo xtask test` needs.
     pub const TESTS: &'static [Self] = &[
         Self::Nginx,
+        Self::Apache,
+        Self::Fcgid,
+        Self::Haproxy,
         Self::PhpFpm,
         Self::Chromium,
         Self::CgiFcgi,
