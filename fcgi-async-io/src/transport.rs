@@ -188,6 +188,21 @@ impl runtime::Transport for Transport {
         }
     }
 
+    fn fills(&self) -> bool {
+        match &self.stream {
+            Stream::Unix(_) | Stream::Tcp(_) => true,
+            Stream::Other(stream) => stream.fills(),
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        match &self.stream {
+            Stream::Unix(_) => Peer::Unix,
+            Stream::Tcp(_) => Peer::Stream,
+            Stream::Other(stream) => stream.peer(),
+        }
+    }
+
     fn shutdown_write(&self) {
         match &self.stream {
             Stream::Unix(stream) => socket::shutdown_write(stream),

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use fcgi_engine::pump::Socket;
+use fcgi_engine::{pump::Socket, socket::Peer};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -30,6 +30,15 @@ impl Stream {
         // TCP alone has it.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
         Self::Other(fd)
+    }
+
+    /// What kind of peer a stream has that no listener accepted.
+    pub(crate) fn peer(&self) -> Peer {
+        let address = rustix::net::getsockname(self);
+        match address.map(|address| address.address_family()) {
+            Ok(rustix::net::AddressFamily::UNIX) => Peer::Unix,
+            _ => Peer::Stream,
+        }
     }
 
     pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
@@ -55,6 +64,10 @@ impl Stream {
 }
 
 impl Socket for &Stream {
+    fn fills(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Stream::read(self, buf)
     }

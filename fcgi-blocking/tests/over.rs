@@ -100,3 +100,38 @@ fn a_signal_ends_the_service() {
     shutdown.trigger();
     server.join().unwrap().unwrap();
 }
+
+/// As over an accepted socket (FC-3.5-2).
+#[test]
+fn a_half_closed_unix_socket_is_answered() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    // BEGIN_REQUEST of a Responder, and empty PARAMS and STDIN.
+    theirs.write_all(b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0").unwrap();
+    theirs.write_all(b"\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0").unwrap();
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    let late = |request: fcgi::Request| {
+        // The end of file is heard of before the answer.
+        std::thread::sleep(Duration::from_millis(50));
+        request.stdout().write_all("answered")
+    };
+    fcgi::Server::new().threads(2).serve_connection(ours, late).run().unwrap();
+    let mut answer = Vec::new();
+    theirs.read_to_end(&mut answer).unwrap();
+    assert!(answer.windows(8).any(|part| part == b"answered"), "{answer:?}");
+}
+
+/// Whoever comes after a detached request waits no longer than it may, even if that never ends.
+#[test]
+fn a_request_behind_one_that_hangs_has_its_own_limit() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    // STDOUT of the first request; nothing else ever comes.
+    ours.write_all(b"\x01\x06\0\x01\0\x05\0\0begun").unwrap();
+    let (silent, _open) = UnixStream::pair().unwrap();
+    let connector = fcgi::client::Connector::new().total_timeout(Duration::from_millis(100));
+    let mut client = connector.over(theirs);
+    let hangs = Request::responder().stdin(fcgi::client::Body::from_reader(silent));
+    client.send(hangs).unwrap().detach();
+    let error = client.send(Request::responder()).map(drop).unwrap_err();
+    let is_late = matches!(error, fcgi::Error::Timeout { phase: fcgi::Phase::Response, .. });
+    assert!(is_late, "{error:?}");
+}

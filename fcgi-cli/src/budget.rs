@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     time::{Duration, Instant},
 };
 
@@ -68,5 +69,20 @@ impl Budget {
                 limit: self.limit.unwrap_or_default(),
             }),
         }
+    }
+
+    /// Waits for `work` on files as long as there is time.
+    ///
+    /// # Errors
+    /// That of `work`; `TimedOut`.
+    pub(crate) async fn hold_io<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let Some(left) = self.left() else { return work.await };
+        tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
+            let limit = self.limit.unwrap_or_default();
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {limit:?}")))
+        })
     }
 }

@@ -2,7 +2,13 @@
 
 use std::{env, process::ExitCode};
 
+use clap::{
+    Command,
+    builder::{FalseyValueParser, TypedValueParser},
+};
 use fcgi_tokio as fcgi;
+
+use crate::help;
 
 /// How a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -60,14 +66,25 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The status for arguments that make no sense: they may still say whose statuses are wanted.
-pub(crate) fn usage() -> ExitCode {
-    let given = |flag: &str| {
-        env::args_os().skip(1).take_while(|arg| arg != "--").any(|argument| argument == flag)
+/// The status for arguments that make no sense: they, or the variables of the subcommand's options,
+/// may still say whose statuses are wanted. What is typed goes first.
+pub(crate) fn usage(command: &Command) -> ExitCode {
+    let arguments: Vec<_> = env::args_os().skip(1).take_while(|arg| arg != "--").collect();
+    let is_typed = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let subcommand = arguments.iter().find_map(|word| command.find_subcommand(word));
+    let is_set = |option: &str| {
+        let Some(subcommand) = subcommand else { return false };
+        let variable = help::variable_of(subcommand, option);
+        let value = env::var_os(&variable).unwrap_or_default();
+        let parsed = FalseyValueParser::new().parse_ref(command, None, &value);
+        subcommand.get_arguments().any(|arg| arg.get_id() == option) && parsed.unwrap_or_default()
     };
-    match (given("--docker"), given("--nagios")) {
-        (true, _) => ExitCode::from(Exit::Usage.docker()),
-        (_, true) => ExitCode::from(Exit::Usage.nagios().0),
-        _ => Exit::Usage.into(),
+    let is_nagios = || is_set("nagios") && !is_typed("--json");
+    match () {
+        () if is_typed("--docker") => ExitCode::from(Exit::Usage.docker()),
+        () if is_typed("--nagios") => ExitCode::from(Exit::Usage.nagios().0),
+        () if is_set("docker") => ExitCode::from(Exit::Usage.docker()),
+        () if is_nagios() => ExitCode::from(Exit::Usage.nagios().0),
+        () => Exit::Usage.into(),
     }
 }

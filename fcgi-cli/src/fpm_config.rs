@@ -2,11 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use fcgi_tokio::Address;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::geteuid,
+};
 
 use crate::discovery::expand;
 
@@ -22,6 +28,8 @@ const FILES: [&str; 7] = [
 ];
 /// Files that include each other end somewhere.
 const DEPTH: usize = 8;
+/// The most of a file that is read, in bytes.
+const MOST: u64 = 1 << 20;
 /// How php-fpm's master calls itself, before its file.
 const MASTER: &str = "php-fpm: master process (";
 
@@ -31,6 +39,8 @@ pub(crate) struct Pool {
     pub(crate) name: String,
     /// The file that has it.
     pub(crate) file: PathBuf,
+    /// The file that php-fpm is started with, which includes the other.
+    pub(crate) main: PathBuf,
     settings: BTreeMap<String, String>,
 }
 
@@ -66,40 +76,98 @@ impl Pool {
     }
 }
 
+/// A master that runs here.
+#[derive(Debug)]
+pub(crate) struct Master {
+    /// Its process.
+    pub(crate) id: u32,
+    pub(crate) user: u32,
+    /// Its configuration, without links.
+    pub(crate) file: PathBuf,
+}
+
 /// The pools of the usual files, and of the php-fpm that runs here; each once, in the files' order.
 pub(crate) fn pools() -> Vec<Pool> {
-    let mut files: Vec<PathBuf> =
-        FILES.iter().flat_map(|file| expand(Path::new("/"), file)).collect();
-    files.extend(masters());
-    let mut files: Vec<PathBuf> =
-        files.iter().filter_map(|file| fs::canonicalize(file).ok()).collect();
+    let usual = FILES.iter().flat_map(|file| expand(Path::new("/"), file));
+    let mut files: Vec<PathBuf> = usual.filter_map(|file| fs::canonicalize(file).ok()).collect();
+    files.extend(masters().into_iter().map(|master| master.file));
     files.sort();
     files.dedup();
     // What can't be read is as if it were not there.
-    files.iter().filter_map(|file| pools_of(file).ok()).flatten().collect()
+    let of = |file: &PathBuf| Some(Reader::of(file, &read_file(file).ok()?));
+    files.iter().filter_map(of).flatten().collect()
 }
 
-/// The pools of a file and of those that it includes.
+/// The pools of a file that the caller names, and of those that it includes.
 ///
 /// # Errors
 /// The file can't be read. One that it includes may be closed to us.
 pub(crate) fn pools_of(file: &Path) -> io::Result<Vec<Pool>> {
-    let mut reader = Reader::default();
-    reader.read(file, DEPTH)?;
-    Ok(reader.pools)
+    // It may be a pipe.
+    Ok(Reader::of(file, &read_start(fs::File::open(file)?)?))
 }
 
-/// The files of the masters that run here.
-fn masters() -> Vec<PathBuf> {
+/// The masters that run here.
+///
+/// Everybody can give a process any title, and so name any file. One counts if it belongs to root or
+/// to ourselves, and runs php-fpm as far as that can be seen; and so must its file.
+pub(crate) fn masters() -> Vec<Master> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let file = |folder: &Path| -> Option<PathBuf> {
-        folder.file_name()?.to_str()?.parse::<u32>().ok()?;
-        let title = fs::read(folder.join("cmdline")).ok()?;
-        let title = String::from_utf8_lossy(&title).into_owned();
-        let file = title.strip_prefix(MASTER)?.split(')').next()?;
-        Some(fs::read_link(folder.join("cwd")).unwrap_or_default().join(file))
+    entries.filter_map(|entry| master(&entry.path())).collect()
+}
+
+fn master(folder: &Path) -> Option<Master> {
+    let id = folder.file_name()?.to_str()?.parse().ok()?;
+    let title = fs::read(folder.join("cmdline")).ok()?;
+    let title = String::from_utf8_lossy(&title).into_owned();
+    let file = title.strip_prefix(MASTER)?.rsplit_once(')')?.0;
+    let user = user_of(folder).filter(|user| is_trusted(*user))?;
+    // Of processes of others, only root sees the program.
+    let program = fs::read_link(folder.join("exe"));
+    if program.is_ok_and(|program| !program.to_string_lossy().contains("php-fpm")) {
+        return None;
+    }
+    let file = match Path::new(file) {
+        whole if whole.is_absolute() => whole.to_owned(),
+        part => fs::read_link(folder.join("cwd")).ok()?.join(part),
     };
-    entries.filter_map(|entry| file(&entry.path())).collect()
+    let file = fs::canonicalize(file).ok()?;
+    let is_own = fs::metadata(&file).is_ok_and(|meta| is_trusted(meta.uid()));
+    is_own.then_some(Master { id, user, file })
+}
+
+/// The user of a process: of one that took another's rights (set-user-ID) there is none.
+pub(crate) fn user_of(process: &Path) -> Option<u32> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut users: Vec<u32> = line.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+    users.dedup();
+    match users[..] {
+        [user] => Some(user),
+        _ => None,
+    }
+}
+
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == geteuid().as_raw()
+}
+
+/// A file of the configuration: nothing that may make us wait, as a pipe does.
+fn read_file(path: &Path) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    read_start(file)
+}
+
+fn read_start(file: fs::File) -> io::Result<String> {
+    let mut text = Vec::new();
+    if file.take(MOST + 1).read_to_end(&mut text)? as u64 > MOST {
+        return Err(io::Error::other(format!("it has more than {MOST} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[derive(Default)]
@@ -110,9 +178,18 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, file: &Path, depth: usize) -> io::Result<()> {
-        let text = fs::read(file)?;
-        for line in String::from_utf8_lossy(&text).lines() {
+    /// The pools of a file with this text.
+    fn of(main: &Path, text: &str) -> Vec<Pool> {
+        let mut reader = Self::default();
+        reader.take(main, text, DEPTH);
+        for pool in &mut reader.pools {
+            pool.main = main.to_owned();
+        }
+        reader.pools
+    }
+
+    fn take(&mut self, file: &Path, text: &str, depth: usize) {
+        for line in text.lines() {
             let line = line.trim();
             if line.is_empty() || line.starts_with([';', '#']) {
                 continue;
@@ -127,14 +204,15 @@ impl Reader {
                 if depth > 0 {
                     let pattern = value.trim_start_matches('/');
                     for included in expand(Path::new("/"), pattern) {
-                        let _ = self.read(&included, depth - 1);
+                        if let Ok(text) = read_file(&included) {
+                            self.take(&included, &text, depth - 1);
+                        }
                     }
                 }
             } else if let Some(pool) = self.section.and_then(|at| self.pools.get_mut(at)) {
                 pool.settings.insert(name.to_owned(), value.to_owned());
             }
         }
-        Ok(())
     }
 
     fn begin(&mut self, name: &str, file: &Path) {

@@ -7,6 +7,8 @@ use clap::{
     parser::ValueSource,
 };
 
+use crate::php::Php;
+
 /// Subcommands, and what they are for.
 type Row = (&'static [&'static str], &'static str);
 
@@ -63,7 +65,8 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
     let parsed = command(&augment)
         .mut_subcommands(|sub| {
             let given = first.as_ref().and_then(|given| given.subcommand_matches(sub.get_name()));
-            variables(sub, &[], given)
+            let without = given.map(|given| overruled(sub.get_name(), given)).unwrap_or_default();
+            variables(sub, &without, given)
         })
         .try_get_matches();
     match parsed {
@@ -74,7 +77,8 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
             command(&augment)
                 .mut_subcommands(|sub| match given.subcommand_matches(sub.get_name()) {
                     Some(given) => {
-                        let without = conflicting(&sub, given);
+                        let mut without = conflicting(&sub, given);
+                        without.extend(overruled(sub.get_name(), given));
                         variables(sub, &without, Some(given))
                     }
                     None => sub,
@@ -130,6 +134,15 @@ fn conflicting(command: &Command, given: &ArgMatches) -> Vec<Id> {
     without
 }
 
+/// What code for `fcgi php` on the command line takes the place of.
+fn overruled(command: &str, given: &ArgMatches) -> Vec<Id> {
+    if command != "php" {
+        return Vec::new();
+    }
+    let words: Vec<&String> = given.get_many("words").into_iter().flatten().collect();
+    if Php::has_code(&words) { vec!["file".into(), "opcache".into()] } else { Vec::new() }
+}
+
 /// Whether an argument is on the command line.
 fn is_given(given: &ArgMatches, arg: &Arg) -> bool {
     given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
@@ -162,7 +175,15 @@ fn page(root: &Command) -> String {
 }
 
 /// Options whose values may hold a comma: in a variable, each has a line.
-const WITH_COMMAS: [&str; 4] = ["param", "params", "ini", "deny"];
+const WITH_COMMAS: [&str; 9] =
+    ["param", "params", "ini", "deny", "headers", "text", "data_binary", "form_fields", "filters"];
+/// What the help of those says.
+const A_LINE_EACH: &str = " (its variable has one a line)";
+
+/// The name of the variable of a subcommand's option.
+pub(crate) fn variable_of(command: &Command, option: &str) -> String {
+    format!("FCGI_{}_{option}", command.get_name()).to_ascii_uppercase().replace('-', "_")
+}
 
 /// Gives every option of a subcommand its variable: `FCGI_PING_PATH` for `fcgi ping --path`.
 ///
@@ -172,18 +193,25 @@ fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Co
     if command.is_hide_set() {
         return command;
     }
-    let start = format!("FCGI_{}_", command.get_name().to_ascii_uppercase().replace('-', "_"));
+    let start = variable_of(&command, "");
     command.mut_args(|arg| {
         if without.contains(arg.get_id()) {
             return arg.env(Resettable::Reset);
         }
         let arg = variable(arg, &start);
+        let has_commas = WITH_COMMAS.contains(&arg.get_id().as_str());
+        let arg = match arg.get_help() {
+            Some(help) if has_commas => {
+                let help = format!("{help}{A_LINE_EACH}");
+                arg.help(help)
+            }
+            _ => arg,
+        };
         // What is on the command line is not split.
         let is_typed = given.is_some_and(|given| is_given(given, &arg));
         if is_typed || arg.get_env().is_none() || !matches!(arg.get_action(), ArgAction::Append) {
             return arg;
         }
-        let has_commas = WITH_COMMAS.contains(&arg.get_id().as_str());
         arg.value_delimiter(if has_commas { '\n' } else { ',' })
     })
 }

@@ -45,6 +45,20 @@ impl Input {
         })
     }
 
+    /// A file, or stdin, of at most `most` bytes. A pipe is opened and read on a thread: who waits
+    /// may give up.
+    pub(crate) async fn whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        let owned = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Self::open(&owned)).await;
+        let mut bytes = Vec::new();
+        let input = opened.map_err(io::Error::other)??;
+        input.reader.take(most.saturating_add(1)).read_to_end(&mut bytes).await?;
+        if bytes.len() as u64 > most {
+            return Err(io::Error::other(format!("it has more than {most} bytes")));
+        }
+        Ok(bytes)
+    }
+
     /// These bytes.
     pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();

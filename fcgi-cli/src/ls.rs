@@ -39,9 +39,8 @@ pub(crate) struct Ls {
     /// Time limit for an answer; all are asked at the same time
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
     timeout: Duration,
-    /// Print one JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 const AFTER_HELP: &str = "\
@@ -78,7 +77,7 @@ struct NoAnswer {
 
 impl Ls {
     pub(crate) async fn run(self) -> ExitCode {
-        let form = Form { json: self.json, ..Form::default() };
+        let form = self.form;
         let found = match self.find() {
             Ok(found) => found,
             Err(message) => return Report::new("ls", Exit::Usage, message).finish(form, false),
@@ -90,10 +89,12 @@ impl Ls {
         }
         let mut seen = tasks.join_all().await;
         seen.sort_by_key(|(n, _)| *n);
-        if self.json {
+        if form.json {
             for (_, seen) in &seen {
                 report(seen).finish(form, false);
             }
+        } else if form.nagios {
+            return all(seen.iter().map(|(_, seen)| seen)).finish(form, false);
         } else {
             // Its lines are the same for a reader that has gone.
             let _ = crate::report::print(table(seen.iter().map(|(_, seen)| seen)).trim_end());
@@ -215,6 +216,25 @@ fn owner(address: &Address) -> Option<(String, String)> {
     let name = |file, id| causes::name(file, id);
     let owner = format!("{}:{}", name("/etc/passwd", meta.uid()), name("/etc/group", meta.gid()));
     Some((owner, format!("{:04o}", meta.mode() & 0o7777)))
+}
+
+/// One line for all of them.
+fn all<'a>(seen: impl Iterator<Item = &'a Seen>) -> Report {
+    let (mut sockets, mut silent) = (0, Vec::new());
+    for it in seen {
+        sockets += 1;
+        if let Err(no) = &it.answer {
+            silent.push(format!("{} ({})", it.found.address, no.short));
+        }
+    }
+    let answering = sockets - silent.len();
+    let mut message = format!("{answering} of {sockets} sockets answer");
+    if !silent.is_empty() {
+        message.push_str(&format!("; not {}", silent.join(", ")));
+    }
+    Report::new("ls", Exit::Done, message)
+        .performance(format!("sockets={sockets};;;0;"))
+        .performance(format!("answering={answering};;;0;{sockets}"))
 }
 
 fn report(seen: &Seen) -> Report {

@@ -31,6 +31,7 @@ mod stream;
 mod table;
 mod tap;
 mod trace;
+mod writer;
 
 use std::{
     io::{self, Write},
@@ -68,13 +69,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let command = || Command::augment_subcommands(clap::Command::new("fcgi"));
     let parsed = help::parse(Command::augment_subcommands);
     let command = match parsed.and_then(|matches| Command::from_arg_matches(&matches)) {
         Ok(command) => command,
         Err(error) => {
             // There is nowhere left to report a failure of the terminal.
             let _ = error.print();
-            return if error.use_stderr() { exit::usage() } else { Exit::Done.into() };
+            return if error.use_stderr() { exit::usage(&command()) } else { Exit::Done.into() };
         }
     };
     let mut builder = match command {

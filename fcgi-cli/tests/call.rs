@@ -9,11 +9,11 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
 };
 
-use common::{Pty, fcgi};
+use common::{Pty, fcgi, gateway::until};
 use fcgi_lib::proto::record::{EndRequestBody, RecordHeader, RecordType};
 use fcgi_tokio as fcgi_lib;
 use tempfile::TempDir;
@@ -358,6 +358,84 @@ fn a_time_limit_holds_while_stdin_is_silent() {
     let mut child = command.spawn().expect("fcgi call runs");
     let _stdin = child.stdin.take();
     assert_eq!(child.wait().expect("it ends").code(), Some(6));
+}
+
+/// A call whose answer has no end, and whose stdout nobody reads.
+fn unread(app: &App, args: &[&str]) -> Child {
+    let mut command = app.call(&["--param", "ECHO_REPEAT_BYTES=1000000000000"]);
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("fcgi call runs")
+}
+
+/// Waits until a thread of a process waits in write(2).
+fn until_it_writes(child: &Child) {
+    let tasks = format!("/proc/{}/task", child.id());
+    until("a thread waits for its reader", || {
+        let tasks = fs::read_dir(&tasks).into_iter().flatten().flatten();
+        tasks.into_iter().any(|task| {
+            let at = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+            // write(2) to stdout, on x86-64 and on others.
+            at.starts_with("1 0x1 ") || at.starts_with("64 0x1 ")
+        })
+    });
+}
+
+fn wait(mut child: Child) -> Option<i32> {
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().expect("it can be waited for");
+        status.is_some()
+    });
+    status.and_then(|status| status.code())
+}
+
+#[test]
+fn a_time_limit_holds_while_nobody_reads_stdout() {
+    let app = App::start();
+    assert_eq!(wait(unread(&app, &["--timeout", "0.5"])), Some(6));
+}
+
+#[test]
+fn a_signal_ends_it_while_nobody_reads_stdout() {
+    let app = App::start();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let child = unread(&app, &[]);
+        until_it_writes(&child);
+        let kill =
+            Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+        assert_eq!(wait(child), Some(code));
+    }
+}
+
+#[test]
+fn a_time_limit_holds_while_nobody_reads_the_file() {
+    let app = App::start();
+    let pipe = app.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let args = ["-o", path(&pipe), "--timeout", "0.5"];
+    assert_eq!(wait(unread(&app, &args)), Some(6));
+}
+
+/// A comma belongs to the value.
+#[test]
+fn variables_have_a_value_a_line() {
+    let app = App::start();
+    let with = |name: &str, value: &str| {
+        let output = app.call(&["/x"]).env(name, value).output().expect("fcgi call runs");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        text(&output)
+    };
+    let seen = with("FCGI_CALL_HEADER", "Accept: text/html, text/plain\nX-Other: 1");
+    for part in ["HTTP_ACCEPT=text/html, text/plain", "HTTP_X_OTHER=1"] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    for name in ["FCGI_CALL_DATA_ASCII", "FCGI_CALL_DATA_BINARY"] {
+        let seen = with(name, "a=1,2");
+        assert!(seen.contains("CONTENT_LENGTH=5\n"), "{seen}");
+    }
+    let seen = with("FCGI_CALL_FORM", "a=1,2");
+    assert!(seen.contains("1,2"), "{seen}");
 }
 
 #[test]

@@ -225,6 +225,82 @@ fn what_can_not_be_checked_says_why() {
     assert_eq!(output.status.code(), Some(6));
 }
 
+/// A socket whose queue is full.
+#[test]
+fn a_connection_that_is_not_made_in_time_exits_6() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("full");
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
+    let socket = || rustix::net::socket_with(family, kind, flags, None).expect("a socket");
+    let address = rustix::net::SocketAddrUnix::new(&path).expect("a path");
+    let listener = socket();
+    rustix::net::bind(&listener, &address).expect("it binds");
+    rustix::net::listen(&listener, 0).expect("it listens");
+    let mut waiting = Vec::new();
+    loop {
+        let one = socket();
+        if rustix::net::connect(&one, &address).is_err() {
+            break;
+        }
+        waiting.push(one);
+    }
+    let junit = folder.path().join("junit.xml");
+    let args = ["--timeout", "0.3", "--junit", junit.to_str().expect("text")];
+    let output = check(&path.display().to_string(), &args);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("queue is full"), "{said}");
+    let xml = fs::read_to_string(&junit).expect("it is written");
+    assert!(xml.contains("errors=\"1\"") && xml.contains("<error message="), "{xml}");
+    let output = check(&path.display().to_string(), &["--timeout", "0.3", "--json"]);
+    let end: Value = serde_json::from_str(&text(&output.stdout)).expect("an object");
+    assert_eq!((&end["event"], &end["cause"]), (&"end".into(), &"queue-full".into()), "{end}");
+    assert_eq!(end["exit_status"], 6);
+}
+
+#[test]
+fn a_cause_is_named() {
+    let output = check("/nonexistent.sock", &[]);
+    let said = text(&output.stderr);
+    let doctor = fcgi().args(["ping", "/nonexistent.sock"]).output().expect("it runs");
+    let (_, cause) = text(&doctor.stderr)
+        .split_once("(os error 2)")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("a cause");
+    assert!(said.ends_with(&cause), "{said}{cause}");
+    // A silent one.
+    let app = RawApp::new();
+    let output = check(&app.address.to_string(), &["--timeout", "0.2"]);
+    assert!(text(&output.stderr).contains("workers are busy"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn docker_and_nagios() {
+    let address = application(well);
+    let bad = application(|id| [stream(Type::Stdout, id, PAGE), end(id, 0, 0)].concat());
+    let only = ["--only", "FC-6.1-1"];
+    for (address, args, status) in [
+        (&address, "--docker", 0),
+        (&bad, "--docker", 1),
+        (&address, "--nagios", 0),
+        (&bad, "--nagios", 1),
+        (&"/nonexistent.sock".to_owned(), "--docker", 1),
+        (&"/nonexistent.sock".to_owned(), "--nagios", 2),
+    ] {
+        let output = check(address, &[&only[..], &[args]].concat());
+        assert_eq!(output.status.code(), Some(status), "{address} {args}");
+        let said = text(&output.stdout);
+        if args == "--nagios" {
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(said.starts_with("CHECK "), "{said}");
+        }
+    }
+    let output = check(&bad, &[&only[..], &["--nagios"]].concat());
+    let said = text(&output.stdout);
+    assert!(said.starts_with("CHECK WARNING - ") && said.contains(" | passed=0;"), "{said}");
+}
+
 #[test]
 fn the_list_has_every_case_once() {
     let output = check("x:1", &["--list"]);

@@ -85,6 +85,37 @@ fn usage_errors_exit_2() {
 }
 
 #[test]
+fn usage_errors_exit_as_their_reader_wants() {
+    let with = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fcgi"));
+        let output = command.args(args).envs(variables.iter().copied()).output();
+        output.expect("the command runs").status.code()
+    };
+    let wrong = ["ping", "--timeout", "x"];
+    for (name, value, status) in [
+        ("FCGI_PING_NAGIOS", "1", 3),
+        ("FCGI_PING_NAGIOS", "true", 3),
+        ("FCGI_PING_NAGIOS", "0", 2),
+        ("FCGI_PING_NAGIOS", "", 2),
+        ("FCGI_PING_DOCKER", "1", 1),
+        ("FCGI_PING_DOCKER", "false", 2),
+        ("FCGI_CALL_DOCKER", "1", 2),
+    ] {
+        assert_eq!(with(&wrong, &[(name, value)]), Some(status), "{name}={value}");
+    }
+    // What is typed goes first.
+    let nagios = [&wrong[..], &["--nagios"]].concat();
+    assert_eq!(with(&nagios, &[("FCGI_PING_DOCKER", "1")]), Some(3));
+    let json = [&wrong[..], &["--json"]].concat();
+    assert_eq!(with(&json, &[("FCGI_PING_NAGIOS", "1")]), Some(2));
+    // Of a value that only a variable has too, and of other subcommands.
+    let variables = [("FCGI_STATUS_TIMEOUT", "x"), ("FCGI_STATUS_NAGIOS", "1")];
+    assert_eq!(with(&["status"], &variables), Some(3));
+    // It has no such option.
+    assert_eq!(with(&["decode", "--none"], &[("FCGI_DECODE_DOCKER", "1")]), Some(2));
+}
+
+#[test]
 fn refusals_exit_3() {
     for (status, name) in [(1, "CANT_MPX_CONN"), (2, "OVERLOADED"), (3, "UNKNOWN_ROLE")] {
         let (_folder, address) = canned(end(0, status));

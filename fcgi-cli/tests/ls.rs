@@ -3,8 +3,10 @@
 mod common;
 
 use std::{
-    os::unix::{fs::PermissionsExt, net::UnixListener},
-    process::{ExitCode, Output},
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
+    path::Path,
+    process::{Command, ExitCode, Output, Stdio},
 };
 
 use fcgi_testkit::{
@@ -13,7 +15,7 @@ use fcgi_testkit::{
 };
 use serde_json::Value;
 
-use common::fcgi;
+use common::{fcgi, gateway::until};
 
 type Result = std::result::Result<(), Failed>;
 
@@ -23,6 +25,9 @@ fn main() -> ExitCode {
             .needs(&[Peer::PhpFpm]),
         Case::new("what_a_configuration_names", what_a_configuration_names),
         Case::new("a_file_that_is_not_there", a_file_that_is_not_there),
+        Case::new("a_pipe_that_a_title_names", a_pipe_that_a_title_names),
+        Case::new("docker_and_nagios", docker_and_nagios),
+        Case::new("a_pipe_that_is_included", a_pipe_that_is_included),
     ])
 }
 
@@ -105,5 +110,61 @@ fn a_file_that_is_not_there() -> Result {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.starts_with("fcgi ls: read /nonexistent/php-fpm.conf: "), "{text}");
+    Ok(())
+}
+
+/// A pipe that nobody writes to, and the command that must not wait for it.
+fn ends_in_spite_of(pipe: &Path, command: &mut Command) -> Result {
+    let made = Command::new("mkfifo").arg(pipe).status()?;
+    assert!(made.success());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    until("it ends", || child.try_wait().is_ok_and(|ended| ended.is_some()));
+    fs::remove_file(pipe)?;
+    Ok(())
+}
+
+fn a_pipe_that_a_title_names() -> Result {
+    let folder = tempfile::tempdir()?;
+    let pipe = folder.path().join("pipe");
+    let mut titled = Command::new("cat")
+        .arg0(format!("php-fpm: master process ({})", pipe.display()))
+        .stdin(Stdio::piped())
+        .spawn()?;
+    for arguments in [&["ls"][..], &["doctor", "unix:/nonexistent/socket"]] {
+        ends_in_spite_of(&pipe, fcgi().args(arguments).env("FCGI_LS_TIMEOUT", "5"))?;
+    }
+    titled.kill()?;
+    titled.wait()?;
+    Ok(())
+}
+
+fn a_pipe_that_is_included() -> Result {
+    let folder = tempfile::tempdir()?;
+    let pipe = folder.path().join("pool.conf");
+    let main = folder.path().join("main");
+    fs::write(&main, format!("include = {}/*.conf\n", folder.path().display()))?;
+    let mut command = fcgi();
+    command.args(["ls", "--fpm-config"]).arg(&main).env("FCGI_LS_TIMEOUT", "5");
+    ends_in_spite_of(&pipe, &mut command)
+}
+
+fn docker_and_nagios() -> Result {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pools");
+    let stale = folder.path().join("stale");
+    drop(UnixListener::bind(&stale)?);
+    fs::write(&file, format!("[www]\nlisten = {}\n", stale.display()))?;
+    let config = file.display().to_string();
+    let output = run(&["--fpm-config", &config, "--docker"]);
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&["--fpm-config", &config, "--nagios"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 1), "{said}");
+    assert!(said.starts_with("LS OK - "), "{said}");
+    assert!(said.contains(&stale.display().to_string()) && said.contains(" | sockets="), "{said}");
+    for (form, status) in [("--docker", 1), ("--nagios", 3)] {
+        let output = run(&["--fpm-config", "/nonexistent", form]);
+        assert_eq!(output.status.code(), Some(status), "{form}");
+    }
     Ok(())
 }

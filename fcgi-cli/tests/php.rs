@@ -6,7 +6,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Output, Stdio},
+    process::{Child, Command, ExitCode, Output, Stdio},
 };
 
 use fcgi_testkit::{
@@ -23,7 +23,7 @@ type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 9] = [
+    let cases: [(&str, Run); 13] = [
         ("code_runs_as_the_worker", code_runs_as_the_worker),
         ("what_php_says_and_how_it_ends", what_php_says_and_how_it_ends),
         ("a_file", a_file),
@@ -33,10 +33,16 @@ fn main() -> ExitCode {
         ("open_basedir", open_basedir),
         ("a_folder_that_the_worker_can_not_enter", a_folder_that_the_worker_can_not_enter),
         ("usage", usage),
+        ("a_time_limit_holds_while_stdin_is_silent", a_time_limit_holds_while_stdin_is_silent),
+        ("a_signal_ends_it_while_stdin_is_silent", a_signal_ends_it_while_stdin_is_silent),
+        ("it_ends_while_nobody_reads_stdout", it_ends_while_nobody_reads_stdout),
+        ("code_goes_before_variables", code_goes_before_variables),
     ];
     let cases = cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]));
-    let as_root: [(&str, Run); 2] = [
+    let as_root: [(&str, Run); 4] = [
         ("below_a_chroot", below_a_chroot),
+        ("a_title_makes_no_worker", a_title_makes_no_worker),
+        ("a_title_makes_no_master", a_title_makes_no_master),
         ("an_ordinary_users_script", an_ordinary_users_script),
     ];
     let no_root = || (!geteuid().is_root()).then(|| "it takes root".to_owned());
@@ -321,5 +327,148 @@ fn an_ordinary_users_script() -> Result {
     let output = command.uid(65534).gid(65534).output()?;
     assert_eq!(ended(&output), (0, "0".to_owned(), String::new()));
     assert!(is_empty(scripts.path()));
+    Ok(())
+}
+
+/// A user of the machine who has nothing to do with the pool.
+const OTHER: u32 = 5;
+
+/// A process with the title of one of php-fpm's, until it is dropped.
+struct Titled(Child);
+
+impl Titled {
+    fn start(title: &str) -> Result<Self> {
+        let mut command = Command::new("cat");
+        command.arg0(title).uid(OTHER).gid(OTHER).stdin(Stdio::piped());
+        Ok(Self(command.spawn()?))
+    }
+}
+
+impl Drop for Titled {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const IS_OWN: &str = "$own = tempnam('/tmp', 'fcgi-php'); \
+                      echo fileowner($own) - fileowner($_SERVER['SCRIPT_FILENAME']); unlink($own);";
+
+/// A php-fpm with a pool of a name of its own that has no worker yet: the name and its address.
+fn idle_pool(folder: &Path) -> Result<(PhpFpm, String, String)> {
+    let name = format!("idle-{}", folder.file_name().unwrap_or_default().to_string_lossy());
+    let listen = folder.join("socket").display().to_string();
+    let options = PhpFpmOptions::default().extra(format!(
+        "pm = static\npm.max_children = 1\n[{name}]\n@USER@\nlisten = {listen}\npm = ondemand\n\
+         pm.max_children = 1"
+    ));
+    Ok((PhpFpm::start(options)?, name, format!("unix:{listen}")))
+}
+
+/// Whoever takes a worker's title does not get the script.
+fn a_title_makes_no_worker() -> Result {
+    let folder = open_folder()?;
+    let (_php, name, address) = idle_pool(folder.path())?;
+    let _titled = Titled::start(&format!("php-fpm: pool {name}"))?;
+    assert_eq!(ended(&run(&[&address, IS_OWN])), (0, "0".to_owned(), String::new()));
+    Ok(())
+}
+
+/// Nor does who names a configuration of their own.
+fn a_title_makes_no_master() -> Result {
+    // Its name is before that of the real one.
+    let folder = tempfile::Builder::new().prefix("+").tempdir_in("/tmp")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777))?;
+    let (_php, name, address) = idle_pool(folder.path())?;
+    let listen = address.strip_prefix("unix:").ok_or("a path")?;
+    let file = folder.path().join("php-fpm.conf");
+    fs::write(&file, format!("[{name}]\nuser = {OTHER}\nlisten = {listen}\n"))?;
+    std::os::unix::fs::chown(&file, Some(OTHER), Some(OTHER))?;
+    let _titled = Titled::start(&format!("php-fpm: master process ({})", file.display()))?;
+    assert_eq!(ended(&run(&[&address, IS_OWN])), (0, "0".to_owned(), String::new()));
+    Ok(())
+}
+
+fn wait(mut child: Child) -> Option<i32> {
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().expect("it can be waited for");
+        status.is_some()
+    });
+    status.and_then(|status| status.code())
+}
+
+fn signal(child: &Child, signal: Signal) -> Result {
+    let id = Pid::from_raw(i32::try_from(child.id())?).ok_or("an id")?;
+    Ok(kill_process(id, signal)?)
+}
+
+/// Whether it has caught the signals that it waits for.
+fn catches(child: &Child, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+fn a_time_limit_holds_while_stdin_is_silent() -> Result {
+    let mut command = fcgi();
+    command.args(["php", "unix:/nonexistent/socket", "-f", "-", "--user", "0", "--timeout", "0.3"]);
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    let _stdin = child.stdin.take();
+    assert_eq!(wait(child), Some(6));
+    Ok(())
+}
+
+fn a_signal_ends_it_while_stdin_is_silent() -> Result {
+    // Which of two things is looked at first must not matter.
+    for _ in 0..8 {
+        let mut command = fcgi();
+        command.args(["php", "unix:/nonexistent/socket", "-f", "-", "--user", "0"]);
+        command.args(["--timeout", "1000"]).stderr(Stdio::null());
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        let _stdin = child.stdin.take();
+        let until_read = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", child.id()));
+            tasks.into_iter().flatten().flatten().any(|task| {
+                let at = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+                at.starts_with("0 0x0 ") || at.starts_with("63 0x0 ")
+            })
+        };
+        until("it reads", until_read);
+        signal(&child, Signal::TERM)?;
+        assert_eq!(wait(child), Some(143));
+    }
+    Ok(())
+}
+
+fn it_ends_while_nobody_reads_stdout() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let address = php.unix_address();
+    let endless = "while (true) { echo str_repeat('x', 65536); flush(); }";
+    let start = |timeout: &str| {
+        let mut command = fcgi();
+        command.args(["php", &address, endless, "--timeout", timeout]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    };
+    assert_eq!(wait(start("1")?), Some(6));
+    let child = start("1000")?;
+    until("it catches signals", || catches(&child, 15));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&child, Signal::TERM)?;
+    assert_eq!(wait(child), Some(143));
+    Ok(())
+}
+
+fn code_goes_before_variables() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    for (name, value) in [("FCGI_PHP_FILE", "/nonexistent"), ("FCGI_PHP_OPCACHE", "status")] {
+        let output =
+            fcgi().args(["php", &php.unix_address(), "echo 1;"]).env(name, value).output()?;
+        assert_eq!(ended(&output), (0, "1".to_owned(), String::new()), "{name}");
+        let mut command = fcgi();
+        command.args(["php", "echo 1;"]).env(name, value).env("FCGI_ADDR", php.unix_address());
+        assert_eq!(ended(&command.output()?), (0, "1".to_owned(), String::new()), "{name}");
+    }
     Ok(())
 }

@@ -21,6 +21,10 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
         self.0.is_readable()
     }
 
+    fn fills(&self) -> bool {
+        self.0.fills()
+    }
+
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         or_would_block(self.0.poll_read(self.1, buf))
     }

@@ -71,6 +71,20 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
     /// [`socket::shutdown_write`](fcgi_engine::socket::shutdown_write) for a socket.
     fn shutdown_write(&self);
 
+    /// Whether [`poll_read`](Self::poll_read) has the system fill the buffer, with as many bytes as
+    /// it says: true for a socket. Any other code gets a buffer without another connection's bytes,
+    /// which it could take for what it has read. False by default.
+    fn fills(&self) -> bool {
+        false
+    }
+
+    /// What kind of peer it has, for a connection that no listener accepted: [`Peer::Unix`] for a
+    /// unix socket, which tells a peer that only ends its sending from one that is gone (FC-3.5-2).
+    /// [`Peer::Stream`] by default.
+    fn peer(&self) -> Peer {
+        Peer::Stream
+    }
+
     /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
     /// can still be read: [`socket::refuse_input`](fcgi_engine::socket::refuse_input) for a socket.
     /// A server that leaves loses no request then (W-13). By default it is not possible.

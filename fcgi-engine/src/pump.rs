@@ -53,10 +53,24 @@ thread_local! {
 }
 
 /// Lends the connection a buffer, unless it has one or wants a larger one; says whether it did.
-fn lend(connection: &mut impl Connection) -> bool {
+/// Code that may take what was in it for its own bytes gets it cleared: another connection's
+/// requests were in it.
+fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
+    if connection.wants_buffer() != Some(LENT) {
+        return false;
+    }
     // A thread that ends has none.
-    connection.wants_buffer() == Some(LENT)
-        && connection.lend(SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(fresh)).is_ok()
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
+    let buffer = match spare {
+        Some(mut spare) => {
+            if !socket.fills() {
+                spare.fill(0);
+            }
+            spare
+        }
+        None => fresh(),
+    };
+    connection.lend(buffer).is_ok()
 }
 
 #[cold]
@@ -88,6 +102,13 @@ pub trait Socket {
     /// Whether there is something to read that [`read`](Self::read) does not give yet, since a
     /// runtime has still to hear of it.
     fn is_readable(&self) -> bool {
+        false
+    }
+
+    /// Whether [`read`](Self::read) has the system fill the buffer, with as many bytes as it says.
+    /// Any other code gets a buffer without another connection's bytes, which it could take for what
+    /// it has read.
+    fn fills(&self) -> bool {
         false
     }
 
@@ -198,7 +219,10 @@ pub struct Reader {
 impl Reader {
     /// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
     pub fn read(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
-        if std::mem::take(&mut self.emptied) || !connection.wants_read() || !lend(connection) {
+        if std::mem::take(&mut self.emptied)
+            || !connection.wants_read()
+            || !lend(socket, connection)
+        {
             return read(socket, connection);
         }
         let read = until_done(|| read_into(socket, connection));
@@ -214,7 +238,7 @@ pub fn read(socket: &mut impl Socket, connection: &mut impl Connection) -> Read 
         return Read::Nothing;
     }
     let read = read_once(socket, |socket| {
-        lend(connection);
+        lend(socket, connection);
         read_into(socket, connection)
     });
     take_in(connection, read)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    Error,
+    Error, Phase,
     client::{Chunk, Session, Settings},
     pump::Socket,
 };
@@ -70,4 +70,59 @@ fn a_connection_that_has_ended_unused_is_closed_to_requests() {
     assert!(session.read(&mut socket));
     let now = Instant::now();
     assert!(matches!(session.begin(&begin(), now, now), Err(Error::Closed { .. })));
+}
+
+/// Nobody waits for it any more: the application is not asked for it.
+#[test]
+fn a_request_that_is_late_already_does_not_begin() {
+    let total = Duration::from_secs(1);
+    let mut session = session(Settings { total: Some(total), ..Settings::new() });
+    let start = Instant::now();
+    let error = session.begin(&begin(), start, start + total).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Timeout { phase: Phase::Response, .. }), "{error:?}");
+    assert!(!session.wants_write() && session.is_unused());
+    // One in time does.
+    session.begin(&begin(), start + total, start + total).unwrap();
+    assert!(session.wants_write());
+}
+
+/// Reads what the system has, or says that it is code which may look at the buffer before.
+struct Window {
+    fills: bool,
+    seen: Vec<u8>,
+}
+
+impl Socket for Window {
+    fn fills(&self) -> bool {
+        self.fills
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.seen = buf.to_vec();
+        if self.fills {
+            buf.fill(b'S');
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write_vectored(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Connections share a buffer. A stream that says more than it has read would pass them on as its
+/// own bytes.
+#[test]
+fn no_stream_sees_what_another_connection_has_read() {
+    let start = Instant::now();
+    for fills in [true, false] {
+        let mut session = session(Settings::new());
+        session.begin(&begin(), start, start).unwrap();
+        let mut window = Window { fills, seen: Vec::new() };
+        session.read(&mut window);
+        session.read(&mut window);
+        assert!(!window.seen.is_empty());
+        // The system fills it: there is no need to clear it.
+        assert_eq!(window.seen.contains(&b'S'), fills);
+    }
 }

@@ -16,3 +16,9 @@ fn a_stream_in_memory_is_served_and_called() {
 fn a_stream_whose_client_is_gone_is_not_served_for_ever() {
     program::serve_until_the_client_is_gone(|| fcgi_testkit::duplex::duplex(1024));
 }
+
+#[test]
+fn a_half_closed_unix_socket_is_answered() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    program::answer_a_half_closed_peer(|| smol::Async::new(ours).unwrap(), theirs);
+}

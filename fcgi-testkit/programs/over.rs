@@ -1,7 +1,12 @@
 //! A server and a client over a stream in memory, in the adapter's own IO traits: `duplex` makes the
 //! two ends.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
 
 use fcgi::client::Request;
 
@@ -70,4 +75,29 @@ where
         server.await;
     })
     .unwrap();
+}
+
+/// A client that ends its sending behind its request is answered, as over an accepted socket
+/// (FC-3.5-2): `ours` is the other end of `theirs`, which blocks.
+pub(crate) fn answer_a_half_closed_peer<T>(ours: impl FnOnce() -> T, mut theirs: UnixStream)
+where
+    fcgi::Transport: From<T>,
+    T: Send + 'static,
+{
+    // BEGIN_REQUEST of a Responder, and empty PARAMS and STDIN.
+    theirs.write_all(b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0").unwrap();
+    theirs.write_all(b"\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0").unwrap();
+    theirs.shutdown(Shutdown::Write).unwrap();
+    runtime::block_on(async {
+        let late = async |request: fcgi::Request| {
+            // The end of file is heard of before the answer.
+            runtime::sleep(Duration::from_millis(50)).await;
+            request.stdout().write_all(b"answered").await
+        };
+        fcgi::serve_connection(ours(), late).await;
+    })
+    .unwrap();
+    let mut answer = Vec::new();
+    theirs.read_to_end(&mut answer).unwrap();
+    assert!(answer.windows(8).any(|part| part == b"answered"), "{answer:?}");
 }

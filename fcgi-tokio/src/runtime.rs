@@ -197,6 +197,21 @@ impl runtime::Transport for Transport {
         }
     }
 
+    fn fills(&self) -> bool {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => true,
+            Self::Stream(stream) => stream.fills(),
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Unix(_) => Peer::Unix,
+            Self::Tcp(_) => Peer::Stream,
+            Self::Stream(stream) => stream.peer(),
+        }
+    }
+
     fn shutdown_write(&self) {
         match self {
             Self::Unix(stream) => socket::shutdown_write(stream),

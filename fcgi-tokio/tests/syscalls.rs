@@ -95,6 +95,14 @@ impl Transport for Counted {
         self.inner.hang_up()
     }
 
+    fn fills(&self) -> bool {
+        self.inner.fills()
+    }
+
+    fn peer(&self) -> Peer {
+        self.inner.peer()
+    }
+
     fn shutdown_write(&self) {
         self.inner.shutdown_write();
     }

@@ -4,14 +4,19 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, Thread},
+    time::{Duration, Instant},
 };
 
-use super::{CancelHandle, Exchange, Link, Wake, wait::park};
-use crate::Error;
+use fcgi_engine::observe;
+
+use super::{CancelHandle, Exchange, Link, Wake, link::Session, wait::park};
+use crate::{Error, Phase};
 
 /// Where a client's connection comes back to.
 pub(super) struct Away {
     address: Arc<str>,
+    /// How long a request may take.
+    total: Option<Duration>,
     door: Arc<Mutex<Door>>,
 }
 
@@ -27,9 +32,10 @@ enum Door {
 }
 
 impl Away {
-    pub(super) fn new(address: Arc<str>) -> (Self, Home) {
+    pub(super) fn new(session: &Session) -> (Self, Home) {
         let door = Arc::new(Mutex::new(Door::Out(None)));
-        (Self { address, door: Arc::clone(&door) }, Home(door))
+        let (address, total) = (Arc::clone(session.address()), session.settings().total);
+        (Self { address, total, door: Arc::clone(&door) }, Home(door))
     }
 
     pub(super) fn address(&self) -> &Arc<str> {
@@ -45,8 +51,14 @@ impl Away {
         }
     }
 
-    /// Waits for the end of the request, and gives the connection.
-    pub(super) fn wait(&self, cancel: Option<&CancelHandle>) -> Result<Box<Link>, Error> {
+    /// Waits for the end of the request, and gives the connection to one whose time counts from
+    /// `started`.
+    pub(super) fn wait(
+        &self,
+        started: Instant,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<Box<Link>, Error> {
+        let until = self.total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         let _registration = cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
         loop {
             {
@@ -63,7 +75,13 @@ impl Away {
             if cancel.is_some_and(CancelHandle::is_cancelled) {
                 return Err(Error::Cancelled { address: Arc::clone(&self.address) });
             }
-            park(None);
+            match until {
+                Some((until, limit)) if Instant::now() >= until => {
+                    let address = Arc::clone(&self.address);
+                    return Err(observe::client_timeout(address, Phase::Response, limit));
+                }
+                until => park(until.map(|(until, _)| until)),
+            }
         }
     }
 

@@ -2,14 +2,17 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
 
-use fcgi_engine::client::{self, Settings, Wrote};
+use fcgi_engine::{
+    client::{self, Settings, Wrote},
+    observe,
+};
 use rustix::event::PollFlags;
 
 use super::{
     CancelHandle, Wake,
     wait::{Waited, wait},
 };
-use crate::{Error, stream::Stream, waker::Waker};
+use crate::{Error, Phase, stream::Stream, waker::Waker};
 
 pub(crate) type Session = client::Session<Wake>;
 
@@ -102,15 +105,27 @@ impl Link {
     }
 
     /// Waits for the end of a request that was aborted, and notices a connection that the
-    /// application has closed meanwhile.
-    pub(crate) fn settle(&mut self, cancel: Option<&CancelHandle>) -> Result<(), Error> {
-        let until = Instant::now().checked_add(self.session.settings().drain);
+    /// application has closed meanwhile: for a request whose time counts from `started`.
+    pub(crate) fn settle(
+        &mut self,
+        started: Instant,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<(), Error> {
+        let total = self.session.settings().total;
+        let late = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
+        let drained = Instant::now().checked_add(self.session.settings().drain);
+        let until = drained.into_iter().chain(late.map(|(at, _)| at)).min();
         // What is still to be read may end the connection.
         let settled = |session: &mut Session, quiet: bool| {
             session.settled().filter(|settled| quiet || !settled)
         };
         if self.wait_for(until, cancel, settled)? == Some(true) {
             return Ok(());
+        }
+        if let Some((_, limit)) = late.filter(|(at, _)| drained.is_none_or(|drained| *at < drained))
+        {
+            let address = Arc::clone(self.session.address());
+            return Err(observe::client_timeout(address, Phase::Response, limit));
         }
         self.session.close();
         Err(self.session.closed())

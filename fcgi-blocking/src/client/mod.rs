@@ -176,7 +176,7 @@ impl Client {
     ///
     /// A response that was dropped before its end is drained first, for
     /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
-    /// waited for.
+    /// waited for, as long as [`total_timeout`](Connector::total_timeout) allows this one.
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
@@ -230,9 +230,13 @@ impl Client {
     }
 
     /// The connection, once no request that goes on by itself has it.
-    fn here(&mut self, cancel: Option<&CancelHandle>) -> Result<&mut Link, Error> {
+    fn here(
+        &mut self,
+        started: Instant,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<&mut Link, Error> {
         if let Place::Away(away) = &self.place {
-            self.place = Place::Here(away.wait(cancel)?);
+            self.place = Place::Here(away.wait(started, cancel)?);
         }
         match &mut self.place {
             Place::Here(link) => Ok(link),
@@ -243,7 +247,7 @@ impl Client {
     /// Has a request go on by itself.
     fn detach(&mut self, exchange: Exchange) {
         let Place::Here(link) = &self.place else { return };
-        let (away, home) = Away::new(Arc::clone(link.session.address()));
+        let (away, home) = Away::new(&link.session);
         if let Place::Here(link) = std::mem::replace(&mut self.place, Place::Away(away)) {
             away::run(link, exchange, home);
         }
@@ -260,9 +264,9 @@ impl Client {
         }
         let started = Instant::now();
         let used = std::mem::replace(&mut self.used, true);
-        let link = self.here(cancel.as_ref())?;
+        let link = self.here(started, cancel.as_ref())?;
         if used {
-            link.settle(cancel.as_ref())?;
+            link.settle(started, cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
         let exchange = Exchange::begin(link, &begin, || bodies, started, cancel)?;

@@ -95,6 +95,10 @@ impl Socket for Ready<'_> {
         if self.readable { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
+    fn fills(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_ready()?;
         let read = self.stream.read(buf);

@@ -105,7 +105,8 @@ impl Leader {
     /// The leader of a server that has one connection, and ends with it.
     pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
         let mut leader = Self::with(None);
-        leader.add(engine, stream, Peer::Stream);
+        let peer = stream.peer();
+        leader.add(engine, stream, peer);
         // Its last handler's end may be the server's.
         engine.pool.drain();
         leader

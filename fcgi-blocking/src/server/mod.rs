@@ -89,7 +89,8 @@ where
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(crate) settings: Settings,
-    threads: usize,
+    /// As many as the place is given that connections come from, where nobody said.
+    threads: Option<usize>,
 }
 
 impl Default for Server {
@@ -119,20 +120,19 @@ impl Server {
     }
 
     fn with(settings: Settings) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let settings = Settings { abort_grace: ABORT_GRACE, ..settings };
-        Self { settings, threads: cores.saturating_mul(4).max(16) }
+        Self { settings, threads: None }
     }
 
     fcgi_engine::server_setters!();
 
     /// Handlers that run at once, each on a thread of its own; one more thread does the waiting.
     /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and
-    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four for each core, and at least 16; 0 counts
-    /// as 1.
+    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four for each core, and at least 16;
+    /// 4 for [one connection](Self::serve_connection). 0 counts as 1.
     #[must_use]
     pub fn threads(mut self, n: usize) -> Self {
-        self.threads = n.max(1);
+        self.threads = Some(n.max(1));
         self
     }
 
@@ -182,8 +182,8 @@ impl Server {
     /// A stream that keeps bytes for itself, as TLS does, can't be waited for in this way: for those
     /// there are the async adapters, or a socket pair with a thread that carries the bytes over.
     ///
-    /// Each call is a server of its own, with threads of its own: a few
-    /// [`threads`](Self::threads) will do.
+    /// Each call is a server of its own, with threads of its own: by default four of them run
+    /// handlers ([`threads`](Self::threads)), and one waits.
     pub fn serve_connection<H: Handler>(self, io: impl Into<OwnedFd>, handler: H) -> Serve<H> {
         Serve::connection(self, io.into(), handler)
     }
@@ -217,8 +217,14 @@ impl Job {
 }
 
 impl Engine {
-    fn new(server: Server, handler: Box<dyn Handler>, shutdown: Shutdown) -> io::Result<Self> {
-        let Server { mut settings, threads } = server;
+    fn new(
+        server: Server,
+        threads: usize,
+        handler: Box<dyn Handler>,
+        shutdown: Shutdown,
+    ) -> io::Result<Self> {
+        let threads = server.threads.unwrap_or(threads);
+        let mut settings = server.settings;
         if threads == 1 {
             settings.config.limits.requests = 1;
         }

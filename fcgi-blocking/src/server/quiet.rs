@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::atomic::Ordering,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::event::PollFlags;
@@ -16,6 +16,9 @@ use super::leader::Slot;
 pub(super) const FEW: usize = 64;
 /// A connection that had nothing in so many polls is quiet.
 pub(super) const SILENT_POLLS: u8 = 64;
+
+/// After so long the system is asked again for the room that it did not have.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// Marks a slot's number as one of a quiet connection.
 const QUIET: usize = 1 << (usize::BITS - 1);
@@ -28,8 +31,20 @@ pub(super) struct Quiet {
     free: Vec<usize>,
     /// No limit of theirs passes before this.
     until: Option<Instant>,
-    /// There is no set, or it takes no more: who is quiet is polled like all others.
-    unable: bool,
+    able: Able,
+    /// It was told that there is no set, or that it takes no more.
+    warned: bool,
+}
+
+/// Whether there is a set that takes connections. Where not, who is quiet is polled like all others.
+#[derive(Debug, Default)]
+enum Able {
+    #[default]
+    Yes,
+    /// The system had no room. That passes.
+    NotBefore(Instant),
+    /// The system has no such thing.
+    Never,
 }
 
 impl Quiet {
@@ -39,7 +54,11 @@ impl Quiet {
 
     /// Whether it takes connections.
     pub(super) fn is_able(&self) -> bool {
-        !self.unable
+        match self.able {
+            Able::Yes => true,
+            Able::NotBefore(again) => Instant::now() >= again,
+            Able::Never => false,
+        }
     }
 
     /// No limit of theirs passes before this.
@@ -59,13 +78,13 @@ impl Quiet {
     pub(super) fn add(&mut self, slot: Slot) -> Result<(), Slot> {
         let key = self.free.pop().unwrap_or(self.slots.len());
         if let Err(error) = self.watch(&slot, key) {
-            tracing::debug!(%error, "quiet connections are polled");
-            self.unable = true;
+            self.fail(&error);
             if key < self.slots.len() {
                 self.free.push(key);
             }
             return Err(slot);
         }
+        self.able = Able::Yes;
         slot.connection.slot.store(QUIET | key, Ordering::Relaxed);
         self.until = self.until.into_iter().chain(slot.watch.until).min();
         match self.slots.get_mut(key) {
@@ -73,6 +92,17 @@ impl Quiet {
             None => self.slots.push(Some(slot)),
         }
         Ok(())
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::Unsupported {
+            self.able = Able::Never;
+            return;
+        }
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(%error, "no room to watch quiet connections apart: all are polled");
+        }
+        self.able = Able::NotBefore(Instant::now() + RETRY);
     }
 
     fn watch(&mut self, slot: &Slot, key: usize) -> io::Result<()> {

@@ -37,6 +37,22 @@ enum Source {
     Failed(Error),
 }
 
+/// Threads for the requests of a single connection.
+const THREADS_OF_ONE: usize = 4;
+
+impl Source {
+    /// How many threads run handlers, where nobody said.
+    fn threads(&self) -> usize {
+        match self {
+            Self::Listener(_) => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                cores.saturating_mul(4).max(16)
+            }
+            Self::Connection(_) => THREADS_OF_ONE,
+        }
+    }
+}
+
 impl<H: Handler> Serve<H> {
     pub(super) fn new(server: Server, listener: Listener, handler: H) -> Self {
         Self { server, source: Source::Listener(listener), handler, shutdown: Shutdown::new() }
@@ -87,7 +103,8 @@ impl<H: Handler> Serve<H> {
             _ => Address::STREAM,
         };
         let start = |source| failed(&address, "start threads for", source);
-        let engine = Engine::new(server, Box::new(handler), shutdown.clone()).map_err(start)?;
+        let engine = Engine::new(server, source.threads(), Box::new(handler), shutdown.clone())
+            .map_err(start)?;
         let engine = Arc::new(engine);
         let mut relay = None;
         let leader = match source {

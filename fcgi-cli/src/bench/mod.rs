@@ -5,7 +5,7 @@ mod print;
 mod shot;
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -29,14 +29,18 @@ use crate::{
     budget::Budget,
     causes, complain,
     exit::Exit,
+    input::Input,
     place::Place,
     report::{Form, Report},
+    writer,
 };
 use load::{Load, Plan};
 use shot::Template;
 
 /// Without -n and -t.
 const TIME: Duration = Duration::from_secs(10);
+/// The most of a body that is read, in bytes.
+const MOST: u64 = 1 << 30;
 /// Between two drawings of the line of progress.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -141,7 +145,7 @@ impl Bench {
             Ok(address) => address,
             Err(error) => return usage(error.to_string()).finish(self.form, false),
         };
-        let template = match self.template() {
+        let template = match self.template().await {
             Ok(template) => template,
             Err(message) => return usage(message).finish(self.form, false),
         };
@@ -168,15 +172,23 @@ impl Bench {
         };
         let exit = print::exit(&outcome);
         let report = print::report(&plan, &outcome, exit);
-        let code = if self.form.json || self.form.nagios {
-            report.finish(self.form, false)
-        } else {
+        let form = self.form;
+        let print = move || {
+            if form.json || form.nagios {
+                return report.finish(form, false);
+            }
             // Its lines are the same for a reader that has gone.
             let _ = crate::report::print(print::text(&plan, &outcome).trim_end());
             if exit != Exit::Done {
                 complain(&format!("fcgi bench: {}", report.line()));
             }
-            ExitCode::from(self.form.status(exit))
+            ExitCode::from(form.status(exit))
+        };
+        let mut signals = signals();
+        let (code, caught) = tokio::select! {
+            code = writer::apart(print) => (code, caught),
+            // Nobody reads it.
+            number = next_of(&mut signals) => (Exit::Done.into(), Some(number)),
         };
         match caught {
             Some(number) => ExitCode::from(128 + number),
@@ -208,8 +220,8 @@ impl Bench {
         Err(Report::new("bench", Exit::Unwanted, message).address(address))
     }
 
-    fn template(&self) -> Result<Template, String> {
-        let body = self.read_body()?;
+    async fn template(&self) -> Result<Template, String> {
+        let body = self.read_body().await?;
         let path = self.url_path.as_ref().unwrap_or(&self.path);
         if !path.starts_with('/') {
             return Err(format!("{path:?}: expected a path that starts with a slash"));
@@ -241,25 +253,20 @@ impl Bench {
         Ok(Template { params, body, keep: self.keep || self.multiplex > 1 })
     }
 
-    fn read_body(&self) -> Result<Bytes, String> {
+    async fn read_body(&self) -> Result<Bytes, String> {
         if let Some(length) = self.body {
             let length = usize::try_from(length).map_err(|error| error.to_string())?;
             return Ok(Bytes::from(vec![b'x'; length]));
         }
         let Some(path) = &self.stdin else { return Ok(Bytes::new()) };
-        let read = if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(path)
-        };
+        let read = Input::whole(path, MOST).await;
         read.map(Bytes::from).map_err(|error| format!("read {}: {error}", path.display()))
     }
 }
 
 /// Runs it, with a line of progress on a terminal; a signal ends it early, and is given back.
 async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::Error> {
-    let mut signals = (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok());
+    let mut signals = signals();
     let is_shown = io::stderr().is_terminal();
     let mut ticks = interval_at(Instant::now() + PROGRESS, PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -288,6 +295,10 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
 }
 
 type Signals = (Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
+
+fn signals() -> Signals {
+    (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
+}
 
 async fn next_of((interrupt, terminate): &mut Signals) -> u8 {
     let one = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {

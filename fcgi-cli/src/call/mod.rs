@@ -39,6 +39,7 @@ use crate::{
     complain,
     exit::Exit,
     report::Report,
+    writer,
 };
 
 /// Why a call did not succeed.
@@ -69,6 +70,11 @@ impl Failure {
         match self {
             Self::Status(_) => Exit::AppStatus,
             Self::Fcgi(error) => Exit::of(error),
+            Self::Open(_, error) | Self::Output(_, error)
+                if error.kind() == io::ErrorKind::TimedOut =>
+            {
+                Exit::Timeout
+            }
             Self::Usage(_) | Self::File(..) | Self::Open(..) => Exit::Usage,
             Self::Output(..) => Exit::Io,
             Self::Head(_) => Exit::Protocol,
@@ -111,7 +117,7 @@ impl Call {
             }
         };
         let budget = Budget::new(self.timeout);
-        let mut output = Output::new(&self, to.path.is_some());
+        let mut output = Output::new(&self, to.path.is_some(), budget);
         let mut seen = Seen::default();
         let called = tokio::select! {
             called = self.call(&to, &budget, &mut output, &mut seen) => called,
@@ -123,7 +129,15 @@ impl Call {
             }
         };
         output.end_line();
-        self.report(&to, called, &output, &seen, &budget)
+        let form = self.form;
+        match self.report(&to, called, &output, &seen, &budget) {
+            None => ExitCode::SUCCESS,
+            // A long object may have to wait for its reader.
+            Some(report) => tokio::select! {
+                code = writer::apart(move || report.finish_unless_done(form)) => code,
+                (_, number) = signalled() => ExitCode::from(128 + number),
+            },
+        }
     }
 
     async fn call(
@@ -163,10 +177,7 @@ impl Call {
     ) -> Result<(), Failure> {
         let address = &to.address;
         let started = Instant::now();
-        let connecting = match self.connect_timeout {
-            Some(limit) => budget.part(limit),
-            None => *budget,
-        };
+        let connecting = self.connecting(budget);
         let connector = Connector::<R>::new()
             .connect_timeout(None)
             .first_byte_timeout(None)
@@ -179,11 +190,11 @@ impl Call {
         seen.first_byte = Some(started.elapsed());
         while let Some(chunk) = budget.hold(address, Phase::Response, response.chunk()).await? {
             match chunk {
-                Chunk::Stdout(bytes) => output.stdout(bytes)?,
+                Chunk::Stdout(bytes) => output.stdout(bytes).await?,
                 Chunk::Stderr(bytes) => output.stderr(&bytes)?,
             }
         }
-        output.finish()?;
+        output.finish().await?;
         if output.is_failed() {
             let answer = output.answer();
             return Err(Failure::Unwanted(
@@ -236,7 +247,7 @@ impl Call {
         output: &Output,
         seen: &Seen,
         budget: &Budget,
-    ) -> ExitCode {
+    ) -> Option<Report> {
         let address = &to.address;
         let answer = output.answer();
         let report = match called {
@@ -249,7 +260,7 @@ impl Call {
                 Report::new("call", Exit::Done, format!("{status} from {address}"))
             }
             Err(Failure::Output(_, error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return ExitCode::SUCCESS;
+                return None;
             }
             Err(failure) => {
                 let cause = self.cause(&failure, address, answer.as_ref(), seen);
@@ -266,11 +277,11 @@ impl Call {
             report = report.field("status", answer.head.parts.status.as_u16());
             report = report.field("headers", headers(&answer.head.parts.headers));
         }
-        let report = report
+        report = report
             .field("body_bytes", output.body_bytes)
             .field("body", String::from_utf8_lossy(&output.body).into_owned())
             .field("stderr", String::from_utf8_lossy(&output.stderr).into_owned());
-        report.finish_unless_done(self.form)
+        Some(report)
     }
 
     fn cause(

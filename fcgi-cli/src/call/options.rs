@@ -10,6 +10,7 @@ use fcgi_tokio as fcgi;
 
 use crate::{
     args::{Param, param, seconds, size},
+    budget::Budget,
     report::Form,
 };
 
@@ -125,12 +126,26 @@ pub(crate) struct Call {
     /// Ask the application to keep the connection open
     #[arg(long, help_heading = "FastCGI")]
     pub(super) keep_conn: bool,
-    /// Limit for all of it; default none
+    /// Limit for all of it; default none, since an answer may take its time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) timeout: Option<Duration>,
-    /// Limit for connecting; default that of --timeout
+    /// Limit for connecting; default that of --timeout, or 60 without it
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) connect_timeout: Option<Duration>,
+}
+
+/// Without --timeout and --connect-timeout, as nginx has it.
+const CONNECT: Duration = Duration::from_secs(60);
+
+impl Call {
+    /// The part of the budget that connecting may take.
+    pub(super) fn connecting(&self, budget: &Budget) -> Budget {
+        match (self.connect_timeout, self.timeout) {
+            (Some(limit), _) => budget.part(limit),
+            (None, Some(_)) => *budget,
+            (None, None) => budget.part(CONNECT),
+        }
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -208,5 +223,29 @@ fn method(text: &str) -> Result<String, &'static str> {
     match http::Method::from_bytes(text.as_bytes()) {
         Ok(method) => Ok(method.to_string()),
         Err(_) => Err("expected a method such as GET"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    #[test]
+    fn connecting_has_a_limit_of_its_own() {
+        let second = Duration::from_secs(1);
+        for (options, least, most) in [
+            (&[][..], second * 30, CONNECT),
+            (&["--timeout", "100"], second * 70, second * 100),
+            (&["--connect-timeout", "10"], second, second * 10),
+            (&["--timeout", "5", "--connect-timeout", "10"], second, second * 5),
+        ] {
+            let words = ["call", "/x"].iter().chain(options);
+            let matches = Call::augment_args(clap::Command::new("call")).get_matches_from(words);
+            let call = Call::from_arg_matches(&matches).expect("options");
+            let left = call.connecting(&Budget::new(call.timeout)).left().expect("a limit");
+            assert!(least <= left && left <= most, "{options:?}: {left:?}");
+        }
     }
 }

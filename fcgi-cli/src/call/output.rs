@@ -1,7 +1,6 @@
 //! Where the answer of a call goes.
 
 use std::{
-    fs::File,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     sync::Arc,
@@ -12,7 +11,7 @@ use fcgi_engine::text::Escaper;
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
 
 use super::{Failure, options::Call, progress::Progress};
-use crate::complain;
+use crate::{budget::Budget, complain, writer::Writer};
 
 /// The most of a body that goes into a JSON object, in bytes.
 const MOST_JSON: usize = 1 << 20;
@@ -34,7 +33,9 @@ pub(super) struct Output {
     /// The bytes go into a JSON object, or nowhere.
     is_held: bool,
     path: Option<PathBuf>,
-    file: Option<File>,
+    writer: Option<Writer>,
+    /// For all of the call, writing included.
+    budget: Budget,
     parser: Option<HeadParser>,
     /// What came of a head that is not whole.
     pending: Vec<u8>,
@@ -51,7 +52,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(call: &Call, has_path: bool) -> Self {
+    pub(super) fn new(call: &Call, has_path: bool, budget: Budget) -> Self {
         let is_for_programs = call.form.json || call.form.nagios;
         let wanted = match has_path {
             true => Wanted::Parsed { include: call.include },
@@ -64,7 +65,8 @@ impl Output {
             fail: call.fail,
             is_held: is_for_programs && call.output.is_none(),
             path: call.output.clone(),
-            file: None,
+            writer: call.output.is_none().then_some(Writer::Stdout),
+            budget,
             parser: is_parsed.then(|| HeadParser::new(HeadLimits::default())),
             pending: Vec::new(),
             head: None,
@@ -92,9 +94,9 @@ impl Output {
     }
 
     /// More of STDOUT.
-    pub(super) fn stdout(&mut self, bytes: Bytes) -> Result<(), Failure> {
+    pub(super) async fn stdout(&mut self, bytes: Bytes) -> Result<(), Failure> {
         let mut rest = bytes.clone();
-        let Some(parser) = &mut self.parser else { return self.write_body(&bytes) };
+        let Some(parser) = &mut self.parser else { return self.write_body(bytes).await };
         let parsed = parser.push(&mut rest);
         if !matches!(parsed, Ok(None)) {
             self.parser = None;
@@ -106,51 +108,47 @@ impl Output {
                 self.head = Some(head);
                 let pending = std::mem::take(&mut self.pending);
                 if self.wanted != (Wanted::Parsed { include: false }) {
-                    self.write_head(&pending)?;
+                    self.write_head(pending.into()).await?;
                 }
             }
             // What it is not is shown as it is, and the error after it.
             Err(error) => {
                 self.head_error = Some(error);
                 let pending = std::mem::take(&mut self.pending);
-                self.write_body(&pending)?;
+                self.write_body(pending.into()).await?;
                 rest = bytes.slice(bytes.len() - rest.len()..);
             }
         }
-        if rest.is_empty() { Ok(()) } else { self.write_body(&rest) }
+        if rest.is_empty() { Ok(()) } else { self.write_body(rest).await }
     }
 
-    fn write_head(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.is_failed() || self.is_held { Ok(()) } else { self.write(bytes) }
+    async fn write_head(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        if self.is_failed() || self.is_held { Ok(()) } else { self.write(bytes).await }
     }
 
-    fn write_body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    async fn write_body(&mut self, bytes: Bytes) -> Result<(), Failure> {
         self.body_bytes += bytes.len() as u64;
         if self.is_held {
             let room = MOST_JSON.saturating_sub(self.body.len());
             self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
             return Ok(());
         }
-        if self.is_failed() { Ok(()) } else { self.write(bytes) }
+        if self.is_failed() { Ok(()) } else { self.write(bytes).await }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
         self.progress.received(bytes.len());
-        if let Some(path) = &self.path {
-            let file = match &mut self.file {
-                Some(file) => file,
-                file => {
-                    let made = File::create(path);
-                    file.insert(made.map_err(|error| Failure::Open(path.clone(), error))?)
-                }
-            };
-            return file.write_all(bytes).map_err(|error| Failure::Output("the file", error));
-        }
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::Output("stdout", error))
+        let writer = match (&self.writer, &self.path) {
+            (Some(writer), _) => writer.clone(),
+            (None, None) => Writer::Stdout,
+            (None, Some(path)) => {
+                let made = Writer::create(path, &self.budget).await;
+                let made = made.map_err(|error| Failure::Open(path.clone(), error))?;
+                self.writer.insert(made).clone()
+            }
+        };
+        let name = if self.path.is_some() { "the file" } else { "stdout" };
+        writer.write(bytes, &self.budget).await.map_err(|error| Failure::Output(name, error))
     }
 
     /// More of STDERR.
@@ -165,16 +163,16 @@ impl Output {
     }
 
     /// The end of both.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
         if let Some(parser) = self.parser.take() {
             self.head_error = parser.finish().err();
             let pending = std::mem::take(&mut self.pending);
             if !pending.is_empty() {
-                self.write_body(&pending)?;
+                self.write_body(pending.into()).await?;
             }
         }
-        if self.path.is_some() && self.file.is_none() && !self.is_failed() {
-            self.write(b"")?;
+        if self.writer.is_none() && !self.is_failed() {
+            self.write(Bytes::new()).await?;
         }
         self.finish_stderr()
     }

@@ -105,6 +105,14 @@ impl Transport for Socket {
         self.socket.is_readable()
     }
 
+    fn fills(&self) -> bool {
+        self.socket.fills()
+    }
+
+    fn peer(&self) -> Peer {
+        self.socket.peer()
+    }
+
     fn shutdown_write(&self) {
         self.socket.shutdown_write();
     }

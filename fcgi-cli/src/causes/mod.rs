@@ -107,7 +107,8 @@ fn no_connection(address: &Address) -> Cause {
     }
 }
 
-fn closed(address: &Address) -> Cause {
+/// It closed the connection before its answer was whole.
+pub(crate) fn closed(address: &Address) -> Cause {
     match address.target() {
         Target::Unix(_) => Cause::new(
             "closed",
@@ -134,7 +135,7 @@ pub(crate) fn http() -> Cause {
 }
 
 /// `said` names the version that a record began with: the first byte that came.
-fn not_fastcgi(said: &str) -> Cause {
+pub(crate) fn not_fastcgi(said: &str) -> Cause {
     let is_http = said.contains(&format!("record version {}", b'H'));
     if is_http {
         http()

@@ -20,18 +20,19 @@ use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use serde_json::{Map, json};
+use fcgi_tokio::Address;
+use serde_json::Map;
 
 use crate::{
     args::{Param, param, seconds},
-    budget, complain,
+    budget,
     exit::Exit,
     place::{NoPlace, Place},
-    report::{self, milliseconds},
+    report::{self, Form, Report, milliseconds},
 };
 use cases::{CASES, Case};
 use connection::Log;
-use run::{Checked, Verdict};
+use run::{Checked, Unready, Verdict};
 use wire::Plain;
 
 /// Check an application against the FastCGI specification
@@ -73,9 +74,8 @@ pub(crate) struct Check {
     /// List the cases, and run none
     #[arg(long)]
     list: bool,
-    /// Print one JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 const AFTER_HELP: &str = "\
@@ -114,6 +114,27 @@ fn numbered() -> Vec<Numbered> {
     CASES.iter().map(number).collect()
 }
 
+/// What goes into a file of JUnit's.
+struct Junit {
+    total: usize,
+    failed: u32,
+    skipped: u32,
+    errors: u32,
+    cases: String,
+}
+
+impl Junit {
+    /// Nothing could be checked.
+    fn none(why: &str) -> Self {
+        let why = escaped(why);
+        let cases = format!(
+            "<testcase classname=\"check\" name=\"a plain request is answered\"><error \
+             message=\"{why}\"/></testcase>\n"
+        );
+        Self { total: 1, failed: 0, skipped: 0, errors: 1, cases }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     passed: u32,
@@ -122,45 +143,38 @@ struct Counts {
 }
 
 /// A line on stdout.
-fn say(line: &str) -> Result<(), (Exit, String)> {
+fn say(line: &str) -> Result<(), Failed> {
     report::print(line).map_err(|error| (Exit::Io, format!("write to stdout: {error}")))
 }
 
+/// Why it did not come to an end.
+type Failed = (Exit, String);
+
 impl Check {
     pub(crate) async fn run(self) -> ExitCode {
-        let (exit, message) = match self.check().await {
-            Ok(exit) => return exit.into(),
-            Err(failed) => failed,
-        };
-        let said = self.json.then(|| {
-            let end = json!({ "v": 1, "event": "end", "ok": false, "message": message,
-                "exit_status": exit as u8 });
-            say(&end.to_string())
-        });
-        if !matches!(said, Some(Ok(()))) {
-            complain(&format!("fcgi check: {message}"));
-        }
-        exit.into()
+        let checked = self.check().await;
+        checked.unwrap_or_else(|(exit, message)| {
+            Report::new("check", exit, message).field("event", "end").finish(self.form, false)
+        })
     }
 
-    async fn check(&self) -> Result<Exit, (Exit, String)> {
+    async fn check(&self) -> Result<ExitCode, Failed> {
+        let form = self.form;
         let chosen = self.chosen()?;
         if self.list {
             for Numbered { number, case } in &chosen {
                 say(&format!("{number:<12} {}", case.name))?;
             }
-            return Ok(Exit::Done);
+            return Ok(Exit::Done.into());
         }
         let address = self.place.find().map_err(|error| (NoPlace::EXIT, error.to_string()))?;
         let mut checked = Checked::new(address.clone(), self.plain(), self.timeout);
-        checked.prepare().await.map_err(|why| {
-            let exit = match () {
-                () if why.starts_with("connect to ") => Exit::Io,
-                () if why.ends_with(run::LATE) => Exit::Timeout,
-                () => Exit::Protocol,
-            };
-            (exit, format!("{address}: a plain request is not answered: {why}"))
-        })?;
+        if let Err(Unready { exit, why, cause }) = checked.prepare().await {
+            let why = format!("{address}: a plain request is not answered: {why}");
+            self.write_junit(&address, Junit::none(&why))?;
+            let report = Report::new("check", exit, why).address(&address).cause(cause);
+            return Ok(report.field("event", "end").finish(form, false));
+        }
         let mut counts = Counts::default();
         let mut junit = String::new();
         for numbered in &chosen {
@@ -172,39 +186,46 @@ impl Check {
                 Verdict::Fail { .. } => counts.failed += 1,
                 Verdict::Skip(_) => counts.skipped += 1,
             }
-            if self.json {
+            if form.json {
                 say(&as_json(numbered, &verdict, took))?;
-            } else {
+            } else if !form.nagios {
                 say(&as_text(numbered, &verdict))?;
             }
             junit_case(&mut junit, numbered, &verdict, took);
         }
         let Counts { passed, failed, skipped } = counts;
+        let total = chosen.len();
+        self.write_junit(&address, Junit { total, failed, skipped, errors: 0, cases: junit })?;
         let exit = if failed > 0 { Exit::Unwanted } else { Exit::Done };
-        if let Some(path) = &self.junit {
-            let total = chosen.len();
-            let suite = escaped(&address.to_string());
-            let text = format!(
-                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites><testsuite name=\"fcgi check \
-                 {suite}\" tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\">\n\
-                 {junit}</testsuite></testsuites>\n"
-            );
-            fs::write(path, text)
-                .map_err(|error| (Exit::Usage, format!("write {}: {error}", path.display())))?;
+        let all = format!("{total} cases: {passed} passed, {failed} failed, {skipped} skipped");
+        if !form.json && !form.nagios {
+            say(&format!("\n{all}"))?;
+            return Ok(ExitCode::from(form.status(exit)));
         }
-        if self.json {
-            say(&json!({ "v": 1, "event": "end", "address": address.to_string(),
-                "ok": failed == 0, "passed": passed, "failed": failed, "skipped": skipped,
-                "exit_status": exit as u8 })
-            .to_string())?;
-        } else {
-            let total = chosen.len();
-            say(&format!("\n{total} cases: {passed} passed, {failed} failed, {skipped} skipped"))?;
+        let mut report = Report::new("check", exit, format!("{address}: {all}"))
+            .address(&address)
+            .field("event", "end");
+        for (name, n) in [("passed", passed), ("failed", failed), ("skipped", skipped)] {
+            report = report.field(name, n).performance(format!("{name}={n};;;0;{total}"));
         }
-        Ok(exit)
+        Ok(report.finish(form, false))
     }
 
-    fn chosen(&self) -> Result<Vec<Numbered>, (Exit, String)> {
+    /// Writes the results into --junit's file, if there is one.
+    fn write_junit(&self, address: &Address, results: Junit) -> Result<(), Failed> {
+        let Some(path) = &self.junit else { return Ok(()) };
+        let Junit { total, failed, skipped, errors, cases } = results;
+        let suite = escaped(&address.to_string());
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites><testsuite name=\"fcgi check \
+             {suite}\" tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\" \
+             errors=\"{errors}\">\n{cases}</testsuite></testsuites>\n"
+        );
+        fs::write(path, text)
+            .map_err(|error| (Exit::Usage, format!("write {}: {error}", path.display())))
+    }
+
+    fn chosen(&self) -> Result<Vec<Numbered>, Failed> {
         let all = numbered();
         let is_meant = |given: &str, case: &Numbered| {
             given.eq_ignore_ascii_case(case.case.id) || given.eq_ignore_ascii_case(&case.number)

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     time::{Duration, Instant},
 };
 
 use fcgi_engine::text::escape;
 use fcgi_tokio::{
-    Address, Rejection,
+    self as fcgi, Address, Phase, Rejection,
     proto::{
         pairs::{PairDecoder, PairPiece},
         record::{BODY_LEN, EndRequestBody, RecordType},
@@ -18,6 +19,10 @@ use super::{
     cases::{Case, Part, Step},
     connection::{Came, Connection, Log, Next},
     wire::Plain,
+};
+use crate::{
+    causes::{self, Cause},
+    exit::Exit,
 };
 
 /// How a case ended.
@@ -30,6 +35,13 @@ pub(super) enum Verdict {
         received: Log,
     },
     Skip(String),
+}
+
+/// Why nothing can be checked: a plain request is not answered.
+pub(super) struct Unready {
+    pub(super) exit: Exit,
+    pub(super) why: String,
+    pub(super) cause: Option<Cause>,
 }
 
 /// What ends a case before its last step.
@@ -82,18 +94,52 @@ impl Checked {
 
     async fn open(&self) -> Result<Connection, String> {
         let opened = Connection::open(&self.address, self.limit).await;
-        opened.map_err(|error| format!("connect to {}: {error}", self.address))
+        opened.map_err(|error| self.not_connected(&error))
+    }
+
+    fn not_connected(&self, error: &io::Error) -> String {
+        format!("connect to {}: {error}", self.address)
     }
 
     /// Sees whether a plain request is answered at all, and whether the connection is kept.
-    pub(super) async fn prepare(&mut self) -> Result<(), String> {
-        let mut connection = self.open().await?;
+    pub(super) async fn prepare(&mut self) -> Result<(), Unready> {
+        let opened = Connection::open(&self.address, self.limit).await;
+        let mut connection = opened.map_err(|error| {
+            let late = error.kind() == io::ErrorKind::TimedOut;
+            let cause = match late {
+                true => causes::of(&self.late(Phase::Connect), &self.address),
+                false => causes::of_connect(&error, &self.address),
+            };
+            let exit = if late { Exit::Timeout } else { Exit::Io };
+            Unready { exit, why: self.not_connected(&error), cause }
+        })?;
         connection.send(&self.plain.encode(&[Part::Request(1, true)]));
-        let answer = self.answer(&mut connection, 1).await?;
-        answer.end().ok_or("its END_REQUEST has not 8 bytes")?;
+        let answered = self.answer(&mut connection, 1).await;
+        let ended = answered.and_then(|answer| {
+            answer.end().ok_or_else(|| "its END_REQUEST has not 8 bytes".to_owned())
+        });
+        if let Err(why) = ended {
+            let (exit, cause) = match () {
+                () if why.ends_with(LATE) => {
+                    (Exit::Timeout, causes::of(&self.late(Phase::Response), &self.address))
+                }
+                () if why.starts_with(CLOSED) => {
+                    (Exit::Protocol, Some(causes::closed(&self.address)))
+                }
+                () if why.starts_with(NO_RECORD) => {
+                    (Exit::Protocol, Some(causes::not_fastcgi(&why)))
+                }
+                () => (Exit::Protocol, None),
+            };
+            return Err(Unready { exit, why, cause });
+        }
         connection.send(&self.plain.encode(&[Part::Request(1, false)]));
         self.keeps = self.answer(&mut connection, 1).await.is_ok();
         Ok(())
+    }
+
+    fn late(&self, phase: Phase) -> fcgi::Error {
+        fcgi::Error::Timeout { address: self.address.to_string().into(), phase, limit: self.limit }
     }
 
     pub(super) async fn run(&mut self, case: &Case) -> Verdict {
@@ -380,8 +426,9 @@ impl Checked {
     }
 }
 
-pub(super) const LATE: &str = " did not come in time";
+const LATE: &str = " did not come in time";
 const CLOSED: &str = "the connection was closed";
+const NO_RECORD: &str = "no record came";
 
 fn missing(next: &Next, what: &str) -> String {
     match next {
@@ -392,7 +439,7 @@ fn missing(next: &Next, what: &str) -> String {
             format!("{CLOSED}{within} ({how}) before {what}")
         }
         Next::Silence => format!("{what}{LATE}"),
-        Next::Broken(error) => format!("no record came: {error}"),
+        Next::Broken(error) => format!("{NO_RECORD}: {error}"),
         Next::Record(came) => format!("{} came instead of {what}", came.kind),
     }
 }

@@ -7,7 +7,7 @@ mod worker;
 use std::{
     env, fs,
     future::pending,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -27,8 +27,10 @@ use crate::{
     causes::{self, Cause},
     complain,
     exit::Exit,
+    input::Input,
     place,
     report::{Form, Report},
+    writer::{self, Writer},
 };
 use opcache::Opcache;
 use script::Script;
@@ -128,10 +130,12 @@ impl Php {
     pub(crate) async fn run(self) -> ExitCode {
         tokio::select! {
             // Dropping it aborts the request, and removes the script.
-            report = self.run_to_its_end() => match report {
-                Some(report) => report.finish(self.form, false),
-                None => ExitCode::from(self.form.status(Exit::Done)),
-            },
+            code = async {
+                match self.run_to_its_end().await {
+                    Some(report) => writer::finish(report, self.form, false).await,
+                    None => ExitCode::from(self.form.status(Exit::Done)),
+                }
+            } => code,
             (name, number) = signalled() => {
                 complain(&format!("fcgi php: aborted by {name}"));
                 ExitCode::from(128 + number)
@@ -143,9 +147,9 @@ impl Php {
     async fn run_to_its_end(&self) -> Option<Report> {
         let budget = Budget::new(Some(self.timeout));
         let usage = |message: String| Some(Report::new("php", Exit::Usage, message));
-        let (address, text) = match self.read() {
+        let (address, text) = match self.read(&budget).await {
             Ok(read) => read,
-            Err(message) => return usage(message),
+            Err((exit, message)) => return Some(Report::new("php", exit, message)),
         };
         let worker = Worker::find(&address);
         let user = match &self.user {
@@ -193,7 +197,24 @@ impl Php {
     }
 
     /// The pool, and the script.
-    fn read(&self) -> Result<(Address, Vec<u8>), String> {
+    async fn read(&self, budget: &Budget) -> Result<(Address, Vec<u8>), (Exit, String)> {
+        let (address, code) = self.address_and_code().map_err(|message| (Exit::Usage, message))?;
+        let text = match (code, &self.file, self.opcache) {
+            (Some(code), ..) => inline(code),
+            (None, Some(file), _) => {
+                let read = budget.hold_io(Input::whole(file, MOST as u64)).await;
+                read.map_err(|error| {
+                    let is_late = error.kind() == io::ErrorKind::TimedOut;
+                    let exit = if is_late { Exit::Timeout } else { Exit::Usage };
+                    (exit, format!("read {}: {error}", file.display()))
+                })?
+            }
+            (None, None, opcache) => inline(opcache.map_or("", Opcache::code)),
+        };
+        Ok((address, text))
+    }
+
+    fn address_and_code(&self) -> Result<(Address, Option<&String>), String> {
         let has_code = self.file.is_none() && self.opcache.is_none();
         let (address, code) = match (&self.words[..], has_code) {
             ([code], true) => (None, Some(code)),
@@ -208,14 +229,16 @@ impl Php {
             None => None,
         };
         let address = place::find(address.as_ref()).map_err(|error| error.to_string())?;
-        let text = match (code, &self.file, self.opcache) {
-            (Some(code), ..) => inline(code),
-            (None, Some(file), _) => {
-                read(file).map_err(|error| format!("read {}: {error}", file.display()))?
-            }
-            (None, None, opcache) => inline(opcache.map_or("", Opcache::code)),
-        };
-        Ok((address, text))
+        Ok((address, code))
+    }
+
+    /// Whether these words have code among them: then no variable that names a script counts.
+    pub(crate) fn has_code(words: &[&String]) -> bool {
+        match words {
+            [_, _] => true,
+            [word] => word.parse::<Address>().is_err(),
+            _ => false,
+        }
     }
 
     /// Where the script may be put, and what the worker calls it.
@@ -301,7 +324,7 @@ impl Php {
                         let room = MOST.saturating_sub(ran.output.len());
                         ran.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
                     } else {
-                        print(&bytes).map_err(Stopped::Output)?;
+                        print(bytes, budget).await?;
                     }
                 }
                 Chunk::Stderr(bytes) => {
@@ -325,7 +348,7 @@ impl Php {
         }
         if self.streams() && holds_back(&ran) {
             log(&ran.stderr, escaper.as_mut());
-            print(&ran.output).map_err(Stopped::Output)?;
+            print(ran.output.clone().freeze(), budget).await?;
         }
         Ok(ran)
     }
@@ -339,7 +362,9 @@ impl Php {
             }
             Err(Stopped::Output(error)) => {
                 let message = format!("{address}: write to stdout: {error}");
-                return Some(Report::new("php", Exit::Io, message).address(address));
+                let is_late = error.kind() == io::ErrorKind::TimedOut;
+                let exit = if is_late { Exit::Timeout } else { Exit::Io };
+                return Some(Report::new("php", exit, message).address(address));
             }
             Err(Stopped::Failed(failed)) => {
                 let message = fcgi_engine::text::chain(&failed).to_string();
@@ -398,10 +423,8 @@ fn holds_back(ran: &Ran) -> bool {
     matches!(ran.status.as_u16(), 403 | 404)
 }
 
-fn print(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
+async fn print(bytes: Bytes, budget: &Budget) -> Result<(), Stopped> {
+    Writer::Stdout.write(bytes, budget).await.map_err(Stopped::Output)
 }
 
 /// STDERR, as it is or, for a terminal, escaped (H-10).
@@ -445,15 +468,6 @@ fn inline(code: &str) -> Vec<u8> {
          eval('{quoted}{end}');\n"
     )
     .into_bytes()
-}
-
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if file != Path::new("-") {
-        return fs::read(file);
-    }
-    let mut text = Vec::new();
-    io::stdin().lock().read_to_end(&mut text)?;
-    Ok(text)
 }
 
 /// Waits for a signal that asks the command to leave; its name and number.

@@ -9,7 +9,7 @@ use std::{
 use fcgi_tokio::{Address, Target};
 use rustix::process::geteuid;
 
-use crate::fpm_config::{self, Pool};
+use crate::fpm_config::{self, Master, Pool};
 
 /// What is known of a pool's workers.
 #[derive(Debug)]
@@ -20,20 +20,29 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Asks php-fpm's configuration, the processes of this machine, and the socket's owner.
+    /// Asks php-fpm's configuration, its processes, and for an ordinary user the socket's owner.
     pub(super) fn find(address: &Address) -> Self {
         let pool = fpm_config::pools()
             .into_iter()
             .find(|pool| pool.listen().is_some_and(|listen| is_same(&listen, address)));
-        let by_process = pool.as_ref().and_then(|pool| user_of_processes(&pool.name));
         let by_config = || user_id(&pool.as_ref()?.get("user")?);
+        let me = geteuid().as_raw();
+        // Whom a socket belongs to is a guess, and root gives the script away for good.
         let by_socket = || match address.target() {
-            Target::Unix(path) => Some(fs::metadata(path).ok()?.uid()).filter(|user| *user != 0),
+            Target::Unix(path) if me != 0 => {
+                Some(fs::metadata(path).ok()?.uid()).filter(|user| *user != 0)
+            }
             _ => None,
         };
         // An ordinary user's own pool runs as that user; of others nothing can be known.
-        let own = || Some(geteuid().as_raw()).filter(|user| *user != 0);
-        let user = by_process.or_else(by_config).or_else(by_socket).or_else(own);
+        let own = || Some(me).filter(|user| *user != 0);
+        let of_masters = pool.as_ref().map(Masters::of).unwrap_or_default();
+        let user = of_masters
+            .ordinary()
+            .or_else(by_config)
+            .or_else(|| of_masters.user_of_workers(&pool.as_ref()?.name))
+            .or_else(by_socket)
+            .or_else(own);
         Self { user, pool }
     }
 
@@ -73,24 +82,50 @@ fn is_same(one: &Address, other: &Address) -> bool {
     }
 }
 
-/// The user of the workers of a pool with this name, if all of them have the same.
-fn user_of_processes(name: &str) -> Option<u32> {
-    let title = format!("php-fpm: pool {name}");
-    let entries = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let mut users: Vec<u32> = entries
-        .filter(|entry| {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            line.trim_end_matches(['\0', ' ']) == title
-        })
-        .filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.uid()))
-        .collect();
-    users.sort_unstable();
-    users.dedup();
-    match users[..] {
-        [user] => Some(user),
-        _ => None,
+/// The masters that run with a pool's configuration.
+#[derive(Default)]
+struct Masters(Vec<Master>);
+
+impl Masters {
+    fn of(pool: &Pool) -> Self {
+        let all = fpm_config::masters().into_iter();
+        Self(all.filter(|master| master.file == pool.main).collect())
     }
+
+    /// Their user, if that is not root: the workers run as that one, whatever the configuration
+    /// says.
+    fn ordinary(&self) -> Option<u32> {
+        only(self.0.iter().map(|master| master.user)).filter(|user| *user != 0)
+    }
+
+    /// The user of the workers of a pool with this name, if all of them have the same. A title alone
+    /// makes no worker, since everybody can take one: it is a child of its master too.
+    fn user_of_workers(&self, name: &str) -> Option<u32> {
+        let title = format!("php-fpm: pool {name}");
+        let entries = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+        only(entries.filter_map(|entry| {
+            let folder = entry.path();
+            let line = fs::read(folder.join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line);
+            let is_child = || {
+                let parent = parent_of(&folder);
+                self.0.iter().any(|master| Some(master.id) == parent)
+            };
+            let is_worker = line.trim_end_matches(['\0', ' ']) == title && is_child();
+            if is_worker { fpm_config::user_of(&folder) } else { None }
+        }))
+    }
+}
+
+fn parent_of(process: &Path) -> Option<u32> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// The one value that all of them have.
+fn only(mut values: impl Iterator<Item = u32>) -> Option<u32> {
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
 }
 
 /// The number of a user, who may be given by it.

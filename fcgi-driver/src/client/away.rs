@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
+
+use fcgi_engine::client::Session;
 
 use super::{Connection, Exchange};
 use crate::{
@@ -17,6 +20,8 @@ use crate::{
 /// Where a client's connection comes back to.
 pub(super) struct Away<R: Runtime> {
     address: Arc<str>,
+    /// How long a request may take.
+    total: Option<Duration>,
     door: Arc<Mutex<Door<R>>>,
 }
 
@@ -32,9 +37,19 @@ enum Door<R: Runtime> {
 }
 
 impl<R: Runtime> Away<R> {
-    pub(super) fn new(address: Arc<str>) -> (Self, Home<R>) {
+    pub(super) fn new(session: &Session<Waker>) -> (Self, Home<R>) {
         let door = Arc::new(Mutex::new(Door::Out(None)));
-        (Self { address, door: Arc::clone(&door) }, Home(door))
+        let (address, total) = (Arc::clone(session.address()), session.settings().total);
+        (Self { address, total, door: Arc::clone(&door) }, Home(door))
+    }
+
+    pub(super) fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// How long a request may take over the connection.
+    pub(super) fn total(&self) -> Option<Duration> {
+        self.total
     }
 
     /// Whether the connection is still out, or is fit for another request.

@@ -213,7 +213,7 @@ impl<R: Runtime> Client<R> {
     ///
     /// A response that was dropped before its end is drained first, for
     /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
-    /// waited for.
+    /// waited for, as long as [`total_timeout`](Connector::total_timeout) allows this one.
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
@@ -223,15 +223,47 @@ impl<R: Runtime> Client<R> {
     /// Dropping the future aborts the request: nothing of it reaches a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
-        let connection = self.here().await?;
-        if connection.used {
-            connection.settle().await?;
-        }
+        let connection = self.ready(started).await?;
         let (begin, bodies) = request.into_parts();
         let exchange = connection.begin(&begin, bodies, started)?;
         let mut response = Response { running: Some((self, exchange)), first: None };
         response.first = response.chunk().await?;
         Ok(response)
+    }
+
+    /// The connection, once it can carry a request whose time counts from `started`.
+    async fn ready(&mut self, started: Instant) -> Result<&mut Connection<R>, Error> {
+        let (name, total) = match &self.place {
+            Place::Here(connection) if !connection.used => (None, None),
+            Place::Here(connection) => {
+                let session = &connection.session;
+                (Some(Arc::clone(session.address())), session.settings().total)
+            }
+            Place::Away(away) => (Some(Arc::clone(away.address())), away.total()),
+        };
+        let (Some(name), Some(limit)) = (name, total) else { return self.at_rest().await };
+        let until = started.checked_add(limit);
+        let mut deadline = Deadline::<R>::new();
+        {
+            let mut at_rest = pin!(self.at_rest());
+            poll_fn(|cx| match at_rest.as_mut().poll(cx) {
+                Poll::Ready(at_rest) => Poll::Ready(at_rest.map(drop)),
+                Poll::Pending => deadline
+                    .poll(cx, until, R::now())
+                    .map(|()| Err(observe::client_timeout(name.clone(), Phase::Response, limit))),
+            })
+            .await?;
+        }
+        self.here().await
+    }
+
+    /// The connection, once no request has it and the last one has settled.
+    async fn at_rest(&mut self) -> Result<&mut Connection<R>, Error> {
+        let connection = self.here().await?;
+        if connection.used {
+            connection.settle().await?;
+        }
+        Ok(connection)
     }
 
     /// The connection, once no request that goes on by itself has it.
@@ -248,7 +280,7 @@ impl<R: Runtime> Client<R> {
     /// Has a request go on by itself.
     fn detach(&mut self, exchange: Exchange<R>) {
         let Place::Here(connection) = &self.place else { return };
-        let (away, home) = Away::new(Arc::clone(connection.session.address()));
+        let (away, home) = Away::new(&connection.session);
         if let Place::Here(connection) = std::mem::replace(&mut self.place, Place::Away(away)) {
             away::run(connection, exchange, home);
         }

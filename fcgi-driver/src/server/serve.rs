@@ -273,7 +273,7 @@ pub(super) async fn connection<R: Runtime, H: Handler>(
 ) {
     let state = Arc::new(State::new(settings, handler));
     let _abandon = AbandonOnDrop(&state);
-    let (id, shared) = state.connect(Peer::Stream, R::now);
+    let (id, shared) = state.connect(io.peer(), R::now);
     let registered = Registered { state: Arc::clone(&state), id };
     connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
     drop(registered);

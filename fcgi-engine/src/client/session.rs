@@ -142,7 +142,8 @@ impl<W> Session<W> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection takes no more beside those that it has;
-    /// [`Error::Usage`]. Nothing was changed then.
+    /// [`Error::Timeout`] when all the time that it may take has passed already; [`Error::Usage`].
+    /// Nothing was changed then: nobody gets a request that nobody waits for.
     pub fn begin(
         &mut self,
         begin: &BeginRequest,
@@ -152,6 +153,11 @@ impl<W> Session<W> {
         // Others may have taken the room.
         if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
+        }
+        if let Some(limit) = self.settings.total
+            && now.saturating_duration_since(started) >= limit
+        {
+            return Err(observe::client_timeout(self.address.clone(), Phase::Response, limit));
         }
         let begun_at = self.sent + self.queued();
         let key = self.connection.begin(begin)?;

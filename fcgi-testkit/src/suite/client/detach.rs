@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fcgi_engine::client::{Chunk, Settings};
+use fcgi_engine::{
+    Error, Phase,
+    client::{Chunk, Settings},
+};
 
 use super::{call, post, stdout};
 use crate::suite::{
@@ -16,6 +19,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_detached_request_goes_on_and_the_next_one_waits,
     a_detached_request_outlives_its_client,
     a_detached_request_has_its_time_limits,
+    a_request_behind_a_detached_one_has_its_own_limit,
 ];
 
 /// More than sockets hold.
@@ -93,5 +97,28 @@ fn a_detached_request_has_its_time_limits(suite: &Suite) {
     assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("first".into())));
     response.detach();
     assert_eq!(call(&mut *client, post(b"two")).unwrap(), stdout("two"));
+    application.join();
+}
+
+/// The caller is told in time, and the application gets no request that nobody waits for.
+fn a_request_behind_a_detached_one_has_its_own_limit(suite: &Suite) {
+    let total = Some(Duration::from_millis(100));
+    let drain = Duration::from_secs(600);
+    let (_app, mut client, mut peer) =
+        suite.connected(Settings { total, drain, ..Settings::new() });
+    let application = background(move || {
+        let (id, ..) = peer.request();
+        peer.send(record(Type::Stdout, id, b"first"));
+        let aborted = peer.record();
+        assert_eq!((aborted.kind, aborted.id), (Type::AbortRequest, id));
+        // It ends the request for nobody, and gets no other one.
+        peer.expect_end();
+    });
+    let mut response = client.send(post(b"one")).unwrap();
+    assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("first".into())));
+    response.detach();
+    let error = call(&mut *client, post(b"two")).unwrap_err();
+    assert!(matches!(error, Error::Timeout { phase: Phase::Response, .. }), "{error:?}");
+    drop(client);
     application.join();
 }
