@@ -48,7 +48,7 @@ impl Source {
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 cores.saturating_mul(4).max(16)
             }
-            Self::Connection(_) => THREADS_OF_ONE,
+            _ => THREADS_OF_ONE,
         }
     }
 }
