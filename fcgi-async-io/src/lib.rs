@@ -53,12 +53,16 @@ use std::{
     future::{Future, poll_fn},
     io,
     marker::PhantomData,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
 };
 
+use async_io::Async;
 use async_signal::{Signal, Signals};
 use fcgi_driver::{Address, StdListener, Target, runtime};
 use fcgi_engine::socket::Peer;
@@ -98,6 +102,10 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
             Target::Tcp(host_port) => Transport::connect_tcp(host_port).await,
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    fn adopt(stream: UnixStream) -> io::Result<Transport> {
+        Async::new(stream).map(Transport::from)
     }
 
     fn listen(listener: StdListener) -> io::Result<TransportListener> {

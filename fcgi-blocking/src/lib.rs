@@ -109,6 +109,19 @@ where
     Server::from_env().serve_http(listener, handler)
 }
 
+/// Serves a function of HTTP requests as the process was started, once [`run`](Serve::run) is called:
+/// one request as a CGI program, else FastCGI at systemd's sockets, descriptor 0, or the address in
+/// FCGI_ADDR; see [`Server::serve_http_auto`]. The settings are those of [`Server::from_env`].
+#[cfg(feature = "http")]
+pub fn serve_http_auto<H, A, B>(handler: H) -> Serve<http::Responder<H>>
+where
+    H: Fn(::http::Request<http::Body>) -> A + Send + Sync + 'static,
+    A: http::IntoAnswer<Answer = ::http::Response<B>>,
+    B: std::io::Read + 'static,
+{
+    Server::from_env().serve_http_auto(handler)
+}
+
 #[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExample;

@@ -60,6 +60,18 @@ macro_rules! adapter {
             Server::from_env().serve(listener, http::Responder::new(service))
         }
 
+        /// Serves a tower service as the process was started, once what this gives is awaited: one
+        /// request as a CGI program, else FastCGI at systemd's sockets, descriptor 0, or the address in
+        /// FCGI_ADDR; see [`Server::serve_http_auto`]. The settings are those of
+        /// [`Server::from_env`].
+        #[cfg(feature = "http")]
+        pub fn serve_http_auto<S>(service: S) -> Serve<http::Responder<S>>
+        where
+            http::Responder<S>: Handler,
+        {
+            Server::from_env().serve_auto(http::Responder::new(service))
+        }
+
         /// Serves one connection over any stream to its end: TLS, vsock, a pipe in memory; see
         /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
         pub fn serve_connection<T, H>(

@@ -8,7 +8,7 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::net::UnixStream},
     task::{Context, Poll},
     time::Instant,
 };
@@ -110,6 +110,16 @@ pub trait Runtime: Sized + Send + Sync + 'static {
 
     /// Connects to a unix or TCP address. Never called with [`Address::STDIN`].
     fn connect(address: &Address) -> impl Future<Output = io::Result<Self::Transport>> + Send;
+
+    /// Takes over a connected socket, which is in non-blocking mode: a CGI request comes over one. By
+    /// default a runtime takes none, and serves no CGI.
+    ///
+    /// # Errors
+    /// What the runtime says when it registers the socket, or that there is none here.
+    fn adopt(stream: UnixStream) -> io::Result<Self::Transport> {
+        let _ = stream;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes over a listening socket, which is in non-blocking mode.
     ///

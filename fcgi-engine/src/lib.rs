@@ -4,7 +4,7 @@
 //! Every decision between the two stands here, once: how bytes move ([`pump`]), what a connection
 //! and its requests do and until when ([`client`], [`server`]), who gets which connection
 //! ([`pool`]). The time is passed in: there is no runtime, no thread, no `async` and no clock. Here
-//! are also addresses and listening sockets ([`Address`], [`Listener`]), errors ([`Error`],
+//! are also addresses and listening sockets ([`Address`], [`Listener`]), CGI ([`cgi`]), errors ([`Error`],
 //! [`Phase`]), settings with their defaults, and the peer's text made safe for a log ([`text`]).
 //! Applications use an adapter, not this crate.
 //!
@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod cgi;
 pub mod client;
 mod error;
 #[cfg(feature = "http")]

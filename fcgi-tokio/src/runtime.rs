@@ -66,6 +66,11 @@ impl runtime::Runtime for Tokio {
         }
     }
 
+    fn adopt(stream: std::os::unix::net::UnixStream) -> io::Result<Transport> {
+        current()?;
+        UnixStream::from_std(stream).map(Transport::Unix)
+    }
+
     fn listen(listener: StdListener) -> io::Result<TransportListener> {
         current()?;
         match listener {

@@ -95,4 +95,15 @@ impl Server {
         let path = self.settings.path;
         self.serve(listener, Responder::new(handler).path(path))
     }
+    /// Serves a function of HTTP requests as the process was started: one request as a CGI program, else
+    /// FastCGI; see [`serve_auto`](Self::serve_auto).
+    pub fn serve_http_auto<H, A, B>(self, handler: H) -> Serve<Responder<H>>
+    where
+        H: Fn(Request<Body>) -> A + Send + Sync + 'static,
+        A: IntoAnswer<Answer = Response<B>>,
+        B: Read + 'static,
+    {
+        let path = self.settings.path;
+        self.serve_auto(Responder::new(handler).path(path))
+    }
 }

@@ -165,6 +165,17 @@ impl Server {
         Serve::new(self, listener.into(), handler)
     }
 
+    /// Serves as the process was started, once [`run`](Serve::run) is called: one request when that
+    /// was as a CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on
+    /// descriptor 0; else FastCGI at what [`Listener::from_env`] finds.
+    ///
+    /// As a CGI program it takes over descriptor 1 at once: what is printed goes to standard error,
+    /// which is the web server's log. `run` fails with [`Error::Listen`] when the process was started as
+    /// neither, and with [`Error::Io`] when a CGI request's answer could not be written whole.
+    pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<H> {
+        Serve::auto(self, handler)
+    }
+
     /// Serves one connection to its end, once [`run`](Serve::run) is called: anything that has a
     /// descriptor which poll(2) can wait for, such as a socket of any family. It becomes
     /// non-blocking. Whoever has made the connection has decided who may connect.

@@ -1,8 +1,15 @@
 //! A server's life: its threads start, and at its end its requests finish.
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fmt, io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
+};
 
-use fcgi_engine::Listener;
+use fcgi_engine::{
+    Listener,
+    cgi::{self, Relay, Start},
+};
 
 use super::{Engine, Handler, Server, Shutdown, leader::Leader};
 use crate::{
@@ -27,6 +34,10 @@ enum Source {
     Listener(Listener),
     /// There is only this one.
     Connection(OwnedFd),
+    /// The only one, of a CGI program.
+    Cgi(Relay, UnixStream),
+    /// None: this says why.
+    Failed(Error),
 }
 
 /// Threads for the requests of a single connection.
@@ -40,7 +51,7 @@ impl Source {
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 cores.saturating_mul(4).max(16)
             }
-            Self::Connection(_) => THREADS_OF_ONE,
+            _ => THREADS_OF_ONE,
         }
     }
 }
@@ -52,6 +63,17 @@ impl<H: Handler> Serve<H> {
 
     pub(super) fn connection(server: Server, io: OwnedFd, handler: H) -> Self {
         Self { server, source: Source::Connection(io), handler, shutdown: Shutdown::new() }
+    }
+
+    /// As the process was started.
+    pub(super) fn auto(server: Server, handler: H) -> Self {
+        let source = match cgi::start() {
+            Ok(Start::FastCgi(listener)) => Source::Listener(listener),
+            Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
+            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
+            Err(error) => Source::Failed(error),
+        };
+        Self { server, source, handler, shutdown: Shutdown::new() }
     }
 
     /// Serves until `signal` is triggered, then takes no more connections, lets requests finish for
@@ -81,7 +103,7 @@ impl<H: Handler> Serve<H> {
         let Self { server, source, handler, shutdown } = self;
         let address = match &source {
             Source::Listener(listener) => listener.local_addr().clone(),
-            Source::Connection(_) => Address::STREAM,
+            _ => Address::STREAM,
         };
         let start = |source| Error::Io {
             address: address.to_string().into(),
@@ -91,6 +113,7 @@ impl<H: Handler> Serve<H> {
         let engine = Engine::new(server, source.threads(), Box::new(handler), shutdown.clone())
             .map_err(start)?;
         let engine = Arc::new(engine);
+        let mut relay = None;
         let leader = match source {
             Source::Listener(listener) => {
                 let acceptor = Acceptor::new(listener);
@@ -98,6 +121,12 @@ impl<H: Handler> Serve<H> {
                 Leader::new(acceptor)
             }
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
+            Source::Cgi(cgi, connection) => {
+                let thread = std::thread::Builder::new().name("fcgi-cgi".to_owned());
+                relay = Some(thread.spawn(|| cgi.run()).map_err(cgi::failed)?);
+                Leader::of_one(&engine, Stream::over(connection.into()))
+            }
+            Source::Failed(error) => return Err(error),
         };
         shutdown.register(&engine.wakeups.waker);
         let mut threads = Vec::with_capacity(engine.threads + 1);
@@ -119,6 +148,11 @@ impl<H: Handler> Serve<H> {
                 for thread in threads {
                     // Panics of handlers are caught.
                     let _ = thread.join();
+                }
+                // The connection is closed: the relay has its end.
+                if let Some(relay) = relay {
+                    let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
+                    relay.join().unwrap_or_else(panicked)?;
                 }
             }
             n => {

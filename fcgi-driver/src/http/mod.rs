@@ -96,4 +96,16 @@ impl<R: Runtime> Server<R> {
         let path = self.settings.path;
         self.serve(listener, Responder::new(service).path(path))
     }
+    /// Serves a tower service as the process was started: one request as a CGI program, else FastCGI;
+    /// see [`serve_auto`](Self::serve_auto) and [`serve_http`](Self::serve_http).
+    pub fn serve_http_auto<S, B>(self, service: S) -> Serve<R, Responder<S>>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let path = self.settings.path;
+        self.serve_auto(Responder::new(service).path(path))
+    }
 }

@@ -103,6 +103,21 @@ impl<R: Runtime> Server<R> {
         Serve::new(self.settings, listener.into(), handler)
     }
 
+    /// Serves as the process was started, once what this gives is awaited: one request when that was
+    /// as a CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on
+    /// descriptor 0; else FastCGI at what [`Listener::from_env`](crate::Listener::from_env) finds.
+    ///
+    /// As a CGI program it takes over descriptor 1 at once: what is printed goes to standard error,
+    /// which is the web server's log.
+    ///
+    /// # Errors
+    /// What is awaited fails with [`Error::Listen`](crate::Error::Listen) when the process was started
+    /// as neither, and with [`Error::Io`](crate::Error::Io) when a CGI request's answer could not be
+    /// written whole.
+    pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<R, H> {
+        Serve::auto(self.settings, handler)
+    }
+
     /// Serves one connection, over any stream of the runtime's, to its end: TLS, vsock, a pipe in
     /// memory, a socket that was accepted elsewhere. Whoever has made the connection has decided who
     /// may connect.

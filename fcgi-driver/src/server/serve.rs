@@ -3,12 +3,17 @@
 use std::{
     fmt,
     future::{Future, IntoFuture, Pending, pending, poll_fn},
+    io,
+    os::unix::net::UnixStream,
     pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use fcgi_engine::{
+    cgi::{self, Relay, Start},
     notify,
     server::{ACCEPT_PAUSE, LAST_ACCEPTS, Settings, is_fatal, is_peers_fault},
     socket::Peer,
@@ -41,14 +46,34 @@ use crate::{
 #[must_use = "it serves once it is awaited"]
 pub struct Serve<R: Runtime, H, S = Pending<()>> {
     settings: Settings,
-    acceptor: Acceptor<R>,
+    source: Source<R>,
     handler: H,
     signal: S,
 }
 
+/// Where requests come from.
+enum Source<R: Runtime> {
+    Acceptor(Acceptor<R>),
+    /// There is one, of a CGI program.
+    Cgi(Relay, UnixStream),
+    /// None: this says why.
+    Failed(Error),
+}
+
 impl<R: Runtime, H: Handler> Serve<R, H> {
     pub(super) fn new(settings: Settings, acceptor: Acceptor<R>, handler: H) -> Self {
-        Self { settings, acceptor, handler, signal: pending() }
+        Self { settings, source: Source::Acceptor(acceptor), handler, signal: pending() }
+    }
+
+    /// As the process was started.
+    pub(super) fn auto(settings: Settings, handler: H) -> Self {
+        let source = match cgi::start() {
+            Ok(Start::FastCgi(listener)) => Source::Acceptor(listener.into()),
+            Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
+            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
+            Err(error) => Source::Failed(error),
+        };
+        Self { settings, source, handler, signal: pending() }
     }
 }
 
@@ -66,42 +91,34 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { settings, acceptor, handler, .. } = self;
-        Serve { settings, acceptor, handler, signal }
+        let Self { settings, source, handler, .. } = self;
+        Serve { settings, source, handler, signal }
     }
 
     async fn run(self) -> Result<(), Error>
     where
         S: Future<Output = ()>,
     {
-        let Self { settings, mut acceptor, handler, signal } = self;
+        let Self { settings, source, handler, signal } = self;
         let limit = settings.shutdown;
-        acceptor.register()?;
-        let serving = notify::serving();
         let state = Arc::new(State::new(settings, handler));
         let _abandon = AbandonOnDrop(&state);
-        let accepted = accept_until(&mut acceptor, &state, signal).await;
-        drop(serving);
-        // Who has connected already is served (W-13).
-        acceptor.hide();
-        accept_last(&mut acceptor, &state).await;
-        drop(acceptor);
-        state.shutdown();
-        let mut deadline = Deadline::<R>::new();
-        let mut until = R::now().checked_add(limit);
-        poll_fn(|cx| {
-            if state.poll_idle(cx).is_ready() {
-                return Poll::Ready(());
+        match source {
+            Source::Acceptor(acceptor) => {
+                let accepted = take_connections(acceptor, &state, signal).await;
+                finish::<R, H>(&state, limit).await;
+                accepted
             }
-            if deadline.poll(cx, until, R::now()).is_ready() {
-                tracing::warn!("shutdown: requests cancelled after {limit:?}");
-                state.cancel();
-                until = None;
+            Source::Cgi(relay, connection) => {
+                let relay = Relayed::<R>::start(relay).map_err(cgi::failed)?;
+                let connection = adopt::<R>(connection).map_err(cgi::failed)?;
+                spawn::<R, H>(&state, connection, Peer::Stream).map_err(cgi::failed)?;
+                answered(&state, signal).await;
+                finish::<R, H>(&state, limit).await;
+                relay.ended().await
             }
-            Poll::Pending
-        })
-        .await;
-        accepted
+            Source::Failed(error) => Err(error),
+        }
     }
 }
 
@@ -121,10 +138,65 @@ where
 
 impl<R: Runtime, H, S> fmt::Debug for Serve<R, H, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, acceptor, .. } = self;
+        let Self { settings, source, .. } = self;
         let mut fields = f.debug_struct("Serve");
-        fields.field("settings", settings).field("acceptor", acceptor).finish_non_exhaustive()
+        fields.field("settings", settings).field("source", source).finish_non_exhaustive()
     }
+}
+
+impl<R: Runtime> fmt::Debug for Source<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acceptor(acceptor) => acceptor.fmt(f),
+            Self::Cgi(relay, _) => relay.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Takes connections until the signal, and those that wait then.
+async fn take_connections<R: Runtime, H: Handler>(
+    mut acceptor: Acceptor<R>,
+    state: &Arc<State<H>>,
+    signal: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    acceptor.register()?;
+    let serving = notify::serving();
+    let accepted = accept_until(&mut acceptor, state, signal).await;
+    drop(serving);
+    // Who has connected already is served (W-13).
+    acceptor.hide();
+    accept_last(&mut acceptor, state).await;
+    accepted
+}
+
+/// Waits for the end of the only connection, or for the signal.
+async fn answered<H>(state: &State<H>, signal: impl Future<Output = ()>) {
+    let mut signal = pin!(signal);
+    poll_fn(|cx| match (signal.as_mut().poll(cx), state.poll_idle(cx)) {
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// Lets requests finish within the limit.
+async fn finish<R: Runtime, H: Handler>(state: &State<H>, limit: Duration) {
+    state.shutdown();
+    let mut deadline = Deadline::<R>::new();
+    let mut until = R::now().checked_add(limit);
+    poll_fn(|cx| {
+        if state.poll_idle(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if deadline.poll(cx, until, R::now()).is_ready() {
+            tracing::warn!("shutdown: requests cancelled after {limit:?}");
+            state.cancel();
+            until = None;
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Takes connections until the signal.
@@ -212,11 +284,19 @@ fn begin<R: Runtime, H: Handler>(
     state: &Arc<State<H>>,
     io: R::Transport,
     peer: Peer,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     if !state.tally.settings().admits(peer) {
         tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
         return Ok(());
     }
+    spawn::<R, H>(state, io, peer)
+}
+
+fn spawn<R: Runtime, H: Handler>(
+    state: &Arc<State<H>>,
+    io: R::Transport,
+    peer: Peer,
+) -> io::Result<()> {
     let (id, shared) = state.connect(peer, R::now);
     let state = Arc::clone(state);
     // Dropped with the task, also where there is none.
@@ -225,6 +305,39 @@ fn begin<R: Runtime, H: Handler>(
         connection::serve::<R, H>(io, Arc::clone(&registered.state), shared).await;
         drop(registered);
     })
+}
+
+/// A CGI request's relay, on a thread of its own.
+struct Relayed<R: Runtime> {
+    thread: JoinHandle<Result<(), Error>>,
+    /// Is at its end once the thread is.
+    end: R::Transport,
+}
+
+impl<R: Runtime> Relayed<R> {
+    fn start(relay: Relay) -> io::Result<Self> {
+        let (end, threads) = UnixStream::pair()?;
+        let end = adopt::<R>(end)?;
+        let thread = thread::Builder::new().name("fcgi-cgi".to_owned()).spawn(move || {
+            let _threads = threads;
+            relay.run()
+        })?;
+        Ok(Self { thread, end })
+    }
+
+    /// Waits for the answer to be out.
+    async fn ended(self) -> Result<(), Error> {
+        let Self { thread, mut end } = self;
+        // It says nothing: what comes is the end.
+        let _ = poll_fn(|cx| end.poll_read(cx, &mut [0])).await;
+        let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
+        thread.join().unwrap_or_else(panicked)
+    }
+}
+
+fn adopt<R: Runtime>(stream: UnixStream) -> io::Result<R::Transport> {
+    stream.set_nonblocking(true)?;
+    R::adopt(stream)
 }
 
 /// Closes the connections of a server whose future is dropped.

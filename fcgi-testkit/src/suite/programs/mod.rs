@@ -1,6 +1,7 @@
 //! The example programs, to the contract that every adapter's share.
 
 mod call;
+mod cgi;
 mod echo;
 mod inherit;
 mod restart;
@@ -23,14 +24,14 @@ use super::{
 };
 
 pub(super) const CASES: &[&[(&str, Case)]] =
-    &[echo::CASES, call::CASES, servers::CASES, inherit::CASES, restart::CASES];
+    &[cgi::CASES, echo::CASES, call::CASES, servers::CASES, inherit::CASES, restart::CASES];
 
 /// The adapter's examples.
 pub(super) struct Programs(Examples);
 
 impl Programs {
     pub(super) fn build(package: &str) -> Self {
-        Self(Examples::build(package, &["app", "echo", "call", "hello", "blast"]).unwrap())
+        Self(Examples::build(package, &["app", "auto", "echo", "call", "hello", "blast"]).unwrap())
     }
 
     pub(super) fn command(&self, name: &str) -> Command {

@@ -1,0 +1,11 @@
+//! An application that is a CGI program too: `programs/auto.rs` on smol.
+
+#[path = "../../fcgi-testkit/programs/auto.rs"]
+mod program;
+mod runtime;
+
+use fcgi_smol as fcgi;
+
+fn main() -> anyhow::Result<()> {
+    program::main()
+}
