@@ -154,9 +154,8 @@ impl<W> Session<W> {
         if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
         }
-        if let Some(limit) = self.settings.total
-            && now.saturating_duration_since(started) >= limit
-        {
+        let waited = now.saturating_duration_since(started);
+        if let Some(limit) = self.settings.total.filter(|limit| waited >= *limit) {
             return Err(observe::client_timeout(self.address.clone(), Phase::Response, limit));
         }
         let begun_at = self.sent + self.queued();
