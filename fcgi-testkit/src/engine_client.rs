@@ -885,7 +885,7 @@ impl<'a> World<'a> {
                     let polled = self.session.poll(&mut req.exchange, || now);
                     assert!(polled.is_pending(), "request {n} has something: {polled:?}");
                     // It is told of room once there is half of what there may be.
-                    if !self.session.wants_write() {
+                    if self.session.is_writable() && !self.session.wants_write() {
                         let pushed = self.session.push(&mut req.exchange).unwrap();
                         assert!(!pushed, "request {n} has room, and nobody was told");
                     }
