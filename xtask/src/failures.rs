@@ -6,6 +6,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::mem;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -17,6 +20,9 @@ const LINES_EACH: usize = 60;
 const LINES_ALL: usize = 400;
 /// Lines kept of a target that ends without a result, such as one that aborts.
 const LINES_LOST: usize = 30;
+
+/// After so long without a line, the end of cargo is the end of its output.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// One failed test, or a target that failed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +47,32 @@ pub(crate) fn test(command: &mut Command, failures: &mut Vec<Failure>) -> Result
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
 
     let mut watch = Watch::default();
-    let mut reader = BufReader::new(File::from(reader));
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).context("reading the tests' output")? > 0 {
-        io::stdout().write_all(&line).context("writing the tests' output")?;
-        let text = String::from_utf8_lossy(&line);
-        watch.line(&anstream::adapter::strip_str(text.trim_end_matches('\n')).to_string());
-        line.clear();
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(File::from(reader)).split(b'\n') {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    loop {
+        match lines.recv_timeout(QUIET) {
+            Ok(line) => {
+                let mut line = line.context("reading the tests' output")?;
+                line.push(b'\n');
+                io::stdout().write_all(&line).context("writing the tests' output")?;
+                let text = String::from_utf8_lossy(&line);
+                watch.line(&anstream::adapter::strip_str(text.trim_end_matches('\n')).to_string());
+            }
+            // A program that a test has left behind holds the pipe open.
+            Err(RecvTimeoutError::Timeout) => {
+                let ended = child.try_wait().context("asking for the tests' end")?;
+                if ended.is_some() {
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
     let status = child.wait().with_context(|| format!("waiting for `{}`", shown(command)))?;
     if !status.success() {

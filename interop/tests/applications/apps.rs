@@ -79,7 +79,9 @@ pub(crate) fn git() -> Result<()> {
     let mut command = Command::new(Peer::Fcgiwrap.find()?);
     command.args(["-c", "2", "-s"]).arg(format!("unix:{}", socket.display()));
     // git says what is wrong with a repository there.
-    let _fcgiwrap = Process::start(command.env("HOME", dir.path()).stderr(Stdio::null()))?;
+    let _fcgiwrap = Process::start(
+        command.env("HOME", dir.path()).stdout(Stdio::null()).stderr(Stdio::null()),
+    )?;
     wait_for("fcgiwrap", || UnixStream::connect(&socket).is_ok())?;
     let backend = Peer::GitHttp.find()?;
     let site = format!(

@@ -36,8 +36,18 @@ impl Report {
         let file = file.unwrap_or_else(|error| panic!("creating {path:?}: {error}"));
         let report = Self(Some(Arc::new(Mutex::new(file))));
         for peer in Peer::INTEROP {
-            // Tools, not peers.
-            if matches!(peer, Peer::Gcc | Peer::Pip) {
+            // Tools, and what is in no pair.
+            if matches!(
+                peer,
+                Peer::Gcc
+                    | Peer::Pip
+                    | Peer::Fcgid
+                    | Peer::SpawnFcgi
+                    | Peer::Systemd
+                    | Peer::Fcgiwrap
+                    | Peer::GitHttp
+                    | Peer::Uwsgi
+            ) {
                 continue;
             }
             if let Some(version) = peer.version() {
