@@ -155,27 +155,15 @@ fn stderr_without_end_is_throttled() {
     noisy.send_head("GET", "/noisy", &[]).expect("send");
     // The log is read, and still it does not grow as fast as the application could write.
     until("it has its first megabyte", || gateway.error_log().len() > 1 << 20);
-    let (before, cpu) = (gateway.error_log().len(), cpu_ticks(&gateway));
+    let before = gateway.error_log().len();
     let started = std::time::Instant::now();
     thread::sleep(Duration::from_secs(2));
     let grown = gateway.error_log().len() - before;
-    let (passed, used) = (started.elapsed().as_secs_f64(), cpu_ticks(&gateway) - cpu);
-    // Each line has a title beside its text.
+    let passed = started.elapsed().as_secs_f64();
+    // Each line has a title beside its text. A slow machine only writes less in that time.
     assert!((grown as f64) < 20e6 * passed, "{grown} bytes in {passed} s");
-    assert!((used as f64) < 50.0 * passed, "{used} ticks in {passed} s");
     // Others are served.
     assert!(text(&gateway.get("/x")).contains("STDIN=0\n"));
     drop(noisy);
     until("it is cancelled", || app.state.cancelled() == 1);
-}
-
-/// What the gateway has used of the processor, in hundredths of a second.
-fn cpu_ticks(gateway: &Gateway) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).expect("it runs");
-    let rest = stat.rsplit(") ").next().expect("fields");
-    let fields: Vec<u64> = rest.split(' ').filter_map(|field| field.parse().ok()).collect();
-    // Of the fields that are numbers, utime and stime are the eleventh and twelfth from ppid on;
-    // negative ones, which tpgid may be, do not parse.
-    let shift = usize::from(rest.split(' ').nth(5).is_some_and(|tpgid| tpgid.starts_with('-')));
-    fields[10 - shift] + fields[11 - shift]
 }
