@@ -11,7 +11,6 @@ use fcgi_proto::{
     RequestKey, Role, ServerConfig, ServerConnection, client, server,
 };
 
-use super::usage::own_time;
 use super::{MOST, at_once};
 use crate::Options;
 use crate::cpu::{self, Placement};
@@ -19,6 +18,7 @@ use crate::sample::Sample;
 use crate::serve::STDOUT;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
+use crate::usage::own_time;
 
 /// What is queued before it is moved, as a socket's buffer would take it.
 const FLUSH: usize = 64 * 1024;
