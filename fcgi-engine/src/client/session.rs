@@ -475,8 +475,8 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
-    /// Whether it has settled after an aborted request: true if another request can begin. One
-    /// that is not kept settles too: with the end of the request, not before it.
+    /// Whether it has settled after an aborted request: true if another request can begin. A
+    /// connection that is not kept settles too, but only when the request has ended.
     #[must_use]
     pub fn settled(&self) -> Option<bool> {
         if self.is_closed() || self.write_gone.is_some() {

@@ -23,7 +23,7 @@ pub enum Awaited {
     Input(Input),
     /// Room to write.
     Output,
-    /// That everything was handed to the socket.
+    /// Everything handed to the socket.
     Flush,
 }
 
