@@ -198,8 +198,8 @@ pub struct ServerConnection {
     /// Unread bytes of all requests; bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    /// A request whose STDIN ended with its start: to be reported.
-    readable: Option<RequestKey>,
+    /// A request that came whole up to the end of its STDIN, which is the next record.
+    bodiless: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
@@ -316,7 +316,7 @@ impl ServerConnection {
             query: None,
             unread: 0,
             params_bytes: 0,
-            readable: None,
+            bodiless: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
@@ -420,7 +420,6 @@ impl ServerConnection {
     pub fn is_quiet(&self) -> bool {
         self.recv.is_drained()
             && self.aborts.is_empty()
-            && self.readable.is_none()
             && !self.send.has_blocked()
             && self.recv.is_eof() == self.eof_seen
             && self.error.is_none()
@@ -445,6 +444,9 @@ impl ServerConnection {
                 if let Some(key) = self.whole_start() {
                     return Ok(self.request_event(key));
                 }
+            }
+            if let Some(event) = self.end_of_whole() {
+                return Ok(Some(event));
             }
             // What is known of the record is put away only when the rest of it is still to come.
             let mut record = if self.recv.is_in_record() {
@@ -512,11 +514,6 @@ impl ServerConnection {
 
     /// The next event that waits, unless its request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
-        if let Some(key) = self.readable.take() {
-            if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
-                return Some(Event::Readable { key, input: Input::Stdin });
-            }
-        }
         loop {
             let (key, reason) = self.aborts.pop_front()?;
             if self.requests.get(key).is_some() {
@@ -626,7 +623,7 @@ impl ServerConnection {
         self.input_pending |= match request.state {
             ServerState::Complete => false,
             ServerState::Aborted => !request.is_whole(),
-            _ => true,
+            _ => self.bodiless != Some(key),
         };
         let &State { role, keep_conn, stdout_used, stderr_used, .. } = request;
         self.unread -= request.unread();
@@ -701,7 +698,7 @@ impl ServerConnection {
         self.error = Some(error);
         self.recv.close();
         self.aborts.clear();
-        self.readable = None;
+        self.bodiless = None;
         error
     }
 }
