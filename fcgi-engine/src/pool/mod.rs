@@ -60,7 +60,9 @@ macro_rules! pool_methods {
 
         /// Takes no more requests: those that wait for a connection get
         /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed), idle connections close now, the
-        /// others with the request that they carry.
+        /// others with the request that they carry. Requests that are under way go on to their end,
+        /// those that were [detached](Response::detach) too: [`stats`](Self::stats) says how many
+        /// connections are still open.
         pub fn close(&self) {
             self.$desk.close();
         }

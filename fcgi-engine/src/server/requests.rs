@@ -10,11 +10,15 @@ use crate::{Phase, observe::RequestLog};
 /// Who waits for what of one request: wakers, a slot for each thing; or a condition variable for
 /// all of them.
 pub trait Waiters: Default {
+    /// Those who are to look again. Waking runs code of others, which may come back to the
+    /// connection: an adapter does it once its lock is released.
+    type Woken: Default + std::fmt::Debug;
+
     /// Has whoever waits for this look again.
-    fn wake(&mut self, what: Awaited);
+    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken);
 
     /// Has everybody look again: the request has ended, or should.
-    fn wake_all(&mut self);
+    fn wake_all(&mut self, woken: &mut Self::Woken);
 }
 
 /// What somebody may wait for.
@@ -103,9 +107,9 @@ impl<W: Waiters> Active<W> {
     }
 
     /// Tells its handler to stop.
-    pub(super) fn stop(&mut self, why: Stop) {
+    pub(super) fn stop(&mut self, why: Stop, woken: &mut W::Woken) {
         self.stop.get_or_insert(why);
-        self.waiters.wake_all();
+        self.waiters.wake_all(woken);
     }
 }
 

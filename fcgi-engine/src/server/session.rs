@@ -28,10 +28,11 @@ use crate::{
 ///   `start`, `poll_unstarted`; what to wait for: `wants_read`, `wants_write`, `wants_hang_up`.
 /// - **Handlers**: `read`, `write`, `flush`, `cancelled`, `reject`; those that have to wait say so in
 ///   `waiters`. Then `take_attention`.
+/// - **Whoever holds the lock**: `take_woken`, before it is released, to wake them after it.
 /// - **Whoever runs them**: `is_over`, `finish`.
 /// - **The server**: `shutdown`, `cancel`.
 #[derive(Debug)]
-pub struct Session<W> {
+pub struct Session<W: Waiters> {
     pub(super) connection: ServerConnection,
     pub(super) reader: Reader,
     pub(super) requests: Requests<W>,
@@ -82,6 +83,7 @@ pub struct Session<W> {
     /// When a connection that was cancelled is closed, whatever is left to do.
     pub(super) close_at: Option<Instant>,
     pub(super) attention: bool,
+    pub(super) woken: W::Woken,
 }
 
 /// How far a connection is.
@@ -160,6 +162,7 @@ impl<W: Waiters> Session<W> {
             cancelled: false,
             close_at: None,
             attention: false,
+            woken: W::Woken::default(),
         }
     }
 
@@ -211,7 +214,7 @@ impl<W: Waiters> Session<W> {
     pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: impl FnOnce() -> Instant) {
         let Some(active) = self.requests.get_mut(key) else { return };
         // Handles may have been given to others.
-        active.waiters.wake_all();
+        active.waiters.wake_all(&mut self.woken);
         if !active.ended {
             let (stop, rejection) = (active.stop, active.rejection);
             let outcome = self.end(key, stop, rejection, end);
@@ -249,7 +252,7 @@ impl<W: Waiters> Session<W> {
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
             let Some(active) = self.requests.get_mut(key) else { continue };
-            active.stop(Stop::Aborted(AbortReason::Disconnected));
+            active.stop(Stop::Aborted(AbortReason::Disconnected), &mut self.woken);
             if active.ended {
                 continue;
             }
@@ -336,12 +339,12 @@ impl<W: Waiters> Session<W> {
             Event::Readable { key, input } => {
                 if let Some(active) = self.requests.get_mut(key) {
                     *active.input(input) = InputWait::No;
-                    active.waiters.wake(Awaited::Input(input));
+                    active.waiters.wake(Awaited::Input(input), &mut self.woken);
                 }
             }
             Event::Writable { key } => {
                 if let Some(active) = self.requests.get_mut(key) {
-                    active.waiters.wake(Awaited::Output);
+                    active.waiters.wake(Awaited::Output, &mut self.woken);
                 }
             }
             Event::Aborted { key, reason } => self.on_aborted(key, reason, now()),
@@ -351,7 +354,7 @@ impl<W: Waiters> Session<W> {
     fn on_aborted(&mut self, key: RequestKey, reason: AbortReason, now: Instant) {
         let grace = self.settings().abort_grace;
         let Some(active) = self.requests.get_mut(key) else { return };
-        active.stop(Stop::Aborted(reason));
+        active.stop(Stop::Aborted(reason), &mut self.woken);
         if !active.started || grace.is_zero() {
             return self.end_early(key, true, now);
         }
@@ -446,7 +449,7 @@ impl<W: Waiters> Session<W> {
                     }
                     (wait @ InputWait::Until(_), _) if wait.is_late(now) => {
                         *wait = InputWait::Late;
-                        active.waiters.wake(Awaited::Input(input));
+                        active.waiters.wake(Awaited::Input(input), &mut self.woken);
                     }
                     _ => {}
                 }
@@ -454,7 +457,7 @@ impl<W: Waiters> Session<W> {
             if active.ended {
                 active.over |= late(active.stop_at);
                 if active.over {
-                    active.waiters.wake_all();
+                    active.waiters.wake_all(&mut self.woken);
                 }
             } else if late(active.stop_at) && active.stop.is_some() {
                 self.end_early(key, true, now);
@@ -472,7 +475,7 @@ impl<W: Waiters> Session<W> {
     pub(super) fn time_out(&mut self, key: RequestKey, phase: Phase, now: Instant) {
         self.log_timeout(phase);
         if let Some(active) = self.requests.get_mut(key) {
-            active.stop(Stop::TimedOut(phase));
+            active.stop(Stop::TimedOut(phase), &mut self.woken);
         }
         self.end_early(key, true, now);
     }
