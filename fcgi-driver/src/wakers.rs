@@ -1,4 +1,4 @@
-//! Who waits for one thing, and a lock that wakes nobody while it is held.
+//! Wakers of tasks that wait for one thing, and a lock that wakes nobody while it is held.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -6,8 +6,8 @@ use std::{
     task::{Context, Waker},
 };
 
-/// Remembers whom to wake. Gives who waited before, to be dropped where no lock is held: the last
-/// waker of a task may take the task with it.
+/// Remembers the task to wake. Returns the waker before, to be dropped where no lock is held: the
+/// last waker of a task may drop the task.
 #[must_use = "drop it without a lock"]
 pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {

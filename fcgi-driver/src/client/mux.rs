@@ -1,4 +1,4 @@
-//! A connection that several requests share: a task reads and writes, behind one lock, and wakes
+//! A connection that several requests share. A task reads and writes, behind one lock, and wakes
 //! the request whose bytes have come.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
     wakers::{self, Locked, Wakeful, Wakes, wait},
 };
 
-/// A shared connection, as its requests see it.
+/// A request's handle of a shared connection.
 #[derive(Debug)]
 pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
@@ -37,8 +37,8 @@ struct Shared<R: Runtime> {
 
 #[derive(Debug)]
 struct State<R: Runtime> {
-    /// `None` once the connection is closed. It is here, and not with the task, so that whoever
-    /// ends the connection has closed it before another is opened in its place.
+    /// `None` once the connection is closed. It is kept here and not in the task, so that whoever
+    /// ends the connection can close it before another is opened in its place.
     io: Option<R::Transport>,
     session: Session<Waker>,
     /// Wakes the connection's task, unless it is running and will look anyway.
@@ -57,8 +57,8 @@ impl<R: Runtime> Wakeful for State<R> {
 }
 
 impl<R: Runtime> Mux<R> {
-    /// A connection for up to `requests` at once, and the future that moves its bytes, which ends
-    /// with it.
+    /// A connection for up to `requests` at once, and the future that moves its bytes. The future
+    /// ends with the connection.
     pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
@@ -75,7 +75,7 @@ impl<R: Runtime> Mux<R> {
         (mux, async move { poll_fn(|cx| task.poll(cx)).await })
     }
 
-    /// Begins a request beside the others. It takes the bodies only if it can.
+    /// Begins a request beside the others. It takes the bodies only on success.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
@@ -86,7 +86,7 @@ impl<R: Runtime> Mux<R> {
         Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
     }
 
-    /// Moves a request on; the next chunk, or its end.
+    /// Drives a request; returns the next chunk, or its end.
     pub(crate) fn poll_exchange(
         &self,
         cx: &mut Context<'_>,
@@ -125,7 +125,7 @@ impl<R: Runtime> Mux<R> {
             }
             let limit = session.limit(&mut exchange.core, now);
             drop(guard);
-            // It may poll another response of the same connection: no lock.
+            // The body may poll another response of the same connection, so the lock is not held.
             if exchange.core.wants_body().is_none() {
                 break (limit, now);
             }
@@ -139,8 +139,8 @@ impl<R: Runtime> Mux<R> {
         Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
-    /// Gives a request up, unless it has ended; the others go on. Says whether its end is worth
-    /// waiting for: the connection can carry others.
+    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
+    /// waiting for: whether the connection can carry others.
     pub(crate) fn abort(&self, key: RequestKey) -> bool {
         let State { session, task, woken, .. } = &mut *self.lock();
         if session.abort(key) {
@@ -149,7 +149,7 @@ impl<R: Runtime> Mux<R> {
         !session.is_closing()
     }
 
-    /// Ready once an aborted request has ended: true if the connection outlived it.
+    /// Ready once an aborted request has ended: true if the connection can still be used.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
         let mut _before = None;
         let mut state = self.lock();
@@ -170,8 +170,8 @@ impl<R: Runtime> Mux<R> {
         state.close_unused();
     }
 
-    /// Whether another request can begin now, on a connection that was kept: the same as
-    /// [`Client::is_quiet`](super::Client::is_quiet) if nobody uses it.
+    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
+    /// of [`Client::is_quiet`](super::Client::is_quiet).
     pub(crate) fn is_quiet(&self) -> bool {
         let mut state = self.lock();
         if state.session.is_unused() && state.io.as_ref().is_none_or(Transport::is_readable) {
@@ -185,7 +185,7 @@ impl<R: Runtime> Mux<R> {
         self.lock().session.is_usable()
     }
 
-    /// Takes no more requests, and closes once those that it has are over: now if it has none.
+    /// Takes no more requests, and closes once the current ones are over: now if there are none.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.session.close();
@@ -208,7 +208,7 @@ struct Task<R: Runtime> {
 }
 
 impl<R: Runtime> Task<R> {
-    /// Everything that can be done now; ready at the end of the connection.
+    /// Does everything that can be done now; ready at the end of the connection.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut again = true;
         let _before;
@@ -220,7 +220,7 @@ impl<R: Runtime> Task<R> {
         for _ in 0..MAX_ROUNDS {
             session.handle_events(|who| woken.extend([who]));
             if session.write(&mut io, R::now).any {
-                // A body may have waited for the room that this made.
+                // A body may wait for the room that this made.
                 session.handle_events(|who| woken.extend([who]));
             }
             if session.is_closed() || session.is_closing() && session.is_unused() {
@@ -239,7 +239,7 @@ impl<R: Runtime> Task<R> {
     }
 }
 
-/// The task has ended, or there is no runtime for it any more: nothing else will come.
+/// The task has ended, or no runtime is left to run it: nothing else will come.
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let State { io, session, closed, woken, .. } = &mut *self.mux.lock();
@@ -250,7 +250,7 @@ impl<R: Runtime> Drop for Task<R> {
 }
 
 impl<R: Runtime> State<R> {
-    /// Closes a connection that takes no more requests and has none.
+    /// Closes the connection if it takes no more requests and has none.
     fn close_unused(&mut self) {
         if self.session.is_closing() && self.session.is_unused() {
             self.closed = self.closed.take().or(self.io.take());
