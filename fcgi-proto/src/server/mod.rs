@@ -202,8 +202,8 @@ pub struct ServerConnection {
     /// Unread bytes of all requests, and bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    /// A request to report as readable: its STDIN ended together with its start.
-    readable: Option<RequestKey>,
+    /// A request that came in one piece up to the end of its STDIN, which is the next record.
+    bodiless: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
@@ -320,7 +320,7 @@ impl ServerConnection {
             query: None,
             unread: 0,
             params_bytes: 0,
-            readable: None,
+            bodiless: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
@@ -424,7 +424,6 @@ impl ServerConnection {
     pub fn is_quiet(&self) -> bool {
         self.recv.is_drained()
             && self.aborts.is_empty()
-            && self.readable.is_none()
             && !self.send.has_blocked()
             && self.recv.is_eof() == self.eof_seen
             && self.error.is_none()
@@ -449,6 +448,9 @@ impl ServerConnection {
                 if let Some(key) = self.whole_start() {
                     return Ok(self.request_event(key));
                 }
+            }
+            if let Some(event) = self.end_of_whole() {
+                return Ok(Some(event));
             }
             // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
@@ -516,11 +518,6 @@ impl ServerConnection {
 
     /// The next queued event, skipping those whose request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
-        if let Some(key) = self.readable.take() {
-            if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
-                return Some(Event::Readable { key, input: Input::Stdin });
-            }
-        }
         loop {
             let (key, reason) = self.aborts.pop_front()?;
             if self.requests.get(key).is_some() {
@@ -630,7 +627,7 @@ impl ServerConnection {
         self.input_pending |= match request.state {
             ServerState::Complete => false,
             ServerState::Aborted => !request.is_whole(),
-            _ => true,
+            _ => self.bodiless != Some(key),
         };
         let &State { role, keep_conn, stdout_used, stderr_used, .. } = request;
         self.unread -= request.unread();
@@ -705,7 +702,7 @@ impl ServerConnection {
         self.error = Some(error);
         self.recv.close();
         self.aborts.clear();
-        self.readable = None;
+        self.bodiless = None;
         error
     }
 }
