@@ -117,6 +117,7 @@ fn for_clients(error: &HttpError) -> String {
         HttpError::Head { .. } | HttpError::Body { .. } => "the application's answer can't be read",
         HttpError::AppStatus { .. } => "the application failed",
         HttpError::Redirects { .. } => "the application redirects again and again",
+        HttpError::AfterRedirect(error) => return for_clients(error),
         HttpError::Call(Error::Timeout { phase, limit, .. }) => {
             return format!("no {phase} within {limit:?}");
         }
