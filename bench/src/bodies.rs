@@ -148,6 +148,7 @@ impl Subject for Transfer {
             .args([word(self.over), word(self.direction)])
             .arg(&self.server.socket)
             .arg(BYTES.to_string())
+            .env("RUST_BACKTRACE", "0")
             .output()
             .context("cannot start the client")?;
         let said = String::from_utf8_lossy(&client.stderr);

@@ -116,7 +116,7 @@ impl Driver {
         if !self.keep {
             command.arg("--no-keep-conn");
         }
-        command.env("FCGI_THREADS", "1").stdin(Stdio::null());
+        command.env("FCGI_THREADS", "1").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         let client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         // Its processor time can be read until it is waited for.
         let pid = Pid::from_child(&client);

@@ -3,6 +3,7 @@
 mod bare;
 mod bare_threads;
 mod bare_tokio;
+mod blocking_shared;
 mod cegla;
 mod floor;
 mod router;
@@ -36,6 +37,11 @@ pub(crate) enum Serve {
     },
     /// The same work, with a thread for each connection.
     BareThreads {
+        /// The unix socket to listen on.
+        socket: PathBuf,
+    },
+    /// `hello` on fcgi-blocking, with several requests at once on a connection.
+    BlockingShared {
         /// The unix socket to listen on.
         socket: PathBuf,
     },
@@ -89,6 +95,7 @@ impl Serve {
             Serve::Floor { socket } => floor::serve(&socket),
             Serve::BareTokio { socket } => block_on(bare_tokio::serve(&socket)),
             Serve::BareThreads { socket } => bare_threads::serve(&socket),
+            Serve::BlockingShared { socket } => blocking_shared::serve(&socket),
             Serve::AxumFastcgi { socket } => block_on(router::fastcgi(&socket)),
             Serve::AxumHttp { socket } => block_on(router::http(&socket)),
             Serve::Bodies { over, socket } => crate::bodies::serve_over(over, &socket),

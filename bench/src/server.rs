@@ -47,8 +47,13 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     let sample = Sample::small();
     let candidates = candidates(options, dir.path(), &sample.wire(1, true), cpus);
     let mut goals = Vec::new();
+    let shared = shared(dir.path(), &sample.wire(1, true), cpus);
     for (title, shape) in SHAPES {
         let row = |candidate: &Candidate| {
+            let candidate = match shape {
+                Shape::Shared(..) if candidate.name == shared.name => &shared,
+                _ => candidate,
+            };
             Row::new(candidate.name, candidate.subject(&sample, shape, dir.path()))
         };
         let rows = candidates.iter().map(row);
@@ -124,6 +129,17 @@ fn candidates(options: &Options, dir: &Path, request: &[u8], cpus: Placement) ->
     all.push(start("libfcgi", candidates::libfcgi(dir, &socket("libfcgi"))));
     all.push(start("Go", candidates::go(dir, Go::Fastcgi, &socket("Go"))));
     all
+}
+
+/// fcgi-blocking as it shares connections.
+fn shared(dir: &Path, request: &[u8], cpus: Placement) -> Candidate {
+    let socket = dir.join("blocking-shared.sock");
+    let running = candidates::builtin("blocking-shared", &socket).and_then(|command| {
+        let server = Server::start(command, &socket, cpus)?;
+        let answers = first_fastcgi(&socket, request)?;
+        Ok((Rc::new(server), answers))
+    });
+    Candidate { name: "blocking", running }
 }
 
 impl Candidate {

@@ -1,5 +1,8 @@
 //! A table on standard output, in Markdown and aligned, to be read on a terminal and in a document.
 
+/// The most characters of a row's text.
+const NOTE: usize = 120;
+
 /// Rows of cells under a line of headings; the first column is flush left, the others right.
 pub(crate) struct Table {
     headings: Vec<String>,
@@ -19,8 +22,13 @@ impl Table {
     pub(crate) fn row(&mut self, mut cells: Vec<String>, note: impl Into<String>) {
         cells.resize(self.headings.len(), "-".to_owned());
         self.rows.push(cells);
-        // One line: it may be what a compiler said.
-        self.notes.push(note.into().replace(['\n', '|'], " ").trim().to_owned());
+        // It may be all that a compiler said.
+        let note = note.into().replace(['\n', '|'], " ");
+        let mut note: String = note.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((at, _)) = note.char_indices().nth(NOTE) {
+            note.replace_range(at.., "…");
+        }
+        self.notes.push(note);
     }
 
     /// Prints it, and an empty line.
@@ -101,10 +109,10 @@ mod tests {
         table.row(vec!["theirs".to_owned()], "not run: a | b\nc");
         assert_eq!(
             table.to_string(),
-            "|        | requests/s |                  |\n\
-             | ------ | ---------: | ---------------- |\n\
-             | ours   |     12,346 |                  |\n\
-             | theirs |          - | not run: a   b c |\n"
+            "|        | requests/s |                |\n\
+             | ------ | ---------: | -------------- |\n\
+             | ours   |     12,346 |                |\n\
+             | theirs |          - | not run: a b c |\n"
         );
     }
 }

@@ -487,10 +487,14 @@ impl<K: Pooled> State<K> {
     }
 
     /// While connections are in use, the reaper stays although it has nothing to do: they are about
-    /// to be idle again, and a reaper for each request would be a task or a thread for each.
+    /// to be idle again, and a reaper for each request would be a task or a thread for each. It looks
+    /// again when it was to look anyway, so that nobody has to wake it for that.
     fn linger(&self, now: Duration, idle_timeout: Duration) -> Option<Duration> {
-        let used = self.policy.stats().connections > 0;
-        now.checked_add(idle_timeout.max(LINGER)).filter(|_| used)
+        if self.policy.stats().connections == 0 {
+            return None;
+        }
+        let known = self.reaper.as_ref().map(|(until, _)| *until).filter(|until| *until > now);
+        known.or_else(|| now.checked_add(idle_timeout.max(LINGER)))
     }
 
     fn deadline(&self) -> Option<Duration> {
