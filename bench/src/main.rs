@@ -71,7 +71,7 @@ struct Options {
 }
 
 impl Options {
-    /// Whether the row of this name takes part.
+    /// Whether the row with this name takes part.
     fn selects(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }

@@ -39,7 +39,7 @@ pub(crate) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<C
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot run strace")?;
-    // It says so on stderr when it is attached.
+    // strace reports on stderr when it is attached.
     let stderr = strace.stderr.take().context("strace has no stderr")?;
     let mut line = String::new();
     // Open to the end: it may say more.

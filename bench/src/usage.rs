@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A process to look at, with one thread.
+/// A process with one thread, to be observed.
 #[derive(Clone, Copy)]
 pub(crate) struct Process(Pid);
 

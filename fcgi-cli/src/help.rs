@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[Row]); 5] = [
         "Is it well?",
         &[
             (&["ping"], "a health check: the right answer, in time"),
-            (&["status"], "how php-fpm's pools are doing, and who waits"),
+            (&["status"], "how busy php-fpm's pools are, and how many callers wait"),
             (&["doctor"], "what is wrong, and what to do"),
             (&["ls"], "the sockets here, and whether they answer"),
         ],
@@ -33,10 +33,10 @@ const GROUPS: [(&str, &[Row]); 5] = [
     (
         "Look closer",
         &[
-            (&["tap"], "record what a web server and it say to each other"),
+            (&["tap"], "record its traffic with a web server"),
             (&["decode"], "print a recording, or raw bytes"),
-            (&["check"], "test it against the protocol, case by case"),
-            (&["bench"], "how fast it answers, under which load"),
+            (&["check"], "test it against the specification, case by case"),
+            (&["bench"], "how fast it answers under load"),
             (&["demo"], "a request and its response, record by record"),
         ],
     ),
@@ -51,12 +51,12 @@ const GROUPS: [(&str, &[Row]); 5] = [
 ];
 
 const INTRODUCTION: &str = "\
-FastCGI is how web servers such as nginx hand requests to applications such as
-php-fpm. This command looks after them, and takes the web server's place.";
+FastCGI is how web servers such as nginx pass requests to applications such as
+php-fpm. This command checks and calls them, in the web server's place.";
 
 const END: &str = "\
 ADDR is unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or
-the only socket found. fcgi COMMAND --help tells all. To begin with:
+the only socket found. See fcgi COMMAND --help for details. To start:
   fcgi demo";
 
 /// Parses the command line, with the subcommands that `augment` adds.

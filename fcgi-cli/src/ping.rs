@@ -68,21 +68,21 @@ pub(crate) struct Ping {
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  it is well
+  0  the application is well
   1  the application ended with a status other than 0
-  2  usage, or no address to be found
+  2  usage, or no address found
   3  refused by the application (CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE)
   4  protocol error or truncated response, as from a port that speaks HTTP
   5  connect or IO error: no socket, no permission, nobody listens
   6  time-out: saturated, or stopped
-  7  answered, but not as wanted: another status or body, as for a path that is not configured
+  7  a wrong answer: another status or body, as for a path that is not configured
 
 Examples:
   The only php-fpm of a machine or container (ping.path = /ping in its pool)
     fcgi ping
   Docker
     HEALTHCHECK CMD [\"fcgi\", \"ping\", \"--docker\"]
-  Wait for a start, for half a minute at most
+  Wait for a start, for at most half a minute
     fcgi ping unix:/run/php/php-fpm.sock --wait 30
   Without ping.path: a script of your own
     fcgi ping 127.0.0.1:9000 --script /srv/www/health.php --expect ok

@@ -24,7 +24,7 @@ const TOOLS: [&str; 2] = ["wrk", "valgrind"];
 /// The crates whose examples take part, and what those are named after.
 const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
 
-/// What `cargo xtask bench` takes.
+/// The arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Arguments for the benchmark program, such as `server --rounds 9`; without them all of it runs,

@@ -1,8 +1,8 @@
 //! The floor: the least that a FastCGI server on epoll can do.
 //!
-//! One read finds a request, a walk over its record headers finds its end, one write answers
-//! it. No parameter is looked at, nothing is allocated for a request, and there is nothing
-//! between the socket and the loop. What a server needs beyond this is what it costs.
+//! One read gets a request, a walk over its record headers finds its end, and one write answers it.
+//! It reads no parameters, allocates nothing per request, and has nothing between the socket and
+//! the loop. Whatever a server needs more than this is its own cost.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,7 +21,7 @@ const LISTENER: u64 = u64::MAX;
 /// One connection.
 struct Connection {
     stream: UnixStream,
-    /// The start of a request whose end has not arrived; as a rule empty.
+    /// The start of an incomplete request; usually empty.
     partial: Vec<u8>,
 }
 

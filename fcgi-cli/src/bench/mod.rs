@@ -108,10 +108,10 @@ pub(crate) struct Bench {
 const AFTER_HELP: &str = "\
 Exit status:
   0  every request succeeded
-  1, 3 to 6  as for fcgi call, of the failure that came most often
+  1, 3 to 6  as for fcgi call, for the most frequent failure
   2  usage, or a file that can't be read
-  7  answered, but not as wanted: statuses of 400 or more, an application that does not multiplex, or
-     a rate that it can't keep up with
+  7  wrong answers: statuses of 400 or more, an application that does not multiplex, or a rate that
+     it can't keep up with
   128 and the signal's number, when SIGINT or SIGTERM ends it
 
 Examples:

@@ -160,21 +160,21 @@ Exit status:
 Examples:
   A page of a PHP application
     fcgi call unix:/run/php/php-fpm.sock /index.php?page=2 --root /srv/www
-  A page of an application that is no script
+  A page of an application that is not a script
     fcgi call 127.0.0.1:9000 /users/7 -H 'Accept: application/json' -i
-  Post a form, and fail unless it is taken
+  Post a form, and fail unless it is accepted
     fcgi call /form.php --root /srv/www -d name=Ann -d age=7 --fail
-  Upload a file as a browser does
+  Upload a file like a browser
     fcgi call /upload.php --root /srv/www -F title=Disk -F file=@disk.img
   Post JSON from a pipe, with every record shown
     make-json | fcgi call /api.php --root /srv/www --stdin - -H 'Content-Type: application/json' -v
-  Only the parameters that are given: is php-fpm alive? (better: fcgi ping)
+  Send only the given parameters: is php-fpm alive? (better: fcgi ping)
     fcgi call unix:/run/php/php-fpm.sock --param SCRIPT_NAME=/ping \\
         --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET
   Send a file through a filter
     fcgi call unix:/run/filter.sock --role filter --data page.html \\
         --param REQUEST_METHOD=GET --param SCRIPT_NAME=/page.html
-  May this user in?
+  Is this user allowed?
     fcgi call unix:/run/auth.sock --role authorizer \\
         --param HTTP_AUTHORIZATION='Basic QW5uOnNlY3JldA=='";
 

@@ -80,7 +80,7 @@ pub(crate) struct Check {
 const AFTER_HELP: &str = "\
 Exit status:
   0  every case passed, or was skipped with a reason
-  2  usage, or no address to be found
+  2  usage, or no address found
   4  a plain request is not answered as FastCGI
   5  connect or IO error
   6  a plain request is not answered in time
@@ -91,7 +91,7 @@ Examples:
     fcgi check unix:/run/app.sock
   php-fpm, which needs a script
     fcgi check unix:/run/php/php-fpm.sock --script /srv/www/hello.php
-  All that is about GET_VALUES, with the bytes
+  Only the cases about GET_VALUES
     fcgi check 127.0.0.1:9000 --only FC-4.1-1,FC-4.1-2,Q-9";
 
 /// How many bytes of a connection are shown for a failed case.

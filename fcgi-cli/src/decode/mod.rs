@@ -52,7 +52,7 @@ const AFTER_HELP: &str = concat!(
 Exit status:
   0  done
   2  usage, or a file that can't be opened
-  4  there is no FastCGI in it, or it breaks off
+  4  the file has no FastCGI, or ends within a record
 
 Examples:
   The requests of a recording that failed:

@@ -45,12 +45,12 @@ pub(crate) struct Doctor {
 const AFTER_HELP: &str = "\
 Exit status:
   0  nothing is wrong
-  2  usage, no address to be found, or a configuration that can't be read
+  2  usage, no address found, or a configuration that can't be read
   3  refused by the application
   4  it is not FastCGI, or it closes the connection
   5  connect or IO error: no socket, no permission, nobody listens
   6  time-out: all workers are busy, or stopped
-  7  it answers, but not as wanted: no ping or status page, a script that is not found or fails
+  7  a wrong answer: no ping or status page, or a script that is not found or fails
 
 Examples:
   What is wrong with the php-fpm of this machine or container?

@@ -90,13 +90,13 @@ Exit status:
   4  protocol error or truncated response
   5  connect or IO error
   6  time-out
-  7  it ran, but not as wanted: PHP failed, or set a status of 400 or more; opcache is off
+  7  it ran, but PHP failed or set a status of 400 or more, or opcache is off
   128 and the signal's number, when SIGINT, SIGTERM, SIGHUP or SIGQUIT ends it
 
-What can't work: a worker in another container sees the script only in a shared folder (--dir, and
---app-dir where it is at another place there); below a chroot or open_basedir likewise, where
-php-fpm's configuration can't be read from here. An ordinary user can give a script to another user
-only on a file system with access lists; root always can.
+Limits: a worker in another container sees the script only in a shared folder (--dir, and --app-dir
+if the folder has another name there). The same is true below a chroot or open_basedir if php-fpm's
+configuration can't be read from here. An ordinary user can give a script to another user only on a
+file system with access lists; root always can.
 
 Examples:
   After a deploy

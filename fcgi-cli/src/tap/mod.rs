@@ -101,12 +101,12 @@ Filters:
   TEXT            the path holds TEXT; * stands for anything
   method=POST     the method
   path=/api/*     the whole path with its query
-  status=404,5xx  the response's status; `cut` and `aborted` are ones too
+  status=404,5xx  the response's status, or `cut` or `aborted`
   status>=400     the same, as a number
   ms>=250         it took that long, in milliseconds
   stderr          it wrote to STDERR
   NAME=VALUE      a parameter, in capitals
-  !FILTER         not so"
+  !FILTER         requests that do not match"
     };
 }
 pub(crate) use filters;
@@ -135,15 +135,15 @@ const AFTER_HELP: &str = concat!(
     "
 
 Examples:
-  See what nginx (fastcgi_pass unix:/run/tap.sock) and php-fpm say to each other:
+  See the traffic of nginx (fastcgi_pass unix:/run/tap.sock) and php-fpm:
     fcgi tap --listen /run/tap.sock /run/php/php-fpm.sock -v
   Record, then read it again, or with tshark:
     fcgi tap --listen 127.0.0.1:9001 127.0.0.1:9000 --write day.pcapng
     fcgi decode day.pcapng --filter 'status>=500'
     tshark -r day.pcapng -d tcp.port==9000,fcgi -Y fcgi
 
-A unix socket is port 9000 in a recording. SIGINT or SIGTERM ends the tap when the requests under
-way have ended; a second one ends it at once."
+A unix socket is port 9000 in a recording. SIGINT or SIGTERM ends the tap when active
+requests have ended; a second one ends it at once."
 );
 
 /// How many bytes may wait to be written.
