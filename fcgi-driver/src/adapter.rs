@@ -72,16 +72,10 @@ macro_rules! adapter {
             Server::from_env().serve_auto(http::Responder::new(service))
         }
 
-        /// Serves one connection over any stream to its end: TLS, vsock, a pipe in memory; see
+        /// Serves one connection over any stream, TLS, vsock, a pipe in memory, once what this gives is
+        /// awaited: to its end, or until a [signal](Serve::with_graceful_shutdown); see
         /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
-        pub fn serve_connection<T, H>(
-            io: T,
-            handler: H,
-        ) -> impl ::std::future::Future<Output = ()> + Send + use<T, H>
-        where
-            T: Into<Transport>,
-            H: Handler,
-        {
+        pub fn serve_connection<H: Handler>(io: impl Into<Transport>, handler: H) -> Serve<H> {
             Server::from_env().serve_connection(io, handler)
         }
 

@@ -13,6 +13,11 @@
 //! # Ok::<(), fcgi_engine::AddressError>(())
 //! ```
 //!
+//! # What may grow
+//! What applications see is `#[non_exhaustive]`, but for sets that the specification closes. What
+//! adapters see is not: an adapter has to know each step and each setting, and is pinned to one
+//! version of this crate.
+//!
 //! # Features
 //! - `http`: what the adapters' modules of that name share.
 //! - `php-fpm`: php-fpm's pages, and `http`.

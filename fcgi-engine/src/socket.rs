@@ -18,6 +18,7 @@ use rustix::{event, net};
 
 /// Where an accepted connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Peer {
     /// A unix socket, whose other end has no name.
     Unix,
@@ -46,6 +47,7 @@ pub fn is_fastcgi() -> bool {
 
 /// Whether a peer has hung up, whatever is still to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum HangUp {
     /// Not that the socket knows.
     No,

@@ -21,6 +21,7 @@ use crate::record::RecordType;
 /// Every later call reports the same error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("protocol error at byte {offset} from the peer: {kind}")]
+#[non_exhaustive]
 pub struct ProtocolError {
     /// What was wrong.
     pub kind: ProtocolErrorKind,

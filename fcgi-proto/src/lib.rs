@@ -22,6 +22,12 @@
 //! to a length that was merely declared; nothing that a peer or a caller does panics. Streams pass
 //! through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large chunks are
 //! never copied, in either direction.
+//!
+//! # What may grow
+//! Errors, limits, actions and statistics are `#[non_exhaustive]`. What the specification closes is
+//! not: roles, streams, record types and their bodies, rejections, the names of GET_VALUES. Nor are
+//! events and outcomes: whoever drives a connection has to know each of them. A configuration is
+//! made with `..Default::default()`, so that it may have more fields.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]

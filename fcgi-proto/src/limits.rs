@@ -17,6 +17,7 @@
 
 /// What happens when one request holds more unread bytes than it may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum FullRequest {
     /// The whole connection pauses until the request is read: FastCGI has no window per request,
     /// so the requests beside it wait too.

@@ -114,10 +114,7 @@ impl Sample {
         // Whatever the environment says to an application, this one has one web server: us.
         let server = fcgi::Server::new().web_server_addrs(None);
         let server = tokio::spawn(
-            server
-                .serve_http(listener, sample::router())
-                .with_graceful_shutdown(stopped)
-                .into_future(),
+            server.serve_http(listener, sample::router()).with_graceful_shutdown(stopped),
         );
         let program = Program {
             name: "sample application",

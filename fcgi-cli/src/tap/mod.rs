@@ -207,6 +207,7 @@ impl Tap {
         let listener = match socket.listener {
             StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
             StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         };
         let listener = listener.map_err(io(format!("listen at {}", self.listen)))?;
         complain(&format!("{} is carried on to {application}", socket.address));

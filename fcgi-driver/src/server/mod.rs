@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, future::Future, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use fcgi_engine::server::Settings;
 
@@ -118,23 +118,21 @@ impl<R: Runtime> Server<R> {
         Serve::auto(self.settings, handler)
     }
 
-    /// Serves one connection, over any stream of the runtime's, to its end: TLS, vsock, a pipe in
-    /// memory, a socket that was accepted elsewhere. Whoever has made the connection has decided who
-    /// may connect.
+    /// Serves one connection, over any stream of the runtime's, once what this gives is awaited: TLS,
+    /// vsock, a pipe in memory, a socket that was accepted elsewhere. It serves to the connection's
+    /// end, or lets the requests under way finish after a [signal](Serve::with_graceful_shutdown).
+    /// Whoever has made the connection has decided who may connect.
     ///
     /// Each call is a server of its own: the limits on requests hold for each connection by itself.
+    /// What is awaited gives no error: how the connection ended is logged.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection and cancels its requests.
-    pub fn serve_connection<T, H>(
+    pub fn serve_connection<H: Handler>(
         self,
-        io: T,
+        io: impl Into<R::Transport>,
         handler: H,
-    ) -> impl Future<Output = ()> + Send + use<R, T, H>
-    where
-        T: Into<R::Transport>,
-        H: Handler,
-    {
-        serve::connection::<R, H>(self.settings, io.into(), handler)
+    ) -> Serve<R, H> {
+        Serve::connection(self.settings, io.into(), handler)
     }
 }

@@ -12,6 +12,7 @@ use super::{HttpError, Scripts};
 
 /// What to do with a request's body whose length is unknown: a chunked one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum UnknownLength {
     /// Take it in whole before the request is sent, with its CONTENT_LENGTH: php-fpm reads no other
     /// . What is more than `memory` goes to a temporary file without a name, in the folder

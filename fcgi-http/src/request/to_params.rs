@@ -17,7 +17,7 @@ use crate::{
     text::excerpt,
 };
 
-/// What is known of a request's body before it is sent.
+/// What is known of a request's body before it is sent: all that can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestBody {
     /// There is none: no CONTENT_LENGTH.

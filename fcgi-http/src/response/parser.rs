@@ -7,6 +7,7 @@ use super::{Head, fields::Fields};
 
 /// What a head may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct HeadLimits {
     /// Bytes, the empty line at its end included. Default: 65,536.
     pub bytes: usize,

@@ -51,6 +51,7 @@ pub use mount::Mount;
 /// SCRIPT_NAME followed by PATH_INFO is the path that was asked for, except under a front
 /// controller.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Script {
     /// SCRIPT_NAME: the part of the URL's path that names the script; may be empty.
     pub script_name: Vec<u8>,
@@ -105,6 +106,7 @@ fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
 /// An encoded slash is a separator to a file system but not to the URL, a backslash to some systems
 /// only: programs in a row disagree about them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum EncodedSlashes {
     /// Refuse the request with 404, as Apache does. [`ScriptMap`]'s default.
     #[default]

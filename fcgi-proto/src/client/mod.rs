@@ -95,7 +95,7 @@ pub struct BeginRequest {
     pub params: Params,
 }
 
-/// What a [`ClientConnection`] reports.
+/// What a [`ClientConnection`] reports. Exhaustive on purpose: whoever drives it has to know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stream that had nothing to read has something, or has ended.

@@ -47,6 +47,7 @@ pub enum Action {
 
 /// In what state a caller gives its connection back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Release {
     /// The request is over, and the connection fit for another.
     Reusable,

@@ -136,7 +136,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// What a [`ServerConnection`] reports.
+/// What a [`ServerConnection`] reports. Exhaustive on purpose: whoever drives it has to know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A request whose PARAMS are whole. Its streams are at [`ServerConnection::request`].
@@ -174,6 +174,7 @@ pub enum Event {
 
 /// Why a request was aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum AbortReason {
     /// ABORT_REQUEST.
     Requested,
