@@ -1,4 +1,4 @@
-//! A request in a handler's hands: its parameters and its streams.
+//! A request as a handler sees it: its parameters and its streams.
 
 use std::{
     future::poll_fn,
@@ -18,11 +18,11 @@ use crate::{
     io::{byte_reader, tokio_writer},
 };
 
-/// The most that one read of a stream takes, in bytes.
+/// The largest read of a stream, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// A request to answer. Its streams are handles of their own, so that one can be read while
-/// another is written; once the handler has returned they do nothing more.
+/// A request to answer. Its streams are separate handles, so that one can be read while another is
+/// written. Once the handler has returned they do nothing.
 #[derive(Debug)]
 pub struct Request {
     shared: Arc<Shared>,
@@ -60,7 +60,7 @@ impl Request {
         (Arc::clone(&self.shared), self.key)
     }
 
-    /// What the web server asks for.
+    /// The role that the web server asks for.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -96,13 +96,13 @@ impl Request {
         self.keep_conn
     }
 
-    /// The body of the HTTP request. An Authorizer's is empty.
+    /// The body of the HTTP request. Empty for an Authorizer.
     #[must_use]
     pub fn stdin(&self) -> InputStream {
         self.input(Input::Stdin)
     }
 
-    /// A Filter's file. Other roles' is empty.
+    /// A Filter's file. Empty for other roles.
     #[must_use]
     pub fn data(&self) -> InputStream {
         self.input(Input::Data)
@@ -120,13 +120,13 @@ impl Request {
         self.output(Output::Stderr)
     }
 
-    /// Ends the request, once the handler returns, with a protocol status instead of
-    /// REQUEST_COMPLETE (FC-5.5-1).
+    /// Makes the request end with a protocol status instead of REQUEST_COMPLETE, once the handler
+    /// returns (FC-5.5-1).
     pub fn reject(&self, rejection: Rejection) {
         self.shared.reject(self.key, rejection);
     }
 
-    /// Waits until the web server gives the request up or is gone.
+    /// Waits until the web server aborts the request or is gone.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -143,11 +143,11 @@ impl Request {
     }
 }
 
-/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
-/// one of them. One task at a time may wait for a stream.
+/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to one
+/// of them. One task at a time may wait for a stream.
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] too, and with the
-/// feature `tokio` a reader of tokio's.
+/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`], and with
+/// the feature `tokio` an `AsyncRead` of tokio.
 #[derive(Debug)]
 pub struct InputStream {
     shared: Arc<Shared>,
@@ -160,8 +160,9 @@ impl InputStream {
     /// the receive buffer, not copies.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`] after
-    /// [`stdin_timeout`](super::Server::stdin_timeout) without more of the stream.
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone,
+    /// [`Error::Timeout`] after [`stdin_timeout`](super::Server::stdin_timeout) without more bytes
+    /// of the stream.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -175,7 +176,7 @@ impl InputStream {
     /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
     ///
     /// # Cancellation safety
-    /// Dropping the future loses what it had read.
+    /// Dropping the future loses the bytes that it had read.
     pub async fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
         let first = self.chunk().await?.unwrap_or_default();
         let Some(second) = self.chunk().await? else {
@@ -197,7 +198,7 @@ impl InputStream {
         Ok(all.freeze())
     }
 
-    /// What [`chunk`](Self::chunk) gives without waiting.
+    /// Like [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
     pub(crate) fn try_chunk(&mut self) -> Poll<Result<Option<Bytes>, Error>> {
         self.shared.try_read(self.key, self.input, CHUNK)
@@ -229,12 +230,12 @@ byte_reader!([] InputStream);
 
 /// STDOUT or STDERR of a request.
 ///
-/// What is written is sent when the handler next waits for something, or returns; writes in
-/// between share records and the write to the socket. One task at a time may wait for a stream.
+/// Written bytes are sent when the handler next waits for something, or returns; writes in between
+/// share records and the write to the socket. One task at a time may wait for a stream.
 ///
-/// It is a [`futures_io::AsyncWrite`] too, and with the feature `tokio` a writer of tokio's. Closing it
-/// there flushes, and ends this handle: it takes no more bytes. The stream itself ends with the
-/// request, once the handler returns (FC-5.5-1).
+/// It is also a [`futures_io::AsyncWrite`], and with the feature `tokio` an `AsyncWrite` of tokio. To
+/// close it there flushes it and ends this handle, which takes no more bytes. The stream itself
+/// ends with the request, when the handler has returned (FC-5.5-1).
 #[derive(Debug)]
 pub struct OutputStream {
     shared: Arc<Shared>,
@@ -244,11 +245,11 @@ pub struct OutputStream {
 }
 
 impl OutputStream {
-    /// Writes all of the bytes, which are copied; waits while more than the send limit is queued.
-    /// [`write_chunk`](Self::write_chunk) spares the copy.
+    /// Writes all of the bytes, by copying them; waits while more than the send limit is queued.
+    /// Use [`write_chunk`](Self::write_chunk) to avoid the copy.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone.
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone.
     ///
     /// # Cancellation safety
     /// Dropping the future may leave some of the bytes written.
@@ -260,7 +261,7 @@ impl OutputStream {
     }
 
     /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB are
-    /// sent from where they are, without a copy.
+    /// sent without a copy.
     ///
     /// # Errors
     /// As for [`write_all`](Self::write_all).
@@ -271,7 +272,7 @@ impl OutputStream {
         self.write(bytes.into(), Write::Stream).await
     }
 
-    /// Writes all of the bytes in one record, if one can hold them (W-1). Later ones may share it.
+    /// Writes all of the bytes in one record, if they fit (W-1). Later ones may share the record.
     #[cfg(feature = "http")]
     pub(crate) async fn write_record(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.write(bytes, Write::Record).await
@@ -307,7 +308,7 @@ impl futures_io::AsyncWrite for OutputStream {
             let closed = "the stream was closed by this handle";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, closed)));
         }
-        // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
+        // Copies small pieces, so that a full queue does not cost a large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
         let written = self.shared.poll_write(cx, self.key, self.output, &mut bytes, Write::Stream);
         let taken = ready!(written)?;
