@@ -22,7 +22,6 @@ use crate::record::RecordType;
 /// error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("protocol error at byte {offset} from the peer: {kind}")]
-#[non_exhaustive]
 pub struct ProtocolError {
     /// What was wrong.
     pub kind: ProtocolErrorKind,

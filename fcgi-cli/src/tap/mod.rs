@@ -487,5 +487,6 @@ async fn accept(listener: &TransportListener) -> io::Result<(Transport, Option<S
             let _ = stream.set_nodelay(true);
             Ok((Transport::Tcp(stream), Some(peer)))
         }
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

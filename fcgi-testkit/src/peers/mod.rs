@@ -83,6 +83,8 @@ impl Peer {
         Self::Apache,
         Self::Fcgid,
         Self::Haproxy,
+        Self::Lighttpd,
+        Self::Fcgiwrap,
         Self::PhpFpm,
         Self::Chromium,
         Self::CgiFcgi,
