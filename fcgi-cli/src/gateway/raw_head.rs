@@ -1,12 +1,12 @@
-//! The head of a request as the client sent it. hyper drops a Content-Length beside a
-//! Transfer-Encoding, and says nothing: here both can be seen (RFC 9112, 6.3).
+//! The head of a request as the client sent it. hyper silently drops a Content-Length next to a
+//! Transfer-Encoding; here both are visible (RFC 9112, 6.3).
 
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// Room that is kept for the next head, in bytes.
+/// How much memory is kept for the next head, in bytes.
 const KEPT: usize = 4096;
 
-/// A head on its way in.
+/// A head that is being read.
 #[derive(Debug, Default)]
 pub(super) struct RawHead {
     bytes: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct RawHead {
 }
 
 impl RawHead {
-    /// Takes what has come, up to the end of the head. hyper reads no more than a head may have.
+    /// Takes bytes up to the end of the head. hyper reads no more than the limit of a head.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         if self.is_whole || self.is_http_2 {
             return;
@@ -40,12 +40,13 @@ impl RawHead {
         }
     }
 
-    /// Whether there is such a field, in lower case; `None` if this is not a whole head.
+    /// Whether there is a field of this name, which must be in lower case; `None` if the head is not
+    /// complete.
     pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
         self.is_whole.then(|| has_field(&self.bytes, name))
     }
 
-    /// Begins anew.
+    /// Starts with the next head.
     pub(super) fn clear(&mut self) {
         self.is_whole = false;
         if self.bytes.capacity() > KEPT {
@@ -55,7 +56,7 @@ impl RawHead {
     }
 }
 
-/// Whether a head has a field of this name, in lower case.
+/// Whether a head has a field of this name, which must be in lower case.
 fn has_field(head: &[u8], name: &[u8]) -> bool {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let lines = lines.take_while(|line| !matches!(line, [] | [b'\r']));
