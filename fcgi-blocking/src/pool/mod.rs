@@ -53,7 +53,6 @@
 
 mod drain;
 mod lease;
-mod patience;
 mod response;
 mod threads;
 
@@ -67,11 +66,10 @@ pub use response::Response;
 
 use crate::{
     Address, Error,
-    client::{CancelHandle, Connector, Request},
+    client::{CancelHandle, Connector, Patience, Request},
 };
 use drain::Drains;
 use lease::Lease;
-use patience::Patience;
 use threads::{Desk, Threads};
 
 /// Settings of a [`Pool`], each with a default.

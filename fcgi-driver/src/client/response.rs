@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Chunk, Client, Collected, Collector, Exchange, Place};
+use super::{Chunk, Collected, Collector, Exchange, away, connection::Place};
 use crate::{Error, runtime::Runtime};
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped;
@@ -17,7 +17,7 @@ use crate::{Error, runtime::Runtime};
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
-    pub(super) running: Option<(&'a mut Client<R>, Exchange<R>)>,
+    pub(super) running: Option<(&'a mut Place<R>, Exchange<R>)>,
     /// Handed out next.
     pub(super) first: Option<Chunk>,
 }
@@ -49,8 +49,8 @@ impl<R: Runtime> Response<'_, R> {
     ///
     /// Where no runtime runs the task, the request is aborted.
     pub fn detach(mut self) {
-        if let Some((client, exchange)) = self.running.take() {
-            client.detach(exchange);
+        if let Some((place, exchange)) = self.running.take() {
+            away::run(place, exchange);
         }
     }
 
@@ -75,11 +75,10 @@ impl<R: Runtime> Response<'_, R> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }
-        match &mut self.running {
-            Some((Client { place: Place::Here(connection), .. }, exchange)) => {
-                connection.poll_exchange(cx, exchange)
-            }
-            _ => Poll::Ready(Ok(None)),
+        let Some((place, exchange)) = &mut self.running else { return Poll::Ready(Ok(None)) };
+        match place.connection() {
+            Some(connection) => connection.poll_exchange(cx, exchange),
+            None => Poll::Ready(Ok(None)),
         }
     }
 }
@@ -101,7 +100,8 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        if let Some((Client { place: Place::Here(connection), .. }, exchange)) = &mut self.running {
+        let Some((place, exchange)) = &mut self.running else { return };
+        if let Some(connection) = place.connection() {
             connection.abort(exchange.key());
         }
     }

@@ -7,6 +7,7 @@
 //! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
 //! ```
 
+mod handles;
 mod requests;
 mod session;
 mod settings;
@@ -18,6 +19,7 @@ use std::{error::Error, io, time::Duration};
 
 use crate::text::chain;
 
+pub use handles::{CHUNK, Whole};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
 pub use settings::{EndOfFile, Settings};
