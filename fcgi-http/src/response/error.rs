@@ -2,9 +2,6 @@
 
 use http::StatusCode;
 
-#[cfg(doc)]
-use super::HeadLimits;
-
 /// A bad response.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,13 +9,13 @@ pub enum HeadError {
     /// No empty line within the limit.
     #[error("the response's head has more than {limit} bytes")]
     TooLarge {
-        /// [`HeadLimits::bytes`].
+        /// [`HeadLimits::bytes`](super::HeadLimits::bytes).
         limit: usize,
     },
     /// More fields than the limit.
     #[error("the response's head has more than {limit} fields")]
     TooManyFields {
-        /// [`HeadLimits::fields`].
+        /// [`HeadLimits::fields`](super::HeadLimits::fields).
         limit: usize,
     },
     /// STDOUT ended before the head did.
