@@ -20,7 +20,7 @@ use fcgi_engine::{
     server::{self, Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
-use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
 use super::Engine;
@@ -238,6 +238,14 @@ impl Connection {
 
     fn job(self: &Arc<Self>, request: server::Job) -> Job {
         Job { connection: Arc::clone(self), request }
+    }
+
+    pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
+        self.lock().session.keep_params(key, params);
+    }
+
+    pub(super) fn take_params(&self, key: RequestKey) -> Params {
+        self.lock().session.take_params(key)
     }
 
     /// Takes no more requests (FC-7-1).

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::server::{CHUNK, Job, Whole, Write};
+use fcgi_engine::server::{CHUNK, Whole, Write};
 use fcgi_proto::{Input, Output, Params, RequestKey, Role, server::AbortReason};
 
 use super::connection::Connection;
@@ -22,15 +22,21 @@ pub struct Request {
     role: Role,
     keep_conn: bool,
     params: Params,
+    /// The parameters are given back when it is dropped.
+    kept: bool,
+}
+
+/// So that the log can say of which request a handler has failed.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.kept {
+            self.connection.keep_params(self.key, std::mem::take(&mut self.params));
+        }
+    }
 }
 
 impl Request {
-    pub(super) fn new(connection: Arc<Connection>, job: Job) -> Self {
-        let Job { key, role, keep_conn, params, .. } = job;
-        Self { connection, key, role, keep_conn, params }
-    }
-
-    fcgi_engine::request_methods!(connection);
+    fcgi_engine::request_methods!(connection: Connection);
 
     /// Waits until the web server aborts the request or is gone, or until the request has ended,
     /// which counts as [`AbortReason::Disconnected`]. The request also ends after

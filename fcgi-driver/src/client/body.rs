@@ -10,6 +10,9 @@ use bytes::Bytes;
 use fcgi_engine::client::{PIECE, Pieces};
 use futures_core::Stream;
 
+#[cfg(feature = "tokio")]
+use crate::io::FromTokio;
+
 fcgi_engine::client_body!(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
 
 impl Body {
@@ -21,6 +24,12 @@ impl Body {
     /// What a reader gives, to its end. An error aborts the request.
     pub fn from_reader(reader: impl futures_io::AsyncRead + Send + 'static) -> Self {
         Self::from_stream(ReaderStream { reader: Box::pin(reader), done: false })
+    }
+
+    /// What a reader of tokio's gives, to its end. An error aborts the request.
+    #[cfg(feature = "tokio")]
+    pub fn from_tokio_reader(reader: impl tokio::io::AsyncRead + Send + 'static) -> Self {
+        Self::from_reader(FromTokio(Box::pin(reader)))
     }
 
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {

@@ -40,11 +40,27 @@ impl Whole {
 }
 
 /// The methods of a `Request` that wait for nothing, for a type with the fields `key`, `role`,
-/// `keep_conn`, `params`, and the connection, and the methods `input` and `output`.
+/// `keep_conn`, `params`, `kept`, and its connection, and the methods `input` and `output`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! request_methods {
-    ($connection:ident) => {
+    ($connection:ident: $type:ty) => {
+        /// A job's request, and its span.
+        pub(super) fn new(
+            $connection: ::std::sync::Arc<$type>,
+            job: $crate::server::Job,
+        ) -> (Self, ::tracing::Span) {
+            let $crate::server::Job { key, role, keep_conn, params, span, .. } = job;
+            (Self { $connection, key, role, keep_conn, params, kept: false }, span)
+        }
+
+        /// Has the request give its parameters back when its handler drops it; and where they are
+        /// then.
+        pub(super) fn keep(&mut self) -> (::std::sync::Arc<$type>, ::fcgi_proto::RequestKey) {
+            self.kept = true;
+            (::std::sync::Arc::clone(&self.$connection), self.key)
+        }
+
         /// The role that the web server asks for.
         #[must_use]
         pub fn role(&self) -> ::fcgi_proto::Role {

@@ -9,6 +9,7 @@ use super::{
 
 /// Limits on a head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct HeadLimits {
     /// Its bytes, including the empty line at its end. Default: 65,536.
     pub bytes: usize,
