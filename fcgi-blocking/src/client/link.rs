@@ -1,6 +1,6 @@
 //! A connection: the socket, and what the engine makes of it.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
+use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
 use fcgi_engine::{
     client::{self, Settings, Wrote},
@@ -15,6 +15,8 @@ use super::{
 use crate::{Error, Phase, stream::Stream, waker::Waker};
 
 pub(crate) type Session = client::Session<Wake>;
+/// Where the connection of a client is.
+pub(super) type Place = client::Place<Box<Link>, Thread>;
 
 /// A connection to an application.
 #[derive(Debug)]

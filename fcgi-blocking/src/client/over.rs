@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Client, Connector, Place, link::Link};
+use super::{Client, Connector, link::Link};
 use crate::{Address, stream::Stream};
 
 impl Connector {
@@ -13,12 +13,7 @@ impl Connector {
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
         let link = Link::new(Stream::over(io.into()), name, self.settings, None);
-        Client {
-            place: Place::Here(Box::new(link)),
-            address: Address::STREAM,
-            used: false,
-            cancel: None,
-        }
+        Client::new(link, Address::STREAM)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::io;
 
 use super::{
-    CancelHandle, Chunk, Client, Collected, Place,
+    CancelHandle, Chunk, Collected, away,
     exchange::{Chunks, Exchange},
+    link::Place,
 };
 use crate::Error;
 
@@ -17,12 +18,12 @@ use crate::Error;
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a> {
     /// `None` once it was detached.
-    running: Option<(&'a mut Client, Exchange)>,
+    running: Option<(&'a mut Place, Exchange)>,
 }
 
 impl<'a> Response<'a> {
-    pub(super) fn new(client: &'a mut Client, exchange: Exchange) -> Self {
-        Self { running: Some((client, exchange)) }
+    pub(super) fn new(place: &'a mut Place, exchange: Exchange) -> Self {
+        Self { running: Some((place, exchange)) }
     }
 
     /// Waits for something to hand out.
@@ -41,10 +42,8 @@ impl<'a> Response<'a> {
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
     /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]; after one, `None`.
     pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        match &mut self.running {
-            Some((Client { place: Place::Here(link), .. }, exchange)) => exchange.chunk(link),
-            _ => Ok(None),
-        }
+        let Some((place, exchange)) = &mut self.running else { return Ok(None) };
+        place.connection().map_or(Ok(None), |link| exchange.chunk(link))
     }
 
     /// The application's status, once the response was read to its end.
@@ -63,8 +62,8 @@ impl<'a> Response<'a> {
     ///
     /// Where the system has no thread for it, the request is aborted.
     pub fn detach(mut self) {
-        if let Some((client, exchange)) = self.running.take() {
-            client.detach(exchange);
+        if let Some((place, exchange)) = self.running.take() {
+            away::run(place, exchange);
         }
     }
 
@@ -104,7 +103,8 @@ impl io::Read for Response<'_> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        if let Some((Client { place: Place::Here(link), .. }, exchange)) = &mut self.running {
+        let Some((place, exchange)) = &mut self.running else { return };
+        if let Some(link) = place.connection() {
             exchange.abort(link);
             link.session.forget(exchange.core.key());
         }

@@ -2,7 +2,9 @@
 
 use http::Response;
 
-use super::{BoxError, Decision};
+use super::{Body, BoxError};
+
+fcgi_engine::http_decision!(Body);
 
 /// An `http::Response` or a [`Decision`]; or a `Result` of either. An error of the `Result` is
 /// logged, and the web server gets a page with status 500. It may be any error that is `Send +

@@ -6,7 +6,7 @@ use fcgi_engine::http::{ByRole, Reply};
 use fcgi_proto::Role;
 use http::Request;
 
-use super::{Body, IntoAnswer, body::Source, reply};
+use super::{Decision, IntoAnswer, body::Source, reply};
 use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a function whether requests may go on (FC-6.3-2).
@@ -33,8 +33,6 @@ impl<H> Authorizer<H> {
         Self { handler }
     }
 }
-
-fcgi_engine::http_decision!(Body);
 
 impl<H, A, B> Handler for Authorizer<H>
 where

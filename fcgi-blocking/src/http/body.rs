@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use fcgi_engine::http::{InputBody, length_error, read_piece};
+use fcgi_engine::{
+    client::read_piece,
+    http::{InputBody, length_error},
+};
 use fcgi_http::BodyLength;
 
 #[cfg(doc)]

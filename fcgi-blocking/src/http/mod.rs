@@ -54,8 +54,8 @@ mod client;
 mod reply;
 mod responder;
 
-pub use answer::IntoAnswer;
-pub use authorizer::{Authorizer, Decision};
+pub use answer::{Decision, IntoAnswer};
+pub use authorizer::Authorizer;
 pub use body::Body;
 pub use client::{Authorized, FilterFile, HttpClient, HttpClientBuilder, ResponseBody};
 pub use fcgi_engine::http::{BoxError, ByRole, HttpError, Scripts, UnknownLength, Variables};

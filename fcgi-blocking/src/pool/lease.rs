@@ -7,14 +7,13 @@ use fcgi_proto::Values;
 
 use super::{
     drain::{Drain, Drains},
-    patience::Patience,
     threads::{Desk, Place, Threads},
 };
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, exchange::Exchange, link::Link, link::wait_failed, mux::Mux,
-        query,
+        Body, CancelHandle, Chunk, Patience, exchange::Exchange, link::Link, link::wait_failed,
+        mux::Mux, query,
     },
 };
 

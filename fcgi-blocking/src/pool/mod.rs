@@ -53,7 +53,6 @@
 
 mod drain;
 mod lease;
-mod patience;
 mod response;
 mod threads;
 
@@ -67,11 +66,10 @@ pub use response::Response;
 
 use crate::{
     Address, Error,
-    client::{CancelHandle, Connector, Request},
+    client::{CancelHandle, Connector, Patience, Request},
 };
 use drain::Drains;
 use lease::Lease;
-use patience::Patience;
 use threads::{Desk, Threads};
 
 /// Settings of a [`Pool`], each with a default.
@@ -83,14 +81,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How to connect, and the time limits of each request.
-    #[must_use]
-    pub fn connector(mut self, connector: Connector) -> Self {
-        self.connector = connector;
-        self
-    }
-
-    fcgi_engine::pool_setters!();
+    fcgi_engine::pool_setters!(Connector);
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
     ///
@@ -112,22 +103,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
-    /// such as `/run/app.sock` or `host:9000`.
-    ///
-    /// # Errors
-    /// [`Error::Address`] for a text that is no address.
-    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
-        Self::builder(address).build()
-    }
-
-    /// The settings of a pool, to be changed.
-    #[must_use]
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder {
-        let address = address.try_into().map_err(Into::into);
-        Builder { address, connector: Connector::new(), pool: Settings::new() }
-    }
-
     /// Sends a request as soon as a connection is free, and waits for the first bytes of its
     /// response, or its end. STDIN and DATA go on being sent while the response is read.
     ///
@@ -187,7 +162,7 @@ impl Pool {
         Lease::acquire(&self.desk, &self.drains)?.ask(&Patience::new(Instant::now(), None, None))
     }
 
-    fcgi_engine::pool_methods!(desk);
+    fcgi_engine::pool_methods!(desk, Builder);
 }
 
 impl fmt::Debug for Pool {

@@ -1,6 +1,6 @@
 //! A client over a stream that is connected already.
 
-use super::{Client, Connection, Connector, Place};
+use super::{Client, Connection, Connector};
 use crate::{Address, runtime::Runtime};
 
 impl<R: Runtime> Connector<R> {
@@ -8,8 +8,8 @@ impl<R: Runtime> Connector<R> {
     /// socket. Errors and logs name it `(stream)`.
     pub fn over(&self, io: impl Into<R::Transport>) -> Client<R> {
         let name = Address::STREAM.to_string().into();
-        let place = Place::Here(Box::new(Connection::new(io.into(), name, self.settings())));
-        Client { place, address: Address::STREAM }
+        let connection = Box::new(Connection::new(io.into(), name, self.settings()));
+        Client { place: connection.into_place(), address: Address::STREAM }
     }
 }
 

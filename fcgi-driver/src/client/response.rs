@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Chunk, Client, Collected, Collector, Exchange, Place};
+use super::{Chunk, Collected, Collector, Exchange, away, connection::Place};
 use crate::{
     Error,
     io::{byte_reader, poll_stdout},
@@ -25,7 +25,7 @@ use crate::{
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
-    pub(super) running: Option<(&'a mut Client<R>, Exchange<R>)>,
+    pub(super) running: Option<(&'a mut Place<R>, Exchange<R>)>,
     /// Handed out next.
     pub(super) first: Option<Chunk>,
 }
@@ -57,8 +57,8 @@ impl<R: Runtime> Response<'_, R> {
     ///
     /// Where no runtime runs the task, the request is aborted.
     pub fn detach(mut self) {
-        if let Some((client, exchange)) = self.running.take() {
-            client.detach(exchange);
+        if let Some((place, exchange)) = self.running.take() {
+            away::run(place, exchange);
         }
     }
 
@@ -83,11 +83,10 @@ impl<R: Runtime> Response<'_, R> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }
-        match &mut self.running {
-            Some((Client { place: Place::Here(connection), .. }, exchange)) => {
-                connection.poll_exchange(cx, exchange)
-            }
-            _ => Poll::Ready(Ok(None)),
+        let Some((place, exchange)) = &mut self.running else { return Poll::Ready(Ok(None)) };
+        match place.connection() {
+            Some(connection) => connection.poll_exchange(cx, exchange),
+            None => Poll::Ready(Ok(None)),
         }
     }
 
@@ -120,7 +119,8 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        if let Some((Client { place: Place::Here(connection), .. }, exchange)) = &mut self.running {
+        let Some((place, exchange)) = &mut self.running else { return };
+        if let Some(connection) = place.connection() {
             connection.abort(exchange.key());
         }
     }

@@ -74,14 +74,7 @@ pub struct Builder<R: Runtime> {
 }
 
 impl<R: Runtime> Builder<R> {
-    /// How to connect, and the time limits of each request.
-    #[must_use]
-    pub fn connector(mut self, connector: Connector<R>) -> Self {
-        self.connector = connector;
-        self
-    }
-
-    fcgi_engine::pool_setters!();
+    fcgi_engine::pool_setters!(Connector<R>);
 
     /// The pool, which has no connection yet: none is opened ahead of a request.
     ///
@@ -98,22 +91,6 @@ impl<R: Runtime> Builder<R> {
 pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
-    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
-    /// such as `/run/app.sock` or `host:9000`.
-    ///
-    /// # Errors
-    /// [`Error::Address`] for a text that is no address.
-    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
-        Self::builder(address).build()
-    }
-
-    /// The settings of a pool, to be changed.
-    #[must_use]
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder<R> {
-        let address = address.try_into().map_err(Into::into);
-        Builder { address, connector: Connector::new(), pool: Settings::new() }
-    }
-
     /// Sends a request as soon as a connection is free, and waits for the first bytes of its
     /// response, or its end. STDIN and DATA go on being sent while the response is read.
     ///
@@ -162,7 +139,7 @@ impl<R: Runtime> Pool<R> {
         lease.ask().await
     }
 
-    fcgi_engine::pool_methods!(0);
+    fcgi_engine::pool_methods!(0, Builder<R>);
 
     /// Waits for a future, as long as a whole request may take.
     async fn within<T>(

@@ -148,7 +148,26 @@ impl fmt::Debug for CallSettings {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_client_setters {
-    () => {
+    ($client:ty) => {
+        /// Asks this Authorizer before each request and each local redirect: its variables are merged
+        /// into the request, or the client gets its response. Default none.
+        #[must_use]
+        pub fn authorizer(mut self, authorizer: $client) -> Self {
+            self.authorizer = Some(authorizer);
+            self
+        }
+
+        /// The client.
+        ///
+        /// # Errors
+        /// [`HttpError::Config`] for a root or a front controller that can't be meant;
+        /// [`Error::Address`] in [`HttpError::Call`] for a text that is no address.
+        pub fn build(self) -> Result<$client, HttpError> {
+            let Self { pool, scripts, mut settings, authorizer } = self;
+            settings.set_scripts(scripts.build()?);
+            Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
+        }
+
         /// The document root whose scripts are called, as the application sees it. This side does
         /// not look at the files; see
         /// [`ScriptMap::resolve_unseen`](::fcgi_http::ScriptMap::resolve_unseen). Default: the
@@ -205,6 +224,49 @@ macro_rules! http_client_setters {
         pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {
             self.settings.head = limits;
             self
+        }
+    };
+}
+
+/// The methods of an `HttpClient(Arc<Inner>)` that make its `HttpClientBuilder` and say where it
+/// calls. Both have the fields `pool`, `settings` and `authorizer`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! http_client_methods {
+    ($pool:ty, $builder:ty) => {
+        /// A client over this pool, with the default settings.
+        pub fn new(pool: $pool, scripts: impl Scripts) -> Self {
+            let settings = CallSettings::new(scripts);
+            Self(Arc::new(Inner { pool, settings, authorizer: None }))
+        }
+
+        /// The settings of a client, to be changed, for the application at an [`Address`], or what becomes
+        /// one, such as `/run/app.sock` or `host:9000`. It has a pool of its own, with the default
+        /// settings.
+        pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
+            Self::builder_of(Pool::new(address))
+        }
+
+        /// The settings of a client, to be changed, over this pool.
+        pub fn with_pool(pool: $pool) -> $builder {
+            Self::builder_of(Ok(pool))
+        }
+
+        fn builder_of(pool: Result<$pool, Error>) -> $builder {
+            let (scripts, settings) = (ScriptsBuilder::default(), CallSettings::default());
+            HttpClientBuilder { pool, scripts, settings, authorizer: None }
+        }
+
+        /// Where the requests go.
+        #[must_use]
+        pub fn pool(&self) -> &$pool {
+            &self.0.pool
+        }
+
+        /// Where the application is.
+        #[must_use]
+        pub fn address(&self) -> &Address {
+            self.0.pool.address()
         }
     };
 }

@@ -51,7 +51,23 @@ impl Default for Settings {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_methods {
-    ($desk:tt) => {
+    ($desk:tt, $builder:ty) => {
+        /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
+        /// such as `/run/app.sock` or `host:9000`.
+        ///
+        /// # Errors
+        /// [`Error::Address`] for a text that is no address.
+        pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
+            Self::builder(address).build()
+        }
+
+        /// The settings of a pool, to be changed.
+        #[must_use]
+        pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
+            let address = address.try_into().map_err(Into::into);
+            Builder { address, connector: Connector::new(), pool: Settings::new() }
+        }
+
         /// How many connections and callers there are now.
         #[must_use]
         pub fn stats(&self) -> PoolStats {
@@ -79,7 +95,14 @@ macro_rules! pool_methods {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_setters {
-    () => {
+    ($connector:ty) => {
+        /// How to connect, and the time limits of each request.
+        #[must_use]
+        pub fn connector(mut self, connector: $connector) -> Self {
+            self.connector = connector;
+            self
+        }
+
         /// Whether to keep a connection after a request and use it for others (FC-3.5-1). Default
         /// false: each request has its own connection, as with nginx, Caddy and HAProxy.
         ///

@@ -72,63 +72,11 @@ pub struct HttpClientBuilder {
 }
 
 impl HttpClientBuilder {
-    fcgi_engine::http_client_setters!();
-
-    /// Asks this Authorizer before each request and each local redirect: its variables are merged
-    /// into the request, or the client gets its response. Default none.
-    #[must_use]
-    pub fn authorizer(mut self, authorizer: HttpClient) -> Self {
-        self.authorizer = Some(authorizer);
-        self
-    }
-
-    /// The client.
-    ///
-    /// # Errors
-    /// [`HttpError::Config`] for a root or a front controller that can't be meant;
-    /// [`Error::Address`] in [`HttpError::Call`] for a text that is no address.
-    pub fn build(self) -> Result<HttpClient, HttpError> {
-        let Self { pool, scripts, mut settings, authorizer } = self;
-        settings.set_scripts(scripts.build()?);
-        Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
-    }
+    fcgi_engine::http_client_setters!(HttpClient);
 }
 
 impl HttpClient {
-    /// A client over this pool, with the default settings.
-    pub fn new(pool: Pool, scripts: impl Scripts) -> Self {
-        let settings = CallSettings::new(scripts);
-        Self(Arc::new(Inner { pool, settings, authorizer: None }))
-    }
-
-    /// The settings of a client, to be changed, for the application at an [`Address`], or what becomes
-    /// one, such as `/run/app.sock` or `host:9000`. It has a pool of its own, with the default
-    /// settings.
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> HttpClientBuilder {
-        Self::builder_of(Pool::new(address))
-    }
-
-    /// The settings of a client, to be changed, over this pool.
-    pub fn with_pool(pool: Pool) -> HttpClientBuilder {
-        Self::builder_of(Ok(pool))
-    }
-
-    fn builder_of(pool: Result<Pool, Error>) -> HttpClientBuilder {
-        let (scripts, settings) = (ScriptsBuilder::default(), CallSettings::default());
-        HttpClientBuilder { pool, scripts, settings, authorizer: None }
-    }
-
-    /// Where the requests go.
-    #[must_use]
-    pub fn pool(&self) -> &Pool {
-        &self.0.pool
-    }
-
-    /// Where the application is.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        self.0.pool.address()
-    }
+    fcgi_engine::http_client_methods!(Pool, HttpClientBuilder);
 
     /// Asks with GET for a path, such as `/articles?page=2`, or a whole URL, and waits for the head of
     /// the response.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::http::{Gather, GatherStep, Gathered, UnknownLength, length_error, read_piece};
+use fcgi_engine::{
+    client::read_piece,
+    http::{Gather, GatherStep, Gathered, UnknownLength, length_error},
+};
 use fcgi_http::{BodyLength, RequestBody};
 use futures_core::Stream;
 use http::HeaderMap;

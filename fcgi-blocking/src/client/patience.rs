@@ -9,20 +9,18 @@ use std::{
 
 use fcgi_engine::observe;
 
-use crate::{
-    Error, Phase,
-    client::{CancelHandle, Wake, wait::park},
-};
+use super::{CancelHandle, Wake, wait::park};
+use crate::{Error, Phase};
 
 /// A call's handle, and its limit.
-pub(super) struct Patience<'a> {
-    pub(super) cancel: Option<&'a CancelHandle>,
+pub(crate) struct Patience<'a> {
+    pub(crate) cancel: Option<&'a CancelHandle>,
     /// Until when the whole request may take, and how long that is.
     total: Option<(Instant, Duration)>,
 }
 
 impl<'a> Patience<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         started: Instant,
         total: Option<Duration>,
         cancel: Option<&'a CancelHandle>,
@@ -33,14 +31,14 @@ impl<'a> Patience<'a> {
     }
 
     /// A limit that ends no later than the whole request's.
-    pub(super) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
         let left = self.total.map(|(end, _)| end.saturating_duration_since(Instant::now()));
         limit.into_iter().chain(left).min()
     }
 
     /// Parks the thread until `poll` is ready. It looks again when somebody unparks the thread, and
     /// at the time that it gives.
-    pub(super) fn wait<T>(
+    pub(crate) fn wait<T>(
         &self,
         address: &Arc<str>,
         mut poll: impl FnMut() -> (Poll<T>, Option<Instant>),
@@ -57,7 +55,7 @@ impl<'a> Patience<'a> {
         }
     }
 
-    pub(super) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
+    pub(crate) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
         if self.cancel.is_some_and(CancelHandle::is_cancelled) {
             return Err(Error::Cancelled { address: Arc::clone(address) });
         }
