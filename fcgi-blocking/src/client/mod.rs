@@ -152,7 +152,7 @@ pub struct Client {
     address: Address,
     /// A request was sent on it before.
     used: bool,
-    /// Belongs to the next request.
+    /// Cancels the next request.
     cancel: Option<CancelHandle>,
 }
 
@@ -228,7 +228,7 @@ impl Client {
         }
         let started = Instant::now();
         let used = std::mem::replace(&mut self.used, true);
-        // Until no detached request has the connection.
+        // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());
         let wait = |who: &mut Option<_>| *who = Some(thread::current());
         patience.wait(&name, || (self.place.poll_back(wait), None))?;

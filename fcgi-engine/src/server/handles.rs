@@ -1,13 +1,13 @@
-//! What a handler has of its request, whichever way its streams wait.
+//! What a handler can do with its request, in adapters of both kinds.
 
 use bytes::Bytes;
 
 use crate::{Error, joined::Joined};
 
-/// The most that one read of a stream takes, in bytes.
+/// The most bytes that one read of a stream takes.
 pub const CHUNK: usize = 64 * 1024;
 
-/// A stream so far, for `read_to_end`.
+/// The bytes of a stream so far, for `read_to_end`.
 #[derive(Debug)]
 pub struct Whole {
     joined: Joined,
@@ -15,7 +15,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// A stream of at most `limit` bytes.
+    /// For a stream of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { joined: Joined::default(), limit }
@@ -32,14 +32,14 @@ impl Whole {
         }
     }
 
-    /// All of it.
+    /// All bytes.
     #[must_use]
     pub fn finish(self) -> Bytes {
         self.joined.bytes()
     }
 }
 
-/// The methods of a `Request` that wait for nothing, for a type with the fields `key`, `role`,
+/// Defines the methods of a `Request` that don't wait, for a type with the fields `key`, `role`,
 /// `keep_conn`, `params`, `kept`, and its connection, and the methods `input` and `output`.
 #[doc(hidden)]
 #[macro_export]
