@@ -45,7 +45,7 @@ impl Whole {
 #[macro_export]
 macro_rules! request_methods {
     ($connection:ident: $type:ty) => {
-        /// A job's request, and its span.
+        /// Creates a job's request, and its span.
         pub(super) fn new(
             $connection: ::std::sync::Arc<$type>,
             job: $crate::server::Job,
@@ -54,7 +54,7 @@ macro_rules! request_methods {
             (Self { $connection, key, role, keep_conn, params, kept: false }, span)
         }
 
-        /// Has the request give its parameters back when its handler drops it; and where they are
+        /// Makes the request give its parameters back when it is dropped. Returns where they are
         /// then.
         pub(super) fn keep(&mut self) -> (::std::sync::Arc<$type>, ::fcgi_proto::RequestKey) {
             self.kept = true;
