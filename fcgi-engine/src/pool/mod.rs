@@ -11,6 +11,7 @@
 //! assert_eq!((settings.multiplex, settings.keep_conn), (1, false), "unless set otherwise");
 //! ```
 
+mod counted;
 mod desk;
 mod discovery;
 mod lease;
