@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::Args;
 
 use crate::{
-    args::{seconds, size},
+    args::{limit, size},
     place::Place,
     report::Form,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "FILE")]
     fpm_config: Option<PathBuf>,
     /// Time limit for each step that asks the application
-    #[arg(long, value_name = "SECONDS", default_value = crate::budget::PROBE, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = crate::budget::PROBE, value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
     form: Form,
