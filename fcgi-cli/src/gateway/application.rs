@@ -1,12 +1,15 @@
-//! The application behind the gateway: one that runs already, or one of its own.
+//! The application behind the gateway: one that runs already, or one that the gateway starts.
 
-use std::{io, slice};
+use std::{future::Future, io, slice};
 
 use fcgi_tokio as fcgi;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 #[cfg(feature = "sample")]
-use super::{folder::private_folder, sample};
+use super::{
+    folder::{self, private_folder},
+    sample,
+};
 use super::{
     options::Options,
     php_fpm::PhpFpm,
@@ -36,18 +39,22 @@ pub(super) struct Sample {
 }
 
 impl Application {
-    pub(super) async fn start(options: &Options, site: &Site) -> Result<Self, Stopped> {
+    /// Starts what must be started; `None` if `stop` came before that was done.
+    pub(super) async fn start(
+        options: &Options,
+        site: &Site,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Self>, Stopped> {
         if let Some(address) = options.address.iter().find(|address| !address.is_callable()) {
             let only = "only unix:PATH and tcp:HOST:PORT can be called";
             return Err(Stopped::usage(format!("{address}: {only}")));
         }
-        match (&options.address[..], site.root()) {
+        let started = match (&options.address[..], site.root()) {
             ([_, ..], _) => Ok(Self::Other(options.address.clone())),
             ([], Some(root)) if options.php => {
-                let php_fpm = PhpFpm::start(&root, options).await;
-                php_fpm
-                    .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
-                    .map_err(|error| Stopped::io(format!("{error:#}")))
+                let php_fpm = PhpFpm::start(&root, options, stop).await;
+                let php_fpm = php_fpm.map_err(|error| Stopped::io(format!("{error:#}")))?;
+                return Ok(php_fpm.map(|php_fpm| Self::PhpFpm(Box::new(php_fpm))));
             }
             ([], _) if options.spawn.is_some() => {
                 let spawned = Spawned::start(options.spawn.as_deref().unwrap_or_default());
@@ -58,7 +65,8 @@ impl Application {
                 let failed = |error| Stopped::io(format!("start the sample application: {error}"));
                 sample.map(|sample| Self::Sample(Box::new(sample))).map_err(failed)
             }
-        }
+        };
+        started.map(Some)
     }
 
     pub(super) fn addresses(&self) -> &[fcgi::Address] {
@@ -70,7 +78,7 @@ impl Application {
         }
     }
 
-    /// What it is, for people.
+    /// Its description for people.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Other(addresses) => {
@@ -83,7 +91,7 @@ impl Application {
         }
     }
 
-    /// Ends what it has started, once no request is under way any more.
+    /// Ends what it has started, once no request is active.
     pub(super) async fn stop(self) {
         match self {
             Self::Other(_) => {}
@@ -106,12 +114,12 @@ impl Sample {
 
     #[cfg(feature = "sample")]
     fn start() -> io::Result<Self> {
-        let folder = private_folder("fcgi-gateway-")?;
+        let folder = private_folder(folder::SAMPLE)?;
         let address = fcgi::Address::unix(folder.path().join("sample"));
         let listener = fcgi::Listener::bind(&address)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or_default() };
-        // Whatever the environment says to an application, this one has one web server: us.
+        // The environment may limit applications' web servers; this one's is the gateway.
         let server = fcgi::Server::new().web_server_addrs(None);
         let server = tokio::spawn(
             server
@@ -126,7 +134,7 @@ impl Sample {
             folder,
             stale: None,
         };
-        // Without it, a folder stays when the gateway is killed: no reason not to start.
+        // Without a guard, the folder stays if the gateway is killed. That must not prevent the start.
         let guard = program.run().ok();
         Ok(Self { address, stop, server, guard, program })
     }

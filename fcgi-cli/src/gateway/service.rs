@@ -11,6 +11,7 @@ use http::{
     header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     response,
+    uri::Authority,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, ext};
@@ -54,7 +55,7 @@ impl Service {
     /// Answers a request, and logs it once the answer has been sent.
     ///
     /// # Cancellation safety
-    /// Dropping the future, as when the client has left, aborts the request.
+    /// Dropping the future aborts the request, as when the client has left.
     pub(super) async fn call(
         &self,
         request: Request<Incoming>,
@@ -83,7 +84,7 @@ impl Service {
                 if let Some(line) = failure.logged() {
                     log::error(&title, &line);
                 }
-                failure.into_response()
+                failure.into_response(id)
             }
         };
         reason(&mut response);
@@ -92,9 +93,9 @@ impl Service {
             response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|now| (DATE, now)));
         }
         if unread.is_unread() {
-            // What is left of the body stands where the next request would.
+            // The rest of the body would be taken for the next request.
             match version {
-                // hyper closes after an answer of HTTP/1.0 that does not say otherwise.
+                // hyper closes after an HTTP/1.0 answer by default.
                 Version::HTTP_10 => *response.version_mut() = version,
                 Version::HTTP_11 => {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -112,11 +113,11 @@ impl Service {
         }
     }
 
-    /// Answers, with a page and in the logs, what was no request.
+    /// Answers something that was not a valid request, with a page and in the logs.
     pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
         let id = Id::next();
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
-        let page = Failure::new(status, reason).to_text();
+        let page = Failure::new(status, reason).to_text(id);
         if !self.quiet {
             access::refused(client, id, status, page.len());
         }
@@ -153,7 +154,7 @@ impl Service {
                     return self.hand_over(head, *said, named, title).await;
                 }
             };
-            // What the client asked for is no longer what it gets.
+            // The client gets something other than what it asked for.
             head.uri = Uri::default();
         } else {
             body.discard();
@@ -187,7 +188,7 @@ impl Service {
             return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such file"));
         };
         if head.method != Method::GET && head.method != Method::HEAD {
-            // What was asked for has been done; conditions and ranges were for something else.
+            // The application has done what was asked; conditions and ranges were for that.
             head.method = Method::GET;
             head.headers.clear();
         }
@@ -197,7 +198,7 @@ impl Service {
     }
 
     async fn find(&self, path: &str, codings: Codings) -> Result<Found, Failure> {
-        // Mostly all is in memory. A slow disk must not hold up other requests.
+        // Usually everything is in memory. A slow disk must not hold up other requests.
         let found = match self.site.find(path, codings, Wait::Never) {
             Err(NotFound::Wait) => {
                 let (site, path) = (Arc::clone(&self.site), path.to_owned());
@@ -211,16 +212,17 @@ impl Service {
     }
 }
 
-/// Refuses what hyper lets pass.
+/// Refuses requests that hyper lets pass.
 fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Failure> {
-    // Over HTTP/1 hyper looks after that.
+    // Over HTTP/1 hyper checks this.
     if head.headers.len() > max_fields {
         let reason = format!("the request has more than {max_fields} fields");
         return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
     }
-    // hyper decodes chunks alone (RFC 9112, 6.1).
+    // hyper decodes only chunked (RFC 9112, 6.1).
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
         let reason = "the request's body has a transfer coding other than chunked";
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, reason));
     }
@@ -241,20 +243,39 @@ fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Fail
         let reason = "CONNECT asks for a tunnel, which this server is not";
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
-    // RFC 9112, 3.2; HTTP/2 has :authority instead.
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
-        return Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"));
-    }
-    Ok(())
+    check_host(head)
 }
 
-/// The text after HTTP/1's status: the application's own, or else the standard one.
+/// Requires at most one Host, which must be valid (RFC 9112, 3.2), even if no script is called.
+fn check_host(head: &Parts) -> Result<(), Failure> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(ParamsError::Repeated(HOST).into()),
+        (Some(host), None) if !is_host(host.as_bytes()) => {
+            let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
+            Err(ParamsError::Host(host).into())
+        }
+        // HTTP/2 has :authority instead.
+        (None, _) if head.version == Version::HTTP_11 => {
+            Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this could be a host. An empty one names no host (RFC 9110, 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let is_named = |host: Authority| !host.as_str().contains('@') && !host.host().is_empty();
+    host.is_empty() || Authority::try_from(host).is_ok_and(is_named)
+}
+
+/// Sets the text after HTTP/1's status: the application's own, or the standard one.
 fn reason(response: &mut Response<Body>) {
     let status = response.status();
     let own = response.extensions().get::<ReasonPhrase>();
     let reason = match own {
         Some(own) => ext::ReasonPhrase::try_from(own.as_bytes().clone()).ok(),
-        // hyper has this one itself.
+        // hyper sets this one itself.
         None if status.canonical_reason().is_some() => None,
         None => Some(ext::ReasonPhrase::from_static(ReasonPhrase::standard(status).as_bytes())),
     };

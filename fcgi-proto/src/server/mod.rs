@@ -1,7 +1,7 @@
 //! The application's end of a connection.
 //!
-//! A web server connects, sends requests, and reads what they answer. [`ServerConnection`] takes
-//! its bytes, reports each request when its PARAMS are whole, and lets the application read and
+//! A web server connects, sends requests, and reads the answers. [`ServerConnection`] takes its
+//! bytes, reports each request when its PARAMS are complete, and lets the application read and
 //! write the streams through [`ServerConnection::request`]. It answers GET_VALUES, unknown
 //! management types, unknown roles and requests past its limits by itself.
 //!
@@ -37,156 +37,40 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod config;
+mod ending;
+mod event;
 mod records;
 mod request;
 
 use alloc::{boxed::Box, collections::VecDeque};
 use core::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+pub use config::{Roles, ServerConfig};
+pub use event::{AbortReason, Event};
 pub use request::Request;
 
 use crate::{
-    Connection, FullRequest, Input, Limits, Params, ProtocolError, ProtocolErrorKind, Rejection,
-    RequestKey, Role, Transmit, UsageError, Values,
+    Connection, Input, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit, UsageError,
     connection::sealed::Sealed,
     inbound::Inbound,
     params::ParamsDecoder,
     receiver::Receiver,
-    record::{EndRequestBody, RecordType},
     requests::Requests,
     sender::SendQueue,
     states::{ServerState, ServerTrigger},
     values::{Asked, SmallPairs},
 };
+use ending::Ending;
 use records::{Found, Record};
-
-// Each page says how long it is: a gateway can't know otherwise that it is whole, with what its
-// request ends with.
-/// The answer to a Responder whose PARAMS are no parameters (FC-3.4-5).
-const BAD_REQUEST: &[u8] = b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\
-    Content-Length: 12\r\n\r\nBad Request\n";
-/// The answer to a Responder that is refused (W-2).
-const UNAVAILABLE: &[u8] = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
-    Content-Length: 20\r\n\r\nService Unavailable\n";
-/// The answer to a request that failed with nothing written (W-15). It denies, as an Authorizer's.
-const INTERNAL_ERROR: &[u8] = b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
-    Content-Length: 22\r\n\r\nInternal Server Error\n";
-/// The status of a request that ends before the application has seen it.
-const NOT_RUN: u32 = 1;
-
-/// The roles that an application plays.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Roles(u8);
-
-impl Roles {
-    /// Responder, Authorizer and Filter.
-    pub const ALL: Self = Self(0b111);
-    /// Responder only.
-    pub const RESPONDER: Self = Self::of(Role::Responder);
-
-    /// One role; join several with [`and`](Self::and).
-    #[must_use]
-    pub const fn of(role: Role) -> Self {
-        Self(1 << (role.as_u16() - 1))
-    }
-
-    /// These and one more.
-    #[must_use]
-    pub const fn and(self, role: Role) -> Self {
-        Self(self.0 | Self::of(role).0)
-    }
-
-    /// Whether the role is among them.
-    #[must_use]
-    pub const fn contains(self, role: Role) -> bool {
-        self.0 & Self::of(role).0 != 0
-    }
-}
-
-/// How a [`ServerConnection`] behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerConfig {
-    /// Default [`Limits::server`].
-    pub limits: Limits,
-    /// The roles offered; another gets UNKNOWN_ROLE (FC-5.1-2). Default all three.
-    pub roles: Roles,
-    /// What GET_VALUES is told of FCGI_MAX_CONNS and FCGI_MAX_REQS: whoever accepts connections
-    /// knows (FC-4.1-2). `None`, the default, leaves a name out. FCGI_MPXS_CONNS follows
-    /// [`Limits::requests`], whatever this says.
-    pub values: Values,
-    /// Sends a Responder's rejection with a short `Status: 503` on STDOUT, since some web servers
-    /// make an empty 200 of a bare OVERLOADED (W-2). Default true.
-    pub rejection_body: bool,
-    /// Sends a short `Status: 500` on STDOUT for a request that [fails](Request::fail) with nothing
-    /// written, since some web servers make an empty 200 of it (W-15). Default true.
-    pub failure_body: bool,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            limits: Limits::server(),
-            roles: Roles::ALL,
-            values: Values::default(),
-            rejection_body: true,
-            failure_body: true,
-        }
-    }
-}
-
-/// What a [`ServerConnection`] reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A request whose PARAMS are whole. Its streams are at [`ServerConnection::request`].
-    Request {
-        /// Names it from now on.
-        key: RequestKey,
-        /// What it asks for.
-        role: Role,
-        /// Its parameters.
-        params: Params,
-        /// Whether the connection stays open after it (FC-3.5-1).
-        keep_conn: bool,
-    },
-    /// A stream that had nothing to read has something, or has ended.
-    Readable {
-        /// The request.
-        key: RequestKey,
-        /// The stream.
-        input: Input,
-    },
-    /// A request whose `write` took less than it was given may write again.
-    Writable {
-        /// The request.
-        key: RequestKey,
-    },
-    /// The web server gave a request up. The application ends it as soon as it can, with a status
-    /// of its own (FC-5.4-1).
-    Aborted {
-        /// The request.
-        key: RequestKey,
-        /// How it came about.
-        reason: AbortReason,
-    },
-}
-
-/// Why a request was aborted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AbortReason {
-    /// ABORT_REQUEST.
-    Requested,
-    /// The connection ended before the request's input did, or is gone altogether.
-    Disconnected,
-    /// More unread input than [`Limits::unread_request`], under [`FullRequest::Abort`].
-    Overrun,
-}
 
 /// The application's end of a connection, without IO. See the [module](self).
 ///
-/// Beside [`Connection`]'s: **commands** `request`, `shutdown`, `fail_all`; **`handle_*`**
-/// `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`, `is_between_records`.
+/// Beside the methods of [`Connection`]: **commands** `request`, `shutdown`, `fail_all`;
+/// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`,
+/// `is_between_records`.
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -195,17 +79,17 @@ pub struct ServerConnection {
     record: Record,
     /// A GET_VALUES that is being received.
     query: Option<Box<(SmallPairs, Asked)>>,
-    /// Unread bytes of all requests; bytes of all PARAMS that have not ended.
+    /// Unread bytes of all requests, and bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    /// A request whose STDIN ended with its start: to be reported.
-    readable: Option<RequestKey>,
+    /// A request that came in one piece up to the end of its STDIN, which is the next record.
+    bodiless: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
     input_pending: bool,
     cut: bool,
-    /// The peer's end of file was reported, and acted on.
+    /// The peer's end of file was reported and handled.
     eof: bool,
     eof_seen: bool,
     /// Nothing can be sent any more.
@@ -213,7 +97,7 @@ pub struct ServerConnection {
     error: Option<ProtocolError>,
 }
 
-/// Without the bytes on their way, which are many and may be secret.
+/// Leaves out the bytes in transit, which are many and may be secret.
 impl fmt::Debug for ServerConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerConnection")
@@ -234,25 +118,11 @@ struct State {
     keep_conn: bool,
     params: ParamsDecoder,
     stdin: Inbound,
-    /// A Filter's only.
+    /// Only for a Filter.
     data: Option<Box<Inbound>>,
     stdout_used: bool,
     stderr_used: bool,
     blocked: bool,
-}
-
-/// How a request ends.
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    /// The application's own status.
-    Complete(u32),
-    Rejected(Rejection),
-    /// It failed with nothing written.
-    Failed(u32),
-    /// PARAMS that are no parameters (FC-3.4-5).
-    BadParams,
-    /// Aborted before the application saw it.
-    NotRun,
 }
 
 impl State {
@@ -294,7 +164,7 @@ impl State {
             && (self.is_data_ended() || !self.role.has_input(Input::Data))
     }
 
-    /// Moves by the table; says where to, unless there is no such move.
+    /// Makes the move of the table and returns the new state; `None` if there is no such move.
     fn on(&mut self, trigger: ServerTrigger) -> Option<ServerState> {
         let next = self.state.on(trigger)?;
         self.state = next;
@@ -303,7 +173,7 @@ impl State {
 }
 
 impl ServerConnection {
-    /// A connection that was just accepted.
+    /// The state machine for a newly accepted connection.
     #[must_use]
     pub fn new(mut config: ServerConfig) -> Self {
         config.limits = config.limits.usable();
@@ -316,7 +186,7 @@ impl ServerConnection {
             query: None,
             unread: 0,
             params_bytes: 0,
-            readable: None,
+            bodiless: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
@@ -344,31 +214,8 @@ impl ServerConnection {
         self.drop_unheard();
     }
 
-    /// Ends every request as [failed](Request::fail), and the connection with them: those with nothing
-    /// written get their page and END_REQUEST; those that have begun to answer are cut.
-    pub fn fail_all(&mut self, app_status: u32) {
-        // Nothing more is told a peer that broke the protocol.
-        if self.error.is_some() {
-            return;
-        }
-        let requests = self.requests.iter_mut();
-        let all: alloc::vec::Vec<_> =
-            requests.map(|(key, r)| (key, r.state == ServerState::Params, r.stdout_used)).collect();
-        for &(key, unheard, begun) in &all {
-            match (unheard, begun) {
-                (true, _) => self.end(key, Ending::NotRun),
-                (false, false) => self.end(key, Ending::Failed(app_status)),
-                (false, true) => false,
-            };
-        }
-        for (key, ..) in all {
-            self.cut |= self.remove(key);
-        }
-        self.close_early();
-    }
-
-    /// Says that the peer is gone in both directions: nothing more can be sent. Every request is
-    /// reported as aborted, whole or not.
+    /// Reports that the peer is gone in both directions, so nothing more can be sent. Every request
+    /// is reported as aborted, even if its input is complete.
     pub fn handle_disconnect(&mut self) {
         self.gone = true;
         self.eof = true;
@@ -377,50 +224,41 @@ impl ServerConnection {
         self.abort_all(true);
     }
 
-    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), asking ends
-    /// no record that the next write may share.
+    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), this call
+    /// does not close the record that the next write may still share.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.send.len()
     }
 
-    /// Whether the connection closes without END_REQUEST, which says that a response is not whole
+    /// Whether the connection closes without an END_REQUEST, to show that a response is incomplete
     /// (W-12).
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Whether the bytes so far end where a record ends. A peer that stops elsewhere owes the rest.
+    /// Whether the bytes so far end at the end of a record. If not, the peer owes the rest of one.
     #[must_use]
     pub fn is_between_records(&self) -> bool {
         self.recv.is_at_boundary()
     }
 
-    /// Whether the peer may still be sending: input of a request that ended before all of it had
-    /// come, or anything behind the last request of a connection that closes. Then a socket should
-    /// not be closed at once, since the peer could lose the response: shut down the sending side and
-    /// read on for a while.
+    /// Whether the peer may still be sending: the rest of the input of a request that has ended, or
+    /// anything after the last request of a connection that closes. Do not close the socket at once
+    /// then, because the peer could lose the response: shut down the sending side and read on for a
+    /// while.
     #[must_use]
     pub fn is_input_pending(&self) -> bool {
         self.input_pending && !self.eof
     }
 
-    /// What is received once no request can begin any more is of no use.
-    fn drop_unheard(&mut self) {
-        if self.closing && self.requests.is_empty() {
-            self.input_pending |= !self.recv.is_at_boundary();
-            self.recv.close();
-        }
-    }
-
-    /// Whether there is certainly no event: nothing waits to be told, nothing to be parsed.
+    /// Whether there is certainly no event: nothing to report and nothing to parse.
     #[must_use]
     #[inline]
     pub fn is_quiet(&self) -> bool {
         self.recv.is_drained()
             && self.aborts.is_empty()
-            && self.readable.is_none()
             && !self.send.has_blocked()
             && self.recv.is_eof() == self.eof_seen
             && self.error.is_none()
@@ -446,7 +284,10 @@ impl ServerConnection {
                     return Ok(self.request_event(key));
                 }
             }
-            // What is known of the record is put away only when the rest of it is still to come.
+            if let Some(event) = self.end_of_whole() {
+                return Ok(Some(event));
+            }
+            // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
                 self.record
             } else {
@@ -474,7 +315,7 @@ impl ServerConnection {
                 found = self.on_content(&mut record, span);
             }
             if ended {
-                // A record with content that is an event has none at its end.
+                // A record whose content gave an event gives none at its end.
                 if let end @ (Found::Request(_) | Found::Readable(..)) = self.on_end(record) {
                     found = end;
                 }
@@ -498,8 +339,8 @@ impl ServerConnection {
         }
     }
 
-    /// Every byte so far was parsed: acts on the end of file, and says whether there is more to
-    /// look at then.
+    /// Every byte so far was parsed: acts on the end of file. True if there is more to look at
+    /// afterwards.
     fn at_end_of_input(&mut self) -> bool {
         if self.recv.is_eof() && !self.eof_seen {
             self.eof_seen = true;
@@ -510,13 +351,8 @@ impl ServerConnection {
         false
     }
 
-    /// The next event that waits, unless its request has ended meanwhile.
+    /// The next queued event, skipping those whose request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
-        if let Some(key) = self.readable.take() {
-            if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
-                return Some(Event::Readable { key, input: Input::Stdin });
-            }
-        }
         loop {
             let (key, reason) = self.aborts.pop_front()?;
             if self.requests.get(key).is_some() {
@@ -537,12 +373,12 @@ impl ServerConnection {
         }
     }
 
-    /// Closing with nothing active: no record can matter.
+    /// Closing, with no active request: no further record can matter.
     fn is_mute(&self) -> bool {
         self.closing && self.requests.is_empty()
     }
 
-    /// How many bytes of the current record's stream may be taken.
+    /// How many bytes of the current record may be taken into its stream.
     #[inline]
     fn room(&self, record: &Record) -> usize {
         let Some(key) = record.stream() else { return usize::MAX };
@@ -558,57 +394,6 @@ impl ServerConnection {
         }
     }
 
-    /// Under [`FullRequest::Abort`], gives up the request that pauses the connection.
-    fn abort_full(&mut self) -> bool {
-        let Some(key) = self.record.stream() else { return false };
-        let full = self.requests.get(key).is_some_and(|request| {
-            request.state == ServerState::Input
-                && request.unread() >= self.config.limits.unread_request
-        });
-        let abort = full && self.config.limits.full_request == FullRequest::Abort;
-        if abort {
-            self.abort(key, AbortReason::Overrun);
-        }
-        abort
-    }
-
-    /// Reports an abort and drops the request's input.
-    fn abort(&mut self, key: RequestKey, reason: AbortReason) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        match request.on(ServerTrigger::Abort) {
-            Some(ServerState::Aborted) => {
-                self.unread -= request.unread();
-                request.stdin.discard();
-                if let Some(data) = &mut request.data {
-                    data.discard();
-                }
-                self.aborts.push_back((key, reason));
-            }
-            Some(_) if reason == AbortReason::Requested => {
-                self.end(key, Ending::NotRun);
-            }
-            Some(_) => {
-                self.remove(key);
-            }
-            None => {}
-        }
-    }
-
-    /// The peer sends no more: requests that are not whole fail; with `all`, the others too.
-    fn abort_all(&mut self, all: bool) {
-        let keys: alloc::vec::Vec<_> = self
-            .requests
-            .iter_mut()
-            .filter(|(_, request)| all || request.state != ServerState::Complete)
-            .map(|(key, _)| key)
-            .collect();
-        for key in keys {
-            self.abort(key, AbortReason::Disconnected);
-        }
-        self.closing = true;
-        self.drop_unheard();
-    }
-
     fn next_writable(&mut self) -> Option<RequestKey> {
         loop {
             let key = self.send.unblock(&self.config.limits)?;
@@ -619,89 +404,13 @@ impl ServerConnection {
         }
     }
 
-    /// Ends an active request.
-    #[inline]
-    fn end(&mut self, key: RequestKey, ending: Ending) -> bool {
-        let Some(request) = self.requests.get(key) else { return false };
-        self.input_pending |= match request.state {
-            ServerState::Complete => false,
-            ServerState::Aborted => !request.is_whole(),
-            _ => true,
-        };
-        let &State { role, keep_conn, stdout_used, stderr_used, .. } = request;
-        self.unread -= request.unread();
-        self.params_bytes -= request.params.received();
-        self.requests.forget(key);
-        self.send_ending(key.id, Some(role), keep_conn, (stdout_used, stderr_used), ending);
-        true
-    }
-
-    /// Queues what ends a request: a page where one is due, the ends of its streams, END_REQUEST.
-    fn send_ending(
-        &mut self,
-        id: u16,
-        role: Option<Role>,
-        keep_conn: bool,
-        (stdout_used, stderr_used): (bool, bool),
-        ending: Ending,
-    ) {
-        let (page, app_status, rejection) = match ending {
-            Ending::Complete(app_status) => (None, app_status, None),
-            Ending::Failed(app_status) => (Some(INTERNAL_ERROR), app_status, None),
-            Ending::Rejected(rejection) => (Some(UNAVAILABLE), 0, Some(rejection)),
-            Ending::BadParams => (Some(BAD_REQUEST), NOT_RUN, None),
-            Ending::NotRun => (None, NOT_RUN, None),
-        };
-        self.closing |= !keep_conn;
-        self.input_pending |= self.closing;
-        if self.gone {
-            return self.drop_unheard();
-        }
-        let page = page.filter(|_| match ending {
-            Ending::Failed(_) => self.config.failure_body,
-            Ending::Rejected(_) if !self.config.rejection_body => false,
-            _ => role == Some(Role::Responder) && !stdout_used,
-        });
-        let queue = |send: &mut SendQueue| {
-            if let Some(page) = page {
-                send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
-            }
-            let protocol_status = rejection.map_or(0, Rejection::as_u8);
-            let body = EndRequestBody { app_status, protocol_status };
-            let stdout = rejection.is_none() || page.is_some() || stdout_used;
-            send.end_request(id, stdout, stderr_used, body);
-        };
-        match ending {
-            Ending::Complete(_) | Ending::Failed(_) => queue(&mut self.send),
-            _ => self.send.reply(queue),
-        }
-        self.drop_unheard();
-        self.rest();
-    }
-
-    /// Closes the connection once what is queued was sent, whatever the peer still sends.
-    fn close_early(&mut self) {
-        self.closing = true;
-        self.input_pending = true;
-        self.drop_unheard();
-    }
-
-    /// Drops a request where it is; false when it is not active.
-    fn remove(&mut self, key: RequestKey) -> bool {
-        let Some(request) = self.requests.get(key) else { return false };
-        self.unread -= request.unread();
-        self.params_bytes -= request.params.received();
-        self.requests.forget(key);
-        true
-    }
-
     #[cold]
     fn fail(&mut self, kind: ProtocolErrorKind) -> ProtocolError {
         let error = ProtocolError { kind, offset: self.recv.record_start() };
         self.error = Some(error);
         self.recv.close();
         self.aborts.clear();
-        self.readable = None;
+        self.bodiless = None;
         error
     }
 }
