@@ -163,13 +163,13 @@ fn main() -> ExitCode {
             Command::Guard(guard) => guard.run(),
         }
     });
-    // A thread may still be reading stdin: nothing waits for it.
+    // A thread may still be reading stdin. Don't wait for it.
     runtime.shutdown_background();
     code
 }
 
-/// One line on stderr.
+/// Prints one line on stderr.
 fn complain(line: &str) {
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -1,5 +1,5 @@
-//! A server and a client over a stream in memory, in the adapter's own IO traits: `duplex` makes the
-//! two ends.
+//! A server and a client over an in-memory stream, in the adapter's own IO traits: `duplex` makes
+//! the two ends.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use fcgi::client::Request;
 
 use crate::{fcgi, runtime};
 
-/// More than is on the way at a time.
+/// More than is ever in transit at a time.
 const BODY: usize = 300_000;
 
 async fn echo(request: fcgi::Request) -> Result<(), fcgi::Error> {
@@ -28,7 +28,7 @@ fn body() -> Vec<u8> {
     (0..BODY).map(|n| (n / 7) as u8).collect()
 }
 
-/// Requests on one connection, which ends as a socket's does.
+/// Sends requests on one connection, which ends like a socket's.
 pub(crate) fn serve_and_call<T>(duplex: impl FnOnce() -> (T, T))
 where
     fcgi::Transport: From<T>,
@@ -46,13 +46,13 @@ where
         }
         let error = client.send(Request::responder()).await.map(drop).unwrap_err();
         assert!(error.to_string().contains("(stream)"), "{error}");
-        // The connection was closed behind the last answer.
+        // The connection was closed after the last answer.
         server.await;
     })
     .unwrap();
 }
 
-/// A client that goes away takes its connection, and the request's handler, with it.
+/// When a client goes away, its connection and the request's handler end.
 pub(crate) fn serve_until_the_client_is_gone<T>(duplex: impl FnOnce() -> (T, T))
 where
     fcgi::Transport: From<T>,
@@ -77,8 +77,8 @@ where
     .unwrap();
 }
 
-/// A client that ends its sending behind its request is answered, as over an accepted socket
-/// (FC-3.5-2): `ours` is the other end of `theirs`, which blocks.
+/// A client that half-closes after its request is answered, as over an accepted socket (FC-3.5-2).
+/// `ours` is the other end of `theirs`, which blocks.
 pub(crate) fn answer_a_half_closed_peer<T>(ours: impl FnOnce() -> T, mut theirs: UnixStream)
 where
     fcgi::Transport: From<T>,
@@ -90,7 +90,7 @@ where
     theirs.shutdown(Shutdown::Write).unwrap();
     runtime::block_on(async {
         let late = async |request: fcgi::Request| {
-            // The end of file is heard of before the answer.
+            // The end of file is noticed before the answer.
             runtime::sleep(Duration::from_millis(50)).await;
             request.stdout().write_all(b"answered").await
         };

@@ -82,7 +82,7 @@ impl Runtime for Watched {
         _listener: &mut Self::Listener,
         _cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Socket, Peer)>> {
-        // Only clients are watched.
+        // Only clients use this runtime.
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 

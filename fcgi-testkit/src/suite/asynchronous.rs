@@ -1,4 +1,4 @@
-//! Every async adapter: the engine is the same, the runtime is the adapter's.
+//! All async adapters: the driver is the same, only the runtime differs.
 
 use std::{
     future::{Future, IntoFuture, poll_fn},
@@ -37,11 +37,11 @@ pub trait AsyncAdapter: Send + Sync + 'static {
     /// The package whose examples the suite builds and runs.
     const PACKAGE: &'static str;
 
-    /// The threads that `hello` has with `FCGI_THREADS=1`, those of the runtime's own included.
+    /// The threads of `hello` with `FCGI_THREADS=1`, including those of the runtime.
     const FEWEST_THREADS: u64;
 
-    /// Runs a future on the calling thread to its end. What it spawns, and the sockets that it
-    /// makes, must outlive the call.
+    /// Runs a future to its end on the calling thread. Tasks that it spawns, and sockets that it
+    /// creates, must outlive the call.
     fn block_on<F: Future>(future: F) -> F::Output;
 }
 
@@ -288,7 +288,7 @@ async fn perform(
     Ok(())
 }
 
-/// One read by way of `AsyncRead`.
+/// One read through `AsyncRead`.
 async fn read(mut stream: impl AsyncRead + Unpin, size: usize) -> Result<Bytes, Error> {
     let mut buffer = vec![0; size];
     let n = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buffer)).await;
@@ -373,7 +373,7 @@ impl<A: AsyncAdapter> TestPool for AsyncPool<A> {
     }
 }
 
-/// Dropped inside the runtime, as an application's would be.
+/// Dropped inside the runtime, like an application's.
 struct PoolResponse<A: AsyncAdapter>(Option<fcgi_driver::pool::Response<A::Runtime>>);
 
 impl<A: AsyncAdapter> TestResponse for PoolResponse<A> {

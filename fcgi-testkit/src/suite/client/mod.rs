@@ -1,4 +1,4 @@
-//! The client against applications made of raw bytes, and against the adapter's own server.
+//! Tests the client against raw applications, and against the adapter's own server.
 
 mod cancel;
 mod detach;

@@ -1,4 +1,4 @@
-//! Handlers that fail: what a web server sees of it, since it looks at no app status.
+//! Handlers that fail, and how the web server notices, since it ignores the app status.
 
 use fcgi_engine::server::{FAILED, PANICKED, Settings};
 
