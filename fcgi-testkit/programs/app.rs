@@ -20,7 +20,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
         let admin = args.next().map(|admin| fcgi::Listener::from_env_named("admin", admin));
         let admin = admin.transpose()?.map(|listener| {
             let serve = fcgi::serve(listener, async |request| answer(request, "admin").await);
-            runtime::spawn(serve.with_graceful_shutdown(stop_admin).into_future())
+            runtime::spawn(serve.with_graceful_shutdown(stop_admin))
         });
         let listener = fcgi::Listener::from_env(address)?;
         fcgi::serve(listener, async |request| answer(request, "site").await)

@@ -104,7 +104,7 @@ pub(crate) fn serve_and_call(address: &str) {
             }
         };
         let serve = fcgi::serve(listener, app).with_graceful_shutdown(until);
-        let server = runtime::spawn(serve.into_future());
+        let server = runtime::spawn(serve);
         let client = HttpClient::with_pool(fcgi::Pool::new(address).expect("a pool"))
             .scripts(Mount::new("").expect("the whole site"))
             .params(ParamsBuilder::new().server_name("example.org"))

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use fcgi::client::Request;
+use fcgi::client::{Chunk, Request};
+use fcgi_testkit::suite::Gate;
 
 use crate::{fcgi, runtime};
 
@@ -47,7 +48,7 @@ where
         let error = client.send(Request::responder()).await.map(drop).unwrap_err();
         assert!(error.to_string().contains("(stream)"), "{error}");
         // The connection was closed after the last answer.
-        server.await;
+        server.await.unwrap();
     })
     .unwrap();
 }
@@ -72,7 +73,71 @@ where
         let response = client.send(Request::responder()).await.unwrap();
         drop(response);
         drop(client);
-        server.await;
+        server.await.unwrap();
+    })
+    .unwrap();
+}
+
+/// A signal lets the request under way finish, and its connection end, which the client wanted to keep;
+/// a request that takes too long is cancelled.
+pub(crate) fn leave_after_the_request_under_way<T>(duplex: impl Fn() -> (T, T))
+where
+    fcgi::Transport: From<T>,
+    T: Send + 'static,
+{
+    runtime::block_on(async {
+        for finishes in [true, false] {
+            let (leave, go) = (Gate::default(), Gate::default());
+            let (signal, gate) = (leave.clone(), go.clone());
+            let handler = move |request: fcgi::Request| {
+                let gate = gate.clone();
+                async move {
+                    request.stdout().write_all("begun").await?;
+                    request.stdout().flush().await?;
+                    gate.pass().await;
+                    request.stdout().write_all(", done").await
+                }
+            };
+            let patience = if finishes { Duration::from_secs(600) } else { Duration::ZERO };
+            let (ours, theirs) = duplex();
+            let serve = fcgi::Server::new()
+                .shutdown_timeout(patience)
+                .serve_connection(ours, handler)
+                .with_graceful_shutdown(async move { signal.pass().await });
+            let server = runtime::spawn(serve);
+            let mut client = fcgi::Client::over(theirs);
+            let request = Request::responder().keep_conn(true);
+            let mut response = client.send(request).await.unwrap();
+            assert_eq!(response.chunk().await.unwrap(), Some(Chunk::Stdout("begun".into())));
+            leave.open();
+            if finishes {
+                // It has heard of the signal, most likely.
+                runtime::sleep(Duration::from_millis(20)).await;
+                go.open();
+                let answer = response.collect(1000).await.unwrap();
+                assert_eq!((&*answer.stdout, answer.app_status), (&b", done"[..], 0));
+            } else {
+                let cut = response.collect(1000).await;
+                let whole = cut.is_ok_and(|answer| answer.app_status == 0);
+                assert!(!whole, "a cancelled request looks well");
+            }
+            server.await.unwrap();
+        }
+    })
+    .unwrap();
+}
+
+/// A signal ends a connection that has no request, though its client is there.
+pub(crate) fn leave_without_a_request<T>(duplex: impl FnOnce() -> (T, T))
+where
+    fcgi::Transport: From<T>,
+    T: Send + 'static,
+{
+    runtime::block_on(async {
+        let (ours, theirs) = duplex();
+        let serve = fcgi::serve_connection(ours, echo).with_graceful_shutdown(async {});
+        serve.await.unwrap();
+        drop(theirs);
     })
     .unwrap();
 }
@@ -94,7 +159,7 @@ where
             runtime::sleep(Duration::from_millis(50)).await;
             request.stdout().write_all(b"answered").await
         };
-        fcgi::serve_connection(ours(), late).await;
+        fcgi::serve_connection(ours(), late).await.unwrap();
     })
     .unwrap();
     let mut answer = Vec::new();

@@ -82,6 +82,8 @@ impl Peer {
         Self::Apache,
         Self::Fcgid,
         Self::Haproxy,
+        Self::Lighttpd,
+        Self::Fcgiwrap,
         Self::PhpFpm,
         Self::Chromium,
         Self::CgiFcgi,

@@ -1,7 +1,7 @@
 //! All async adapters: the driver is the same, only the runtime differs.
 
 use std::{
-    future::{Future, IntoFuture, poll_fn},
+    future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering, mpsc},
     task::{Context, Poll, Waker},
@@ -75,13 +75,12 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
         std::thread::spawn(move || {
             let (stop, abandon) = gates;
             let result = A::block_on(async {
-                let serve = server::<A::Runtime>(settings)
+                let mut serve = server::<A::Runtime>(settings)
                     .serve(listener, handler(Arc::new(script)))
                     .with_graceful_shutdown(async move { stop.pass().await });
-                let mut serve = serve.into_future();
                 poll_fn(|cx| match abandon.poll_pass(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
-                    Poll::Pending => serve.as_mut().poll(cx),
+                    Poll::Pending => Pin::new(&mut serve).poll(cx),
                 })
                 .await
             });

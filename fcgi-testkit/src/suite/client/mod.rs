@@ -92,5 +92,7 @@ fn fails(client: &mut dyn TestClient, request: TestRequest) -> Error {
 }
 
 fn stdout(bytes: impl Into<Bytes>) -> Collected {
-    Collected { stdout: bytes.into(), ..Collected::default() }
+    let mut collected = Collected::default();
+    collected.stdout = bytes.into();
+    collected
 }
