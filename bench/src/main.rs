@@ -49,7 +49,7 @@ struct Cli {
     options: Options,
 }
 
-/// What holds for every run.
+/// Options for every run.
 #[derive(Clone, Args)]
 struct Options {
     /// Seconds that each row runs in a round; a codec measurement takes a quarter of it, and wrk
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Everything, in one go.
+/// Runs everything.
 fn all(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     about::print(options, cpus);
     let groups = [codec::run, server::run, http::run, client::run, bodies::run, web::run];

@@ -358,7 +358,7 @@ impl PoolPolicy {
         Some(Action::Grant { ticket, connection, fresh: reused.is_none() })
     }
 
-    /// The open connection for a caller that takes any: one in use with room, else an idle one.
+    /// An open connection for any caller: one in use with room, otherwise an idle one.
     fn open_one(&mut self, now: Duration) -> Option<ConnectionId> {
         let room = self.connections.room(self.multiplexing, now);
         room.or_else(|| self.connections.newest_idle())
