@@ -51,7 +51,7 @@ pub struct Session<W> {
     /// After `write_gone`: everything that had come was read.
     stranded: bool,
     failed: Option<Failure>,
-    /// Takes no more requests.
+    /// It takes no more requests.
     closing: bool,
     /// Everybody should look again.
     wake_all: bool,
