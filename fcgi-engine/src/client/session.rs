@@ -51,7 +51,7 @@ pub struct Session<W> {
     /// After `write_gone`: everything that had come was read.
     stranded: bool,
     failed: Option<Failure>,
-    /// It takes no more requests.
+    /// Takes no more requests.
     closing: bool,
     /// Everybody should look again.
     wake_all: bool,
@@ -316,7 +316,7 @@ impl<W> Session<W> {
 
     // ---- Its socket ----------------------------------------------------------------------------
 
-    /// Writes what is queued until the socket is full.
+    /// Writes queued bytes until the socket is full.
     pub fn write(&mut self, socket: &mut impl Socket, now: impl FnOnce() -> Instant) -> Wrote {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };

@@ -380,7 +380,7 @@ impl PoolPolicy {
 
     // ---- Getters -------------------------------------------------------------------------------
 
-    /// How many connections and callers there are.
+    /// The numbers of connections and callers.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
