@@ -1,6 +1,6 @@
 //! Side by side: this project, other FastCGI implementations, and the floor.
 //!
-//! See the README beside this crate for what is measured and how to read it.
+//! See the README of this crate for what is measured and how to read it.
 #![allow(clippy::print_stdout, reason = "a command whose product is a table on stdout")]
 #![allow(clippy::print_stderr, reason = "and whose progress goes to stderr")]
 

@@ -51,7 +51,7 @@ pub struct Session<W> {
     /// After `write_gone`: everything that had come was read.
     stranded: bool,
     failed: Option<Failure>,
-    /// Takes no more requests.
+    /// It takes no more requests.
     closing: bool,
     /// Everybody should look again.
     wake_all: bool,
@@ -144,7 +144,7 @@ impl<W> Session<W> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection takes no more requests; [`Error::Timeout`] when the
-    /// request's total limit has passed already, which is yet to be [logged](observe::logged);
+    /// request's total limit has already passed, which the caller must [log](observe::logged);
     /// [`Error::Usage`]. Nothing has changed then: the application never gets a request that nobody
     /// waits for.
     pub fn begin(

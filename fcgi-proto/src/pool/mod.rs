@@ -48,7 +48,7 @@
 //!     Some(Action::Grant { ticket: second, connection, fresh: false })
 //! );
 //!
-//! // It was dead: the second caller opens one of its own, before all others.
+//! // It was dead: the second caller opens a new one, before all others.
 //! pool.retry(second, ms(21))?;
 //! let Some(Action::Grant { fresh: true, .. }) = pool.poll_action(ms(21)) else { unreachable!() };
 //! pool.connected(second, ms(22))?;
