@@ -31,7 +31,7 @@ pub trait Connection: sealed::Sealed {
     fn wants_buffer(&self) -> Option<usize>;
 
     /// Lends the connection a buffer for [`recv_buffer`](Self::recv_buffer), so that it allocates
-    /// none of its own. Take it back with [`reclaim`](Self::reclaim) once the events are drained:
+    /// none itself. Take it back with [`reclaim`](Self::reclaim) once the events are drained:
     /// an idle connection needs no buffer.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl RequestKey {
     }
 }
 
-/// What a web server asks an application to do (specification, section 6, which has no other role).
+/// What a web server asks an application to do. The specification has no other roles (section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Answers an HTTP request, as a CGI program does (section 6.2).

@@ -21,10 +21,10 @@ pub trait Adapter: Send + Sync + 'static {
     /// response is read. If not, the cases that need this are left out.
     fn is_async(&self) -> bool;
 
-    /// The threads of `hello` with `FCGI_THREADS=1`: one, and those that wait for others.
+    /// The number of threads of `hello` with `FCGI_THREADS=1`: one, and those that wait for others.
     fn fewest_threads(&self) -> u64;
 
-    /// Serves from now on in its own threads, with these settings.
+    /// Starts to serve with these settings, in its own threads.
     fn serve(
         &self,
         listener: Listener,
@@ -68,7 +68,7 @@ pub trait Serving: Send {
     /// Ends it without a shutdown, as dropping its future does.
     fn abandon(&mut self);
 
-    /// Its result once it has ended; `None` if it still runs after this long.
+    /// Its result when it has ended; `None` if it still runs after this time.
     fn ended(&mut self, within: Duration) -> Option<Result<(), Error>>;
 }
 
@@ -163,7 +163,7 @@ pub trait TestResponse {
     /// Errors of the response.
     fn chunk(&mut self) -> Result<Option<Chunk>, Error>;
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     fn app_status(&self) -> Option<u32>;
 
     /// All of the response.
@@ -172,7 +172,7 @@ pub trait TestResponse {
     /// Errors of the response.
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error>;
 
-    /// Lets the request go on without its caller.
+    /// Detaches the request from its caller.
     fn detach(self: Box<Self>);
 }
 
@@ -187,7 +187,7 @@ pub struct CancelPoint {
     pub reading: u32,
 }
 
-/// How far a request came that was to be aborted.
+/// How far an aborted request got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// It was aborted.

@@ -31,11 +31,11 @@ pub struct Feeder(Arc<Shared<State>>);
 #[derive(Debug)]
 pub struct FeedBody {
     state: Arc<Shared<State>>,
-    /// Bytes that `Read` has taken but not handed out.
+    /// Bytes that `Read` took and has not handed out yet.
     rest: Bytes,
 }
 
-/// A body and the end that feeds it.
+/// A body, and the end that feeds it.
 #[must_use]
 pub fn feed() -> (Feeder, FeedBody) {
     let state = Arc::<Shared<State>>::default();
@@ -43,8 +43,8 @@ pub fn feed() -> (Feeder, FeedBody) {
 }
 
 impl Feeder {
-    /// Sends the next chunk, or the failure of the body. Waits while the client is behind; false
-    /// once it has dropped the body.
+    /// Sends the next chunk, or the failure of the body. Waits while the client is behind. Returns
+    /// false once the client has dropped the body.
     pub fn send(&self, chunk: io::Result<Bytes>) -> bool {
         let mut chunk = Some(chunk);
         let sent = self.0.wait(|state| {

@@ -37,7 +37,7 @@ pub enum Step {
     /// Waits until the test opens the gate. It flushes first if nothing else would send what the
     /// handler wrote.
     Pass(Gate),
-    /// Waits until it is stopped: for ever in a future, until it is cancelled in a thread.
+    /// Waits until it is stopped: a future waits for ever, a thread until it is cancelled.
     Stuck,
     /// Waits until the request is cancelled, and records that as an event.
     Cancelled,
@@ -71,13 +71,13 @@ pub struct Script {
 }
 
 impl Script {
-    /// These steps for every request.
+    /// Uses these steps for every request.
     #[must_use]
     pub fn new(steps: impl Into<Vec<Step>>) -> Self {
         Self { default: steps.into(), cases: Vec::new(), probe: Probe::default() }
     }
 
-    /// Other steps for a request with this parameter.
+    /// Uses other steps for a request with this parameter.
     #[must_use]
     pub fn when(
         mut self,
@@ -107,7 +107,7 @@ impl Script {
         text
     }
 
-    /// Where the handlers' events can be observed.
+    /// A probe, which observes the handlers' events.
     #[must_use]
     pub fn probe(&self) -> Probe {
         self.probe.clone()
@@ -134,18 +134,18 @@ pub struct Probe(Arc<Shared<Vec<Event>>>);
 pub struct EndsOnDrop(Probe);
 
 impl Probe {
-    /// Called by a handler when it starts; it keeps the result to its end.
+    /// A handler calls this when it starts, and keeps the result to its end.
     #[must_use]
     pub fn begin(&self) -> EndsOnDrop {
         EndsOnDrop(self.clone())
     }
 
-    /// Called by a handler.
+    /// A handler calls this.
     pub fn note(&self, event: Event) {
         self.0.change(|events| events.push(event));
     }
 
-    /// How many handlers have ended.
+    /// The number of handlers that have ended.
     pub(crate) fn ended(&self) -> usize {
         self.0.change(|events| events.iter().filter(|event| **event == Event::Ended).count())
     }

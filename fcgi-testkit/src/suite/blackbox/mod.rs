@@ -1,6 +1,6 @@
 //! Tests the example programs from outside, with raw bytes: every rule of the protocol, and every
-//! known fault of a peer, that `echo` or `call` can show. A case's name ends in the ids of what it
-//! shows.
+//! known fault of a peer, that `echo` or `call` can show. The name of a case ends in the ids of the
+//! requirements that it tests.
 
 mod call_hostile;
 mod call_rules;
@@ -46,14 +46,14 @@ impl Echo {
         self.0.dial()
     }
 
-    /// Checks that it serves others, whatever happened to one connection.
+    /// Checks that it still serves others.
     fn assert_alive(&self) {
         let mut peer = self.dial();
         peer.send(request(1, KEEP, &[("A", "1")], b"body"));
         assert_eq!(peer.answer(1), echoed(&[("A", "1")], "body"));
     }
 
-    /// The most memory that it ever had, in KiB.
+    /// Its peak memory, in KiB.
     fn peak_memory(&self) -> u64 {
         proc_status(self.0.child.id(), "VmHWM")
     }
