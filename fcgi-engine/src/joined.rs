@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Joined chunks; a single one is not copied.
+/// Joined chunks. A single one is not copied.
 #[derive(Debug, Default)]
 pub(crate) struct Joined {
     first: Bytes,
@@ -14,7 +14,8 @@ impl Joined {
         self.first.len() + self.all.len()
     }
 
-    /// Adds a chunk; false, and nothing is added, if that were more than `limit` bytes in all.
+    /// Adds a chunk. Returns false, and adds nothing, if there would be more than `limit` bytes in
+    /// all.
     pub(crate) fn push(&mut self, bytes: Bytes, limit: usize) -> bool {
         if self.len().saturating_add(bytes.len()) > limit {
             return false;

@@ -1,4 +1,4 @@
-//! A request that goes on without its caller.
+//! A detached request.
 
 use std::{
     thread::{self, Thread},
@@ -7,7 +7,7 @@ use std::{
 
 use super::{Exchange, link::Place};
 
-/// Moves a request on to its end, in a thread of its own, and then brings the connection back.
+/// Runs a request to its end, in a new thread, and then brings the connection back.
 pub(super) fn run(place: &mut Place, mut exchange: Exchange) {
     exchange.core.detach(Instant::now());
     let Some((mut link, home)) = place.detach(|who: Thread| who.unpark()) else { return };
@@ -19,9 +19,9 @@ pub(super) fn run(place: &mut Place, mut exchange: Exchange) {
     });
 }
 
-/// Starts the thread of a request that goes on without its caller.
+/// Starts the thread of a detached request.
 pub(crate) fn spawn(run: impl FnOnce() + Send + 'static) {
-    // What the request has is dropped with `run`, which aborts it.
+    // If this fails, the request is dropped with `run`, which aborts it.
     if let Err(error) = thread::Builder::new().name("fcgi-detached".into()).spawn(run) {
         tracing::warn!(%error, "no thread for a detached request: it is aborted");
     }

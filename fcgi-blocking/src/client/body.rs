@@ -1,4 +1,4 @@
-//! What a request sends as STDIN or DATA.
+//! The bytes of STDIN or DATA of a request.
 
 use std::io::{self, Read};
 
@@ -7,20 +7,21 @@ use fcgi_engine::client::{Pieces, read_piece};
 
 fcgi_engine::client_body!(Box<dyn Read + Send>);
 
-/// What comes next of a body.
+/// Where the next bytes of a body come from.
 pub(crate) enum Next {
     Bytes(Bytes),
-    /// Whatever [`Body::read`] gives, which may block.
+    /// [`Body::read`] returns them. It may block.
     Reader,
     End,
 }
 
 impl Body {
-    /// What a reader gives, to its end. An error aborts the request.
+    /// All bytes of a reader. An error aborts the request.
     ///
-    /// All that was read before is sent before the reader is asked for more, and what has come of
-    /// the response is taken in. While the reader blocks, so does the call that sends the request:
-    /// no time limit and no [`CancelHandle`](super::CancelHandle) ends that before the reader does.
+    /// Before the reader is read again, everything that was read is sent, and the part of the
+    /// response that has arrived is received. While the reader blocks, the call that sends the
+    /// request blocks too. Until the reader returns, no time limit and no
+    /// [`CancelHandle`](super::CancelHandle) ends that call.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
         Self(Pieces::Source(Box::new(reader)))
     }
@@ -32,7 +33,7 @@ impl Body {
         }
     }
 
-    /// Reads from the reader; empty at its end.
+    /// Reads from the reader. Empty at its end.
     pub(crate) fn read(&mut self) -> io::Result<Bytes> {
         let Pieces::Source(reader) = &mut self.0 else { return Ok(Bytes::new()) };
         let piece = read_piece(reader);

@@ -150,9 +150,9 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 pub struct Client {
     place: Place,
     address: Address,
-    /// A request was sent on it before.
+    /// Whether a request was sent on it before.
     used: bool,
-    /// Belongs to the next request.
+    /// Cancels the next request.
     cancel: Option<CancelHandle>,
 }
 
@@ -228,7 +228,7 @@ impl Client {
         }
         let started = Instant::now();
         let used = std::mem::replace(&mut self.used, true);
-        // Until no detached request has the connection.
+        // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());
         let wait = |who: &mut Option<_>| *who = Some(thread::current());
         patience.wait(&name, || (self.place.poll_back(wait), None))?;

@@ -1,4 +1,4 @@
-//! What ends a call before its time.
+//! What can end a call early.
 
 use std::{
     sync::Arc,
@@ -12,10 +12,10 @@ use fcgi_engine::observe;
 use super::{CancelHandle, Wake, wait::park};
 use crate::{Error, Phase};
 
-/// A call's handle, and its limit.
+/// A call's cancel handle, and its time limit.
 pub(crate) struct Patience<'a> {
     pub(crate) cancel: Option<&'a CancelHandle>,
-    /// Until when the whole request may take, and how long that is.
+    /// When the whole request must have ended, and its limit.
     total: Option<(Instant, Duration)>,
 }
 
@@ -25,19 +25,19 @@ impl<'a> Patience<'a> {
         total: Option<Duration>,
         cancel: Option<&'a CancelHandle>,
     ) -> Self {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         let total = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         Self { cancel, total }
     }
 
-    /// A limit that ends no later than the whole request's.
+    /// Shortens a limit so that it does not end after that of the whole request.
     pub(crate) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
         let left = self.total.map(|(end, _)| end.saturating_duration_since(Instant::now()));
         limit.into_iter().chain(left).min()
     }
 
-    /// Parks the thread until `poll` is ready. It looks again when somebody unparks the thread, and
-    /// at the time that it gives.
+    /// Parks the thread until `poll` is ready. It polls again when somebody unparks the thread, and
+    /// at the time that `poll` returns.
     pub(crate) fn wait<T>(
         &self,
         address: &Arc<str>,

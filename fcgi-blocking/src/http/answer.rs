@@ -1,4 +1,4 @@
-//! What a handler of HTTP requests may return.
+//! The types that a handler of HTTP requests can return.
 
 use http::Response;
 
@@ -23,7 +23,7 @@ pub trait IntoAnswer {
     /// The answer.
     ///
     /// # Errors
-    /// What is to be logged, when there is none.
+    /// The error to log, if there is no answer.
     fn into_answer(self) -> Result<Self::Answer, BoxError>;
 }
 

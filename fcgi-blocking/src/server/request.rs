@@ -22,11 +22,11 @@ pub struct Request {
     role: Role,
     keep_conn: bool,
     params: Params,
-    /// The parameters are given back when it is dropped.
+    /// Whether the parameters are given back when the request is dropped.
     kept: bool,
 }
 
-/// So that the log can say of which request a handler has failed.
+/// This lets the log name the request of a handler that failed.
 impl Drop for Request {
     fn drop(&mut self) {
         if self.kept {
@@ -116,8 +116,8 @@ pub struct InputStream {
 }
 
 impl InputStream {
-    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of the
-    /// receive buffer, not copies. Written bytes are sent before it waits.
+    /// Waits for the next bytes. Returns `None` at the end. Large chunks are slices of the receive
+    /// buffer, not copies. Written bytes are sent before it waits.
     ///
     /// # Errors
     /// [`Error::Aborted`] when the web server has aborted the request or is gone,
@@ -133,10 +133,10 @@ impl InputStream {
         self.connection.try_read(self.key, self.input, CHUNK)
     }
 
-    /// Everything up to the end.
+    /// Reads everything up to the end.
     ///
     /// # Errors
-    /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
+    /// [`Error::InputTooLarge`] for more than `limit` bytes; those of [`chunk`](Self::chunk).
     pub fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
         let mut whole = Whole::new(limit);
         while let Some(chunk) = self.chunk()? {

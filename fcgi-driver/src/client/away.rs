@@ -1,11 +1,11 @@
-//! A request that goes on without its caller.
+//! A detached request.
 
 use std::{future::poll_fn, task::Waker};
 
 use super::{Exchange, connection::Place};
 use crate::runtime::{Runtime, spawn_or_warn};
 
-/// Moves a request on to its end, in a task of its own, and then brings the connection back.
+/// Runs a request to its end, in a new task, and then brings the connection back.
 pub(super) fn run<R: Runtime>(place: &mut Place<R>, mut exchange: Exchange<R>) {
     exchange.detach();
     let Some((mut connection, home)) = place.detach(Waker::wake) else { return };

@@ -1,4 +1,4 @@
-//! What a request sends as STDIN or DATA.
+//! The bytes of STDIN or DATA of a request.
 
 use std::{
     io,
@@ -21,12 +21,12 @@ impl Body {
         Self(Pieces::Source(Box::pin(stream)))
     }
 
-    /// What a reader gives, to its end. An error aborts the request.
+    /// All bytes of a reader. An error aborts the request.
     pub fn from_reader(reader: impl futures_io::AsyncRead + Send + 'static) -> Self {
         Self::from_stream(ReaderStream { reader: Box::pin(reader), done: false })
     }
 
-    /// What a reader of tokio's gives, to its end. An error aborts the request.
+    /// All bytes of a reader of tokio. An error aborts the request.
     #[cfg(feature = "tokio")]
     pub fn from_tokio_reader(reader: impl tokio::io::AsyncRead + Send + 'static) -> Self {
         Self::from_reader(FromTokio(Box::pin(reader)))

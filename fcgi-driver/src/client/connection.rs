@@ -31,7 +31,7 @@ pub(crate) struct Connection<R: Runtime> {
     /// It holds no wakers: whoever uses it polls the socket.
     pub(super) session: Session<Waker>,
     deadline: Deadline<R>,
-    /// A request was sent on it before.
+    /// Whether a request was sent on it before.
     pub(super) used: bool,
 }
 

@@ -1,10 +1,10 @@
-//! A client over a stream that is connected already.
+//! A client over a stream that is already connected.
 
 use super::{Client, Connection, Connector};
 use crate::{Address, runtime::Runtime};
 
 impl<R: Runtime> Connector<R> {
-    /// A client over a stream that is connected already, such as TLS, vsock, a pipe in memory, or a
+    /// A client over a stream that is already connected, such as TLS, vsock, a pipe in memory, or a
     /// socket. Errors and logs name it `(stream)`.
     pub fn over(&self, io: impl Into<R::Transport>) -> Client<R> {
         let name = Address::STREAM.to_string().into();

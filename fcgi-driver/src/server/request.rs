@@ -27,11 +27,11 @@ pub struct Request {
     role: Role,
     keep_conn: bool,
     params: Params,
-    /// The parameters are given back when it is dropped.
+    /// Whether the parameters are given back when the request is dropped.
     kept: bool,
 }
 
-/// So that the log can say of which request a handler has failed.
+/// This lets the log name the request of a handler that failed.
 impl Drop for Request {
     fn drop(&mut self) {
         if self.kept {
@@ -73,8 +73,8 @@ pub struct InputStream {
 }
 
 impl InputStream {
-    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of
-    /// the receive buffer, not copies.
+    /// Waits for the next bytes. Returns `None` at the end. Large chunks are slices of the receive
+    /// buffer, not copies.
     ///
     /// # Errors
     /// [`Error::Aborted`] when the web server has aborted the request or is gone,
@@ -87,10 +87,10 @@ impl InputStream {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Everything up to the end.
+    /// Reads everything up to the end.
     ///
     /// # Errors
-    /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
+    /// [`Error::InputTooLarge`] for more than `limit` bytes; those of [`chunk`](Self::chunk).
     ///
     /// # Cancellation safety
     /// Dropping the future loses the bytes that it had read.
@@ -115,7 +115,7 @@ impl InputStream {
         self.shared.poll_read(cx, self.key, self.input, CHUNK)
     }
 
-    /// No more than the caller has room for: what a handle kept would be lost with it.
+    /// Takes no more than the caller has room for: bytes kept here would be lost with the handle.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
         let chunk = ready!(self.shared.poll_read(cx, self.key, self.input, max.min(CHUNK)))?;
         Poll::Ready(Ok(chunk.unwrap_or_default()))
@@ -137,8 +137,8 @@ byte_reader!([] InputStream);
 /// Written bytes are sent when the handler next waits for something, or returns; writes in between
 /// share records and the write to the socket. One task at a time may wait for a stream.
 ///
-/// It is also a [`futures_io::AsyncWrite`], and with the feature `tokio` an `AsyncWrite` of tokio. To
-/// close it there flushes it and ends this handle, which takes no more bytes. The stream itself
+/// It is also a [`futures_io::AsyncWrite`], and with the feature `tokio` an `AsyncWrite` of tokio.
+/// Closing it flushes it and ends this handle, which then accepts no more bytes. The stream itself
 /// ends with the request, when the handler has returned (FC-5.5-1).
 #[derive(Debug)]
 pub struct OutputStream {

@@ -1,4 +1,4 @@
-//! What a request sends as STDIN or DATA, wherever the bytes come from.
+//! The bytes of STDIN or DATA of a request, wherever they come from.
 
 use std::{
     io::{self, Read},
@@ -10,19 +10,19 @@ use bytes::Bytes;
 /// The most that is read from a reader at once, in bytes.
 pub const PIECE: usize = 64 * 1024;
 
-/// The bytes of a body: none, all at hand, or from a source.
+/// The bytes of a body: none, all in memory, or from a source.
 #[derive(Debug)]
 pub enum Pieces<S> {
-    /// None, or none any more.
+    /// No bytes, or none left.
     Empty,
-    /// All at hand.
+    /// All in memory.
     Bytes(Bytes),
-    /// As this gives them.
+    /// Read from a source.
     Source(S),
 }
 
 impl<S> Pieces<S> {
-    /// How many bytes there are, where that is known before they are read.
+    /// The number of bytes, if it is known before they are read.
     pub fn len(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
@@ -31,7 +31,8 @@ impl<S> Pieces<S> {
         }
     }
 
-    /// Takes the bytes at hand, if there are any. Nothing is left then, nor of a source.
+    /// Takes the bytes that are in memory, if there are any. Nothing is left then, not even a
+    /// source.
     pub fn take(&mut self) -> Option<Bytes> {
         match mem::replace(self, Self::Empty) {
             Self::Bytes(bytes) if !bytes.is_empty() => Some(bytes),
@@ -39,7 +40,7 @@ impl<S> Pieces<S> {
         }
     }
 
-    /// The same bytes once more, unless they can be read only once.
+    /// The same bytes once more, unless they can only be read once.
     pub fn replay(&self) -> Option<Self> {
         match self {
             Self::Empty => Some(Self::Empty),
@@ -49,17 +50,17 @@ impl<S> Pieces<S> {
     }
 }
 
-/// The result of one read of at most [`PIECE`] bytes; empty at the end.
+/// Reads once, at most [`PIECE`] bytes. Empty at the end.
 ///
 /// # Errors
-/// The reader's, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it reads
-/// again.
+/// The reader's errors, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it
+/// reads again.
 pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
     let mut piece = vec![0; PIECE];
     loop {
         match reader.read(&mut piece) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Guards against a reader that reports more bytes than there was room for.
+            // This guards against a reader that reports more bytes than there was room for.
             read => {
                 piece.truncate(read?.min(PIECE));
                 return Ok(piece.into());
@@ -68,14 +69,13 @@ pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
     }
 }
 
-/// A client's `Body`, whose bytes may also come from this source. An adapter adds how such a body is
-/// made and read.
+/// Defines a client's `Body`, whose bytes may also come from this source. An adapter adds the ways
+/// to create and read such a body.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! client_body {
     ($source:ty) => {
-        /// The bytes of a stream towards the application: none, all at hand, or read as they are
-        /// sent.
+        /// The bytes of STDIN or DATA: none, all in memory, or read while they are sent.
         pub struct Body($crate::client::Pieces<$source>);
 
         impl Body {
@@ -85,13 +85,13 @@ macro_rules! client_body {
                 Self($crate::client::Pieces::Empty)
             }
 
-            /// How many bytes there are, where that is known before they are read.
+            /// The number of bytes, if it is known before they are read.
             #[must_use]
             pub fn len(&self) -> Option<u64> {
                 self.0.len()
             }
 
-            /// Whether it is known to have no bytes.
+            /// Whether it certainly has no bytes.
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.len() == Some(0)

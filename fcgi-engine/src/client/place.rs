@@ -1,4 +1,4 @@
-//! Where a client's connection is: with the client, or with a request that goes on by itself.
+//! Where a client's connection is: with the client, or with a detached request.
 
 use std::{
     fmt, mem,
@@ -10,8 +10,8 @@ use std::{
 use super::Session;
 use crate::Error;
 
-/// The place of a client's connection `C`. While a detached request has it, the client's next request
-/// waits, as `W`: a task's waker, or a thread.
+/// The place of a client's connection `C`. While a detached request uses it, the client's next
+/// request waits, as `W`: a task's waker, or a thread.
 pub struct Place<C, W> {
     address: Arc<str>,
     total: Option<Duration>,
@@ -27,18 +27,18 @@ enum Door<C, W> {
     /// The request has not ended. The client may wait for that.
     Out(Option<W>),
     Back(C),
-    /// Nobody runs the request.
+    /// Nobody runs the request any more.
     Gone,
 }
 
-/// Brings a connection back to its client. Dropping it without that loses the connection.
+/// Brings a connection back to its client. If it is dropped before that, the connection is lost.
 pub struct Home<C, W> {
     door: Arc<Mutex<Door<C, W>>>,
     wake: fn(W),
 }
 
 impl<C, W> Place<C, W> {
-    /// A connection that is with its client.
+    /// The place of a connection that is with its client.
     pub fn new<S>(connection: C, session: impl FnOnce(&C) -> &Session<S>) -> Self {
         let session = session(&connection);
         let (address, total) = (Arc::clone(session.address()), session.settings().total);
@@ -50,7 +50,7 @@ impl<C, W> Place<C, W> {
         &self.address
     }
 
-    /// How long a request may take over the connection.
+    /// The time limit of a whole request on the connection.
     pub fn total(&self) -> Option<Duration> {
         self.total
     }
@@ -63,10 +63,10 @@ impl<C, W> Place<C, W> {
         }
     }
 
-    /// The connection, which is here once [`poll_back`](Self::poll_back) is ready.
+    /// The connection. It is here once [`poll_back`](Self::poll_back) was ready, unless it is lost.
     ///
     /// # Errors
-    /// [`Error::Closed`] when it is not, and will not be.
+    /// [`Error::Closed`] if it is lost.
     pub fn here(&mut self) -> Result<&mut C, Error> {
         match &mut self.at {
             At::Here(connection) => Ok(connection),
@@ -74,7 +74,7 @@ impl<C, W> Place<C, W> {
         }
     }
 
-    /// Ready once no detached request has the connection; `wait` notes whom to wake.
+    /// Ready once no detached request uses the connection; `wait` notes whom to wake.
     pub fn poll_back(&mut self, wait: impl FnOnce(&mut Option<W>)) -> Poll<()> {
         let At::Away(door) = &self.at else { return Poll::Ready(()) };
         let before = {
@@ -91,7 +91,7 @@ impl<C, W> Place<C, W> {
         Poll::Ready(())
     }
 
-    /// Gives the connection to a request that goes on by itself, and brings it back.
+    /// Lends the connection to a detached request. [`Home`] brings it back.
     pub fn detach(&mut self, wake: fn(W)) -> Option<(C, Home<C, W>)> {
         let door = Arc::new(Mutex::new(Door::Out(None)));
         match mem::replace(&mut self.at, At::Away(Arc::clone(&door))) {
@@ -103,7 +103,7 @@ impl<C, W> Place<C, W> {
         }
     }
 
-    /// Whether a connection that is here is fit for another request; one that is away may become so.
+    /// Whether the connection is here and fit for another request, or may still come back.
     pub fn is_reusable(&self, is_fit: impl FnOnce(&C) -> bool) -> bool {
         match &self.at {
             At::Here(connection) => is_fit(connection),
@@ -117,13 +117,13 @@ impl<C, W> Place<C, W> {
 }
 
 impl<C, W> Home<C, W> {
-    /// The request has ended.
+    /// Called when the request has ended.
     pub fn back(self, connection: C) {
         self.enter(Door::Back(connection));
     }
 
     fn enter(&self, with: Door<C, W>) {
-        // Whom this wakes, and the end of a connection, run code of others: not under the lock.
+        // The waker and the end of a connection run other people's code, so don't hold the lock.
         let before = mem::replace(&mut *lock(&self.door), with);
         if let Door::Out(Some(who)) = before {
             (self.wake)(who);
@@ -131,7 +131,7 @@ impl<C, W> Home<C, W> {
     }
 }
 
-/// What ran the request has ended, or was dropped before that.
+/// Whatever ran the request has ended, or was dropped before that.
 impl<C, W> Drop for Home<C, W> {
     fn drop(&mut self) {
         if matches!(*lock(&self.door), Door::Out(_)) {

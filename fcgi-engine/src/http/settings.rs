@@ -93,7 +93,7 @@ impl CallSettings {
     /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
     ///
     /// # Errors
-    /// No script serves it.
+    /// If no script serves it.
     pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
         match parts.extensions.get::<Script>() {
             Some(script) => Ok(script.clone()),
@@ -101,10 +101,10 @@ impl CallSettings {
         }
     }
 
-    /// The request's parameters, with the variables in its extensions.
+    /// The request's parameters, including the variables in its extensions.
     ///
     /// # Errors
-    /// The request can't be expressed as parameters.
+    /// If the request can't be expressed as parameters.
     pub fn tell(
         &self,
         parts: &Parts,
@@ -121,8 +121,8 @@ impl CallSettings {
         })
     }
 
-    /// Where a response redirects its request within the application, if that should be followed:
-    /// only for GET and HEAD (CGI-6.2.2-1).
+    /// The target of a local redirect, if it should be followed: only for GET and HEAD
+    /// (CGI-6.2.2-1).
     #[must_use]
     pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
         let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
@@ -157,11 +157,11 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// The client.
+        /// Creates the client.
         ///
         /// # Errors
-        /// [`HttpError::Config`] for a root or a front controller that can't be meant;
-        /// [`Error::Address`] in [`HttpError::Call`] for a text that is no address.
+        /// [`HttpError::Config`] if the root or the front controller makes no sense;
+        /// [`Error::Address`] in [`HttpError::Call`] if the text is not an address.
         pub fn build(self) -> Result<$client, HttpError> {
             let Self { pool, scripts, mut settings, authorizer } = self;
             settings.set_scripts(scripts.build()?);
@@ -186,7 +186,7 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// What decides which script serves a request, in place of [`root`](Self::root) and
+        /// Sets what decides which script serves a request, instead of [`root`](Self::root) and
         /// [`front`](Self::front): a [`ScriptMap`](::fcgi_http::ScriptMap), a
         /// [`Mount`](::fcgi_http::Mount), or a function.
         #[must_use]
@@ -195,8 +195,8 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// The parameters of all requests: the server's name and address, header policy, parameters of
-        /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
+        /// The parameters of all requests: the server's name and address, the header policy, and
+        /// your own parameters. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
         #[must_use]
         pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {
             self.settings.params = params;
@@ -210,8 +210,8 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// How many local redirects of one request to follow. With 0 they are passed on as 302.
-        /// Default 10.
+        /// How many local redirects of one request to follow. With 0 they are returned with status
+        /// 302. Default 10.
         #[must_use]
         pub fn redirect_limit(mut self, limit: usize) -> Self {
             self.settings.redirects = limit;
@@ -228,8 +228,8 @@ macro_rules! http_client_setters {
     };
 }
 
-/// The methods of an `HttpClient(Arc<Inner>)` that make its `HttpClientBuilder` and say where it
-/// calls. Both have the fields `pool`, `settings` and `authorizer`.
+/// The methods of an `HttpClient(Arc<Inner>)` that create its `HttpClientBuilder` or return where
+/// it calls. Both have the fields `pool`, `settings` and `authorizer`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_client_methods {
@@ -240,14 +240,14 @@ macro_rules! http_client_methods {
             Self(Arc::new(Inner { pool, settings, authorizer: None }))
         }
 
-        /// The settings of a client, to be changed, for the application at an [`Address`], or what becomes
-        /// one, such as `/run/app.sock` or `host:9000`. It has a pool of its own, with the default
+        /// Settings for a client of the application at an [`Address`], or what converts into one,
+        /// such as `/run/app.sock` or `host:9000`. The client has its own pool, with the default
         /// settings.
         pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
             Self::builder_of(Pool::new(address))
         }
 
-        /// The settings of a client, to be changed, over this pool.
+        /// Settings for a client that uses this pool.
         pub fn with_pool(pool: $pool) -> $builder {
             Self::builder_of(Ok(pool))
         }
@@ -257,13 +257,13 @@ macro_rules! http_client_methods {
             HttpClientBuilder { pool, scripts, settings, authorizer: None }
         }
 
-        /// Where the requests go.
+        /// The pool that sends the requests.
         #[must_use]
         pub fn pool(&self) -> &$pool {
             &self.0.pool
         }
 
-        /// Where the application is.
+        /// The address of the application.
         #[must_use]
         pub fn address(&self) -> &Address {
             self.0.pool.address()

@@ -1,13 +1,13 @@
-//! What a handler has of its request, whichever way its streams wait.
+//! What a handler can do with its request, in adapters of both kinds.
 
 use bytes::Bytes;
 
 use crate::{Error, joined::Joined};
 
-/// The most that one read of a stream takes, in bytes.
+/// The most bytes that one read of a stream takes.
 pub const CHUNK: usize = 64 * 1024;
 
-/// A stream so far, for `read_to_end`.
+/// The bytes of a stream so far, for `read_to_end`.
 #[derive(Debug)]
 pub struct Whole {
     joined: Joined,
@@ -15,7 +15,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// A stream of at most `limit` bytes.
+    /// For a stream of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { joined: Joined::default(), limit }
@@ -32,20 +32,20 @@ impl Whole {
         }
     }
 
-    /// All of it.
+    /// All bytes.
     #[must_use]
     pub fn finish(self) -> Bytes {
         self.joined.bytes()
     }
 }
 
-/// The methods of a `Request` that wait for nothing, for a type with the fields `key`, `role`,
+/// Defines the methods of a `Request` that don't wait, for a type with the fields `key`, `role`,
 /// `keep_conn`, `params`, `kept`, and its connection, and the methods `input` and `output`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! request_methods {
     ($connection:ident: $type:ty) => {
-        /// A job's request, and its span.
+        /// Creates a job's request, and its span.
         pub(super) fn new(
             $connection: ::std::sync::Arc<$type>,
             job: $crate::server::Job,
@@ -54,7 +54,7 @@ macro_rules! request_methods {
             (Self { $connection, key, role, keep_conn, params, kept: false }, span)
         }
 
-        /// Has the request give its parameters back when its handler drops it; and where they are
+        /// Makes the request give its parameters back when it is dropped. Returns where they are
         /// then.
         pub(super) fn keep(&mut self) -> (::std::sync::Arc<$type>, ::fcgi_proto::RequestKey) {
             self.kept = true;

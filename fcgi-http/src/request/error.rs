@@ -1,4 +1,4 @@
-//! What can be wrong with a request's parameters.
+//! Errors of a request's parameters.
 
 use http::StatusCode;
 

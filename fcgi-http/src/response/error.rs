@@ -1,4 +1,4 @@
-//! What can be wrong with a response's head.
+//! Errors of a response's head.
 
 use http::StatusCode;
 

@@ -46,20 +46,21 @@ use crate::{Address, Error, client, pool::Pool, runtime::Runtime};
 /// ```
 ///
 /// # Requests
-/// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
-/// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
-/// `ParamsBuilder`, or an `Arc` of one, for what a gateway knows of one connection, such as the
+/// [`Scripts`] find the script of a request, and a [`ParamsBuilder`](super::ParamsBuilder) creates
+/// its parameters. A request can replace either with one in its extensions: a `Script`; or a
+/// `ParamsBuilder` or an `Arc` of one, for what a gateway knows about one connection, such as the
 /// client's address.
 ///
-/// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without
-/// waiting, is sent as bytes, which the pool can send again (Q-10). A body of unknown length is
-/// spooled, or streamed as [`UnknownLength`](super::UnknownLength) says (Q-4). One that is not as long as its
-/// Content-Length fails the request.
+/// Bodies are streamed while the response is read (Q-15). If the whole body is available without
+/// waiting, it is sent as bytes; the pool can send these again (Q-10). A body of unknown length is
+/// spooled or streamed, as [`UnknownLength`](super::UnknownLength) says (Q-4). If a body's length
+/// differs from its Content-Length, the request fails.
 ///
 /// # Responses
-/// A local redirect (CGI-6.2.2-1) of a GET or HEAD is followed; of another method it is passed on,
-/// as the 302 that it is to a client. STDERR goes to `tracing`, at warn level. What the application
-/// said is checked: [`HttpError::status`] is what a gateway answers when it is no response.
+/// A local redirect (CGI-6.2.2-1) after GET or HEAD is followed. After other methods it is returned
+/// with status 302. STDERR is logged with `tracing`, at warn level. The application's answer is
+/// checked; if it is not a response, [`HttpError::status`] is the status that a gateway answers
+/// with.
 pub struct HttpClient<R: Runtime>(Arc<Inner<R>>);
 
 struct Inner<R: Runtime> {
@@ -68,7 +69,7 @@ struct Inner<R: Runtime> {
     authorizer: Option<HttpClient<R>>,
 }
 
-/// Settings of an [`HttpClient`], each with a default.
+/// Settings for an [`HttpClient`], each with a default.
 pub struct HttpClientBuilder<R: Runtime> {
     pool: Result<Pool<R>, Error>,
     scripts: ScriptsBuilder,
@@ -83,11 +84,11 @@ impl<R: Runtime> HttpClientBuilder<R> {
 impl<R: Runtime> HttpClient<R> {
     fcgi_engine::http_client_methods!(Pool<R>, HttpClientBuilder<R>);
 
-    /// Asks with GET for a path, such as `/articles?page=2`, or a whole URL, and waits for the head of
-    /// the response.
+    /// Sends a GET request for a path, such as `/articles?page=2`, or a whole URL, and waits for
+    /// the head of the response.
     ///
     /// # Errors
-    /// [`HttpError::Uri`] for a text that is no URL; else as for [`send`](Self::send).
+    /// [`HttpError::Uri`] if the text is not a URL; otherwise those of [`send`](Self::send).
     ///
     /// # Cancellation safety
     /// Dropping the future leaves the pool's queue, or aborts the request.
@@ -174,7 +175,7 @@ where
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
 
-    /// Always ready: the pool has a queue, with a limit of its own.
+    /// Always ready: the pool has a queue with its own limit.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
         Poll::Ready(Ok(()))
     }
