@@ -70,7 +70,10 @@ fn table() -> Result {
     assert_eq!(row("wrong body", &run(&["ping", &address, "--expect", "healthy"]), &[]), 7);
 
     let busy = Busy::start(&php, &address, 1);
-    until("its only worker is busy", || seen(&run(&["ping", &address, "--timeout", "0.3"])).0 == 6);
+    until("its only worker is busy", || {
+        let (status, _, said) = seen(&run(&["ping", &address, "--timeout", "0.3"]));
+        status == 6 && said.contains(" connections wait in its queue")
+    });
     let output = run(&["ping", &address, "--timeout", "1"]);
     // Those that gave up before wait too, until they are accepted.
     let (_, _, said) = seen(&output);

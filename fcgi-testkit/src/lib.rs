@@ -3,8 +3,8 @@
 //! web servers among them ([`http`]), a test harness that shows a test whose peer is missing as
 //! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
 //! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
-//! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
-//! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_client`],
+//! other ([`signal`]), what the system knows of sockets ([`listening`]), programs to run ([`program`]), what
+//! the code under test logs ([`logs`]), system calls counted ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_client`],
 //! [`engine_pool`], [`engine_server`]).
 
 #![forbid(unsafe_code)]
@@ -16,8 +16,10 @@ pub mod engine_server;
 pub mod examples;
 pub mod harness;
 pub mod http;
+pub mod listening;
 pub mod logs;
 pub mod peers;
+pub mod program;
 pub mod signal;
 pub mod sim;
 pub mod strace;

@@ -13,7 +13,7 @@ use fcgi_proto::ProtocolErrorKind;
 
 use super::post;
 use crate::suite::{
-    Case, Suite, TestClient, TestPool, TestRequest, TestResponse,
+    Case, Suite, TestClient, TestPool, TestRequest, TestResponse, patient,
     signal::{background, until},
     wire::*,
 };
@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_millis(400);
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn unlimited() -> Settings {
-    Settings { connect: NEVER, first_byte: NEVER, next_byte: NEVER, ..Settings::new() }
+    Settings { connect: NEVER, first_byte: NEVER, next_byte: NEVER, ..patient() }
 }
 
 /// A way to send requests.

@@ -9,13 +9,16 @@ mod servers;
 
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use tempfile::TempDir;
 
-use crate::examples::Examples;
+use crate::{
+    examples::Examples,
+    listening::{self, sockets},
+};
 
 use super::{
     Case,
@@ -81,23 +84,6 @@ impl Programs {
     }
 }
 
-/// The sockets of a server at a path, each until the server closes it: whether it listens.
-fn sockets(path: &Path) -> impl Iterator<Item = bool> + use<> {
-    const ACCEPTS: u32 = 0x10000;
-    let path = path.to_str().unwrap().to_owned();
-    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-    let flags = move |socket: &str| {
-        let flags = socket.strip_suffix(&path)?.split_whitespace().nth(3)?;
-        u32::from_str_radix(flags, 16).ok()
-    };
-    sockets
-        .lines()
-        .filter_map(flags)
-        .map(|flags| flags & ACCEPTS != 0)
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
 /// A program that does not outlive its test.
 pub(super) struct Running {
     pub(super) child: Child,
@@ -120,12 +106,12 @@ impl Running {
 
     /// Whether it listens, which its socket's path does not say: that is there a moment before.
     pub(super) fn listens(&self) -> bool {
-        sockets(&self.path()).any(|listens| listens)
+        listening::listens(&self.path())
     }
 
     /// Connections that the server has not closed.
     pub(super) fn connections(&self) -> usize {
-        sockets(&self.path()).filter(|listens| !listens).count()
+        sockets(&self.path()).into_iter().filter(|listens| !listens).count()
     }
 
     pub(super) fn dial(&self) -> Peer {
