@@ -1,9 +1,8 @@
-//! FastCGI's sockets and timers on the `async-io` reactor, for any executor that goes with it.
+//! FastCGI's sockets and timers on the `async-io` reactor, for any executor that works with it.
 //!
-//! smol and async-std stand on the same reactor and differ in how they run a task. What they have
-//! in common is written here once: [`AsyncIo`] is the [`Runtime`] of `fcgi-driver`, complete but
-//! for [`Spawn`]. `fcgi-smol` and `fcgi-async-std` fill that in; so can you, for an executor of
-//! your own:
+//! smol and async-std use the same reactor and differ in how they run a task. This crate has the
+//! part that they share: [`AsyncIo`] is the [`Runtime`] of `fcgi-driver`, complete except for
+//! [`Spawn`]. `fcgi-smol` and `fcgi-async-std` implement that. You can too, for your own executor:
 //!
 //! ```
 //! use std::thread;
@@ -73,21 +72,21 @@ pub use transport::{Transport, TransportListener};
 
 /// How an executor runs a task.
 pub trait Spawn: Sized + Send + Sync + 'static {
-    /// Runs a future beside the others, to its end: there is no handle to it.
+    /// Runs a future in its own task, to its end; the task has no handle.
     fn spawn(future: impl Future<Output = ()> + Send + 'static);
 }
 
-/// Waits for SIGTERM or SIGINT, from when it is called: for
-/// [`with_graceful_shutdown`](fcgi_driver::server::Serve::with_graceful_shutdown). Neither ends the
-/// process by itself from then on. Where the signals can't be waited for, an error is logged, and it
-/// waits for ever.
+/// Waits for SIGTERM or SIGINT, from when it is called, for
+/// [`with_graceful_shutdown`](fcgi_driver::server::Serve::with_graceful_shutdown). From then on the
+/// signals no longer end the process by themselves. If it can't wait for the signals, it logs an
+/// error and never completes.
 pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let registered = Signals::new([Signal::Term, Signal::Int])
         .map(|mut signals| poll_fn(move |cx| Pin::new(&mut signals).poll_next(cx).map(|_| ())));
     runtime::signalled(registered)
 }
 
-/// The `async-io` reactor, with the executor `S`. It is only a name: there is no value of it.
+/// The `async-io` reactor, with the executor `S`. This is only a name: no value of it exists.
 #[derive(Clone, Copy, Debug)]
 pub struct AsyncIo<S>(PhantomData<fn() -> S>);
 

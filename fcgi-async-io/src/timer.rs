@@ -13,7 +13,7 @@ use fcgi_driver::runtime;
 #[derive(Debug, Default)]
 pub struct Timer {
     timer: Option<async_io::Timer>,
-    /// What the timer is set to; `None` once it has fired.
+    /// The time that the timer is set to; `None` once it has fired.
     deadline: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Sockets of both kinds.
+//! Unix and TCP sockets, and other streams.
 
 use std::{
     any::Any,
@@ -17,11 +17,11 @@ use fcgi_driver::{Over, StdListener, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// A connected socket, unix or TCP, TCP without Nagle's delay; or any other stream.
+/// A connected unix or TCP socket, the latter without Nagle's delay, or any other stream.
 #[derive(Debug)]
 pub struct Transport {
     stream: Stream,
-    /// A read may find something: there is no need to wait before it.
+    /// Whether a read may find something, so that it need not wait first.
     readable: bool,
 }
 
@@ -29,11 +29,12 @@ pub struct Transport {
 enum Stream {
     Unix(Async<UnixStream>),
     Tcp(Async<TcpStream>),
-    /// Any other.
+    /// Any other stream.
     Other(Box<dyn runtime::Transport>),
 }
 
-/// Any stream will do: TLS, vsock, a pipe in memory. `Async` of std's sockets is taken as what it is.
+/// Takes any stream, such as TLS, vsock, or a pipe in memory. An `Async` of one of std's sockets is
+/// used as that socket.
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
     fn from(io: T) -> Self {
         let io: Box<dyn Any + Send> = Box::new(io);
@@ -70,7 +71,7 @@ impl Transport {
     pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
         match Async::<UnixStream>::connect(path).await {
             Ok(stream) => Ok(Self::new(Stream::Unix(stream))),
-            // The reactor passes over EAGAIN, and then finds a socket that is not connected.
+            // The reactor ignores EAGAIN and then finds that the socket is not connected.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Err(io::Error::new(io::ErrorKind::WouldBlock, "the socket's backlog is full"))
             }
@@ -78,7 +79,7 @@ impl Transport {
         }
     }
 
-    /// Tries each of the host's addresses in turn.
+    /// Tries each of the host's addresses in order.
     pub(crate) async fn connect_tcp(host_port: &str) -> io::Result<Self> {
         let mut failure = None;
         for address in resolve(host_port).await? {
@@ -93,13 +94,13 @@ impl Transport {
     }
 
     fn tcp(stream: Async<TcpStream>) -> Self {
-        // Some systems refuse it for a connection that is gone already.
+        // Some systems refuse this for a connection that is gone already.
         let _ = stream.get_ref().set_nodelay(true);
         Self::new(Stream::Tcp(stream))
     }
 }
 
-/// A name is looked up on a thread of its own, since the system's resolver blocks.
+/// Looks a name up in a separate thread, since the system's resolver blocks.
 async fn resolve(host_port: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host_port.parse() {
         return Ok(vec![address]);
@@ -114,7 +115,7 @@ impl runtime::Transport for Transport {
             return stream.poll_read_ready(cx);
         }
         if !self.readable {
-            // Registers first and never calls the socket: no read just to find nothing.
+            // Registers first and does not call the socket: that saves a read that finds nothing.
             ready!(match &self.stream {
                 Stream::Unix(stream) => stream.poll_readable(cx),
                 Stream::Tcp(stream) => stream.poll_readable(cx),
@@ -236,7 +237,7 @@ pub enum TransportListener {
 }
 
 impl TransportListener {
-    /// The socket is in non-blocking mode.
+    /// A listener on this socket, which is in nonblocking mode.
     pub(crate) fn new(listener: StdListener) -> io::Result<Self> {
         match listener {
             StdListener::Unix(unix) => Async::new_nonblocking(unix).map(Self::Unix),

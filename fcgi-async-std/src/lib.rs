@@ -1,11 +1,11 @@
 //! FastCGI for async-std, both ends of the wire.
 //!
-//! **Deprecated**, as async-std is: its authors have discontinued it in favour of smol. For a new
-//! program take `fcgi-smol`, which has the same names.
+//! **Deprecated**, like async-std itself, which was discontinued in favour of smol. For a new
+//! program use `fcgi-smol`, which has the same names.
 //!
-//! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
-//! requests to php-fpm or any other application. The other adapters have the same names, so that
-//! a program changes runtime by changing `use fcgi_async_std as fcgi`.
+//! A [`Server`] answers requests from nginx, Apache, HAProxy and other web servers; a [`Client`]
+//! sends requests to php-fpm or any other application. The other adapters have the same names, so a
+//! program changes runtime by changing `use fcgi_async_std as fcgi`.
 //!
 //! ```no_run
 //! use fcgi_async_std as fcgi;
@@ -23,15 +23,15 @@
 //! ```
 //!
 //! # Threads
-//! Handlers are async-std's tasks, which run on a thread for each core unless
-//! ASYNC_STD_THREAD_COUNT in the environment says how many.
+//! Handlers are async-std's tasks. These run on one thread per core, or on as many threads as the
+//! environment variable ASYNC_STD_THREAD_COUNT says.
 //!
 //! # Features
 //! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
-//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
-//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
-//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+//! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -41,7 +41,7 @@ pub use fcgi_async_io::{Timer, Transport, TransportListener, shutdown_signal};
 /// The runtime: sockets and timers of `async-io`, tasks of async-std.
 pub type AsyncStd = fcgi_async_io::AsyncIo<Tasks>;
 
-/// async-std's tasks. It is only a name: there is no value of it.
+/// async-std's tasks. This is only a name: no value of it exists.
 #[derive(Clone, Copy, Debug)]
 pub enum Tasks {}
 

@@ -10,11 +10,11 @@ use fcgi_engine::{
 
 use crate::{Address, Error, stream::Stream};
 
-/// A listener's sockets, in non-blocking mode.
+/// A listener's sockets, in nonblocking mode.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     sockets: Vec<ListeningSocket>,
-    /// Who is asked first, so that one with many connections leaves the others theirs.
+    /// Which socket to ask first, so that a busy one does not keep the others waiting.
     next: usize,
 }
 
@@ -27,19 +27,20 @@ impl Acceptor {
         Ok(Self { sockets, next: 0 })
     }
 
-    /// To be polled.
+    /// The sockets to poll.
     pub(crate) fn listeners(&self) -> impl ExactSizeIterator<Item = &StdListener> {
         self.sockets.iter().map(|socket| &socket.listener)
     }
 
-    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    /// Removes the files of our unix sockets, so that nobody finds them any more. Connections that
+    /// were made before can still be accepted.
     pub(crate) fn hide(&mut self) {
         for socket in &mut self.sockets {
             socket.file = None;
         }
     }
 
-    /// A connection that waits, or where there is an error; `WouldBlock` when none does.
+    /// A connection that waits, or an error with its address; `WouldBlock` if none waits.
     pub(crate) fn accept(&mut self) -> Result<(Stream, Peer), (io::Error, Address)> {
         let many = self.sockets.len();
         for turn in 0..many {
@@ -57,7 +58,7 @@ impl Acceptor {
     }
 }
 
-/// An error of a server's that can't accept.
+/// The error of a server that can't accept.
 pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
     Error::Io { address: address.to_string().into(), doing: "accept connections at", source }
 }

@@ -1,9 +1,9 @@
 //! FastCGI with threads, both ends of the wire.
 //!
-//! For programs that have no async runtime and want none: std's sockets, poll(2), and threads. A
-//! [`Server`] answers the requests that nginx, Apache or HAProxy hand on, each on a thread of a
-//! bounded pool; a [`Client`] or a [`Pool`] sends requests to php-fpm or any other application. The
-//! names are those of `fcgi-tokio` and its siblings, without `async`.
+//! For programs without an async runtime: std's sockets, poll(2), and threads. A [`Server`] answers
+//! requests from nginx, Apache, HAProxy and other web servers, each on a thread of a bounded pool.
+//! A [`Client`] or a [`Pool`] sends requests to php-fpm or any other application. The names are
+//! those of `fcgi-tokio` and its siblings, without `async`.
 //!
 //! ```
 //! use fcgi_blocking as fcgi;
@@ -53,9 +53,9 @@
 //!
 //! # Features
 //! - `http`: `http`, with `serve_http` and an `HttpClient`.
-//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
-//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+//! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -85,20 +85,20 @@ pub use server::{
     PANICKED, Request, Serve, Server, Shutdown, shutdown_signal,
 };
 
-/// Serves requests with a handler, once [`run`](Serve::run) is called: with the settings of
+/// Serves requests with a handler once [`run`](Serve::run) is called. The settings are those of
 /// [`Server::from_env`].
 pub fn serve<H: Handler>(listener: impl Into<Listener>, handler: H) -> Serve<H> {
     Server::from_env().serve(listener, handler)
 }
 
-/// Serves one connection to its end, once [`run`](Serve::run) is called; see
+/// Serves one connection to its end once [`run`](Serve::run) is called; see
 /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
 pub fn serve_connection<H: Handler>(io: impl Into<std::os::fd::OwnedFd>, handler: H) -> Serve<H> {
     Server::from_env().serve_connection(io, handler)
 }
 
-/// Serves HTTP requests with a function, once [`run`](Serve::run) is called: with the settings of
-/// [`Server::from_env`].
+/// Serves HTTP requests with a function once [`run`](Serve::run) is called. The settings are those
+/// of [`Server::from_env`].
 #[cfg(feature = "http")]
 pub fn serve_http<H, A, B>(listener: impl Into<Listener>, handler: H) -> Serve<http::Responder<H>>
 where
@@ -109,9 +109,10 @@ where
     Server::from_env().serve_http(listener, handler)
 }
 
-/// Serves a function of HTTP requests as the process was started, once [`run`](Serve::run) is called:
-/// one request as a CGI program, else FastCGI at systemd's sockets, descriptor 0, or the address in
-/// FCGI_ADDR; see [`Server::serve_http_auto`]. The settings are those of [`Server::from_env`].
+/// Serves HTTP requests with a function, in the way in which the process was started, once
+/// [`run`](Serve::run) is called: one request as a CGI program, otherwise FastCGI on systemd's
+/// sockets, descriptor 0, or the address in FCGI_ADDR. See [`Server::serve_http_auto`]. The
+/// settings are those of [`Server::from_env`].
 #[cfg(feature = "http")]
 pub fn serve_http_auto<H, A, B>(handler: H) -> Serve<http::Responder<H>>
 where

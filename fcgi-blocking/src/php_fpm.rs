@@ -1,7 +1,7 @@
-//! php-fpm's own pages: whether a pool answers, and how its workers are doing.
+//! php-fpm's own pages: ping, and the status of a pool and its workers.
 //!
-//! The pool that is asked answers them itself, whatever scripts it has, at the paths that its
-//! configuration gives as `ping.path` and `pm.status_path`.
+//! The pool answers them itself, whatever scripts it has, at the paths set by `ping.path` and
+//! `pm.status_path` in its configuration.
 //!
 //! ```no_run
 //! use fcgi_blocking as fcgi; // with its feature `php-fpm`
@@ -27,8 +27,8 @@ use fcgi_engine::{
 
 use crate::{Error, Pool};
 
-/// Asks whether the pool answers; gives the text of its answer, which is `pong` unless
-/// `ping.response` says otherwise.
+/// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
+/// `ping.response` is set.
 ///
 /// # Errors
 /// See [`PageError`].
@@ -37,7 +37,7 @@ pub fn ping(pool: &Pool, path: &str) -> Result<String, PageError> {
     page.text(ask(pool, page)?, &pool.address().to_string())
 }
 
-/// Asks how the pool is doing, without [`Status::processes`].
+/// The status of the pool, without [`Status::processes`].
 ///
 /// # Errors
 /// See [`PageError`].
@@ -46,7 +46,7 @@ pub fn status(pool: &Pool, path: &str) -> Result<Status, PageError> {
     page.parse(ask(pool, page)?, &pool.address().to_string())
 }
 
-/// Asks how the pool and each of its workers are doing.
+/// The status of the pool and of each worker.
 ///
 /// # Errors
 /// See [`PageError`].

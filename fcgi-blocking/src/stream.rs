@@ -1,5 +1,4 @@
-//! A connected socket of either kind, or another descriptor, in non-blocking mode: poll(2) does the
-//! waiting.
+//! A connected socket or another descriptor, in nonblocking mode: poll(2) does the waiting.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -16,7 +15,7 @@ use fcgi_engine::{pump::Socket, socket::Peer};
 #[derive(Debug)]
 pub(crate) enum Stream {
     Unix(UnixStream),
-    /// Without Nagle's delay.
+    /// TCP without Nagle's delay.
     Tcp(TcpStream),
     /// Anything else that poll(2) can wait for.
     Other(OwnedFd),
@@ -25,14 +24,14 @@ pub(crate) enum Stream {
 impl Stream {
     /// A stream that somebody else has connected.
     pub(crate) fn over(fd: OwnedFd) -> Self {
-        // What refuses it, reads and writes refuse too.
+        // If this fails, reads and writes fail too.
         let _ = rustix::io::ioctl_fionbio(&fd, true);
-        // TCP alone has it.
+        // Only TCP has this option.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
         Self::Other(fd)
     }
 
-    /// What kind of peer a stream has that no listener accepted.
+    /// The kind of the peer, for a stream that no listener accepted.
     pub(crate) fn peer(&self) -> Peer {
         let address = rustix::net::getsockname(self);
         match address.map(|address| address.address_family()) {
@@ -48,12 +47,12 @@ impl Stream {
 
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        // Some systems refuse it for a connection that is gone already.
+        // Some systems refuse this for a connection that is gone already.
         let _ = stream.set_nodelay(true);
         Ok(Self::Tcp(stream))
     }
 
-    /// Reads what is there; `WouldBlock` when nothing is, 0 at the end of file.
+    /// Reads what has come; `WouldBlock` if nothing has, 0 at the end of file.
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => (&*stream).read(buf),

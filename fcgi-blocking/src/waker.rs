@@ -1,4 +1,4 @@
-//! Ends another thread's poll(2).
+//! Interrupts another thread's poll(2).
 
 use std::{
     io::{self, Read, Write},
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// A pair of sockets whose reading end is among what a thread polls.
+/// A pair of sockets. A thread polls the reading end.
 #[derive(Debug)]
 pub(crate) struct Waker {
     reader: UnixStream,
@@ -23,9 +23,9 @@ impl Waker {
         Ok(Self { reader, writer })
     }
 
-    /// Makes the poll return, now or when it is next made.
+    /// Makes the poll return, now or when it next starts.
     pub(crate) fn wake(&self) {
-        // A full socket wakes as well.
+        // A full socket wakes the thread as well.
         let _ = (&self.writer).write(&[0]);
     }
 

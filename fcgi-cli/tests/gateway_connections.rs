@@ -435,12 +435,41 @@ fn what_is_no_request_is_told_why() {
 fn transfer_codings_but_chunked_are_refused() {
     let app = App::start();
     let gateway = gateway(&app, &[]);
-    for coding in ["gzip, chunked", "identity, chunked", "gzip\r\nTransfer-Encoding: chunked"] {
+    for coding in [
+        "gzip, chunked",
+        "identity, chunked",
+        "gzip\r\nTransfer-Encoding: chunked",
+        "chunked, chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+    ] {
         let request =
             format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
         let (answer, _) = rest(client(&gateway, request.as_bytes()));
         assert!(answer.starts_with("HTTP/1.1 501 "), "{coding}: {answer}");
         assert!(answer.contains("a transfer coding other than chunked"), "{answer}");
+    }
+    assert_eq!(app.state.asked(), 0);
+}
+
+/// Whatever it asks for: a cache before the gateway may take another of the two.
+#[test]
+fn a_request_has_one_host_that_is_one() {
+    let (app, root) = (App::start(), Root::new());
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg()]);
+    for target in ["/page.txt", "/app.php", "/-/ready", "/none"] {
+        for hosts in
+            ["Host: a\r\nHost: a", "Host: a\r\nhost: b", "Host: a b", "Host: a/b", "Host: a@b"]
+        {
+            let request = format!("GET {target} HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n");
+            let (answer, _) = rest(client(&gateway, request.as_bytes()));
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{target} {hosts}: {answer}");
+            assert!(answer.to_ascii_lowercase().contains("host"), "{answer}");
+        }
+    }
+    for host in ["Host:", "Host: [::1]:80", "Host: a.example:"] {
+        let request = format!("GET /page.txt HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n");
+        let (answer, _) = rest(client(&gateway, request.as_bytes()));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     }
     assert_eq!(app.state.asked(), 0);
 }

@@ -307,6 +307,11 @@ fn an_application_hands_a_file_over() {
         let target = format!("/field?{field}");
         let part = gateway.ask("GET", &target, &[("Range", "bytes=2-4"), ("If-Range", tag)]);
         assert_eq!((part.head.status, text(&part)), (206, "234".to_owned()));
+        let beyond = gateway.ask("GET", &target, &[("Range", "bytes=99-")]);
+        assert_eq!(beyond.head.status, 416);
+        assert_eq!(beyond.head.field("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(beyond.head.field("content-disposition"), None, "it is the page's");
+        assert_eq!(beyond.head.field("set-cookie"), Some("a=b"));
         let known = gateway.ask("GET", &target, &[("If-None-Match", tag)]);
         assert_eq!(known.head.status, 304);
         let posted = gateway.connect().post(&target, 3).expect("an answer");

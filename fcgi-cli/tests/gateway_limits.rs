@@ -66,11 +66,15 @@ fn nobody_listens_is_502() {
     let reply = gateway.get("/page");
     assert_eq!(reply.head.status, 502);
     let reason = format!("connect to {address}: No such file or directory (os error 2)");
-    assert_eq!(text(&reply), "502 Bad Gateway\nthe application can't be reached\n");
+    let page = text(&reply);
+    let id = page.strip_prefix("502 Bad Gateway\nthe application can't be reached\nrequest ");
+    let id = id.expect("the page has its reason and its name").trim_end();
     until("the reason is logged", || gateway.error_log().ends_with('\n'));
     let log = gateway.error_log();
     assert!(log.starts_with(&format!("fcgi gateway: GET /page: {reason}")), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.ends_with(&format!("[{id}]\n")), "{id}: {log}");
+    until("it is in the access log", || gateway.access_log().ends_with(&format!(" {id}\n")));
 }
 
 /// Where the application is, and what the system says, is for the log.
@@ -101,7 +105,7 @@ fn pages_say_nothing_of_what_is_inside() {
         assert_eq!(reply.head.status, status, "{address} {target} {options:?}");
         let (page, bare) = (text(&reply), &address[address.find(':').expect("a scheme") + 1..]);
         assert!(!page.contains(bare) && !page.contains("os error"), "{page}");
-        assert_eq!(page.lines().count(), 2, "it has its reason: {page}");
+        assert_eq!(page.lines().count(), 3, "it has its reason and its name: {page}");
         until("the log has it", || gateway.error_log().contains(address));
     }
 }

@@ -81,7 +81,7 @@ fn trusted_proxies_say_how_and_for_whom() {
     let args = [&app.address, "--mount", "/", "--trusted-proxy", "127.0.0.1"];
     let gateway = Gateway::start(&args);
     let own = gateway.port.to_string();
-    let cases: [(Fields, Option<&str>, &str, &str, &str); 9] = [
+    let cases: [(Fields, Option<&str>, &str, &str, &str); 10] = [
         (&[], None, "http", &own, "127.0.0.1"),
         (&[("X-Forwarded-Proto", "https")], Some("on"), "https", "443", "127.0.0.1"),
         (&[("X-Forwarded-Proto", "http")], None, "http", "80", "127.0.0.1"),
@@ -112,6 +112,13 @@ fn trusted_proxies_say_how_and_for_whom() {
             Some("on"),
             "https",
             "99",
+            "shop.example",
+        ),
+        (
+            &[("Forwarded", "for=\"203.0.113.7\";proto=\"htt\\ps\";host=\"shop\\.example\"")],
+            Some("on"),
+            "https",
+            "443",
             "shop.example",
         ),
         (&[("X-Forwarded-Host", "a@b")], None, "http", &own, "127.0.0.1"),
@@ -353,7 +360,7 @@ fn metrics_are_text_for_prometheus() {
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
         text(&reply)
     };
-    let address = format!("{{address=\"{}\"}}", app.address);
+    let address = "{application=\"1\"}";
     let wanted = [
         "fcgi_gateway_requests_total{status=\"200\"} ".to_owned(),
         "fcgi_gateway_requests_total{status=\"502\"} 1".to_owned(),
@@ -370,6 +377,8 @@ fn metrics_are_text_for_prometheus() {
         wanted.iter().all(|line| page.lines().any(|found| found.starts_with(line)))
     });
     let page = page();
+    let (_, bare) = app.address.split_once(':').expect("a scheme");
+    assert!(!page.contains(bare), "where the application is concerns nobody: {page}");
     let mut families = HashSet::new();
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {

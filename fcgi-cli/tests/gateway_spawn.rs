@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::PathBuf, process::Stdio};
 
 use common::gateway::{Gateway, block_on, text, until};
 use fcgi_tokio as fcgi;
@@ -116,13 +116,47 @@ fn nothing_outlives_a_gateway_that_is_killed() {
 fn the_program_ends_when_gateway_and_guard_are_killed_together() {
     let (mut gateway, folder) = start("echo $$ > main; exec sleep 1000");
     let main = pid(&folder, "main");
-    let (guard, _) = guard(&gateway);
+    let (guard, private) = guard(&gateway);
     // Neither can do anything about it.
     kill_process(guard, Signal::STOP).expect("it runs");
     gateway.signal(Signal::KILL);
     kill_process(guard, Signal::KILL).expect("it runs");
     gateway.wait();
     until("it has ended", || !runs(main));
+    // Its folder ends with the next start of a gateway; the folders of those that run stay.
+    assert!(private.is_dir());
+    let (others, _folder) = start("exec sleep 1000");
+    let (_, used) = self::guard(&others);
+    assert!(!private.exists());
+    let (_third, _folder) = start("exec sleep 1000");
+    assert!(used.is_dir());
+}
+
+/// A signal counts before there is anything to serve, too.
+#[test]
+fn a_signal_ends_it_while_it_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("never-ready");
+    let main = folder.path().join("main");
+    let text = format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", main.display());
+    fs::write(&program, text).expect("a file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let root = folder.path().display().to_string();
+    let program = program.display().to_string();
+    let mut gateway = common::fcgi()
+        .args(["gateway", "--listen", "127.0.0.1:0", "--root", &root, "--php-fpm", &program])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let main = pid(&folder, "main");
+    kill_process(Pid::from_child(&gateway), Signal::TERM).expect("it runs");
+    let status = gateway.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert!(!runs(main), "nothing is left");
+    let mut stderr = String::new();
+    gateway.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+    assert_eq!(stderr, "");
 }
 
 #[test]

@@ -16,11 +16,11 @@ use fcgi_engine::{
 
 use crate::{Address, Error, runtime::Runtime};
 
-/// A [`Listener`] on its way into a runtime, which takes it over when the server starts. What a
-/// server takes is anything that becomes one: a `Listener`, or one of std's listeners.
+/// A [`Listener`] that a runtime takes over when the server starts. A server accepts anything that
+/// converts into this: a `Listener`, or one of std's listeners.
 pub struct Acceptor<R: Runtime> {
     sockets: Vec<Source<R>>,
-    /// Who is asked first, so that one with many connections leaves the others theirs.
+    /// Which socket to ask first, so that a busy one does not keep the others waiting.
     next: usize,
 }
 
@@ -31,28 +31,28 @@ struct Source<R: Runtime> {
 }
 
 enum State<R: Runtime> {
-    /// `None` once the runtime was to take it.
+    /// `None` once the runtime has taken it, or failed to.
     Std(Option<StdListener>),
     Runtime(R::Listener),
 }
 
-/// A connection that was accepted and who is at its other end, or where that failed.
+/// An accepted connection with its peer, or the error with the address of the socket.
 pub(crate) type Accepted<R> = Result<(<R as Runtime>::Transport, Peer), (io::Error, Address)>;
 
 impl<R: Runtime> Acceptor<R> {
-    /// A listener that the runtime has made itself; `address` is what logs call it.
+    /// A listener that the runtime itself has created; `address` is its name in logs.
     pub fn from_runtime(listener: R::Listener, address: Address) -> Self {
         let listener = State::Runtime(listener);
         Self { sockets: vec![Source { listener, address, file: None }], next: 0 }
     }
 
-    /// Where it listens; the first one of several.
+    /// Where it listens. Of several sockets, the first.
     #[must_use]
     pub fn local_addr(&self) -> &Address {
         &self.sockets[0].address
     }
 
-    /// Hands the sockets to the runtime that this is called in.
+    /// Hands the sockets to the current runtime.
     pub(crate) fn register(&mut self) -> Result<(), Error> {
         for Source { listener, address, .. } in &mut self.sockets {
             if let State::Std(std) = listener {
@@ -81,17 +81,18 @@ impl<R: Runtime> Acceptor<R> {
         Poll::Pending
     }
 
-    /// Nobody finds a unix socket of ours from now on; who has connected can still be accepted.
+    /// Removes the files of our unix sockets, so that nobody finds them any more. Connections that
+    /// were made before can still be accepted.
     pub(crate) fn hide(&mut self) {
         for source in &mut self.sockets {
             source.file = None;
         }
     }
 
-    /// A connection that was there before; ready with `None` when none is left.
+    /// A connection that was waiting already; ready with `None` when none is left.
     pub(crate) fn poll_accept_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted<R>>> {
         match self.poll_accept(cx) {
-            // Asked in this order, since what comes after the first question wakes the task.
+            // The order matters: a connection that comes after the first check wakes the task.
             Poll::Pending if self.sockets.iter().any(Source::is_readable) => Poll::Pending,
             Poll::Pending => Poll::Ready(None),
             accepted => accepted.map(Some),
@@ -99,7 +100,7 @@ impl<R: Runtime> Acceptor<R> {
     }
 }
 
-/// An error of a server's that can't accept.
+/// The error of a server that can't accept.
 pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
     Error::Io { address: Arc::from(address.to_string()), doing: "accept connections at", source }
 }

@@ -1,6 +1,7 @@
 //! The names of every async adapter, written once.
 
-/// What an adapter re-exports for its runtime, `$runtime`. `$package` is its name in examples.
+/// Defines what an adapter re-exports for its runtime, `$runtime`. `$package` is its name in
+/// examples.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! adapter {
@@ -20,25 +21,23 @@ macro_rules! adapter {
 
         /// Serves requests; see [`fcgi_driver::server`].
         pub type Server = $crate::server::Server<$runtime>;
-        /// A server that is about to start; see [`serve()`].
+        /// A server that is ready to start; see [`serve()`].
         pub type Serve<H, S = ::std::future::Pending<()>> = $crate::server::Serve<$runtime, H, S>;
-        /// What a server takes: a [`Listener`], or one of std's.
+        /// What a server listens on: a [`Listener`], or one of std's.
         pub type Acceptor = $crate::Acceptor<$runtime>;
         /// A connection to an application; see [`client`].
         pub type Client = client::Client;
         /// Connections to one application, shared by many requests; see [`pool`].
         pub type Pool = pool::Pool;
 
-        /// Serves requests with a handler, once what this gives is awaited: as it is, or
-        /// [with a signal](Serve::with_graceful_shutdown). The settings are those of
-        /// [`Server::from_env`].
+        /// Serves requests with a handler. Await the result, as it is or [with a
+        /// signal](Serve::with_graceful_shutdown). The settings are those of [`Server::from_env`].
         pub fn serve<H: Handler>(listener: impl Into<Acceptor>, handler: H) -> Serve<H> {
             Server::from_env().serve(listener, handler)
         }
 
-        /// Serves HTTP requests with a tower service, an axum `Router` for one, once what this gives
-        /// is awaited; see [`Server::serve_http`]. The settings are those of
-        /// [`Server::from_env`].
+        /// Serves HTTP requests with a tower service, such as an axum `Router`. Await the result;
+        /// see [`Server::serve_http`]. The settings are those of [`Server::from_env`].
         ///
         /// ```no_run
         #[doc = concat!("use ", $package, " as fcgi;")]
@@ -60,9 +59,9 @@ macro_rules! adapter {
             Server::from_env().serve(listener, http::Responder::new(service))
         }
 
-        /// Serves a tower service as the process was started, once what this gives is awaited: one
-        /// request as a CGI program, else FastCGI at systemd's sockets, descriptor 0, or the address in
-        /// FCGI_ADDR; see [`Server::serve_http_auto`]. The settings are those of
+        /// Serves a tower service in the way in which the process was started: one request as a CGI
+        /// program, otherwise FastCGI on systemd's sockets, descriptor 0, or the address in
+        /// FCGI_ADDR. Await the result; see [`Server::serve_http_auto`]. The settings are those of
         /// [`Server::from_env`].
         #[cfg(feature = "http")]
         pub fn serve_http_auto<S>(service: S) -> Serve<http::Responder<S>>
@@ -72,8 +71,9 @@ macro_rules! adapter {
             Server::from_env().serve_auto(http::Responder::new(service))
         }
 
-        /// Serves one connection over any stream to its end: TLS, vsock, a pipe in memory; see
-        /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
+        /// Serves one connection over any stream to its end, such as TLS, vsock, or a pipe in
+        /// memory; see [`Server::serve_connection`]. The settings are those of
+        /// [`Server::from_env`].
         pub fn serve_connection<T, H>(
             io: T,
             handler: H,
@@ -85,9 +85,9 @@ macro_rules! adapter {
             Server::from_env().serve_connection(io, handler)
         }
 
-        /// Calls applications: php-fpm and any other.
+        /// Calls applications, such as php-fpm.
         ///
-        /// A [`Client`](client::Client) is one connection, which carries one request at a time; a
+        /// A [`Client`](client::Client) is one connection, which carries one request at a time. A
         /// [`Connector`](client::Connector) makes it, with time limits.
         ///
         /// ```no_run
@@ -110,11 +110,11 @@ macro_rules! adapter {
             pub type Client = $crate::client::Client<super::$runtime>;
             /// A response in progress.
             pub type Response<'a> = $crate::client::Response<'a, super::$runtime>;
-            /// How to connect and how long to wait.
+            /// Settings for connecting, and time limits.
             pub type Connector = $crate::client::Connector<super::$runtime>;
         }
 
-        /// Many requests over few connections to one application; see [`fcgi_driver::pool`].
+        /// Sends many requests over few connections to one application; see [`fcgi_driver::pool`].
         ///
         /// ```no_run
         #[doc = concat!("use ", $package, " as fcgi;")]
@@ -132,7 +132,7 @@ macro_rules! adapter {
         pub mod pool {
             pub use $crate::pool::PoolStats;
 
-            /// Connections to one application, shared by all clones of this.
+            /// Connections to one application. Clones share them.
             pub type Pool = $crate::pool::Pool<super::$runtime>;
             /// Settings of a [`Pool`].
             pub type Builder = $crate::pool::Builder<super::$runtime>;
@@ -143,8 +143,8 @@ macro_rules! adapter {
         #[cfg(feature = "php-fpm")]
         pub use $crate::php_fpm;
 
-        /// HTTP: any tower service behind a web server, and a client that is a tower service; see
-        /// [`fcgi_driver::http`].
+        /// HTTP: serves any tower service behind a web server, and offers a client that is a tower
+        /// service; see [`fcgi_driver::http`].
         #[cfg(feature = "http")]
         pub mod http {
             pub use $crate::http::{
@@ -164,7 +164,7 @@ macro_rules! adapter {
             pub type HttpClientBuilder = $crate::http::HttpClientBuilder<super::$runtime>;
             /// The body of a response.
             pub type ResponseBody = $crate::http::ResponseBody<super::$runtime>;
-            /// What an Authorizer said of a request.
+            /// An Authorizer's answer about a request.
             pub type Authorized<B> = $crate::http::Authorized<B, super::$runtime>;
         }
 

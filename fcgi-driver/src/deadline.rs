@@ -7,8 +7,8 @@ use std::{
 
 use crate::runtime::{Runtime, Timer};
 
-/// A deadline that costs nothing to move later: the timer is set again only when it fires early,
-/// or when the deadline comes nearer.
+/// A deadline that costs nothing to postpone. The timer is set again only when it fires early, or
+/// when the deadline comes nearer.
 pub(crate) struct Deadline<R: Runtime> {
     timer: Option<R::Timer>,
     armed: Option<(Instant, Waker)>,

@@ -1,10 +1,10 @@
 //! The engine of the async adapters: FastCGI's two ends over any runtime.
 //!
 //! `fcgi-proto` knows the protocol and does no IO; a runtime has sockets and timers. This crate is
-//! what lies between, written once: the poll loop that reads and writes at the same time, the
-//! server that runs handlers, the client with its time limits and its cancellation. It names no
-//! runtime: an adapter such as `fcgi-tokio` implements [`runtime::Runtime`] in some 200 lines and
-//! re-exports the rest. Applications use an adapter, not this crate.
+//! the part in between: the poll loop that reads and writes at the same time, the server that runs
+//! handlers, and the client with its time limits and cancellation. It depends on no runtime: an
+//! adapter such as `fcgi-tokio` implements [`runtime::Runtime`] in some 200 lines and re-exports
+//! the rest. Applications use an adapter, not this crate.
 //!
 //! ```
 //! let address: fcgi_driver::Address = "unix:/run/php/php-fpm.sock".parse()?;
@@ -12,9 +12,9 @@
 //! ```
 //!
 //! # Features
-//! - `http`: HTTP over both ends.
-//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
-//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `http`: HTTP for servers and clients.
+//! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]

@@ -13,14 +13,14 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::runtime::Transport;
 
-/// A [`Transport`] over any stream: TLS, vsock, a pipe in memory. An adapter makes its own transport
-/// of it, so that its servers and clients take such streams too.
+/// A [`Transport`] over any stream, such as TLS, vsock, or a pipe in memory. An adapter's own
+/// transport can be made from it, so that its servers and clients take such streams too.
 ///
-/// What only a socket knows is not known of it: that a peer is gone shows when it is read or
-/// written.
+/// What only a socket can report is not known here: that the peer is gone shows only in a read or a
+/// write.
 pub struct Over<T: AsyncRead + AsyncWrite + Unpin> {
     io: T,
-    /// Bytes that the stream took, and has still to pass on.
+    /// Bytes that the stream took but has not passed on yet.
     unflushed: usize,
     closing: Cell<Closing>,
 }
@@ -38,7 +38,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> {
         Self { io, unflushed: 0, closing: Cell::new(Closing::No) }
     }
 
-    /// Tells the peer that nothing more will come, if that is wanted.
+    /// Sends the end of the stream, if that was asked for.
     fn poll_close(&mut self, cx: &mut Context<'_>) {
         if self.closing.get() == Closing::Wanted && Pin::new(&mut self.io).poll_close(cx).is_ready()
         {
@@ -50,7 +50,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> {
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Over<T> {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_close(cx);
-        // Only a read tells.
+        // Only a read can tell.
         Poll::Ready(Ok(()))
     }
 
@@ -59,8 +59,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Over<T> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 
-    /// Bytes that the stream keeps for itself are not written yet: they are flushed before it is
-    /// dropped.
+    /// Bytes that the stream keeps in its own buffer are not written yet. They are flushed before
+    /// it is dropped.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,7 +88,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Over<T> {
     }
 }
 
-/// TLS has a word for the end.
+/// Closes the stream: TLS, for one, announces its end.
 impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Over<T> {
     fn drop(&mut self) {
         self.closing.set(match self.closing.get() {

@@ -1,7 +1,7 @@
-//! php-fpm's own pages: whether a pool answers, and how its workers are doing.
+//! php-fpm's own pages: ping, and the status of a pool and its workers.
 //!
-//! The pool that is asked answers them itself, whatever scripts it has, at the paths that its
-//! configuration gives as `ping.path` and `pm.status_path`.
+//! The pool answers them itself, whatever scripts it has, at the paths set by `ping.path` and
+//! `pm.status_path` in its configuration.
 //!
 //! ```no_run
 //! use fcgi_tokio as fcgi; // or any other adapter, with its feature `php-fpm`
@@ -28,8 +28,8 @@ use fcgi_engine::{
 
 use crate::{Error, pool::Pool, runtime::Runtime};
 
-/// Asks whether the pool answers; gives the text of its answer, which is `pong` unless
-/// `ping.response` says otherwise.
+/// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
+/// `ping.response` is set.
 ///
 /// # Errors
 /// See [`PageError`].
@@ -41,7 +41,7 @@ pub async fn ping<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<String, Page
     page.text(ask(pool, page).await?, &pool.address().to_string())
 }
 
-/// Asks how the pool is doing, without [`Status::processes`].
+/// The status of the pool, without [`Status::processes`].
 ///
 /// # Errors
 /// See [`PageError`].
@@ -53,7 +53,7 @@ pub async fn status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, Pa
     page.parse(ask(pool, page).await?, &pool.address().to_string())
 }
 
-/// Asks how the pool and each of its workers are doing.
+/// The status of the pool and of each worker.
 ///
 /// # Errors
 /// See [`PageError`].

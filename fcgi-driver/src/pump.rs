@@ -1,4 +1,5 @@
-//! A transport as the engine's pump sees it: what is not ready would block, and wakes the task.
+//! Shows a transport to the engine's pump: an operation that is not ready would block, and wakes
+//! the task later.
 
 use std::{
     io::{self, IoSlice},
@@ -9,7 +10,7 @@ use crate::runtime::Transport;
 pub(crate) use fcgi_engine::pump::MAX_ROUNDS;
 use fcgi_engine::{pump::Socket, server::Duplex, socket::HangUp};
 
-/// A transport, and the task that waits for it.
+/// A transport, with the context of the task that waits for it.
 pub(crate) struct Io<'a, 'b, T>(pub(crate) &'a mut T, pub(crate) &'a mut Context<'b>);
 
 impl<T: Transport> Socket for Io<'_, '_, T> {

@@ -1,8 +1,8 @@
-//! Who waits for one thing.
+//! Wakers of tasks that wait for one thing.
 
 use std::task::{Context, Waker};
 
-/// Remembers whom to wake.
+/// Remembers the task to wake.
 pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
@@ -10,7 +10,7 @@ pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// Wakes whoever waits.
+/// Wakes the waiting task.
 pub(crate) fn wake(slot: &mut Option<Waker>) {
     if let Some(waker) = slot.take() {
         waker.wake();

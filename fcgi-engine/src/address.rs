@@ -1,4 +1,4 @@
-//! Where an application listens.
+//! The address of an application.
 
 use std::{
     fmt,
@@ -13,12 +13,12 @@ use std::{
 /// | text | means |
 /// | --- | --- |
 /// | `unix:/run/x.sock`, `unix:///run/x.sock`, `/run/x.sock` | a unix socket |
-/// | `unix:x.sock`, `./x.sock`, `../x.sock` | one, from the working directory |
+/// | `unix:x.sock`, `./x.sock`, `../x.sock` | a unix socket, relative to the working directory |
 /// | `tcp:host:9000`, `tcp://host:9000`, `fcgi://host:9000`, `host:9000`, `[::1]:9000` | a TCP port |
-/// | `:9000`, also after `tcp:` | a TCP port: of all interfaces to listen, of loopback to call |
-/// | `-` | descriptor 0, to listen only: a web server that starts its applications hands it down (FCGI_LISTENSOCK_FILENO, FC-2.2-1) |
+/// | `:9000`, also after `tcp:` | a TCP port: on all interfaces when listening, on loopback when calling |
+/// | `-` | descriptor 0, only for listening: a web server that starts its applications passes the socket there (FCGI_LISTENSOCK_FILENO, FC-2.2-1) |
 ///
-/// A host may be a name. It is looked up each time that the address is used, and not before.
+/// A host may be a name. It is looked up each time the address is used, and not before.
 ///
 /// ```
 /// use fcgi_engine::Address;
@@ -36,27 +36,27 @@ pub struct Address(Kind);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Kind {
     Unix(PathBuf),
-    /// Host and port, as the system's resolver takes them.
+    /// Host and port, in the form that the system's resolver takes.
     Tcp(Arc<str>),
-    /// `:PORT`, and what to call.
+    /// `:PORT`, and the address to call for it.
     Any(u16, Arc<str>),
     Stdin,
-    /// Something that is connected already.
+    /// A stream that is connected already.
     Stream,
 }
 
-/// What an [`Address`] leads to: for those who connect.
+/// What an [`Address`] leads to, for code that connects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Target<'a> {
     /// A unix socket's path.
     Unix(&'a Path),
-    /// Host and port, as [`ToSocketAddrs`](std::net::ToSocketAddrs) takes them: the host may be a
-    /// name.
+    /// Host and port, in the form that [`ToSocketAddrs`](std::net::ToSocketAddrs) takes; the host
+    /// may be a name.
     Tcp(&'a str),
     /// Descriptor 0, which can't be called.
     Stdin,
-    /// A stream that is there already.
+    /// A stream that is connected already.
     Stream,
 }
 
@@ -64,8 +64,8 @@ impl Address {
     /// Descriptor 0, to listen on (FC-2.2-1).
     pub const STDIN: Self = Self(Kind::Stdin);
 
-    /// What has no address of its own: a client over a stream, shown as `(stream)`. It can be
-    /// neither called nor listened at.
+    /// The address of a client over a stream, which has no real one; it shows as `(stream)`. It
+    /// can't be called or listened on.
     pub const STREAM: Self = Self(Kind::Stream);
 
     /// A unix socket's path.
@@ -84,13 +84,14 @@ impl Address {
         }
     }
 
-    /// Whether it can be called: all but descriptor 0 and [`STREAM`](Self::STREAM) can.
+    /// Whether it can be called. All addresses can, except descriptor 0 and
+    /// [`STREAM`](Self::STREAM).
     #[must_use]
     pub fn is_callable(&self) -> bool {
         !matches!(self.0, Kind::Stdin | Kind::Stream)
     }
 
-    /// The port of all interfaces, if that is meant.
+    /// The port, if the address means all interfaces.
     pub(crate) fn any_port(&self) -> Option<u16> {
         match self.0 {
             Kind::Any(port, _) => Some(port),
@@ -153,10 +154,10 @@ impl TryFrom<&str> for Address {
     }
 }
 
-/// A text that is no [`Address`].
+/// A text that is not an [`Address`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{given:?} is no address: expected unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, \
+    "{given:?} is not an address: expected unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, \
      HOST:PORT, [IPV6]:PORT, :PORT, or - for descriptor 0"
 )]
 pub struct AddressError {
@@ -179,7 +180,7 @@ fn parse(text: &str) -> Option<Kind> {
         return unix(text);
     }
     if let Some(path) = text.strip_prefix("unix:") {
-        // After two slashes comes a host, which a socket has not: then the path.
+        // After two slashes comes a host, which must be empty here, then the path.
         return match path.strip_prefix("//") {
             Some(path) if path.starts_with('/') => unix(path),
             Some(_) => None,
@@ -196,7 +197,7 @@ fn unix(path: &str) -> Option<Kind> {
 
 fn tcp(host_port: &str) -> Option<Kind> {
     let (host, digits) = host_port.rsplit_once(':')?;
-    // A number may have a sign for Rust, but not here.
+    // Rust's parser allows a sign; a port has none.
     let port =
         digits.parse().ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
     if host.is_empty() {
@@ -204,7 +205,7 @@ fn tcp(host_port: &str) -> Option<Kind> {
     }
     let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_host = match in_brackets {
-        // With the name of an interface, maybe: `fe80::1%eth0`.
+        // It may end with the name of an interface: `fe80::1%eth0`.
         Some(ip) => ip.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
         None => host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b) || b >= 0x80),
     };
@@ -214,7 +215,7 @@ fn tcp(host_port: &str) -> Option<Kind> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            // Two slashes would begin a host.
+            // Two slashes would start a host.
             Kind::Unix(path) if path.to_string_lossy().starts_with("//") => {
                 write!(f, "unix://{}", path.display())
             }

@@ -1,9 +1,10 @@
-//! A FastCGI server as a CGI program: one request, between the descriptors that a CGI program has
+//! A FastCGI server as a CGI program: one request, passed between the descriptors of a CGI program
 //! and a connection that the server serves like any other.
 //!
-//! [`start`] decides which of the two a process was started as. As a CGI program it is its own web
-//! server: the [`Relay`] makes a FastCGI request of the environment and standard input, and writes the
-//! response to standard output. A Responder's STDOUT is a CGI response already (FC-6.2-1).
+//! [`start`] finds out as which of the two a process was started. As a CGI program the process is
+//! its own web server: the [`Relay`] turns the environment and standard input into a FastCGI
+//! request, and writes the response to standard output. A Responder's STDOUT is a CGI response
+//! already (FC-6.2-1).
 //!
 //! ```no_run
 //! use fcgi_engine::cgi::{self, Start};
@@ -48,28 +49,29 @@ use crate::{
     pump::{self, Read, Socket, Wrote},
 };
 
-/// The most that one read of standard input takes, in bytes.
+/// The largest read of standard input, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// How a process was started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Start {
-    /// To serve FastCGI at these sockets.
+    /// To serve FastCGI on these sockets.
     FastCgi(Listener),
-    /// As a CGI program: for one request, which comes over this connection while the relay runs.
+    /// As a CGI program, for one request. The request comes over this connection while the relay
+    /// runs.
     Cgi(Relay, UnixStream),
 }
 
-/// Decides how the process was started: as a CGI program when GATEWAY_INTERFACE is in the environment
-/// and descriptor 0 is no listening socket, else as a FastCGI application with the listener that
-/// [`Listener::from_env`] finds, and without any other address.
+/// Finds out how the process was started. It is a CGI program if GATEWAY_INTERFACE is in the
+/// environment and descriptor 0 is not a listening socket. Otherwise it is a FastCGI application,
+/// with the listener that [`Listener::from_env`] finds without a default address.
 ///
-/// As a CGI program it takes over descriptor 1: what the program prints goes to standard error from
-/// then on, which is the web server's log, and not into the answer.
+/// A CGI program gives up descriptor 1: from then on, what the program prints goes to standard
+/// error, which is the web server's log, and not into the response.
 ///
 /// # Errors
-/// As for [`Listener::from_env`]; [`Error::Io`] when descriptors can't be made.
+/// As for [`Listener::from_env`]; [`Error::Io`] when a descriptor can't be created.
 pub fn start() -> Result<Start, Error> {
     if env::var_os("GATEWAY_INTERFACE").is_none_or(|value| value.is_empty())
         || net::sockopt::socket_acceptconn(io::stdin()) == Ok(true)
@@ -80,13 +82,13 @@ pub fn start() -> Result<Start, Error> {
     Relay::new(far).map(|relay| Start::Cgi(relay, near)).map_err(failed)
 }
 
-/// An error of a CGI request's.
+/// An error of a CGI request.
 #[must_use]
 pub fn failed(source: io::Error) -> Error {
     Error::Io { address: Arc::from("the web server"), doing: "answer the CGI request of", source }
 }
 
-/// The web server's end of a CGI request, which it has still to carry.
+/// The web server's end of a CGI request, still to be relayed.
 #[derive(Debug)]
 pub struct Relay {
     socket: UnixStream,
@@ -108,11 +110,11 @@ impl Relay {
         Ok(Self { socket, params, stdin, stdout })
     }
 
-    /// Carries the request and its response; returns when the response is out. It blocks: give it a
-    /// thread.
+    /// Relays the request and its response, and returns when the response is out. It blocks: give
+    /// it a thread.
     ///
     /// # Errors
-    /// [`Error::Io`] when the web server takes no more, or the response was cut (W-12).
+    /// [`Error::Io`] when the web server takes no more, or the response was cut off (W-12).
     pub fn run(self) -> Result<(), Error> {
         let Self { socket, params, stdin, stdout } = self;
         let unread = body_length(&params);
@@ -124,27 +126,27 @@ impl Relay {
     }
 }
 
-/// How many bytes of standard input are the request's: as CONTENT_LENGTH says, and none without
-/// it (RFC 3875, 4.2), unless the web server passes on a body whose length it does not know.
+/// How many bytes of standard input belong to the request: the number in CONTENT_LENGTH, and none
+/// without it (RFC 3875, 4.2), unless the web server passes on a body of unknown length.
 fn body_length(params: &Params) -> u64 {
     match params.get_str("CONTENT_LENGTH").filter(|length| !length.is_empty()) {
-        // What is no number is refused by who reads the parameters.
+        // A value that is not a number is refused later, when the parameters are read.
         Some(length) => length.trim().parse().unwrap_or(0),
         None if params.get("HTTP_TRANSFER_ENCODING").is_some() => u64::MAX,
         None => 0,
     }
 }
 
-/// A request's body on its way.
+/// A request's body in transit.
 struct Body {
-    /// Bytes that are still to be read of standard input.
+    /// Bytes still to be read from standard input.
     unread: u64,
     /// Bytes that the connection has no room for yet.
     waiting: Bytes,
     finished: bool,
 }
 
-/// A request under way.
+/// An active request.
 struct Carrier {
     socket: UnixStream,
     connection: ClientConnection,
@@ -167,7 +169,7 @@ impl Carrier {
             }
             let blocked = match pump::write(&mut Nonblocking(&self.socket), &mut self.connection) {
                 Wrote::Done { blocked, .. } => blocked,
-                // What it has answered before can still be read.
+                // The answer that came before can still be read.
                 Wrote::Gone(_) => {
                     pump::discard(&mut self.connection);
                     self.body.unread = 0;
@@ -178,11 +180,11 @@ impl Carrier {
         }
     }
 
-    /// Hands the connection what it takes of the body.
+    /// Passes the connection as much of the body as it takes.
     fn pass_body(&mut self) {
         let Body { unread, waiting, finished } = &mut self.body;
         let Some(mut request) = self.connection.request(self.key) else { return };
-        // It may be answered before its body was read: nobody wants the rest then (FC-6.2-1).
+        // If the answer ends before the body was read, nobody needs the rest (FC-6.2-1).
         if request.is_ended() || *finished {
             return;
         }
@@ -192,7 +194,7 @@ impl Carrier {
         }
     }
 
-    /// Writes what came of the answer; says how it ended once it has.
+    /// Writes the part of the answer that has come. Returns the outcome once the answer has ended.
     fn pass_answer(&mut self) -> io::Result<Option<Outcome>> {
         let mut outcome = None;
         loop {
@@ -212,7 +214,7 @@ impl Carrier {
                     passed = true;
                 }
             }
-            // What was read has made room for events.
+            // Reading has made room for more events.
             if !passed {
                 pump::reclaim(&mut self.connection);
                 return Ok(outcome);
@@ -220,14 +222,14 @@ impl Carrier {
         }
     }
 
-    /// Waits until something can be moved, and takes in what has come.
+    /// Waits until bytes can be moved, and reads what has come.
     fn wait(&mut self, blocked: bool) -> io::Result<()> {
         let wants_body = self.body.unread > 0 && self.body.waiting.is_empty();
         let interest = |wanted, flags| if wanted { flags } else { PollFlags::empty() };
         let (socket_ready, stdin_ready) = {
             let mut fds = [
                 PollFd::new(&self.socket, PollFlags::IN | interest(blocked, PollFlags::OUT)),
-                // Nothing is asked of it: poll(2) says by itself when nobody reads it any more.
+                // No event is asked for: poll(2) reports by itself when the reader is gone.
                 PollFd::new(&self.stdout, PollFlags::empty()),
                 PollFd::new(&self.stdin, PollFlags::IN),
             ];
@@ -267,7 +269,7 @@ impl Carrier {
                 *waiting = Bytes::from(chunk);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // As at a terminal or a socket that somebody else has set so: poll(2) waits.
+            // Another process may have made the terminal or socket nonblocking: poll(2) waits.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -275,7 +277,7 @@ impl Carrier {
     }
 }
 
-/// The socket pair's far end.
+/// The far end of the socket pair.
 struct Nonblocking<'a>(&'a UnixStream);
 
 impl Socket for Nonblocking<'_> {

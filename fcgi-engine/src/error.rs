@@ -1,4 +1,4 @@
-//! What a call or a handler can meet, with the address in each message.
+//! The errors of calls and handlers. Each message names the address.
 
 use std::{convert::Infallible, fmt, io, sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use crate::{AddressError, text::chain};
 
 /// An error of a client or a pool, or of a request's streams in a handler.
 ///
-/// Its text says what was being done, and to which address. The cause is its
-/// [source](std::error::Error::source) and not repeated; [`report`](Self::report) is both on one
-/// line.
+/// Its text says what was being done and to which address. The cause is its
+/// [source](std::error::Error::source), and the text does not repeat it; [`report`](Self::report)
+/// gives both on one line.
 ///
 /// ```
 /// use std::{io, time::Duration};
@@ -53,7 +53,7 @@ pub enum Error {
     Protocol {
         /// The application's address.
         address: Arc<str>,
-        /// What it did.
+        /// What it did wrong.
         source: ProtocolError,
     },
     /// The connection ended before END_REQUEST (Q-14).
@@ -62,16 +62,16 @@ pub enum Error {
         /// The application's address.
         address: Arc<str>,
     },
-    /// The application did not take the request (Q-11, Q-13).
+    /// The application refused the request (Q-11, Q-13).
     #[error("{address}: request refused with {rejection}")]
     Rejected {
         /// The application's address.
         address: Arc<str>,
-        /// How it put it.
+        /// The protocol status that it gave.
         rejection: Rejection,
     },
-    /// The response was not read fast enough, under
-    /// [`FullRequest::Abort`](fcgi_proto::FullRequest::Abort); the request was aborted.
+    /// The response was not read fast enough under
+    /// [`FullRequest::Abort`](fcgi_proto::FullRequest::Abort), so the request was aborted.
     #[error("{address}: request aborted, its response was not read")]
     Overrun {
         /// The application's address.
@@ -94,7 +94,7 @@ pub enum Error {
         /// The application's address.
         address: Arc<str>,
     },
-    /// A request body failed; the request was aborted.
+    /// Reading a request body failed, so the request was aborted.
     #[error("{address}: read the request's body")]
     Body {
         /// The application's address.
@@ -102,7 +102,7 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// A response was larger than the caller takes.
+    /// A response was larger than the caller's limit.
     #[error("{address}: response of more than {limit} bytes")]
     TooLarge {
         /// The application's address.
@@ -110,7 +110,7 @@ pub enum Error {
         /// The caller's limit, in bytes.
         limit: usize,
     },
-    /// The address can't be called, as descriptor 0 can't.
+    /// The address can't be called, such as descriptor 0.
     #[error(
         "{address}: only unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, HOST:PORT, \
          [IPV6]:PORT and :PORT can be called"
@@ -119,7 +119,7 @@ pub enum Error {
         /// The address.
         address: Arc<str>,
     },
-    /// As many callers wait for a connection of the pool as may.
+    /// The pool's queue is full.
     #[error("{address}: {waiting} requests wait for a connection already")]
     PoolFull {
         /// The application's address.
@@ -133,7 +133,7 @@ pub enum Error {
         /// The application's address.
         address: Arc<str>,
     },
-    /// The request was given up by its [`CancelHandle`], in the blocking adapter.
+    /// The [`CancelHandle`] of the request was used, in the blocking adapter.
     ///
     /// [`CancelHandle`]: https://docs.rs/fcgi-blocking
     #[error("{address}: the request was cancelled")]
@@ -141,56 +141,56 @@ pub enum Error {
         /// The application's address.
         address: Arc<str>,
     },
-    /// In a handler: the web server gave the request up.
+    /// In a handler: the web server aborted the request.
     #[error("the web server aborted the request ({0:?})")]
     Aborted(AbortReason),
-    /// In a handler: the request's input is longer than the caller takes.
+    /// In a handler: the request's input is longer than the caller's limit.
     #[error("the request's input has more than {limit} bytes")]
     InputTooLarge {
         /// The caller's limit, in bytes.
         limit: usize,
     },
-    /// In a handler: the request's input is not as long as CONTENT_LENGTH, or FCGI_DATA_LENGTH,
-    /// says (FC-6.2-2). When it is shorter, the HTTP client has most likely gone away.
+    /// In a handler: the length of the request's input differs from CONTENT_LENGTH or
+    /// FCGI_DATA_LENGTH (FC-6.2-2). If it is shorter, the HTTP client has most likely gone away.
     #[error("the request's input has {seen} bytes where {declared} were declared")]
     InputLength {
         /// Bytes that were declared.
         declared: u64,
-        /// Bytes that came, the first ones too many included.
+        /// Bytes that came, including the first ones in excess.
         seen: u64,
     },
-    /// A text that is no address.
+    /// A text that is not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// A server can't listen.
     #[error("listen at {address}: {advice}")]
     Listen {
-        /// Where.
+        /// The address.
         address: Arc<str>,
-        /// What is wrong, and what to do.
+        /// What is wrong, and what to do about it.
         advice: String,
         /// The cause.
         source: io::Error,
     },
-    /// A mistake of the caller's; nothing was changed.
+    /// A mistake of the caller; the call changed nothing.
     #[error(transparent)]
     Usage(#[from] UsageError),
 }
 
-/// An address that is one already.
+/// For what is an address already, so that parsing can't fail.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// What a time limit is for: a client's phases, then a server's.
+/// What a time limit was waiting for: a client's phases, then a server's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Phase {
     /// Waiting for a connection of a pool.
     Acquire,
-    /// The connection.
+    /// The connection to be made.
     Connect,
     /// The first byte of the response.
     FirstByte,
@@ -204,11 +204,11 @@ pub enum Phase {
     FirstRecord,
     /// The end of PARAMS.
     Params,
-    /// More of a request's input, for which a handler waits.
+    /// More of a request's input, while a handler waits for it.
     Stdin,
     /// The next request of a kept connection.
     NextRequest,
-    /// A write that goes on.
+    /// Progress of a write.
     Write,
     /// The end of a handler.
     Handler,
@@ -234,21 +234,21 @@ impl fmt::Display for Phase {
 }
 
 impl Error {
-    /// Whether a time limit passed: one of ours, or the system's for a connection.
+    /// Whether a time limit passed: one of ours, or the system's for connecting.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.io_kind() == io::ErrorKind::TimedOut
     }
 
-    /// Whether there is no connection: it was refused, nobody listens there, its name is not known,
-    /// or it took too long.
+    /// Whether no connection could be made: it was refused, nobody listens there, the name is
+    /// unknown, or it took too long.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Timeout { phase: Phase::Connect, .. })
     }
 
-    /// Whether the application has certainly not begun with the request, so that even one that is
-    /// not idempotent may be sent again, here or elsewhere.
+    /// Whether the application has certainly not started on the request. Then even a request that
+    /// is not idempotent may be sent again, here or elsewhere.
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         match self {
@@ -275,15 +275,15 @@ impl Error {
         }
     }
 
-    /// Whether the application refused the request: it is overloaded, takes one request a
+    /// Whether the application refused the request: it is overloaded, takes one request per
     /// connection, or does not know the role.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(self, Self::Rejected { .. })
     }
 
-    /// The address of the application, or in a handler of the web server. `None` where no
-    /// connection has to do with it.
+    /// The address of the application, or of the web server in a handler. `None` if the error has
+    /// to do with no connection.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         match self {
@@ -310,7 +310,7 @@ impl Error {
         }
     }
 
-    /// The same for somebody else who waited for what failed.
+    /// A copy of the error, for another caller who waited for the same thing.
     pub(crate) fn again(&self) -> Self {
         let io = |source: &io::Error| match source.raw_os_error() {
             Some(number) => io::Error::from_raw_os_error(number),
@@ -334,12 +334,12 @@ impl Error {
         }
     }
 
-    /// The error and what caused it, on one line.
+    /// The error and its causes, on one line.
     pub fn report(&self) -> impl fmt::Display {
         chain(self)
     }
 
-    /// What the standard library would call it.
+    /// The matching kind of the standard library.
     pub(crate) fn io_kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect { source, .. }
@@ -353,7 +353,7 @@ impl Error {
             Self::Rejected { .. } | Self::PoolFull { .. } => io::ErrorKind::ResourceBusy,
             Self::Timeout { .. } => io::ErrorKind::TimedOut,
             Self::Closed { .. } | Self::PoolClosed { .. } => io::ErrorKind::NotConnected,
-            // Not Interrupted, at which readers and writers try again.
+            // Not `Interrupted`: readers and writers would try again.
             Self::Aborted(_) | Self::Cancelled { .. } | Self::Overrun { .. } => {
                 io::ErrorKind::ConnectionAborted
             }
@@ -376,7 +376,7 @@ mod tests {
     use super::*;
     use crate::text::tests::assert_no_repetition;
 
-    /// One of each. A new variant does not compile until it is here.
+    /// One of each. A new variant does not compile until it is added here.
     fn all() -> Vec<Error> {
         let address = || Arc::from("unix:/run/app.sock");
         let source = || io::Error::new(io::ErrorKind::TimedOut, "a cause");

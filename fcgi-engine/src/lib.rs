@@ -1,12 +1,12 @@
-//! What the FastCGI adapters decide and share, whatever their runtime.
+//! What the FastCGI adapters decide and share, on any runtime.
 //!
-//! `fcgi-proto` knows the protocol and does no IO; an adapter brings sockets and timers, and waits.
-//! Every decision between the two stands here, once: how bytes move ([`pump`]), what a connection
-//! and its requests do and until when ([`client`], [`server`]), who gets which connection
-//! ([`pool`]). The time is passed in: there is no runtime, no thread, no `async` and no clock. Here
-//! are also addresses and listening sockets ([`Address`], [`Listener`]), CGI ([`cgi`]), errors ([`Error`],
-//! [`Phase`]), settings with their defaults, and the peer's text made safe for a log ([`text`]).
-//! Applications use an adapter, not this crate.
+//! `fcgi-proto` knows the protocol and does no IO. An adapter brings sockets and timers, and waits.
+//! This crate makes every decision in between, in one place: how bytes move ([`pump`]), what a
+//! connection and its requests do and for how long ([`client`], [`server`]), who gets which
+//! connection ([`pool`]). The caller passes the time in: there is no runtime, thread, `async` or
+//! clock. The crate also has addresses and listening sockets ([`Address`], [`Listener`]), CGI
+//! ([`cgi`]), errors ([`Error`], [`Phase`]), settings with their defaults, and the escaping of a
+//! peer's text for a log ([`text`]). Applications use an adapter, not this crate.
 //!
 //! ```
 //! let address: fcgi_engine::Address = "unix:/run/php/php-fpm.sock".parse()?;
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! # Features
-//! - `http`: what the adapters' modules of that name share.
-//! - `php-fpm`: php-fpm's pages, and `http`.
+//! - `http`: the shared part of the adapters' `http` modules.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]

@@ -1,13 +1,13 @@
-//! Tells systemd, which started a service with `Type=notify`, how far it is. Without the feature
-//! `sd-notify`, and where NOTIFY_SOCKET is not set, nobody is told.
+//! Reports the service's state to systemd, for a unit with `Type=notify`. Without the feature
+//! `sd-notify`, or if NOTIFY_SOCKET is not set, this does nothing.
 //!
-//! The service is ready with its first server, and stops with its last one: a program with several
-//! servers binds all their listeners before it starts the first. A server of one connection, which
-//! somebody else accepted, is not the service.
+//! The service is ready with its first server and stops with its last one. A program with several
+//! servers should bind all their listeners before it starts the first. A server for a single
+//! connection that somebody else accepted does not count.
 //!
 //! ```
 //! let serving = fcgi_engine::notify::serving();
-//! // Until it takes no more connections.
+//! // Hold it while the server takes connections.
 //! drop(serving);
 //! ```
 
@@ -18,12 +18,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "sd-notify")]
 static SERVERS: Mutex<usize> = Mutex::new(0);
 
-/// A server that takes connections. Dropped when it takes no more, and lets its requests finish.
+/// A server that takes connections. Drop it when the server takes no more and lets its requests
+/// finish.
 #[derive(Debug)]
 #[must_use = "the service stops with the last one that is dropped"]
 pub struct Serving(());
 
-/// The server takes connections: the first one to say so makes the service ready.
+/// Reports that a server takes connections. The first report makes the service ready.
 pub fn serving() -> Serving {
     #[cfg(feature = "sd-notify")]
     {
@@ -49,7 +50,7 @@ impl Drop for Serving {
     }
 }
 
-/// Held while systemd is told, so that it hears of them in their order.
+/// Held while systemd is notified, so that reports arrive in order.
 #[cfg(feature = "sd-notify")]
 fn servers() -> MutexGuard<'static, usize> {
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,6 +59,6 @@ fn servers() -> MutexGuard<'static, usize> {
 #[cfg(feature = "sd-notify")]
 fn tell(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd can't be told of the service's state");
+        tracing::warn!(%error, "can't report the service's state to systemd");
     }
 }

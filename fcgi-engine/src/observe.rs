@@ -1,9 +1,9 @@
 //! Spans, events and counters: the same in every adapter.
 //!
-//! Each connection and each request has a `tracing` span at debug level, and each request ends
-//! with one event that says how. With the `metrics` feature the same facts are counted through
-//! the `metrics` facade. docs/observability.md lists names and fields. Without a subscriber and
-//! without the feature nothing is computed.
+//! Each connection and each request has a `tracing` span at debug level. Each request ends with one
+//! event that says how. With the `metrics` feature the same facts are counted through the `metrics`
+//! facade. docs/observability.md lists names and fields. Without a subscriber and without the
+//! feature nothing is computed.
 //!
 //! ```
 //! use std::time::Instant;
@@ -55,7 +55,7 @@ pub enum Outcome {
     },
     /// END_REQUEST with another protocol status.
     Rejected(Rejection),
-    /// Given up: by the web server (on the server's side), by the caller (on the client's).
+    /// Aborted: by the web server (on the server's side) or by the caller (on the client's).
     Aborted,
     /// A time limit passed.
     TimedOut(Phase),
@@ -85,7 +85,7 @@ pub fn connection_span(side: Side, peer: &dyn fmt::Display) -> Span {
     }
 }
 
-/// An open connection, counted for as long as this lives.
+/// An open connection. It counts as open until this is dropped.
 #[derive(Debug)]
 pub struct OpenConnection {
     #[cfg(feature = "metrics")]
@@ -118,7 +118,7 @@ impl Drop for OpenConnection {
 
 /// A time limit passed: logged with its phase, the limit and the peer, and counted.
 pub fn timed_out(side: Side, phase: Phase, limit: Duration, peer: &dyn fmt::Display) {
-    // Both are the normal course of things: a web server that has no more requests, and an
+    // Both are normal: a web server that has no more requests, and an
     // application that does not know GET_VALUES (Q-7).
     if matches!(phase, Phase::NextRequest | Phase::Values) {
         tracing::debug!(%peer, ?phase, ?limit, "{}: no {phase} within {limit:?}", side.as_str());
@@ -130,7 +130,7 @@ pub fn timed_out(side: Side, phase: Phase, limit: Duration, peer: &dyn fmt::Disp
         .increment(1);
 }
 
-/// A client's time limit passed: its error, logged and counted.
+/// The error of a client's time limit; also logs and counts it.
 #[must_use]
 pub fn client_timeout(address: Arc<str>, phase: Phase, limit: Duration) -> Error {
     timed_out(Side::Client, phase, limit, &address);
@@ -162,9 +162,9 @@ pub enum PoolEvent {
     Opened,
     /// Gave it a kept or shared connection.
     Reused,
-    /// Sent it again, since a kept connection had failed.
+    /// Sent it again, because a kept connection had failed.
     Retried,
-    /// Could not take it: too many were waiting.
+    /// Refused it: too many were waiting.
     Full,
 }
 
@@ -195,11 +195,11 @@ pub struct RequestLog {
     stderr: Vec<u8>,
 }
 
-/// The longest line of STDERR that is logged in one piece, in bytes.
+/// The longest line of STDERR that is logged as one event, in bytes.
 const STDERR_LINE: usize = 4096;
 
 impl RequestLog {
-    /// A request begins. `now` is asked only when somebody wants to know.
+    /// A request begins. `now` is called only if the time is needed.
     pub fn begin(
         side: Side,
         request_id: u16,
@@ -246,17 +246,17 @@ impl RequestLog {
         &self.span
     }
 
-    /// Bytes of its streams, PARAMS not counted, were sent.
+    /// Counts bytes of its streams that were sent, without PARAMS.
     pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
-    /// Bytes of its streams, PARAMS not counted, were received.
+    /// Counts bytes of its streams that were received, without PARAMS.
     pub fn received(&mut self, bytes: usize) {
         self.received += bytes as u64;
     }
 
-    /// Text of STDERR: each whole line is an event at warn level, escaped (H-10).
+    /// Logs text of STDERR: each complete line is an event at warn level, escaped (H-10).
     pub fn stderr(&mut self, bytes: &[u8]) {
         if !tracing::enabled!(tracing::Level::WARN) {
             return;
@@ -283,7 +283,7 @@ impl RequestLog {
         self.finish(outcome, now);
     }
 
-    /// As [`end`](Self::end), once, for a log that is dropped where it is.
+    /// Like [`end`](Self::end), for a log that is dropped in place. Only the first call counts.
     pub fn finish(&mut self, outcome: Outcome, now: impl FnOnce() -> Instant) {
         if !self.stderr.is_empty() {
             self.log_stderr();

@@ -1,8 +1,8 @@
-//! php-fpm's own pages: whether a pool answers, and how its workers are doing.
+//! php-fpm's own pages: ping, and the status of a pool and its workers.
 //!
-//! The pool that is asked answers them itself, whatever scripts it has, at the paths that its
-//! configuration gives as `ping.path` and `pm.status_path`. An adapter sends a [`Page`]'s request and
-//! hands its answer back.
+//! The pool answers them itself, whatever scripts it has, at the paths set by `ping.path` and
+//! `pm.status_path` in its configuration. An adapter sends a [`Page`]'s request and gives it the
+//! answer.
 //!
 //! ```
 //! use fcgi_engine::{client::Collected, php_fpm::Page};
@@ -29,10 +29,10 @@ use crate::{
     text::chain,
 };
 
-/// The most that a page may have, in bytes: some 500 for each worker.
+/// The largest page that is read, in bytes. Each worker takes some 500.
 pub const LIMIT: usize = 16 << 20;
 
-/// What php-fpm's status page says, with the words that it has. Newer ones may say more.
+/// The fields of php-fpm's status page, under its own names. Newer versions may have more.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
@@ -44,13 +44,13 @@ pub struct Status {
     /// When it was started, in seconds since 1970.
     #[serde(rename = "start time")]
     pub start_time: u64,
-    /// Since it was started.
+    /// The time since it was started.
     #[serde(rename = "start since", deserialize_with = "seconds")]
     pub start_since: Duration,
     /// Connections that it has accepted.
     #[serde(rename = "accepted conn")]
     pub accepted_conn: u64,
-    /// Connections that wait to be accepted; of a unix socket not known, and 0.
+    /// Connections that wait to be accepted; always 0 for a unix socket, where it is not known.
     #[serde(rename = "listen queue")]
     pub listen_queue: u64,
     /// The most that ever waited.
@@ -59,50 +59,50 @@ pub struct Status {
     /// The most that may wait.
     #[serde(rename = "listen queue len")]
     pub listen_queue_len: u64,
-    /// Workers without a request.
+    /// Workers that have no request.
     #[serde(rename = "idle processes")]
     pub idle_processes: u64,
-    /// Workers with a request, the one for this page included.
+    /// Workers that have a request, including the request for this page.
     #[serde(rename = "active processes")]
     pub active_processes: u64,
     /// Workers.
     #[serde(rename = "total processes")]
     pub total_processes: u64,
-    /// The most workers that ever had a request.
+    /// The most workers that were ever active at once.
     #[serde(rename = "max active processes")]
     pub max_active_processes: u64,
-    /// How often there were as many workers as there may be.
+    /// How often the limit on workers was reached.
     #[serde(rename = "max children reached")]
     pub max_children_reached: u64,
     /// Requests that took longer than `request_slowlog_timeout`.
     #[serde(rename = "slow requests")]
     pub slow_requests: u64,
-    /// The most memory that a request took, in bytes, where php-fpm says so (8.4 and newer).
+    /// The most memory that a request took, in bytes, if php-fpm reports it (8.4 and newer).
     #[serde(rename = "memory peak", default)]
     pub memory_peak: Option<u64>,
-    /// The workers, from `full_status`.
+    /// The workers; only `full_status` has them.
     #[serde(default)]
     pub processes: Vec<Process>,
 }
 
-/// A worker. php-fpm lists those too that do not run yet, with the state `(null)` and figures that
-/// mean nothing; it does not count them.
+/// A worker. php-fpm also lists workers that do not run yet, with the state `(null)` and
+/// meaningless figures; it does not count them.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Process {
     /// Its process id.
     pub pid: u32,
-    /// `Idle`, `Running`, `Reading headers`, `Finishing` and their like.
+    /// `Idle`, `Running`, `Reading headers`, `Finishing` and so on.
     pub state: String,
     /// When it was started, in seconds since 1970.
     #[serde(rename = "start time")]
     pub start_time: u64,
-    /// Since it was started.
+    /// The time since it was started.
     #[serde(rename = "start since", deserialize_with = "seconds")]
     pub start_since: Duration,
-    /// Requests that it has had.
+    /// Requests that it has served.
     pub requests: u64,
-    /// How long its last request took, or has taken yet.
+    /// How long its last request took, or how long its current one has run.
     #[serde(rename = "request duration", deserialize_with = "microseconds")]
     pub request_duration: Duration,
     /// That request's REQUEST_METHOD.
@@ -114,9 +114,9 @@ pub struct Process {
     /// That request's CONTENT_LENGTH.
     #[serde(rename = "content length")]
     pub content_length: u64,
-    /// That request's user; `-` when there is none.
+    /// That request's user; `-` if it has none.
     pub user: String,
-    /// That request's script; `-` when there is none.
+    /// That request's script; `-` if it has none.
     pub script: String,
     /// The share of a processor that it took, in percent; 0 while it runs.
     #[serde(rename = "last request cpu")]
@@ -138,10 +138,10 @@ fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageError {
-    /// The call failed, or its answer is no response.
+    /// The call failed, or its answer is not a response.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// Another status than 200: most likely there is no such page, and no such script.
+    /// The status is not 200. Most likely neither such a page nor such a script exists.
     #[error("{address}: {path} has status {status}")]
     Status {
         /// The application's address.
@@ -151,8 +151,8 @@ pub enum PageError {
         /// The status.
         status: StatusCode,
     },
-    /// The status page is no JSON, or lacks something.
-    #[error("{address}: {path} is no status page of php-fpm")]
+    /// The status page is not JSON, or lacks a field.
+    #[error("{address}: {path} is not a php-fpm status page")]
     Json {
         /// The application's address.
         address: Arc<str>,
@@ -190,13 +190,13 @@ impl PageError {
         matches!(self, Self::Http(error) if error.is_timeout())
     }
 
-    /// Whether there is no connection to php-fpm; see [`Error::is_connect`](crate::Error::is_connect).
+    /// Whether php-fpm could not be reached; see [`Error::is_connect`](crate::Error::is_connect).
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Http(error) if error.is_connect())
     }
 
-    /// Whether php-fpm has certainly not begun with the request; see
+    /// Whether php-fpm has certainly not started on the request; see
     /// [`Error::is_unprocessed`](crate::Error::is_unprocessed).
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
@@ -209,7 +209,7 @@ impl PageError {
         matches!(self, Self::Http(error) if error.is_rejected())
     }
 
-    /// Where php-fpm is.
+    /// The address of php-fpm.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         match self {
@@ -218,7 +218,7 @@ impl PageError {
         }
     }
 
-    /// The error and what caused it, on one line.
+    /// The error and its causes, on one line.
     pub fn report(&self) -> impl fmt::Display {
         chain(self)
     }
@@ -232,25 +232,25 @@ pub struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// Whether the pool answers.
+    /// The ping page: whether the pool answers.
     #[must_use]
     pub const fn ping(path: &'a str) -> Self {
         Self { path, query: "" }
     }
 
-    /// How the pool is doing, without [`Status::processes`].
+    /// The status of the pool, without [`Status::processes`].
     #[must_use]
     pub const fn status(path: &'a str) -> Self {
         Self { path, query: "json" }
     }
 
-    /// How the pool and each of its workers are doing.
+    /// The status of the pool and of each worker.
     #[must_use]
     pub const fn full_status(path: &'a str) -> Self {
         Self { path, query: "json&full" }
     }
 
-    /// What to send.
+    /// The request to send.
     #[must_use]
     pub fn request<B: Default>(&self) -> Request<B> {
         let Self { path, query } = *self;
@@ -265,10 +265,10 @@ impl<'a> Page<'a> {
             .param("GATEWAY_INTERFACE", "CGI/1.1")
     }
 
-    /// The page's body, from the answer of the application at this address.
+    /// The body of the page, from the answer of the application at this address.
     ///
     /// # Errors
-    /// It is no response, or another status than 200.
+    /// The answer is not a response, or its status is not 200.
     pub fn body(&self, answer: Collected, address: &str) -> Result<Bytes, PageError> {
         let address: Arc<str> = address.into();
         let mut stdout = answer.stdout;
@@ -295,12 +295,12 @@ impl<'a> Page<'a> {
         Ok(String::from_utf8_lossy(&self.body(answer, address)?).into_owned())
     }
 
-    /// What a status page says.
+    /// The parsed status page.
     ///
     /// # Errors
     /// As for [`body`](Self::body); [`PageError::Json`].
     pub fn parse(&self, answer: Collected, address: &str) -> Result<Status, PageError> {
-        // What a worker's client asked for may hold any byte.
+        // The requests that workers had may hold any byte.
         serde_json::from_str(&self.text(answer, address)?).map_err(|source| PageError::Json {
             address: address.into(),
             path: self.path.to_owned(),
@@ -320,7 +320,7 @@ mod tests {
         let answer =
             |stdout: &'static str| Collected { stdout: stdout.into(), ..Collected::default() };
         for (stdout, text) in [
-            ("X: y\n\nnot json", "unix:/fpm: /status is no status page of php-fpm"),
+            ("X: y\n\nnot json", "unix:/fpm: /status is not a php-fpm status page"),
             ("Status: 404 Not Found\n\n", "unix:/fpm: /status has status 404 Not Found"),
             ("no head", "unix:/fpm: read the response's head"),
         ] {

@@ -37,29 +37,30 @@ use std::{
 use bytes::{Buf, BytesMut};
 use fcgi_proto::Connection;
 
-/// Reads, and writes, of one turn, after which others get theirs.
+/// Reads and writes in one turn. After that, other connections get theirs.
 pub const MAX_ROUNDS: usize = 32;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 32;
-/// Bytes that one [`skip`] drops at most. They are cleared each time, and mostly there is nothing.
+/// The most bytes that one [`skip`] drops. The buffer is cleared each time, and usually nothing
+/// comes.
 const MAX_SKIPPED: usize = 8 * 1024;
-/// Bytes of a buffer that connections are lent: the window of one that reads little.
+/// Size of the buffer that is lent to connections: the window of one that reads little.
 const LENT: usize = 4096;
 
 thread_local! {
-    /// A buffer to read into. A connection has it while it parses what it has read, so that
-    /// thousands of connections need one, and none clears it for each read.
+    /// A buffer to read into. A connection has it only while it parses what it has read. So
+    /// thousands of connections need one buffer, and it is not cleared for each read.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Lends the connection a buffer, unless it has one or wants a larger one; says whether it did.
-/// Code that may take what was in it for its own bytes gets it cleared: another connection's
-/// requests were in it.
+/// Lends the connection a buffer, unless it has one or wants a larger one; true if it did. The
+/// buffer may hold bytes of another connection's requests. It is cleared for a socket whose code
+/// could mistake them for its own.
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
     if connection.wants_buffer() != Some(LENT) {
         return false;
     }
-    // A thread that ends has none.
+    // A thread that is ending has none.
     let spare = SPARE.try_with(Cell::take).ok().flatten();
     let buffer = match spare {
         Some(mut spare) => {
@@ -79,7 +80,7 @@ fn fresh() -> BytesMut {
 }
 
 /// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any
-/// more: once the events are drained.
+/// more. Call it once the events are drained.
 #[inline]
 pub fn reclaim(connection: &mut impl Connection) {
     if let Some(buffer) = connection.reclaim() {
@@ -87,52 +88,52 @@ pub fn reclaim(connection: &mut impl Connection) {
     }
 }
 
-/// A socket that does not block. What can't be done now is [`io::ErrorKind::WouldBlock`]; an async
-/// adapter has then seen to it that its task is woken.
+/// A nonblocking socket. [`io::ErrorKind::WouldBlock`] means that a call can't go on now; an async
+/// adapter has then arranged for its task to be woken.
 pub trait Socket {
-    /// Whether a read may find something. It is asked before there is a buffer, so that an idle
+    /// Whether a read may find something. This is asked before a buffer is lent, so that an idle
     /// connection needs none.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; the socket's own.
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; errors of the socket.
     fn read_ready(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Whether there is something to read that [`read`](Self::read) does not give yet, since a
-    /// runtime has still to hear of it.
+    /// Whether there is something to read that [`read`](Self::read) does not return yet, because
+    /// the runtime has not noticed it.
     fn is_readable(&self) -> bool {
         false
     }
 
-    /// Whether [`read`](Self::read) has the system fill the buffer, with as many bytes as it says.
-    /// Any other code gets a buffer without another connection's bytes, which it could take for what
-    /// it has read.
+    /// Whether it is the system that fills the buffer of [`read`](Self::read), with as many bytes
+    /// as it reports. Any other code gets a buffer without another connection's bytes, since it
+    /// could report those as read.
     fn fills(&self) -> bool {
         false
     }
 
-    /// Reads what is there; 0 is the end of file.
+    /// Reads what has come; 0 is the end of file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; the socket's own.
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing to read; errors of the socket.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes some of the slices, in one call.
+    /// Writes some of the slices in one call.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when the socket is full; the socket's own.
+    /// [`io::ErrorKind::WouldBlock`] when the socket is full; errors of the socket.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
 /// What [`write()`] did.
 #[derive(Debug)]
 pub enum Wrote {
-    /// What the socket took.
+    /// The socket took some bytes, or none.
     Done {
         /// How many bytes; 0 when there was nothing to write, or no room at all.
         bytes: usize,
-        /// The socket is full, and more is queued.
+        /// Whether the socket is full and more is queued.
         blocked: bool,
     },
     /// The peer takes no more.
@@ -142,9 +143,9 @@ pub enum Wrote {
 /// A peer that takes no more.
 #[derive(Debug)]
 pub struct Broken {
-    /// How many bytes it took before.
+    /// How many bytes it took before that.
     pub bytes: usize,
-    /// What the socket said.
+    /// The socket's error.
     pub error: io::Error,
 }
 
@@ -178,7 +179,7 @@ pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrot
     Wrote::Done { bytes, blocked: false }
 }
 
-/// Drops what is queued for a peer that takes no more.
+/// Drops the queue of a peer that takes no more.
 pub fn discard(connection: &mut impl Connection) -> Wrote {
     let mut bytes = 0;
     while let Some(mut queued) = connection.poll_transmit() {
@@ -194,12 +195,12 @@ pub fn discard(connection: &mut impl Connection) -> Wrote {
 pub enum Read {
     /// Nothing has come, or the connection is paused.
     Nothing,
-    /// What came was taken in, or dropped.
+    /// Bytes came, and were taken in or dropped.
     Some {
         /// How many bytes.
         bytes: usize,
-        /// The window was filled: there may be more. A short read saves the one that would find
-        /// nothing.
+        /// Whether the window was filled, so that there may be more. After a short read, the read
+        /// that would find nothing is saved.
         more: bool,
     },
     /// The peer sends no more.
@@ -208,11 +209,11 @@ pub enum Read {
     Gone(io::Error),
 }
 
-/// Reads from one connection. A read that will find something is not asked for first whether it
-/// will: with a buffer that is lent, asking saves nothing.
+/// Reads from one connection. It does not ask first whether there is something to read when a read
+/// will find something: with a lent buffer, asking saves nothing.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The last read found less than there was room for: the next one finds nothing.
+    /// The last read found less than there was room for, so the next one will find nothing.
     emptied: bool,
 }
 
@@ -267,7 +268,7 @@ fn take_in(connection: &mut impl Connection, read: Read) -> Read {
     }
 }
 
-/// Reads once what is of no use to anybody, and drops it.
+/// Reads once and drops the bytes, which nobody needs.
 pub fn skip(socket: &mut impl Socket) -> Read {
     read_once(socket, |socket| {
         let mut scratch = [0; MAX_SKIPPED];
@@ -275,8 +276,8 @@ pub fn skip(socket: &mut impl Socket) -> Read {
     })
 }
 
-/// Reads once; `read` gives how many bytes came and how many there was room for. It is asked only
-/// if there may be any, since it needs a buffer.
+/// Reads once. `read` returns how many bytes came and how many there was room for. It is called
+/// only if there may be some, because it needs a buffer.
 fn read_once<S: Socket>(
     socket: &mut S,
     mut read: impl FnMut(&mut S) -> io::Result<(usize, usize)>,
@@ -287,7 +288,7 @@ fn read_once<S: Socket>(
     })
 }
 
-/// Reads until that is not interrupted.
+/// Repeats a read that was interrupted.
 #[inline]
 fn until_done(mut read: impl FnMut() -> io::Result<(usize, usize)>) -> Read {
     loop {

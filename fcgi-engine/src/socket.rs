@@ -1,4 +1,4 @@
-//! What a socket can be asked, and the process of its descriptor 0.
+//! What can be asked about a socket, and about descriptor 0 of the process.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ use rustix::{event, net};
 /// Where an accepted connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
-    /// A unix socket, whose other end has no name.
+    /// A unix socket. Its other end has no name.
     Unix,
     /// A TCP socket.
     Tcp(SocketAddr),
@@ -37,29 +37,29 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whether this process was started by a FastCGI web server: descriptor 0 is a socket without a
-/// peer (FC-2.2-1). A CGI program has something else there. Ask before descriptor 0 is taken over.
+/// Whether a FastCGI web server started this process: descriptor 0 is a socket without a peer
+/// (FC-2.2-1). A CGI program has something else there. Ask before descriptor 0 is taken over.
 #[must_use]
 pub fn is_fastcgi() -> bool {
     matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
 }
 
-/// Whether a peer has hung up, whatever is still to be read.
+/// Whether a peer has hung up, whatever there still is to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HangUp {
-    /// Not that the socket knows.
+    /// Not as far as the socket knows.
     No,
-    /// It has closed its sending side at least: TCP knows no more before a reset.
+    /// It has closed at least its sending side. TCP knows no more until a reset.
     EndOfFile,
-    /// It has closed both sides, or has reset the connection.
+    /// It has closed both sides, or reset the connection.
     Gone,
 }
 
-/// Whether the peer has hung up, as the system has it now.
+/// Whether the peer has hung up, as the system knows it now.
 #[must_use]
 pub fn hang_up(fd: impl AsFd) -> HangUp {
     let mut fds = [event::PollFd::new(&fd, END_OF_FILE)];
-    // What can't be asked says nothing.
+    // If poll(2) fails, nothing is known.
     let _ = event::poll(&mut fds, Some(&event::Timespec::default()));
     let seen = fds[0].revents();
     if seen.intersects(event::PollFlags::HUP | event::PollFlags::ERR) {
@@ -71,32 +71,32 @@ pub fn hang_up(fd: impl AsFd) -> HangUp {
     }
 }
 
-/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads.
+/// The poll(2) flag that reports an end of file behind bytes that nobody reads.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 pub const END_OF_FILE: event::PollFlags = event::PollFlags::RDHUP;
-/// What poll(2) is asked for to hear of an end of file behind bytes that nobody reads: nothing, since
-/// this system can't say.
+/// The poll(2) flag that reports an end of file behind bytes that nobody reads: none, because this
+/// system has no such flag.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 pub const END_OF_FILE: event::PollFlags = event::PollFlags::empty();
 
-/// Whether a read would not have to wait: there are bytes, or the end of file, or an error.
+/// Whether a read would not wait: there are bytes, the end of file, or an error.
 #[must_use]
 pub fn is_readable(fd: impl AsFd) -> bool {
     let mut fds = [event::PollFd::new(&fd, event::PollFlags::IN)];
-    // What can't be asked is not to be relied on.
+    // If poll(2) fails, don't rely on the socket.
     event::poll(&mut fds, Some(&event::Timespec::default())).is_err()
         || !fds[0].revents().is_empty()
 }
 
-/// Tells the peer that nothing more will come.
+/// Shuts down the sending side, so that the peer sees the end of file.
 pub fn shutdown_write(fd: impl AsFd) {
-    // A peer that is gone already needs no telling.
+    // A peer that is gone does not need it.
     let _ = net::shutdown(fd, net::Shutdown::Write);
 }
 
-/// Refuses what the peer sends from now on; says whether that was possible. What it sent before can
-/// still be read, up to the end of file. Linux's unix sockets can do so: TCP takes what comes, and
-/// other systems forget what came.
+/// Refuses what the peer sends from now on; true if that was possible. What it sent before can
+/// still be read, up to the end of file. Only Linux's unix sockets can do this: TCP takes more all
+/// the same, and other systems drop what came before.
 #[must_use]
 pub fn refuse_input(fd: impl AsFd) -> bool {
     cfg!(target_os = "linux")

@@ -1,8 +1,8 @@
-//! Texts for logs and terminals: bytes of a peer that can't steer one (H-10), and errors with their
-//! causes.
+//! Texts for logs and terminals: a peer's bytes, escaped so that they can't control a terminal
+//! (H-10), and errors with their causes.
 //!
 //! STDERR of an application, parameters and everything else that a peer sends may hold escape
-//! sequences; a log or a terminal gets them escaped.
+//! sequences. They are escaped for a log or a terminal.
 //!
 //! ```
 //! use fcgi_engine::text::escape;
@@ -16,23 +16,23 @@ use std::{
     iter,
 };
 
-/// Escapes control characters and what is not UTF-8, except the bytes in `keep`, in text that
-/// comes in pieces.
+/// Escapes control characters and bytes that are not UTF-8, except the bytes in `keep`, in text
+/// that comes in pieces.
 #[derive(Debug)]
 pub struct Escaper {
     keep: &'static [u8],
-    /// The start of a character whose rest has not come.
+    /// The start of a character whose rest has not come yet.
     cut: Vec<u8>,
 }
 
 impl Escaper {
-    /// Escapes all but the bytes in `keep`, which are ASCII.
+    /// Escapes everything but the bytes in `keep`, which must be ASCII.
     #[must_use]
     pub const fn new(keep: &'static [u8]) -> Self {
         Self { keep, cut: Vec::new() }
     }
 
-    /// The next piece as text. A character that is cut at its end comes with a later piece.
+    /// The next piece as text. A character cut off at its end is returned with a later piece.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         let mut all = std::mem::take(&mut self.cut);
         all.extend_from_slice(bytes);
@@ -58,7 +58,7 @@ impl Escaper {
         out
     }
 
-    /// The end of the text.
+    /// The end of the text: what is left of a cut-off character.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();
         hex(&std::mem::take(&mut self.cut), &mut out);
@@ -77,7 +77,7 @@ impl Escaper {
     }
 }
 
-/// A whole text, escaped; see [`Escaper`].
+/// A complete text, escaped; see [`Escaper`].
 #[must_use]
 pub fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
     let mut escaper = Escaper::new(keep);
@@ -86,10 +86,10 @@ pub fn escape(bytes: &[u8], keep: &'static [u8]) -> String {
     out
 }
 
-/// An error and what caused it, on one line: `connect to unix:/run/app.sock: entity not found`.
+/// An error and its causes, on one line: `connect to unix:/run/app.sock: entity not found`.
 ///
-/// A cause whose text ends the one before is not repeated: some errors have their source's text in
-/// their own.
+/// A cause is left out if the text before it already ends with it: some errors include their
+/// source's text.
 pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + use<'a> {
     Chain(error)
 }
@@ -124,7 +124,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Walks from an error to its first cause.
+    /// Walks through an error and its causes.
     pub(crate) fn assert_no_repetition(error: &(dyn Error + 'static)) {
         for error in iter::successors(Some(error), |error| (*error).source()) {
             let text = error.to_string();

@@ -69,7 +69,7 @@ fn what_fits_none_says_which_there_are() {
         ":",
     ] {
         let error = text.parse::<Address>().unwrap_err().to_string();
-        assert!(error.starts_with(&format!("{text:?} is no address")), "{error}");
+        assert!(error.starts_with(&format!("{text:?} is not an address")), "{error}");
         for form in
             ["unix:PATH", "/PATH", "./PATH", "tcp:HOST:PORT", "fcgi://HOST:PORT", ":PORT", " - "]
         {

@@ -1,8 +1,8 @@
-//! The Authorizer's requests and answers (FC-6.3-1, FC-6.3-2).
+//! The requests and answers of an Authorizer (FC-6.3-1, FC-6.3-2).
 //!
-//! An Authorizer says whether a request may go on. Its answer is a CGI response: status 200 allows,
-//! and the `Variable-NAME` fields become parameters of the request to the Responder; any other
-//! status denies, and the response is the client's.
+//! An Authorizer decides whether a request may go on. Its answer is a CGI response. Status 200
+//! allows: the `Variable-NAME` fields become parameters of the request to the Responder. Any other
+//! status denies: the client gets the response.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -32,19 +32,19 @@ use crate::response::{
     BlockWriter, Head, HeadBlock, HeadError, HeadLimits, HeadParser, HeadWriteError,
 };
 
-/// The parameters that are not sent to an Authorizer (FC-6.3-1).
+/// The parameters that are withheld from an Authorizer (FC-6.3-1).
 pub const NOT_SENT: [&str; 4] = ["CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"];
 
-/// A request's parameters without those of [`NOT_SENT`]: what an Authorizer gets.
+/// The parameters that an Authorizer gets: the request's, without those in [`NOT_SENT`].
 #[must_use]
 pub fn params(params: &Params) -> Params {
     params.iter().filter(|(name, _)| !NOT_SENT.iter().any(|no| no.as_bytes() == *name)).collect()
 }
 
-/// The parameters of a request that was allowed: each variable takes the place of all parameters of
-/// its name, so that nothing which the client caused stands beside it.
+/// The parameters of a request that was allowed. Each variable replaces all parameters of the same
+/// name, so that nothing the client caused remains beside it.
 ///
-/// A variable CONTENT_LENGTH is left out: that parameter has to be the length of STDIN (Q-4).
+/// A variable CONTENT_LENGTH is left out: that parameter must be the length of STDIN (Q-4).
 #[must_use]
 pub fn merge(params: &Params, variables: &Params) -> Params {
     let kept =
@@ -58,23 +58,23 @@ fn is_length(name: &[u8]) -> bool {
     name == b"CONTENT_LENGTH"
 }
 
-/// What an Authorizer answered.
+/// An Authorizer's answer.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The request may go on. The answer's other fields and its body are dropped.
     Allow {
-        /// NAME=value of each `Variable-NAME: value`, in order, names in their own case.
+        /// NAME=value for each `Variable-NAME: value`, in order; names keep their case.
         variables: Params,
     },
-    /// The client gets this response, with the body that follows. `Variable-` fields, which are the
-    /// web server's, are not in it.
+    /// The client gets this response, with the body that follows. `Variable-` fields are for the
+    /// web server, so they are left out.
     Deny(Box<Head>),
 }
 
 /// Reads an Authorizer's answer, with the rules and limits of [`HeadParser`].
 ///
-/// An answer without Status allows when it has no Location, since its status is 200 by CGI's rules;
-/// one without any field is bad.
+/// An answer without Status and Location allows, since its status is 200 by CGI's rules. An answer
+/// without any field is bad.
 #[derive(Debug)]
 pub struct AnswerParser {
     head: HeadParser,
@@ -87,10 +87,10 @@ impl AnswerParser {
         Self { head: HeadParser::with_variables(limits) }
     }
 
-    /// Takes the next bytes of STDOUT, as [`HeadParser::push`] does.
+    /// Takes the next bytes of STDOUT, like [`HeadParser::push`].
     ///
     /// # Errors
-    /// The answer is bad: the request must not go on; a gateway answers 502.
+    /// The answer is bad: the request must not go on, and a gateway answers 502.
     pub fn push(&mut self, input: &mut Bytes) -> Result<Option<Answer>, HeadError> {
         let Some(parsed) = self.head.push_fields(input)? else { return Ok(None) };
         Ok(Some(if parsed.head.parts.status == StatusCode::OK {
@@ -100,7 +100,7 @@ impl AnswerParser {
         }))
     }
 
-    /// STDOUT has ended, as [`HeadParser::finish`] has it.
+    /// STDOUT has ended, as in [`HeadParser::finish`].
     ///
     /// # Errors
     /// It ended inside the answer or before it: the request must not go on.
@@ -109,11 +109,11 @@ impl AnswerParser {
     }
 }
 
-/// The answer that allows a request, whole: no body follows.
+/// The complete answer that allows a request; no body follows.
 ///
 /// # Errors
-/// A variable's name is no header field's, or its value has a control byte, or a space or tab at an
-/// end, which the web server would take off.
+/// A variable's name can't be that of a header field, or its value has a control byte, or a space
+/// or tab at an end, which the web server would remove.
 pub fn allow(variables: &Params) -> Result<HeadBlock, HeadWriteError> {
     let mut writer = BlockWriter::new(StatusCode::OK)?;
     for (name, value) in variables {
@@ -126,10 +126,10 @@ pub fn allow(variables: &Params) -> Result<HeadBlock, HeadWriteError> {
     Ok(writer.finish())
 }
 
-/// The head of the answer that denies a request; the client gets it, and the body that follows.
+/// The head of the answer that denies a request. The client gets it, with the body that follows.
 ///
 /// # Errors
-/// Status 200, which would allow; and those of [`HeadBlock::new`].
+/// Status 200, which would allow the request; errors of [`HeadBlock::new`].
 pub fn deny(response: &Parts) -> Result<HeadBlock, HeadWriteError> {
     if response.status == StatusCode::OK {
         return Err(HeadWriteError::DenyWithOk);

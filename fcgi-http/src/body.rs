@@ -1,8 +1,8 @@
-//! Bodies held against their declared length.
+//! Bodies that are checked against their declared length.
 //!
-//! FastCGI frames a body by its stream, HTTP by Content-Length; where the two disagree, bytes of
-//! one message end up in another (W-4) or a peer waits for what never comes (Q-4). Whoever passes a
-//! body on, in either direction, counts it with a [`BodyLength`].
+//! FastCGI delimits a body by its stream, HTTP by Content-Length. If the two disagree, bytes of one
+//! message end up in another (W-4), or a peer waits for bytes that never come (Q-4). Code that
+//! passes a body on, in either direction, counts it with a [`BodyLength`].
 //!
 //! ```
 //! use fcgi_http::body::BodyLength;
@@ -20,7 +20,8 @@ use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH, response};
 
 use crate::text::excerpt;
 
-/// Counts the bytes of one body against what its head declares (CGI-6.3.5-1, FC-6.2-2).
+/// Counts the bytes of one body and compares them with what its head declares (CGI-6.3.5-1,
+/// FC-6.2-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BodyLength {
     rule: Rule,
@@ -50,18 +51,19 @@ impl BodyLength {
         Self { rule: Rule::Exactly(length), seen: 0 }
     }
 
-    /// A body that is not passed on, whatever comes: that of a response to HEAD, or to a request
-    /// that an Authorizer allowed (FC-6.3-2).
+    /// A body that is not passed on, whatever comes: that of a response to HEAD, or of an
+    /// Authorizer's answer that allows a request (FC-6.3-2).
     #[must_use]
     pub const fn dropped() -> Self {
         Self { rule: Rule::Dropped, seen: 0 }
     }
 
-    /// The body that follows a response's head: dropped after HEAD and with 1xx, 204 and 304, which
-    /// have none whatever their Content-Length says (RFC 9112, 6.3); else as Content-Length says.
+    /// The body that follows a response's head. After HEAD and with 1xx, 204 and 304 it is dropped:
+    /// these have no body whatever their Content-Length says (RFC 9112, 6.3). Otherwise
+    /// Content-Length decides.
     ///
     /// # Errors
-    /// A Content-Length that is no number, or that is there twice.
+    /// A Content-Length that is not a number, or that came twice.
     pub fn of_response(
         response: &response::Parts,
         request_method: &Method,
@@ -73,9 +75,9 @@ impl BodyLength {
         Ok(if none { Self::dropped() } else { Self::new(declared) })
     }
 
-    /// The body of a response that an application is about to send, of so many bytes if that is
-    /// known: as [`of_response`](Self::of_response). A Content-Length is added where the body's
-    /// length is known and there is none, and taken from a 204, which has none (RFC 9110, 8.6).
+    /// Like [`of_response`](Self::of_response), for a response that an application is about to
+    /// send; `known` is the length of its body, if known. Adds a Content-Length if there is none
+    /// and the length is known, and removes it from a 204, which has none (RFC 9110, 8.6).
     ///
     /// # Errors
     /// As for [`of_response`](Self::of_response).
@@ -97,12 +99,12 @@ impl BodyLength {
         }
     }
 
-    /// `n` more bytes of the body have come. Returns how many of them to pass on: all, or none of
-    /// a body that is dropped.
+    /// Counts `n` more bytes of the body. Returns how many of them to pass on: all, or none if the
+    /// body is dropped.
     ///
     /// # Errors
-    /// [`TooLong`](BodyLengthError::TooLong) when they pass the declared length; they are not
-    /// counted then, and the first [`remaining`](Self::remaining) of them still belong to the body.
+    /// [`TooLong`](BodyLengthError::TooLong) if they exceed the declared length. They are not
+    /// counted then; the first [`remaining`](Self::remaining) of them still belong to the body.
     pub fn accept(&mut self, n: usize) -> Result<usize, BodyLengthError> {
         let seen = self.seen.saturating_add(n as u64);
         if let Rule::Exactly(declared) = self.rule {
@@ -114,8 +116,7 @@ impl BodyLength {
         Ok(if self.rule == Rule::Dropped { 0 } else { n })
     }
 
-    /// The next bytes of a body that is passed on whole have come, so many of them; or, with `None`,
-    /// its end.
+    /// Counts the next bytes of a body that is passed on whole; `None` is its end.
     ///
     /// # Errors
     /// As for [`accept`](Self::accept) and [`finish`](Self::finish).
@@ -126,7 +127,7 @@ impl BodyLength {
         }
     }
 
-    /// More of the body has come: leaves of it, and counts, what is to be passed on.
+    /// Counts more of the body, and leaves in `chunk` what should be passed on.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -140,7 +141,7 @@ impl BodyLength {
     /// ```
     ///
     /// # Errors
-    /// [`TooLong`](BodyLengthError::TooLong) when there was more than belongs to the body.
+    /// [`TooLong`](BodyLengthError::TooLong) if there was more than belongs to the body.
     pub fn cut(&mut self, chunk: &mut Bytes) -> Result<(), BodyLengthError> {
         match self.accept(chunk.len()) {
             Ok(passed) => {
@@ -149,7 +150,7 @@ impl BodyLength {
             }
             Err(error) => {
                 let left = self.remaining().unwrap_or_default();
-                // It is less than the chunk has.
+                // `left` is less than the chunk's length.
                 chunk.truncate(usize::try_from(left).unwrap_or_default());
                 self.seen += chunk.len() as u64;
                 Err(error)
@@ -160,8 +161,8 @@ impl BodyLength {
     /// The body has ended.
     ///
     /// # Errors
-    /// [`TooShort`](BodyLengthError::TooShort) when bytes are missing: of a request, the HTTP
-    /// client went away; of a response, the application did.
+    /// [`TooShort`](BodyLengthError::TooShort) if bytes are missing: of a request because the HTTP
+    /// client went away, of a response because the application did.
     pub fn finish(&self) -> Result<(), BodyLengthError> {
         match self.rule {
             Rule::Exactly(declared) if self.seen < declared => {
@@ -171,7 +172,7 @@ impl BodyLength {
         }
     }
 
-    /// The declared length in bytes, of a body that is passed on and has one.
+    /// The declared length in bytes, if the body is passed on and has one.
     #[must_use]
     pub const fn declared(&self) -> Option<u64> {
         match self.rule {
@@ -186,7 +187,7 @@ impl BodyLength {
         self.seen
     }
 
-    /// Bytes still missing, where a length is declared.
+    /// Bytes still missing, if a length is declared.
     #[must_use]
     pub const fn remaining(&self) -> Option<u64> {
         match self.rule {
@@ -195,14 +196,14 @@ impl BodyLength {
         }
     }
 
-    /// Whether nothing of the body is to be passed on.
+    /// Whether nothing of the body is passed on.
     #[must_use]
     pub const fn is_dropped(&self) -> bool {
         matches!(self.rule, Rule::Dropped)
     }
 }
 
-/// A body that is not what its head declares.
+/// A body that differs from what its head declares.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyLengthError {
@@ -211,7 +212,7 @@ pub enum BodyLengthError {
     TooLong {
         /// What Content-Length says.
         declared: u64,
-        /// Bytes that came, those too many included.
+        /// Bytes that came, including those in excess.
         seen: u64,
     },
     /// The body ended early (FC-6.2-2).
@@ -227,7 +228,7 @@ pub enum BodyLengthError {
     Invalid(String),
 }
 
-/// The Content-Length field of `headers`; more than one is refused, equal or not.
+/// The Content-Length field of `headers`; more than one is refused, even if they are equal.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BodyLengthError> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -241,7 +242,7 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BodyLen
     }
 }
 
-/// Digits only: no sign, no space, no list.
+/// Allows digits only: no sign, no space, no list.
 pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,4 +1,4 @@
-//! What axum's handlers may take as arguments.
+//! Extractors for axum's handlers.
 
 use axum_core::{
     extract::{FromRequestParts, OptionalFromRequestParts},

@@ -1,19 +1,19 @@
-//! Fields that belong to one connection and not to the message (RFC 9110, 7.6.1).
+//! Header fields that belong to one connection and not to the message (RFC 9110, 7.6.1).
 
 use http::{
     HeaderMap,
     header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
-/// Whether the field is hop-by-hop whatever the message says.
+/// Whether the field is always hop-by-hop.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// The fields that Connection names as hop-by-hop too.
+/// The fields that Connection names as hop-by-hop.
 pub(crate) struct Nominated {
-    /// Sorted: the list may be as long as a head, and is asked for each field.
+    /// Sorted, since the list may be as long as a head and is searched for each field.
     names: Vec<HeaderName>,
 }
 
@@ -34,7 +34,7 @@ impl Nominated {
     }
 }
 
-/// The names among `headers` that are hop-by-hop, by themselves or since Connection names them.
+/// The names in `headers` that are hop-by-hop, either always or because Connection names them.
 pub(crate) fn names(headers: &HeaderMap) -> Vec<HeaderName> {
     let nominated = Nominated::of(headers);
     let is_hop = |name: &&HeaderName| is_hop_by_hop(name) || nominated.contains(name);

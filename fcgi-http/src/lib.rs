@@ -1,8 +1,8 @@
 //! CGI/1.1 (RFC 3875) on the [`http`] crate's types, as FastCGI carries it. No IO, no runtime.
 //!
-//! FastCGI moves parameters and streams; what they mean is CGI's: a request is a set of
-//! meta-variables, a response starts with a head of CGI's own form. This crate is that meaning, for
-//! both ends, with the defences that years of exploits taught:
+//! FastCGI moves parameters and streams. CGI defines what they mean: a request is a set of
+//! meta-variables, and a response starts with a head in CGI's own form. This crate implements that,
+//! for both ends, with defences against the known exploits:
 //!
 //! | | the web server's side | the application's side |
 //! | --- | --- | --- |
@@ -37,8 +37,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is mapped to what, and every policy with its default, is in `docs/http.md` of the project.
-//! Names such as CGI-4.1-1, W-5 and H-14 are those of its list of requirements.
+//! `docs/http.md` of the project lists what is mapped to what, and every policy with its default.
+//! Names such as CGI-4.1-1, W-5 and H-14 come from its list of requirements.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -1,4 +1,4 @@
-//! The peer's bytes, made fit for an error message.
+//! A peer's bytes, made fit for an error message.
 
 /// The first 64 bytes, with everything but printable ASCII escaped (H-10).
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
@@ -11,7 +11,7 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     }
 }
 
-/// Line ends, NUL and the other control bytes; none belongs in a path or a parameter of a line.
+/// Line ends, NUL and the other control bytes; none belongs in a path or a one-line parameter.
 pub(crate) fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
 }

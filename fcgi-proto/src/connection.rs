@@ -1,4 +1,4 @@
-//! What both ends share: the [`Connection`] trait and the words of the protocol.
+//! What both ends share: the [`Connection`] trait and the protocol's types.
 
 use bytes::BytesMut;
 
@@ -8,74 +8,74 @@ use crate::{ProtocolError, Transmit, UsageError};
 ///
 /// Four kinds of method, which may be called in any order (no order panics):
 /// - **getters**: `wants_read`, `is_reusable`, `is_closed`, `active_requests`, `error`;
-/// - **`handle_*`**: tell what happened on the socket: `recv_buffer` + `handle_recv`,
+/// - **`handle_*`** report what happened on the socket: `recv_buffer` + `handle_recv`,
 ///   `handle_eof`;
-/// - **commands**, on the two types: `begin`, `query_values`, `request(key)` and what it gives;
-/// - **`poll_*`**: what to do next: `poll_event`, `poll_transmit`.
+/// - **commands** are on the two types: `begin`, `query_values`, `request(key)` and its handle;
+/// - **`poll_*`** say what to do next: `poll_event`, `poll_transmit`.
 ///
-/// After each `handle_*` and each command, drain `poll_event` until `None`, then
-/// `poll_transmit` until `None` or the socket is full. Bytes are parsed in `poll_event`, so that
-/// an application that is behind pauses the parser and thereby the socket.
+/// After each `handle_*` and each command, drain `poll_event` until it returns `None`, then drain
+/// `poll_transmit` until it returns `None` or the socket is full. `poll_event` is where bytes are
+/// parsed, so an application that falls behind pauses the parser and, through it, the socket.
 pub trait Connection: sealed::Sealed {
-    /// What this end reports.
+    /// The events of this end.
     type Event;
 
-    /// The window to read the peer's bytes into. Empty while the connection is paused, after the
-    /// end of file and after an error. Bounded by [`Limits::recv_buffer`](crate::Limits::recv_buffer).
-    /// The window belongs to the connection until the next call; report what was read with
+    /// The window to read the peer's bytes into. It is empty while the connection is paused, after
+    /// the end of file and after an error. [`Limits::recv_buffer`](crate::Limits::recv_buffer)
+    /// bounds its size. The window is valid until the next call. Report the bytes read with
     /// [`handle_recv`](Self::handle_recv).
     fn recv_buffer(&mut self) -> &mut [u8];
 
-    /// The size of a buffer that [`lend`](Self::lend) would take: `None` while there is one, and
-    /// while nothing is to be read.
+    /// The size of buffer that [`lend`](Self::lend) accepts now. `None` while the connection has a
+    /// buffer, and while there is nothing to read.
     fn wants_buffer(&self) -> Option<usize>;
 
-    /// Lends the connection a buffer for [`recv_buffer`](Self::recv_buffer), so that it makes none
-    /// of its own. Ask for it with [`reclaim`](Self::reclaim) once the events are drained: a
-    /// connection at rest keeps none.
+    /// Lends the connection a buffer for [`recv_buffer`](Self::recv_buffer), so that it allocates
+    /// none of its own. Take it back with [`reclaim`](Self::reclaim) once the events are drained:
+    /// an idle connection needs no buffer.
     ///
     /// # Errors
-    /// The buffer itself, when it is not of the size of [`wants_buffer`](Self::wants_buffer).
+    /// The buffer itself, if its size is not that of [`wants_buffer`](Self::wants_buffer).
     fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut>;
 
-    /// Takes back a buffer that was lent, unless bytes in it are still needed. One that slices of
-    /// were given out never comes back.
+    /// Takes back a lent buffer. `None` while its bytes are still needed, and for good once slices
+    /// of it were handed out.
     fn reclaim(&mut self) -> Option<BytesMut>;
 
-    /// Says that the first `n` bytes of [`recv_buffer`](Self::recv_buffer) are the peer's next
-    /// bytes. 0 changes nothing; the end of file has its own call.
+    /// Reports that the first `n` bytes of [`recv_buffer`](Self::recv_buffer) are the peer's next
+    /// bytes. 0 changes nothing; report the end of file with [`handle_eof`](Self::handle_eof).
     ///
     /// # Errors
     /// [`UsageError::RecvOverrun`], [`UsageError::AfterEof`].
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError>;
 
-    /// Says that the peer will send no more bytes. It may still read: requests that are whole are
+    /// Reports that the peer will send no more bytes. It may still read: complete requests are
     /// answered (FC-3.5-2), the others fail.
     fn handle_eof(&mut self);
 
     /// The next event. Drain it until `None`.
     ///
     /// # Errors
-    /// The peer broke the protocol. The connection is over: every later call gives the same
-    /// error, and nothing more is queued. A client's requests have ended, and what was received of
-    /// their streams can still be read; a server still sends what it had queued.
+    /// The peer broke the protocol. The connection is over: every later call returns the same
+    /// error, and nothing more is queued. A client's requests have ended, but the output that was
+    /// received can still be read. A server still sends what it had queued.
     fn poll_event(&mut self) -> Result<Option<Self::Event>, ProtocolError>;
 
-    /// The bytes to send next, as a [`bytes::Buf`] over all that is queued; they leave the queue
-    /// as they are acknowledged by `advance`. `None` when nothing is queued.
+    /// The bytes to send next, as a [`bytes::Buf`] over the whole queue. `advance` removes them
+    /// from the queue. `None` when nothing is queued.
     fn poll_transmit(&mut self) -> Option<Transmit<'_>>;
 
-    /// Whether reading from the socket makes sense: false while paused, so that the socket pushes
-    /// back on the peer, and after the end.
+    /// Whether to read from the socket. False after the end, and while the connection is paused, so
+    /// that the socket pushes back on the peer.
     fn wants_read(&self) -> bool;
 
-    /// Whether the connection is at rest and may serve another request later.
+    /// Whether the connection is idle and can carry another request.
     fn is_reusable(&self) -> bool;
 
-    /// Whether nothing is left to do but to close the socket.
+    /// Whether the connection is finished: all that is left is to close the socket.
     fn is_closed(&self) -> bool;
 
-    /// Requests that have begun and not ended.
+    /// The number of requests that have begun and not ended.
     fn active_requests(&self) -> usize;
 
     /// The error that ended the connection.
@@ -86,19 +86,19 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// Names one request of one connection. Request ids are reused; the generation in the key is not,
-/// so that a key of an ended request reaches no other (H-11).
+/// Identifies one request of one connection. Request ids are reused but generations are not, so the
+/// key of an ended request never reaches another one (H-11).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct RequestKey {
     pub(crate) id: u16,
-    /// Where its connection has it.
+    /// Its slot in the connection's table of requests.
     pub(crate) place: u16,
     pub(crate) generation: u64,
 }
 
 impl core::hash::Hash for RequestKey {
     fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
-        // It tells the keys of a connection apart by itself.
+        // The generation alone is unique within a connection.
         state.write_u64(self.generation);
     }
 }
@@ -111,7 +111,7 @@ impl RequestKey {
     }
 }
 
-/// What a web server asks an application to be (specification, section 6).
+/// What a web server asks an application to do (specification, section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Answers an HTTP request, as a CGI program does (section 6.2).
@@ -123,7 +123,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role with this number, if there is one.
+    /// The role with this number, if it is a known one.
     #[must_use]
     pub const fn from_u16(value: u16) -> Option<Self> {
         match value {
@@ -144,7 +144,7 @@ impl Role {
         }
     }
 
-    /// Whether the role's input has this stream.
+    /// Whether a request of this role has this input stream.
     #[must_use]
     pub const fn has_input(self, input: Input) -> bool {
         match input {
@@ -153,7 +153,7 @@ impl Role {
         }
     }
 
-    /// The stream that ends the role's input; `None` where PARAMS is all of it.
+    /// The stream that ends the role's input; `None` if the role has only PARAMS.
     #[must_use]
     pub const fn last_input(self) -> Option<Input> {
         match self {
@@ -192,15 +192,15 @@ pub enum Output {
     Stderr,
 }
 
-/// Why an application does not take a request: END_REQUEST's protocol statuses other than
+/// Why an application refuses a request: the protocol statuses of END_REQUEST other than
 /// REQUEST_COMPLETE (FC-5.5-1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Rejection {
-    /// `FCGI_CANT_MPX_CONN`: one request at a time on this connection.
+    /// `FCGI_CANT_MPX_CONN`: this connection takes one request at a time.
     CantMpxConn,
     /// `FCGI_OVERLOADED`: out of some resource.
     Overloaded,
-    /// `FCGI_UNKNOWN_ROLE`: the application does not play this role.
+    /// `FCGI_UNKNOWN_ROLE`: the application does not support this role.
     UnknownRole,
 }
 
@@ -215,7 +215,7 @@ impl Rejection {
         }
     }
 
-    /// The rejection with this protocol status; 0 is none.
+    /// The rejection with this protocol status; `None` for 0 and for unknown ones.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
         match value {

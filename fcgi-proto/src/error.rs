@@ -1,5 +1,6 @@
-//! What can go wrong, in three tiers: [`ProtocolError`] ends the connection, [`Outcome`] ends one
-//! request and is an event, [`UsageError`] is the caller's own mistake and changes nothing.
+//! What can go wrong, in three tiers: a [`ProtocolError`] ends the connection, an [`Outcome`] ends
+//! one request and is an event, and a [`UsageError`] is the caller's own mistake and changes
+//! nothing.
 //!
 //! [`Outcome`]: crate::client::Outcome
 //!
@@ -17,18 +18,18 @@
 
 use crate::record::RecordType;
 
-/// The peer broke the protocol in a way that no later byte can mend: the connection is over.
-/// Every later call reports the same error.
+/// The peer broke the protocol and the connection can't recover. Every later call returns the same
+/// error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("protocol error at byte {offset} from the peer: {kind}")]
 pub struct ProtocolError {
     /// What was wrong.
     pub kind: ProtocolErrorKind,
-    /// Where, in bytes since the connection began, the record at fault starts.
+    /// Where the offending record starts, in bytes since the connection began.
     pub offset: u64,
 }
 
-/// What the peer did.
+/// What the peer did wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolErrorKind {
@@ -73,19 +74,19 @@ pub enum ProtocolErrorKind {
     ProtocolStatus {
         /// The request.
         request_id: u16,
-        /// The number that is none of 0..=3.
+        /// The status, which is not one of 0..=3.
         status: u8,
     },
     /// H-9: [`Limits::idle_records`](crate::Limits::idle_records) or
-    /// [`Limits::tiny_records`](crate::Limits::tiny_records) was passed.
+    /// [`Limits::tiny_records`](crate::Limits::tiny_records) was exceeded.
     #[error("{0} records in a row that bring nothing or next to nothing")]
     RecordFlood(u32),
-    /// [`Limits::stray_bytes`](crate::Limits::stray_bytes) was passed.
+    /// [`Limits::stray_bytes`](crate::Limits::stray_bytes) was exceeded.
     #[error("more than {0} bytes of records that are no part of a response")]
     StrayBytes(usize),
 }
 
-/// The caller asked for something that can't be. Nothing was changed by the call.
+/// The caller asked for something impossible. The call changed nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
@@ -95,7 +96,7 @@ pub enum UsageError {
     /// As many requests as [`Limits::requests`](crate::Limits::requests) are active.
     #[error("the connection has {0} active requests, as many as it may have")]
     TooManyRequests(usize),
-    /// Every id is in use or set aside until the peer's END_REQUEST for it.
+    /// Every id is in use, or reserved until the peer's END_REQUEST for it arrives.
     #[error("no request id is free")]
     NoFreeId,
     /// A name or a value is 2^31 bytes or longer (FC-3.4-1).
@@ -104,7 +105,7 @@ pub enum UsageError {
     /// The role has no such stream (FC-6.1-1).
     #[error("the request's role has no such stream")]
     StreamNotInRole,
-    /// DATA comes after the end of STDIN (FC-6.4-1).
+    /// DATA was written before the end of STDIN (FC-6.4-1).
     #[error("DATA written before the end of STDIN")]
     DataBeforeStdin,
     /// The stream was finished before.
@@ -116,15 +117,15 @@ pub enum UsageError {
     /// A GET_VALUES is under way.
     #[error("a GET_VALUES query is under way")]
     QueryPending,
-    /// More bytes were said to be read than the receive buffer holds.
+    /// More bytes were reported as read than the receive buffer holds.
     #[error("{given} bytes reported as read into a buffer of {room}")]
     RecvOverrun {
-        /// What the caller said.
+        /// The number of bytes reported.
         given: usize,
-        /// What [`recv_buffer`](crate::Connection::recv_buffer) has.
+        /// The size of [`recv_buffer`](crate::Connection::recv_buffer).
         room: usize,
     },
-    /// Bytes after the end of file.
+    /// Bytes were reported as read after the end of file.
     #[error("bytes reported as read after the end of file")]
     AfterEof,
 }

@@ -1,4 +1,4 @@
-//! One incoming stream: what has arrived and was not read yet.
+//! One incoming stream: the bytes that have arrived and are not read yet.
 
 use alloc::{boxed::Box, collections::VecDeque};
 use bytes::{Bytes, BytesMut};
@@ -6,8 +6,8 @@ use core::task::Poll;
 
 use crate::receiver::{Receiver, Span};
 
-/// Unread bytes of a stream, in order. Large chunks are slices of the receive buffer, small ones
-/// are put together.
+/// Unread bytes of a stream, in order. Large chunks are slices of the receive buffer; small ones
+/// are joined.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     /// None until the first byte: most requests have no body.
@@ -24,7 +24,7 @@ struct Unread {
 }
 
 impl Inbound {
-    /// Takes a span of the receive buffer; true when the reader must be told.
+    /// Takes a span of the receive buffer; true if the reader must be notified.
     pub(crate) fn push(&mut self, receiver: &mut Receiver, span: Span) -> bool {
         self.len += span.len();
         let unread = self.unread.get_or_insert_default();
@@ -38,7 +38,7 @@ impl Inbound {
         self.announce()
     }
 
-    /// The stream's empty record came; true when the reader must be told.
+    /// The stream's empty record came; true if the reader must be notified.
     #[inline]
     pub(crate) fn end(&mut self) -> bool {
         self.ended = true;
@@ -72,7 +72,7 @@ impl Inbound {
         self.ended
     }
 
-    /// Drops what is unread; says how much that was.
+    /// Drops the unread bytes and returns how many there were.
     pub(crate) fn discard(&mut self) -> usize {
         self.unread = None;
         core::mem::take(&mut self.len)

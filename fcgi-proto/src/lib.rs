@@ -1,27 +1,28 @@
-//! FastCGI 1.0 as a state machine: bytes in, events and records out; no IO, no clock.
+//! FastCGI 1.0 as a state machine: bytes in, events and records out. It does no IO and has no
+//! clock.
 //!
 //! FastCGI carries HTTP requests from a web server to a long-lived application. This crate is the
-//! protocol and nothing else: [`ServerConnection`] is the application's end of a connection,
-//! [`ClientConnection`] the web server's, and both have one shape, [`Connection`]. The adapters
-//! (`fcgi-tokio` and its siblings) drive them with sockets and timers; so can you, with any
-//! runtime, with threads, or with none.
+//! protocol and nothing else. [`ServerConnection`] is the application's end of a connection and
+//! [`ClientConnection`] is the web server's. Both have the same shape, [`Connection`]. The adapters
+//! (`fcgi-tokio` and its siblings) drive them with sockets and timers. You can drive them too, with
+//! any runtime, with threads, or with neither.
 //!
 //! # Driving a connection
-//! 1. While [`wants_read`](Connection::wants_read), read into
-//!    [`recv_buffer`](Connection::recv_buffer) and report it with
-//!    [`handle_recv`](Connection::handle_recv), the end with
+//! 1. While [`wants_read`](Connection::wants_read) is true, read into
+//!    [`recv_buffer`](Connection::recv_buffer) and report the bytes with
+//!    [`handle_recv`](Connection::handle_recv), and the end of file with
 //!    [`handle_eof`](Connection::handle_eof).
 //! 2. Drain [`poll_event`](Connection::poll_event); serve requests through `request(key)`.
-//! 3. Write what [`poll_transmit`](Connection::poll_transmit) gives and `advance` it.
-//! 4. Close when [`is_closed`](Connection::is_closed).
+//! 3. Write the bytes of [`poll_transmit`](Connection::poll_transmit) and call `advance`.
+//! 4. Close the socket when [`is_closed`](Connection::is_closed) is true.
 //!
 //! The [`server`] and [`client`] modules start with whole examples.
 //!
-//! # What it guards
-//! All memory that a peer can cause is bounded by [`Limits`]; nothing is allocated in proportion
-//! to a length that was merely declared; nothing that a peer or a caller does panics. Streams pass
-//! through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large chunks are
-//! never copied, in either direction.
+//! # What it guards against
+//! [`Limits`] bounds all memory that a peer can cause. A length that a peer declares allocates
+//! nothing; only bytes that have arrived do. Nothing that a peer or a caller does causes a panic.
+//! Streams pass through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large
+//! chunks are never copied, in either direction.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! How much one connection may cost, whatever its peer sends.
 //!
-//! Nothing here is allocated in advance, and nothing is allocated in proportion to what a peer
-//! merely declares. Each limit says what happens when it is reached: the connection *pauses*
+//! Nothing is allocated in advance, and a length that the peer only declares allocates nothing.
+//! Each limit says what happens when it is reached: the connection *pauses*
 //! ([`wants_read`](crate::Connection::wants_read) is false and the socket pushes back), one
 //! *request fails*, or the *connection fails*.
 //!
@@ -15,15 +15,15 @@
 //! # let _ = server;
 //! ```
 
-/// What happens when one request holds more unread bytes than it may.
+/// What happens when one request reaches its limit of unread bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FullRequest {
-    /// The whole connection pauses until the request is read: FastCGI has no window per request,
-    /// so the requests beside it wait too.
+    /// The whole connection pauses until the request is read. FastCGI has no window per request, so
+    /// the other requests on the connection wait too.
     #[default]
     Pause,
-    /// The request is given up, so that the others go on: a server drops its input and reports
-    /// `Aborted`, a client sends ABORT_REQUEST and reports `Outcome::Overrun`.
+    /// The request is aborted, so that the others go on. A server drops its input and reports
+    /// `Aborted`; a client sends ABORT_REQUEST and reports `Outcome::Overrun`.
     Abort,
 }
 
@@ -32,44 +32,46 @@ pub enum FullRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The largest window handed out to read into. A connection starts with 4 KiB (or this, if it
-    /// is less) and grows to this while reads fill the window. Default 64 KiB; at least 8.
+    /// The largest window to read into. A connection starts with 4 KiB (or this, if it is less) and
+    /// grows up to this while reads fill the window. Default 64 KiB; at least 8.
     pub recv_buffer: usize,
-    /// PARAMS of one request, as encoded. Default 256 KiB; past it the request fails (FC-3.4-5).
+    /// Encoded bytes of one request's PARAMS. Default 256 KiB; past it the request fails
+    /// (FC-3.4-5).
     pub params_bytes: usize,
-    /// PARAMS of all requests whose PARAMS have not ended. Default 1 MiB; past it the request
-    /// that got there is refused with OVERLOADED.
+    /// Encoded bytes of all requests whose PARAMS have not ended yet. Default 1 MiB; the request
+    /// that exceeds it is refused with OVERLOADED.
     pub params_bytes_connection: usize,
-    /// Pairs of one request. Default 2,048; past it the request fails (H-6).
+    /// Parameters of one request. Default 2,048; past it the request fails (H-6).
     pub params_pairs: usize,
-    /// Requests at once. Default 1 for a client (Q-10) and 100 for a server; with 1, a server
-    /// answers a second with CANT_MPX_CONN, with more OVERLOADED past them (FC-5.5-2).
+    /// Concurrent requests. Default 1 for a client (Q-10) and 100 for a server. A server with a
+    /// limit of 1 answers a second request with CANT_MPX_CONN, and with a higher limit answers
+    /// requests past it with OVERLOADED (FC-5.5-2).
     pub requests: usize,
-    /// Unread stream bytes of one request. Default 256 KiB; at it [`full_request`](Self::full_request)
-    /// decides.
+    /// Unread stream bytes of one request. Default 256 KiB; past it,
+    /// [`full_request`](Self::full_request) decides.
     pub unread_request: usize,
-    /// Unread stream bytes of the connection. Default 1 MiB; at it the connection pauses.
+    /// Unread stream bytes of the connection. Default 1 MiB; past it the connection pauses.
     pub unread_connection: usize,
-    /// See [`FullRequest`]. Default `Pause`.
+    /// What happens at [`unread_request`](Self::unread_request). Default `Pause`.
     pub full_request: FullRequest,
-    /// Bytes queued to be sent at which `write` takes no more. Default 256 KiB.
+    /// Queued bytes at which `write` takes no more. Default 256 KiB.
     pub send_high_water: usize,
-    /// Bytes of replies that the connection makes by itself (GET_VALUES_RESULT, UNKNOWN_TYPE,
-    /// refusals) waiting to be sent. Default 16 KiB; past it the connection pauses until the peer
-    /// reads (H-9).
+    /// Unsent bytes of the replies that the connection makes by itself (GET_VALUES_RESULT,
+    /// UNKNOWN_TYPE, refusals). Default 16 KiB; past it the connection pauses until the peer reads
+    /// (H-9).
     pub reply_bytes: usize,
-    /// Records in a row, of fewer than 8 bytes, that change nothing: second empty records, records
-    /// of inactive ids, of unknown types, requests aborted before they were whole. A client counts
-    /// them whatever their length, and unasked answers to management records too. Default 10,000;
-    /// past it the connection fails (H-9).
+    /// Consecutive records of fewer than 8 bytes that change nothing: repeated empty records,
+    /// records of inactive ids or unknown types, requests aborted before they were complete. A
+    /// client counts them whatever their length, and unrequested answers to management records too.
+    /// Default 10,000; past it the connection fails (H-9).
     pub idle_records: u32,
-    /// Stream records in a row with fewer than 8 bytes. Default 1,000,000, since a stream may be
-    /// cut in any way (FC-3.3-8); past it the connection fails.
+    /// Consecutive stream records with fewer than 8 bytes. Default 1,000,000, because a stream may
+    /// be cut in any way (FC-3.3-8); past it the connection fails.
     pub tiny_records: u32,
-    /// Bytes of records that are no part of a response, headers and padding included: of inactive
-    /// ids, of unknown types, second ends of a stream, answers to management records that nobody
-    /// asked for. Each byte of a response makes up for one, and the end of a request for all. For a
-    /// client; default 1 MiB; past it the connection fails (Q-21).
+    /// For a client: bytes of records that belong to no response, headers and padding included.
+    /// These are records of inactive ids and unknown types, repeated ends of a stream, and
+    /// unrequested answers to management records. Each byte of a response cancels one of them, and
+    /// the end of a request cancels them all. Default 1 MiB; past it the connection fails (Q-21).
     pub stray_bytes: usize,
     /// Aborted ids that a client keeps out of use because a late END_REQUEST may still come for
     /// them (Q-12). Default 16; past it the connection takes no more requests.
@@ -104,7 +106,7 @@ impl Limits {
         }
     }
 
-    /// These, but for sizes that would pause a connection for ever.
+    /// The same limits, with sizes raised that would pause a connection for ever.
     pub(crate) fn usable(mut self) -> Self {
         for size in [
             &mut self.unread_request,

@@ -1,8 +1,8 @@
 //! Name-value pairs, the encoding of PARAMS and of GET_VALUES (specification, section 3.4).
 //!
 //! A pair is two lengths, each of one or four bytes, then the name, then the value. [`encode`]
-//! writes the shortest form; [`PairDecoder`] takes every form at any cut, and holds nothing but
-//! the lengths: memory follows the bytes that came, never a length that was declared (H-1).
+//! writes the shortest form. [`PairDecoder`] reads every form, cut anywhere, and stores only the
+//! lengths: memory follows the bytes that came, never a length that was declared (H-1).
 //!
 //! ```
 //! use fcgi_proto::pairs::{PairDecoder, PairPiece, encode};
@@ -74,11 +74,11 @@ pub(crate) fn encode_lengths(name: u32, value: u32) -> ([u8; 8], usize) {
     (out, n)
 }
 
-/// What [`PairDecoder::next`] found. For each pair come its lengths, then as many pieces of the
-/// name as it is cut into, then of the value; an empty name or value has no piece.
+/// What [`PairDecoder::next`] found. Each pair gives its lengths, then the pieces of the name, then
+/// the pieces of the value. An empty name or value has no piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PairPiece<'a> {
-    /// A pair starts; so many bytes of name and value were declared, none of them seen yet.
+    /// A pair starts. These are its declared lengths; none of its bytes have been seen yet.
     Lengths {
         /// Bytes of the name.
         name: u32,
@@ -91,7 +91,7 @@ pub enum PairPiece<'a> {
     Value(&'a [u8]),
 }
 
-/// Decodes pairs from bytes that may be cut anywhere, the lengths included (FC-3.4-3).
+/// Decodes pairs from bytes that may be cut anywhere, even within a length (FC-3.4-3).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PairDecoder {
     lengths: [u8; 8],
@@ -101,14 +101,14 @@ pub struct PairDecoder {
 }
 
 impl PairDecoder {
-    /// A decoder that expects a pair.
+    /// A decoder at the start of a pair.
     #[must_use]
     pub const fn new() -> Self {
         Self { lengths: [0; 8], have: 0, name_left: 0, value_left: 0 }
     }
 
-    /// Looks at `input` and says how many of its bytes it used and what they were. `None` means
-    /// that all of it was used.
+    /// Reads from `input` and returns how many bytes it used and what they were. `None` means that
+    /// it used all of them.
     #[inline]
     pub fn next<'a>(&mut self, input: &'a [u8]) -> (usize, Option<PairPiece<'a>>) {
         if self.name_left > 0 {
@@ -157,8 +157,8 @@ fn take<'a>(input: &'a [u8], left: &mut u32) -> &'a [u8] {
     &input[..n]
 }
 
-/// The two lengths at the start of a pair, and how many bytes they take; `None` when there are
-/// too few bytes to tell.
+/// The two lengths at the start of a pair, and how many bytes they take; `None` if there are too
+/// few bytes.
 #[inline]
 pub(crate) fn read_lengths(bytes: &[u8]) -> Option<(u32, u32, usize)> {
     if let [name @ 0..0x80, value @ 0..0x80, ..] = bytes {

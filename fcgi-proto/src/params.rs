@@ -1,8 +1,8 @@
 //! The parameters of a request, in one block of bytes.
 //!
 //! A request has some 20 to 40 parameters, read once and looked up a few times. [`Params`] keeps
-//! them in the order in which they came, duplicates included (FC-3.4-4), in one allocation, and
-//! looks names up by walking it.
+//! them in one allocation, in the order in which they came, duplicates included (FC-3.4-4). It
+//! looks up a name by walking through them.
 //!
 //! ```
 //! use fcgi_proto::Params;
@@ -23,13 +23,13 @@ use crate::{
     pairs::{self, read_lengths},
 };
 
-/// The room that the first of some parameters gets: enough for what a web server sends of a request
-/// with few headers, so that it does not grow pair by pair.
+/// Bytes reserved for the first parameter: enough for what a web server sends with a request of few
+/// headers, so that the block does not grow pair by pair.
 const FIRST_BLOCK: usize = 512;
 
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
-/// They are kept as they are on the wire, so that receiving and sending them is one copy.
+/// They are stored as on the wire, so that receiving or sending them is one copy.
 #[derive(Clone, Default)]
 pub struct Params {
     /// Whole pairs, encoded.
@@ -40,20 +40,20 @@ pub struct Params {
 }
 
 impl Params {
-    /// No parameters; nothing is allocated.
+    /// Empty parameters, without an allocation.
     #[must_use]
     pub const fn new() -> Self {
         Self { block: Vec::new(), len: 0, too_long: None }
     }
 
-    /// No parameters, with room for `bytes` of them as encoded.
+    /// Empty parameters, with room for `bytes` encoded bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Self { block: Vec::with_capacity(bytes), ..Self::new() }
     }
 
-    /// Appends a parameter. A name that is there already is kept beside the new one. A name or
-    /// value of 2^31 bytes or more can't be sent: `begin` will say so.
+    /// Appends a parameter. An earlier one of the same name stays. A name or value of 2^31 bytes or
+    /// more can't be sent; `begin` will return an error for it.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         if self.block.capacity() == 0 {
             self.block.reserve(FIRST_BLOCK);
@@ -65,15 +65,15 @@ impl Params {
         }
     }
 
-    /// The value of the parameter with exactly this name; of duplicates the last, as php-fpm and
-    /// Go have it.
+    /// The value of the parameter with exactly this name. Of duplicates the last counts, as in
+    /// php-fpm and Go.
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
         self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
     }
 
-    /// [`get`](Self::get) for a value that is UTF-8; `None` too when it is not.
+    /// [`get`](Self::get) for a UTF-8 value; `None` also if it is not UTF-8.
     #[must_use]
     pub fn get_str(&self, name: impl AsRef<[u8]>) -> Option<&str> {
         self.get(name).and_then(|value| core::str::from_utf8(value).ok())
@@ -91,7 +91,7 @@ impl Params {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -173,7 +173,7 @@ impl PartialEq for Params {
 
 impl Eq for Params {}
 
-/// Bytes that are not UTF-8 show as U+FFFD, control bytes escaped (H-10).
+/// Shows bytes that are not UTF-8 as U+FFFD, and escapes control bytes (H-10).
 impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
@@ -184,17 +184,17 @@ impl fmt::Debug for Params {
     }
 }
 
-/// More PARAMS than the limits allow.
+/// The PARAMS exceed the limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooLarge;
 
-/// Puts a PARAMS stream together, whatever its cuts, inside the limits.
+/// Joins a PARAMS stream, however it is cut, within the limits.
 #[derive(Debug, Default)]
 pub(crate) struct ParamsDecoder {
     params: Params,
     /// Where the next pair starts: past the end of the block while a pair is incomplete.
     next: usize,
-    /// Some length is not in its shortest form.
+    /// A length is not in its shortest form.
     long_form: bool,
 }
 
@@ -212,7 +212,7 @@ impl ParamsDecoder {
         let (block, mut pairs) = (&block[..], *len);
         let Some(mut rest) = block.get(self.next..) else { return Ok(()) };
         loop {
-            // Whole pairs with lengths of one byte each, as nearly all are.
+            // The fast path: whole pairs with lengths of one byte each, as nearly all are.
             let mut at = 0;
             while let Some(&[name, value]) = rest.get(at..).and_then(|pair| pair.first_chunk()) {
                 let next = at + 2 + usize::from(name) + usize::from(value);
@@ -246,7 +246,7 @@ impl ParamsDecoder {
         self.next == self.params.block.len()
     }
 
-    /// The parameters of a stream that is whole, in the shortest form (FC-3.4-2).
+    /// The parameters of a complete stream, in the shortest form (FC-3.4-2).
     #[inline]
     pub(crate) fn finish(&mut self) -> Params {
         self.next = 0;

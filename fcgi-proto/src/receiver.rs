@@ -9,10 +9,10 @@ use crate::{
 
 /// The window that a connection starts with.
 const FIRST_WINDOW: usize = 4096;
-/// A chunk that is less than this part of its buffer is copied out of it, so that a small chunk
+/// A chunk smaller than this fraction of its buffer is copied out, so that a small chunk that is
 /// kept for long does not keep a large buffer.
 const SHARE_PART: usize = 4;
-/// A chunk of less than this is copied too: it would not pay for its bookkeeping.
+/// A smaller chunk is copied too: sharing it would cost more than copying it.
 const SHARE_MIN: usize = 256;
 
 /// Bytes of the receive buffer.
@@ -28,8 +28,8 @@ impl Span {
     }
 }
 
-/// One allocation, writable until a chunk of it was given away; writable again, as it is, once
-/// all of those chunks are gone.
+/// One allocation. It is writable until a chunk of it is handed out, and again once all those
+/// chunks are dropped.
 #[derive(Debug)]
 enum Storage {
     None,
@@ -37,16 +37,16 @@ enum Storage {
     Shared(Bytes),
 }
 
-/// What a record brings, for the budgets of H-9.
+/// How much a record contributes, for the budgets of H-9.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Worth {
     /// Nothing: it will be skipped.
     Nothing,
-    /// Nothing, and nobody has a reason to send many of its kind.
+    /// Nothing, and a peer has no reason to send many of this kind.
     Stray,
     /// Bytes of a stream, or its end.
     Stream,
-    /// A part of what starts a request, which is worth nothing until it is whole.
+    /// Part of the start of a request, which counts for nothing until it is complete.
     Start,
     /// Something else.
     Control,
@@ -55,22 +55,22 @@ pub(crate) enum Worth {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     storage: Storage,
-    /// The buffer in `storage` was lent, and goes back to its lender, who asks for it.
+    /// The buffer in `storage` was lent. Its lender will reclaim it.
     lent: bool,
-    /// Parsed up to here …
+    /// Bytes parsed so far.
     pos: usize,
-    /// … filled up to here.
+    /// Bytes filled so far.
     filled: usize,
     framer: Framer,
     window: usize,
     max_window: usize,
-    /// Offset of the buffer's first byte in the stream, and of the current record.
+    /// Offset in the stream of the buffer's first byte, and of the current record.
     base: u64,
     record_start: u64,
-    /// Records in a row that brought nothing, and next to nothing.
+    /// Consecutive records that brought nothing, and almost nothing.
     idle_records: u32,
     tiny_records: u32,
-    /// Bytes of stray records that no byte of a stream has made up for.
+    /// Bytes of stray records that no stream byte has cancelled yet.
     stray_bytes: usize,
     eof: bool,
 }
@@ -151,7 +151,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether it has a buffer that no lender will ask for.
+    /// Whether it has a buffer that no lender will reclaim.
     #[inline]
     pub(crate) fn has_own_buffer(&self) -> bool {
         match self.storage {
@@ -161,7 +161,7 @@ impl Receiver {
         }
     }
 
-    /// What has come and was not parsed, if it begins with a record.
+    /// The unparsed bytes, if they start with a record.
     #[inline]
     pub(crate) fn records(&self) -> Option<&[u8]> {
         match &self.storage {
@@ -172,13 +172,13 @@ impl Receiver {
         }
     }
 
-    /// Passes over whole records.
+    /// Skips whole records.
     #[inline]
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.pos += bytes;
     }
 
-    /// Whether a record's header has come and its content has not, or not all of it.
+    /// Whether a record's header has come but not all of its content.
     #[inline]
     pub(crate) fn is_in_record(&self) -> bool {
         self.framer.is_in_record()
@@ -214,7 +214,7 @@ impl Receiver {
         (Span { start, len }, ended)
     }
 
-    /// Holds a record against the budgets (H-9).
+    /// Counts a record towards the budgets (H-9).
     #[inline]
     pub(crate) fn count(
         &mut self,
@@ -254,7 +254,7 @@ impl Receiver {
         }
     }
 
-    /// Something was whole: both budgets start afresh.
+    /// Something was completed: both budgets start afresh.
     #[inline]
     pub(crate) fn progress(&mut self) {
         (self.idle_records, self.tiny_records) = (0, 0);
@@ -271,7 +271,7 @@ impl Receiver {
         }
     }
 
-    /// A span as a slice that shares the buffer; `None` when it is too small for that to pay.
+    /// A span as a slice that shares the buffer; `None` if it is too small to be worth it.
     pub(crate) fn share(&mut self, span: Span) -> Option<Bytes> {
         let len = match &self.storage {
             Storage::None => 0,
@@ -320,7 +320,7 @@ impl Receiver {
         self.record_start
     }
 
-    /// Takes a buffer to read into, if it is of use.
+    /// Takes a buffer to read into, if one is useful now.
     #[inline]
     pub(crate) fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut> {
         if !matches!(self.storage, Storage::None) || buffer.len() != self.window {
@@ -331,13 +331,13 @@ impl Receiver {
         Ok(())
     }
 
-    /// The size of the buffer that would be of use.
+    /// The size of buffer that would be useful now.
     #[inline]
     pub(crate) fn wants_buffer(&self) -> Option<usize> {
         (matches!(self.storage, Storage::None) && self.wants_read()).then_some(self.window)
     }
 
-    /// Gives a lent buffer back, if nothing in it is needed.
+    /// Gives a lent buffer back if nothing in it is needed.
     #[inline]
     pub(crate) fn reclaim(&mut self) -> Option<BytesMut> {
         if !self.lent || !self.is_drained() {
@@ -357,7 +357,7 @@ impl Receiver {
         }
     }
 
-    /// Gives its own buffer back when nothing in it is needed. One that was lent is asked for.
+    /// Frees its own buffer if nothing in it is needed. The lender reclaims a lent one.
     pub(crate) fn release(&mut self) {
         if self.is_drained() && self.has_own_buffer() {
             self.base += self.filled as u64;
@@ -367,13 +367,13 @@ impl Receiver {
         }
     }
 
-    /// Drops what was not parsed and takes no more.
+    /// Drops the unparsed bytes and takes no more.
     pub(crate) fn close(&mut self) {
         self.eof = true;
         self.discard();
     }
 
-    /// Drops what was not parsed.
+    /// Drops the unparsed bytes.
     pub(crate) fn discard(&mut self) {
         self.pos = self.filled;
         self.release();

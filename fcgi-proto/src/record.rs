@@ -1,9 +1,9 @@
 //! The record codec: what FastCGI puts on the wire, one header at a time.
 //!
 //! Everything on a FastCGI connection is a record: 8 bytes of header, up to 65,535 bytes of
-//! content, up to 255 bytes of padding (specification, section 3.3). This module knows that
-//! framing and the two fixed bodies, and nothing of what the records mean. [`Framer`] is the one
-//! place that reads headers; both connections use it, and so can a tracer or a proxy.
+//! content, up to 255 bytes of padding (specification, section 3.3). This module knows the framing
+//! and the two fixed bodies, but not what the records mean. Headers are read only by [`Framer`];
+//! both connections use it, and so can a tracer or a proxy.
 //!
 //! ```
 //! use fcgi_proto::record::{Framer, Piece, RecordHeader, RecordType};
@@ -23,7 +23,7 @@
 
 use crate::{ProtocolErrorKind, Role};
 
-/// The only version there is: `FCGI_VERSION_1`.
+/// The only protocol version: `FCGI_VERSION_1`.
 pub const VERSION: u8 = 1;
 /// Bytes of a record header (`FCGI_HEADER_LEN`).
 pub const HEADER_LEN: usize = 8;
@@ -132,22 +132,22 @@ impl core::fmt::Display for RecordType {
     }
 }
 
-/// The 8 bytes that start a record (FC-3.3-1). A content length over 65,535 can't be said.
+/// The 8 bytes that start a record (FC-3.3-1). A content length over 65,535 can't be expressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordHeader {
     /// What the record is.
     pub record_type: RecordType,
     /// The request that it belongs to; 0 for a management record.
     pub request_id: u16,
-    /// Bytes of content that follow.
+    /// Bytes of content that follow the header.
     pub content_length: u16,
     /// Bytes of padding that follow the content.
     pub padding_length: u8,
 }
 
 impl RecordHeader {
-    /// A header whose padding brings the record to a multiple of 8 bytes; an empty record gets
-    /// none (FC-3.3-2, Q-2).
+    /// A header with padding that brings the record to a multiple of 8 bytes. An empty record gets
+    /// no padding (FC-3.3-2, Q-2).
     #[must_use]
     pub const fn new(record_type: RecordType, request_id: u16, content_length: u16) -> Self {
         Self {
@@ -183,7 +183,7 @@ impl RecordHeader {
     }
 }
 
-/// Bytes that bring `content` to a multiple of 8.
+/// The padding that brings `content` to a multiple of 8.
 pub(crate) const fn padding_for(content: usize) -> usize {
     content.wrapping_neg() & 7
 }
@@ -193,14 +193,14 @@ pub(crate) const fn padding_for(content: usize) -> usize {
 pub struct BeginRequestBody {
     /// The role's number; [`Role::from_u16`] names it.
     pub role: u16,
-    /// `FCGI_KEEP_CONN`: the application leaves the connection open (FC-3.5-1).
+    /// `FCGI_KEEP_CONN`: whether the application should leave the connection open (FC-3.5-1).
     pub keep_conn: bool,
 }
 
 impl BeginRequestBody {
     const KEEP_CONN: u8 = 1;
 
-    /// A body for one of the three roles.
+    /// A body for this role.
     #[must_use]
     pub const fn new(role: Role, keep_conn: bool) -> Self {
         Self { role: role.as_u16(), keep_conn }
@@ -252,7 +252,7 @@ impl EndRequestBody {
     }
 }
 
-/// A body of 8 bytes, as it comes.
+/// A body of 8 bytes, as it arrives.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FixedBody {
     bytes: [u8; BODY_LEN],
@@ -277,38 +277,38 @@ impl FixedBody {
 pub enum Piece {
     /// A record starts.
     Header(RecordHeader),
-    /// The bytes just used are that many bytes of the record's content.
+    /// The bytes just used are this many bytes of the record's content.
     Content(usize),
     /// The content is complete; padding may still follow.
     End,
 }
 
-/// Finds the records in a stream of bytes, wherever it is cut, and holds none of their content.
+/// Finds the records in a stream of bytes, cut anywhere. It stores none of their content.
 #[derive(Clone, Debug, Default)]
 pub struct Framer {
-    /// A header that has come in part.
+    /// A header that has partly come.
     bytes: [u8; HEADER_LEN],
     have: u8,
-    /// A header has come and the end of its content was not told yet.
+    /// A header has come and the end of its content was not reported yet.
     in_record: bool,
-    /// What is left of the content, and of the padding behind it.
+    /// The rest of the content, and of the padding after it.
     left: u16,
     padding: u8,
 }
 
 impl Framer {
-    /// A framer that expects a header.
+    /// A framer at the start of a record.
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes: [0; HEADER_LEN], have: 0, in_record: false, left: 0, padding: 0 }
     }
 
-    /// Looks at `input` and says how many of its bytes it used and what they were. `None` means
-    /// that all of it was used, or that content comes next and `max_content` is 0; content is
-    /// given out in pieces of at most `max_content` bytes.
+    /// Reads from `input` and returns how many bytes it used and what they were. `None` means that
+    /// it used all of them, or that content comes next and `max_content` is 0. Content comes in
+    /// pieces of at most `max_content` bytes.
     ///
     /// # Errors
-    /// [`ProtocolErrorKind::Version`]; the framer stays where it was.
+    /// [`ProtocolErrorKind::Version`]; the framer does not advance.
     #[inline]
     pub fn next(
         &mut self,
@@ -329,13 +329,13 @@ impl Framer {
         Ok((take, (take > 0).then_some(Piece::Content(take))))
     }
 
-    /// Whether a record's header has come, and its end was not told yet.
+    /// Whether a record's header has come but its end was not reported yet.
     #[inline]
     pub(crate) const fn is_in_record(&self) -> bool {
         self.in_record
     }
 
-    /// The header that comes next, once all of it has come, and how many bytes that used.
+    /// The next header, once all of it has come, and how many bytes that used.
     #[inline]
     pub(crate) fn header(
         &mut self,
@@ -361,8 +361,8 @@ impl Framer {
         Ok((used, Some(header)))
     }
 
-    /// Takes at most `max` of the `have` bytes of the current record's content that have come: how
-    /// many, and whether that is the end of it.
+    /// Takes at most `max` of the `have` bytes of the current record's content. Returns how many it
+    /// took, and whether the content ends there.
     #[inline]
     pub(crate) fn content(&mut self, have: usize, max: usize) -> (usize, bool) {
         let take = usize::from(self.left).min(have).min(max);
@@ -371,7 +371,7 @@ impl Framer {
         (take, self.left == 0)
     }
 
-    /// Uses the padding at the front of `input`; says how many bytes that were.
+    /// Skips the padding at the front of `input` and returns how many bytes that were.
     #[inline]
     pub(crate) fn skip_padding(&mut self, input: &[u8]) -> usize {
         if self.in_record {

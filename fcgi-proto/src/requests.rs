@@ -1,15 +1,15 @@
 //! The requests of a connection, by id, each under a key with a generation.
 //!
-//! A key holds its request's place, so that it takes one step to find, however many there are. Ids
-//! are the peer's choice and come with each record: an index of two levels finds their places.
+//! A key holds the slot of its request, so finding a request takes one step however many there are.
+//! Each record carries an id of the peer's choice; a two-level index finds the slot of an id.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::RequestKey;
 
-/// The place of the first request, which needs no allocation.
+/// The slot of the first request, which needs no allocation.
 const FIRST: u16 = u16::MAX;
-/// Places that a connection without requests keeps at most.
+/// The most slots that a connection without requests keeps.
 const KEEP: usize = 16;
 /// Ids in one page of the index.
 const PAGE: usize = 64;
@@ -17,16 +17,16 @@ const PAGE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Requests<T> {
     first: Option<(RequestKey, T)>,
-    /// The others, by place.
+    /// The others, by slot.
     rest: Vec<Option<Box<(RequestKey, T)>>>,
-    /// Places of `rest` that are empty.
+    /// Slots of `rest` that are empty.
     free: Vec<u16>,
     index: Index,
     generation: u64,
 }
 
-/// The places of ids. Its memory is in proportion to the requests: a page for each at most, and
-/// 8 KiB, whatever ids the peer takes.
+/// Maps ids to slots. Its memory is proportional to the requests, at most one page for each plus 8
+/// KiB, whatever ids the peer uses.
 #[derive(Debug, Default)]
 struct Index(Vec<Option<Box<Page>>>);
 
@@ -36,7 +36,7 @@ struct Page {
     used: u8,
 }
 
-/// A place plus one.
+/// A slot number plus one.
 type Place = core::num::NonZeroU16;
 
 impl<T> Requests<T> {
@@ -50,7 +50,7 @@ impl<T> Requests<T> {
         }
     }
 
-    /// Adds a request under an id that is free.
+    /// Adds a request under a free id.
     #[inline(always)]
     pub(crate) fn insert(&mut self, id: u16, request: T) -> RequestKey {
         self.generation += 1;
@@ -65,7 +65,7 @@ impl<T> Requests<T> {
 
     #[cold]
     fn insert_beside(&mut self, id: u16, generation: u64, request: T) -> RequestKey {
-        // There are fewer requests than ids, and an id of 0 is none: every place is below FIRST.
+        // There are fewer requests than ids, and 0 is never a request id: every slot is below FIRST.
         let place = self.free.pop().unwrap_or(self.rest.len() as u16);
         let key = RequestKey { id, place, generation };
         let entry = Some(Box::new((key, request)));
@@ -100,7 +100,7 @@ impl<T> Requests<T> {
         }
     }
 
-    /// Drops a request, which is active, where it is.
+    /// Drops a request, which must be active, in place.
     #[inline]
     pub(crate) fn forget(&mut self, key: RequestKey) {
         if key.place == FIRST {
@@ -161,7 +161,7 @@ impl<T> Requests<T> {
             .chain(self.rest.iter_mut().flatten().map(|entry| (entry.0, &mut entry.1)))
     }
 
-    /// Gives the places back, all of which are empty, if they are many.
+    /// Frees the slots, all empty now, if there are many.
     fn release(&mut self) {
         if self.rest.capacity() > KEEP {
             self.rest = Vec::new();

@@ -13,27 +13,28 @@ use crate::{
     },
 };
 
-/// Content up to this size is copied into the gather buffer; more is queued as it is.
+/// Content up to this size is copied into the gather buffer; larger content is queued without a
+/// copy.
 const GATHER_MAX: usize = 4096;
-/// A gather buffer larger than this is given back when the queue is empty.
+/// A gather buffer larger than this is freed when the queue is empty.
 const KEEP_GATHER: usize = 256;
 
-/// Records to send, in order: headers and small contents gathered in one buffer, large contents
-/// as the caller's own `Bytes` between them.
+/// Records to send, in order. Headers and small contents are gathered in one buffer; large contents
+/// are queued between them as the caller's own `Bytes`.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     gather: Vec<u8>,
     /// Where the unsent part of `gather` starts.
     gather_pos: usize,
-    /// What goes before the tail of `gather` …
+    /// What goes before the tail of `gather`.
     segments: VecDeque<Segment>,
-    /// … which is so long.
+    /// The length of that tail.
     tail: usize,
     len: usize,
     /// The last record, while it may still grow.
     open: Option<OpenRecord>,
-    /// Bytes of the connection's own replies not known to be sent, and the queue's end when the
-    /// last of them was queued.
+    /// Bytes of the connection's own replies that may still be unsent, and the end of the queue
+    /// when the last of them was queued.
     reply_bytes: usize,
     reply_mark: u64,
     appended: u64,
@@ -44,7 +45,7 @@ pub(crate) struct SendQueue {
 
 #[derive(Debug)]
 enum Segment {
-    /// The next so many bytes of the gather buffer.
+    /// This many next bytes of the gather buffer.
     Gathered(usize),
     Shared(Bytes),
 }
@@ -68,8 +69,8 @@ impl SendQueue {
         self.len == 0
     }
 
-    /// Queues up to `room` bytes of a stream, cut into records in this one place (H-4); small
-    /// writes that follow each other share a record. Says how many bytes were taken.
+    /// Queues up to `room` bytes of a stream and returns how many it took. Streams are cut into
+    /// records only here (H-4). Consecutive small writes share a record.
     pub(crate) fn stream(
         &mut self,
         record_type: RecordType,
@@ -100,7 +101,8 @@ impl SendQueue {
         taken
     }
 
-    /// Queues a whole record, padded to 8 unless empty; several if one can't hold `content`.
+    /// Queues a record, padded to 8 bytes unless empty, or several if one can't hold
+    /// `content`.
     pub(crate) fn record(&mut self, record_type: RecordType, request_id: u16, content: &[u8]) {
         let one = content.len() <= MAX_CONTENT;
         let most = if one { MAX_CONTENT } else { MAX_ALIGNED_CONTENT };
@@ -109,7 +111,7 @@ impl SendQueue {
         self.seal();
     }
 
-    /// Queues up to 65,535 bytes of a stream in one record, which may grow. Says how many.
+    /// Queues up to 65,535 bytes of a stream in one record, which may grow. Returns how many.
     pub(crate) fn whole(
         &mut self,
         record_type: RecordType,
@@ -123,8 +125,8 @@ impl SendQueue {
         content.len()
     }
 
-    /// Queues a whole record that has padding, whatever its length: libfcgi answers a lone
-    /// GET_VALUES only once it has read something behind its content.
+    /// Queues a record that always has padding. libfcgi answers a lone GET_VALUES only once it has
+    /// read something after its content.
     pub(crate) fn padded_record(&mut self, record_type: RecordType, content: &[u8]) {
         self.seal();
         let mut header = RecordHeader::new(record_type, 0, content.len() as u16);
@@ -142,7 +144,7 @@ impl SendQueue {
         self.gather(&RecordHeader::new(record_type, request_id, 0).encode());
     }
 
-    /// Queues the ends of a request's outputs, and END_REQUEST.
+    /// Queues the ends of a request's outputs and its END_REQUEST.
     pub(crate) fn end_request(
         &mut self,
         id: u16,
@@ -152,7 +154,7 @@ impl SendQueue {
     ) {
         self.seal();
         let end = RecordHeader::new(RecordType::EndRequest, id, BODY_LEN as u16).encode();
-        // Nearly every request ends so: in one go.
+        // The fast path: nearly every request ends this way.
         if stdout && !stderr {
             let mut bytes = [0; 2 * HEADER_LEN + BODY_LEN];
             let stdout = RecordHeader::new(RecordType::Stdout, id, 0).encode();
@@ -171,8 +173,8 @@ impl SendQueue {
         self.gather(&body.encode());
     }
 
-    /// Queues a PARAMS stream and its end. Records hold whole pairs whenever a pair fits in one
-    /// . Every length was checked by the caller.
+    /// Queues a PARAMS stream and its end. A pair that fits in one record is never split. The
+    /// caller has checked every length.
     pub(crate) fn params(&mut self, request_id: u16, params: &Params) {
         let encoded = params.encoded();
         self.gather.reserve(encoded.len() + 3 * HEADER_LEN);
@@ -193,7 +195,7 @@ impl SendQueue {
         self.empty_record(RecordType::Params, request_id);
     }
 
-    /// Queues replies of the connection's own, counted until they are sent.
+    /// Queues the connection's own replies and counts them until they are sent.
     pub(crate) fn reply(&mut self, queue: impl FnOnce(&mut Self)) {
         let (pending, before) = (self.pending_replies(), self.appended);
         queue(self);
@@ -202,12 +204,12 @@ impl SendQueue {
         self.reply_mark = self.appended;
     }
 
-    /// Bytes of the connection's own replies that may not have been sent yet.
+    /// Bytes of the connection's own replies that may still be unsent.
     pub(crate) fn pending_replies(&self) -> usize {
         if self.sent >= self.reply_mark { 0 } else { self.reply_bytes }
     }
 
-    /// Whether so much waits to be sent that nothing which would add to it may be received (H-9).
+    /// Whether so much waits to be sent that nothing may be received that would add to it (H-9).
     #[inline]
     pub(crate) fn is_behind(&self, limits: &Limits) -> bool {
         if self.len == 0 {
@@ -217,7 +219,7 @@ impl SendQueue {
             || self.len > limits.send_high_water.saturating_add(limits.reply_bytes)
     }
 
-    /// Remembers a request that was refused room.
+    /// Remembers a request that got no room.
     pub(crate) fn block(&mut self, key: RequestKey) {
         self.blocked.push_back(key);
     }
@@ -236,7 +238,7 @@ impl SendQueue {
         self.blocked.pop_front()
     }
 
-    /// Gives back what an idle connection has no use for.
+    /// Frees what an idle connection does not need.
     pub(crate) fn release(&mut self) {
         if self.blocked.capacity() > 8 && self.blocked.is_empty() {
             self.blocked = VecDeque::new();
@@ -271,7 +273,7 @@ impl SendQueue {
         most: usize,
     ) {
         if self.open.is_none() && !content.is_empty() && content.len() <= most {
-            // A record of its own, in one go.
+            // The fast path: a new record that is complete at once.
             let header_at = self.gather.len();
             let header = RecordHeader::new(record_type, request_id, 0).encode();
             self.gather.reserve(HEADER_LEN + content.len() + 40);
@@ -302,7 +304,7 @@ impl SendQueue {
         }
     }
 
-    /// Writes the open record's length and padding; it grows no more.
+    /// Writes the open record's length and padding. It can't grow any more.
     #[inline]
     fn seal(&mut self) {
         if let Some(open) = self.open.take() {
@@ -332,13 +334,13 @@ impl SendQueue {
         self.tail += bytes.len();
     }
 
-    /// The end of the gather buffer, behind every segment.
+    /// The end of the gather buffer, after every segment.
     #[inline]
     fn tail(&self) -> &[u8] {
         self.gather.get(self.gather.len() - self.tail..).unwrap_or_default()
     }
 
-    /// All was sent: what is not worth keeping is given back.
+    /// Everything was sent: frees buffers that are too large to keep.
     #[inline]
     fn emptied(&mut self) {
         self.gather_pos = 0;
@@ -391,13 +393,14 @@ impl SendQueue {
     }
 }
 
-/// What a connection has to send, as a [`Buf`] for vectored writes. Bytes leave the queue at
-/// `advance`, so that a cancelled write loses nothing; advancing past the end stops at the end.
+/// The bytes that a connection has to send, as a [`Buf`] for vectored writes. `advance` removes
+/// them from the queue, so a cancelled write loses nothing. Advancing past the end stops at the
+/// end.
 pub struct Transmit<'a> {
     queue: &'a mut SendQueue,
 }
 
-/// Without the bytes, which are many and may be secret.
+/// Leaves out the bytes, which are many and may be secret.
 impl fmt::Debug for Transmit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transmit").field("remaining", &self.queue.len()).finish_non_exhaustive()
@@ -435,7 +438,7 @@ impl Buf for Transmit<'_> {
 
     #[inline]
     fn advance(&mut self, n: usize) {
-        // Nearly always a small queue leaves in one write.
+        // A small queue nearly always leaves in one write.
         self.queue.acknowledge(n);
     }
 

@@ -1,8 +1,8 @@
 //! The life of a request at each end, as tables.
 //!
-//! The tables are the code: [`ServerState::on`] and [`ClientState::on`] are made from the same
-//! rows as [`markdown`], which is docs/states.md. What has no row can't happen: a peer's record
-//! there is ignored or ends the connection, and a caller's command is a
+//! The tables are the code: [`ServerState::on`] and [`ClientState::on`] are made from the same rows
+//! as [`markdown`], which is docs/states.md. A step without a row can't happen: such a record is
+//! ignored or ends the connection, and such a command of the caller is a
 //! [`UsageError`](crate::UsageError).
 //!
 //! ```
@@ -31,7 +31,7 @@ macro_rules! state_table {
         pub enum $trigger { $($(#[$t_doc])* $t,)* }
 
         impl $state {
-            /// Where `trigger` leads from here; `None` where the table has no row.
+            /// The state that `trigger` leads to; `None` if the table has no row for it.
             #[must_use]
             pub const fn on(self, trigger: $trigger) -> Option<Self> {
                 match (self, trigger) {

@@ -1,4 +1,4 @@
-//! GET_VALUES and its answer: what an application says of its capacity (specification, 4.1).
+//! GET_VALUES and its answer: an application's capacity (specification, 4.1).
 
 use alloc::vec::Vec;
 
@@ -8,14 +8,14 @@ const MAX_CONNS: &[u8] = b"FCGI_MAX_CONNS";
 const MAX_REQS: &[u8] = b"FCGI_MAX_REQS";
 const MPXS_CONNS: &[u8] = b"FCGI_MPXS_CONNS";
 
-/// An application's capacity; `None` where it did not say.
+/// An application's capacity; `None` for what it did not report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Values {
-    /// `FCGI_MAX_CONNS`: connections at once.
+    /// `FCGI_MAX_CONNS`: concurrent connections.
     pub max_conns: Option<u32>,
-    /// `FCGI_MAX_REQS`: requests at once.
+    /// `FCGI_MAX_REQS`: concurrent requests.
     pub max_reqs: Option<u32>,
-    /// `FCGI_MPXS_CONNS`: whether a connection carries more than one request at once.
+    /// `FCGI_MPXS_CONNS`: whether a connection carries several requests at once.
     pub mpxs_conns: Option<bool>,
 }
 
@@ -40,7 +40,7 @@ impl Values {
     }
 }
 
-/// The known names that a GET_VALUES asked for: each once, whatever it repeats (H-2).
+/// The known names that a GET_VALUES asked for, each once even if it is repeated (H-2).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
     max_conns: bool,
@@ -83,8 +83,8 @@ fn push(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// Reads the pairs of one management record: short names and values only, the others are passed
-/// over without being kept (H-1).
+/// Reads the pairs of one management record. Only short names and values are kept; longer ones are
+/// skipped (H-1).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SmallPairs {
     pair: PairDecoder,
@@ -112,7 +112,7 @@ impl Small {
         self.len += bytes.len();
     }
 
-    /// Empty when it did not fit, which no known name is.
+    /// Empty if it did not fit, which never happens to a known name.
     fn get(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }

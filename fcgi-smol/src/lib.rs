@@ -1,8 +1,8 @@
 //! FastCGI for smol, both ends of the wire.
 //!
-//! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
-//! requests to php-fpm or any other application. The other adapters have the same names, so that
-//! a program changes runtime by changing `use fcgi_smol as fcgi`.
+//! A [`Server`] answers requests from nginx, Apache, HAProxy and other web servers; a [`Client`]
+//! sends requests to php-fpm or any other application. The other adapters have the same names, so a
+//! program changes runtime by changing `use fcgi_smol as fcgi`.
 //!
 //! ```no_run
 //! use fcgi_smol as fcgi;
@@ -20,14 +20,14 @@
 //! ```
 //!
 //! # Threads
-//! Handlers are tasks of smol's global executor, which runs them on one thread unless SMOL_THREADS
-//! in the environment says how many. A handler that blocks its thread holds up the others.
+//! Handlers are tasks of smol's global executor. It has one thread, or as many as the environment
+//! variable SMOL_THREADS says. A handler that blocks its thread holds up the others.
 //!
 //! # Features
-//! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
-//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
-//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
 //! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -38,7 +38,7 @@ pub use fcgi_async_io::{Timer, Transport, TransportListener, shutdown_signal};
 /// The runtime: sockets and timers of `async-io`, tasks of smol.
 pub type Smol = fcgi_async_io::AsyncIo<Tasks>;
 
-/// smol's tasks. It is only a name: there is no value of it.
+/// smol's tasks. This is only a name: no value of it exists.
 #[derive(Clone, Copy, Debug)]
 pub enum Tasks {}
 

@@ -1,8 +1,8 @@
 //! FastCGI for tokio, both ends of the wire.
 //!
-//! A [`Server`] answers the requests that nginx, Apache or HAProxy hand on; a [`Client`] sends
-//! requests to php-fpm or any other application. The other adapters have the same names, so that
-//! a program changes runtime by changing `use fcgi_tokio as fcgi`.
+//! A [`Server`] answers requests from nginx, Apache, HAProxy and other web servers; a [`Client`]
+//! sends requests to php-fpm or any other application. The other adapters have the same names, so a
+//! program changes runtime by changing `use fcgi_tokio as fcgi`.
 //!
 //! ```no_run
 //! use fcgi_tokio as fcgi;
@@ -21,10 +21,10 @@
 //!
 //! # Features
 //! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
-//! - `axum`: axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
-//! - `php-fpm`: php-fpm's ping and status pages, and `http`.
+//! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
+//! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
-//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
+//! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Any of tokio's streams as a transport.
+//! Any tokio stream as a transport.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use crate::Transport;
 /// A stream with futures-io's traits instead of tokio's.
 struct Compat<T>(T);
 
-/// Any stream will do: TLS, vsock, a pipe in memory. tokio's own sockets are taken as what they are.
+/// Takes any stream, such as TLS, vsock, or a pipe in memory. tokio's own sockets are used as such.
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
     fn from(io: T) -> Self {
         let io: Box<dyn Any + Send> = Box::new(io);
@@ -29,7 +29,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
         };
         let io = match io.downcast::<TcpStream>() {
             Ok(tcp) => {
-                // Some systems refuse it for a connection that is gone already.
+                // Some systems refuse this for a connection that is gone already.
                 let _ = tcp.set_nodelay(true);
                 return Self::Tcp(*tcp);
             }

@@ -19,7 +19,7 @@ use tokio::{
     time::Sleep,
 };
 
-/// The tokio runtime: the current one, wherever it is used.
+/// The tokio runtime. It is always the current one.
 #[derive(Clone, Copy, Debug)]
 pub enum Tokio {}
 
@@ -88,7 +88,7 @@ impl runtime::Runtime for Tokio {
                 .map(|(stream, _)| (Transport::Unix(stream), Peer::Unix)),
             TransportListener::Tcp(tcp) => {
                 ready!(tcp.poll_accept(cx)).map(|(stream, peer)| {
-                    // Some systems refuse it for a connection that is gone already.
+                    // Some systems refuse this for a connection that is gone already.
                     let _ = stream.set_nodelay(true);
                     (Transport::Tcp(stream), Peer::Tcp(peer))
                 })
@@ -114,16 +114,16 @@ impl runtime::Runtime for Tokio {
     }
 }
 
-/// The runtime that this is called in. A response, for one, may be dropped where there is none.
+/// The current runtime. There may be none, for instance where a response is dropped.
 fn current() -> io::Result<Handle> {
     Handle::try_current()
         .map_err(|_| io::Error::other("there is no tokio runtime here: call it from inside one"))
 }
 
-/// Waits for SIGTERM or SIGINT, from when it is called: for
-/// [`with_graceful_shutdown`](crate::Serve::with_graceful_shutdown). Neither ends the process by
-/// itself from then on. Where the signals can't be waited for, an error is logged, and it waits for
-/// ever.
+/// Waits for SIGTERM or SIGINT, from when it is called, for
+/// [`with_graceful_shutdown`](crate::Serve::with_graceful_shutdown). From then on the signals no
+/// longer end the process by themselves. If it can't wait for the signals, it logs an error and
+/// never completes.
 pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let registered = current().and_then(|_| {
         let mut term = signal(SignalKind::terminate())?;

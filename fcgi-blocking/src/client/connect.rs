@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{Address, Target, stream::Stream, waker::Waker};
 
-/// Why there is no connection.
+/// Why no connection was made.
 pub(super) enum Failure {
     Io(io::Error),
     TimedOut,
@@ -38,11 +38,11 @@ impl<E: Into<io::Error>> From<E> for Failure {
     }
 }
 
-/// One attempt to connect, and what ends it.
+/// One attempt to connect, with its limit and what can cancel it.
 pub(super) struct Attempt<'a> {
     pub(super) limit: Option<Duration>,
     pub(super) cancel: Option<&'a CancelHandle>,
-    /// Made when it is needed.
+    /// Created when it is needed.
     pub(super) waker: &'a mut Option<Arc<Waker>>,
 }
 
@@ -71,7 +71,7 @@ impl Attempt<'_> {
             match net::connect(&socket, &address) {
                 Ok(()) => return Ok(Stream::unix(UnixStream::from(socket))?),
                 Err(Errno::INTR) => {}
-                // The backlog is full. Nothing tells when it no longer is.
+                // The backlog is full, and nothing reports when it has room.
                 Err(Errno::AGAIN) => {
                     let now = Instant::now();
                     if until.is_some_and(|until| now >= until) {
@@ -109,7 +109,7 @@ impl Attempt<'_> {
         })?;
         match net::connect(&socket, &address) {
             Ok(()) => {}
-            // It goes on in the background.
+            // Connecting goes on in the background.
             Err(Errno::INPROGRESS | Errno::INTR) => {
                 let on = (socket.as_fd(), PollFlags::OUT);
                 if self.wait(Some(on), until)? == Waited::TimedOut {

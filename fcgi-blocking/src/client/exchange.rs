@@ -1,4 +1,4 @@
-//! One request and its response, whoever moves the bytes.
+//! One request and its response, independent of who moves the bytes.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -20,19 +20,19 @@ use crate::Error;
 pub(crate) struct Exchange {
     pub(crate) core: client::Exchange,
     bodies: [Body; 2],
-    /// Handed out next.
+    /// The chunk to hand out next.
     pub(crate) pending: Option<Chunk>,
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
-/// What [`Exchange::feed`] left.
+/// What is left after [`Exchange::feed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fed {
     /// Nothing: all is queued, or the application wants no more.
     All,
-    /// What there was no room for.
+    /// Bytes that there was no room for.
     Full,
-    /// What a reader is to be asked for, outside of any lock.
+    /// Bytes that a reader must be asked for, outside of any lock.
     Reader,
 }
 
@@ -49,8 +49,8 @@ impl Exchange {
         Self { core, bodies, pending: None, cancel }
     }
 
-    /// A request that begins over a connection which nobody else uses, and whose time counts from
-    /// `started`. It takes the bodies only if it can begin.
+    /// Begins a request on a connection that nobody else uses. Its time counts from `started`. It
+    /// takes the bodies only on success.
     pub(crate) fn begin(
         link: &mut Link,
         begin: &BeginRequest,
@@ -62,8 +62,8 @@ impl Exchange {
         Ok(Self::new(core, begin, link.session.span(), bodies(), cancel))
     }
 
-    /// Gives the request up, unless it has ended, and sends what can be sent of that without
-    /// waiting. What comes of it is still noted, until it is forgotten.
+    /// Aborts the request unless it has ended, and sends what can be sent of the abort without
+    /// waiting. The connection still handles its answer, until the request is forgotten.
     pub(crate) fn abort(&mut self, link: &mut Link) {
         self.core.give_up(Instant::now);
         if link.session.abort(self.core.key()) {
@@ -71,7 +71,7 @@ impl Exchange {
         }
     }
 
-    /// The next bytes or the end, over a connection that nobody else uses.
+    /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         if let Some(pending) = self.pending.take() {
             return Ok(Some(pending));
@@ -98,7 +98,7 @@ impl Exchange {
             let wrote = link.write();
             match fed {
                 Fed::Full if wrote.any && !wrote.blocked => continue,
-                // What has come is taken in before the reader may block.
+                // Reads what has come before the reader may block.
                 Fed::Reader if !wrote.blocked && link.session.is_writable() => {
                     if !link.read() {
                         self.read_body()?;
@@ -132,7 +132,7 @@ impl Exchange {
         self.cancel.get_or_init(CancelHandle::new).clone()
     }
 
-    /// Queues what there is of the bodies and room for.
+    /// Queues what is available of the bodies, as far as there is room.
     pub(crate) fn feed(&mut self, session: &mut Session) -> Result<Fed, Error> {
         loop {
             session.push(&mut self.core)?;
@@ -147,7 +147,7 @@ impl Exchange {
         }
     }
 
-    /// Asks the reader that [`Fed::Reader`] told of. It may block.
+    /// Reads from the reader that [`Fed::Reader`] reported. It may block.
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
         let Some(input) = self.core.wants_body() else { return Ok(()) };
         let piece = self.bodies[input as usize].read();
@@ -171,10 +171,10 @@ impl Exchange {
     }
 }
 
-/// Whatever gives chunks.
+/// A source of chunks.
 pub(crate) trait Chunks {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, Error>;
-    /// The request, unless it goes on by itself.
+    /// The request, unless it was detached.
     fn exchange(&mut self) -> Option<&mut Exchange>;
 
     /// The whole response.
@@ -188,7 +188,7 @@ pub(crate) trait Chunks {
         Ok(collector.finish(self.exchange().and_then(|exchange| exchange.app_status())))
     }
 
-    /// STDOUT alone, as a reader gives it.
+    /// The bytes of STDOUT only, as from a reader.
     fn read_stdout(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);

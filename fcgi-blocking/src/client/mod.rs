@@ -1,6 +1,6 @@
 //! The web server's side: connects to an application and sends requests.
 //!
-//! A [`Client`] is one connection, which carries one request at a time; a [`Connector`] makes it,
+//! A [`Client`] is one connection, which carries one request at a time. A [`Connector`] makes it,
 //! with time limits. Calls block, in poll(2), until there is something to hand out, a limit passes,
 //! or a [`CancelHandle`] ends them from another thread. A [`Pool`](crate::Pool) keeps connections
 //! and shares them between threads.
@@ -50,7 +50,7 @@ use link::Link;
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
 
-/// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
+/// Settings for connecting, and time limits. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
@@ -66,10 +66,10 @@ impl Connector {
 
     fcgi_engine::client_setters!();
 
-    /// Connects: to an [`Address`], or what becomes one, such as `/run/app.sock` or `host:9000`. A
-    /// host's name is looked up by the system, for as long as that takes: the limit
-    /// counts from when its addresses are known, and covers all of them. A unix socket whose
-    /// backlog is full is tried again until the limit.
+    /// Connects to an [`Address`], or what converts into one, such as `/run/app.sock` or
+    /// `host:9000`. The system looks up a host's name and may take as long as it likes: the limit
+    /// counts from when its addresses are known, and covers all of them. If a unix socket's backlog
+    /// is full, it tries again until the limit.
     ///
     /// # Errors
     /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`].
@@ -85,7 +85,7 @@ impl Connector {
         Ok(Client { place: Place::Here(Box::new(link)), address, used: false, cancel: None })
     }
 
-    /// [`connect`](Self::connect) that another thread can end.
+    /// Like [`connect`](Self::connect), but another thread can cancel it.
     ///
     /// # Errors
     /// As for [`connect`](Self::connect); [`Error::Cancelled`].
@@ -97,8 +97,8 @@ impl Connector {
         self.client(address.try_into().map_err(Into::into)?, Some(cancel))
     }
 
-    /// Asks an application for its capacity, on a connection of its own. What it does not say, or
-    /// all of it when it does not answer or closes, is `None`.
+    /// Asks an application for its capacity, on a separate connection. What it does not report is
+    /// `None`, and so is everything if it does not answer or closes the connection.
     ///
     /// # Errors
     /// As for [`connect`](Self::connect); [`Error::Protocol`].
@@ -134,7 +134,7 @@ impl Connector {
     }
 }
 
-/// Asks for the capacity, on a connection that was just made.
+/// Asks for the capacity on a new connection.
 pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Values, Error> {
     let until = link.session.ask_values(Instant::now())?;
     let values = link.wait_for(until, cancel, |session, _| match session.poll_values() {
@@ -144,26 +144,26 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
     values.unwrap_or_else(|| Ok(link.session.values_passed()))
 }
 
-/// A connection to an application, which carries one request at a time.
+/// A connection to an application. It carries one request at a time.
 #[derive(Debug)]
 pub struct Client {
     place: Place,
     address: Address,
-    /// A request was sent before.
+    /// A request was sent on it before.
     used: bool,
-    /// Of the next request.
+    /// Belongs to the next request.
     cancel: Option<CancelHandle>,
 }
 
 #[derive(Debug)]
 enum Place {
     Here(Box<Link>),
-    /// With a request that goes on by itself.
+    /// A detached request has the connection.
     Away(Away),
 }
 
 impl Client {
-    /// Connects with the default settings; [`Connector`] has others.
+    /// Connects with the default settings; use a [`Connector`] for others.
     ///
     /// # Errors
     /// As for [`Connector::connect`].
@@ -172,22 +172,21 @@ impl Client {
     }
 
     /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
-    /// go on being sent while the response is read.
+    /// are still sent while the response is read.
     ///
-    /// A response that was dropped before its end is drained first, for
-    /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
-    /// waited for, as long as [`total_timeout`](Connector::total_timeout) allows this one.
+    /// A response that was dropped early is drained first, for at most
+    /// [`drain_timeout`](Connector::drain_timeout). A [detached](Response::detach) request is
+    /// waited for, as long as the [`total_timeout`](Connector::total_timeout) of this one allows.
     ///
     /// # Errors
-    /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
-    /// meet.
+    /// [`Error::Closed`] when the connection can't be used again; errors of [`Response::chunk`].
     pub fn send(&mut self, request: Request) -> Result<Response<'_>, Error> {
         let cancel = self.cancel.take();
         self.begin(request, cancel)
     }
 
-    /// [`send`](Self::send) with a handle of the caller's instead of
-    /// [`cancel_handle`](Self::cancel_handle)'s.
+    /// Like [`send`](Self::send), with the caller's handle instead of the one of
+    /// [`cancel_handle`](Self::cancel_handle).
     ///
     /// # Errors
     /// As for [`send`](Self::send); [`Error::Cancelled`].
@@ -199,8 +198,8 @@ impl Client {
         self.begin(request, Some(cancel.clone()))
     }
 
-    /// A handle that gives up the next request that is sent here, from before it is sent until it
-    /// has ended, and no other one.
+    /// A handle that cancels the next request sent on this client, from before it is sent until it
+    /// has ended, and no other request.
     #[must_use]
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.cancel.get_or_insert_default().clone()
@@ -216,7 +215,7 @@ impl Client {
         }
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
@@ -229,7 +228,7 @@ impl Client {
         }
     }
 
-    /// The connection, once no request that goes on by itself has it.
+    /// The connection, once no detached request has it.
     fn here(
         &mut self,
         started: Instant,
@@ -244,7 +243,7 @@ impl Client {
         }
     }
 
-    /// Has a request go on by itself.
+    /// Detaches a request.
     fn detach(&mut self, mut exchange: Exchange) {
         exchange.core.detach(Instant::now());
         let Place::Here(link) = &self.place else { return };

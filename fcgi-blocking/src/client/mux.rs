@@ -1,9 +1,9 @@
 //! A connection that several requests share, without a thread of its own.
 //!
-//! Of the callers that wait for their responses one leads: it polls the socket, reads, and wakes
+//! Of the callers that wait for their responses, one leads: it polls the socket, reads, and wakes
 //! those whose bytes have come. The others are parked. When the leader's own wait is over, another
-//! one that waits takes its place. Who has something to send writes it under the lock. If nobody
-//! waits, nobody reads, and the socket pushes back.
+//! waiting caller takes its place. A caller with something to send writes it under the lock. If
+//! nobody waits, nobody reads, and the socket pushes back.
 
 use std::{
     io,
@@ -26,14 +26,14 @@ use super::{
 };
 use crate::{Error, stream::Stream, waker::Waker};
 
-/// A shared connection, as its requests see it.
+/// A request's handle of a shared connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Mux(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     stream: Arc<Stream>,
-    /// Ends the leader's poll.
+    /// Interrupts the leader's poll.
     waker: Arc<Waker>,
     state: Mutex<State>,
 }
@@ -41,7 +41,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     link: Link,
-    /// What the leader polls for, while there is one.
+    /// What the leader polls for, while there is a leader.
     leading: Option<PollFlags>,
 }
 
@@ -54,7 +54,7 @@ impl Mux {
         })))
     }
 
-    /// Begins a request beside the others. It takes the bodies only if it can.
+    /// Begins a request beside the others. It takes the bodies only on success.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
@@ -105,7 +105,7 @@ impl Mux {
                     if state.leading.is_none() && state.link.read() {
                         continue;
                     }
-                    // It may block: somebody else leads meanwhile.
+                    // The reader may block; somebody else leads meanwhile.
                     turn.unlocked(|| exchange.read_body())?;
                     continue;
                 }
@@ -123,9 +123,9 @@ impl Mux {
         }
     }
 
-    /// Polls the socket for everybody; says whether there was something to read. `looked` says that
-    /// the last poll was followed by a read: others' bytes that never stop are then no reason to
-    /// wait past the request's own limit.
+    /// Polls the socket for everybody; true if there was something to read. `looked` means that a
+    /// read followed the last poll. Then a steady flow of bytes for others is no reason to wait
+    /// past the request's own limit.
     fn lead(
         &self,
         turn: &mut Turn<'_>,
@@ -160,7 +160,7 @@ impl Mux {
         Ok(false)
     }
 
-    /// Waits for the leader to find something, or to leave its place.
+    /// Waits until the leader finds something, or stops leading.
     fn follow(&self, turn: &mut Turn<'_>, exchange: &mut Exchange) -> Result<(), Error> {
         let state = turn.state();
         let limit = state.link.session.limit(&mut exchange.core, Instant::now());
@@ -179,7 +179,7 @@ impl Mux {
         Ok(())
     }
 
-    /// Gives a request up, unless it has ended; the others go on.
+    /// Aborts a request unless it has ended; the others go on.
     pub(crate) fn abort(&self, exchange: &mut Exchange) {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
@@ -187,9 +187,9 @@ impl Mux {
         state.hand_on(&self.0.waker);
     }
 
-    /// Takes in what has come for a request that was aborted, and sends what can be sent: whether
-    /// the connection outlived it, once that has ended. Else what is to be waited for beside the
-    /// waker: nothing if somebody leads, who calls the waker. Without a waker nobody waits.
+    /// Reads and sends what it can for an aborted request. Returns whether the connection can still
+    /// be used, once the request has ended. Until then, returns what to wait for beside the waker:
+    /// nothing if somebody leads, who will call the waker. Without a waker nobody waits.
     pub(crate) fn poll_ended(
         &self,
         key: RequestKey,
@@ -213,8 +213,8 @@ impl Mux {
         Err(PollFlags::empty())
     }
 
-    /// Keeps nothing of a request that has ended or was aborted. If its caller was to lead, somebody
-    /// else does.
+    /// Forgets a request that has ended or was aborted. If its caller should have led next,
+    /// somebody else does.
     pub(crate) fn forget(&self, key: RequestKey) {
         let mut state = self.lock();
         state.link.session.forget(key);
@@ -226,13 +226,13 @@ impl Mux {
         self.lock().link.session.close();
     }
 
-    /// Its socket.
+    /// The socket.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.0.stream
     }
 
-    /// Whether another request can begin now, on a connection that was kept: the same as
-    /// [`Link::is_quiet`] if nobody uses it.
+    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
+    /// of [`Link::is_quiet`].
     pub(crate) fn is_quiet(&self) -> bool {
         let mut state = self.lock();
         let unused = state.link.session.is_unused() && state.leading.is_none();
@@ -248,12 +248,12 @@ impl Mux {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A caller's turn with the connection. However it ends, somebody else leads on.
+/// A caller's turn with the connection. However it ends, somebody else leads next.
 struct Turn<'a> {
     mux: &'a Mux,
     key: RequestKey,
@@ -285,12 +285,12 @@ impl Drop for Turn<'_> {
 impl State {
     fn write(&mut self) -> Wrote {
         let wrote = self.link.write();
-        // There may be room for those who waited for it.
+        // There may be room now for those who waited for it.
         self.link.handle_events();
         wrote
     }
 
-    /// Has the leader poll for what is of interest now.
+    /// Makes the leader poll for what is needed now.
     fn nudge(&self, waker: &Waker) {
         let interest = self.link.interest();
         if self.leading.is_some_and(|polled| !polled.contains(interest)) {
@@ -298,7 +298,7 @@ impl State {
         }
     }
 
-    /// Sees to it that somebody leads, if anybody waits.
+    /// Makes sure that somebody leads, if anybody waits.
     fn hand_on(&mut self, waker: &Waker) {
         self.link.handle_events();
         if self.leading.is_some() {

@@ -1,4 +1,4 @@
-//! A client over a stream that is there already.
+//! A client over a stream that is connected already.
 
 use std::os::fd::OwnedFd;
 
@@ -6,10 +6,10 @@ use super::{Client, Connector, Place, link::Link};
 use crate::{Address, stream::Stream};
 
 impl Connector {
-    /// A client over a stream that is connected already: anything that has a descriptor which
-    /// poll(2) can wait for, such as a socket of any family. It becomes non-blocking. A stream that
-    /// keeps bytes for itself, as TLS does, can't be waited for in this way. Errors and logs call it
-    /// `(stream)`.
+    /// A client over a stream that is connected already. It may be anything with a descriptor that
+    /// poll(2) can wait for, such as a socket of any family, and becomes nonblocking. A stream with
+    /// a buffer of its own, such as TLS, does not work: poll(2) can't see that buffer. Errors and
+    /// logs name the client `(stream)`.
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
         let link = Link::new(Stream::over(io.into()), name, self.settings, None);
@@ -23,8 +23,7 @@ impl Connector {
 }
 
 impl Client {
-    /// A client over a stream that is connected already, with the default settings; as
-    /// [`Connector::over`].
+    /// Like [`Connector::over`], with the default settings.
     pub fn over(io: impl Into<OwnedFd>) -> Self {
         Connector::new().over(io)
     }

@@ -1,8 +1,8 @@
-//! A connection, as the leader and the handlers of its requests see it: the session and who waits
-//! for it, behind one lock.
+//! A connection, shared by the leader and the handlers of its requests, behind one lock: the
+//! session and the threads that wait.
 //!
-//! The leader serves a connection when its socket is ready or a limit passes. A handler's thread
-//! takes the same steps, but for reading, when it writes, ends, or waits.
+//! The leader serves a connection when its socket is ready or a limit passes. When a handler
+//! writes, ends or waits, its thread takes the same steps, except reading.
 
 use std::{
     io::{self, IoSlice},
@@ -26,14 +26,14 @@ use rustix::event::PollFlags;
 use super::{Engine, Job, Request};
 use crate::{Error, stream::Stream};
 
-/// Bytes queued at which a handler's write goes to the socket.
+/// How many bytes may be queued before a handler's write sends them.
 const SEND_AT: usize = 64 * 1024;
 
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     engine: Arc<Engine>,
-    /// Where the leader keeps it.
+    /// Its slot in the leader's table.
     pub(super) slot: AtomicUsize,
     inner: Mutex<Inner>,
 }
@@ -41,19 +41,20 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct Inner {
     session: Session<Threads>,
-    /// Closed with the connection, whoever else has a handle to a request.
+    /// Dropped when the connection closes, even if others still have a handle of a request.
     stream: Option<Arc<Stream>>,
-    /// What the leader goes by, and whether it will look again anyway.
+    /// What the leader knows of the connection, and whether it will check it anyway.
     told: Watch,
     dirty: bool,
 }
 
-/// What the leader watches a connection for.
+/// What the leader watches on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
     pub(super) events: PollFlags,
     pub(super) until: Option<Instant>,
-    /// It is known to be hung up; telling that again and again would keep the leader from sleep.
+    /// It is known to be hung up. Polling it would report that again and again, and the leader
+    /// would never sleep.
     pub(super) hung_up: bool,
 }
 
@@ -67,7 +68,7 @@ impl Watch {
     }
 }
 
-/// The threads that wait for something of one request; made when the first does.
+/// The threads that wait for something of one request; created for the first.
 #[derive(Debug, Default)]
 struct Threads(Option<Arc<Condvar>>);
 
@@ -83,7 +84,7 @@ impl Waiters for Threads {
     }
 }
 
-/// A socket, and what it is ready for: anything else would be a call in vain.
+/// A socket and what it is ready for. Any other call would be in vain.
 struct Ready<'a> {
     stream: &'a Stream,
     readable: bool,
@@ -102,7 +103,7 @@ impl Socket for Ready<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_ready()?;
         let read = self.stream.read(buf);
-        // A short read saves the one that would find nothing. The end of file stays.
+        // After a short read, the next one would find nothing. The end of file stays readable.
         self.readable = matches!(read, Ok(n) if n == 0 || n == buf.len());
         read
     }
@@ -141,22 +142,22 @@ impl Connection {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is held; a handler's panic is caught outside.
+        // Nothing panics while the lock is held; a handler's panic is caught outside.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its place among the leader's connections.
+    /// Its slot among the leader's connections.
     pub(super) fn index(&self) -> usize {
         self.slot.load(Ordering::Relaxed)
     }
 
-    /// What the leader watches it for.
+    /// What the leader should watch on it.
     pub(super) fn watch(&self) -> Watch {
         self.lock().told
     }
 
-    /// The leader's turn: what the socket is ready for, and what is too late. Requests that have
-    /// begun are added to `jobs`. `None` once the connection is closed.
+    /// The leader's turn: handles what the socket is ready for, and limits that have passed.
+    /// Requests that have begun are added to `jobs`. `None` once the connection is closed.
     pub(super) fn serve(self: &Arc<Self>, ready: PollFlags, jobs: &mut Vec<Job>) -> Option<Watch> {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -184,7 +185,7 @@ impl Connection {
         Some(inner.told)
     }
 
-    /// The session's turns, with what the socket is known to be ready for.
+    /// Runs the session's turns, given what the socket is known to be ready for.
     fn turns(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -194,7 +195,7 @@ impl Connection {
     ) {
         let Some(stream) = &inner.stream else { return };
         let session = &mut inner.session;
-        // One that is to close reads once more.
+        // A connection that will close reads once more.
         let readable = readable || session.is_leaving();
         let writable = writable || !session.wants_write();
         let mut io = Ready { stream, readable, writable };
@@ -230,7 +231,7 @@ impl Connection {
         self.lock().session.shutdown(Instant::now());
     }
 
-    /// Ends the connection, and tells its handlers.
+    /// Ends the connection and stops its handlers.
     pub(super) fn cancel(&self) {
         self.lock().session.cancel(Instant::now());
     }
@@ -252,7 +253,7 @@ impl Connection {
                     }
                     return read;
                 }
-                // What was written goes out before its writer waits.
+                // Sends what was written before the writer waits.
                 Poll::Pending if !acted => self.act(&mut inner, true),
                 Poll::Pending => inner = self.wait(inner, key, None),
             }
@@ -260,7 +261,7 @@ impl Connection {
         }
     }
 
-    /// As [`read`](Self::read), without waiting.
+    /// Like [`read`](Self::read), without waiting.
     #[cfg(feature = "http")]
     pub(super) fn try_read(
         self: &Arc<Self>,
@@ -276,8 +277,8 @@ impl Connection {
         read
     }
 
-    /// Queues some of `bytes`, or all in one record, and sends what is queued if it is much. Waits
-    /// while it is too much.
+    /// Queues some of `bytes`, or all in one record. Sends the queue if it is long, and waits while
+    /// it is too long.
     pub(super) fn write(
         self: &Arc<Self>,
         key: RequestKey,
@@ -316,7 +317,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the request was aborted or has ended; `None` when it is `until` before that.
+    /// Waits until the request was aborted or has ended; `None` if `until` comes first.
     pub(super) fn cancelled(
         self: &Arc<Self>,
         key: RequestKey,
@@ -341,19 +342,19 @@ impl Connection {
         self.lock().session.reject(key, rejection);
     }
 
-    /// A thread begins to run the handler; false when the request has ended already.
+    /// A thread starts the handler; false if the request has ended already.
     pub(super) fn start(&self, key: RequestKey) -> bool {
         self.lock().session.start(key)
     }
 
-    /// A handler has ended; sends it all.
+    /// A handler has ended; sends everything.
     pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
         let mut inner = self.lock();
         inner.session.finish(key, end, Instant::now);
         self.act(&mut inner, true);
     }
 
-    /// Waits until something has happened to the request, or it is `until`.
+    /// Waits until something has happened to the request, or until `until`.
     fn wait<'a>(
         &self,
         mut inner: MutexGuard<'a, Inner>,
@@ -374,8 +375,8 @@ impl Connection {
         inner
     }
 
-    /// What follows from something that a handler's thread has done: events, writing if it is
-    /// time to, news for the leader and for the pool.
+    /// Handles the effects of what a handler's thread has done: events, a write if it is time for
+    /// one, and news for the leader and the pool.
     fn act(self: &Arc<Self>, inner: &mut Inner, send: bool) {
         if inner.stream.is_none() {
             return;

@@ -1,5 +1,5 @@
-//! The leader's part: poll(2) on the listener and on every connection that is not quiet, and what
-//! follows.
+//! The leader's part: calls poll(2) on the listener and on every connection that is not quiet, and
+//! handles the results.
 
 use std::{
     io,
@@ -32,42 +32,42 @@ use crate::{
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
-/// The sockets, in the hands of the thread that leads.
+/// The sockets; the thread that leads owns them.
 #[derive(Debug)]
 pub(super) struct Leader {
     acceptor: Option<Acceptor>,
-    /// For as long as there is an acceptor that takes connections.
+    /// Kept while there is an acceptor that takes connections.
     serving: Option<Serving>,
     slots: Vec<Slot>,
     quiet: Quiet,
     /// Requests that have begun and wait for a thread.
     pub(super) jobs: Vec<Job>,
-    /// Accepts nothing before then.
+    /// Accepts nothing before this time.
     accept_at: Option<Instant>,
     stage: Stage,
     dirty: Vec<Arc<Connection>>,
     ready: Vec<(usize, PollFlags)>,
 }
 
-/// What a poll has found beside connections.
+/// What a poll has found, apart from connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
     /// Somebody woke the leader.
     woken: bool,
     /// A connection waits to be accepted.
     accept: bool,
-    /// A quiet connection has something.
+    /// A quiet connection has an event.
     quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Serving,
-    /// Requests finish.
+    /// Requests may finish.
     Draining {
         until: Option<Instant>,
     },
-    /// They were told to stop.
+    /// The handlers were told to stop.
     Cancelled {
         until: Option<Instant>,
     },
@@ -94,20 +94,20 @@ impl Leader {
         })
     }
 
-    /// The leader of a server that has one connection, and ends with it.
+    /// The leader of a server with a single connection, which ends with it.
     pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
         let mut leader = Self::with(None);
         let peer = stream.peer();
         leader.add(engine, stream, peer);
-        // Its last handler's end may be the server's.
+        // The end of its last handler may be that of the server.
         engine.pool.drain();
         leader
     }
 
-    /// Leads until there is a request to run. `None` at the server's end.
+    /// Leads until there is a request to run. `None` when the server ends.
     pub(super) fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
         loop {
-            // First, since it may close the connection that a shutdown waits for.
+            // This comes first, since it may close the connection that a shutdown waits for.
             self.look_again(engine);
             if self.is_done(engine) {
                 drop(self);
@@ -126,7 +126,7 @@ impl Leader {
         }
     }
 
-    /// The shutdown, step by step.
+    /// Drives the shutdown, step by step.
     fn is_done(&mut self, engine: &Arc<Engine>) -> bool {
         let limit = engine.tally.settings().shutdown;
         let until = |limit| Instant::now().checked_add(limit);
@@ -137,7 +137,7 @@ impl Leader {
             }
             Stage::Serving => {
                 self.serving = None;
-                // Who has connected already is served (W-13).
+                // Connections that are there already are served (W-13).
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.hide();
                 }
@@ -158,7 +158,7 @@ impl Leader {
         self.is_empty(engine)
     }
 
-    /// Whether there is no connection, and no request.
+    /// Whether there are neither connections nor requests.
     fn is_empty(&self, engine: &Engine) -> bool {
         self.slots.is_empty()
             && self.quiet.is_empty()
@@ -178,12 +178,12 @@ impl Leader {
         }
     }
 
-    /// Connections that handlers have something to tell of.
+    /// Checks the connections that handlers have news of.
     fn look_again(&mut self, engine: &Engine) {
         let mut dirty = std::mem::take(&mut self.dirty);
         engine.wakeups.take(&mut dirty);
         for connection in dirty.drain(..) {
-            // One that was closed meanwhile has no slot.
+            // A connection that was closed meanwhile has no slot.
             if let Some(index) = self.find(connection.index()) {
                 self.serve(index, PollFlags::empty());
             }
@@ -191,7 +191,7 @@ impl Leader {
         self.dirty = dirty;
     }
 
-    /// The slot of a connection by its number; a quiet one gets one again.
+    /// The slot of a connection by its number. A quiet connection gets a slot again.
     fn find(&mut self, number: usize) -> Option<usize> {
         if number < self.slots.len() {
             return Some(number);
@@ -215,7 +215,7 @@ impl Leader {
         slot
     }
 
-    /// Notes who had nothing in a poll, where there are many.
+    /// Counts the polls in which connections had nothing, if there are many connections.
     fn count_silence(&mut self, ready: &[(usize, PollFlags)]) {
         if self.slots.len() <= FEW {
             return;
@@ -228,7 +228,7 @@ impl Leader {
         }
     }
 
-    /// Where there are many connections, those that say nothing are not polled.
+    /// If there are many connections, moves those without events out of the poll.
     fn set_quiet_apart(&mut self) {
         for index in (0..self.slots.len()).rev() {
             if self.slots.len() <= FEW || !self.quiet.is_able() {
@@ -243,7 +243,7 @@ impl Leader {
         }
     }
 
-    /// One connection's turn. The last one takes its slot if that was its last.
+    /// One connection's turn. If that was its last, the last connection takes its slot.
     fn serve(&mut self, index: usize, ready: PollFlags) {
         let slot = &mut self.slots[index];
         if let Some(watch) = slot.connection.serve(ready, &mut self.jobs) {
@@ -271,7 +271,7 @@ impl Leader {
             engine.wakeups.waker.drain();
         }
         self.count_silence(&ready);
-        // From the last, since a slot that is freed is taken by the last.
+        // In reverse order, since the last connection takes a slot that is freed.
         for (index, events) in ready.drain(..).rev() {
             self.serve(index, events);
         }
@@ -296,12 +296,12 @@ impl Leader {
             self.accept_at = self.accept_at.filter(|at| *at > now);
         }
         if accept {
-            // Those that are here get their turn even when many come at once.
+            // The open ones get their turn even when many connections come at once.
             self.accept(engine, pump::MAX_ROUNDS);
         }
     }
 
-    /// poll(2). Those that are ready are added to `ready`.
+    /// Calls poll(2). Adds the connections that are ready to `ready`.
     fn wait(
         &self,
         engine: &Engine,
@@ -351,7 +351,7 @@ impl Leader {
         }
     }
 
-    /// A new connection; says which slot it has.
+    /// Adds a new connection and returns its slot.
     fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
         let stream = Arc::new(stream);
         let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
@@ -359,7 +359,7 @@ impl Leader {
         self.push(Slot { connection, stream, watch, silent: 0 })
     }
 
-    /// Takes so many of the connections that wait.
+    /// Accepts at most this many of the waiting connections.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
             let Some(acceptor) = &mut self.acceptor else { return };

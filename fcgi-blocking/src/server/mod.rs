@@ -16,14 +16,13 @@
 //! # }
 //! ```
 //!
-//! Handlers run on a bounded number of threads ([`Server::threads`]); requests that find all of
-//! them busy wait in the order in which they came, up to [`Server::max_requests`]. Where there are
-//! eight threads or more, one of eight takes only requests whose input is whole, so that handlers
-//! which wait for theirs leave a thread to others. A connection
-//! that is silent, idle or slow to send its request holds no thread (H-16): one thread polls them
-//! all, and handles aborts, lost peers and time limits while handlers run. The requests of one
-//! connection run beside each other, each on a thread of its own, unless there is only one
-//! thread: then a second request on a connection gets CANT_MPX_CONN (FC-5.5-2).
+//! Handlers run on a bounded number of threads ([`Server::threads`]). If all are busy, requests
+//! wait in arrival order, up to [`Server::max_requests`]. With eight threads or more, one of eight
+//! takes only requests whose input is complete, so that handlers that wait for input leave a thread
+//! for others. A connection that is silent, idle or slow to send its request occupies no thread
+//! (H-16): one thread polls them all, and handles aborts, lost peers and time limits while handlers
+//! run. The requests of one connection run concurrently, each on its own thread, unless there is
+//! only one thread: then a second request on a connection gets CANT_MPX_CONN (FC-5.5-2).
 
 mod connection;
 mod leader;
@@ -62,16 +61,16 @@ use fcgi_proto::RequestKey;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
 
-/// How long a handler whose request was aborted may take to answer for itself.
+/// How long a handler whose request was aborted may take to end the request itself.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
 
 /// What answers requests: any `Fn(Request) -> impl IntoAppStatus`. Several threads call it at
 /// once.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request; gives its app status.
+    /// Answers one request; returns its app status.
     ///
     /// # Errors
-    /// [`Failed`] when the response is not whole.
+    /// [`Failed`] when the response is incomplete.
     fn call(&self, request: Request) -> Result<u32, Failed>;
 }
 
@@ -85,12 +84,12 @@ where
     }
 }
 
-/// A FastCGI application's settings, by value: each has a default, and [`serve`](Self::serve) starts
-/// with them.
+/// The settings of a FastCGI application, each with a default. [`serve`](Self::serve) starts with
+/// them.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(crate) settings: Settings,
-    /// As many as the place is given that connections come from, where nobody said.
+    /// `None` means the default for where the connections come from.
     threads: Option<usize>,
 }
 
@@ -101,7 +100,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The defaults. Nothing is read from the environment.
+    /// The defaults. This reads nothing from the environment.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Settings::new())
@@ -113,8 +112,8 @@ impl Server {
         Self::new()
     }
 
-    /// The defaults, and what FCGI_WEB_SERVER_ADDRS in the environment says (FC-3.2-1): the only
-    /// addresses that connections are taken from.
+    /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only addresses
+    /// to accept connections from.
     #[must_use]
     pub fn from_env() -> Self {
         Self::with(Settings::from_env())
@@ -127,64 +126,66 @@ impl Server {
 
     fcgi_engine::server_setters!();
 
-    /// Handlers that run at once, each on a thread of its own; one more thread does the waiting.
+    /// How many handlers run at once, each on its own thread; one more thread does the waiting.
     /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and
-    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four for each core, and at least 16;
-    /// 4 for [one connection](Self::serve_connection). 0 counts as 1.
+    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four per core, and at least 16; 4 for [one
+    /// connection](Self::serve_connection). 0 counts as 1.
     #[must_use]
     pub fn threads(mut self, n: usize) -> Self {
         self.threads = Some(n.max(1));
         self
     }
 
-    /// How long a handler whose request was aborted may take to end it with a status of its own
-    /// (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its streams. After
-    /// that its request is ended with [`CANCELLED`]; the handler can't be stopped, and holds its
-    /// thread until it returns. Default 5 s; the async adapters, which can drop a handler, have
-    /// zero.
+    /// How long a handler whose request was aborted may take to end the request itself, with its
+    /// own status (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its
+    /// streams. After that the request is ended with [`CANCELLED`]. The handler can't be stopped,
+    /// and occupies its thread until it returns. Default 5 s; in the async adapters, which can drop
+    /// a handler, the default is zero.
     #[must_use]
     pub fn abort_grace(mut self, grace: Duration) -> Self {
         self.settings.abort_grace = grace;
         self
     }
 
-    /// How long a request may take in all, from the end of its PARAMS: the wait for a thread and
-    /// the handler. Then it fails: a page with status 500 if nothing was written, else the response
-    /// is cut (W-12). Its handler finds out: its streams fail
-    /// with [`Error::Timeout`], and [`Request::cancelled`] returns. The
-    /// handler can't be stopped, and holds its thread until it returns. Default no limit.
+    /// How long a request may take in all, from the end of its PARAMS, including the wait for a
+    /// thread. After that it fails: with a page with status 500 if nothing was written, otherwise
+    /// the response is cut off (W-12). The handler notices: its streams fail with
+    /// [`Error::Timeout`], and [`Request::cancelled`] returns. The handler can't be stopped, and
+    /// occupies its thread until it returns. Default no limit.
     #[must_use]
     pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.settings.handler = limit.into();
         self
     }
 
-    /// Serves, once [`run`](Serve::run) is called: for ever, or until a
+    /// Serves once [`run`](Serve::run) is called: for ever, or until a
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Serve<H> {
         Serve::new(self, listener.into(), handler)
     }
 
-    /// Serves as the process was started, once [`run`](Serve::run) is called: one request when that
-    /// was as a CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on
-    /// descriptor 0; else FastCGI at what [`Listener::from_env`] finds.
+    /// Serves in the way in which the process was started, once [`run`](Serve::run) is called. As a
+    /// CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on descriptor
+    /// 0, it serves one request. Otherwise it serves FastCGI with the listener that
+    /// [`Listener::from_env`] finds.
     ///
-    /// As a CGI program it takes over descriptor 1 at once: what is printed goes to standard error,
-    /// which is the web server's log. `run` fails with [`Error::Listen`] when the process was started as
-    /// neither, and with [`Error::Io`] when a CGI request's answer could not be written whole.
+    /// A CGI program gives up descriptor 1 at once: what it prints goes to standard error, which is
+    /// the web server's log. `run` fails with [`Error::Listen`] if the process was started in
+    /// neither way, and with [`Error::Io`] if a CGI response could not be written whole.
     pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<H> {
         Serve::auto(self, handler)
     }
 
-    /// Serves one connection to its end, once [`run`](Serve::run) is called: anything that has a
-    /// descriptor which poll(2) can wait for, such as a socket of any family. It becomes
-    /// non-blocking. Whoever has made the connection has decided who may connect.
+    /// Serves one connection to its end once [`run`](Serve::run) is called. It may be anything with
+    /// a descriptor that poll(2) can wait for, such as a socket of any family, and becomes
+    /// nonblocking. Whoever made the connection has decided who may connect.
     ///
-    /// A stream that keeps bytes for itself, as TLS does, can't be waited for in this way: for those
-    /// there are the async adapters, or a socket pair with a thread that carries the bytes over.
+    /// A stream with a buffer of its own, such as TLS, does not work: poll(2) can't see that
+    /// buffer. For such streams use an async adapter, or a socket pair with a thread that copies
+    /// the bytes.
     ///
-    /// Each call is a server of its own, with threads of its own: by default four of them run
-    /// handlers ([`threads`](Self::threads)), and one waits.
+    /// Each call is a separate server with its own threads: by default four of them run handlers
+    /// ([`threads`](Self::threads)), and one waits.
     pub fn serve_connection<H: Handler>(self, io: impl Into<OwnedFd>, handler: H) -> Serve<H> {
         Serve::connection(self, io.into(), handler)
     }
@@ -202,11 +203,11 @@ struct Engine {
     error: Mutex<Option<Error>>,
 }
 
-/// A request whose handler is to be run.
+/// A request whose handler must be run.
 #[derive(Debug)]
 struct Job {
     request: Request,
-    /// All of its input has come: the handler waits for none.
+    /// All of its input has come, so that the handler never waits for any.
     whole: bool,
     span: Span,
 }
@@ -241,7 +242,7 @@ impl Engine {
         })
     }
 
-    /// A thread's life.
+    /// The main loop of a thread.
     fn run(self: Arc<Self>) {
         let mut comes_back = false;
         loop {
@@ -291,7 +292,7 @@ impl Engine {
         self.shutdown.is_triggered() || self.failed.load(Ordering::SeqCst)
     }
 
-    /// Leaves with an error.
+    /// Ends the server with an error.
     fn fail(&self, error: Error) {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.failed.store(true, Ordering::SeqCst);

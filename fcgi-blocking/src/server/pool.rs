@@ -1,14 +1,14 @@
 //! The threads: leader and followers.
 //!
-//! N threads may run handlers, and there is one more, so that one is always free to lead: to poll
-//! the sockets. The leader that has received a request gives the leadership up and runs the
-//! handler itself, so that no request changes threads on its way; whoever is free leads next.
+//! N threads may run handlers. There is one more, so that one is always free to lead, that is, to
+//! poll the sockets. A leader that has received a request gives up the leadership and runs the
+//! handler itself, so that no request changes threads; any free thread leads next.
 //!
-//! Waking a thread costs more than a handler that only formats a page. So where the handlers of
-//! late were quick, the leadership is put down without waking anybody: the thread comes back for
-//! it in some microseconds, and first runs what little else has come. Meanwhile one other, the
-//! watcher, looks up every [`TICK`], and takes what a handler that turns out to be slow leaves
-//! undone; a handler that waits for the web server has somebody take it at once.
+//! Waking a thread costs more than a handler that only formats a page. So if recent handlers were
+//! quick, the thread puts the leadership down without waking anybody. It comes back for it within
+//! microseconds, and first runs the few requests that have come meanwhile. One other thread, the
+//! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
+//! rest. A handler that waits for the web server makes somebody take it at once.
 
 use std::{
     collections::VecDeque,
@@ -20,23 +20,23 @@ use fcgi_proto::RequestKey;
 
 use super::{Job, connection::Connection, leader::Leader};
 
-/// How often the watcher looks.
+/// How often the watcher checks.
 const TICK: Duration = Duration::from_millis(1);
-/// Looks without a request after which the watcher sleeps.
+/// After this many checks without a request the watcher sleeps.
 const QUIET: u32 = 16;
-/// A handler that takes longer is slow.
+/// A handler that takes longer than this is slow.
 const QUICK: Duration = Duration::from_micros(50);
-/// Quick requests that are worth another thread.
+/// This many quick requests are worth another thread.
 const BATCH: usize = 4;
-/// Handlers that are taken to be slow after one was.
+/// How many handlers are assumed to be slow after a slow one.
 const SLOW_RUN: u32 = 16;
-/// One thread of so many is for requests whose input is whole, so that those who send none hold up
-/// nobody else.
+/// One thread in this many is reserved for requests whose input is complete, so that requests
+/// without input can't hold up all others.
 const RESERVED: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// N: handlers at once.
+    /// N: how many handlers run at once.
     threads: usize,
     state: Mutex<State>,
     work: Condvar,
@@ -47,25 +47,25 @@ pub(super) struct Pool {
 struct State {
     /// The leadership, while nobody leads.
     lead: Option<Box<Leader>>,
-    /// It is to be taken now.
+    /// A thread should take it now.
     wanted: bool,
     queue: Queue,
     running: usize,
-    /// Those of them that may wait for input.
+    /// How many of the running handlers may wait for input.
     open: usize,
-    /// Handlers that wait for the leader to do something.
+    /// How many handlers wait for the leader to do something.
     waiting: usize,
     watched: bool,
     /// A thread was woken, and will wake the next if there is more to do.
     called: bool,
-    /// Counts the times that the leadership was put down.
+    /// Counts how often the leadership was put down.
     turn: u64,
     slow: u32,
     draining: bool,
     stopped: bool,
 }
 
-/// Requests that wait for a thread, in their order: those whose input is whole, and the others.
+/// Requests that wait for a thread, in order: those whose input is complete, and the others.
 #[derive(Debug, Default)]
 struct Queue {
     whole: VecDeque<(u64, Job)>,
@@ -82,7 +82,7 @@ impl Queue {
         }
     }
 
-    /// The one that came first of those that may be run.
+    /// The oldest request that may run.
     fn pop(&mut self, open: bool) -> Option<Job> {
         let first = |queue: &VecDeque<(u64, Job)>| queue.front().map(|(number, _)| *number);
         let open_first = match (first(&self.whole), first(&self.open)) {
@@ -93,7 +93,7 @@ impl Queue {
         queue.pop_front().map(|(_, job)| job)
     }
 
-    /// How many of them may be run.
+    /// How many requests may run.
     fn len(&self, open: bool) -> usize {
         self.whole.len() + if open { self.open.len() } else { 0 }
     }
@@ -113,7 +113,7 @@ impl Queue {
     }
 }
 
-/// What a thread does next.
+/// What a thread should do next.
 pub(super) enum Task {
     Run(Job),
     Lead(Box<Leader>),
@@ -130,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// A handler has returned, after so long. Says whether a shutdown waits for that.
+    /// A handler has returned after this time. True if a shutdown waits for that.
     pub(super) fn ran(&self, took: Duration, whole: bool) -> bool {
         let mut state = self.lock();
         state.running -= 1;
@@ -139,8 +139,8 @@ impl Pool {
         state.draining && state.is_idle()
     }
 
-    /// Waits for something to do. A thread that `comes_back` from a handler takes up the
-    /// leadership if nobody has it.
+    /// Waits for something to do. A thread that `comes_back` from a handler takes the leadership if
+    /// nobody has it.
     pub(super) fn next(&self, comes_back: bool) -> Task {
         let mut state = self.lock();
         let mut take = comes_back;
@@ -193,8 +193,8 @@ impl Pool {
         task
     }
 
-    /// Puts the leadership down and gives the leader the job that is due; `Err` when all threads
-    /// that may run one do.
+    /// Puts the leadership down and returns the job to run; `Err` if all threads that may run it
+    /// are busy.
     pub(super) fn hand_over(&self, mut leader: Box<Leader>) -> Result<Job, Box<Leader>> {
         let mut state = self.lock();
         state.queue.extend(leader.jobs.drain(..));
@@ -206,7 +206,7 @@ impl Pool {
         Ok(job)
     }
 
-    /// Requests that a handler has come upon, which does not end for them.
+    /// Requests that a handler's thread has received, but can't run because its handler goes on.
     pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.lock();
         state.queue.extend(jobs);
@@ -217,11 +217,11 @@ impl Pool {
     /// Takes a request out of the queue, if it is there.
     pub(super) fn forget(&self, connection: &Connection, key: RequestKey) {
         let job = self.lock().queue.remove(connection, key);
-        // It holds its connection.
+        // The job holds its connection, so it is dropped outside of the lock.
         drop(job);
     }
 
-    /// The input of a request is whole now, which may be in the queue.
+    /// The input of a request is complete now; the request may be in the queue.
     pub(super) fn promote(&self, connection: &Connection, key: RequestKey) {
         let mut state = self.lock();
         if state.queue.promote(connection, key) {
@@ -229,14 +229,15 @@ impl Pool {
         }
     }
 
-    /// The first leader.
+    /// Starts with the first leader.
     pub(super) fn start(&self, leader: Box<Leader>) {
         let mut state = self.lock();
         (state.lead, state.wanted) = (Some(leader), true);
         self.call_others(&mut state);
     }
 
-    /// Wakes a thread for a job, for the leadership, or to watch; it wakes the next for the rest.
+    /// Wakes a thread for a job, for the leadership, or to watch. That thread wakes the next one if
+    /// needed.
     fn call_others(&self, state: &mut State) {
         let few = if state.is_quick() { BATCH } else { 0 };
         let may_wait = state.may_wait(self.threads);
@@ -248,7 +249,7 @@ impl Pool {
         }
     }
 
-    /// A handler begins to wait for what only a leader does.
+    /// A handler starts to wait for something that only a leader does.
     pub(super) fn begin_wait(&self) {
         let mut state = self.lock();
         state.waiting += 1;
@@ -260,17 +261,17 @@ impl Pool {
         self.lock().waiting -= 1;
     }
 
-    /// From now on the end of the last handler is told.
+    /// From now on the end of the last handler is reported.
     pub(super) fn drain(&self) {
         self.lock().draining = true;
     }
 
-    /// Whether no handler runs or is due.
+    /// Whether no handler is running or queued.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().is_idle()
     }
 
-    /// Sends every thread home, once its handler has returned.
+    /// Makes every thread exit once its handler has returned.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
@@ -279,11 +280,11 @@ impl Pool {
         self.work.notify_all();
         self.done.notify_all();
         drop(state);
-        // They hold connections, which may look at the pool.
+        // These hold connections, whose end may use the pool, so they are dropped outside of the lock.
         drop((queue, lead));
     }
 
-    /// Waits for [`stop`](Self::stop), and says how many handlers are still running then.
+    /// Waits for [`stop`](Self::stop); returns how many handlers are still running then.
     pub(super) fn wait_stopped(&self) -> usize {
         let mut state = self.lock();
         while !state.stopped {
@@ -308,7 +309,7 @@ impl State {
         Some(job)
     }
 
-    /// Whether another handler may run that may wait for input.
+    /// Whether another handler that may wait for input may run.
     fn may_wait(&self, threads: usize) -> bool {
         self.open < threads - threads / RESERVED
     }
@@ -322,7 +323,7 @@ impl State {
     }
 }
 
-/// Runs `f`, and says how long it took.
+/// Runs `f` and returns how long it took.
 pub(super) fn timed(f: impl FnOnce()) -> Duration {
     let started = Instant::now();
     f();

@@ -1,5 +1,5 @@
-//! Connections that say nothing, among many: epoll watches them, where the system has it, so that
-//! poll(2) need not walk thousands for the sake of a few.
+//! Quiet connections among many. If the system has epoll, it watches them, so that poll(2) need not
+//! walk thousands of connections for the sake of a few.
 
 use std::{
     io,
@@ -12,15 +12,15 @@ use rustix::event::PollFlags;
 
 use super::slot::Slot;
 
-/// So many connections are polled, whether they say anything or not.
+/// Up to this many connections are polled, even if they have no events.
 pub(super) const FEW: usize = 64;
-/// A connection that had nothing in so many polls is quiet.
+/// A connection without events in this many polls is quiet.
 pub(super) const SILENT_POLLS: u8 = 64;
 
-/// After so long the system is asked again for the room that it did not have.
+/// When to try epoll again after the system had no room.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Marks a slot's number as one of a quiet connection.
+/// Marks the number of a quiet connection's slot.
 const QUIET: usize = 1 << (usize::BITS - 1);
 
 /// The quiet connections.
@@ -29,21 +29,21 @@ pub(super) struct Quiet {
     set: Option<Set>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    /// No limit of theirs passes before this.
+    /// No limit of these connections passes before this.
     until: Option<Instant>,
     able: Able,
-    /// It was told that there is no set, or that it takes no more.
+    /// The log has a warning that epoll is missing or full.
     warned: bool,
 }
 
-/// Whether there is a set that takes connections. Where not, who is quiet is polled like all others.
+/// Whether epoll takes connections. If not, quiet connections are polled like all others.
 #[derive(Debug, Default)]
 enum Able {
     #[default]
     Yes,
-    /// The system had no room. That passes.
+    /// The system had no room; that may pass.
     NotBefore(Instant),
-    /// The system has no such thing.
+    /// The system has no epoll.
     Never,
 }
 
@@ -61,12 +61,12 @@ impl Quiet {
         }
     }
 
-    /// No limit of theirs passes before this.
+    /// No limit of these connections passes before this.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// What is readable when one of them has something.
+    /// The descriptor that is readable when one of them has an event.
     pub(super) fn polled(&self) -> Option<BorrowedFd<'_>> {
         self.set.as_ref().filter(|_| !self.is_empty()).map(Set::as_fd)
     }
@@ -74,7 +74,7 @@ impl Quiet {
     /// Takes a connection.
     ///
     /// # Errors
-    /// The connection itself, when the system has no room for it.
+    /// The connection itself, if the system has no room for it.
     pub(super) fn add(&mut self, slot: Slot) -> Result<(), Slot> {
         let key = self.free.pop().unwrap_or(self.slots.len());
         if let Err(error) = self.watch(&slot, key) {
@@ -116,7 +116,7 @@ impl Quiet {
         set.add(slot.stream.as_fd(), key, slot.watch.events)
     }
 
-    /// Gives back the connection that has this number, if it is a quiet one's.
+    /// Returns the connection with this number, if it is a quiet one.
     pub(super) fn take(&mut self, number: usize) -> Option<Slot> {
         let key = number & !QUIET;
         if number == key {
@@ -130,14 +130,14 @@ impl Quiet {
         Some(slot)
     }
 
-    /// Adds the numbers of those that have something, and what.
+    /// Adds the numbers and events of those that have any.
     pub(super) fn ready(&self, into: &mut Vec<(usize, PollFlags)>) {
         if let Some(set) = &self.set {
             set.ready(|key, events| into.push((QUIET | key, events)));
         }
     }
 
-    /// Adds the numbers of those whose limits have passed; of all, without a time.
+    /// Adds the numbers of those whose limits have passed; without a time, of all.
     pub(super) fn late(&mut self, now: Option<Instant>, into: &mut Vec<(usize, PollFlags)>) {
         let passed =
             |until: Option<Instant>| now.is_none_or(|now| until.is_some_and(|until| until <= now));
@@ -169,7 +169,7 @@ mod set {
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     };
 
-    /// So many are told of at once.
+    /// At most this many events are reported at once.
     const EVENTS: usize = 64;
 
     /// An epoll instance.
@@ -182,19 +182,19 @@ mod set {
         }
 
         pub(super) fn add(&self, fd: BorrowedFd<'_>, key: usize, on: PollFlags) -> io::Result<()> {
-            // The two have the same bits.
+            // poll and epoll use the same bits.
             let on = EventFlags::from_bits_truncate(u32::from(on.bits()));
             Ok(epoll::add(&self.0, fd, EventData::new_u64(key as u64), on)?)
         }
 
         pub(super) fn remove(&self, fd: BorrowedFd<'_>) {
-            // It is in the set.
+            // Can't fail: it is in the set.
             let _ = epoll::delete(&self.0, fd);
         }
 
         pub(super) fn ready(&self, mut found: impl FnMut(usize, PollFlags)) {
             let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
-            // An interrupted one is asked again with the next poll.
+            // After an interruption the next poll asks again.
             let Ok((ready, _)) = epoll::wait(&self.0, &mut events, Some(&Timespec::default()))
             else {
                 return;
@@ -223,7 +223,7 @@ mod set {
 
     use rustix::event::PollFlags;
 
-    /// There is none.
+    /// A system without epoll: no set exists.
     #[derive(Debug)]
     pub(super) enum Set {}
 

@@ -1,4 +1,4 @@
-//! A request in a handler's hands: its parameters and its streams.
+//! A request as a handler sees it: its parameters and its streams.
 
 use std::{
     io,
@@ -13,11 +13,11 @@ use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::Abo
 use super::connection::Connection;
 use crate::Error;
 
-/// The most that one read of a stream takes, in bytes.
+/// The largest read of a stream, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// A request to answer. Its streams are handles of their own, which other threads may use too;
-/// once the handler has returned they do nothing more.
+/// A request to answer. Its streams are separate handles, which other threads may use too. Once the
+/// handler has returned they do nothing.
 #[derive(Debug)]
 pub struct Request {
     pub(super) connection: Arc<Connection>,
@@ -28,7 +28,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// What the web server asks for.
+    /// The role that the web server asks for.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -64,13 +64,13 @@ impl Request {
         self.keep_conn
     }
 
-    /// The body of the HTTP request. An Authorizer's is empty.
+    /// The body of the HTTP request. Empty for an Authorizer.
     #[must_use]
     pub fn stdin(&self) -> InputStream {
         self.input(Input::Stdin)
     }
 
-    /// A Filter's file. Other roles' is empty.
+    /// A Filter's file. Empty for other roles.
     #[must_use]
     pub fn data(&self) -> InputStream {
         self.input(Input::Data)
@@ -88,15 +88,15 @@ impl Request {
         self.output(Output::Stderr)
     }
 
-    /// Ends the request, once the handler returns, with a protocol status instead of
-    /// REQUEST_COMPLETE (FC-5.5-1).
+    /// Makes the request end with a protocol status instead of REQUEST_COMPLETE, once the handler
+    /// returns (FC-5.5-1).
     pub fn reject(&self, rejection: Rejection) {
         self.connection.reject(self.key, rejection);
     }
 
-    /// Waits until the web server gives the request up or is gone, or the request has ended,
-    /// which counts as [`AbortReason::Disconnected`]; after
-    /// [`handler_timeout`](super::Server::handler_timeout) it has. What was written is sent first.
+    /// Waits until the web server aborts the request or is gone, or until the request has ended,
+    /// which counts as [`AbortReason::Disconnected`]. The request also ends after
+    /// [`handler_timeout`](super::Server::handler_timeout). Written bytes are sent first.
     pub fn cancelled(&self) -> AbortReason {
         loop {
             if let Some(reason) = self.connection.cancelled(self.key, None) {
@@ -105,8 +105,8 @@ impl Request {
         }
     }
 
-    /// As [`cancelled`](Self::cancelled), for so long at most; `None` when the time is over. A
-    /// sleep that ends when the request does.
+    /// Like [`cancelled`](Self::cancelled), for at most this long; `None` when the time is over.
+    /// Use it as a sleep that ends when the request does.
     #[must_use]
     pub fn cancelled_within(&self, limit: Duration) -> Option<AbortReason> {
         match Instant::now().checked_add(limit) {
@@ -115,8 +115,8 @@ impl Request {
         }
     }
 
-    /// Whether [`cancelled`](Self::cancelled) would return at once: for a handler that computes
-    /// to look at now and then. A thread can't be stopped from outside.
+    /// Whether [`cancelled`](Self::cancelled) would return at once. A handler that computes should
+    /// check this now and then, since a thread can't be stopped from outside.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.connection.is_cancelled(self.key)
@@ -136,8 +136,8 @@ impl Request {
     }
 }
 
-/// Whether a request was given up, in the extensions of an HTTP request: for a handler that neither
-/// reads nor writes for long. A thread can't be stopped from outside.
+/// Whether a request was aborted, in the extensions of an HTTP request. For a handler that neither
+/// reads nor writes for a long time: a thread can't be stopped from outside.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 pub struct Cancelled {
@@ -147,23 +147,23 @@ pub struct Cancelled {
 
 #[cfg(feature = "http")]
 impl Cancelled {
-    /// Whether the web server has given the request up or is gone, or the request has ended.
+    /// Whether the web server has aborted the request or is gone, or the request has ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.connection.is_cancelled(self.key)
     }
 
-    /// Waits until it is, for so long at most; `None` when the time is over. A sleep that ends when
-    /// the request does, as [`Request::cancelled_within`].
+    /// Waits until that is so, for at most this long; `None` when the time is over. Use it as a
+    /// sleep that ends when the request does, like [`Request::cancelled_within`].
     #[must_use]
     pub fn within(&self, limit: Duration) -> Option<AbortReason> {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         self.connection.cancelled(self.key, Instant::now().checked_add(limit))
     }
 }
 
-/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
-/// one of them. It is an [`io::Read`] too.
+/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to one
+/// of them. It is also an [`io::Read`].
 #[derive(Debug)]
 pub struct InputStream {
     connection: Arc<Connection>,
@@ -172,18 +172,18 @@ pub struct InputStream {
 }
 
 impl InputStream {
-    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of
-    /// the receive buffer, not copies. Before it waits, what was written is sent.
+    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of the
+    /// receive buffer, not copies. Written bytes are sent before it waits.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
-    /// after [`handler_timeout`](super::Server::handler_timeout), or
-    /// [`stdin_timeout`](super::Server::stdin_timeout) without more of the stream.
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone,
+    /// [`Error::Timeout`] after [`handler_timeout`](super::Server::handler_timeout), or after
+    /// [`stdin_timeout`](super::Server::stdin_timeout) without more bytes of the stream.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         self.connection.read(self.key, self.input, CHUNK)
     }
 
-    /// As [`chunk`](Self::chunk), without waiting.
+    /// Like [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
     pub(crate) fn try_chunk(&mut self) -> std::task::Poll<Result<Option<Bytes>, Error>> {
         self.connection.try_read(self.key, self.input, CHUNK)
@@ -220,7 +220,7 @@ impl io::Read for InputStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        // No more than the caller has room for: what a handle kept would be lost with it.
+        // Takes no more than the caller has room for: bytes kept here would be lost with the handle.
         let max = buf.len().min(CHUNK);
         let chunk = self.connection.read(self.key, self.input, max)?.unwrap_or_default();
         buf[..chunk.len()].copy_from_slice(&chunk);
@@ -230,10 +230,10 @@ impl io::Read for InputStream {
 
 /// STDOUT or STDERR of a request.
 ///
-/// What is written is sent when there is more than 64 KiB of it, when the handler waits for
-/// something of the request's, and when it returns; writes in between share records and the write
-/// to the socket. A handler that is about to do something else for long calls
-/// [`flush`](Self::flush). It is an [`io::Write`] too.
+/// Written bytes are sent when there are more than 64 KiB of them, when the handler waits for
+/// something of the request, and when it returns. Writes in between share records and the write to
+/// the socket. A handler that is about to do something else for a long time should call
+/// [`flush`](Self::flush). It is also an [`io::Write`].
 #[derive(Debug)]
 pub struct OutputStream {
     connection: Arc<Connection>,
@@ -242,12 +242,12 @@ pub struct OutputStream {
 }
 
 impl OutputStream {
-    /// Writes all of the bytes, which are copied; waits while more than the send limit is queued.
-    /// [`write_chunk`](Self::write_chunk) spares the copy.
+    /// Writes all of the bytes, by copying them; waits while more than the send limit is queued.
+    /// Use [`write_chunk`](Self::write_chunk) to avoid the copy.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`]
-    /// after [`handler_timeout`](super::Server::handler_timeout).
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone,
+    /// [`Error::Timeout`] after [`handler_timeout`](super::Server::handler_timeout).
     pub fn write_all(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         for piece in bytes.as_ref().chunks(CHUNK) {
             self.put(Bytes::copy_from_slice(piece), Write::Stream)?;
@@ -256,7 +256,7 @@ impl OutputStream {
     }
 
     /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB are
-    /// sent from where they are, without a copy.
+    /// sent without a copy.
     ///
     /// # Errors
     /// As for [`write_all`](Self::write_all).
@@ -264,7 +264,7 @@ impl OutputStream {
         self.put(bytes.into(), Write::Stream)
     }
 
-    /// Writes all of the bytes in one record, if one can hold them (W-1). Later ones may share it.
+    /// Writes all of the bytes in one record, if they fit (W-1). Later ones may share the record.
     #[cfg(feature = "http")]
     pub(crate) fn write_record(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.put(bytes, Write::Record)
@@ -291,7 +291,7 @@ impl io::Write for OutputStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
+        // Copies small pieces, so that a full queue does not cost a large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
         Ok(self.connection.write(self.key, self.output, &mut bytes, Write::Stream)?)
     }

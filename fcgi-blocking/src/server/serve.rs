@@ -1,4 +1,4 @@
-//! A server's life: its threads start, and at its end its requests finish.
+//! The life of a server: it starts its threads, and when it shuts down it lets requests finish.
 
 use std::{
     fmt, io,
@@ -18,8 +18,8 @@ use crate::{
     stream::Stream,
 };
 
-/// A server that is about to start: [`run`](Self::run) it, as it is or
-/// [with a signal](Self::with_graceful_shutdown).
+/// A server that is ready to start: [`run`](Self::run) it, as it is or [with a
+/// signal](Self::with_graceful_shutdown).
 #[must_use = "it serves once `run` is called"]
 pub struct Serve<H> {
     server: Server,
@@ -32,19 +32,19 @@ pub struct Serve<H> {
 #[derive(Debug)]
 enum Source {
     Listener(Listener),
-    /// There is only this one.
+    /// This single connection.
     Connection(OwnedFd),
-    /// The only one, of a CGI program.
+    /// The single request of a CGI program.
     Cgi(Relay, UnixStream),
-    /// None: this says why.
+    /// There is none, for this reason.
     Failed(Error),
 }
 
-/// Threads for the requests of a single connection.
+/// How many threads run the requests of a single connection.
 const THREADS_OF_ONE: usize = 4;
 
 impl Source {
-    /// How many threads run handlers, where nobody said.
+    /// The default number of threads that run handlers.
     fn threads(&self) -> usize {
         match self {
             Self::Listener(_) => {
@@ -65,7 +65,7 @@ impl<H: Handler> Serve<H> {
         Self { server, source: Source::Connection(io), handler, shutdown: Shutdown::new() }
     }
 
-    /// As the process was started.
+    /// A server that serves in the way in which the process was started.
     pub(super) fn auto(server: Server, handler: H) -> Self {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Listener(listener),
@@ -76,17 +76,16 @@ impl<H: Handler> Serve<H> {
         Self { server, source, handler, shutdown: Shutdown::new() }
     }
 
-    /// Serves until `signal` is triggered, then takes no more connections, lets requests finish for
-    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    /// Serves until `signal` is triggered. Then it takes no more connections, lets requests finish
+    /// for at most [`shutdown_timeout`], and ends the rest as failed (FC-7-1).
     ///
-    /// Requests that were sent before it closes are served: connections that wait to be accepted
-    /// are, and those without a request are kept open for
-    /// [`shutdown_grace`](Server::shutdown_grace) (W-13). The next process may listen on the same
-    /// socket meanwhile.
+    /// Requests that were sent before it closes are served: it still accepts connections that wait,
+    /// and keeps connections without a request open for [`shutdown_grace`](Server::shutdown_grace)
+    /// (W-13). The next process may listen on the same socket meanwhile.
     ///
-    /// [`run`](Self::run) returns when all handlers have: those that ignore their cancellation for
-    /// the longer of `shutdown_timeout` and [`abort_grace`](Server::abort_grace) are logged and left
-    /// behind on their threads, which end with the process or when the handler returns.
+    /// [`run`](Self::run) returns when all handlers have. Handlers that ignore their cancellation
+    /// for the longer of `shutdown_timeout` and [`abort_grace`](Server::abort_grace) are logged and
+    /// left behind on their threads, which end when the handler returns, or with the process.
     ///
     /// [`shutdown_timeout`]: Server::shutdown_timeout
     pub fn with_graceful_shutdown(mut self, signal: impl Into<Shutdown>) -> Self {
@@ -94,11 +93,11 @@ impl<H: Handler> Serve<H> {
         self
     }
 
-    /// Serves: for ever, or until the signal; a connection to its end.
+    /// Serves for ever, or until the signal; a single connection to its end.
     ///
     /// # Errors
     /// [`Error::Io`] when the listener can't accept any more, or the threads can't be started.
-    /// Failures of single connections are logged.
+    /// Failures of single connections are only logged.
     pub fn run(self) -> Result<(), Error> {
         let Self { server, source, handler, shutdown } = self;
         let address = match &source {
@@ -146,10 +145,10 @@ impl<H: Handler> Serve<H> {
         match engine.pool.wait_stopped() {
             0 => {
                 for thread in threads {
-                    // Panics of handlers are caught.
+                    // Can't fail: panics of handlers are caught.
                     let _ = thread.join();
                 }
-                // The connection is closed: the relay has its end.
+                // The connection is closed, so the relay ends too.
                 if let Some(relay) = relay {
                     let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
                     relay.join().unwrap_or_else(panicked)?;

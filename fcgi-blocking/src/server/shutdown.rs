@@ -1,4 +1,4 @@
-//! How a server is told to leave.
+//! How a server is told to shut down.
 
 use std::{
     io,
@@ -16,11 +16,12 @@ use signal_hook::{
 
 use crate::waker::Waker;
 
-/// Begins the graceful shutdown of the servers that were given it
-/// ([`Serve::with_graceful_shutdown`](super::Serve::with_graceful_shutdown)), from any thread. Clones are one handle.
+/// Starts the graceful shutdown of the servers that it was passed to
+/// ([`Serve::with_graceful_shutdown`](super::Serve::with_graceful_shutdown)), from any thread.
+/// Clones are the same handle.
 ///
-/// It takes a lock, so that a signal handler must not call it: [`shutdown_signal`] has a thread that
-/// waits for the signal.
+/// It takes a lock, so a signal handler must not call it. Use [`shutdown_signal`], which has a
+/// thread that waits for the signal.
 ///
 /// ```
 /// let shutdown = fcgi_blocking::Shutdown::new();
@@ -37,14 +38,14 @@ struct State {
     servers: Mutex<Vec<Weak<Waker>>>,
 }
 
-/// A handle that SIGTERM or SIGINT triggers, from when this is called. Neither ends the process by
-/// itself from then on. Where the signals can't be waited for, an error is logged, and it is never
-/// triggered.
+/// A handle that SIGTERM or SIGINT triggers, from when this is called. From then on the signals no
+/// longer end the process by themselves. If it can't wait for the signals, it logs an error and the
+/// handle is never triggered.
 #[must_use]
 pub fn shutdown_signal() -> Shutdown {
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.trigger_at_signal() {
-        tracing::error!(%error, "SIGTERM and SIGINT can't be waited for");
+        tracing::error!(%error, "can't wait for SIGTERM and SIGINT");
     }
     shutdown
 }
@@ -57,13 +58,13 @@ impl From<&Shutdown> for Shutdown {
 }
 
 impl Shutdown {
-    /// A handle that was not triggered.
+    /// A handle that is not triggered.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins the shutdown. A server that starts later stops at once.
+    /// Starts the shutdown. A server that starts later stops at once.
     pub fn trigger(&self) {
         self.0.triggered.store(true, Ordering::SeqCst);
         for server in self.0.servers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -91,7 +92,7 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Wakes this server when triggered. One that registers too late to be woken sees the flag
+    /// Wakes this server when triggered. A server that registers too late to be woken sees the flag
     /// before it first waits.
     pub(super) fn register(&self, waker: &Arc<Waker>) {
         let mut servers = self.0.servers.lock().unwrap_or_else(PoisonError::into_inner);

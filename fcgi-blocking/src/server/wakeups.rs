@@ -1,4 +1,4 @@
-//! What handlers have for the leader: connections to look at again, and the end of its poll.
+//! What handlers pass to the leader: connections to check again, and wake-ups from its poll.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ pub(super) struct Wakeups {
 #[derive(Debug, Default)]
 struct State {
     dirty: Vec<Arc<Connection>>,
-    /// The leader polls, and was not woken.
+    /// The leader is polling and was not woken.
     polling: bool,
     /// When the poll ends by itself.
     until: Option<Instant>,
@@ -29,9 +29,9 @@ impl Wakeups {
         Ok(Self { waker: Arc::new(Waker::new()?), state: Mutex::default() })
     }
 
-    /// Has the leader look at a connection, unless it is `listed` already: now, when it is
-    /// `urgent`, or its new deadline comes before the end of the poll; else when it next looks at
-    /// anything. A leader that does not poll at the moment needs no system call.
+    /// Makes the leader check a connection, unless it is `listed` already. It does so now if that
+    /// is `urgent`, or if the connection's new deadline comes before the end of the poll; otherwise
+    /// when it next checks anything. If the leader is not polling, this needs no system call.
     pub(super) fn touch(
         &self,
         connection: &Arc<Connection>,
@@ -50,12 +50,12 @@ impl Wakeups {
         }
     }
 
-    /// The connections to look at before the next poll.
+    /// The connections to check before the next poll.
     pub(super) fn take(&self, into: &mut Vec<Arc<Connection>>) {
         std::mem::swap(&mut self.lock().dirty, into);
     }
 
-    /// The leader is about to poll; false when there is something to look at first.
+    /// The leader is about to poll; false if it must check something first.
     pub(super) fn begin_poll(&self, until: Option<Instant>) -> bool {
         let mut state = self.lock();
         state.polling = state.dirty.is_empty();

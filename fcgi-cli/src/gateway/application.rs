@@ -1,12 +1,15 @@
 //! The application behind the gateway: one that runs already, or one of its own.
 
-use std::{io, slice};
+use std::{future::Future, io, slice};
 
 use fcgi_tokio as fcgi;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 #[cfg(feature = "sample")]
-use super::{folder::private_folder, sample};
+use super::{
+    folder::{self, private_folder},
+    sample,
+};
 use super::{
     options::Options,
     php_fpm::PhpFpm,
@@ -36,18 +39,22 @@ pub(super) struct Sample {
 }
 
 impl Application {
-    pub(super) async fn start(options: &Options, site: &Site) -> Result<Self, Stopped> {
+    /// Starts what there is to start; `None` if `stop` came before that was done.
+    pub(super) async fn start(
+        options: &Options,
+        site: &Site,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Self>, Stopped> {
         if let Some(address) = options.address.iter().find(|address| !address.is_callable()) {
             let only = "only unix:PATH and tcp:HOST:PORT can be called";
             return Err(Stopped::usage(format!("{address}: {only}")));
         }
-        match (&options.address[..], site.root()) {
+        let started = match (&options.address[..], site.root()) {
             ([_, ..], _) => Ok(Self::Other(options.address.clone())),
             ([], Some(root)) if options.php => {
-                let php_fpm = PhpFpm::start(&root, options).await;
-                php_fpm
-                    .map(|php_fpm| Self::PhpFpm(Box::new(php_fpm)))
-                    .map_err(|error| Stopped::io(format!("{error:#}")))
+                let php_fpm = PhpFpm::start(&root, options, stop).await;
+                let php_fpm = php_fpm.map_err(|error| Stopped::io(format!("{error:#}")))?;
+                return Ok(php_fpm.map(|php_fpm| Self::PhpFpm(Box::new(php_fpm))));
             }
             ([], _) if options.spawn.is_some() => {
                 let spawned = Spawned::start(options.spawn.as_deref().unwrap_or_default());
@@ -58,7 +65,8 @@ impl Application {
                 let failed = |error| Stopped::io(format!("start the sample application: {error}"));
                 sample.map(|sample| Self::Sample(Box::new(sample))).map_err(failed)
             }
-        }
+        };
+        started.map(Some)
     }
 
     pub(super) fn addresses(&self) -> &[fcgi::Address] {
@@ -106,7 +114,7 @@ impl Sample {
 
     #[cfg(feature = "sample")]
     fn start() -> io::Result<Self> {
-        let folder = private_folder("fcgi-gateway-")?;
+        let folder = private_folder(folder::SAMPLE)?;
         let address = fcgi::Address::unix(folder.path().join("sample"));
         let listener = fcgi::Listener::bind(&address)?;
         let (stop, stopped) = oneshot::channel();

@@ -17,6 +17,7 @@ use super::{
     access::Left,
     balance::Failed,
     body::{Body, full},
+    log::Id,
     site::NotFound,
 };
 
@@ -60,15 +61,15 @@ impl Failure {
         }
     }
 
-    /// The status and the reason, as text for clients.
-    pub(super) fn to_text(&self) -> String {
+    /// The status, the reason and the request's name in the logs, as text for clients.
+    pub(super) fn to_text(&self, id: Id) -> String {
         let reason = self.page.as_ref().unwrap_or(&self.reason);
-        format!("{}\n{}\n", self.status, escape(reason.as_bytes(), b""))
+        format!("{}\n{}\nrequest {id}\n", self.status, escape(reason.as_bytes(), b""))
     }
 
     /// A page of plain text.
-    pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(full(self.to_text()));
+    pub(super) fn into_response(self, id: Id) -> Response<Body> {
+        let mut response = Response::new(full(self.to_text(id)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -156,7 +156,7 @@ impl Files {
             Part::Beyond => {
                 let reason = format!("the file has {length} bytes");
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
-                let mut response = failure.into_response();
+                let mut response = failure.into_response(title.id);
                 insert(response.headers_mut(), CONTENT_RANGE, format!("bytes */{length}"));
                 return Ok(response);
             }
@@ -219,7 +219,8 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     let (unit, range) = range.split_once('=')?;
     let (first, last) = range.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
     let number = |text: &str| -> Option<u64> {
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+        // What is too large for a number is beyond any file too.
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
     };
     let (first, last) = match (first, last) {
         ("", suffix) => match number(suffix)? {

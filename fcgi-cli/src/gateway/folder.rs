@@ -1,18 +1,89 @@
 //! Private folders for what the gateway starts.
 
-use std::{fs::Permissions, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, open},
+    process::geteuid,
+};
 use tempfile::TempDir;
 
-/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes.
-pub(super) fn private_folder(prefix: &str) -> io::Result<TempDir> {
+/// What the folders' names begin with, one for each kind of application.
+pub(super) const SAMPLE: &str = "fcgi-gateway-";
+pub(super) const PHP: &str = "fcgi-php-";
+pub(super) const SPAWN: &str = "fcgi-spawn-";
+/// The file in a folder that is locked by all who use it.
+const LOCK: &str = "lock";
+
+/// A folder that ends with this, and sooner or later even if this process is killed.
+#[derive(Debug)]
+pub(super) struct Folder {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Folder {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes. Folders
+/// of gateways that were killed together with their guards are removed first.
+pub(super) fn private_folder(prefix: &str) -> io::Result<Folder> {
     /// Of a temporary folder's path, to leave room for names in it.
     const LONGEST: usize = 60;
+    let short = Path::new("/tmp");
+    let parent = match std::env::temp_dir() {
+        long if long.as_os_str().len() > LONGEST && short.is_dir() => short.to_owned(),
+        usual => usual,
+    };
+    remove_stale(&parent);
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
-    let short = Path::new("/tmp");
-    if std::env::temp_dir().as_os_str().len() > LONGEST && short.is_dir() {
-        return builder.tempdir_in(short);
+    let folder = builder.tempdir_in(parent)?;
+    // Under its name the file is locked from the start.
+    let new = folder.path().join("lock.new");
+    let lock = File::create(&new)?;
+    flock(&lock, FlockOperation::LockShared)?;
+    fs::rename(new, folder.path().join(LOCK))?;
+    Ok(Folder { folder, _lock: lock })
+}
+
+/// Says that this process uses a folder too, as long as the file is open.
+pub(super) fn use_folder(folder: &Path) -> Option<File> {
+    let lock = File::open(folder.join(LOCK)).ok()?;
+    flock(&lock, FlockOperation::LockShared).ok().map(|()| lock)
+}
+
+/// Removes the folders of this user that nobody uses any more.
+fn remove_stale(parent: &Path) {
+    // Whatever can't be looked at stays.
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        [SAMPLE, PHP, SPAWN].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    });
+    for path in folders.map(|entry| entry.path()) {
+        if let Some(_lock) = lock_stale(&path) {
+            let _ = fs::remove_dir_all(path);
+        }
     }
-    builder.tempdir()
+}
+
+/// The lock of a folder that nobody uses.
+fn lock_stale(folder: &Path) -> Option<File> {
+    let metadata = fs::symlink_metadata(folder).ok()?;
+    if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = File::from(open(folder.join(LOCK), flags, Mode::empty()).ok()?);
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok().map(|()| lock)
 }

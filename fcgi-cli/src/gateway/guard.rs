@@ -20,6 +20,7 @@ use rustix::{
     process::{Pid, Signal, getpid, getppid, kill_process_group},
 };
 
+use super::folder::use_folder;
 use crate::complain;
 
 /// How long the program has to end by itself.
@@ -44,6 +45,7 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 impl Guard {
     pub(crate) fn run(mut self) -> ExitCode {
         let folder = PathBuf::from(self.program.pop().unwrap_or_default());
+        let _used = if self.below.is_none() { use_folder(&folder) } else { None };
         match (self.below, self.program.is_empty()) {
             (Some(guard), false) => self.exec(guard),
             (None, false) => self.watch(folder),

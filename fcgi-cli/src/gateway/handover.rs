@@ -10,7 +10,10 @@ use std::{
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
-    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED},
+    header::{
+        ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+        CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
+    },
     response::Parts,
 };
 
@@ -33,6 +36,10 @@ const SILENT: [HeaderName; 4] = [
 /// What a file says of itself, whatever the application says.
 const OF_THE_FILE: [HeaderName; 5] =
     [ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED];
+
+/// What the application says of the file's content.
+const OF_THE_CONTENT: [HeaderName; 4] =
+    [CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE];
 
 /// A file that the application has named.
 #[derive(Debug)]
@@ -135,6 +142,12 @@ pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
     let mut headers = said.headers;
     for name in OF_THE_FILE {
         headers.remove(name);
+    }
+    if file.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        // The page is the gateway's own.
+        for name in OF_THE_CONTENT {
+            headers.remove(name);
+        }
     }
     let names: Vec<_> = headers.keys().cloned().collect();
     for name in names {

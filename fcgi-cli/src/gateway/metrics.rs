@@ -29,7 +29,9 @@ pub(super) struct Meter {
 /// What is asked of the application when somebody wants to know.
 #[derive(Debug, Default)]
 pub(super) struct Application {
-    pub(super) address: String,
+    /// Which of the addresses on the command line it is at, from 1 on: who may read the numbers need
+    /// not learn where the application is.
+    pub(super) number: usize,
     pub(super) up: bool,
     pub(super) open: usize,
     pub(super) busy: usize,
@@ -160,8 +162,8 @@ impl Meter {
                 family(&mut out, &name, "gauge", help);
             }
             for (application, value) in values {
-                let address = application.address.replace('\\', "\\\\").replace('"', "\\\"");
-                sample(&mut out, &name, &format!("{{address=\"{address}\"}}"), value);
+                let labels = format!("{{application=\"{}\"}}", application.number);
+                sample(&mut out, &name, &labels, value);
             }
         }
         out

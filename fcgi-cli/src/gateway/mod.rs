@@ -103,7 +103,8 @@ impl Options {
         });
         let handover = handover.transpose()?;
         let listeners = listen(self)?;
-        let application = Application::start(self, &site).await?;
+        let started = Application::start(self, &site, signals.next()).await?;
+        let Some(application) = started else { return Ok(()) };
         let what = site.describe(&application.name());
         let pools: Result<Vec<_>, _> =
             application.addresses().iter().map(|address| self.pool(address)).collect();
@@ -145,7 +146,11 @@ impl Options {
             shutdown_timeout: self.shutdown_timeout,
         };
         server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
-        application.stop().await;
+        // A second signal ends it at once; then the guard ends what was started.
+        tokio::select! {
+            () = application.stop() => {}
+            () = signals.next() => {}
+        }
         Ok(())
     }
 

@@ -124,11 +124,11 @@ pub(super) struct Proxies {
 }
 
 /// What a proxy says of whoever has connected to it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Hop<'a> {
-    remote: Option<&'a str>,
-    proto: Option<&'a str>,
-    host: Option<&'a str>,
+    remote: Option<Cow<'a, str>>,
+    proto: Option<Cow<'a, str>>,
+    host: Option<Cow<'a, str>>,
 }
 
 type Node = (IpAddr, Option<u16>);
@@ -142,13 +142,14 @@ struct Said {
 }
 
 impl Said {
-    fn new(client: Option<Node>, hop: Hop<'_>) -> Self {
-        let https = hop.proto.and_then(|proto| match proto.to_ascii_lowercase().as_str() {
-            "https" | "wss" => Some(true),
-            "http" | "ws" => Some(false),
-            _ => None,
-        });
-        let host = hop.host.and_then(|host| Authority::from_str(host).ok());
+    fn new(client: Option<Node>, hop: &Hop<'_>) -> Self {
+        let https =
+            hop.proto.as_ref().and_then(|proto| match proto.to_ascii_lowercase().as_str() {
+                "https" | "wss" => Some(true),
+                "http" | "ws" => Some(false),
+                _ => None,
+            });
+        let host = hop.host.as_ref().and_then(|host| Authority::from_str(host).ok());
         let host = host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty());
         let host = host.map(|host| (host.host().to_owned(), host.port_u16()));
         Self { client, https, host }
@@ -223,13 +224,14 @@ impl Proxies {
     fn standard(&self, headers: &HeaderMap) -> Result<Option<Said>, String> {
         let lines: Vec<_> = lines(headers, FORWARDED).collect();
         let hops = forwarded_hops(&lines).ok_or("Forwarded has a quote without its end")?;
-        let says = |hop: &Hop<'_>| hop.remote.or(hop.proto).or(hop.host).is_some();
+        let says =
+            |hop: &Hop<'_>| hop.remote.is_some() || hop.proto.is_some() || hop.host.is_some();
         if !hops.iter().any(says) {
             return Ok(None);
         }
         let said = match self.client(&hops) {
-            Some((at, node)) => Said::new(Some(node), hops[at]),
-            None => Said::new(None, hops.last().copied().unwrap_or_default()),
+            Some((at, node)) => Said::new(Some(node), &hops[at]),
+            None => Said::new(None, hops.last().unwrap_or(&Hop::default())),
         };
         Ok(Some(said))
     }
@@ -238,7 +240,7 @@ impl Proxies {
     fn usual(&self, headers: &HeaderMap) -> Option<Said> {
         let names = values(headers, X_FOR);
         let hops: Vec<_> =
-            names.iter().map(|name| Hop { remote: Some(name), ..Hop::default() }).collect();
+            names.iter().map(|name| Hop { remote: Some(name.into()), ..Hop::default() }).collect();
         let client = self.client(&hops);
         // Of the hop of that client, where there is one for each, else of the last proxy.
         let pick = |name| {
@@ -248,9 +250,9 @@ impl Proxies {
             values.pop()
         };
         let (proto, host) = (pick(X_PROTO), pick(X_HOST));
-        let hop = Hop { remote: None, proto: proto.as_deref(), host: host.as_deref() };
+        let hop = Hop { remote: None, proto: proto.map(Cow::Owned), host: host.map(Cow::Owned) };
         let says = !hops.is_empty() || hop.proto.is_some() || hop.host.is_some();
-        says.then(|| Said::new(client.map(|(_, node)| node), hop))
+        says.then(|| Said::new(client.map(|(_, node)| node), &hop))
     }
 
     fn trust(&self, remote: Option<IpAddr>) -> bool {
@@ -266,7 +268,7 @@ impl Proxies {
     fn client(&self, hops: &[Hop<'_>]) -> Option<(usize, Node)> {
         let mut found = None;
         for (at, hop) in hops.iter().enumerate().rev() {
-            let Some(node) = hop.remote.and_then(node) else { break };
+            let Some(node) = hop.remote.as_deref().and_then(node) else { break };
             found = Some((at, node));
             if !self.trust(Some(node.0)) {
                 break;
@@ -303,8 +305,7 @@ fn forwarded_hops<'a>(lines: &'a [Cow<'_, str>]) -> Option<Vec<Hop<'a>>> {
         let mut hop = Hop::default();
         for pair in split_unquoted(element, ';')? {
             let Some((name, value)) = pair.trim().split_once('=') else { continue };
-            let value =
-                value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            let value = unquoted(value);
             match name.to_ascii_lowercase().as_str() {
                 "for" => hop.remote = Some(value),
                 "proto" => hop.proto = Some(value),
@@ -327,6 +328,22 @@ fn split_unquoted(text: &str, at: char) -> Option<Vec<&str>> {
     });
     let pieces: Vec<_> = pieces.collect();
     (!quoted).then_some(pieces)
+}
+
+/// A value without its quotes, and without what stands before a quoted character.
+fn unquoted(value: &str) -> Cow<'_, str> {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    match inner {
+        Some(inner) if inner.contains('\\') => {
+            let mut escaped = false;
+            let is_kept = |c: &char| {
+                escaped = !escaped && *c == '\\';
+                !escaped
+            };
+            inner.chars().filter(is_kept).collect::<String>().into()
+        }
+        inner => inner.unwrap_or(value).into(),
+    }
 }
 
 /// An address with or without a port.

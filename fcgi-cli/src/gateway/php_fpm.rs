@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    future::Future,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    folder::private_folder,
+    folder::{self, private_folder},
     options::Options,
     sink::complain,
     supervised::{Program, Running, Supervised},
@@ -39,14 +40,22 @@ pub(super) struct PhpFpm {
 impl PhpFpm {
     /// Starts php-fpm and waits until it accepts connections. It has as many workers as there are
     /// connections, started as they are needed, and the system's php.ini.
-    pub(super) async fn start(root: &Path, options: &Options) -> Result<Self> {
+    ///
+    /// # Cancellation safety
+    /// Dropping the future leaves the end of what was started to its guard; `stop` is how to end it:
+    /// then it is `None`, and nothing of it is left.
+    pub(super) async fn start(
+        root: &Path,
+        options: &Options,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Self>> {
         let path = match &options.php_fpm {
             Some(path) => path.clone(),
             None => find().context(
                 "no php-fpm found in PATH or the folders of daemons; --php-fpm PATH names one",
             )?,
         };
-        let folder = private_folder("fcgi-php-").context("make a temporary folder")?;
+        let folder = private_folder(folder::PHP).context("make a temporary folder")?;
         let socket = folder.path().join("php");
         let user = user_for(root)?;
         let text = config(&socket, options, user.as_deref())?;
@@ -61,9 +70,17 @@ impl PhpFpm {
         let stale = Some(socket.clone());
         let program = Program { name: "php-fpm", command, stdin: None, folder, stale };
         let mut running = program.run()?;
-        ready(&path, &socket, &mut running).await?;
+        let started = tokio::select! {
+            started = ready(&path, &socket, &mut running) => Some(started),
+            () = stop => None,
+        };
         let supervised = Supervised::new(program, running);
-        Ok(Self { program: path, user, address: fcgi::Address::unix(socket), supervised })
+        if let Some(Ok(())) = started {
+            let address = fcgi::Address::unix(socket);
+            return Ok(Some(Self { program: path, user, address, supervised }));
+        }
+        supervised.stop().await;
+        started.transpose().map(|_| None)
     }
 
     pub(super) fn address(&self) -> &fcgi::Address {

@@ -11,6 +11,7 @@ use http::{
     header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     response,
+    uri::Authority,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, ext};
@@ -83,7 +84,7 @@ impl Service {
                 if let Some(line) = failure.logged() {
                     log::error(&title, &line);
                 }
-                failure.into_response()
+                failure.into_response(id)
             }
         };
         reason(&mut response);
@@ -116,7 +117,7 @@ impl Service {
     pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
         let id = Id::next();
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
-        let page = Failure::new(status, reason).to_text();
+        let page = Failure::new(status, reason).to_text(id);
         if !self.quiet {
             access::refused(client, id, status, page.len());
         }
@@ -220,7 +221,8 @@ fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Fail
     }
     // hyper decodes chunks alone (RFC 9112, 6.1).
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
         let reason = "the request's body has a transfer coding other than chunked";
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, reason));
     }
@@ -241,11 +243,30 @@ fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Fail
         let reason = "CONNECT asks for a tunnel, which this server is not";
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
-    // RFC 9112, 3.2; HTTP/2 has :authority instead.
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
-        return Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"));
+    check_host(head)
+}
+
+/// One Host at most, which is one (RFC 9112, 3.2), also where no script is asked.
+fn check_host(head: &Parts) -> Result<(), Failure> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(ParamsError::Repeated(HOST).into()),
+        (Some(host), None) if !is_host(host.as_bytes()) => {
+            let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
+            Err(ParamsError::Host(host).into())
+        }
+        // HTTP/2 has :authority instead.
+        (None, _) if head.version == Version::HTTP_11 => {
+            Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether this can be meant as a host. An empty one names none (RFC 9110, 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let is_named = |host: Authority| !host.as_str().contains('@') && !host.host().is_empty();
+    host.is_empty() || Authority::try_from(host).is_ok_and(is_named)
 }
 
 /// The text after HTTP/1's status: the application's own, or else the standard one.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use fcgi_tokio as fcgi;
 
 use super::{
-    folder::private_folder,
+    folder::{self, private_folder},
     supervised::{Program, Supervised},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Spawned {
 impl Spawned {
     /// Starts a command for `sh`. The socket listens before, so nothing has to be waited for.
     pub(super) fn start(command: &OsStr) -> Result<Self> {
-        let folder = private_folder("fcgi-spawn-").context("make a temporary folder")?;
+        let folder = private_folder(folder::SPAWN).context("make a temporary folder")?;
         let socket = folder.path().join("app");
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("listen at {}", socket.display()))?;

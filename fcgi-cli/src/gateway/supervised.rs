@@ -16,7 +16,6 @@ use std::{
 use anyhow::{Context, Result};
 use fcgi_engine::text::escape;
 use rustix::process::Pid;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -27,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    folder::Folder,
     guard::{PID_FILE, end_group},
     sink::complain,
 };
@@ -48,7 +48,7 @@ pub(super) struct Program {
     /// Its descriptor 0, if it is to have one.
     pub(super) stdin: Option<OwnedFd>,
     /// A folder for what belongs to it, which ends with it.
-    pub(super) folder: TempDir,
+    pub(super) folder: Folder,
     /// What one that was killed has left, to be removed.
     pub(super) stale: Option<PathBuf>,
 }
@@ -139,6 +139,7 @@ async fn keep(program: Program, mut running: Running, mut stopped: oneshot::Rece
     loop {
         let started = Instant::now();
         tokio::select! {
+            biased;
             _ = &mut stopped => {
                 running.line = None;
                 if timeout(STOP, running.guard.wait()).await.is_err() {

@@ -169,10 +169,10 @@ impl Upstream {
     /// What is to be said of the application at each address.
     pub(super) async fn state(&self) -> Vec<metrics::Application> {
         let mut all = Vec::new();
-        for backend in self.balance.backends() {
+        for (at, backend) in self.balance.backends().iter().enumerate() {
             let (pool, stats) = (backend.pool(), backend.pool().stats());
             all.push(metrics::Application {
-                address: pool.address().to_string(),
+                number: at + 1,
                 up: backend.is_up(),
                 open: stats.connections,
                 busy: stats.active,

@@ -1,4 +1,4 @@
-//! One request on its way, with its bodies.
+//! One request in progress, with its bodies.
 
 use std::{
     fmt,
@@ -63,7 +63,7 @@ impl<R: Runtime> Exchange<R> {
         Arc::clone(self.core.address())
     }
 
-    /// Gets the next piece of the body that is being sent. It runs the caller's code: hold no
+    /// Gets the next piece of the body that is being sent. It runs the caller's code, so hold no
     /// lock.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         if !self.core.is_feeding() {
@@ -76,7 +76,7 @@ impl<R: Runtime> Exchange<R> {
         Ok(())
     }
 
-    /// Hands out what was polled, and notes the end.
+    /// Hands out a polled chunk, and records the end.
     pub(super) fn hand_out(
         &mut self,
         polled: Result<Option<Chunk>, Error>,

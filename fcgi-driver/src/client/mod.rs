@@ -57,7 +57,7 @@ use crate::{
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
 
-/// How to connect and how long to wait. Each setting has a default; [`connect`](Self::connect)
+/// Settings for connecting, and time limits. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
 pub struct Connector<R> {
     settings: Settings,
@@ -95,11 +95,12 @@ impl<R: Runtime> Connector<R> {
         self.settings
     }
 
-    /// Connects: to an [`Address`], or what becomes one, such as `/run/app.sock` or `host:9000`.
+    /// Connects to an [`Address`], or what converts into one, such as `/run/app.sock` or
+    /// `host:9000`.
     ///
     /// # Errors
     /// [`Error::Connect`], [`Error::Timeout`], [`Error::NotCallable`]; [`Error::Address`] for a
-    /// text that is no address.
+    /// text that is not an address.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection, if there is one yet.
@@ -118,7 +119,7 @@ impl<R: Runtime> Connector<R> {
         Ok(Connection::new(io, address, self.settings))
     }
 
-    /// A socket, and the address's name.
+    /// A connected socket, and the address's name.
     pub(crate) async fn dial(&self, address: &Address) -> Result<(R::Transport, Arc<str>), Error> {
         let name: Arc<str> = address.to_string().into();
         if !address.is_callable() {
@@ -135,7 +136,7 @@ impl<R: Runtime> Connector<R> {
             });
             match connected.await {
                 Some(Ok(io)) => return Ok((io, name)),
-                // A unix socket whose backlog is full; nothing tells when it no longer is.
+                // The unix socket's backlog is full, and nothing reports when it has room.
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let again = R::now().checked_add(pause);
                     let again = again.into_iter().chain(until).min();
@@ -153,8 +154,8 @@ impl<R: Runtime> Connector<R> {
         Err(observe::client_timeout(name, Phase::Connect, limit))
     }
 
-    /// Asks an application for its capacity, on a connection of its own. What it does not say, or
-    /// all of it when it does not answer or closes, is `None`.
+    /// Asks an application for its capacity, on a separate connection. What it does not report is
+    /// `None`, and so is everything if it does not answer or closes the connection.
     ///
     /// # Errors
     /// As for [`connect`](Self::connect); [`Error::Protocol`].
@@ -172,7 +173,7 @@ impl<R: Runtime> Connector<R> {
     }
 }
 
-/// A connection to an application, which carries one request at a time.
+/// A connection to an application. It carries one request at a time.
 pub struct Client<R: Runtime> {
     place: Place<R>,
     address: Address,
@@ -180,22 +181,22 @@ pub struct Client<R: Runtime> {
 
 enum Place<R: Runtime> {
     Here(Box<Connection<R>>),
-    /// With a request that goes on by itself.
+    /// A detached request has the connection.
     Away(Away<R>),
 }
 
 /// The connection of a [`Client`] or of a pool.
 pub(crate) struct Connection<R: Runtime> {
     io: R::Transport,
-    /// Nobody waits there: whoever uses this polls the socket.
+    /// It holds no wakers: whoever uses it polls the socket.
     session: Session<Waker>,
     deadline: Deadline<R>,
-    /// A request was sent before.
+    /// A request was sent on it before.
     used: bool,
 }
 
 impl<R: Runtime> Client<R> {
-    /// Connects with the default settings; [`Connector`] has others.
+    /// Connects with the default settings; use a [`Connector`] for others.
     ///
     /// # Errors
     /// As for [`Connector::connect`].
@@ -209,18 +210,17 @@ impl<R: Runtime> Client<R> {
     }
 
     /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
-    /// go on being sent while the response is read.
+    /// are still sent while the response is read.
     ///
-    /// A response that was dropped before its end is drained first, for
-    /// [`drain_timeout`](Connector::drain_timeout). One that was [detached](Response::detach) is
-    /// waited for, as long as [`total_timeout`](Connector::total_timeout) allows this one.
+    /// A response that was dropped early is drained first, for at most
+    /// [`drain_timeout`](Connector::drain_timeout). A [detached](Response::detach) request is
+    /// waited for, as long as the [`total_timeout`](Connector::total_timeout) of this one allows.
     ///
     /// # Errors
-    /// [`Error::Closed`] when the connection can't be used again; what [`Response::chunk`] can
-    /// meet.
+    /// [`Error::Closed`] when the connection can't be used again; errors of [`Response::chunk`].
     ///
     /// # Cancellation safety
-    /// Dropping the future aborts the request: nothing of it reaches a later one.
+    /// Dropping the future aborts the request. None of its bytes reach a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
         let connection = self.ready(started).await?;
@@ -257,7 +257,7 @@ impl<R: Runtime> Client<R> {
         self.here().await
     }
 
-    /// The connection, once no request has it and the last one has settled.
+    /// The connection, once no request uses it and the last one has settled.
     async fn at_rest(&mut self) -> Result<&mut Connection<R>, Error> {
         let connection = self.here().await?;
         if connection.used {
@@ -266,7 +266,7 @@ impl<R: Runtime> Client<R> {
         Ok(connection)
     }
 
-    /// The connection, once no request that goes on by itself has it.
+    /// The connection, once no detached request has it.
     async fn here(&mut self) -> Result<&mut Connection<R>, Error> {
         if let Place::Away(away) = &self.place {
             self.place = Place::Here(poll_fn(|cx| away.poll_back(cx)).await?);
@@ -277,7 +277,7 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// Has a request go on by itself.
+    /// Detaches a request.
     fn detach(&mut self, mut exchange: Exchange<R>) {
         exchange.detach();
         let Place::Here(connection) = &self.place else { return };
@@ -297,7 +297,7 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
@@ -326,7 +326,7 @@ impl<R: Runtime> Connection<R> {
         self.session.is_reusable()
     }
 
-    /// Queues the beginning of a request, on a connection at rest.
+    /// Queues the start of a request, on an idle connection.
     pub(crate) fn begin(
         &mut self,
         begin: &BeginRequest,
@@ -338,7 +338,7 @@ impl<R: Runtime> Connection<R> {
         Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 
-    /// Moves a request on; the next chunk, or its end.
+    /// Drives a request; returns the next chunk, or its end.
     pub(crate) fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,
@@ -391,7 +391,7 @@ impl<R: Runtime> Connection<R> {
         Poll::Pending
     }
 
-    /// Gives a request up, unless it has ended, and sends what can be sent of that at once.
+    /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
     pub(crate) fn abort(&mut self, key: RequestKey) {
         self.session.forget(key);
         if self.session.abort(key) {
@@ -399,8 +399,8 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Waits for the end of a request that was aborted, and notices a connection that the
-    /// application has closed meanwhile.
+    /// Waits for the end of an aborted request, and notices if the application closes the
+    /// connection meanwhile.
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
         let until = R::now().checked_add(self.session.settings().drain);
         if poll_fn(|cx| self.poll_settled(cx, until)).await {
@@ -410,8 +410,8 @@ impl<R: Runtime> Connection<R> {
         Err(self.session.closed())
     }
 
-    /// Whether an idle connection has neither unread bytes nor an end of file: unread bytes would be
-    /// taken for a part of the next response (H-11).
+    /// Whether an idle connection has neither unread bytes nor an end of file. Unread bytes would
+    /// be taken as part of the next response (H-11).
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_reusable() && !self.io.is_readable()
     }
@@ -421,8 +421,8 @@ impl<R: Runtime> Connection<R> {
         self.session.settled()
     }
 
-    /// Takes in what there is and sends what can be sent, for one turn; says whether there may be
-    /// more. The caller looks at its time limit between turns: the application may never stop.
+    /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
+    /// time limit between turns, since the application may never stop.
     fn move_on(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..MAX_ROUNDS {
             self.session.handle_events(Waker::wake);
@@ -439,7 +439,7 @@ impl<R: Runtime> Connection<R> {
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
         let more = self.move_on(cx);
         match self.session.settled() {
-            // What is still to be read may end the connection. The runtime will hear of it.
+            // Bytes still to be read may end the connection. The runtime will notice them.
             Some(true) if more || self.io.is_readable() => {}
             Some(settled) => return Poll::Ready(settled),
             None => {}

@@ -1,4 +1,4 @@
-//! A connection that several requests share: a task reads and writes, behind one lock, and wakes
+//! A connection that several requests share. A task reads and writes, behind one lock, and wakes
 //! the request whose bytes have come.
 
 use std::{
@@ -20,14 +20,14 @@ use crate::{
     wakers::{wait, wake},
 };
 
-/// A shared connection, as its requests see it.
+/// A request's handle of a shared connection.
 #[derive(Debug)]
 pub(crate) struct Mux<R: Runtime>(Arc<Mutex<State<R>>>);
 
 #[derive(Debug)]
 struct State<R: Runtime> {
-    /// `None` once the connection is closed. It is here, and not with the task, so that whoever
-    /// ends the connection has closed it before another is opened in its place.
+    /// `None` once the connection is closed. It is kept here and not in the task, so that whoever
+    /// ends the connection can close it before another is opened in its place.
     io: Option<R::Transport>,
     session: Session<Waker>,
     /// Wakes the connection's task, unless it is running and will look anyway.
@@ -35,8 +35,8 @@ struct State<R: Runtime> {
 }
 
 impl<R: Runtime> Mux<R> {
-    /// A connection for up to `requests` at once, and the future that moves its bytes, which ends
-    /// with it.
+    /// A connection for up to `requests` at once, and the future that moves its bytes. The future
+    /// ends with the connection.
     pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
@@ -50,7 +50,7 @@ impl<R: Runtime> Mux<R> {
         (mux, async move { poll_fn(|cx| task.poll(cx)).await })
     }
 
-    /// Begins a request beside the others. It takes the bodies only if it can.
+    /// Begins a request beside the others. It takes the bodies only on success.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
@@ -64,7 +64,7 @@ impl<R: Runtime> Mux<R> {
         Ok(Exchange::new(core, begin, &span, bodies()))
     }
 
-    /// Moves a request on; the next chunk, or its end.
+    /// Drives a request; returns the next chunk, or its end.
     pub(crate) fn poll_exchange(
         &self,
         cx: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl<R: Runtime> Mux<R> {
             }
             let limit = session.limit(&mut exchange.core, now);
             drop(guard);
-            // It may poll another response of the same connection: no lock.
+            // The body may poll another response of the same connection, so the lock is not held.
             if exchange.core.wants_body().is_none() {
                 break (limit, now);
             }
@@ -115,7 +115,7 @@ impl<R: Runtime> Mux<R> {
         Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
-    /// Gives a request up, unless it has ended; the others go on.
+    /// Aborts a request unless it has ended; the others go on.
     pub(crate) fn abort(&self, key: RequestKey) {
         let mut state = self.lock();
         if state.session.abort(key) {
@@ -123,7 +123,7 @@ impl<R: Runtime> Mux<R> {
         }
     }
 
-    /// Ready once an aborted request has ended: true if the connection outlived it.
+    /// Ready once an aborted request has ended: true if the connection can still be used.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
         let mut state = self.lock();
         match state.session.ended(key) {
@@ -142,8 +142,8 @@ impl<R: Runtime> Mux<R> {
         state.close_unused();
     }
 
-    /// Whether another request can begin now, on a connection that was kept: the same as
-    /// [`Client::is_quiet`](super::Client::is_quiet) if nobody uses it.
+    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
+    /// of [`Client::is_quiet`](super::Client::is_quiet).
     pub(crate) fn is_quiet(&self) -> bool {
         let mut state = self.lock();
         if state.session.is_unused() && state.io.as_ref().is_none_or(Transport::is_readable) {
@@ -157,7 +157,7 @@ impl<R: Runtime> Mux<R> {
         self.lock().session.is_usable()
     }
 
-    /// Takes no more requests, and closes once those that it has are over: now if it has none.
+    /// Takes no more requests, and closes once the current ones are over: now if there are none.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.session.close();
@@ -165,7 +165,7 @@ impl<R: Runtime> Mux<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<R>> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,7 +181,7 @@ struct Task<R: Runtime> {
 }
 
 impl<R: Runtime> Task<R> {
-    /// Everything that can be done now; ready at the end of the connection.
+    /// Does everything that can be done now; ready at the end of the connection.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.mux.lock();
         let State { io, session, task } = &mut *guard;
@@ -191,7 +191,7 @@ impl<R: Runtime> Task<R> {
         for _ in 0..MAX_ROUNDS {
             session.handle_events(Waker::wake);
             if session.write(&mut io, R::now).any {
-                // A body may have waited for the room that this made.
+                // A body may wait for the room that this made.
                 session.handle_events(Waker::wake);
             }
             if session.is_closed() || session.is_closing() && session.is_unused() {
@@ -208,7 +208,7 @@ impl<R: Runtime> Task<R> {
     }
 }
 
-/// The task has ended, or there is no runtime for it any more: nothing else will come.
+/// The task has ended, or no runtime is left to run it: nothing else will come.
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let mut state = self.mux.lock();
@@ -219,7 +219,7 @@ impl<R: Runtime> Drop for Task<R> {
 }
 
 impl<R: Runtime> State<R> {
-    /// Closes a connection that takes no more requests and has none.
+    /// Closes the connection if it takes no more requests and has none.
     fn close_unused(&mut self) {
         if self.session.is_closing() && self.session.is_unused() {
             self.io = None;

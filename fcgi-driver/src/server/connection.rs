@@ -30,7 +30,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
         let Job { key, role, keep_conn, params, span, .. } = job;
         let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
-        // A handler may panic before it gives its future.
+        // A handler may panic before it returns its future.
         let handler = pin!(async { state.handler.call(request).await });
         let mut run = pin!(handler::run(&shared, key, span, true, handler));
         let mut fresh = true;
@@ -40,7 +40,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 }
 
 struct Task<R: Runtime, H> {
-    /// Until it is closed.
+    /// `None` once it is closed.
     io: Option<R::Transport>,
     span: Span,
     state: Arc<State<H>>,
@@ -49,7 +49,7 @@ struct Task<R: Runtime, H> {
 }
 
 impl<R: Runtime, H: Handler> Task<R, H> {
-    /// Runs a handler as part of this task; before anything else when it is `fresh`.
+    /// Runs a handler as part of this task; before anything else if it is `fresh`.
     fn poll_inline(
         &mut self,
         cx: &mut Context<'_>,
@@ -66,8 +66,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         Poll::Pending
     }
 
-    /// Reads and writes while a handler runs inline. A request that begins meanwhile gets a task
-    /// of its own.
+    /// Reads and writes while a handler runs inline. A request that begins meanwhile gets its own
+    /// task.
     fn poll_beside(&mut self, cx: &mut Context<'_>) {
         loop {
             match self.poll_io(cx) {
@@ -79,7 +79,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                     }
                 }
                 Poll::Ready(None) => {
-                    // The handler has heard of it.
+                    // The handler has been told to stop.
                     let _ = self.poll_handlers_gone(cx);
                     break;
                 }
@@ -88,7 +88,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         }
     }
 
-    /// Waits for the handlers of a connection that is closed; they were told to stop.
+    /// Waits for the handlers of a closed connection. They have been told to stop.
     fn poll_handlers_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _span = self.span.enter();
         let mut inner = self.shared.lock();
@@ -105,7 +105,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         }
     }
 
-    /// A handler in a task of its own.
+    /// Runs a handler in its own task.
     fn run(&self, job: Job) -> impl Future<Output = ()> + Send + use<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
@@ -116,8 +116,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         }
     }
 
-    /// Everything that can be done now. Ready with a request whose handler the caller runs, or
-    /// `None` once the connection is closed.
+    /// Does everything that can be done now. Ready with a request whose handler the caller must
+    /// run, or `None` once the connection is closed.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         let Some(io) = &mut self.io else { return Poll::Ready(None) };
         let _span = self.span.enter();

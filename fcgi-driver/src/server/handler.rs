@@ -15,7 +15,7 @@ use super::{Request, shared::Shared};
 
 /// What answers requests: any `Fn(Request) -> impl Future<Output = impl IntoAppStatus>`.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request; gives its app status, or says that it failed.
+    /// Answers one request; returns its app status, or that it failed.
     fn call(&self, request: Request) -> impl Future<Output = Result<u32, Failed>> + Send;
 }
 
@@ -29,8 +29,8 @@ where
     }
 }
 
-/// Runs a handler on one request until it ends or is to be dropped, catches its panic, and ends the
-/// request. One that is `fresh` was seen a moment ago, and is looked at again only when its handler
+/// Runs a handler on one request until it ends or must be dropped, catches its panic, and ends the
+/// request. A `fresh` request was checked a moment ago, and is checked again only when its handler
 /// waits.
 pub(super) async fn run(
     shared: &Shared,

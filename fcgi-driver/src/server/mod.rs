@@ -31,8 +31,8 @@ pub use serve::Serve;
 
 use crate::{Acceptor, runtime::Runtime};
 
-/// A FastCGI application's settings, by value: each has a default, and [`serve`](Self::serve) starts
-/// with them.
+/// The settings of a FastCGI application, each with a default. [`serve`](Self::serve) starts with
+/// them.
 pub struct Server<R> {
     pub(crate) settings: Settings,
     runtime: PhantomData<fn() -> R>,
@@ -57,7 +57,7 @@ impl<R> Default for Server<R> {
 }
 
 impl<R> Server<R> {
-    /// The defaults. Nothing is read from the environment.
+    /// The defaults. This reads nothing from the environment.
     #[must_use]
     pub fn new() -> Self {
         Self { settings: Settings::new(), runtime: PhantomData }
@@ -69,8 +69,8 @@ impl<R> Server<R> {
         Self::new()
     }
 
-    /// The defaults, and what FCGI_WEB_SERVER_ADDRS in the environment says (FC-3.2-1): the only
-    /// addresses that connections are taken from.
+    /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only addresses
+    /// to accept connections from.
     #[must_use]
     pub fn from_env() -> Self {
         Self { settings: Settings::from_env(), runtime: PhantomData }
@@ -78,7 +78,7 @@ impl<R> Server<R> {
 
     fcgi_engine::server_setters!();
 
-    /// How long a handler whose request was aborted may go on before it is dropped; it learns of
+    /// How long a handler whose request was aborted may run on before it is dropped. It learns of
     /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once.
     #[must_use]
     pub fn abort_grace(mut self, grace: Duration) -> Self {
@@ -86,9 +86,9 @@ impl<R> Server<R> {
         self
     }
 
-    /// How long a handler may take in all, from the end of PARAMS. Then it is dropped and its request
-    /// fails: a page with status 500 if nothing was written, else the response is cut (W-12). Default
-    /// no limit.
+    /// How long a handler may take in all, from the end of PARAMS. After that it is dropped and its
+    /// request fails: with a page with status 500 if nothing was written, otherwise the response is
+    /// cut off (W-12). Default no limit.
     #[must_use]
     pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.settings.handler = limit.into();
@@ -97,32 +97,33 @@ impl<R> Server<R> {
 }
 
 impl<R: Runtime> Server<R> {
-    /// Serves, once what this gives is awaited: until the future is dropped, or until a
+    /// Serves requests. Await the result: it runs until it is dropped, or until a
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Acceptor<R>>, handler: H) -> Serve<R, H> {
         Serve::new(self.settings, listener.into(), handler)
     }
 
-    /// Serves as the process was started, once what this gives is awaited: one request when that was
-    /// as a CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on
-    /// descriptor 0; else FastCGI at what [`Listener::from_env`](crate::Listener::from_env) finds.
+    /// Serves in the way in which the process was started. As a CGI program, with GATEWAY_INTERFACE
+    /// in the environment and no listening socket on descriptor 0, it serves one request. Otherwise
+    /// it serves FastCGI with the listener that [`Listener::from_env`](crate::Listener::from_env)
+    /// finds. Await the result.
     ///
-    /// As a CGI program it takes over descriptor 1 at once: what is printed goes to standard error,
-    /// which is the web server's log.
+    /// A CGI program gives up descriptor 1 at once: what it prints goes to standard error, which is
+    /// the web server's log.
     ///
     /// # Errors
-    /// What is awaited fails with [`Error::Listen`](crate::Error::Listen) when the process was started
-    /// as neither, and with [`Error::Io`](crate::Error::Io) when a CGI request's answer could not be
-    /// written whole.
+    /// The result fails with [`Error::Listen`](crate::Error::Listen) if the process was started in
+    /// neither way, and with [`Error::Io`](crate::Error::Io) if a CGI response could not be written
+    /// whole.
     pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<R, H> {
         Serve::auto(self.settings, handler)
     }
 
-    /// Serves one connection, over any stream of the runtime's, to its end: TLS, vsock, a pipe in
-    /// memory, a socket that was accepted elsewhere. Whoever has made the connection has decided who
+    /// Serves one connection to its end, over any stream of the runtime: TLS, vsock, a pipe in
+    /// memory, or a socket that was accepted elsewhere. Whoever made the connection has decided who
     /// may connect.
     ///
-    /// Each call is a server of its own: the limits on requests hold for each connection by itself.
+    /// Each call is a separate server: limits on requests count for each connection by itself.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection and cancels its requests.

@@ -1,4 +1,4 @@
-//! A request in a handler's hands: its parameters and its streams.
+//! A request as a handler sees it: its parameters and its streams.
 
 use std::{
     future::poll_fn,
@@ -15,11 +15,11 @@ use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::Abo
 use super::shared::Shared;
 use crate::Error;
 
-/// The most that one read of a stream takes, in bytes.
+/// The largest read of a stream, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// A request to answer. Its streams are handles of their own, so that one can be read while
-/// another is written; once the handler has returned they do nothing more.
+/// A request to answer. Its streams are separate handles, so that one can be read while another is
+/// written. Once the handler has returned they do nothing.
 #[derive(Debug)]
 pub struct Request {
     pub(super) shared: Arc<Shared>,
@@ -30,7 +30,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// What the web server asks for.
+    /// The role that the web server asks for.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -66,13 +66,13 @@ impl Request {
         self.keep_conn
     }
 
-    /// The body of the HTTP request. An Authorizer's is empty.
+    /// The body of the HTTP request. Empty for an Authorizer.
     #[must_use]
     pub fn stdin(&self) -> InputStream {
         self.input(Input::Stdin)
     }
 
-    /// A Filter's file. Other roles' is empty.
+    /// A Filter's file. Empty for other roles.
     #[must_use]
     pub fn data(&self) -> InputStream {
         self.input(Input::Data)
@@ -90,13 +90,13 @@ impl Request {
         self.output(Output::Stderr)
     }
 
-    /// Ends the request, once the handler returns, with a protocol status instead of
-    /// REQUEST_COMPLETE (FC-5.5-1).
+    /// Makes the request end with a protocol status instead of REQUEST_COMPLETE, once the handler
+    /// returns (FC-5.5-1).
     pub fn reject(&self, rejection: Rejection) {
         self.shared.reject(self.key, rejection);
     }
 
-    /// Waits until the web server gives the request up or is gone.
+    /// Waits until the web server aborts the request or is gone.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -113,10 +113,10 @@ impl Request {
     }
 }
 
-/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
-/// one of them. One task at a time may wait for a stream.
+/// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to one
+/// of them. One task at a time may wait for a stream.
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] too.
+/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`].
 #[derive(Debug)]
 pub struct InputStream {
     shared: Arc<Shared>,
@@ -129,8 +129,9 @@ impl InputStream {
     /// the receive buffer, not copies.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone, [`Error::Timeout`] after
-    /// [`stdin_timeout`](super::Server::stdin_timeout) without more of the stream.
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone,
+    /// [`Error::Timeout`] after [`stdin_timeout`](super::Server::stdin_timeout) without more bytes
+    /// of the stream.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -144,7 +145,7 @@ impl InputStream {
     /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
     ///
     /// # Cancellation safety
-    /// Dropping the future loses what it had read.
+    /// Dropping the future loses the bytes that it had read.
     pub async fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
         let first = self.chunk().await?.unwrap_or_default();
         let Some(second) = self.chunk().await? else {
@@ -166,7 +167,7 @@ impl InputStream {
         Ok(all.freeze())
     }
 
-    /// What [`chunk`](Self::chunk) gives without waiting.
+    /// Like [`chunk`](Self::chunk), without waiting.
     #[cfg(feature = "http")]
     pub(crate) fn try_chunk(&mut self) -> Poll<Result<Option<Bytes>, Error>> {
         self.shared.try_read(self.key, self.input, CHUNK)
@@ -197,7 +198,7 @@ impl futures_io::AsyncRead for InputStream {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        // No more than the caller has room for: what a handle kept would be lost with it.
+        // Takes no more than the caller has room for: bytes kept here would be lost with the handle.
         let max = buf.len().min(CHUNK);
         let chunk = ready!(self.shared.poll_read(cx, self.key, self.input, max))?;
         let chunk = chunk.unwrap_or_default();
@@ -208,8 +209,9 @@ impl futures_io::AsyncRead for InputStream {
 
 /// STDOUT or STDERR of a request.
 ///
-/// What is written is sent when the handler next waits for something, or returns; writes in
-/// between share records and the write to the socket. One task at a time may wait for a stream. It is a [`futures_io::AsyncWrite`] too.
+/// Written bytes are sent when the handler next waits for something, or returns; writes in between
+/// share records and the write to the socket. One task at a time may wait for a stream. It is also
+/// a [`futures_io::AsyncWrite`].
 #[derive(Debug)]
 pub struct OutputStream {
     shared: Arc<Shared>,
@@ -218,11 +220,11 @@ pub struct OutputStream {
 }
 
 impl OutputStream {
-    /// Writes all of the bytes, which are copied; waits while more than the send limit is queued.
-    /// [`write_chunk`](Self::write_chunk) spares the copy.
+    /// Writes all of the bytes, by copying them; waits while more than the send limit is queued.
+    /// Use [`write_chunk`](Self::write_chunk) to avoid the copy.
     ///
     /// # Errors
-    /// [`Error::Aborted`] when the web server gave the request up or is gone.
+    /// [`Error::Aborted`] when the web server has aborted the request or is gone.
     ///
     /// # Cancellation safety
     /// Dropping the future may leave some of the bytes written.
@@ -234,7 +236,7 @@ impl OutputStream {
     }
 
     /// Writes all of the bytes; waits while more than the send limit is queued. More than 4 KiB are
-    /// sent from where they are, without a copy.
+    /// sent without a copy.
     ///
     /// # Errors
     /// As for [`write_all`](Self::write_all).
@@ -245,7 +247,7 @@ impl OutputStream {
         self.write(bytes.into(), Write::Stream).await
     }
 
-    /// Writes all of the bytes in one record, if one can hold them (W-1). Later ones may share it.
+    /// Writes all of the bytes in one record, if they fit (W-1). Later ones may share the record.
     #[cfg(feature = "http")]
     pub(crate) async fn write_record(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.write(bytes, Write::Record).await
@@ -277,7 +279,7 @@ impl futures_io::AsyncWrite for OutputStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Copied in pieces that the connection gathers, so that a full queue costs no large copy.
+        // Copies small pieces, so that a full queue does not cost a large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
         let written = self.shared.poll_write(cx, self.key, self.output, &mut bytes, Write::Stream);
         let taken = ready!(written)?;

@@ -1,4 +1,4 @@
-//! A server's life: it accepts, and at its end lets its requests finish.
+//! The life of a server: it accepts, and when it shuts down it lets requests finish.
 
 use std::{
     fmt,
@@ -31,18 +31,18 @@ use crate::{
     runtime::{Runtime, Transport},
 };
 
-/// A server that is about to start: await it, as it is or
-/// [with a signal](Self::with_graceful_shutdown).
+/// A server that is ready to start: await it, as it is or [with a
+/// signal](Self::with_graceful_shutdown).
 ///
 /// Without a signal it serves until the future is dropped.
 ///
 /// # Errors
-/// [`Error::Io`] when the listener can't accept any more. Failures of single connections are
+/// [`Error::Io`] when the listener can't accept any more. Failures of single connections are only
 /// logged.
 ///
 /// # Cancellation safety
-/// Dropping the future closes the listener and every connection, and cancels every request: the
-/// web server gets no answer, as from a process that was killed.
+/// Dropping the future closes the listener and every connection, and cancels every request. The web
+/// server gets no answer, as if the process had been killed.
 #[must_use = "it serves once it is awaited"]
 pub struct Serve<R: Runtime, H, S = Pending<()>> {
     settings: Settings,
@@ -54,9 +54,9 @@ pub struct Serve<R: Runtime, H, S = Pending<()>> {
 /// Where requests come from.
 enum Source<R: Runtime> {
     Acceptor(Acceptor<R>),
-    /// There is one, of a CGI program.
+    /// The single request of a CGI program.
     Cgi(Relay, UnixStream),
-    /// None: this says why.
+    /// There is none, for this reason.
     Failed(Error),
 }
 
@@ -65,7 +65,7 @@ impl<R: Runtime, H: Handler> Serve<R, H> {
         Self { settings, source: Source::Acceptor(acceptor), handler, signal: pending() }
     }
 
-    /// As the process was started.
+    /// A server that serves in the way in which the process was started.
     pub(super) fn auto(settings: Settings, handler: H) -> Self {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Acceptor(listener.into()),
@@ -78,12 +78,12 @@ impl<R: Runtime, H: Handler> Serve<R, H> {
 }
 
 impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
-    /// Serves until `signal` completes, then takes no more connections, lets requests finish for
-    /// [`shutdown_timeout`], and ends the rest as failed ones (FC-7-1).
+    /// Serves until `signal` completes. Then it takes no more connections, lets requests finish for
+    /// at most [`shutdown_timeout`], and ends the rest as failed (FC-7-1).
     ///
-    /// Requests that were sent before it closes are served: connections that wait to be accepted
-    /// are, and those without a request are kept open for [`shutdown_grace`] (W-13). The next
-    /// process may listen on the same socket meanwhile.
+    /// Requests that were sent before it closes are served: it still accepts connections that wait,
+    /// and keeps connections without a request open for [`shutdown_grace`] (W-13). The next process
+    /// may listen on the same socket meanwhile.
     ///
     /// [`shutdown_timeout`]: super::Server::shutdown_timeout
     /// [`shutdown_grace`]: super::Server::shutdown_grace
@@ -154,7 +154,7 @@ impl<R: Runtime> fmt::Debug for Source<R> {
     }
 }
 
-/// Takes connections until the signal, and those that wait then.
+/// Takes connections until the signal, and then those that still wait.
 async fn take_connections<R: Runtime, H: Handler>(
     mut acceptor: Acceptor<R>,
     state: &Arc<State<H>>,
@@ -164,13 +164,13 @@ async fn take_connections<R: Runtime, H: Handler>(
     let serving = notify::serving();
     let accepted = accept_until(&mut acceptor, state, signal).await;
     drop(serving);
-    // Who has connected already is served (W-13).
+    // Connections that are there already are served (W-13).
     acceptor.hide();
     accept_last(&mut acceptor, state).await;
     accepted
 }
 
-/// Waits for the end of the only connection, or for the signal.
+/// Waits for the only connection to end, or for the signal.
 async fn answered<H>(state: &State<H>, signal: impl Future<Output = ()>) {
     let mut signal = pin!(signal);
     poll_fn(|cx| match (signal.as_mut().poll(cx), state.poll_idle(cx)) {
@@ -180,7 +180,7 @@ async fn answered<H>(state: &State<H>, signal: impl Future<Output = ()>) {
     .await;
 }
 
-/// Lets requests finish within the limit.
+/// Lets requests finish, within the limit.
 async fn finish<R: Runtime, H: Handler>(state: &State<H>, limit: Duration) {
     state.shutdown();
     let mut deadline = Deadline::<R>::new();
@@ -236,7 +236,7 @@ async fn accept_until<R: Runtime, H: Handler>(
                 }
             }
         }
-        // Many come at once: those that are here get their turn.
+        // Many connections come at once: the open ones get their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
     })
@@ -279,7 +279,7 @@ pub(super) async fn connection<R: Runtime, H: Handler>(
     drop(registered);
 }
 
-/// Serves a connection beside the others.
+/// Serves a connection in its own task.
 fn begin<R: Runtime, H: Handler>(
     state: &Arc<State<H>>,
     io: R::Transport,
@@ -299,7 +299,7 @@ fn spawn<R: Runtime, H: Handler>(
 ) -> io::Result<()> {
     let (id, shared) = state.connect(peer, R::now);
     let state = Arc::clone(state);
-    // Dropped with the task, also where there is none.
+    // Dropped with the task, even if there is no runtime to run it.
     let registered = Registered { state, id };
     R::spawn(async move {
         connection::serve::<R, H>(io, Arc::clone(&registered.state), shared).await;
@@ -307,10 +307,10 @@ fn spawn<R: Runtime, H: Handler>(
     })
 }
 
-/// A CGI request's relay, on a thread of its own.
+/// A CGI request's relay, in its own thread.
 struct Relayed<R: Runtime> {
     thread: JoinHandle<Result<(), Error>>,
-    /// Is at its end once the thread is.
+    /// Reaches its end of file when the thread ends.
     end: R::Transport,
 }
 
@@ -325,10 +325,10 @@ impl<R: Runtime> Relayed<R> {
         Ok(Self { thread, end })
     }
 
-    /// Waits for the answer to be out.
+    /// Waits until the answer is written.
     async fn ended(self) -> Result<(), Error> {
         let Self { thread, mut end } = self;
-        // It says nothing: what comes is the end.
+        // The thread sends nothing, so this waits for the end of file.
         let _ = poll_fn(|cx| end.poll_read(cx, &mut [0])).await;
         let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
         thread.join().unwrap_or_else(panicked)

@@ -1,5 +1,5 @@
-//! What a connection's task and its handlers share: the session and who waits for it, behind one
-//! lock.
+//! What a connection's task and its handlers share, behind one lock: the session and what waits for
+//! it.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,8 +19,8 @@ use crate::{
     wakers::{wait, wake},
 };
 
-/// A connection, as its task and the handlers of its requests see it. A connection with one
-/// request has one task, so that nobody ever waits for the lock.
+/// A connection, as its task and the handlers of its requests see it. A connection with one request
+/// has only one task, so nobody ever waits for the lock.
 #[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
@@ -32,11 +32,11 @@ pub(super) struct Inner {
     pub(super) session: Session<Wakers>,
     /// Wakes the connection's task.
     task: Option<Waker>,
-    /// The task runs, or was woken, and will look at everything before it leaves.
+    /// The task is running, or was woken, and will check everything before it waits.
     attends: bool,
 }
 
-/// Who waits for what of one request.
+/// The wakers of one request.
 #[derive(Debug, Default)]
 pub(super) struct Wakers {
     stdin: Option<Waker>,
@@ -91,11 +91,11 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is held; a handler's panic is caught outside.
+        // Nothing panics while the lock is held; a handler's panic is caught outside.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something of a handler's; it waits in the slot that it names.
+    /// Polls something for a handler, which waits in the slot that `slot` returns.
     fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -126,7 +126,7 @@ impl Shared {
         self.poll(cx, key, |wakers| wakers.input(input), read)
     }
 
-    /// As [`poll_read`](Self::poll_read), for somebody who does not wait.
+    /// Like [`poll_read`](Self::poll_read), without waiting.
     #[cfg(feature = "http")]
     pub(super) fn try_read(
         &self,
@@ -140,7 +140,7 @@ impl Shared {
         read
     }
 
-    /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.
+    /// Queues some of `bytes`, or all of them in one record; `Pending` if there was no room.
     pub(super) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -175,7 +175,7 @@ impl Shared {
         self.poll(cx, key, |wakers| &mut wakers.cancelled, |session| session.cancelled(key))
     }
 
-    /// Ready once the handler is to be dropped.
+    /// Ready once the handler must be dropped.
     pub(super) fn poll_over(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<()> {
         self.poll(
             cx,
@@ -218,13 +218,13 @@ impl Shared {
 }
 
 impl Inner {
-    /// From now on the connection's task must be woken when there is something to do for it.
+    /// From now on the connection's task must be woken when it has something to do.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
         self.attends = false;
         wait(&mut self.task, cx);
     }
 
-    /// The connection's task runs, and will look at everything before it leaves.
+    /// The connection's task is running, and will check everything before it waits.
     pub(super) fn attend(&mut self) {
         self.attends = true;
     }

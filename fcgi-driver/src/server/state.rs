@@ -25,7 +25,7 @@ pub(super) struct State<H> {
 struct Connections {
     open: HashMap<u64, Arc<Shared>>,
     last_id: u64,
-    /// Waits for the last one to close.
+    /// Waits for the last connection to close.
     idle: Option<Waker>,
 }
 
@@ -54,12 +54,12 @@ impl<H> State<H> {
         }
     }
 
-    /// Lets every connection finish what it has.
+    /// Lets every connection finish its requests.
     pub(super) fn shutdown(&self) {
         self.lock().open.values().for_each(|shared| shared.shutdown());
     }
 
-    /// Ends every request, and its connection once the web server knows.
+    /// Ends every request, and its connection once the web server has been informed.
     pub(super) fn cancel(&self) {
         self.lock().open.values().for_each(|shared| shared.cancel());
     }
@@ -84,7 +84,7 @@ impl<H> State<H> {
     }
 }
 
-/// A connection in the register, for as long as its task lives.
+/// A registered connection. It stays registered as long as its task lives.
 pub(super) struct Registered<H> {
     pub(super) state: Arc<State<H>>,
     pub(super) id: u64,

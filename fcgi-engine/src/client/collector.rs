@@ -1,4 +1,4 @@
-//! Puts a whole response together.
+//! Collects a whole response.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Chunk, Collected};
 use crate::Error;
 
-/// A response so far.
+/// The response so far.
 #[derive(Debug)]
 pub struct Collector {
     stdout: Joined,
@@ -16,7 +16,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// For at most `limit` bytes of STDOUT and as many of STDERR.
+    /// A collector for at most `limit` bytes of STDOUT and as many of STDERR.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { stdout: Joined::default(), stderr: Joined::default(), limit }
@@ -49,7 +49,7 @@ impl Collector {
     }
 }
 
-/// Chunks put together; a single one is not copied.
+/// Joined chunks; a single one is not copied.
 #[derive(Debug, Default)]
 struct Joined {
     first: Bytes,

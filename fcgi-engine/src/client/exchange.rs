@@ -1,7 +1,7 @@
-//! One request on its way: what is still to be sent of it, what has come, and its time limits.
+//! One request in progress: what is still to be sent, what has come, and its time limits.
 //!
-//! It owns neither its connection nor its bodies. An adapter gets the bodies' pieces outside of any
-//! lock, since that runs its caller's code, and waits.
+//! It owns neither its connection nor its bodies. The adapter waits, and gets the bodies' pieces
+//! outside of any lock, since that runs the caller's code.
 
 use std::{
     io,
@@ -23,25 +23,25 @@ use crate::{
     observe::{self, Outcome as Logged, RequestLog, Side},
 };
 
-/// How long a request goes on without its caller, where nothing else limits it in all.
+/// How long a detached request may take, if it has no limit for the whole of it.
 const DETACHED: Duration = Duration::from_secs(600);
-/// The most that one chunk holds, in bytes.
+/// The largest chunk, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// One request, from BEGIN_REQUEST until its response is read to its end or given up. A
-/// [`Session`](super::Session) begins it and moves it on.
+/// [`Session`](super::Session) begins it and drives it.
 ///
-/// What it does in turn: [`wants_body`](Self::wants_body) and [`handle_body`](Self::handle_body)
-/// get the next piece of a body, [`Session::push`](super::Session::push) queues it,
-/// [`Session::poll`](super::Session::poll) gives the next chunk,
+/// In a loop: [`wants_body`](Self::wants_body) and [`handle_body`](Self::handle_body) get the next
+/// piece of a body, [`Session::push`](super::Session::push) queues it,
+/// [`Session::poll`](super::Session::poll) returns the next chunk,
 /// [`Session::limit`](super::Session::limit) says until when to wait, and
-/// [`hand_out`](Self::hand_out) notes what its caller gets.
+/// [`hand_out`](Self::hand_out) records what the caller gets.
 #[derive(Debug)]
 pub struct Exchange {
     key: RequestKey,
     address: Arc<str>,
     limits: TimeLimits,
-    /// What is still to be sent, first things first.
+    /// What is still to be sent, in order.
     feeds: [Option<Feed>; 2],
     content_length: Option<u64>,
     mismatch: bool,
@@ -49,22 +49,22 @@ pub struct Exchange {
     over: bool,
     /// A byte of the response was handed out.
     answered: bool,
-    /// The caller waits for the next byte, since then.
+    /// Since when the caller has waited for the next byte.
     waiting: bool,
     since: Instant,
     started: Instant,
-    /// What the connection will have sent before the first byte of this request.
+    /// How many bytes the connection will have sent before the first byte of this request.
     pub(super) begun_at: u64,
-    /// What the connection had received before this request.
+    /// How many bytes the connection had received before this request.
     pub(super) received_before: u64,
     pub(super) touched: bool,
-    /// All of it is queued, and the session watches for the moment when it is sent.
+    /// All of it is queued, and the session watches for it to be sent.
     pub(super) is_queued: bool,
     log: Option<RequestLog>,
 }
 
-/// How long a request may take: all that it needs of the connection's settings, so that thousands
-/// at once are small.
+/// The time limits of a request. A copy of just these settings keeps a request small, since there
+/// may be thousands.
 #[derive(Clone, Copy, Debug)]
 struct TimeLimits {
     first_byte: Option<Duration>,
@@ -72,7 +72,7 @@ struct TimeLimits {
     total: Option<Duration>,
 }
 
-/// A stream on its way out.
+/// A stream that is being sent.
 struct Feed {
     input: Input,
     piece: Bytes,
@@ -80,7 +80,7 @@ struct Feed {
     sent: u64,
 }
 
-/// Without the bytes, which are many and may be secret.
+/// Leaves out the bytes, which are many and may be secret.
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Feed").field("input", &self.input).field("sent", &self.sent).finish()
@@ -137,8 +137,8 @@ impl Exchange {
         }
     }
 
-    /// Logs the request from now on, inside the span of its connection. A subscriber is code of
-    /// others: hold no lock.
+    /// Logs the request from now on, inside the span of its connection. Hold no lock: a subscriber
+    /// is somebody else's code.
     pub fn begin_log(
         &mut self,
         begin: &BeginRequest,
@@ -156,7 +156,7 @@ impl Exchange {
         self.key
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[must_use]
     pub fn address(&self) -> &Arc<str> {
         &self.address
@@ -174,16 +174,16 @@ impl Exchange {
         self.outcome
     }
 
-    /// Whether an answer may have begun: some of it was sent, and since it began a byte has come over
-    /// its connection, even part of a record's header. As of the last
+    /// Whether an answer may have begun: part of the request was sent, and any byte has arrived on
+    /// its connection since it began, even part of a record header. As of the last
     /// [`Session::poll`](super::Session::poll).
     #[must_use]
     pub fn is_touched(&self) -> bool {
         self.touched
     }
 
-    /// Whether STDIN was not as long as CONTENT_LENGTH said: some applications wait for the rest,
-    /// or take it for the next request.
+    /// Whether the length of STDIN differed from CONTENT_LENGTH. Some applications then wait for
+    /// the rest, or take it from the next request.
     #[must_use]
     pub fn is_mismatched(&self) -> bool {
         self.mismatch
@@ -198,34 +198,35 @@ impl Exchange {
         }
     }
 
-    /// Its caller does not wait for it any more. Where it had no limit for all of it, it has ten
-    /// minutes from now on: nobody is there to give it up.
+    /// Its caller does not wait for it any more. If it has no limit for the whole of it, it gets
+    /// one of ten minutes from now, because nobody is left to cancel it.
     pub fn detach(&mut self, now: Instant) {
         if self.limits.total.is_none() {
             self.limits.total = Some(now.saturating_duration_since(self.started) + DETACHED);
         }
     }
 
-    // ---- Of the request ------------------------------------------------------------------------
+    // ---- The request ---------------------------------------------------------------------------
 
-    /// The stream whose next piece can be sent now, when it is at hand. `None` while there is no
-    /// room for it, and when nothing more is to be sent.
+    /// The stream whose next piece can be sent as soon as it is available. `None` while there is no
+    /// room for it, and when nothing is left to send.
     #[must_use]
     pub fn wants_body(&self) -> Option<Input> {
         let feed = self.feeds.iter().find_map(Option::as_ref)?;
         (feed.piece.is_empty() && !feed.ended).then_some(feed.input)
     }
 
-    /// Whether something of the bodies is still to be sent.
+    /// Whether part of the bodies is still to be sent.
     #[must_use]
     pub fn is_feeding(&self) -> bool {
         self.feeds.iter().any(Option::is_some)
     }
 
-    /// The next piece of the stream that [`wants_body`](Self::wants_body) names; `None` at its end.
+    /// Takes the next piece of the stream that [`wants_body`](Self::wants_body) names; `None` at
+    /// its end.
     ///
     /// # Errors
-    /// [`Error::Body`] for a body that failed.
+    /// [`Error::Body`] if the body failed.
     pub fn handle_body(&mut self, piece: io::Result<Option<Bytes>>) -> Result<(), Error> {
         let Some(feed) = self.feeds.iter_mut().find_map(Option::as_mut) else { return Ok(()) };
         match piece {
@@ -238,7 +239,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Queues what there is of the bodies and room for; says whether it was anything.
+    /// Queues what is available of the bodies, as far as there is room; true if it queued anything.
     pub(super) fn push(&mut self, connection: &mut ClientConnection) -> Result<bool, UsageError> {
         let mut any = false;
         while let Some(slot) = self.feeds.iter_mut().find(|feed| feed.is_some()) {
@@ -269,21 +270,21 @@ impl Exchange {
         Ok(any)
     }
 
-    // ---- Of the response -----------------------------------------------------------------------
+    // ---- The response --------------------------------------------------------------------------
 
     pub(super) fn take_chunk(&self, connection: &mut ClientConnection) -> Option<Chunk> {
         let mut request = connection.request(self.key)?;
         if let Poll::Ready(Some(bytes)) = request.read(Output::Stdout, CHUNK) {
             return Some(Chunk::Stdout(bytes));
         }
-        // It may have ended with its last byte.
+        // The request may have ended with that read.
         match connection.request(self.key)?.read(Output::Stderr, CHUNK) {
             Poll::Ready(Some(bytes)) => Some(Chunk::Stderr(bytes)),
             _ => None,
         }
     }
 
-    /// What the end of the request is to its caller.
+    /// What the end of the request means for its caller.
     pub(super) fn end(&self, outcome: Outcome) -> Result<Option<Chunk>, Error> {
         let address = Arc::clone(&self.address);
         match outcome {
@@ -294,11 +295,11 @@ impl Exchange {
         }
     }
 
-    /// Notes what the caller gets: counts and logs it, and whether it is the last. An error may be
-    /// the adapter's own too.
+    /// Records what the caller gets: counts and logs it, and notes whether it is the last. An error
+    /// may also be the adapter's own.
     ///
     /// # Errors
-    /// Those that it was given.
+    /// The error that it was given.
     pub fn hand_out(
         &mut self,
         polled: Result<Option<Chunk>, Error>,
@@ -325,7 +326,7 @@ impl Exchange {
                 observe::timed_out(Side::Client, *phase, *limit, &self.address);
                 Logged::TimedOut(*phase)
             }
-            // Given up on this side.
+            // Aborted on this side.
             Err(Error::Body { .. } | Error::Overrun { .. } | Error::Cancelled { .. }) => {
                 Logged::Aborted
             }
@@ -348,17 +349,17 @@ impl Exchange {
         }
     }
 
-    // ---- Of its limits -------------------------------------------------------------------------
+    // ---- Its limits ----------------------------------------------------------------------------
 
-    /// Bytes that stand before the end of this request were sent: until its first byte of a
-    /// response has come, its limit counts from the last of them.
+    /// Bytes up to the end of this request were sent. Until the first byte of the response comes,
+    /// its limit counts from the last time this is called.
     pub(super) fn handle_sent(&mut self, at: Instant) {
         if !self.answered {
             self.since = self.since.max(at);
         }
     }
 
-    /// An application that always has something to say does not outlast the limit.
+    /// Checks the total limit, so that an application that never stops sending does not outlast it.
     pub(super) fn check_total(&self, now: impl FnOnce() -> Instant) -> Result<(), Error> {
         match self.limits.total {
             Some(limit)
@@ -381,7 +382,7 @@ impl Exchange {
         } else {
             (Phase::FirstByte, self.limits.first_byte)
         };
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         let at = |from: Instant, phase, limit: Option<Duration>| {
             let limit = limit?;
             Some(Limit { at: from.checked_add(limit)?, phase, limit })

@@ -1,6 +1,6 @@
-//! What every client has: a request to send, what comes back, and how long to wait.
+//! What all clients share: a request to send, what comes back, and how long to wait.
 //!
-//! The adapters fill in how a body is read: [`Request`] is generic over it.
+//! [`Request`] is generic over the adapter's type of body.
 //!
 //! ```
 //! use fcgi_engine::client::Request;
@@ -33,7 +33,7 @@ pub struct Request<B> {
 }
 
 impl<B: Default> Request<B> {
-    /// A request of this role, with no parameters, empty bodies, and the connection kept.
+    /// A request with this role, without parameters, with empty bodies, and with a kept connection.
     #[must_use]
     pub fn new(role: Role) -> Self {
         let begin = BeginRequest { role, keep_conn: true, params: Params::new() };
@@ -46,7 +46,7 @@ impl<B: Default> Request<B> {
         Self::new(Role::Responder)
     }
 
-    /// An Authorizer request, whose input is its parameters alone.
+    /// An Authorizer request. Its only input is its parameters.
     #[must_use]
     pub fn authorizer() -> Self {
         Self::new(Role::Authorizer)
@@ -60,8 +60,8 @@ impl<B: Default> Request<B> {
 }
 
 impl<B> Request<B> {
-    /// Adds a parameter. The connection is not reused when CONTENT_LENGTH is not what STDIN turns
-    /// out to have (Q-4).
+    /// Adds a parameter. If CONTENT_LENGTH turns out not to be the length of STDIN, the connection
+    /// is not reused (Q-4).
     #[must_use]
     pub fn param(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.begin.params.push(name, value);
@@ -78,7 +78,7 @@ impl<B> Request<B> {
         self
     }
 
-    /// STDIN: the body of the HTTP request. Not for an Authorizer, which has none.
+    /// STDIN: the body of the HTTP request. An Authorizer has none.
     #[must_use]
     pub fn stdin(mut self, body: impl Into<B>) -> Self {
         self.bodies[Input::Stdin as usize] = body.into();
@@ -92,17 +92,17 @@ impl<B> Request<B> {
         self
     }
 
-    /// Whether the application is asked to keep the connection open (FC-3.5-1). Default true.
+    /// Whether to ask the application to keep the connection open (FC-3.5-1). Default true.
     ///
-    /// Over a pool it is asked only if the pool keeps connections too. On a connection that the
-    /// request shares with others it is always asked, since it would close under the others.
+    /// A pool asks only if it also keeps connections. On a connection that several requests share
+    /// it always asks, since the connection would otherwise close under the others.
     #[must_use]
     pub fn keep_conn(mut self, keep_conn: bool) -> Self {
         self.begin.keep_conn = keep_conn;
         self
     }
 
-    /// CONTENT_LENGTH, if it is there and a number.
+    /// CONTENT_LENGTH, if it is set and a number.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         self.begin.params.get_str("CONTENT_LENGTH")?.parse().ok()
@@ -114,14 +114,14 @@ impl<B> Request<B> {
         (self.begin, self.bodies)
     }
 
-    /// A request of these.
+    /// A request from its parts.
     #[must_use]
     pub const fn from_parts(begin: BeginRequest, bodies: [B; 2]) -> Self {
         Self { begin, bodies }
     }
 
-    /// The request's head: its role, its parameters in the order in which they are sent, and whether
-    /// the connection is to be kept.
+    /// The request's head: its role, its parameters in the order in which they are sent, and
+    /// whether to keep the connection.
     #[must_use]
     pub const fn begin(&self) -> &BeginRequest {
         &self.begin
@@ -144,26 +144,28 @@ pub struct Collected {
     pub stdout: Bytes,
     /// STDERR: error text.
     pub stderr: Bytes,
-    /// What a CGI program would have given to `exit`: 0 is success.
+    /// What a CGI program would pass to `exit`: 0 is success.
     pub app_status: u32,
 }
 
-/// What one connection of a client may cost and how long it waits.
+/// What one connection of a client may cost, and how long it waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Default [`Limits::client`].
     pub limits: Limits,
-    /// For connecting. Default 10 s.
+    /// How long connecting may take. Default 10 s.
     pub connect: Option<Duration>,
-    /// For the first byte of a response, from the last byte that could be sent. Default 60 s.
+    /// How long the first byte of a response may take, from the last byte that could be sent.
+    /// Default 60 s.
     pub first_byte: Option<Duration>,
-    /// For the next byte of a response. Default 60 s.
+    /// How long the next byte of a response may take. Default 60 s.
     pub next_byte: Option<Duration>,
-    /// For a whole request, from when it is sent. Default no limit.
+    /// How long a whole request may take, from when it is sent. Default no limit.
     pub total: Option<Duration>,
-    /// For an aborted request to end before its connection is given up (Q-6). Default 1 s.
+    /// How long an aborted request may take to end before its connection is closed (Q-6). Default 1
+    /// s.
     pub drain: Duration,
-    /// For the answer to GET_VALUES (Q-7, Q-9). Default 1 s.
+    /// How long the answer to GET_VALUES may take (Q-7, Q-9). Default 1 s.
     pub values: Duration,
 }
 
@@ -189,7 +191,7 @@ impl Default for Settings {
     }
 }
 
-/// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+/// The builder methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! client_setters {
@@ -236,16 +238,16 @@ macro_rules! client_setters {
             self
         }
 
-        /// How long an aborted request may take to end before its connection is given up (Q-6).
-        /// Default 1 s; `None` is for ever.
+        /// How long an aborted request may take to end before its connection is closed (Q-6).
+        /// Default 1 s; `None` waits for ever.
         #[must_use]
         pub fn drain_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.settings.drain = limit.into().unwrap_or(::std::time::Duration::MAX);
             self
         }
 
-        /// How long an application may take to answer GET_VALUES; many never do (Q-7, Q-9).
-        /// Default 1 s; `None` is for ever.
+        /// How long an application may take to answer GET_VALUES. Many never do (Q-7, Q-9). Default
+        /// 1 s; `None` waits for ever.
         #[must_use]
         pub fn values_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.settings.values = limit.into().unwrap_or(::std::time::Duration::MAX);
@@ -254,7 +256,7 @@ macro_rules! client_setters {
     };
 }
 
-/// The first and the longest pause before a unix socket with a full backlog is tried again.
+/// The first and the longest pause before connecting again to a unix socket whose backlog is full.
 pub const CONNECT_PAUSES: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(50));
 

@@ -21,12 +21,12 @@ use crate::{
     pump::{self, Broken, Read, Reader, Socket},
 };
 
-/// A connection. It decides what the socket's news are to each request, and whether the connection
-/// can carry another. An adapter brings the socket and the time, and waits: `W` is who waits for a
-/// request, a task's waker or a thread.
+/// A connection. It decides what the socket's events mean for each request, and whether the
+/// connection can carry another. The adapter brings the socket and the time, and waits. `W` is what
+/// waits for a request: a task's waker, or a thread.
 ///
-/// After each [`write`](Self::write), [`read`](Self::read) and [`poll`](Self::poll) that gave
-/// something, [`handle_events`](Self::handle_events) tells who is to look again.
+/// After each [`write`](Self::write), [`read`](Self::read) or [`poll`](Self::poll) that did
+/// something, [`handle_events`](Self::handle_events) wakes those who should look again.
 #[derive(Debug)]
 pub struct Session<W> {
     connection: ClientConnection,
@@ -37,23 +37,23 @@ pub struct Session<W> {
     /// The first request needs no allocation.
     first: Option<(RequestKey, Slot<W>)>,
     rest: HashMap<RequestKey, Slot<W>>,
-    /// Requests that are queued, and what will have been sent with the last byte of each, in order.
+    /// Requests that are queued to their end, with the number of bytes sent by then, in order.
     next_flush: Option<(u64, RequestKey)>,
     flushes: VecDeque<(u64, RequestKey)>,
-    /// Bytes so far.
+    /// The number of bytes so far.
     sent: u64,
     received: u64,
     wrote_at: Option<Instant>,
     /// The socket is full.
     blocked: bool,
-    /// The application takes no more bytes, but may still have sent some.
+    /// The application takes no more bytes, but what it sent before may still arrive.
     write_gone: Option<io::Error>,
-    /// After `write_gone`: all that had come was read.
+    /// After `write_gone`: everything that had come was read.
     stranded: bool,
     failed: Option<Failure>,
-    /// Takes no more requests.
+    /// It takes no more requests.
     closing: bool,
-    /// Everybody is to look again.
+    /// Everybody should look again.
     wake_all: bool,
     values: Option<Values>,
     _open: OpenConnection,
@@ -64,11 +64,11 @@ pub struct Session<W> {
 struct Slot<W> {
     who: Option<W>,
     outcome: Option<Outcome>,
-    /// When the last byte of it was sent.
+    /// When its last byte was sent.
     flushed: Option<Instant>,
 }
 
-/// What ended the connection under its requests, other than its orderly end.
+/// Why the connection ended under its requests, other than by its orderly end.
 #[derive(Debug)]
 enum Failure {
     Protocol(ProtocolError),
@@ -85,7 +85,8 @@ pub struct Wrote {
 }
 
 impl<W> Session<W> {
-    /// A connection that was just made, for as many requests at once as the settings' limits allow.
+    /// The session of a new connection, for as many concurrent requests as the settings' limits
+    /// allow.
     #[must_use]
     pub fn new(address: Arc<str>, settings: Settings) -> Self {
         Self {
@@ -112,7 +113,7 @@ impl<W> Session<W> {
         }
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[must_use]
     pub fn address(&self) -> &Arc<str> {
         &self.address
@@ -130,27 +131,28 @@ impl<W> Session<W> {
         &self.settings
     }
 
-    /// The settings, of which the connection's limits are taken already.
+    /// The settings. The connection has copied its limits already, so a change of those has no
+    /// effect.
     pub fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
     }
 
-    // ---- Of its requests -----------------------------------------------------------------------
+    // ---- Its requests --------------------------------------------------------------------------
 
-    /// Begins a request, whose time counts from `started`. Have it logged with
-    /// [`Exchange::begin_log`].
+    /// Begins a request, whose time counts from `started`. [`Exchange::begin_log`] then makes it
+    /// logged.
     ///
     /// # Errors
-    /// [`Error::Closed`] when the connection takes no more beside those that it has;
-    /// [`Error::Timeout`] when all the time that it may take has passed already; [`Error::Usage`].
-    /// Nothing was changed then: nobody gets a request that nobody waits for.
+    /// [`Error::Closed`] when the connection takes no more requests; [`Error::Timeout`] when the
+    /// request's total limit has passed already; [`Error::Usage`]. Nothing has changed then: the
+    /// application never gets a request that nobody waits for.
     pub fn begin(
         &mut self,
         begin: &BeginRequest,
         started: Instant,
         now: Instant,
     ) -> Result<Exchange, Error> {
-        // Others may have taken the room.
+        // Other requests may have taken the room.
         if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
         }
@@ -175,14 +177,14 @@ impl<W> Session<W> {
     }
 
     /// The next chunk of a response, or its end, if it has come. Everything that came before an
-    /// error is given before it. Once a [`read`](Self::read) has found nothing, look whether
-    /// the [`limit`](Self::limit) has passed.
+    /// error is returned before it. After a [`read`](Self::read) that found nothing, check
+    /// whether the [`limit`](Self::limit) has passed.
     pub fn poll(
         &mut self,
         exchange: &mut Exchange,
         now: impl FnOnce() -> Instant,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        // What has come whole is late for nobody.
+        // A response that is complete is not late.
         if self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
             exchange.check_total(now)?;
         }
@@ -201,7 +203,7 @@ impl<W> Session<W> {
             return Poll::Ready(Err(self.error(failure)));
         }
         match &self.write_gone {
-            // Nothing of it was sent, and nothing will be.
+            // None of it was sent, and none will be.
             Some(error) if self.stranded && self.sent <= exchange.begun_at => {
                 Poll::Ready(Err(self.io_error("write to", error)))
             }
@@ -209,10 +211,10 @@ impl<W> Session<W> {
         }
     }
 
-    /// The next limit of a request to pass, for a caller that waits from `now` on. Only bytes of the
-    /// response that the caller was handed count as progress: not records that are no part of it
-    /// nor a record's header. The first byte's limit counts from the last byte of the
-    /// request that could be sent.
+    /// The next limit of a request to pass, for a caller that waits from `now` on. Only bytes of
+    /// the response that the caller was given count as progress, not records that belong to no
+    /// response and not record headers. The limit for the first byte counts from the last
+    /// byte of the request that could be sent.
     pub fn limit(&mut self, exchange: &mut Exchange, now: Instant) -> Option<Limit> {
         let wrote_at = self.wrote_at;
         let flushed = self.slot(exchange.key()).and_then(|slot| slot.flushed);
@@ -222,20 +224,20 @@ impl<W> Session<W> {
         exchange.limit(now)
     }
 
-    /// Queues what there is of a request's bodies and room for; says whether it was anything. A
-    /// request that waits for room is woken.
+    /// Queues what is available of a request's bodies, as far as there is room; true if it queued
+    /// anything. A request that waits for room is woken later.
     ///
     /// # Errors
-    /// [`Error::Usage`], which the adapter's misuse alone can cause.
+    /// [`Error::Usage`], which only a mistake of the adapter can cause.
     pub fn push(&mut self, exchange: &mut Exchange) -> Result<bool, Error> {
         let any = exchange.push(&mut self.connection)?;
-        // Another request would be taken for a part of this one.
+        // The application would take another request for a part of this one.
         self.closing |= exchange.is_mismatched();
         self.watch_flush(exchange);
         Ok(any)
     }
 
-    /// Watches for the moment when the last byte of a request is sent, once that is queued.
+    /// Once the last byte of a request is queued, watches for it to be sent.
     fn watch_flush(&mut self, exchange: &mut Exchange) {
         if exchange.is_feeding() || std::mem::replace(&mut exchange.is_queued, true) {
             return;
@@ -248,27 +250,27 @@ impl<W> Session<W> {
         }
     }
 
-    /// Sets who waits for a request: woken once, when there may be something for it.
+    /// Sets what waits for a request. It is woken once, when there may be something for it.
     pub fn wait(&mut self, key: RequestKey, set: impl FnOnce(&mut Option<W>)) {
         if let Some(slot) = self.slot(key) {
             set(&mut slot.who);
         }
     }
 
-    /// Takes one of those who wait.
+    /// Takes one of the waiting.
     pub fn take_waiting(&mut self) -> Option<W> {
         self.slots().find_map(|slot| slot.who.take())
     }
 
-    /// Gives a request up, unless it has ended; says whether it is worth to write at once. The
-    /// others go on.
+    /// Aborts a request unless it has ended; true if writing at once is useful. Other requests go
+    /// on.
     pub fn abort(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
         true
     }
 
-    /// Whether a request that was aborted has ended: `Some(true)` if the connection outlived it.
+    /// Whether an aborted request has ended: `Some(true)` if the connection can still be used.
     #[must_use]
     pub fn ended(&mut self, key: RequestKey) -> Option<bool> {
         if self.failed.is_some() || self.connection.is_closed() {
@@ -288,7 +290,7 @@ impl<W> Session<W> {
         }
     }
 
-    /// Whether it has no requests, aborted ones that were forgotten not counted.
+    /// Whether it has no requests, not counting aborted ones that were forgotten.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.first.is_none() && self.rest.is_empty()
@@ -305,7 +307,7 @@ impl<W> Session<W> {
         self.first.iter_mut().map(|(_, slot)| slot).chain(self.rest.values_mut())
     }
 
-    // ---- Of its socket -------------------------------------------------------------------------
+    // ---- Its socket ----------------------------------------------------------------------------
 
     /// Writes what is queued until the socket is full.
     pub fn write(&mut self, socket: &mut impl Socket, now: impl FnOnce() -> Instant) -> Wrote {
@@ -330,7 +332,7 @@ impl<W> Session<W> {
         Wrote { any: bytes > 0, blocked }
     }
 
-    /// Takes in what has come; says whether there is anything new, the end included.
+    /// Reads what has come; true if there is anything new, including the end.
     pub fn read(&mut self, socket: &mut impl Socket) -> bool {
         match self.reader.read(socket, &mut self.connection) {
             Read::Nothing => {
@@ -347,13 +349,13 @@ impl<W> Session<W> {
         true
     }
 
-    /// Whether to read before any wait, since what was to be sent won't be.
+    /// Whether to read before any wait, because what was to be sent can't be.
     #[must_use]
     pub fn must_look(&self) -> bool {
         self.write_gone.is_some() && !self.stranded && self.wants_read()
     }
 
-    /// Hands every event to its request, and wakes those who wait for it.
+    /// Passes every event to its request, and wakes those who wait for it.
     pub fn handle_events(&mut self, mut wake: impl FnMut(W)) {
         while self.failed.is_none() {
             match self.connection.poll_event() {
@@ -370,7 +372,7 @@ impl<W> Session<W> {
                     }
                 }
                 Ok(Some(Event::Values(values))) => self.values = Some(values),
-                // It is asked nothing else.
+                // GET_VALUES is the only management record that is sent.
                 Ok(Some(Event::UnknownType(_))) => self.values = Some(Values::default()),
                 Err(error) => self.fail(Failure::Protocol(error)),
             }
@@ -408,8 +410,8 @@ impl<W> Session<W> {
         self.connection.poll_transmit().map_or(0, |queued| bytes::Buf::remaining(&queued) as u64)
     }
 
-    /// The first byte's limit counts from the last byte of a request, which another one may have
-    /// sent.
+    /// The limit for the first byte counts from the last byte of a request. Writing for another
+    /// request may have sent it.
     fn note_flushed(&mut self, now: Instant) {
         while let Some((_, key)) = self.next_flush.take_if(|(at, _)| *at <= self.sent) {
             if let Some(slot) = self.slot(key) {
@@ -441,10 +443,10 @@ impl<W> Session<W> {
         Error::Io { address: Arc::clone(&self.address), doing, source }
     }
 
-    // ---- Of its use for other requests ---------------------------------------------------------
+    // ---- Its use for other requests ------------------------------------------------------------
 
-    /// Whether it takes no more requests, whatever becomes of those that it has: it is not kept, an
-    /// earlier request left it unfit, or the application does not read or write any more.
+    /// Whether it takes no more requests, however those that it has end: it is not kept, an earlier
+    /// request left it unfit, or the application does not read or write any more.
     fn is_unfit(&self) -> bool {
         self.closing || self.failed.is_some() || self.write_gone.is_some()
     }
@@ -455,13 +457,13 @@ impl<W> Session<W> {
         !self.is_unfit() && self.connection.can_begin()
     }
 
-    /// Whether it is at rest, and another request can begin.
+    /// Whether it is idle and another request can begin.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         self.is_usable() && self.connection.is_reusable()
     }
 
-    /// Whether it is of no use any more, once its requests are over.
+    /// Whether it is of no more use once its requests are over.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.is_unfit() || self.connection.is_closed()
@@ -473,8 +475,8 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
-    /// Whether it has settled after an aborted request: true if another request can begin. One
-    /// that is not kept settles too: with the end of the request, not before it.
+    /// Whether it has settled after an aborted request: true if another request can begin. A
+    /// connection that is not kept settles too, but only when the request has ended.
     #[must_use]
     pub fn settled(&self) -> Option<bool> {
         if self.is_closed() || self.write_gone.is_some() {
@@ -488,22 +490,22 @@ impl<W> Session<W> {
         self.closing = true;
     }
 
-    /// The connection has ended for a reason of the adapter's: nothing else will come.
+    /// The connection has ended for a reason of the adapter; nothing else will come.
     pub fn handle_lost(&mut self) {
         if self.failed.is_none() {
             self.fail(Failure::Read(io::ErrorKind::NotConnected.into()));
         }
     }
 
-    /// The error of a request for a connection that takes no more.
+    /// The error of a request on a connection that takes no more.
     #[must_use]
     pub fn closed(&self) -> Error {
         Error::Closed { address: Arc::clone(&self.address) }
     }
 
-    // ---- Of GET_VALUES -------------------------------------------------------------------------
+    // ---- GET_VALUES ----------------------------------------------------------------------------
 
-    /// Asks for the application's capacity, on a connection that carries no request. Says
+    /// Asks for the application's capacity, on a connection that carries no request. Returns
     /// until when to wait for the answer.
     ///
     /// # Errors
@@ -513,8 +515,8 @@ impl<W> Session<W> {
         Ok(now.checked_add(self.settings.values))
     }
 
-    /// The answer to [`ask_values`](Self::ask_values): what the application says, or nothing when
-    /// it closes.
+    /// The answer to [`ask_values`](Self::ask_values): the application's capacity, or empty values
+    /// if it closes.
     pub fn poll_values(&mut self) -> Poll<Result<Values, Error>> {
         match (self.values, &self.failed) {
             (Some(values), _) => Poll::Ready(Ok(values)),
@@ -525,7 +527,7 @@ impl<W> Session<W> {
         }
     }
 
-    /// The time for the answer is over: the application says nothing of its capacity.
+    /// The time for the answer is over: the application's capacity is unknown.
     #[must_use]
     pub fn values_passed(&self) -> Values {
         observe::timed_out(Side::Client, Phase::Values, self.settings.values, &self.address);

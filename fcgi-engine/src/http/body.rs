@@ -1,4 +1,4 @@
-//! Bodies held against their declared length.
+//! Bodies that are checked against their declared length.
 
 use std::{
     io, mem,
@@ -12,24 +12,24 @@ use fcgi_http::{BodyLength, BodyLengthError};
 use super::HttpError;
 use crate::{Error, client::Chunk};
 
-/// The body of a response on its way to whoever called, held against its head (CGI-6.3.5-1).
+/// The body of a response on its way to the caller, checked against its head (CGI-6.3.5-1).
 ///
-/// The caller asks [`poll_chunk`](Self::poll_chunk). While that has nothing to hand out, it gives the
-/// response's next chunk to [`handle_chunk`](Self::handle_chunk). Every byte that came is handed out
-/// before the error that followed.
+/// Call [`poll_chunk`](Self::poll_chunk) for bytes. While it is pending, pass the response's next
+/// chunk to [`handle_chunk`](Self::handle_chunk). All bytes that came are handed out before the
+/// error that followed them.
 #[derive(Debug)]
 pub struct Incoming {
     address: Arc<str>,
     length: BodyLength,
     ready: Bytes,
-    /// What follows the bytes that are ready, if that is known.
+    /// What follows the ready bytes, if that is known.
     end: Option<Result<(), HttpError>>,
     /// The end was handed out.
     over: bool,
 }
 
 impl Incoming {
-    /// A body of this length, from the application at this address, which begins with these bytes.
+    /// A body of this length, from the application at this address, starting with these bytes.
     #[must_use]
     pub fn new(address: Arc<str>, length: BodyLength, first: Bytes) -> Self {
         let mut body = Self { address, length, ready: Bytes::new(), end: None, over: false };
@@ -37,7 +37,7 @@ impl Incoming {
         body
     }
 
-    /// The next bytes, or the end, which is good or an error; pending when more has to come first.
+    /// The next bytes, or the end, which is good or an error. Pending while more has to come first.
     pub fn poll_chunk(&mut self) -> Poll<Result<Option<Bytes>, HttpError>> {
         if !self.ready.is_empty() {
             return Poll::Ready(Ok(Some(mem::take(&mut self.ready))));
@@ -52,11 +52,12 @@ impl Incoming {
         }
     }
 
-    /// The next chunk of the response, its end with the app status, or the error that ended it.
+    /// Takes the next chunk of the response, its end with the app status, or the error that ended
+    /// it.
     pub fn handle_chunk(&mut self, chunk: Result<Option<Chunk>, Error>, app_status: Option<u32>) {
         match chunk {
             Ok(Some(Chunk::Stdout(bytes))) => self.push(bytes),
-            // It is in the log.
+            // STDERR is in the log.
             Ok(Some(Chunk::Stderr(_))) => {}
             Ok(None) => {
                 let end = self.finish(app_status.unwrap_or_default());
@@ -68,26 +69,26 @@ impl Incoming {
         }
     }
 
-    /// Whether the next chunk should be taken as soon as it is there: whoever has read as many bytes
-    /// as Content-Length says may not ask for more, and the connection is to be kept.
+    /// Whether to take the next chunk as soon as it comes. A caller that has read as many bytes as
+    /// Content-Length says may not ask again, but the connection should be kept.
     #[must_use]
     pub fn looks_ahead(&self) -> bool {
         self.end.is_none() && !self.over && self.remaining() == Some(0)
     }
 
-    /// Whether nothing more of the response is of interest.
+    /// Whether nothing more of the response is needed.
     #[must_use]
     pub const fn has_end(&self) -> bool {
         self.over || self.end.is_some()
     }
 
-    /// Whether there is nothing more to hand out but a good end.
+    /// Whether only a good end is left to hand out.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.ready.is_empty() && (self.over || matches!(self.end, Some(Ok(()))))
     }
 
-    /// Bytes that are still to be handed out, where that is known.
+    /// Bytes still to be handed out, if that is known.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         let more = if self.length.is_dropped() { Some(0) } else { self.length.remaining() };
@@ -109,8 +110,8 @@ impl Incoming {
         }
     }
 
-    /// The request has ended with this status. The body is bad if it is too short; or if only its
-    /// end says how long it is, and the status is not 0: it may have been cut.
+    /// The request has ended with this status. The body is bad if it is too short. It is also bad
+    /// if only its end determines its length and the status is not 0: it may be truncated.
     fn finish(&self, app_status: u32) -> Result<(), HttpError> {
         let address = Arc::clone(&self.address);
         let endless = self.length.declared().is_none() && !self.length.is_dropped();
@@ -124,18 +125,18 @@ impl Incoming {
     }
 }
 
-/// A request's body as it comes on STDIN, or a Filter's file on DATA, held against its length.
+/// A request's body from STDIN, or a Filter's file from DATA, checked against its length.
 #[derive(Debug)]
 pub struct InputBody {
     length: BodyLength,
-    /// Handed out next.
+    /// The bytes to hand out next.
     first: Option<Bytes>,
 }
 
 impl InputBody {
-    /// A body of so many bytes, or of as many as there are; `None` if it is known to have none.
-    /// `look` gives what is here already of the stream: most requests without a length have no body,
-    /// and its end has come.
+    /// A body of this many bytes, or of unknown length; `None` if it is known that there is no
+    /// body. `look` returns what has come of the stream so far: most requests without a length have
+    /// no body, and the stream's end has come already.
     pub fn new(
         declared: Option<u64>,
         look: impl FnOnce() -> Poll<Result<Option<Bytes>, Error>>,
@@ -152,12 +153,12 @@ impl InputBody {
         Some(body)
     }
 
-    /// The next bytes, or the end, given what `read` finds on the stream. It is asked to wait, unless
-    /// all of the bytes have come: then anything more is one too many, but neither that nor the end
-    /// of the stream is waited for, since some web servers never send it (W-16).
+    /// The next bytes, or the end, from what `read` finds on the stream. `read` may wait until all
+    /// declared bytes have come. After that anything more is an error, but it is not waited for,
+    /// nor is the end of the stream, since some web servers never send it (W-16).
     ///
     /// # Errors
-    /// Those of `read`; [`Error::InputLength`] for more or fewer bytes than declared (FC-6.2-2).
+    /// Errors of `read`; [`Error::InputLength`] for more or fewer bytes than declared (FC-6.2-2).
     pub fn poll(
         &mut self,
         read: impl FnOnce(bool) -> Poll<Result<Option<Bytes>, Error>>,
@@ -174,14 +175,14 @@ impl InputBody {
             let (declared, seen) = match error {
                 BodyLengthError::TooLong { declared, seen }
                 | BodyLengthError::TooShort { declared, seen } => (declared, seen),
-                // Of fields, which are not read then.
+                // Errors of header fields, which don't occur here.
                 _ => (0, 0),
             };
             Error::InputLength { declared, seen }
         }))
     }
 
-    /// Bytes still missing, where a length is declared.
+    /// Bytes still missing, if the length is declared.
     #[must_use]
     pub const fn remaining(&self) -> Option<u64> {
         self.length.remaining()
@@ -192,7 +193,7 @@ impl InputBody {
     }
 }
 
-/// The error of a caller's body that is sent with another length than it declared.
+/// The error when a caller's body differs from its declared length.
 #[must_use]
 pub fn length_error(error: BodyLengthError) -> io::Error {
     let kind = match error {

@@ -1,4 +1,4 @@
-//! One call of an HTTP client: what it sends, and what it makes of the response.
+//! One call of an HTTP client: what it sends, and how it reads the response.
 
 use std::{
     mem,
@@ -18,15 +18,15 @@ use http::{Response, request::Parts, uri::PathAndQuery};
 use super::{CallSettings, HeadReader, HttpError, Incoming};
 use crate::{Error, client::Chunk};
 
-/// The most that is read of a body that nobody wants, to keep the connection, in bytes.
+/// How many bytes of an unwanted body are read, at most, to keep the connection.
 const DRAINED: usize = 64 * 1024;
 
-/// A call of an `HttpClient`: what is sent, and what the response is.
+/// A call of an `HttpClient`: what to send, and what the response is.
 ///
-/// For each request that it sends, the caller asks its own Authorizer, if [`asks`](Self::asks) says
-/// so, makes the body ready with a [`Gather`](super::Gather), the first time, sends
-/// [`params`](Self::params), and gives each chunk of the response to
-/// [`handle_chunk`](Self::handle_chunk), until that says what the response is.
+/// The caller repeats these steps for each request of the call: ask its own Authorizer, if
+/// [`asks`](Self::asks) says so; the first time, prepare the body with a [`Gather`](super::Gather);
+/// send [`params`](Self::params); and pass each chunk of the response to
+/// [`handle_chunk`](Self::handle_chunk), until that returns what the response is.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -50,22 +50,22 @@ const DRAINED: usize = 64 * 1024;
 pub struct Call {
     role: Role,
     parts: Parts,
-    /// Of a Filter.
+    /// Only for a Filter.
     file: Option<FileInfo>,
     redirects: usize,
     state: State,
 }
 
-/// What is read of the response.
+/// What is being read of the response.
 #[derive(Debug)]
 enum State {
-    /// Nothing: it was not asked for, or is known.
+    /// Nothing: no request was sent yet, or the response is known.
     Idle,
     Head(HeadReader),
     Answer(AnswerParser),
     /// An Authorizer's body is dropped; these are its variables.
     Finish(Params),
-    /// What is left of a response that redirects is dropped, up to so many bytes.
+    /// The rest of a response that redirects is dropped, up to this many bytes.
     Drain(usize),
 }
 
@@ -79,17 +79,17 @@ pub enum Received {
     Again,
 }
 
-/// What comes of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub enum Answered<B> {
     /// An Authorizer allows the request, with these variables.
     Allowed(Params),
-    /// This goes to whoever called.
+    /// This response goes to the caller.
     Response(Response<B>),
 }
 
 impl<B> Answered<B> {
-    /// The same with another type of body.
+    /// The same answer with another type of body.
     pub fn map<T>(self, body: impl FnOnce(B) -> T) -> Answered<T> {
         match self {
             Self::Allowed(variables) => Answered::Allowed(variables),
@@ -97,10 +97,10 @@ impl<B> Answered<B> {
         }
     }
 
-    /// The response, of a call to a Responder or a Filter.
+    /// The response of a call to a Responder or a Filter.
     ///
     /// # Errors
-    /// It was an Authorizer's call.
+    /// The call was to an Authorizer.
     pub fn into_response(self) -> Result<Response<B>, HttpError> {
         match self {
             Self::Response(response) => Ok(response),
@@ -109,16 +109,16 @@ impl<B> Answered<B> {
     }
 }
 
-/// What a Filter's application learns about its file (FC-6.4-1).
+/// What the application of a Filter learns about its file (FC-6.4-1).
 #[derive(Clone, Copy, Debug)]
 pub struct FileInfo {
     length: u64,
-    /// In seconds since 1970; 0 for what is before.
+    /// In seconds since 1970; 0 for an earlier time.
     last_modified: u64,
 }
 
 impl FileInfo {
-    /// Of a file with so many bytes.
+    /// The information for a file with this many bytes.
     #[must_use]
     pub fn new(length: u64, last_modified: SystemTime) -> Self {
         let last_modified =
@@ -154,7 +154,7 @@ impl Call {
         Self::new(Role::Filter, parts, Some(file))
     }
 
-    /// A request whose head an Authorizer gets (FC-6.3-1).
+    /// A request whose head goes to an Authorizer (FC-6.3-1).
     #[must_use]
     pub const fn authorizer(parts: Parts) -> Self {
         Self::new(Role::Authorizer, parts, None)
@@ -176,13 +176,13 @@ impl Call {
         self.role
     }
 
-    /// Whether the client's own Authorizer is asked about the request that is sent next.
+    /// Whether the client's own Authorizer must be asked about the next request.
     #[must_use]
     pub fn asks(&self) -> bool {
         self.role != Role::Authorizer
     }
 
-    /// The length of the body that is not there: an Authorizer's, or after a redirect.
+    /// The declared length of a request without a body: an Authorizer's, or one after a redirect.
     ///
     /// # Errors
     /// The request's fields contradict each other.
@@ -193,10 +193,10 @@ impl Call {
         }
     }
 
-    /// The parameters of the request that is sent next, with what the client's own Authorizer adds.
+    /// The parameters of the next request, including those that the client's own Authorizer adds.
     ///
     /// # Errors
-    /// The request can't be put into parameters.
+    /// The request can't be expressed as parameters.
     pub fn params(
         &mut self,
         settings: &CallSettings,
@@ -217,11 +217,11 @@ impl Call {
         })
     }
 
-    /// The next chunk of the response, its end with the app status, or the error that ended it; and
-    /// the application's address. Says what the response is, once that is known.
+    /// Takes the next chunk of the response, its end with the app status, or the error that ended
+    /// it; and the application's address. Returns what the response is once that is known.
     ///
     /// # Errors
-    /// It is no response; or the call failed before its head was whole.
+    /// It is not a response; or the call failed before its head was complete.
     pub fn handle_chunk(
         &mut self,
         settings: &CallSettings,
@@ -244,7 +244,7 @@ impl Call {
             return Ok(Some(Received::Again));
         }
         let stdout = match chunk {
-            // It is in the log.
+            // STDERR is in the log.
             Ok(Some(Chunk::Stderr(_))) => return Ok(None),
             Ok(Some(Chunk::Stdout(bytes))) => Ok(Some(bytes)),
             Ok(None) => Ok(None),
@@ -254,7 +254,7 @@ impl Call {
             State::Head(reader) => {
                 let (pushed, failed) = match stdout {
                     Ok(stdout) => (reader.push(stdout), None),
-                    // What has come is handed on, and then the error (Q-20).
+                    // What came is handed on first, and then the error (Q-20).
                     Err(error) => match reader.give_up(&error) {
                         Some(held) => (Ok(Some(held)), Some(error)),
                         None => return Err(error.into()),
@@ -290,7 +290,7 @@ impl Call {
                     Err(source) => Err(HttpError::Head { address, source }),
                 }
             }
-            // Only an answer that ends well allows.
+            // Only an answer with a good end allows the request.
             State::Finish(variables) => match (stdout?, app_status.unwrap_or_default()) {
                 (Some(_), _) => Ok(None),
                 (None, 0) => Ok(Some(Received::Answered(Answered::Allowed(mem::take(variables))))),

@@ -1,4 +1,4 @@
-//! What an HTTP call can meet, and what a gateway answers then.
+//! The errors of an HTTP call, and how a gateway answers them.
 
 use std::{fmt, io, sync::Arc};
 
@@ -13,19 +13,19 @@ use http::{StatusCode, uri::InvalidUri};
 use super::BoxError;
 use crate::{Error, Phase, text::chain};
 
-/// An error of an `HttpClient` or of a response's body.
-/// [`status`](Self::status) is what a gateway answers with.
+/// An error of an `HttpClient` or of a response's body. [`status`](Self::status) is the status that
+/// a gateway answers with.
 ///
-/// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) is
+/// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) gives
 /// both on one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// The client's settings can't be meant.
+    /// The client's settings are contradictory.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The text is no URL.
-    #[error("{uri:?} is no URL")]
+    /// The text is not a URL.
+    #[error("{uri:?} is not a URL")]
     Uri {
         /// The text.
         uri: String,
@@ -35,13 +35,13 @@ pub enum HttpError {
     /// No script serves the request's path.
     #[error(transparent)]
     Script(#[from] ScriptError),
-    /// The request can't be put into parameters.
+    /// The request can't be expressed as parameters.
     #[error(transparent)]
     Params(#[from] ParamsError),
-    /// The request's body failed before it was sent.
+    /// Reading the request's body failed before it was sent.
     #[error("read the request's body")]
     RequestBody(#[source] BoxError),
-    /// The request's body, of unknown length, is more than is spooled.
+    /// The request's body has no known length and exceeds the spool's limit.
     #[error("the request's body has more than {limit} bytes")]
     RequestTooLarge {
         /// The limit, in bytes.
@@ -53,7 +53,7 @@ pub enum HttpError {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] Error),
-    /// What the application sent is no response.
+    /// The application's answer is not a response.
     #[error("{address}: read the response's head")]
     Head {
         /// The application's address.
@@ -61,7 +61,7 @@ pub enum HttpError {
         /// What is wrong with it.
         source: HeadError,
     },
-    /// The response's body is not as long as its Content-Length says.
+    /// The response's body differs in length from its Content-Length.
     #[error("{address}: read the response's body")]
     Body {
         /// The application's address.
@@ -69,8 +69,8 @@ pub enum HttpError {
         /// What is wrong with it.
         source: BodyLengthError,
     },
-    /// The application ended with a status other than 0 and without having said how long the body
-    /// is: the response may be truncated. Also returned when an Authorizer fails.
+    /// The application ended with a status other than 0 and had declared no length for the body:
+    /// the response may be truncated. Also returned when an Authorizer fails.
     #[error("{address}: the application failed with status {app_status}")]
     AppStatus {
         /// The application's address.
@@ -78,17 +78,17 @@ pub enum HttpError {
         /// The status.
         app_status: u32,
     },
-    /// The application redirected the request to itself again and again.
+    /// The application redirected the request to itself too often.
     #[error("{address}: more than {limit} local redirects")]
     Redirects {
         /// The application's address.
         address: Arc<str>,
-        /// How many are followed.
+        /// The number of redirects that are followed.
         limit: usize,
     },
 }
 
-/// For readers of a response's body.
+/// For code that reads a response's body.
 impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
         match error {
@@ -99,16 +99,16 @@ impl From<HttpError> for io::Error {
 }
 
 impl HttpError {
-    /// What a gateway answers with, unless it has begun to:
+    /// The status that a gateway answers with, unless its answer has begun:
     ///
     /// | status | when |
     /// | --- | --- |
     /// | 400, 404, 405 | the request can't be passed on, or its body fails |
-    /// | 413 | its body, of unknown length, is more than is spooled |
-    /// | 502 | the application can't be reached, breaks off, or sends no response |
+    /// | 413 | its body has no known length and exceeds the spool's limit |
+    /// | 502 | the application can't be reached, closes early, or sends no valid response |
     /// | 503 | it is overloaded, or no connection to it is free |
     /// | 504 | a time limit passed |
-    /// | 500 | a mistake here, or no room for a temporary file |
+    /// | 500 | a mistake on this side, or no room for a temporary file |
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -142,14 +142,14 @@ impl HttpError {
         self.io_kind() == io::ErrorKind::TimedOut
     }
 
-    /// Whether there is no connection to the application; see [`Error::is_connect`].
+    /// Whether the application could not be reached; see [`Error::is_connect`].
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Call(error) if error.is_connect())
     }
 
-    /// Whether the request may be sent again, here or elsewhere, even one that is not idempotent: the
-    /// application has certainly not begun with it. See [`Error::is_unprocessed`].
+    /// Whether the application has certainly not started on the request. Then even a request that
+    /// is not idempotent may be sent again, here or elsewhere. See [`Error::is_unprocessed`].
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         matches!(self, Self::Call(error) if error.is_unprocessed())
@@ -161,7 +161,7 @@ impl HttpError {
         matches!(self, Self::Call(error) if error.is_rejected())
     }
 
-    /// The application's address; `None` where the request did not get that far.
+    /// The application's address; `None` if the request did not get that far.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         match self {
@@ -180,7 +180,7 @@ impl HttpError {
         }
     }
 
-    /// The error and what caused it, on one line.
+    /// The error and its causes, on one line.
     pub fn report(&self) -> impl fmt::Display {
         chain(self)
     }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::text::tests::assert_no_repetition;
 
-    /// One of each. A new variant does not compile until it is here.
+    /// One of each. A new variant does not compile until it is added here.
     fn all() -> Vec<HttpError> {
         let address = || Arc::from("unix:/run/app.sock");
         let cause = || io::Error::other("a cause");

@@ -1,4 +1,4 @@
-//! A request's body becomes STDIN, of a known length where that can be (Q-4).
+//! Turns a request's body into STDIN, with a known length if possible (Q-4).
 
 use std::{fs::File, mem};
 
@@ -8,11 +8,11 @@ use http::{HeaderMap, header::CONTENT_LENGTH};
 
 use super::{BoxError, HttpError, Spool, Spooled, UnknownLength, length_error};
 
-/// The most of a body that is gathered before its request is sent, in bytes, unless it is spooled.
+/// The most that is gathered of a body before its request is sent, in bytes, unless it is spooled.
 const AT_HAND: u64 = 64 * 1024;
 
-/// Gathers what is at hand of a body before its request is sent: bytes at hand can be sent once
-/// more on a fresh connection (Q-10), and small bodies of unknown length mostly are.
+/// Gathers what is available of a body before its request is sent. Gathered bytes can be sent again
+/// on a fresh connection (Q-10), and small bodies of unknown length are usually gathered whole.
 ///
 /// ```
 /// use fcgi_engine::http::{Gather, Gathered, GatherStep, UnknownLength};
@@ -42,10 +42,10 @@ pub struct Gather {
 /// What to do with the body next.
 #[derive(Debug)]
 pub enum GatherStep {
-    /// Give what can be had at once to [`Gather::handle_chunk`], or call
+    /// Pass what is available at once to [`Gather::handle_chunk`], or call
     /// [`Gather::handle_pending`].
     Look,
-    /// Wait for the next bytes, and give them to [`Gather::handle_chunk`].
+    /// Wait for the next bytes, and pass them to [`Gather::handle_chunk`].
     Wait,
     /// The request can be sent, with this length and body.
     Done(RequestBody, Gathered),
@@ -54,16 +54,16 @@ pub enum GatherStep {
 /// A body that can be sent.
 #[derive(Debug)]
 pub enum Gathered {
-    /// All of it.
+    /// The whole body.
     Bytes(Bytes),
-    /// All of it, in a file that stands at its start, with so many bytes.
+    /// The whole body, in a file positioned at its start, with its length in bytes.
     File(File, u64),
-    /// These, and what has not been read yet; so many bytes in all, if that is known.
+    /// The bytes so far, with the rest still to be read; and the total length, if it is known.
     Rest(Vec<Bytes>, Option<u64>),
 }
 
 impl Gather {
-    /// The body of a request with these header fields, of `known` length or not.
+    /// The body of a request with these header fields; `known` is its length, if known.
     ///
     /// # Errors
     /// The fields contradict each other.
@@ -101,12 +101,12 @@ impl Gather {
                     (length, Spooled::File(file)) => (length, Gathered::File(file, length)),
                 },
             };
-            // An empty body that was not declared is none.
+            // An empty body without a declared length is no body.
             let is_none = length == 0 && !self.is_declared;
             let length = if is_none { RequestBody::None } else { RequestBody::Length(length) };
             return Ok(GatherStep::Done(length, body));
         }
-        // What has all of its bytes, as far as its length says, may still lack its end.
+        // A body with all of its declared bytes may still lack its end.
         if self.looks && (self.held < AT_HAND || self.length == Some(self.held)) {
             return Ok(GatherStep::Look);
         }
@@ -129,23 +129,23 @@ impl Gather {
         }
     }
 
-    /// Whether a reader, which can't be asked whether it would wait, is to be read at
-    /// [`GatherStep::Look`]: the bytes are known to be few; or it is to be seen whether there are
-    /// any.
+    /// Whether to read from a reader at [`GatherStep::Look`], although a reader can't be asked
+    /// whether it would block. True if few bytes are expected, or if it must be found out whether
+    /// there are any.
     #[must_use]
     pub fn is_worth_waiting(&self) -> bool {
         self.length.map_or(self.held == 0, |length| length <= AT_HAND)
     }
 
-    /// Nothing more is at hand.
+    /// Nothing more is available now.
     pub fn handle_pending(&mut self) {
         self.looks = false;
     }
 
-    /// The next bytes of the body, its end, or its error.
+    /// Takes the next bytes of the body, its end, or its error.
     ///
     /// # Errors
-    /// [`HttpError::RequestBody`], for bytes past its length too; those of [`Spool::push`].
+    /// [`HttpError::RequestBody`], also for bytes past its length; errors of [`Spool::push`].
     pub fn handle_chunk(
         &mut self,
         chunk: Result<Option<Bytes>, BoxError>,

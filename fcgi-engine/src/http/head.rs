@@ -1,4 +1,4 @@
-//! When the head of a response has come.
+//! Reads the head of a response.
 
 use bytes::Bytes;
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
@@ -6,13 +6,13 @@ use http::StatusCode;
 
 use crate::Error;
 
-/// The most that a page which goes with a refusal has, in bytes.
+/// The largest page that may come with a refusal, in bytes.
 const REFUSAL: usize = 4096;
 
 /// Reads the head of a response from STDOUT as it comes.
 ///
-/// A short page with status 503 is read to its end first: an application that refuses a request may
-/// send one for its web server's client, before the END_REQUEST that says so (W-2).
+/// A short page with status 503 is first read to its end. An application that refuses a request may
+/// send one for the web server's client, before the END_REQUEST with the refusal (W-2).
 #[derive(Debug)]
 pub struct HeadReader {
     parser: HeadParser,
@@ -26,11 +26,11 @@ impl HeadReader {
         Self { parser: HeadParser::new(limits), refusal: None }
     }
 
-    /// Takes the next bytes of STDOUT, or the end of the response in good order. Gives the head,
-    /// and what has come of the body, once it is time to hand it out.
+    /// Takes the next bytes of STDOUT, or the good end of the response. Returns the head, with the
+    /// body so far, once it can be handed out.
     ///
     /// # Errors
-    /// It is no head, or ended before it was whole.
+    /// It is not a head, or ended before it was complete.
     pub fn push(&mut self, stdout: Option<Bytes>) -> Result<Option<(Head, Bytes)>, HeadError> {
         let Some(mut bytes) = stdout else {
             return match self.refusal.take() {
@@ -55,15 +55,15 @@ impl HeadReader {
         }
     }
 
-    /// The call has failed. Gives the head, if that was whole, and what has come of the body, which
-    /// are to be handed out before the error; nothing of a request that was refused.
+    /// The call has failed. Returns the head, if it was complete, and the body so far. Both are
+    /// handed out before the error. Returns nothing if the request was refused.
     pub fn give_up(&mut self, error: &Error) -> Option<(Head, Bytes)> {
         let (head, page, _) = self.refusal.take()?;
         (!matches!(error, Error::Rejected { .. })).then(|| (head, page.concat().into()))
     }
 }
 
-/// What is wrong with a response that ended before its head.
+/// What is wrong with a response that ended before its head did.
 fn cut(finished: Result<(), HeadError>) -> HeadError {
     finished.err().unwrap_or(HeadError::Truncated { bytes: 0 })
 }

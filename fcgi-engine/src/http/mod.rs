@@ -1,15 +1,15 @@
-//! What HTTP over FastCGI has in common in all adapters, async or blocking.
+//! What HTTP over FastCGI shares between all adapters, async or blocking.
 //!
-//! `fcgi-http` says what the messages mean; the adapters move them. In between are the decisions
-//! that need neither a socket nor a runtime, and that must not differ from one adapter to another.
-//! They wait for nothing: they say what to do next, and their caller reports what came of it.
+//! `fcgi-http` defines what the messages mean, and the adapters move them. This module makes the
+//! decisions in between that need neither a socket nor a runtime, so that all adapters agree. Its
+//! types never wait: they say what to do next, and their caller reports the result.
 //!
-//! - [`Call`] is one call of an HTTP client: the parameters ([`CallSettings`]), the
-//!   Authorizer before it, the head of the response ([`HeadReader`]), local redirects. [`Gather`]
-//!   makes a request's body ready, [`Spool`] keeps one of unknown length, and [`Incoming`] is the
-//!   response's body.
+//! - [`Call`] is one call of an HTTP client: the parameters ([`CallSettings`]), the Authorizer
+//!   before it, the head of the response ([`HeadReader`]), local redirects. [`Gather`] prepares a
+//!   request's body, [`Spool`] stores one of unknown length, and [`Incoming`] is the response's
+//!   body.
 //! - [`Reply`] is a server's answer to one request, from its parameters to its app status;
-//!   [`InputBody`] holds the request's body against its length.
+//!   [`InputBody`] checks the request's body against its length.
 //! - [`HttpError`] is what can go wrong.
 //!
 //! ```

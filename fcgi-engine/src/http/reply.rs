@@ -18,13 +18,13 @@ use crate::{
     text::{chain, escape},
 };
 
-/// What a web server gets for one request: says what to do next, and is told what came of it.
+/// A server's answer to one request. It says what to do next, and the caller reports the result.
 ///
-/// [`Reply::responder`] and [`Reply::authorizer`] say what the service is asked, if the parameters
-/// describe an HTTP request at all. What the service says goes to one of [`respond`](Self::respond),
-/// [`deny`](Self::deny), [`allow`](Self::allow) and [`fail`](Self::fail); then the caller does what
-/// [`step`](Self::step) says, until its end. What goes wrong is [`Failed`]: the server makes a page
-/// with status 500 of it if nothing was sent, and cuts the response otherwise (W-12, W-15).
+/// [`Reply::responder`] and [`Reply::authorizer`] return what to ask the service, if the parameters
+/// describe an HTTP request at all. Report the service's answer with [`respond`](Self::respond),
+/// [`deny`](Self::deny), [`allow`](Self::allow) or [`fail`](Self::fail). Then do what
+/// [`step`](Self::step) says, until its end. A failure is [`Failed`]: the server turns it into a
+/// page with status 500 if nothing was sent, and otherwise cuts the response off (W-12, W-15).
 ///
 /// ```
 /// use fcgi_engine::http::{Reply, ReplyStep};
@@ -52,7 +52,7 @@ pub struct Reply {
     /// For the log.
     uri: Uri,
     rejection: Option<Rejection>,
-    /// Until it is sent.
+    /// Kept until it is sent.
     head: Option<HeadBlock>,
     /// The body was asked for its first bytes.
     looked: bool,
@@ -64,22 +64,22 @@ pub struct Reply {
 /// What to do next for a [`Reply`].
 #[derive(Debug)]
 pub enum ReplyStep {
-    /// Have the request end with this instead of REQUEST_COMPLETE.
+    /// End the request with this status instead of REQUEST_COMPLETE.
     Reject(Rejection),
-    /// Write these bytes in one record (W-1). If that fails: [`Reply::handle_gone`].
+    /// Write these bytes in one record (W-1). If that fails, call [`Reply::handle_gone`].
     Record(Bytes),
-    /// Write these bytes. If that fails: [`Reply::handle_gone`].
+    /// Write these bytes. If that fails, call [`Reply::handle_gone`].
     Write(Bytes),
-    /// Give [`Reply::handle_body`] the body's first bytes, if they can be had at once: the head goes
-    /// out with them. Otherwise call [`Reply::handle_pending`].
+    /// Pass the body's first bytes to [`Reply::handle_body`] if they are available at once: the
+    /// head is sent together with them. Otherwise call [`Reply::handle_pending`].
     Look,
-    /// Wait for the body's next bytes, and give them to [`Reply::handle_body`].
+    /// Wait for the body's next bytes, and pass them to [`Reply::handle_body`].
     Read,
     /// Nothing: the handler returns [`Reply::end`].
     End,
 }
 
-/// What a service is asked.
+/// What to ask a service.
 #[derive(Debug)]
 pub struct Asked {
     parts: RequestParts,
@@ -88,13 +88,13 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The head alone, with what an adapter adds to its extensions.
+    /// The head, to which an adapter can add extensions.
     pub fn head(&mut self) -> &mut RequestParts {
         &mut self.parts
     }
 
-    /// The request, with the body that is made for a stream and its declared length; and with
-    /// [`FilterData`] in its extensions, if it is a Filter's.
+    /// The request, with the body that the given function makes of a stream and its declared
+    /// length. A Filter's request has [`FilterData`] in its extensions.
     pub fn into_request<B: Send + 'static>(
         self,
         body: impl Fn(Input, Option<u64>) -> B,
@@ -109,14 +109,14 @@ impl Asked {
 }
 
 impl Reply {
-    /// To a Responder's or Filter's request, with the path from where `path` says; an Authorizer's
-    /// gets UNKNOWN_ROLE.
+    /// The reply to a Responder's or Filter's request; `path` says where its path is. An
+    /// Authorizer's request gets UNKNOWN_ROLE.
     #[must_use]
     pub fn responder(role: Role, params: Params, path: PathSource) -> (Self, Option<Asked>) {
         if role == Role::Authorizer { Self::rejected() } else { Self::new(role, params, path) }
     }
 
-    /// To an Authorizer's request, which has no body; others get UNKNOWN_ROLE.
+    /// The reply to an Authorizer's request, which has no body. Other roles get UNKNOWN_ROLE.
     #[must_use]
     pub fn authorizer(role: Role, params: Params) -> (Self, Option<Asked>) {
         if role == Role::Authorizer {
@@ -164,12 +164,12 @@ impl Reply {
         }
     }
 
-    /// The service answers with this head and a body of `known` length or not.
+    /// The service answers with this head and a body; `known` is its length, if known.
     pub fn respond(&mut self, parts: ResponseParts, known: Option<u64>) {
         self.start(parts, known, HeadBlock::new);
     }
 
-    /// An Authorizer's service denies with this (FC-6.3-2).
+    /// An Authorizer's service denies the request with this response (FC-6.3-2).
     pub fn deny(&mut self, parts: ResponseParts, known: Option<u64>) {
         self.start(parts, known, authorizer::deny);
     }
@@ -194,7 +194,7 @@ impl Reply {
         }
     }
 
-    /// An Authorizer's service allows, with these variables (FC-6.3-2).
+    /// An Authorizer's service allows the request, with these variables (FC-6.3-2).
     pub fn allow(&mut self, variables: &Params) {
         match authorizer::allow(variables) {
             Ok(head) => {
@@ -205,7 +205,7 @@ impl Reply {
         }
     }
 
-    /// The service failed, or its response's body.
+    /// The service failed, or the body of its response did.
     pub fn fail(&mut self, error: impl Into<BoxError>) {
         self.log(&*error.into());
         self.handle_gone();
@@ -237,16 +237,16 @@ impl Reply {
         }
     }
 
-    /// The app status; or that the response is not whole.
+    /// The app status, or that the response is incomplete.
     ///
     /// # Errors
-    /// [`Failed`]: it is cut, or was not begun, or nobody reads it.
+    /// [`Failed`] if the response was cut off, was not begun, or has no reader.
     pub fn end(&self) -> Result<u32, Failed> {
         self.end.unwrap_or(Err(Failed))
     }
 
-    /// The next bytes of the body, its end, or its error. What is too much for its Content-Length is
-    /// cut (W-4).
+    /// Takes the next bytes of the body, its end, or its error. Bytes past its Content-Length are
+    /// dropped (W-4).
     pub fn handle_body(&mut self, chunk: Result<Option<Bytes>, BoxError>) {
         match chunk {
             Ok(Some(mut bytes)) => {
@@ -254,7 +254,7 @@ impl Reply {
                 let counted = self.length.cut(&mut bytes);
                 self.data = bytes;
                 if let Err(error) = counted {
-                    // What is sent is whole.
+                    // All declared bytes are sent.
                     self.log(&error);
                     self.end = Some(Ok(FAILED));
                 }
@@ -267,12 +267,12 @@ impl Reply {
         }
     }
 
-    /// The body has no bytes yet: the head goes out without it.
+    /// The body has no bytes yet, so the head is sent without it.
     pub fn handle_pending(&mut self) {
         self.looked = true;
     }
 
-    /// Nobody reads the response any more, or there is no more of it.
+    /// Nobody reads the response any more, or no more of it is needed.
     pub fn handle_gone(&mut self) {
         self.head = None;
         self.data = Bytes::new();

@@ -8,16 +8,16 @@ use fcgi_http::{
 };
 use http::request::Parts;
 
-/// Says which script serves a request: for an `HttpClient`.
+/// Decides which script serves a request, for an `HttpClient`.
 ///
-/// A [`Mount`] is one, for an application that is no file; a [`ScriptMap`] is, for scripts in files
-/// that this side does not look at ([`ScriptMap::resolve_unseen`]); and any
+/// Implemented by [`Mount`], for an application that is not a file; by [`ScriptMap`], for script
+/// files that this side does not look at ([`ScriptMap::resolve_unseen`]); and by any
 /// `Fn(&http::request::Parts) -> Result<Script, ScriptError>`, such as one that looks at the files.
 pub trait Scripts: Send + Sync + 'static {
     /// The script for a request.
     ///
     /// # Errors
-    /// None serves it; see [`ScriptError::status`].
+    /// No script serves it; see [`ScriptError::status`].
     fn script(&self, request: &Parts) -> Result<Script, ScriptError>;
 }
 
@@ -48,8 +48,8 @@ impl Scripts for Box<dyn Scripts> {
     }
 }
 
-/// The scripts of an `HttpClient` while it is being built: by default one application that is no
-/// file, for the whole site.
+/// The scripts of an `HttpClient` that is being built. By default one application that is not a
+/// file serves the whole site.
 #[derive(Default)]
 pub struct ScriptsBuilder {
     given: Option<Box<dyn Scripts>>,
@@ -58,27 +58,27 @@ pub struct ScriptsBuilder {
 }
 
 impl ScriptsBuilder {
-    /// These, whatever else was chosen.
+    /// Uses these scripts, whatever else was set.
     pub fn set(&mut self, scripts: impl Scripts) {
         self.given = Some(Box::new(scripts));
     }
 
-    /// Those below a document root, as the application sees it.
+    /// Uses the scripts below a document root, as the application sees it.
     pub fn set_root(&mut self, root: &Path) {
         self.root = Some(root.as_os_str().as_bytes().to_vec());
     }
 
-    /// The one that gets each request for what is no script.
+    /// Sets the script that serves each request for a path without a script.
     pub fn set_front(&mut self, name: &OsStr) {
         let name = name.as_bytes();
         let slash: &[u8] = if name.starts_with(b"/") { b"" } else { b"/" };
         self.front = Some([slash, name].concat());
     }
 
-    /// What was chosen.
+    /// The scripts.
     ///
     /// # Errors
-    /// What [`ConfigError`] lists.
+    /// One of the errors in [`ConfigError`].
     pub fn build(self) -> Result<Box<dyn Scripts>, ConfigError> {
         Ok(match self {
             Self { given: Some(scripts), .. } => scripts,

@@ -1,10 +1,10 @@
-//! What servers of HTTP have in common, whatever their bodies are.
+//! What HTTP servers share, whatever their bodies are.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A Filter's file, in the extensions of its request: DATA, held against FCGI_DATA_LENGTH.
+/// A Filter's file, in the extensions of its request: DATA, checked against FCGI_DATA_LENGTH.
 ///
-/// A web server sends DATA after STDIN: read the request's body first (FC-6.4-1).
+/// A web server sends DATA after STDIN, so read the request's body first (FC-6.4-1).
 #[derive(Debug)]
 pub struct FilterData<B>(Arc<Mutex<Option<B>>>);
 
@@ -13,7 +13,7 @@ impl<B> FilterData<B> {
         Self(Arc::new(Mutex::new(Some(body))))
     }
 
-    /// The file, once; `None` when it was taken before.
+    /// The file, once; `None` if it was taken before.
     #[must_use]
     pub fn take(&self) -> Option<B> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -36,41 +36,41 @@ pub struct ByRole<R, A> {
 }
 
 impl<R, A> ByRole<R, A> {
-    /// Two handlers as one.
+    /// Combines two handlers.
     pub const fn new(responder: R, authorizer: A) -> Self {
         Self { responder, authorizer }
     }
 }
 
-/// An adapter's `Decision`, for its type `Body`. Each has a type of its own, so that `Decision::deny`
-/// says which body is meant.
+/// Defines an adapter's `Decision` for its type `Body`. Each adapter has its own, so that
+/// `Decision::deny` knows which type of body is meant.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_decision {
     ($body:ty) => {
-        /// What an Authorizer says.
+        /// The decision of an Authorizer.
         #[derive(Debug)]
         pub enum Decision<B = $body> {
             /// The request may go on.
             Allow {
-                /// Parameters for the web server to add to the request, in place of those of the
-                /// same names. A name has to be a header field's, a value one line without spaces
-                /// at its ends.
+                /// Parameters that the web server adds to the request, replacing those of the same
+                /// names. A name must be valid in a header field, and a value must be one line
+                /// without spaces at its ends.
                 variables: ::fcgi_proto::Params,
             },
-            /// The client gets this response, whose status must not be 200.
+            /// The client gets this response. Its status must not be 200.
             Deny(::http::Response<B>),
         }
 
         impl Decision {
-            /// Allows, with these variables.
+            /// Allows the request, with these variables.
             pub fn allow<N: AsRef<[u8]>, V: AsRef<[u8]>>(
                 variables: impl IntoIterator<Item = (N, V)>,
             ) -> Self {
                 Self::Allow { variables: variables.into_iter().collect() }
             }
 
-            /// Denies, with a response that has no field and no body.
+            /// Denies the request, with a response without fields or body.
             #[must_use]
             pub fn deny(status: ::http::StatusCode) -> Self {
                 let mut response = ::http::Response::new(<$body>::empty());

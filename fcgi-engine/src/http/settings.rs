@@ -1,4 +1,4 @@
-//! The settings of an HTTP client: what its requests tell the application.
+//! The settings of an HTTP client: what its requests say to the application.
 
 use std::fmt;
 
@@ -10,20 +10,20 @@ use http::{Method, request::Parts, uri::PathAndQuery};
 
 use super::{HttpError, Scripts};
 
-/// What to do with a request's body whose length is unknown: a chunked one.
+/// What to do with a request body of unknown length, such as a chunked one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownLength {
-    /// Take it in whole before the request is sent, with its CONTENT_LENGTH: php-fpm reads no other
-    /// . What is more than `memory` goes to a temporary file without a name, in the folder
-    /// that [`std::env::temp_dir`] gives; more than `limit` is [`HttpError::RequestTooLarge`].
+    /// Read it whole before the request is sent, and send its CONTENT_LENGTH: php-fpm reads no body
+    /// without one. What exceeds `memory` goes to a temporary file without a name, in the
+    /// folder of [`std::env::temp_dir`]; more than `limit` is [`HttpError::RequestTooLarge`].
     ///
-    /// The file is written and read on the task or thread that sends the request, in pieces of the
-    /// body's own size and of 64 KiB: it blocks that for as long as the page cache takes, or the
-    /// disk where the cache is full.
+    /// The task or thread that sends the request also writes and reads the file, in pieces of the
+    /// body's own size and of 64 KiB. It blocks for as long as the page cache takes, or the disk if
+    /// the cache is full.
     Spool {
-        /// In memory, in bytes.
+        /// How much to keep in memory, in bytes.
         memory: usize,
-        /// In all, in bytes.
+        /// The limit of the whole body, in bytes.
         limit: u64,
     },
     /// Send it as it comes, without CONTENT_LENGTH. For applications that read STDIN to its end.
@@ -37,13 +37,13 @@ impl Default for UnknownLength {
     }
 }
 
-/// What an Authorizer adds to a request's parameters, in the extensions of the request: an
-/// `HttpClient` puts each in place of the parameters of its name.
+/// Parameters that an Authorizer adds to a request, in the request's extensions. An `HttpClient`
+/// replaces parameters of the same names with them.
 #[derive(Clone, Debug, Default)]
 pub struct Variables(pub Params);
 
 impl Variables {
-    /// Adds these to the request, in place of those of their names that are there (FC-6.3-2).
+    /// Adds these to the request; they replace those of the same names (FC-6.3-2).
     pub fn add(mut variables: Params, parts: &mut Parts) {
         if let Some(Self(before)) = parts.extensions.remove() {
             variables = authorizer::merge(&before, &variables);
@@ -52,20 +52,20 @@ impl Variables {
     }
 }
 
-/// Settings of an HTTP client, in whatever adapter.
+/// Settings of an HTTP client, in any adapter.
 pub struct CallSettings {
     scripts: Box<dyn Scripts>,
     /// The parameters that all requests share.
     pub params: ParamsBuilder,
     /// What to do with a body of unknown length.
     pub unknown_length: UnknownLength,
-    /// Local redirects that are followed.
+    /// How many local redirects to follow.
     pub redirects: usize,
-    /// What the head of a response may take.
+    /// Limits on the head of a response.
     pub head: HeadLimits,
 }
 
-/// One application that is no file, for the whole site.
+/// By default, one application that is not a file serves the whole site.
 impl Default for CallSettings {
     fn default() -> Self {
         Self::new(|parts: &Parts| Ok(Script::new("", parts.uri.path())))
@@ -73,7 +73,7 @@ impl Default for CallSettings {
 }
 
 impl CallSettings {
-    /// The defaults.
+    /// The default settings with these scripts.
     pub fn new(scripts: impl Scripts) -> Self {
         Self {
             scripts: Box::new(scripts),
@@ -84,15 +84,15 @@ impl CallSettings {
         }
     }
 
-    /// Other scripts.
+    /// Sets other scripts.
     pub fn set_scripts(&mut self, scripts: Box<dyn Scripts>) {
         self.scripts = scripts;
     }
 
-    /// The script that serves a request: its own, or the one that [`Scripts`] say.
+    /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
     ///
     /// # Errors
-    /// None serves it.
+    /// No script serves it.
     pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
         match parts.extensions.get::<Script>() {
             Some(script) => Ok(script.clone()),
@@ -103,7 +103,7 @@ impl CallSettings {
     /// The request's parameters, with the variables in its extensions.
     ///
     /// # Errors
-    /// The request can't be put into parameters.
+    /// The request can't be expressed as parameters.
     pub fn tell(
         &self,
         parts: &Parts,
@@ -118,8 +118,8 @@ impl CallSettings {
         })
     }
 
-    /// Where a response sends its request on to, if that is to be followed: those of GET and HEAD
-    /// are (CGI-6.2.2-1).
+    /// Where a response redirects its request within the application, if that should be followed:
+    /// only for GET and HEAD (CGI-6.2.2-1).
     #[must_use]
     pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
         let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
@@ -140,15 +140,16 @@ impl fmt::Debug for CallSettings {
     }
 }
 
-/// The builder's methods of an HTTP client's settings, for a type with the fields `settings` and
+/// The builder methods for an HTTP client's settings, for a type with the fields `settings` and
 /// `scripts`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_client_setters {
     () => {
-        /// The document root whose scripts are called, as the application sees it. This side does not
-        /// look at the files; see [`ScriptMap::resolve_unseen`](::fcgi_http::ScriptMap::resolve_unseen).
-        /// Default: the application is no file, and gets each path as its PATH_INFO.
+        /// The document root whose scripts are called, as the application sees it. This side does
+        /// not look at the files; see
+        /// [`ScriptMap::resolve_unseen`](::fcgi_http::ScriptMap::resolve_unseen). Default: the
+        /// application is not a file, and gets each path as its PATH_INFO.
         #[must_use]
         pub fn root(mut self, root: impl AsRef<::std::path::Path>) -> Self {
             self.scripts.set_root(root.as_ref());
@@ -156,14 +157,14 @@ macro_rules! http_client_setters {
         }
 
         /// The front controller: the script below the [root](Self::root), such as `index.php`, that
-        /// gets each request for what is no script.
+        /// serves each request for a path without a script.
         #[must_use]
         pub fn front(mut self, script: impl AsRef<::std::ffi::OsStr>) -> Self {
             self.scripts.set_front(script.as_ref());
             self
         }
 
-        /// What says which script serves a request, in place of [`root`](Self::root) and
+        /// What decides which script serves a request, in place of [`root`](Self::root) and
         /// [`front`](Self::front): a [`ScriptMap`](::fcgi_http::ScriptMap), a
         /// [`Mount`](::fcgi_http::Mount), or a function.
         #[must_use]
@@ -187,15 +188,15 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// How many local redirects of one request are followed; with 0 they are passed on, as
-        /// 302. Default 10.
+        /// How many local redirects of one request to follow. With 0 they are passed on as 302.
+        /// Default 10.
         #[must_use]
         pub fn redirect_limit(mut self, limit: usize) -> Self {
             self.settings.redirects = limit;
             self
         }
 
-        /// What the head of a response may take. Default
+        /// Limits on the head of a response. Default
         /// [`HeadLimits::default`](fcgi_http::HeadLimits::default).
         #[must_use]
         pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {

@@ -1,4 +1,4 @@
-//! Bodies of unknown length, kept until their length is known.
+//! Stores bodies of unknown length until their length is known.
 
 use std::{
     fs::File,
@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::HttpError;
 
-/// Pieces in which a file is read, in bytes.
+/// The size of the pieces in which a file is read, in bytes.
 pub const PIECE: usize = 64 * 1024;
 
-/// A body on its way into memory, or into a temporary file without a name.
+/// A body that is being stored in memory, or in a temporary file without a name.
 #[derive(Debug)]
 pub struct Spool {
     memory: usize,
@@ -22,17 +22,17 @@ pub struct Spool {
     file: Option<File>,
 }
 
-/// A body that was kept.
+/// A stored body.
 #[derive(Debug)]
 pub enum Spooled {
     /// In memory.
     Bytes(Bytes),
-    /// In a file, which stands at its start.
+    /// In a file, positioned at its start.
     File(File),
 }
 
 impl Spool {
-    /// Of at most `limit` bytes, of which no more than `memory` are in memory.
+    /// A spool for at most `limit` bytes, of which no more than `memory` are kept in memory.
     #[must_use]
     pub fn new(memory: usize, limit: u64) -> Self {
         Self { memory, limit, length: 0, held: BytesMut::new(), file: None }
@@ -78,16 +78,17 @@ impl Spool {
     }
 }
 
-/// What one read of at most [`PIECE`] bytes gives; empty at the end.
+/// The result of one read of at most [`PIECE`] bytes; empty at the end.
 ///
 /// # Errors
-/// The reader's, but for [`Interrupted`](io::ErrorKind::Interrupted), after which it is asked again.
+/// The reader's, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it reads
+/// again.
 pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
     let mut piece = vec![0; PIECE];
     loop {
         match reader.read(&mut piece) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A reader that says more than it was asked for is not believed.
+            // Guards against a reader that reports more bytes than there was room for.
             read => {
                 piece.truncate(read?.min(PIECE));
                 return Ok(piece.into());

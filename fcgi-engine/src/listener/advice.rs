@@ -1,4 +1,4 @@
-//! Why a listener can't be made, and what to do about it.
+//! Why a listener could not be made, and what to do about it.
 
 use std::{fs, io, os::unix::fs::FileTypeExt, path::Path};
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::{Address, Error, Target};
 
-/// A listener that can't be made.
+/// A listener that could not be made.
 #[derive(Debug)]
 pub(super) struct Failure {
     advice: String,
@@ -18,7 +18,7 @@ impl Failure {
         Self { advice: advice.into(), source }
     }
 
-    /// An address that can't be bound.
+    /// An address that could not be bound.
     pub(super) fn binding(address: &Address, source: io::Error) -> Self {
         let advice = match address.target() {
             Target::Unix(path) => unix(path, &source),
@@ -100,7 +100,7 @@ fn tcp(host_port: &str, error: &io::Error) -> Option<String> {
         io::ErrorKind::AddrNotAvailable => {
             "no interface of this machine has that address: :PORT is all of them"
         }
-        // What the resolver says has no kind.
+        // Errors of the resolver have no error number.
         _ if error.raw_os_error().is_none() => {
             let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
             return Some(format!("the host {host:?} is not known: check its name"));

@@ -1,8 +1,8 @@
 //! Binds an address.
 //!
-//! A unix socket's file gets its owner and mode between bind(2) and listen(2): until the second,
-//! nobody can connect. The umask belongs to the whole process and is left alone: Linux makes the
-//! file with the mode of the unbound socket, so that it is at no time open to more.
+//! A unix socket's file gets its owner and mode between bind(2) and listen(2); nobody can connect
+//! before listen(2). The umask belongs to the whole process and is left alone. Linux creates the
+//! file with the mode of the unbound socket, so it never allows more than it should.
 
 use std::{
     fs::{self, File, Permissions},
@@ -42,7 +42,7 @@ pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSock
         }
         Target::Tcp(host_port) => {
             let listener = bind_tcp(address, host_port).map_err(failed)?;
-            // Again, with a backlog of ours.
+            // Listens again, with our own backlog.
             net::listen(&listener, backlog(options)).map_err(|error| failed(error.into()))?;
             let address = listener.local_addr().map_err(failed)?.into();
             Ok(ListeningSocket { listener: StdListener::Tcp(listener), address, file: None })
@@ -61,7 +61,7 @@ fn backlog(options: &Options) -> i32 {
 
 fn bind_tcp(address: &Address, host_port: &str) -> io::Result<TcpListener> {
     match address.any_port() {
-        // IPv6's takes IPv4 too, where there is IPv6.
+        // Where there is IPv6, its socket takes IPv4 too.
         Some(port) => bind_first([
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -70,8 +70,8 @@ fn bind_tcp(address: &Address, host_port: &str) -> io::Result<TcpListener> {
     }
 }
 
-/// Binds the first address that this machine has. One that another process holds is an error: its
-/// clients would go on to that process, and nobody would be told.
+/// Binds the first address that this machine has. If another process holds it, that is an error:
+/// clients would otherwise go on connecting to that process, unnoticed.
 fn bind_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
@@ -88,12 +88,12 @@ fn bind_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Tcp
     Err(missing)
 }
 
-/// The listening socket at descriptor 0, moved to one that is closed on exec. What is left there is
-/// /dev/null: were it the socket, connections would be taken in, and not answered, for as long as
-/// this process or a child of its lives.
+/// The listening socket at descriptor 0, moved to a descriptor that is closed on exec. Descriptor 0
+/// becomes /dev/null. If it stayed the socket, connections would be accepted but not answered for
+/// as long as this process or one of its children lives.
 pub(super) fn take_stdin() -> Result<StdListener, Failure> {
     let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-    // A chroot may be without it; a socket whose other end is closed is as empty.
+    // A chroot may lack it; a socket whose other end is closed does as well.
     let nothing = match File::open("/dev/null") {
         Ok(file) => OwnedFd::from(file),
         Err(_) => UnixStream::pair()?.0.into(),
@@ -102,7 +102,7 @@ pub(super) fn take_stdin() -> Result<StdListener, Failure> {
     Ok(listener)
 }
 
-/// A unix socket's file that is to be.
+/// A unix socket's file to be created.
 struct UnixFile<'a> {
     path: &'a Path,
     mode: Option<u32>,
@@ -111,12 +111,12 @@ struct UnixFile<'a> {
 }
 
 impl UnixFile<'_> {
-    /// Makes it; a socket there that nobody listens on any more is replaced.
+    /// Creates it. A socket file that nobody listens on any more is replaced.
     fn listen(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
-        // A socket that is bound and does not listen yet looks like one that was left behind.
+        // A socket that is bound but does not listen yet looks like an abandoned one.
         let _lock = FolderLock::of(self.path);
         match self.make(backlog) {
-            // A file that is no socket refuses too.
+            // A file that is not a socket refuses connections too.
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && is_refused(self.path)?
@@ -133,7 +133,7 @@ impl UnixFile<'_> {
         let mut socket = unix_socket()?;
         if let Some(mode) = self.mode {
             let unbound = File::from(socket);
-            // Other systems may refuse it. Nobody can connect yet there either.
+            // Other systems may refuse this; nobody can connect yet there either.
             let _ = unbound.set_permissions(Permissions::from_mode(mode));
             socket = unbound.into();
         }
@@ -143,14 +143,14 @@ impl UnixFile<'_> {
         file.set_rights(self.mode, self.owner, self.group)?;
         net::listen(&socket, backlog)?;
         if !file.is_there() {
-            // Somebody replaced it, and nobody would find this one.
+            // Somebody replaced the file, so nobody would find this socket.
             return Err(io::ErrorKind::AddrInUse.into());
         }
         Ok((UnixListener::from(socket), file))
     }
 }
 
-/// Closed on exec.
+/// A unix socket that is closed on exec.
 fn unix_socket() -> io::Result<OwnedFd> {
     #[cfg(not(target_vendor = "apple"))]
     let socket = net::socket_with(
@@ -168,7 +168,7 @@ fn unix_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Whether nobody listens at a path. It does not wait: a backlog that is full is somebody's.
+/// Whether nobody listens at a path. It does not wait: a full backlog means that somebody does.
 fn is_refused(path: &Path) -> io::Result<bool> {
     let socket = unix_socket()?;
     rustix::io::ioctl_fionbio(&socket, true)?;

@@ -1,4 +1,4 @@
-//! How to listen.
+//! Settings for listening.
 
 use super::{
     Listener,
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{Address, Error};
 
-/// How to listen: mode, owner and group of a unix socket's file, the backlog. They are in place
-/// before the first connection can be made, and the file is at no time open to more than `mode`
-/// says.
+/// Settings for listening: the backlog, and the mode, owner and group of a unix socket's file. They
+/// are in place before the first connection can be made; the file never allows more than `mode`
+/// does.
 #[derive(Debug)]
 #[must_use = "it listens once `bind` is called"]
 pub struct ListenerBuilder {
@@ -24,52 +24,52 @@ impl ListenerBuilder {
         Self { address, name: None, options: Options::default() }
     }
 
-    /// The mode of a unix socket's file, whatever the process's umask: `0o660` lets its owner and
-    /// its group connect. Default: what the umask leaves of `0o777`. TCP has none, and a socket that
-    /// was inherited keeps its own.
+    /// The mode of a unix socket's file, whatever the process's umask. `0o660` lets its owner and
+    /// its group connect. Default: `0o777` without the umask's bits. It has no effect on TCP, nor
+    /// on an inherited socket.
     pub fn mode(mut self, mode: u32) -> Self {
         self.options.mode = Some(mode & 0o7777);
         self
     }
 
-    /// The owner of a unix socket's file, by name or number. Only root may give a file away. Default:
-    /// the process's user.
+    /// The owner of a unix socket's file, by name or number. Only root can change the owner.
+    /// Default: the process's user.
     pub fn owner(mut self, owner: impl Into<Account>) -> Self {
         self.options.owner = Some(owner.into());
         self
     }
 
-    /// The group of a unix socket's file, by name or number: one of the process's own, unless it is
-    /// root. Default: the process's group, or the folder's.
+    /// The group of a unix socket's file, by name or number. It must be one of the process's own,
+    /// except for root. Default: the process's group, or the folder's.
     pub fn group(mut self, group: impl Into<Account>) -> Self {
         self.options.group = Some(group.into());
         self
     }
 
-    /// Connections that may wait to be accepted; the system may take fewer, on Linux
+    /// How many connections may wait to be accepted. The system may allow fewer, on Linux
     /// `net.core.somaxconn`. Default 4096.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.options.backlog = connections;
         self
     }
 
-    /// With [`inherit_or_bind`](Self::inherit_or_bind): only the sockets that systemd passed under
-    /// this name.
+    /// For [`inherit_or_bind`](Self::inherit_or_bind): take only the sockets that systemd passed
+    /// under this name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Listens at the address.
+    /// Listens on the address.
     ///
     /// # Errors
-    /// [`Error::Address`] for a text that is no address, [`Error::Listen`] for the rest: it names
-    /// the address and says what to do.
+    /// [`Error::Address`] for a text that is not an address, [`Error::Listen`] for the rest. Both
+    /// name the address and say what to do.
     pub fn bind(self) -> Result<Listener, Error> {
         listen(self.address?, &self.options)
     }
 
-    /// As [`Listener::from_env`], with these settings where it binds an address.
+    /// Like [`Listener::from_env`], but uses these settings if it binds an address.
     ///
     /// # Errors
     /// As for [`Listener::from_env`].

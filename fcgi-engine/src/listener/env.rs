@@ -1,4 +1,4 @@
-//! What the process was started with: systemd's sockets, descriptor 0, FCGI_ADDR.
+//! What the process was started with: sockets from systemd, descriptor 0, FCGI_ADDR.
 
 use std::{
     env, io,
@@ -13,7 +13,7 @@ use rustix::net;
 use super::{Listener, ListeningSocket, StdListener, advice::Failure, bind};
 use crate::{Address, Error};
 
-/// More than a process may have open.
+/// More than a process can have open.
 const MOST: usize = 1 << 16;
 
 /// The sockets that systemd passed, until somebody takes them.
@@ -26,7 +26,7 @@ struct Passed {
     socket: Result<StdListener, Failure>,
 }
 
-/// The listener that the process inherited, if it did: by name only from systemd.
+/// The inherited listener, if there is one. A name selects among systemd's sockets only.
 pub(super) fn inherited(name: Option<&str>) -> Result<Option<Listener>, Error> {
     match passed(name)? {
         None if name.is_none() => at_stdin(),
@@ -34,7 +34,7 @@ pub(super) fn inherited(name: Option<&str>) -> Result<Option<Listener>, Error> {
     }
 }
 
-/// What systemd passed, by name or all that is left.
+/// The sockets that systemd passed, by name or all that are left.
 pub(super) fn passed(name: Option<&str>) -> Result<Option<Listener>, Error> {
     let taken = {
         let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +55,7 @@ pub(super) fn passed(name: Option<&str>) -> Result<Option<Listener>, Error> {
     Ok(Some(Listener { sockets }))
 }
 
-/// Descriptor 0, when it listens.
+/// Descriptor 0, if it listens.
 fn at_stdin() -> Result<Option<Listener>, Error> {
     if net::sockopt::socket_acceptconn(io::stdin()) != Ok(true) {
         return Ok(None);
@@ -64,7 +64,7 @@ fn at_stdin() -> Result<Option<Listener>, Error> {
     Ok(Some(Listener { sockets: vec![ListeningSocket::inherited(listener)] }))
 }
 
-/// What FCGI_ADDR says.
+/// The address in FCGI_ADDR.
 pub(super) fn address() -> Result<Option<Address>, Error> {
     match env::var("FCGI_ADDR") {
         Ok(text) if !text.is_empty() => Ok(Some(text.parse()?)),
@@ -77,7 +77,7 @@ fn passed_by_systemd() -> Vec<Passed> {
     let Some(count) = number("LISTEN_FDS").filter(|count| (1..MOST).contains(count)) else {
         return Vec::new();
     };
-    // A parent's, who was not replaced by this program.
+    // The sockets were meant for a parent process, not for this one.
     if number("LISTEN_PID") != usize::try_from(process::id()).ok() {
         return Vec::new();
     }
@@ -86,7 +86,7 @@ fn passed_by_systemd() -> Vec<Passed> {
     let mut fds = ListenFd::from_env();
     (0..count)
         .map(|index| {
-            // As systemd's own library calls it.
+            // The name that systemd's own library uses.
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
             let fd = match fds.take_unix_listener(index) {
                 Ok(unix) => Ok(unix.map(OwnedFd::from)),

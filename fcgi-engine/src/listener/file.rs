@@ -11,8 +11,8 @@ use std::{
 
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Uid};
 
-/// A unix socket's file, which is removed when this is dropped, unless another server has put its
-/// own in its place meanwhile.
+/// A unix socket's file. Dropping this removes the file, unless another server has replaced it
+/// meanwhile.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -29,8 +29,8 @@ impl SocketFile {
         id(&self.path).is_ok_and(|id| id == self.id)
     }
 
-    /// Sets its mode, its owner and its group. Who may rename files in its folder can put another
-    /// one, or a link, in its place at any time: that one is left as it is.
+    /// Sets its mode, its owner and its group. Whoever may rename files in its folder can replace
+    /// it with another file or a link at any time; such a replacement is left as it is.
     pub(super) fn set_rights(
         &self,
         mode: Option<u32>,
@@ -44,12 +44,12 @@ impl SocketFile {
         let metadata = handle.metadata(&self.path)?;
         let is_ours = metadata.file_type().is_socket()
             && (metadata.dev(), metadata.ino()) == self.id
-            // A second name may be that of somebody else's socket.
+            // A file with a second name may be somebody else's socket.
             && metadata.nlink() == 1;
         if !is_ours {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        // The umask may have taken something away.
+        // The umask may have removed some bits.
         if let Some(mode) = mode.filter(|mode| metadata.mode() & 0o7777 != *mode) {
             handle.set_mode(&self.path, mode)?;
         }
@@ -69,13 +69,13 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_there() {
-            // Somebody else may have removed it; there is nobody to tell.
+            // Somebody else may have removed it. A drop can't report an error.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The file itself, whatever its path leads to meanwhile.
+/// The file itself, whatever its path leads to now.
 #[cfg(target_os = "linux")]
 struct Handle(File);
 
@@ -93,7 +93,7 @@ impl Handle {
 
     fn set_mode(&self, _: &Path, mode: u32) -> io::Result<()> {
         use std::os::{fd::AsRawFd, unix::fs::PermissionsExt};
-        // No older kernel than 6.6 changes the mode through such a descriptor itself.
+        // Kernels before 6.6 can't change the mode through such a descriptor directly.
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
         set.map_err(|error| match error.kind() {
@@ -110,7 +110,7 @@ impl Handle {
     }
 }
 
-/// Other systems have no descriptor of a socket's file: its path is used, and no link followed.
+/// Other systems have no descriptor for a socket's file. Its path is used, without following links.
 #[cfg(not(target_os = "linux"))]
 struct Handle;
 
@@ -134,14 +134,14 @@ impl Handle {
     }
 }
 
-/// Keeps other servers from making a socket in a folder at the same time.
+/// Keeps other servers from creating a socket in a folder at the same time.
 pub(super) struct FolderLock {
     _folder: Option<File>,
 }
 
 impl FolderLock {
-    /// Another server holds it for a moment. Who holds it for longer is no server: it is not waited
-    /// for, nor is it needed where the folder can't be read.
+    /// Another server holds the lock only for a moment. A process that holds it for longer is not a
+    /// server, so this does not wait for it. Nor is the lock needed if the folder can't be read.
     pub(super) fn of(path: &Path) -> Self {
         const TRIES: u32 = 100;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,4 +1,4 @@
-//! Listening sockets: bound, inherited, or handed in, before a server takes connections from them.
+//! Listening sockets that a server takes connections from: bound, inherited, or passed in.
 //!
 //! ```
 //! use fcgi_engine::{Listener, Target};
@@ -33,11 +33,11 @@ pub use options::Account;
 use crate::{Address, Error};
 use advice::Failure;
 
-/// Where a server takes connections from: one socket, or several. A unix socket's file that it made
-/// is removed when it is dropped.
+/// Where a server takes connections from: one socket, or several. Dropping it removes the unix
+/// sockets' files that it created.
 ///
-/// It belongs to no runtime yet, so that it can be made anywhere: before the runtime starts, or
-/// before the process gives up its privileges.
+/// It belongs to no runtime yet, so it can be created anywhere: before the runtime starts, or
+/// before the process drops its privileges.
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<ListeningSocket>,
@@ -49,9 +49,9 @@ pub struct Listener {
 pub struct ListeningSocket {
     /// The socket.
     pub listener: StdListener,
-    /// Where it listens: for TCP with the port that the system chose.
+    /// Where it listens. For TCP this has the port that the system chose.
     pub address: Address,
-    /// To be kept for as long as the socket is: removes a unix socket's file when dropped.
+    /// Keep this as long as the socket: dropping it removes a unix socket's file.
     pub file: Option<SocketFile>,
 }
 
@@ -65,20 +65,20 @@ pub enum StdListener {
 }
 
 impl Listener {
-    /// Listens at a unix path or a TCP host and port, or on descriptor 0 for `-`
-    /// (FCGI_LISTENSOCK_FILENO, FC-2.2-1). Everything that becomes an [`Address`] will do.
-    /// [`builder`](Self::builder) has more to choose.
+    /// Listens on a unix path or a TCP host and port, or on descriptor 0 for `-`
+    /// (FCGI_LISTENSOCK_FILENO, FC-2.2-1). Takes anything that converts into an [`Address`].
+    /// [`builder`](Self::builder) has more settings.
     ///
-    /// A unix socket file that nobody listens on is replaced. Descriptor 0 is taken over: after
-    /// that it is /dev/null, for this process and its children.
+    /// A unix socket file that nobody listens on is replaced. Descriptor 0 is taken over:
+    /// afterwards it is /dev/null, for this process and its children.
     ///
     /// # Errors
-    /// [`Error::Address`] for a text that is no address, [`Error::Listen`] for the rest.
+    /// [`Error::Address`] for a text that is not an address, [`Error::Listen`] for the rest.
     pub fn bind(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
         Self::builder(address).bind()
     }
 
-    /// A listener with a mode, an owner or a backlog of its own.
+    /// A listener with a chosen mode, owner or backlog.
     ///
     /// ```
     /// use fcgi_engine::Listener;
@@ -96,25 +96,25 @@ impl Listener {
     ///
     /// 1. all sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`) and that nobody has taken by
     ///    [name](Self::from_env_named),
-    /// 2. else descriptor 0, when it is a listening socket: a web server, spawn-fcgi or a process
+    /// 2. else descriptor 0, if it is a listening socket: a web server, spawn-fcgi or a process
     ///    manager put it there (FC-2.2-1),
     /// 3. else the address in `FCGI_ADDR`,
     /// 4. else `default`.
     ///
-    /// When systemd passed sockets, the first call takes LISTEN_FDS and LISTEN_PID out of the
-    /// environment. Rust's own code may read the environment meanwhile; C code in other threads may
-    /// not (getenv(3), which getaddrinfo(3) and localtime_r(3) call). Where there may be such
-    /// threads, those of an async runtime among them, call it before they are started.
+    /// If systemd passed sockets, the first call removes LISTEN_FDS and LISTEN_PID from the
+    /// environment. Rust code may read the environment meanwhile, but C code in other threads may
+    /// not (getenv(3), which getaddrinfo(3) and localtime_r(3) call). If there may be such threads,
+    /// such as those of an async runtime, call this before they start.
     ///
     /// # Errors
-    /// As for [`bind`](Self::bind); [`Error::Listen`] when systemd passed something else than
-    /// listening stream sockets.
+    /// As for [`bind`](Self::bind); [`Error::Listen`] when systemd passed anything but listening
+    /// stream sockets.
     pub fn from_env(default: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
         Self::builder(default).inherit_or_bind()
     }
 
-    /// The sockets that systemd passed under a name (`FileDescriptorName=`, which is the socket
-    /// unit's name by default), else one at `default`. For programs that listen for several things.
+    /// The sockets that systemd passed under a name (`FileDescriptorName=`; by default the socket
+    /// unit's name), else one at `default`. For programs that listen for several purposes.
     ///
     /// # Errors
     /// As for [`from_env`](Self::from_env).
@@ -126,10 +126,10 @@ impl Listener {
     }
 
     /// All sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`) and that nobody has taken yet;
-    /// `None` if there are none. For programs that have other addresses of their own beside them.
+    /// `None` if there are none. For programs that also have addresses of their own.
     ///
     /// # Errors
-    /// [`Error::Listen`] when systemd passed something else than listening stream sockets.
+    /// [`Error::Listen`] when systemd passed anything but listening stream sockets.
     pub fn passed() -> Result<Option<Self>, Error> {
         env::passed(None)
     }
@@ -143,7 +143,8 @@ impl Listener {
         Ok(Self::from(socket))
     }
 
-    /// Where it listens: for TCP with the port that the system chose. The first one of several.
+    /// Where it listens. For TCP this has the port that the system chose. Of several sockets, the
+    /// first.
     #[must_use]
     pub fn local_addr(&self) -> &Address {
         &self.sockets[0].address
@@ -154,14 +155,14 @@ impl Listener {
         self.sockets.iter().map(|socket| &socket.address)
     }
 
-    /// This one's sockets and another's, to be served as one.
+    /// Joins this listener's sockets and another's, to be served as one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.sockets.extend(other.sockets);
         self
     }
 
-    /// Its sockets, at least one, for an adapter.
+    /// Its sockets, at least one, for use by an adapter.
     #[must_use]
     pub fn into_sockets(self) -> Vec<ListeningSocket> {
         self.sockets
@@ -169,7 +170,7 @@ impl Listener {
 }
 
 impl ListeningSocket {
-    /// One that somebody else has made.
+    /// A listener from a socket that somebody else made.
     fn inherited(listener: StdListener) -> Self {
         let address = listener.local_addr();
         Self { listener, address, file: None }
@@ -211,10 +212,10 @@ impl StdListener {
         })
     }
 
-    /// Has it say `WouldBlock` instead of waiting, as an adapter wants it.
+    /// Makes it nonblocking, as an adapter needs it.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Unix(listener) => listener.set_nonblocking(true),
@@ -222,7 +223,7 @@ impl StdListener {
         }
     }
 
-    /// Where it listens, as the system has it.
+    /// Where it listens, according to the system.
     fn local_addr(&self) -> Address {
         match self {
             Self::Tcp(listener) => listener.local_addr().map_or(Address::STDIN, Address::from),
@@ -246,7 +247,7 @@ impl AsFd for StdListener {
     }
 }
 
-/// The name of a socket that has no file, which only Linux has.
+/// The name of a socket without a file. Only Linux has such sockets.
 fn abstract_name(address: &std::os::unix::net::SocketAddr) -> String {
     #[cfg(target_os = "linux")]
     if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {

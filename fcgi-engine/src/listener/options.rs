@@ -1,10 +1,10 @@
-//! What a listener is to have: its file's rights, its backlog.
+//! The settings of a listener: its backlog, and the rights of its file.
 
-/// Connections that may wait to be accepted. Linux takes no more either, as it comes
+/// Connections that may wait to be accepted. This is also Linux's default limit
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-/// What [`ListenerBuilder`](super::ListenerBuilder) was given.
+/// The settings that [`ListenerBuilder`](super::ListenerBuilder) collected.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) mode: Option<u32>,
@@ -33,7 +33,7 @@ pub struct Account(pub(super) Kind);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Id(u32),
-    /// A name, or a number where nobody has that name.
+    /// A name, or a number if no user or group has that name.
     Name(String),
 }
 

@@ -1,6 +1,6 @@
-//! A pool's desk: who waits, what is idle or shared, and what is known of the application, behind
-//! one lock. It carries out what [`fcgi_proto::pool`] decides. Wake-ups, and the ends of
-//! connections, run code of others: they are noted under the lock and done after it.
+//! A pool's shared state behind one lock: who waits, what is idle or shared, and what is known of
+//! the application. It carries out the decisions of [`fcgi_proto::pool`]. Waking callers and
+//! closing connections run other code, so both are noted under the lock and done after it.
 
 use std::{
     collections::HashMap,
@@ -21,37 +21,37 @@ use crate::{
     observe::{self, PoolEvent},
 };
 
-/// When the reaper looks again where it need not.
+/// When the reaper looks again if nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An adapter's connections, its clock, and how its callers wait.
+/// An adapter's connections and clock, and how its callers wait.
 pub trait Pooled: Sized + 'static {
     /// A connection that carries one request at a time. Dropping it closes it.
     type Own;
     /// A handle of a connection that several requests share.
     type Shared: Clone;
-    /// Who waits: a waker, a thread.
+    /// What waits: a waker, or a thread.
     type Who;
-    /// Whether the reaper also ends the waits for a connection. Otherwise each caller looks at the
-    /// clock itself, and calls [`Lease::handle_time`](super::Lease::handle_time).
+    /// Whether the reaper also ends the waits for a connection. If not, each caller watches the
+    /// clock itself and calls [`Lease::handle_time`](super::Lease::handle_time).
     const ENDS_WAITS: bool;
 
     /// The time.
     fn now(&self) -> Instant;
-    /// Has whoever waits look again.
+    /// Wakes a caller so that it looks again.
     fn wake(&self, who: Self::Who);
-    /// Whether a connection can carry a request now: it was not closed, and nothing came that
-    /// nobody asked for (Q-10, H-11). A shared one in use is asked only whether it takes more.
+    /// Whether a connection can carry a request now: it was not closed, and no bytes came that
+    /// nobody asked for (Q-10, H-11). Of a shared one in use this is only whether it takes more.
     fn is_quiet(&self, place: &mut Place<Self>) -> bool;
-    /// A shared connection keeps nothing of a request that has ended or was aborted.
+    /// Makes a shared connection forget a request that has ended or was aborted.
     fn forget(&self, shared: &Self::Shared, key: RequestKey);
     /// Closes a shared connection once its requests are over.
     fn close(&self, shared: Self::Shared);
-    /// Has somebody call [`Desk::reap`] at the times that it gives, until it gives `None`.
+    /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`.
     fn spawn_reaper(desk: &Arc<Desk<Self>>);
 }
 
-/// A connection, as one request sees it.
+/// A connection from one request's point of view.
 pub enum Place<K: Pooled> {
     /// The request has the connection to itself.
     Own(K::Own),
@@ -69,13 +69,13 @@ pub(super) enum Turn<K: Pooled> {
     Gone,
 }
 
-/// A pool, as its callers and its connections share it.
+/// A pool's state, shared by its callers and its connections.
 pub struct Desk<K: Pooled> {
     address: Address,
     name: Arc<str>,
     adapter: K,
     settings: Settings,
-    /// The policy's times count from here.
+    /// The instant from which the policy's times count.
     epoch: Instant,
     state: Mutex<State<K>>,
 }
@@ -86,14 +86,14 @@ struct State<K: Pooled> {
     idle: HashMap<ConnectionId, K::Own>,
     shared: HashMap<ConnectionId, K::Shared>,
     discovery: Discovery<K::Who>,
-    /// When the reaper looks again, while there is one, and how to wake it.
+    /// When the reaper looks again, while it exists, and how to wake it.
     reaper: Option<(Duration, Option<K::Who>)>,
     todo: Todo<K>,
-    /// Connections that are being closed outside of the lock. They still take a place.
+    /// Connections that are being closed outside of the lock. They still count.
     closing: usize,
 }
 
-/// A caller in the queue, or one that has not fetched its answer yet.
+/// A caller in the queue, or one that has not taken its result yet.
 enum Waiting<W> {
     Queued(Option<W>),
     Granted { connection: ConnectionId, fresh: bool, who: Option<W> },
@@ -101,7 +101,7 @@ enum Waiting<W> {
     Refused,
 }
 
-/// What is done once the lock is released.
+/// What to do once the lock is released.
 struct Todo<K: Pooled> {
     close: Vec<Place<K>>,
     wake: Vec<K::Who>,
@@ -129,7 +129,7 @@ impl<K: Pooled> Desk<K> {
         }
     }
 
-    /// Where the application is.
+    /// The address of the application.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -149,7 +149,7 @@ impl<K: Pooled> Desk<K> {
         &self.settings
     }
 
-    /// How many there are of each.
+    /// The numbers of connections and callers.
     pub fn stats(&self) -> PoolStats {
         self.lock().policy.stats()
     }
@@ -161,7 +161,7 @@ impl<K: Pooled> Desk<K> {
 
     // ---- A caller's turn -----------------------------------------------------------------------
 
-    /// Joins the queue; says when.
+    /// Joins the queue; returns the ticket and the time.
     pub(super) fn acquire(self: &Arc<Self>) -> Result<(Ticket, Instant), Error> {
         let acquired = self.update(|state, now| {
             let ticket = state.policy.acquire(now)?;
@@ -177,7 +177,7 @@ impl<K: Pooled> Desk<K> {
         })
     }
 
-    /// Ready once the caller has a connection, or will not get one; `wait` notes whom to wake.
+    /// Ready once the caller has a connection, or will get none; `wait` records whom to wake.
     pub(super) fn poll_turn(
         &self,
         ticket: Ticket,
@@ -191,7 +191,7 @@ impl<K: Pooled> Desk<K> {
                 wait(who);
                 return Poll::Pending;
             }
-            // What this one takes the place of is still being closed.
+            // The connection that this one replaces is still being closed.
             Some(Waiting::Granted { fresh: true, who, .. }) if full => {
                 wait(who);
                 return Poll::Pending;
@@ -216,18 +216,18 @@ impl<K: Pooled> Desk<K> {
         Poll::Ready(Err(Error::PoolClosed { address: self.name() }))
     }
 
-    /// The caller left the queue, or has not used what it was granted.
+    /// The caller left the queue, or did not use what it was granted.
     pub(super) fn cancel(self: &Arc<Self>, ticket: Ticket) {
         let gone = self.update(|state, now| {
             let gone = (state.waiting.remove(&ticket), state.discovery.leave(ticket));
             state.policy.cancel(ticket, now);
             gone
         });
-        // With the last waker of a task may go the task, and what it holds.
+        // Dropping the last waker of a task may drop the task and all that it holds: not under the lock.
         drop(gone);
     }
 
-    /// The caller's fresh connection is open; if it is shared, others may join.
+    /// The caller has opened its fresh connection. If it is a shared one, others may join.
     pub(super) fn connected(
         self: &Arc<Self>,
         ticket: Ticket,
@@ -238,7 +238,7 @@ impl<K: Pooled> Desk<K> {
             if let (Some(connection), Place::Shared(shared)) = (connection, place) {
                 state.shared.insert(connection, shared.clone());
             }
-            // It was granted to this ticket as a fresh one.
+            // Can't fail: it was granted to this ticket as a fresh one.
             let _ = state.policy.connected(ticket, now);
             connection
         })
@@ -261,12 +261,12 @@ impl<K: Pooled> Desk<K> {
                     state.close(connection);
                 }
             }
-            // It was granted to this ticket.
+            // Can't fail: it was granted to this ticket.
             let _ = state.policy.release(ticket, how, now);
         });
     }
 
-    /// The caller's connection failed before the first byte of an answer. Says when.
+    /// The caller's connection failed before the first byte of an answer. Returns the time.
     pub(super) fn retry(self: &Arc<Self>, ticket: Ticket, place: Option<Place<K>>) -> Instant {
         self.end(place);
         self.update(|state, now| {
@@ -280,7 +280,7 @@ impl<K: Pooled> Desk<K> {
         })
     }
 
-    /// The application does not multiplex, whatever it said. Says when.
+    /// The application does not multiplex, whatever it reported. Returns the time.
     pub(super) fn retry_alone(self: &Arc<Self>, ticket: Ticket) -> Instant {
         self.update(|state, now| {
             state.discovery.deny();
@@ -292,7 +292,7 @@ impl<K: Pooled> Desk<K> {
         })
     }
 
-    /// A shared connection takes no more requests: nobody is sent to it from now on.
+    /// A shared connection takes no more requests: no new caller gets it from now on.
     pub fn handle_closed(self: &Arc<Self>, connection: ConnectionId) {
         self.update(|state, now| {
             state.close(connection);
@@ -300,12 +300,12 @@ impl<K: Pooled> Desk<K> {
         });
     }
 
-    /// A caller's time may be up.
+    /// A caller's wait limit may have passed.
     pub(super) fn handle_time(self: &Arc<Self>) {
         self.update(|_, _| ());
     }
 
-    /// Closes a connection, before another may be opened in its place.
+    /// Closes a connection before another may be opened in its place.
     fn end(&self, place: Option<Place<K>>) {
         match place {
             Some(Place::Own(own)) => drop(own),
@@ -316,13 +316,13 @@ impl<K: Pooled> Desk<K> {
 
     // ---- The application's capacity ------------------------------------------------------------
 
-    /// What the application said of its capacity, if it was asked.
+    /// The capacity that the application reported, if it was asked.
     pub fn values(&self) -> Option<Values> {
         self.lock().discovery.values()
     }
 
-    /// Ready once a connection may be opened. Where the application's capacity matters and is not
-    /// known, one caller asks for it first (`true`), and the others wait.
+    /// Ready once a connection may be opened. If the application's capacity matters and is unknown,
+    /// one caller gets `true` and must ask for it first, and the others wait.
     pub(super) fn poll_discovery(
         &self,
         ticket: Ticket,
@@ -334,7 +334,7 @@ impl<K: Pooled> Desk<K> {
         self.lock().discovery.poll(ticket, wait)
     }
 
-    /// What the application said, or `None` if it could not be asked.
+    /// The application's answer, or `None` if it could not be asked.
     pub fn end_discovery(self: &Arc<Self>, values: Option<Values>) {
         self.update(|state, _| {
             state.todo.wake.extend(state.discovery.end(values));
@@ -347,12 +347,12 @@ impl<K: Pooled> Desk<K> {
         });
     }
 
-    /// The application could not be asked: that holds for all who waited for its answer.
+    /// The application could not be asked. All who waited for its answer get this error.
     pub(super) fn fail_discovery(self: &Arc<Self>, error: &Error) {
         self.update(|state, _| state.todo.wake.extend(state.discovery.fail(error)));
     }
 
-    /// How many requests a connection that is opened now carries at once.
+    /// How many concurrent requests a connection carries that is opened now.
     pub fn requests_per_connection(&self) -> usize {
         self.values().map_or(1, |values| self.multiplexing(values))
     }
@@ -366,25 +366,25 @@ impl<K: Pooled> Desk<K> {
 
     // ---- Time ----------------------------------------------------------------------------------
 
-    /// The reaper's turn: does what is due; gives the time to look again, at which it may also be
-    /// woken before. `None` ends the reaper.
+    /// The reaper's turn: does what is due. Returns when to look again; the reaper may also be
+    /// woken earlier. `None` ends the reaper.
     pub fn reap(&self, who: K::Who) -> Option<Instant> {
         let mut state = self.lock();
         state.carry_out(self.elapsed());
         let next = state.deadline();
         state.reaper = next.map(|next| (next, Some(who)));
         self.finish(state);
-        // A time that is too far to add never comes.
+        // A time too far ahead to add never comes.
         next.map(|next| self.epoch.checked_add(next).unwrap_or_else(|| self.adapter.now() + FAR))
     }
 
-    /// The reaper has ended before its time: there may be another.
+    /// The reaper has ended early, so another one may be spawned.
     pub fn reaper_gone(&self) {
         let gone = self.lock().reaper.take();
         drop(gone);
     }
 
-    /// Tells the policy something, then does what it says.
+    /// Reports something to the policy, then carries out its actions.
     fn update<T>(self: &Arc<Self>, tell: impl FnOnce(&mut State<K>, Duration) -> T) -> T {
         let now = self.elapsed();
         let mut state = self.lock();
@@ -398,10 +398,10 @@ impl<K: Pooled> Desk<K> {
         told
     }
 
-    /// Releases the lock, and does what was noted under it: what is to be closed is, before who
-    /// opens another in its place is woken.
+    /// Releases the lock, then does what was noted under it. Connections are closed before the
+    /// callers are woken that open others in their place.
     fn finish(&self, mut state: MutexGuard<'_, State<K>>) {
-        /// Frees the places however the closing ends.
+        /// Frees the places even if closing panics.
         struct Places<'a, K: Pooled>(&'a Desk<K>, usize);
         impl<K: Pooled> Drop for Places<'_, K> {
             fn drop(&mut self) {
@@ -427,13 +427,13 @@ impl<K: Pooled> Desk<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K>> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Pooled> State<K> {
-    /// Does what the policy says, in its order.
+    /// Carries out the policy's actions in order.
     fn carry_out(&mut self, now: Duration) {
         while let Some(action) = self.policy.poll_action(now) {
             match action {
@@ -454,19 +454,19 @@ impl<K: Pooled> State<K> {
         }
     }
 
-    /// Takes a connection out; it is closed after the lock.
+    /// Takes a connection out of the pool. It is closed after the lock is released.
     fn close(&mut self, connection: ConnectionId) {
         self.todo.close.extend(self.idle.remove(&connection).map(Place::Own));
         self.todo.close.extend(self.shared.remove(&connection).map(Place::Shared));
     }
 
-    /// Whether those that are being closed are in the way of one that was granted.
+    /// Whether connections that are being closed leave no room for one that was granted.
     fn is_full(&self) -> bool {
         let connections = self.policy.stats().connections + self.closing;
         self.closing > 0 && connections > self.policy.max_connections()
     }
 
-    /// Who has waited for a place that is free now.
+    /// The callers that waited for a place that is now free.
     fn with_place(&mut self) -> Vec<K::Who> {
         let granted = self.waiting.values_mut().filter_map(|waiting| match waiting {
             Waiting::Granted { who, .. } => who.take(),
@@ -480,7 +480,7 @@ impl<K: Pooled> State<K> {
         self.policy.next_deadline().filter(|_| needed)
     }
 
-    /// Sees to it that the reaper looks in time; true if there is none yet.
+    /// Makes sure that the reaper looks in time; true if there is no reaper yet.
     fn schedule(&mut self) -> bool {
         let Some(next) = self.deadline() else { return false };
         let Some((until, who)) = &mut self.reaper else {
@@ -504,7 +504,7 @@ impl<K: Pooled> Default for Todo<K> {
 impl<K: Pooled> Drop for Desk<K> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // What moves their bytes would keep them.
+        // The tasks that move their bytes would keep them open.
         state.shared.drain().for_each(|(_, shared)| self.adapter.close(shared));
         // The reaper has nothing to wait for any more.
         let reaper = state.reaper.take().and_then(|(_, who)| who);

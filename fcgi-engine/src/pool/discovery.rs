@@ -1,4 +1,4 @@
-//! What a pool knows of its application's capacity, and who asks for it.
+//! What a pool knows of its application's capacity, and which caller asks for it.
 
 use std::{collections::HashMap, task::Poll};
 
@@ -8,14 +8,14 @@ use crate::Error;
 
 pub(super) struct Discovery<W> {
     stage: Stage<W>,
-    /// Those who waited for a question that failed, until they hear of it: none of them asks the same
-    /// once more.
+    /// Those who waited for a query that failed, until they have seen its error: none of them sends
+    /// the same query again.
     failed: HashMap<Ticket, Error>,
 }
 
 enum Stage<W> {
     Unknown,
-    /// One caller asks; the others that are to open a connection wait.
+    /// One caller asks; the others that have a connection to open wait.
     Asking(HashMap<Ticket, Option<W>>),
     Known(Values),
 }
@@ -32,7 +32,7 @@ impl<W> Discovery<W> {
         }
     }
 
-    /// Ready once there is nothing to wait for: true if the caller is to ask; an error if the question
+    /// Ready once there is nothing to wait for: true if the caller must ask; an error if the query
     /// that it waited for failed.
     pub(super) fn poll(
         &mut self,
@@ -55,12 +55,12 @@ impl<W> Discovery<W> {
         }
     }
 
-    /// The question was answered, or with `None` given up; gives those who have waited for that.
+    /// The query was answered, or given up with `None`. Returns those who waited for it.
     pub(super) fn end(&mut self, values: Option<Values>) -> impl Iterator<Item = W> + use<W> {
         self.stop(values).into_values().flatten()
     }
 
-    /// The question failed, for all who have waited; gives them.
+    /// The query failed for all who waited. Returns them.
     pub(super) fn fail(&mut self, error: &Error) -> impl Iterator<Item = W> + use<W> {
         let waiting = self.stop(None);
         self.failed.extend(waiting.keys().map(|ticket| (*ticket, error.again())));
@@ -75,7 +75,7 @@ impl<W> Discovery<W> {
         }
     }
 
-    /// A caller waits no more.
+    /// A caller stops waiting.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<W> {
         self.failed.remove(&ticket);
         match &mut self.stage {
@@ -84,7 +84,7 @@ impl<W> Discovery<W> {
         }
     }
 
-    /// The application does not multiplex, whatever it said.
+    /// The application does not multiplex, whatever it reported.
     pub(super) fn deny(&mut self) {
         if let Stage::Known(values) = &mut self.stage {
             values.mpxs_conns = Some(false);
@@ -113,7 +113,7 @@ mod tests {
         for n in 1..4 {
             assert!(poll(&mut discovery, n).is_pending());
         }
-        // One has left meanwhile.
+        // One of them leaves meanwhile.
         assert_eq!(discovery.leave(tickets[3]), Some(3));
         let (phase, limit) = (Phase::Connect, Duration::from_secs(10));
         let error = Error::Timeout { address: "unix:/app".into(), phase, limit };
@@ -125,7 +125,7 @@ mod tests {
             assert!(told.is_connect() && told.is_timeout(), "{told}");
         }
         assert!(matches!(poll(&mut discovery, 4), Poll::Ready(Ok(true))), "who comes later asks");
-        // One that is given up without an error is asked by the next one.
+        // When a query is given up without an error, the next caller asks.
         assert!(poll(&mut discovery, 3).is_pending());
         assert_eq!(discovery.end(None).collect::<Vec<_>>(), [3]);
         assert!(matches!(poll(&mut discovery, 3), Poll::Ready(Ok(true))));

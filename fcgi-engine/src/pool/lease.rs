@@ -1,4 +1,4 @@
-//! One caller's turn: in the queue, then with a connection, until that is given back.
+//! One caller's turn: first in the queue, then with a connection, until it gives that back.
 
 use std::{
     fmt,
@@ -15,20 +15,20 @@ use fcgi_proto::{
 use super::{Bodies, Desk, Place, Pooled, Reached, Replay, Sending, desk::Turn, sending::Verdict};
 use crate::Error;
 
-/// A place in the queue, or a connection. Dropping it gives up either.
+/// A place in the queue, or a connection. Dropping it gives either up.
 pub struct Lease<K: Pooled> {
     desk: Arc<Desk<K>>,
     ticket: Ticket,
     queued: Instant,
     place: Option<Place<K>>,
-    /// The connection was to be opened by this caller.
+    /// This caller had to open the connection.
     fresh: bool,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// Nothing was sent: in the queue, or granted.
+    /// Nothing was sent, whether in the queue or with a connection.
     Unused,
     /// This request was begun on the connection.
     Used(RequestKey),
@@ -54,7 +54,7 @@ impl<K: Pooled> Lease<K> {
 
     /// When the wait for a connection ends.
     pub fn deadline(&self) -> Option<Instant> {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         self.queued.checked_add(self.desk.settings().limits.wait_timeout?)
     }
 
@@ -63,9 +63,8 @@ impl<K: Pooled> Lease<K> {
         self.desk.handle_time();
     }
 
-    /// Ready once the caller has a connection: with true if it is to open it, and always so where
-    /// `only_fresh` is set. `wait` notes whom to wake.
-    ///
+    /// Ready once the caller has a connection: with true if it must open it, which is always so if
+    /// `only_fresh` is set. `wait` records whom to wake.
     /// # Errors
     /// [`Error::PoolClosed`], [`Error::Timeout`].
     pub fn poll_ready(
@@ -92,11 +91,11 @@ impl<K: Pooled> Lease<K> {
         }
     }
 
-    /// Ready once the caller may open its connection: with the duty to ask for the application's
-    /// capacity first, where that matters, is not known, and nobody else asks.
+    /// Ready once the caller may open its connection. Returns the duty to ask for the application's
+    /// capacity first, if that matters, is unknown, and nobody else asks.
     ///
     /// # Errors
-    /// What the caller met who asked.
+    /// The error of the caller who asked.
     pub fn poll_discovery(
         &mut self,
         wait: impl FnOnce(&mut Option<K::Who>),
@@ -116,7 +115,7 @@ impl<K: Pooled> Lease<K> {
         self.place.as_mut()
     }
 
-    /// What the request's next try sends on the connection.
+    /// What the request's next attempt sends on the connection.
     pub fn start<'a, B: Replay>(
         &mut self,
         sending: &'a mut Sending<B>,
@@ -141,11 +140,11 @@ impl<K: Pooled> Lease<K> {
         }
     }
 
-    /// A try failed. If the request is sent again, the caller is back in the queue, before all
-    /// who have had no connection yet.
+    /// An attempt failed. If the request is sent again, the caller is back in the queue, before all
+    /// callers that have had no connection yet.
     ///
     /// # Errors
-    /// `error`, if the request is not sent again; the connection is then still to be given back.
+    /// `error`, if the request is not sent again. The connection must still be given back then.
     pub fn judge<B: Replay>(
         &mut self,
         sending: &mut Sending<B>,
@@ -169,12 +168,12 @@ impl<K: Pooled> Lease<K> {
         self.queued = self.desk.retry(self.ticket, self.place.take());
     }
 
-    /// Gives the connection back, with its request over.
+    /// Gives the connection back after its request has ended.
     pub fn finish(mut self, reusable: bool) {
         self.end(if reusable { Release::Reusable } else { Release::Closed });
     }
 
-    /// A shared connection keeps nothing of the request.
+    /// Makes a shared connection forget the request.
     fn forget(&mut self) {
         if let (Stage::Used(key), Some(Place::Shared(shared))) = (self.stage, &self.place) {
             self.desk.adapter().forget(shared, key);
@@ -195,7 +194,7 @@ impl<K: Pooled> Drop for Lease<K> {
             (Stage::Over, _) => {}
             (Stage::Used(_), _) => self.end(Release::Closed),
             (Stage::Unused, None) => self.desk.cancel(self.ticket),
-            // One that would have been closed after its request is not kept without one either.
+            // A connection that its request would have closed is not kept unused either.
             (Stage::Unused, Some(Place::Own(_))) if !self.desk.settings().keep_conn => {
                 self.end(Release::Closed);
             }
@@ -214,8 +213,8 @@ impl<K: Pooled> fmt::Debug for Lease<K> {
     }
 }
 
-/// The caller's duty to ask for the application's capacity. Dropping it without an answer hands
-/// the question to another caller.
+/// The caller's duty to ask for the application's capacity. Dropping it without an answer passes
+/// the duty to another caller.
 pub struct Asking<K: Pooled> {
     desk: Arc<Desk<K>>,
     values: Option<Values>,
@@ -223,14 +222,14 @@ pub struct Asking<K: Pooled> {
 }
 
 impl<K: Pooled> Asking<K> {
-    /// The application could not be asked: all who wait for the answer get this error, so that they
-    /// do not ask in vain, one after the other.
+    /// The application could not be asked. All who wait for the answer get this error, so that they
+    /// do not fail one after the other.
     pub fn fail(mut self, error: &Error) {
         self.failed = true;
         self.desk.fail_discovery(error);
     }
 
-    /// What the application said.
+    /// The application's answer.
     pub fn answer(mut self, values: Values) {
         self.values = Some(values);
     }

@@ -1,7 +1,7 @@
 //! A pool, without sockets, threads or tasks: its settings, its [`Desk`], a caller's [`Lease`], and
-//! what becomes of a request whose try failed ([`Sending`]).
+//! whether a request is sent again after a failed attempt ([`Sending`]).
 //!
-//! Which connection a caller gets, and when, is decided in [`fcgi_proto::pool`]. An adapter opens
+//! [`fcgi_proto::pool`] decides which connection a caller gets, and when. An adapter opens
 //! connections, moves their bytes, and waits: it implements [`Pooled`].
 //!
 //! ```
@@ -22,12 +22,12 @@ pub use sending::{Bodies, Reached, Replay, Sending};
 
 use fcgi_proto::pool::PoolLimits;
 
-/// How many connections a pool has and how they are used.
+/// How many connections a pool has, and how they are used.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How many, for how long, and who may wait.
+    /// How many connections, for how long, and how many callers may wait.
     pub limits: PoolLimits,
-    /// Requests at once on one connection, if the application multiplexes. Default 1.
+    /// Concurrent requests on one connection, if the application multiplexes. Default 1.
     pub multiplex: usize,
     /// Whether a connection that is not shared is kept for other requests. Default false.
     pub keep_conn: bool,
@@ -47,7 +47,7 @@ impl Default for Settings {
     }
 }
 
-/// A pool's methods that are the same in every adapter. The desk is in the field of that name.
+/// The methods of a pool that are the same in every adapter. The desk is in the field `desk`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_methods {
@@ -58,14 +58,14 @@ macro_rules! pool_methods {
             self.$desk.stats()
         }
 
-        /// Takes no more requests: those that wait for a connection get
-        /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed), idle connections close now, the
-        /// others with the request that they carry.
+        /// Takes no more requests. Those that wait for a connection get
+        /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed). Idle connections close now, and
+        /// the others after the request that they carry.
         pub fn close(&self) {
             self.$desk.close();
         }
 
-        /// Where the application is.
+        /// The address of the application.
         #[must_use]
         pub fn address(&self) -> &Address {
             self.$desk.address()
@@ -73,32 +73,32 @@ macro_rules! pool_methods {
     };
 }
 
-/// The methods that set the [`Settings`] in `self.pool`, for an adapter's builder.
+/// The builder methods that set the [`Settings`] in `self.pool`, for an adapter's builder.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_setters {
     () => {
-        /// Whether a connection is kept after a request and used for others (FC-3.5-1). Default
-        /// false: each request has a connection of its own, as with nginx, Caddy and HAProxy.
+        /// Whether to keep a connection after a request and use it for others (FC-3.5-1). Default
+        /// false: each request has its own connection, as with nginx, Caddy and HAProxy.
         ///
-        /// Keeping saves a connect and an accept a request, some 50 µs. It is safe for
+        /// Keeping saves a connect and an accept per request, some 50 µs. It is safe for
         /// applications that are done when they end a request, such as this library's servers and
-        /// Go's. It is not for php-fpm in general: a script that goes on after
-        /// `fastcgi_finish_request()` holds up the next request on its connection, and for ever
-        /// one that it waits for itself (Q-16); a worker that leaves at `pm.max_requests` loses
-        /// the request that is just sent to it (Q-17); and an idle connection takes up a worker
+        /// Go's. In general it is not safe for php-fpm. A script that goes on after
+        /// `fastcgi_finish_request()` holds up the next request on its connection, for ever if the
+        /// script waits for that request (Q-16). A worker that exits at `pm.max_requests` loses the
+        /// request that is just being sent to it (Q-17). And an idle connection occupies a worker
         /// (Q-5).
         ///
-        /// A connection that several requests [share](Self::multiplex) is kept in any case.
+        /// A connection that several requests [share](Self::multiplex) is always kept.
         #[must_use]
         pub fn keep_conn(mut self, keep_conn: bool) -> Self {
             self.pool.keep_conn = keep_conn;
             self
         }
 
-        /// Connections at once, being opened, in use or idle. More callers wait. Each takes a
-        /// worker of php-fpm, so that more than its `pm.max_children` are of no use (Q-5).
-        /// Default 8.
+        /// How many connections there may be, whether being opened, in use or idle. More callers
+        /// wait. Each occupies a worker of php-fpm, so more than its `pm.max_children` are of no
+        /// use (Q-5). Default 8.
         #[must_use]
         pub fn max_connections(mut self, n: usize) -> Self {
             self.pool.limits.connections = n;
@@ -113,8 +113,8 @@ macro_rules! pool_setters {
         }
 
         /// How long a kept connection may be idle before it is closed. Default 1.5 s, less than the
-        /// 2 s after which libfcgi closes (Q-10); an idle connection pins a worker of php-fpm
-        /// (Q-5). Zero keeps none, `None` keeps it until the application closes.
+        /// 2 s after which libfcgi closes (Q-10); an idle connection also occupies a worker of
+        /// php-fpm (Q-5). Zero keeps none; `None` keeps it until the application closes.
         #[must_use]
         pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.pool.limits.idle_timeout = limit.into().unwrap_or(::std::time::Duration::MAX);
@@ -128,9 +128,9 @@ macro_rules! pool_setters {
             self
         }
 
-        /// How old a kept connection may be to get another request. Default 1 s: a pool that is
-        /// always busy would keep its php-fpm workers to itself for ever, and whoever else connects
-        /// waits for one to become free (Q-5).
+        /// The age up to which a kept connection gets another request. Default 1 s. Without this, a
+        /// pool that is always busy would keep its php-fpm workers for ever, while other clients
+        /// wait for a free one (Q-5).
         #[must_use]
         pub fn max_age(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.pool.limits.age = limit.into();
@@ -152,9 +152,9 @@ macro_rules! pool_setters {
             self
         }
 
-        /// Lets as many requests share a connection if the application says that it multiplexes
-        /// (FCGI_MPXS_CONNS=1), which it is asked on a connection of its own before the first
-        /// request (Q-7). Default 1: no sharing, and no question.
+        /// How many requests may share a connection, if the application reports that it multiplexes
+        /// (FCGI_MPXS_CONNS=1). Before the first request the pool asks, on a separate connection
+        /// (Q-7). Default 1: no sharing, and no query.
         #[must_use]
         pub fn multiplex(mut self, requests: usize) -> Self {
             self.pool.multiplex = requests;

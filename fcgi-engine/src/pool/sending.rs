@@ -1,4 +1,4 @@
-//! A request on its way through a pool: what each try sends, and whether there is another one.
+//! A request on its way through a pool: what each attempt sends, and whether there is another one.
 
 use fcgi_proto::{BeginRequest, Rejection};
 
@@ -9,8 +9,8 @@ use crate::{
     observe::{self, PoolEvent},
 };
 
-/// Times that a request is sent at most: on a kept connection that turns out dead, on a shared one
-/// that turns out not to be, and on a fresh one.
+/// How often a request is sent, at most: on a kept connection that turns out dead, on a shared one
+/// that turns out not to be shareable, and on a fresh one.
 const TRIES: usize = 3;
 
 /// A body that may be sent more than once.
@@ -23,25 +23,25 @@ pub trait Replay: Default {
 #[derive(Debug)]
 pub struct Sending<B> {
     begin: BeginRequest,
-    /// What the request and the pool ask for, on a connection that is not shared.
+    /// Whether the request and the pool ask to keep the connection, if it is not shared.
     keep_conn: bool,
     bodies: Bodies<B>,
     tries: usize,
 }
 
-/// STDIN and DATA, and the same once more where that is possible.
+/// STDIN and DATA, and a copy of each if possible.
 #[derive(Debug)]
 pub struct Bodies<B> {
     next: Option<[B; 2]>,
     again: Option<[B; 2]>,
 }
 
-/// How far a try got.
+/// How far an attempt got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reached {
-    /// Not even to be begun: nothing of it was sent.
+    /// It was not begun: nothing was sent.
     Nothing,
-    /// It was begun, and since then not a byte has come over its connection.
+    /// It was begun, and no byte has come on its connection since.
     Begun,
     /// A byte has come.
     Answered,
@@ -55,12 +55,12 @@ impl Reached {
     }
 }
 
-/// What becomes of a request whose try failed.
+/// What happens to a request whose attempt failed.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It is sent again, over a fresh connection.
+    /// It is sent again, on a fresh connection.
     Retry,
-    /// It is sent again, over a connection that it does not share.
+    /// It is sent again, on a connection that it does not share.
     RetryAlone,
     /// Its caller gets the error.
     Fail(Error),
@@ -79,8 +79,8 @@ impl<B: Replay> Sending<B> {
         }
     }
 
-    /// What the next try sends. A shared connection is always to be kept: the application would
-    /// close it under the others (FC-3.5-1).
+    /// What the next attempt sends. On a shared connection it always asks to keep it: the
+    /// application would otherwise close it under the others (FC-3.5-1).
     pub(super) fn start(&mut self, fresh: bool, shared: bool) -> (&BeginRequest, &mut Bodies<B>) {
         observe::pool(if fresh { PoolEvent::Opened } else { PoolEvent::Reused });
         self.tries += 1;
@@ -88,10 +88,10 @@ impl<B: Replay> Sending<B> {
         (&self.begin, &mut self.bodies)
     }
 
-    /// Whether a request whose try failed is sent again: over a connection that had carried requests
-    /// before and ended without a byte of an answer, so that most likely it was dead already,
-    /// or over one that turned out not to be for several. An application that crashes just
-    /// then may have begun the request.
+    /// Decides whether a failed request is sent again. It is if its connection had carried requests
+    /// before and ended without a byte of an answer, so that it was most likely dead already
+    /// . It is also if the connection turned out not to be shareable. An application
+    /// that crashes at just that moment may have begun the request.
     pub(super) fn judge(
         &mut self,
         error: Error,
@@ -100,7 +100,7 @@ impl<B: Replay> Sending<B> {
         reached: Reached,
     ) -> Verdict {
         let verdict = match (&error, reached) {
-            // A shared connection that just ended, perhaps by another caller.
+            // A shared connection that has just ended, perhaps because of another caller.
             (Error::Closed { .. }, Reached::Nothing) if shared => Verdict::Retry,
             (Error::Truncated { .. } | Error::Io { .. }, Reached::Begun) if !fresh => {
                 Verdict::Retry
@@ -121,12 +121,12 @@ impl<B: Replay> Sending<B> {
 }
 
 impl<B: Replay> Bodies<B> {
-    /// The bodies, once a try.
+    /// The bodies; they can be taken once per attempt.
     pub fn take(&mut self) -> [B; 2] {
         self.next.take().unwrap_or_default()
     }
 
-    /// Makes them ready to be taken again; false if that is not possible.
+    /// Makes the bodies ready to be taken again; false if that is not possible.
     fn restore(&mut self) -> bool {
         if self.next.is_none() {
             self.next = self.again.as_ref().and_then(replay);

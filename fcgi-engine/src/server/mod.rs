@@ -1,4 +1,4 @@
-//! The application's side of a connection: everything that an adapter decides of it but how to wait.
+//! The application's side of a connection: all decisions of an adapter, except how to wait.
 //!
 //! ```
 //! use fcgi_engine::server::{Failed, IntoAppStatus};
@@ -25,38 +25,38 @@ pub use streams::Write;
 pub use tally::Tally;
 pub use turn::{Duplex, Turn};
 
-/// The app status of a handler that panicked, which is what Rust programs exit with.
+/// The app status of a handler that panicked, as of a Rust program that does.
 pub const PANICKED: u32 = 101;
 /// The app status of a handler that was stopped: its request was aborted or took too long.
 pub const CANCELLED: u32 = 1;
 /// The app status of a handler that [`Failed`].
 pub const FAILED: u32 = 1;
 
-/// Pause after an accept that failed for want of descriptors or memory.
+/// The pause after an accept that failed for lack of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many connections a server that leaves still accepts: more than wait in any backlog. They came
-/// before it left, and nobody else may be there to take them (W-13).
+/// How many connections a server still accepts when it shuts down: more than wait in any backlog.
+/// They came before the shutdown, and perhaps no other process would take them (W-13).
 pub const LAST_ACCEPTS: usize = 8192;
-/// How long the peer of a connection that we have closed may be silent before its socket is closed
-/// too: closed at once, it would lose the response to a peer that still sends.
+/// How long a peer may be silent after the end of our answer before its socket is closed. Closing
+/// at once would lose the response for a peer that still sends.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// How long such a peer may go on sending.
+/// How long such a peer may go on sending, in all.
 pub const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
-/// A handler failed: what it has written, if anything, is not its whole response. That is not the
-/// same as an app status other than 0, with which a response may well end.
+/// A handler failed: what it has written, if anything, is not its whole response. This differs from
+/// an app status other than 0, which may well end a complete response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the handler failed")]
 pub struct Failed;
 
-/// What a handler may return: nothing, an app status, or a result. Its error is logged, with all that
-/// caused it, and becomes [`Failed`]: any [`Error`], a text, or what becomes a boxed error, such as
-/// `anyhow::Error`.
+/// What a handler may return: nothing, an app status, or a result. The error of a result is logged
+/// with its causes and becomes [`Failed`]. It may be any [`Error`], a text, or anything that
+/// converts into a boxed error, such as `anyhow::Error`.
 pub trait IntoAppStatus {
     /// The app status.
     ///
     /// # Errors
-    /// [`Failed`] when the response is not whole.
+    /// [`Failed`] when the response is incomplete.
     fn into_app_status(self) -> Result<u32, Failed>;
 }
 
@@ -84,7 +84,7 @@ impl<T: IntoAppStatus, E: Into<Box<dyn Error + Send + Sync>>> IntoAppStatus for 
     }
 }
 
-/// Whether a connection was gone before it was accepted.
+/// Whether the connection was gone before it was accepted.
 #[must_use]
 pub fn is_peers_fault(error: &io::Error) -> bool {
     matches!(
@@ -95,7 +95,7 @@ pub fn is_peers_fault(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the listener itself is no good.
+/// Whether the listener itself is unusable.
 #[must_use]
 pub fn is_fatal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)

@@ -7,24 +7,23 @@ use fcgi_proto::{Input, Rejection, RequestKey, server::AbortReason};
 use super::tally::Counted;
 use crate::{Phase, observe::RequestLog};
 
-/// Who waits for what of one request: wakers, a slot for each thing; or a condition variable for
-/// all of them.
+/// What waits on one request: a waker for each event, or one condition variable for all of them.
 pub trait Waiters: Default {
-    /// Has whoever waits for this look again.
+    /// Wakes what waits for this event.
     fn wake(&mut self, what: Awaited);
 
-    /// Has everybody look again: the request has ended, or should.
+    /// Wakes everything: the request has ended, or should.
     fn wake_all(&mut self);
 }
 
-/// What somebody may wait for.
+/// An event to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Awaited {
     /// Bytes of a stream, or its end.
     Input(Input),
     /// Room to write.
     Output,
-    /// That everything was handed to the socket.
+    /// Everything handed to the socket.
     Flush,
 }
 
@@ -35,15 +34,15 @@ pub(super) struct Active<W> {
     /// Why its handler should return.
     pub(super) stop: Option<Stop>,
     pub(super) rejection: Option<Rejection>,
-    /// Its handler runs.
+    /// Its handler is running.
     pub(super) started: bool,
-    /// It was ended without waiting for the handler.
+    /// It was ended before its handler returned.
     pub(super) ended: bool,
-    /// Nor may its handler run on.
+    /// Its handler must be dropped too.
     pub(super) over: bool,
-    /// When the next of these comes about.
+    /// When `stop`, `ended` or `over` will next be set.
     pub(super) stop_at: Option<Instant>,
-    /// What its handler waits for of STDIN and of DATA.
+    /// What its handler awaits on STDIN and on DATA.
     pub(super) inputs: [InputWait; 2],
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
@@ -55,9 +54,10 @@ pub(super) struct Active<W> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum InputWait {
     No,
-    /// It did when it last asked, for so long at most.
+    /// It waited when it last asked, until this time at most.
     Until(Instant),
-    /// That is over: if it asks again, its request fails. It may wait for something else by now.
+    /// That wait is over. If the handler asks again, its request fails; it may be waiting for
+    /// something else by now.
     Late,
 }
 
@@ -102,14 +102,14 @@ impl<W: Waiters> Active<W> {
         &mut self.inputs[usize::from(input == Input::Data)]
     }
 
-    /// Tells its handler to stop.
+    /// Makes its handler stop.
     pub(super) fn stop(&mut self, why: Stop) {
         self.stop.get_or_insert(why);
         self.waiters.wake_all();
     }
 }
 
-/// The first request needs no allocation; those beside it are in a map.
+/// The first request needs no allocation; others are in a map.
 #[derive(Debug)]
 pub(super) struct Requests<W> {
     first: Option<(RequestKey, Active<W>)>,
@@ -145,7 +145,7 @@ impl<W> Requests<W> {
         }
     }
 
-    /// Drops a request where it is.
+    /// Drops a request in place.
     pub(super) fn forget(&mut self, key: RequestKey) {
         if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
             self.first = None;
@@ -175,7 +175,7 @@ impl<W> Requests<W> {
         self.iter().map(|(key, _)| key).collect()
     }
 
-    /// Whether any was not ended.
+    /// Whether any request was not ended.
     pub(super) fn any_live(&self) -> bool {
         self.iter().any(|(_, active)| !active.ended)
     }

@@ -1,4 +1,4 @@
-//! A connection's requests: they begin, are aborted, take too long, and end.
+//! A connection's requests: how they begin, are aborted, time out, and end.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -20,16 +20,17 @@ use crate::{
     socket::{HangUp, Peer},
 };
 
-/// A connection of a web server's, with its requests, their handlers' ends, and all of its time
-/// limits. An adapter keeps it behind a lock, moves its bytes with [`turn`](Self::turn), runs the
-/// handlers, and never runs their code under the lock.
+/// A connection from a web server, with its requests, the ends of their handlers, and all of its
+/// time limits. An adapter keeps it behind a lock, moves its bytes with [`turn`](Self::turn), and
+/// runs the handlers, never under the lock.
 ///
-/// - **The connection's task or thread**: `turn`, `deadline`, `handle_hang_up`, `handle_limits`,
-///   `start`, `poll_unstarted`; what to wait for: `wants_read`, `wants_write`, `wants_hang_up`.
-/// - **Handlers**: `read`, `write`, `flush`, `cancelled`, `reject`; those that have to wait say so in
-///   `waiters`. Then `take_attention`.
-/// - **Whoever runs them**: `is_over`, `finish`.
-/// - **The server**: `shutdown`, `cancel`.
+/// - **The connection's task or thread** uses `turn`, `deadline`, `handle_hang_up`,
+///   `handle_limits`, `start`, `poll_unstarted`, and to wait `wants_read`, `wants_write`,
+///   `wants_hang_up`.
+/// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
+///   they have to wait, and then check `take_attention`.
+/// - **Whatever runs the handlers** uses `is_over`, `finish`.
+/// - **The server** uses `shutdown`, `cancel`.
 #[derive(Debug)]
 pub struct Session<W> {
     pub(super) connection: ServerConnection,
@@ -38,11 +39,11 @@ pub struct Session<W> {
     pub(super) tally: Arc<Tally>,
     pub(super) peer: Peer,
     span: Span,
-    /// Requests whose handlers are to be run.
+    /// Requests whose handlers must be run.
     pub(super) begun: VecDeque<Job>,
-    /// Those that an adapter took, but need not run any more.
+    /// Requests that an adapter took but need not run any more.
     unstarted: Vec<RequestKey>,
-    /// Those that it took before all of their input had come, and has not begun with.
+    /// Requests that it took before all of their input had come, and has not started.
     waiting: Vec<RequestKey>,
     pub(super) open: Option<OpenConnection>,
     /// This connection's slot in the count of open connections.
@@ -50,9 +51,9 @@ pub struct Session<W> {
     pub(super) life: Life,
     pub(super) phase: Phase,
     pub(super) until: Option<Instant>,
-    /// No time limit of a request's comes before this.
+    /// No time limit of a request passes before this.
     pub(super) bound: Option<Instant>,
-    /// A request has begun on this connection.
+    /// Whether a request has begun on this connection.
     pub(super) heard: bool,
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
@@ -60,53 +61,53 @@ pub struct Session<W> {
     pub(super) write_blocked: bool,
     /// The peer sends no more, but may still read.
     pub(super) half_closed: bool,
-    /// Nobody read from it for a while.
+    /// Nobody read from the peer for a while.
     pub(super) was_paused: bool,
-    /// It has hung up in a way that changes nothing.
+    /// The peer has hung up in a way that changes nothing.
     pub(super) hung_up: HangUp,
-    /// When the peer is looked at, whom nobody reads from.
+    /// When to look at a peer that nobody reads from.
     pub(super) look_at: Option<Instant>,
-    /// When a peer whose response was cut hears that nothing more comes.
+    /// When the sending side is shut down after a response that was cut off.
     pub(super) shutdown_at: Option<Instant>,
-    /// When the last lingering byte is read.
+    /// When lingering ends at the latest.
     pub(super) linger_until: Option<Instant>,
     /// The peer broke the protocol.
     failed: bool,
-    /// The server leaves; until then a request may still come.
+    /// The server shuts down; until this time a request may still come.
     pub(super) leaving: Option<Instant>,
-    /// A request has ended since.
+    /// A request has ended since then.
     pub(super) answered: bool,
-    /// What the peer sends is refused; what it sent before is still read.
+    /// Input from the peer is refused now; what it sent before is still read.
     pub(super) refuses: bool,
     pub(super) cancelled: bool,
-    /// When a connection that was cancelled is closed, whatever is left to do.
+    /// When a cancelled connection is closed, whatever is left to do.
     pub(super) close_at: Option<Instant>,
     pub(super) attention: bool,
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Life {
     Open,
-    /// The peer takes no more, and the handlers run on all the same (W-8).
+    /// The peer takes no more, but the handlers run on (W-8).
     Unread,
-    /// All was sent; what the peer still sends is dropped.
+    /// Everything was sent; what the peer still sends is dropped.
     Lingering,
     Closed,
 }
 
-/// A request whose handler is to be run.
+/// A request whose handler must be run.
 #[derive(Debug)]
 pub struct Job {
-    /// Names it.
+    /// Identifies the request.
     pub key: RequestKey,
-    /// What it asks for.
+    /// The role that it asks for.
     pub role: Role,
-    /// Whether the connection stays open after it.
+    /// Whether the connection stays open afterwards.
     pub keep_conn: bool,
     /// Its parameters.
     pub params: Params,
-    /// Whether all of its input has come, so that its handler waits for none.
+    /// Whether all of its input has come, so that its handler never waits for any.
     pub whole: bool,
     /// Its span.
     pub span: Span,
@@ -124,7 +125,7 @@ pub enum HandlerEnd {
 }
 
 impl<W: Waiters> Session<W> {
-    /// A connection that was just accepted.
+    /// The session of a newly accepted connection.
     #[must_use]
     pub fn new(tally: &Arc<Tally>, peer: Peer, now: Instant) -> Self {
         let limit = tally.settings().first_record;
@@ -179,7 +180,7 @@ impl<W: Waiters> Session<W> {
         self.requests.len()
     }
 
-    /// A handler begins to run; false when its request has ended already.
+    /// A handler starts; false if its request has ended already.
     pub fn start(&mut self, key: RequestKey) -> bool {
         let Some(active) = self.requests.get_mut(key) else { return false };
         active.started = true;
@@ -187,13 +188,13 @@ impl<W: Waiters> Session<W> {
         true
     }
 
-    /// A request that [`turn`](Self::turn) gave out, and whose handler need not be run any more.
+    /// A request that [`turn`](Self::turn) returned, but whose handler need not be run any more.
     pub fn poll_unstarted(&mut self) -> Option<RequestKey> {
         self.unstarted.pop()
     }
 
-    /// Those that [`turn`](Self::turn) gave out before they were whole, which were not begun with, and
-    /// are whole now: for an adapter that lets others go first.
+    /// Requests that [`turn`](Self::turn) returned before they were complete, that were not
+    /// started, and that are complete now. For an adapter that lets others go first.
     pub fn whole_now(&mut self) -> impl Iterator<Item = RequestKey> {
         let Self { connection, waiting, .. } = self;
         waiting.iter().copied().filter(|key| {
@@ -201,16 +202,16 @@ impl<W: Waiters> Session<W> {
         })
     }
 
-    /// Whether a handler is to be dropped.
+    /// Whether a handler must be dropped.
     #[must_use]
     pub fn is_over(&self, key: RequestKey) -> bool {
         self.requests.get(key).is_none_or(|active| active.over)
     }
 
-    /// A handler has ended, and with it its request, unless that ended before.
+    /// A handler has ended. This ends its request, unless that has ended before.
     pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: impl FnOnce() -> Instant) {
         let Some(active) = self.requests.get_mut(key) else { return };
-        // Handles may have been given to others.
+        // The handler may have passed its handles to others, who may wait.
         active.waiters.wake_all();
         if !active.ended {
             let (stop, rejection) = (active.stop, active.rejection);
@@ -226,8 +227,8 @@ impl<W: Waiters> Session<W> {
         self.attention = true;
     }
 
-    /// The server leaves: a request that is on its way is still taken, then the connection closes
-    /// (FC-7-1, W-13).
+    /// The server shuts down. A request that is on its way is still taken, then the connection
+    /// closes (FC-7-1, W-13).
     pub fn shutdown(&mut self, now: Instant) {
         if matches!(self.life, Life::Lingering | Life::Closed) {
             return;
@@ -239,7 +240,7 @@ impl<W: Waiters> Session<W> {
         self.attention = true;
     }
 
-    /// Ends every request, and the connection with them.
+    /// Ends every request, and with them the connection.
     pub fn cancel(&mut self, now: Instant) {
         self.connection.fail_all(CANCELLED);
         (self.cancelled, self.attention) = (true, true);
@@ -260,15 +261,15 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Closes the connection at once, as the end of the process would. Nothing more is said, so that
-    /// a web server may ask another application.
+    /// Closes the connection at once, as the end of the process would. It sends nothing more, so
+    /// that a web server may ask another application.
     pub fn abandon(&mut self, now: Instant) {
         self.connection.handle_disconnect();
         self.life = Life::Closed;
         self.cancel(now);
     }
 
-    /// A request whose handler is to be run, beside those of [`turn`](Self::turn).
+    /// A request whose handler must be run, beside those that [`turn`](Self::turn) returns.
     pub fn poll_job(&mut self) -> Option<Job> {
         let mut job = self.begun.pop_front()?;
         let request = self.connection.request(job.key);
@@ -279,8 +280,8 @@ impl<W: Waiters> Session<W> {
         Some(job)
     }
 
-    /// Hands every event to those who wait for it, without a turn: for a handler that made room for
-    /// what has come already.
+    /// Passes every event to those who wait for it, without a turn. For a handler that made room
+    /// for what has come already.
     #[inline]
     pub fn handle_events(&mut self, now: impl Fn() -> Instant + Copy) {
         if !self.connection.is_quiet() {
@@ -360,7 +361,7 @@ impl<W: Waiters> Session<W> {
         self.remind(end_of_grace);
     }
 
-    /// Ends a request whose handler has not returned, or not begun.
+    /// Ends a request whose handler has not returned, or not started.
     fn end_early(&mut self, key: RequestKey, over: bool, now: Instant) {
         let Some(active) = self.requests.get_mut(key) else { return };
         active.over |= over;
@@ -372,7 +373,7 @@ impl<W: Waiters> Session<W> {
         if let Some(log) = log {
             log.end(outcome, || now);
         }
-        // One that waits for its turn waits no more, and has no part in what may wait.
+        // A request that was not started waits no more and does not count as waiting.
         if !started {
             self.requests.forget(key);
             self.waiting.retain(|waiting| *waiting != key);
@@ -384,7 +385,7 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Ends a request on the wire, and says what the log calls that.
+    /// Ends a request on the wire; returns the outcome for the log.
     fn end(
         &mut self,
         key: RequestKey,
@@ -419,20 +420,20 @@ impl<W: Waiters> Session<W> {
             (Some(Stop::Aborted(_)), _) => Outcome::Aborted,
             (None, _) if cut => Outcome::Failed,
             (None, Some(rejection)) => Outcome::Rejected(rejection),
-            // It gets the page of a failure, whatever it thinks of itself.
+            // It wrote nothing, so it gets the page of a failure, even if it returned a good status.
             (None, None) if empty => Outcome::Failed,
             (None, None) => Outcome::Complete { app_status },
         }
     }
 
-    /// Ends requests that have taken too long, of a connection that has no more turns.
+    /// Ends requests that have taken too long, on a connection that has no more turns.
     pub fn handle_limits(&mut self, now: Instant) {
         if self.bound.is_none_or(|bound| bound > now) {
             return;
         }
         self.bound = None;
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        // The peer could not send, whoever is to blame, unless that is the request itself.
+        // While paused the peer could not send: that excuses it, unless this request caused the pause.
         let paused = !self.connection.wants_read() || std::mem::take(&mut self.was_paused);
         let full = self.settings().config.limits.unread_request;
         let stdin = self.settings().stdin.and_then(|limit| now.checked_add(limit));
@@ -482,7 +483,7 @@ impl<W: Waiters> Session<W> {
         self.span.in_scope(|| observe::timed_out(Side::Server, phase, limit, &self.peer));
     }
 
-    /// A time limit of a request's begins.
+    /// Notes when a time limit of a request passes.
     pub(super) fn remind(&mut self, at: Option<Instant>) {
         let Some(at) = at else { return };
         if self.bound.is_none_or(|bound| at < bound) {
@@ -491,7 +492,7 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// What goes on has its time anew.
+    /// Restarts the time of the current phase after progress.
     pub(super) fn renew(&mut self) {
         (self.phase, self.until) = (Phase::Handler, None);
     }

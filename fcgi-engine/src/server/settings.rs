@@ -6,20 +6,20 @@ use fcgi_proto::{ServerConfig, Values};
 
 use crate::{Phase, socket::Peer};
 
-/// What the end of file means that comes over TCP while a request is being answered: a close and a
-/// half-close look the same there (W-17).
+/// What an end of file over TCP means while a request is being answered. A close and a half-close
+/// look the same there (W-17).
 ///
-/// A unix socket tells the two apart. So it is no question there: a peer that has closed is gone, and
-/// one that has only shut down its sending side is answered (FC-3.5-2).
+/// A unix socket tells the two apart, so this setting does not apply to it: a peer that has closed
+/// is gone, and one that has only shut down its sending side is answered (FC-3.5-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EndOfFile {
-    /// The web server is gone: handlers are cancelled, as
-    /// [`cancel_on_disconnect`](Settings::cancel_on_disconnect) says. nginx, Apache, lighttpd,
-    /// HAProxy, Caddy and h2o never close by halves.
+    /// The web server is gone: handlers are cancelled if
+    /// [`cancel_on_disconnect`](Settings::cancel_on_disconnect) says so. nginx, Apache, lighttpd,
+    /// HAProxy, Caddy and h2o never half-close.
     #[default]
     Gone,
-    /// It may still read: a request whose input is whole is answered. That the web server is gone
-    /// shows when something is written. For clients that shut down their sending side after a
+    /// The web server may still read: a request with complete input is answered. If the web server
+    /// is gone, a write will show it. For clients that shut down their sending side after a
     /// request.
     HalfClosed,
 }
@@ -27,35 +27,36 @@ pub enum EndOfFile {
 /// A server's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Of each connection: limits, roles, the page of a refusal.
+    /// Settings of each connection: limits, roles, the page of a refusal.
     pub config: ServerConfig,
-    /// Connections at once. Default 10,000.
+    /// How many connections there may be. Default 10,000.
     pub max_connections: usize,
-    /// Requests at once on all connections. Default 10,000.
+    /// How many requests there may be on all connections. Default 10,000.
     pub max_requests: usize,
-    /// The only addresses that connections are taken from; `None` takes all (FC-3.2-1).
+    /// The only addresses to accept connections from; `None` accepts all (FC-3.2-1).
     pub web_server_addrs: Option<Vec<IpAddr>>,
     /// Whether a handler is cancelled when its web server is gone (W-8). Default true.
     pub cancel_on_disconnect: bool,
-    /// For a handler whose request was aborted, before it is dropped. Default zero.
+    /// How long a handler whose request was aborted may run on before it is dropped. Default zero.
     pub abort_grace: Duration,
-    /// What the end of file means over TCP. Default [`EndOfFile::Gone`].
+    /// What an end of file over TCP means. Default [`EndOfFile::Gone`].
     pub end_of_file: EndOfFile,
-    /// For a handler in all. Default no limit.
+    /// How long a handler may run in all. Default no limit.
     pub handler: Option<Duration>,
-    /// For the first record of a connection. Default 30 s.
+    /// How long the first record of a connection may take. Default 30 s.
     pub first_record: Option<Duration>,
-    /// For PARAMS from their BEGIN_REQUEST. Default 30 s.
+    /// How long PARAMS may take from their BEGIN_REQUEST. Default 30 s.
     pub params: Option<Duration>,
-    /// For input that a handler waits for. Default 60 s.
+    /// How long input may take that a handler waits for. Default 60 s.
     pub stdin: Option<Duration>,
-    /// For the next request of a kept connection. Default no limit.
+    /// How long a kept connection may wait for its next request. Default no limit.
     pub idle: Option<Duration>,
-    /// For a write without progress. Default 120 s.
+    /// How long a write may make no progress. Default 120 s.
     pub write_stall: Option<Duration>,
-    /// For requests under way at a shutdown. Default 30 s.
+    /// How long a shutdown waits for active requests. Default 30 s.
     pub shutdown: Duration,
-    /// For requests on their way at a shutdown, on connections that have none. Default 100 ms.
+    /// How long a shutdown keeps connections open that have no request, for one that may be on its
+    /// way. Default 100 ms.
     pub shutdown_grace: Duration,
     /// Where HTTP services find the path. Default REQUEST_URI.
     #[cfg(feature = "http")]
@@ -103,7 +104,7 @@ impl Settings {
         }
     }
 
-    /// The limit of a phase; `None` for phases that are a client's.
+    /// The limit of a phase; `None` for a client's phases.
     #[must_use]
     pub fn limit(&self, phase: Phase) -> Option<Duration> {
         match phase {
@@ -117,9 +118,9 @@ impl Settings {
         }
     }
 
-    /// The configuration of one connection, with what GET_VALUES is told (FC-4.1-2).
-    /// FCGI_MAX_REQS is what one connection takes: HAProxy reads it so, and closes a connection on
-    /// which a request was refused, with all others on it (W-14).
+    /// The configuration of one connection, including the answer to GET_VALUES (FC-4.1-2).
+    /// FCGI_MAX_REQS is the limit of one connection, because HAProxy reads it so; and when a
+    /// request is refused HAProxy closes its connection, with all other requests on it (W-14).
     #[must_use]
     pub fn connection(&self) -> ServerConfig {
         let number = |n: usize| Some(u32::try_from(n).unwrap_or(u32::MAX));
@@ -131,7 +132,7 @@ impl Settings {
         ServerConfig { values, ..self.config }
     }
 
-    /// Whether a connection from there is taken (FC-3.2-1).
+    /// Whether to accept a connection from this peer (FC-3.2-1).
     #[must_use]
     pub fn admits(&self, peer: Peer) -> bool {
         self.web_server_addrs.as_ref().is_none_or(|addrs| match peer {
@@ -141,17 +142,17 @@ impl Settings {
     }
 }
 
-/// The IP addresses of FCGI_WEB_SERVER_ADDRS. What is no address admits nobody.
+/// The IP addresses of FCGI_WEB_SERVER_ADDRS. An entry that is not an address admits nobody.
 fn addrs(list: &str) -> Vec<IpAddr> {
     list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
 }
 
-/// The methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+/// The builder methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! server_setters {
     () => {
-        /// The roles offered; others get UNKNOWN_ROLE (FC-5.1-2). Default all three.
+        /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
         #[must_use]
         pub fn roles(mut self, roles: ::fcgi_proto::Roles) -> Self {
             self.settings.config.roles = roles;
@@ -173,24 +174,25 @@ macro_rules! server_setters {
             self
         }
 
-        /// Whether a request whose handler fails, panics, takes too long or returns, and has
-        /// written nothing, carries a `Status: 500` page (W-15). Default true.
+        /// Whether a request that ends before anything was written gets a `Status: 500` page
+        /// (W-15), because its handler failed, panicked, took too long or just returned. Default
+        /// true.
         #[must_use]
         pub fn failure_body(mut self, on: bool) -> Self {
             self.settings.config.failure_body = on;
             self
         }
 
-        /// Connections at once, which FCGI_MAX_CONNS tells. Those past it are answered with
-        /// OVERLOADED. Default 10,000.
+        /// How many connections there may be; FCGI_MAX_CONNS reports this. Requests on further ones
+        /// get OVERLOADED. Default 10,000.
         #[must_use]
         pub fn max_connections(mut self, n: usize) -> Self {
             self.settings.max_connections = n;
             self
         }
 
-        /// Requests at once on all connections. Those past it get OVERLOADED. FCGI_MAX_REQS tells
-        /// what one connection takes: the smaller of this and
+        /// How many requests there may be on all connections. Further ones get OVERLOADED.
+        /// FCGI_MAX_REQS reports the limit of one connection: the smaller of this and
         /// [`Limits::requests`](fcgi_proto::Limits::requests). Default 10,000.
         #[must_use]
         pub fn max_requests(mut self, n: usize) -> Self {
@@ -198,8 +200,8 @@ macro_rules! server_setters {
             self
         }
 
-        /// The only addresses that connections are taken from; `None` takes all. With a list,
-        /// unix sockets' are closed too (FC-3.2-1). Default `None`; `from_env` reads
+        /// The only addresses to accept connections from; `None` accepts all. A list also refuses
+        /// connections over unix sockets (FC-3.2-1). Default `None`; `from_env` reads
         /// FCGI_WEB_SERVER_ADDRS.
         #[must_use]
         pub fn web_server_addrs(mut self, addrs: Option<Vec<::std::net::IpAddr>>) -> Self {
@@ -207,21 +209,21 @@ macro_rules! server_setters {
             self
         }
 
-        /// Whether a handler is cancelled when its web server is gone, as nginx is when its own
-        /// client leaves (W-8). Otherwise it runs on, and what it writes is dropped; ABORT_REQUEST
-        /// cancels all the same. Default true.
+        /// Whether a handler is cancelled when its web server is gone. nginx goes when its own
+        /// client does (W-8). If false, the handler runs on and its output is dropped;
+        /// ABORT_REQUEST still cancels it. Default true.
         #[must_use]
         pub fn cancel_on_disconnect(mut self, on: bool) -> Self {
             self.settings.cancel_on_disconnect = on;
             self
         }
 
-        /// What the end of file means that comes over TCP while a request is being answered: TCP does
-        /// not tell a web server that is gone from one that only sends no more. A unix socket does, so
-        /// it asks nobody. Default [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no
-        /// known web server closes by halves; set
-        /// [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed) for clients of your
-        /// own that do (W-17).
+        /// What an end of file over TCP means while a request is being answered. TCP does not
+        /// distinguish a web server that is gone from one that only sends no more. A unix socket
+        /// does, so the setting does not apply to it. Default
+        /// [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no known web server
+        /// half-closes. Set [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed)
+        /// for clients that do (W-17).
         #[must_use]
         pub fn end_of_file(mut self, means: ::fcgi_engine::server::EndOfFile) -> Self {
             self.settings.end_of_file = means;
@@ -229,8 +231,8 @@ macro_rules! server_setters {
         }
 
         /// Where the services of `serve_http` find the path that they route by: the whole path of
-        /// REQUEST_URI, or below a path of the site SCRIPT_NAME and PATH_INFO. Default
-        /// [`PathSource::RequestUri`](::fcgi_http::PathSource::RequestUri).
+        /// REQUEST_URI, or SCRIPT_NAME and PATH_INFO for an application below a path of the site.
+        /// Default [`PathSource::RequestUri`](::fcgi_http::PathSource::RequestUri).
         #[cfg(feature = "http")]
         #[must_use]
         pub fn path(mut self, source: ::fcgi_http::PathSource) -> Self {
@@ -255,8 +257,8 @@ macro_rules! server_setters {
             self
         }
 
-        /// How long STDIN, or DATA, may be silent while a handler waits for it. Then the request
-        /// fails, as after `handler_timeout`. Default 60 s.
+        /// How long STDIN or DATA may be silent while a handler waits for it. After that the
+        /// request fails, as after `handler_timeout`. Default 60 s.
         #[must_use]
         pub fn stdin_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.settings.stdin = limit.into();
@@ -284,8 +286,8 @@ macro_rules! server_setters {
             self
         }
 
-        /// How long a shutdown keeps connections open that have no request, for one that is on its
-        /// way (W-13). Default 100 ms.
+        /// How long a shutdown keeps connections open that have no request, for one that may be on
+        /// its way (W-13). Default 100 ms.
         #[must_use]
         pub fn shutdown_grace(mut self, limit: ::std::time::Duration) -> Self {
             self.settings.shutdown_grace = limit;

@@ -16,15 +16,15 @@ use crate::{Error, Phase};
 /// How bytes are queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// As many as there is room for.
+    /// As many bytes as there is room for.
     Stream,
-    /// All, in one record if one holds them.
+    /// All bytes, in one record if they fit.
     Record,
 }
 
 impl<W: Waiters> Session<W> {
-    /// The next bytes of a stream, at most `max`; `None` at its end. The time is asked for when there
-    /// is nothing yet: `None` says that the handler does not wait for it.
+    /// The next bytes of a stream, at most `max`; `None` at its end. If there is nothing yet, `now`
+    /// is called for the time; if it returns `None`, the handler does not wait.
     ///
     /// # Errors
     /// [`Error::Aborted`], [`Error::Timeout`]; [`Error::Usage`] once the request has ended.
@@ -74,7 +74,7 @@ impl<W: Waiters> Session<W> {
         read.map(Ok)
     }
 
-    /// Queues some of `bytes`, or all of them in one record; `Pending` when nothing could be.
+    /// Queues some of `bytes`, or all of them in one record; `Pending` if there was no room.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -119,7 +119,7 @@ impl<W: Waiters> Session<W> {
         Poll::Pending
     }
 
-    /// Ready once the request was aborted or has ended, which counts as
+    /// Ready once the request was aborted or has ended; the latter counts as
     /// [`AbortReason::Disconnected`].
     pub fn cancelled(&self, key: RequestKey) -> Poll<AbortReason> {
         match self.requests.get(key).map(|active| active.stop) {
@@ -129,14 +129,14 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Has the request end, once its handler returns, with a protocol status (FC-5.5-1).
+    /// Makes the request end with a protocol status once its handler returns (FC-5.5-1).
     pub fn reject(&mut self, key: RequestKey, rejection: Rejection) {
         if let Some(active) = self.requests.get_mut(key) {
             active.rejection = Some(rejection);
         }
     }
 
-    /// Those who wait for something of a request; `None` once its handler has returned.
+    /// What waits on a request; `None` once its handler has returned.
     pub fn waiters(&mut self, key: RequestKey) -> Option<&mut W> {
         self.requests.get_mut(key).map(|active| &mut active.waiters)
     }
@@ -147,8 +147,8 @@ impl<W: Waiters> Session<W> {
         self.connection.queued()
     }
 
-    /// Whether anything was done since the last time that calls for a [`turn`](Self::turn), or has
-    /// brought the [`deadline`](Self::deadline) nearer.
+    /// Whether anything since the last call needs a [`turn`](Self::turn), or has brought the
+    /// [`deadline`](Self::deadline) nearer.
     pub fn take_attention(&mut self) -> bool {
         std::mem::take(&mut self.attention)
     }

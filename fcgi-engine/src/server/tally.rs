@@ -1,4 +1,4 @@
-//! What is counted of a server as a whole.
+//! The counts of a whole server.
 
 use std::sync::{
     Arc,
@@ -9,11 +9,11 @@ use fcgi_proto::ServerConfig;
 
 use super::Settings;
 
-/// A server's settings, and how many requests and connections they let in.
+/// A server's settings, with the numbers of its requests and connections.
 #[derive(Debug)]
 pub struct Tally {
     settings: Settings,
-    /// Of each connection.
+    /// The configuration of each connection.
     config: ServerConfig,
     requests: Arc<AtomicUsize>,
     served: Arc<AtomicUsize>,
@@ -39,7 +39,7 @@ impl Tally {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Connections whose requests are served.
+    /// Connections that hold a place, so that their requests are served.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.served.load(Ordering::Relaxed)
@@ -49,19 +49,19 @@ impl Tally {
         self.config
     }
 
-    /// Counts a request; `None` when it is one too many (FC-5.5-2).
+    /// Counts a request; `None` if the limit is reached (FC-5.5-2).
     pub(super) fn request_begins(&self) -> Option<Counted> {
         Counted::new(&self.requests, self.settings.max_requests)
     }
 
-    /// Counts a connection whose requests are served; `None` when it is one too many, whose
-    /// requests are refused for as long as it is.
+    /// Counts a connection. `None` if the limit is reached: its requests are refused until there is
+    /// room.
     pub(super) fn place(&self) -> Option<Counted> {
         Counted::new(&self.served, self.settings.max_connections)
     }
 }
 
-/// A request or a connection that counts as long as this lives.
+/// A request or a connection. It counts as long as this lives.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<AtomicUsize>);
 

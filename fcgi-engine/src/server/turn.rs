@@ -15,50 +15,50 @@ use crate::{
     socket::{HangUp, Peer},
 };
 
-/// How often a peer that has closed its sending side is looked at: that it closes the other side
-/// too shows in no read (W-8).
+/// How often to look at a peer that has closed its sending side. No read shows when it closes the
+/// other side too (W-8).
 const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
-/// How often a peer is looked at that nobody reads from, since its request's input is not read.
+/// How often to look at a peer that nobody reads from, because the request's input is not read.
 const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
 
-/// Between the last byte of a response that is cut and the end of file: lighttpd makes a whole
-/// response of both when they come at once (W-12).
+/// The pause between the last byte of a response that is cut off and the end of file. If both come
+/// at once, lighttpd takes the response as complete (W-12).
 const CUT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection's socket.
 pub trait Duplex: Socket {
-    /// Whether somebody hears of a peer that hangs up while nobody reads, and then calls
-    /// [`Session::handle_hang_up`]. Otherwise the session asks now and then.
+    /// Whether something notices a peer that hangs up while nobody reads, and then calls
+    /// [`Session::handle_hang_up`]. If not, the session checks now and then.
     const HEARS_HANG_UP: bool;
 
-    /// Whether the peer has hung up, as the system has it now.
+    /// Whether the peer has hung up, as the system knows it now.
     fn hang_up(&self) -> HangUp;
 
-    /// Tells the peer that nothing more will come.
+    /// Shuts down the sending side, so that the peer sees the end of file.
     fn shutdown_write(&self);
 
-    /// Refuses what the peer sends from now on; says whether that was possible. What it sent before
-    /// can still be read, up to the end of file.
+    /// Refuses what the peer sends from now on; true if that was possible. What it sent before can
+    /// still be read, up to the end of file.
     fn refuse_input(&self) -> bool;
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug)]
 pub enum Turn {
-    /// A handler is to be run; there may be more to do.
+    /// Run this handler; there may be more to do.
     Run(Job),
-    /// There is more to do, after others had their turn.
+    /// There is more to do, after others have had their turn.
     Again,
-    /// Nothing can be done before the socket is ready, or the [`Session::deadline`] is here, or a
-    /// handler has done something.
+    /// Nothing can be done until the socket is ready, the [`Session::deadline`] passes, or a
+    /// handler does something.
     Wait,
-    /// The socket is to be closed. Handlers may still run.
+    /// Close the socket. Handlers may still be running.
     Closed,
 }
 
 impl<W: Waiters> Session<W> {
-    /// Everything that can be done now: what is too late, events, what is to be sent, what has come.
-    /// The time is asked for where there is a limit.
+    /// Does everything that can be done now: time limits, events, writes, reads. The time is read
+    /// only where there is a limit.
     pub fn turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         let turn = self.take_turn(io, now);
         self.attention = false;
@@ -79,7 +79,7 @@ impl<W: Waiters> Session<W> {
                 Life::Lingering => return self.linger(io, now()),
                 Life::Open | Life::Unread => {}
             }
-            // Replies that are sent let the parser go on with what has come already (H-9).
+            // Sending replies may let the parser go on with what has come already (H-9).
             let paused = !self.connection.wants_read();
             match self.send(io) {
                 None => continue,
@@ -109,7 +109,7 @@ impl<W: Waiters> Session<W> {
         Turn::Again
     }
 
-    /// When the next [`turn`](Self::turn) is due, if nothing happens before.
+    /// When the next [`turn`](Self::turn) is due if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if !self.has_deadline() {
@@ -129,8 +129,7 @@ impl<W: Waiters> Session<W> {
             || self.close_at.is_some()
     }
 
-    /// What is known of the peer of a connection that nobody reads from. Where somebody reads, a
-    /// read tells.
+    /// Reports the state of a peer that nobody reads from. While somebody reads, a read shows it.
     pub fn handle_hang_up(&mut self, seen: HangUp) {
         if self.life != Life::Open || self.connection.wants_read() {
             return;
@@ -140,7 +139,7 @@ impl<W: Waiters> Session<W> {
             HangUp::EndOfFile => !self.refuses && self.is_gone_at_end_of_file(),
             HangUp::Gone => true,
         };
-        // Where handlers are to run on, they read first what has come.
+        // If handlers run on, they first read what has come.
         if gone && (self.half_closed || self.settings().cancel_on_disconnect) {
             self.lose_peer();
         } else {
@@ -148,7 +147,7 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Whether the socket is to be read.
+    /// Whether the socket should be read.
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.life {
@@ -170,24 +169,24 @@ impl<W: Waiters> Session<W> {
         self.is_unwatched() && !self.half_closed && self.hung_up == HangUp::No
     }
 
-    /// Whether the peer is gone for good, and that changes nothing: there is nothing to wait for.
+    /// Whether the peer is gone for good but that changes nothing: there is nothing to wait for.
     #[must_use]
     pub fn is_deaf(&self) -> bool {
         self.life == Life::Unread || self.hung_up == HangUp::Gone
     }
 
-    /// Whether the socket is to be closed.
+    /// Whether the socket should be closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.life == Life::Closed
     }
 
-    /// Whether no read would tell that the peer is gone.
+    /// Whether no read would show that the peer is gone.
     fn is_unwatched(&self) -> bool {
         self.life == Life::Open && !self.connection.wants_read()
     }
 
-    /// Whether the server leaves, and this connection has not closed for that yet.
+    /// Whether the server shuts down and this connection has not closed for that yet.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_some()
@@ -219,7 +218,7 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Sends what is queued; says how many bytes that were, unless the peer is gone.
+    /// Sends what is queued. Returns how many bytes were sent, or `None` if the peer is gone.
     fn send(&mut self, io: &mut impl Socket) -> Option<usize> {
         let wrote = match self.life {
             Life::Unread => pump::discard(&mut self.connection),
@@ -228,7 +227,7 @@ impl<W: Waiters> Session<W> {
         match wrote {
             Wrote::Done { bytes, blocked } => {
                 self.write_blocked = blocked;
-                // Only a write's own time is anew: replies of the connection's own prolong nothing.
+                // Only a stalled write's time restarts: the connection's own replies prolong nothing.
                 if bytes > 0 && self.phase == Phase::Write {
                     self.renew();
                 }
@@ -249,7 +248,8 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// What the end of file means where the peer is not known to be gone: only a unix socket knows.
+    /// Whether an end of file means that the peer is gone. Only a unix socket knows; else the
+    /// setting decides.
     fn is_gone_at_end_of_file(&self) -> bool {
         self.peer != Peer::Unix && self.settings().end_of_file == EndOfFile::Gone
     }
@@ -280,11 +280,11 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Nothing has come that is not served. When the server leaves, that may be the time to close;
-    /// right after an answer is the best, since the peer then sees both at once.
+    /// Everything that has come was served. If the server shuts down, this may be the time to
+    /// close. Right after an answer is best, since the peer then sees both at once.
     ///
-    /// What came between the last read and the close would be lost. Where it can, the connection
-    /// refuses more first, and serves what came before that (W-13).
+    /// What comes between the last read and the close would be lost. So, if the socket can, the
+    /// connection first refuses more input and serves what came before that (W-13).
     fn may_leave(&mut self, io: &impl Duplex, now: impl Fn() -> Instant + Copy) -> bool {
         let Some(until) = self.leaving else { return false };
         let now = now();
@@ -294,8 +294,8 @@ impl<W: Waiters> Session<W> {
         if !(late || at_rest && self.answered) {
             return false;
         }
-        // A peer that has one request at a time sends the next behind the answer. One that has more
-        // may never leave the connection at rest.
+        // A peer with one request at a time sends the next after the answer. One with more
+        // may never leave the connection idle.
         if active == 1 || active == 0 && queued > 0 {
             let again = self.settings().shutdown_grace.max(LOOK_WHILE_PAUSED);
             self.leaving = now.checked_add(again);
@@ -309,8 +309,8 @@ impl<W: Waiters> Session<W> {
         true
     }
 
-    /// Nothing is left but to close the socket. Closed while the peer still sends, it would become a
-    /// reset that takes the response with it.
+    /// Only closing the socket is left. If it were closed while the peer still sends, that would
+    /// become a reset, which destroys the response.
     fn end_sending(&mut self, io: &impl Duplex, now: Instant) {
         let lingers = self.life == Life::Open && self.connection.is_input_pending();
         (self.leaving, self.place, self.look_at) = (None, None, None);
@@ -326,8 +326,8 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Whether what comes is of no use, but has to be read: a peer that sends all before it reads
-    /// would not come to the answer otherwise (W-16).
+    /// Whether input that nobody needs must still be read: a peer that sends everything before it
+    /// reads would otherwise never read the answer (W-16).
     fn drains(&self) -> bool {
         self.life == Life::Open
             && self.write_blocked
@@ -371,7 +371,7 @@ impl<W: Waiters> Session<W> {
         let phase = self.current_phase();
         if phase != self.phase {
             let limit = match phase {
-                // Each request has its own.
+                // Each request has its own limit.
                 Phase::Handler => None,
                 phase => self.settings().limit(phase),
             };
@@ -403,7 +403,7 @@ impl<W: Waiters> Session<W> {
         } else if self.connection.is_between_records() {
             Phase::NextRequest
         } else {
-            // What is to become a request has begun.
+            // The next request has begun to come.
             Phase::Params
         }
     }

@@ -1,4 +1,4 @@
-//! The application's side: parameters become a request's head.
+//! The application's side: turns parameters into a request's head.
 
 use std::sync::Arc;
 
@@ -21,25 +21,26 @@ use crate::{
 };
 
 /// The request that a web server describes with `params`, with the whole path that the client asked
-/// for; [`MetaVariables`] and [`MountPoint`] are among its extensions.
+/// for. Its extensions include [`MetaVariables`] and [`MountPoint`].
 ///
 /// - Method: REQUEST_METHOD.
-/// - URI: REQUEST_URI, which is what the client asked for; else SCRIPT_NAME and PATH_INFO, encoded,
-///   with QUERY_STRING. Bytes that a URI can't hold are percent-encoded, a fragment is cut off.
-/// - Version: SERVER_PROTOCOL; HTTP/1.0 when it is absent, empty or `INCLUDED`.
-/// - Header fields: each `HTTP_NAME`, CONTENT_TYPE, and CONTENT_LENGTH when it is a number. Not
-///   taken: HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which repeat them; HTTP_PROXY (H-15); and
-///   hop-by-hop fields, since STDIN holds the body without a transfer coding; and a Host that is
-///   empty, since it is none. A value may hold any byte of 0x80 and above (H-7).
+/// - URI: REQUEST_URI, which is what the client asked for; without it SCRIPT_NAME and PATH_INFO,
+///   encoded, with QUERY_STRING. Bytes that a URI can't hold are percent-encoded; a fragment is
+///   removed.
+/// - Version: SERVER_PROTOCOL; HTTP/1.0 if it is absent, empty or `INCLUDED`.
+/// - Header fields: each `HTTP_NAME`, CONTENT_TYPE, and CONTENT_LENGTH if it is a number. These are
+///   left out: HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which repeat the former; HTTP_PROXY
+///   (H-15); hop-by-hop fields, since STDIN holds the body without a transfer coding; and an empty
+///   Host. A value may hold any byte of 0x80 and above (H-7).
 ///
 /// # Errors
-/// A parameter that is needed is missing, or one has a value that no HTTP request has. Nothing in
-/// `params` panics.
+/// A required parameter is missing, or one has a value that no HTTP request can have. Nothing in
+/// `params` causes a panic.
 pub fn from_params(params: impl Into<Arc<Params>>) -> Result<Parts, RequestError> {
     from_params_by(params, PathSource::RequestUri)
 }
 
-/// [`from_params`], with the path from where `source` says.
+/// Like [`from_params`], with the path that `source` selects.
 ///
 /// # Errors
 /// As for [`from_params`].
@@ -73,7 +74,7 @@ fn method(params: &Params) -> Result<Method, RequestError> {
 
 fn version(params: &Params) -> Result<Version, RequestError> {
     const NAME: &str = "SERVER_PROTOCOL";
-    // Case does not count (RFC 3875, 4.1.16). INCLUDED is a server-side include's.
+    // Case does not matter (RFC 3875, 4.1.16). A server-side include sends INCLUDED.
     let value = params.get(NAME).unwrap_or(b"");
     Ok(match &value.to_ascii_uppercase()[..] {
         b"" | b"INCLUDED" | b"HTTP/1.0" => Version::HTTP_10,
@@ -85,7 +86,7 @@ fn version(params: &Params) -> Result<Version, RequestError> {
     })
 }
 
-/// The `http` crate keeps positions in a URI in 16 bits.
+/// The `http` crate stores positions in a URI in 16 bits.
 const URI_MAX: usize = 65_534;
 
 fn uri(meta: &MetaVariables) -> Result<Uri, RequestError> {
@@ -106,7 +107,7 @@ fn uri(meta: &MetaVariables) -> Result<Uri, RequestError> {
     parse(text, || invalid(name, &value))
 }
 
-/// The URI of a path below the application's.
+/// The URI of the path below the application.
 fn uri_below(meta: &MetaVariables, split: &Split<'_>) -> Result<Uri, RequestError> {
     if meta.params().get("REQUEST_METHOD") == Some(b"OPTIONS") && meta.is_about_server() {
         return Ok(Uri::from_static("*"));
@@ -116,7 +117,7 @@ fn uri_below(meta: &MetaVariables, split: &Split<'_>) -> Result<Uri, RequestErro
     parse(text, || invalid(PATH, &split.path))
 }
 
-/// What a path is called that two parameters make.
+/// How errors name a path that consists of two parameters.
 const PATH: &str = "SCRIPT_NAME and PATH_INFO";
 
 /// Appends a decoded path, and QUERY_STRING.
@@ -140,7 +141,7 @@ fn parse(text: String, error: impl Fn() -> RequestError) -> Result<Uri, RequestE
     if text.len() > URI_MAX {
         return Err(error());
     }
-    // A path of its own, so that `//host/x` is not read as a host.
+    // Parsed as a path alone, so that `//host/x` is not read as a host.
     if text.starts_with('/') || text == "*" {
         return PathAndQuery::try_from(text).map(Uri::from).map_err(|_| error());
     }
@@ -150,7 +151,7 @@ fn parse(text: String, error: impl Fn() -> RequestError) -> Result<Uri, RequestE
     }
 }
 
-/// Appends a target as a client sent it; `None` when it holds control bytes.
+/// Appends a target as the client sent it; `None` if it holds control bytes.
 fn push_uri(value: &[u8], out: &mut String) -> Option<()> {
     for &byte in value {
         match byte {
@@ -176,8 +177,8 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
             suffix.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
         let field =
             HeaderName::from_bytes(&suffix).map_err(|_| RequestError::FieldName(excerpt(name)))?;
-        // What Connection names is not looked at: the fields that the web server adds are here too,
-        // and the client must not be able to take those away.
+        // The names in Connection are ignored. The web server's own fields are here too,
+        // and a client must not be able to remove those.
         if hop::is_hop_by_hop(&field)
             || [CONTENT_LENGTH, CONTENT_TYPE].contains(&field)
             || field == "proxy"
@@ -203,14 +204,14 @@ fn invalid(name: &'static str, value: &[u8]) -> RequestError {
     RequestError::Invalid { name, value: excerpt(value) }
 }
 
-/// Parameters that describe no HTTP request.
+/// The parameters do not describe an HTTP request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// A parameter that is needed is not there.
+    /// A required parameter is missing.
     #[error("the request has no parameter {0}")]
     Missing(&'static str),
-    /// A parameter has a value that it can't have.
+    /// A parameter has an impossible value.
     #[error("the request's {name} is \"{value}\"")]
     Invalid {
         /// The parameter.
@@ -218,19 +219,19 @@ pub enum RequestError {
         /// The start of its value, escaped.
         value: String,
     },
-    /// An HTTP_* parameter whose rest is no field name.
-    #[error("the request's parameter \"{0}\" names no header field")]
+    /// An HTTP_* parameter whose name is not that of a header field.
+    #[error("the request's parameter \"{0}\" does not name a header field")]
     FieldName(String),
-    /// An HTTP_* parameter whose value no header field can have: it holds NUL, a line end or
+    /// An HTTP_* parameter with a value that a header field can't have: it holds NUL, a line end or
     /// another control byte.
-    #[error("the request's {name} is \"{value}\", which no header field can be")]
+    #[error("the request's {name} is \"{value}\", which a header field can't hold")]
     FieldValue {
         /// The parameter, escaped.
         name: String,
         /// The start of its value, escaped.
         value: String,
     },
-    /// More header fields than the `http` crate holds.
+    /// More header fields than the `http` crate can hold.
     #[error("the request has too many header fields")]
     TooManyFields,
 }

@@ -1,4 +1,4 @@
-//! What CGI tells of a request beyond HTTP.
+//! What CGI says about a request beyond HTTP.
 
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
@@ -9,8 +9,9 @@ use crate::{body::parse_length, text::excerpt};
 
 /// The meta-variables of a request, in its extensions after [`from_params`](super::from_params).
 ///
-/// Every value is the web server's word. REMOTE_USER in particular: nginx and HAProxy set it from
-/// Basic credentials that nobody has checked, and then AUTH_TYPE is mostly missing (W-6).
+/// Every value is only as reliable as the web server. In particular, nginx and HAProxy set
+/// REMOTE_USER from Basic credentials that nobody has checked; AUTH_TYPE is then usually missing
+/// (W-6).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MetaVariables {
     params: Arc<Params>,
@@ -29,11 +30,11 @@ impl MetaVariables {
         &self.params
     }
 
-    /// CONTENT_LENGTH in bytes; `None` when it is absent, empty (W-10) or -1, which Caddy sends:
-    /// the body ends where STDIN ends.
+    /// CONTENT_LENGTH in bytes. `None` if it is absent, empty (W-10) or -1, which Caddy sends; the
+    /// body then ends where STDIN ends.
     ///
     /// # Errors
-    /// It is anything else but a decimal number below 2^64.
+    /// It is anything but a decimal number below 2^64.
     pub fn content_length(&self) -> Result<Option<u64>, RequestError> {
         match self.params.get("CONTENT_LENGTH") {
             None | Some(b"" | b"-1") => Ok(None),
@@ -44,14 +45,15 @@ impl MetaVariables {
         }
     }
 
-    /// FCGI_DATA_LENGTH in bytes, of a Filter's request (FC-6.4-1). What is no number declares
-    /// nothing: DATA ends where its stream ends.
+    /// FCGI_DATA_LENGTH in bytes, of a Filter's request (FC-6.4-1). A value that is not a number
+    /// counts as absent: DATA then ends where its stream ends.
     #[must_use]
     pub fn data_length(&self) -> Option<u64> {
         self.params.get("FCGI_DATA_LENGTH").and_then(parse_length)
     }
 
-    /// REMOTE_ADDR: the client's address. `None` too when it is no address, such as nginx's `unix:`.
+    /// REMOTE_ADDR: the client's address. `None` also if it is not an IP address, such as nginx's
+    /// `unix:`.
     #[must_use]
     pub fn remote_addr(&self) -> Option<IpAddr> {
         self.parsed("REMOTE_ADDR")
@@ -81,7 +83,7 @@ impl MetaVariables {
         self.params.get_str("SERVER_NAME")
     }
 
-    /// Whether the client's connection is encrypted: HTTPS is there and neither empty nor `off`, or
+    /// Whether the client's connection is encrypted: HTTPS is set and neither empty nor `off`, or
     /// REQUEST_SCHEME is `https`.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -93,32 +95,32 @@ impl MetaVariables {
         }
     }
 
-    /// AUTH_TYPE: how the web server authenticated the client; `None` when it did not say so, or is
-    /// empty.
+    /// AUTH_TYPE: how the web server authenticated the client; `None` if it is absent or empty.
     #[must_use]
     pub fn auth_type(&self) -> Option<&str> {
         self.params.get_str("AUTH_TYPE").filter(|value| !value.is_empty())
     }
 
-    /// REMOTE_USER; `None` when it is empty. See the type's words on what it is worth (W-6).
+    /// REMOTE_USER; `None` if it is empty. See the type's documentation on how far to trust it
+    /// (W-6).
     #[must_use]
     pub fn remote_user(&self) -> Option<&[u8]> {
         self.params.get("REMOTE_USER").filter(|value| !value.is_empty())
     }
 
-    /// SCRIPT_NAME, decoded; empty when it is absent.
+    /// SCRIPT_NAME, decoded; empty if it is absent.
     #[must_use]
     pub fn script_name(&self) -> &[u8] {
         self.params.get("SCRIPT_NAME").unwrap_or(b"")
     }
 
-    /// PATH_INFO, decoded; empty when it is absent. It may hold any byte, line ends and NUL too.
+    /// PATH_INFO, decoded; empty if it is absent. It may hold any byte, even line ends and NUL.
     #[must_use]
     pub fn path_info(&self) -> &[u8] {
         self.params.get("PATH_INFO").unwrap_or(b"")
     }
 
-    /// QUERY_STRING, as it was sent; empty when it is absent.
+    /// QUERY_STRING, as it was sent; empty if it is absent.
     #[must_use]
     pub fn query_string(&self) -> &[u8] {
         self.params.get("QUERY_STRING").unwrap_or(b"")
@@ -130,15 +132,15 @@ impl MetaVariables {
         self.params.get("DOCUMENT_ROOT")
     }
 
-    /// SCRIPT_FILENAME, without what Apache's mod_proxy_fcgi puts around it (W-5): the front part
-    /// `proxy:fcgi://host:port` or `proxy:balancer://name`, and then a query at its end.
+    /// SCRIPT_FILENAME, without what Apache's mod_proxy_fcgi adds to it (W-5): the prefix
+    /// `proxy:fcgi://host:port` or `proxy:balancer://name`, and a query at the end.
     #[must_use]
     pub fn script_filename(&self) -> Option<&[u8]> {
         let filename = self.params.get("SCRIPT_FILENAME")?;
         Some(proxied_path(filename).unwrap_or(filename))
     }
 
-    /// What mod_proxy_fcgi's SCRIPT_FILENAME has behind its front part; `None` behind other servers.
+    /// The part of mod_proxy_fcgi's SCRIPT_FILENAME after its prefix; `None` behind other servers.
     pub(super) fn proxied_path(&self) -> Option<&[u8]> {
         self.params.get("SCRIPT_FILENAME").and_then(proxied_path)
     }
@@ -147,12 +149,12 @@ impl MetaVariables {
         self.params.get_str(name)?.parse().ok()
     }
 
-    /// Whether the client asked for `*`, which is the server and no path.
+    /// Whether the client asked for `*`, which means the server and not a path.
     pub(super) fn is_about_server(&self) -> bool {
         self.params.get("REQUEST_URI") == Some(b"*")
     }
 
-    /// The path that SCRIPT_NAME and PATH_INFO make, decoded; `None` when both are absent.
+    /// The path that SCRIPT_NAME and PATH_INFO form, decoded; `None` if both are absent.
     pub(super) fn path(&self) -> Option<Cow<'_, [u8]>> {
         match (self.params.get("SCRIPT_NAME"), self.params.get("PATH_INFO")) {
             (None, None) => None,
@@ -174,11 +176,11 @@ fn proxied_path(filename: &[u8]) -> Option<&[u8]> {
     Some(&path[..end])
 }
 
-/// Where the client is, as the web server says: REMOTE_ADDR and REMOTE_PORT.
+/// The client's address, as the web server reports it: REMOTE_ADDR and REMOTE_PORT.
 ///
-/// With the feature `axum` it is an extractor. Where the address is missing the client gets status
-/// 500 and a text that says so, with what to do; `Option<RemoteAddr>` is for applications that go on
-/// without.
+/// With the feature `axum` it is an extractor. If the address is missing, the client gets status
+/// 500 with a text that says what to do. Applications that work without the address can use
+/// `Option<RemoteAddr>`.
 ///
 /// ```
 /// use fcgi_http::{MetaVariables, RemoteAddr};
@@ -204,7 +206,7 @@ impl RemoteAddr {
     /// The client that these parameters name.
     ///
     /// # Errors
-    /// REMOTE_ADDR is missing, or no IP address.
+    /// REMOTE_ADDR is missing, or is not an IP address.
     pub fn of(meta: &MetaVariables) -> Result<Self, RemoteAddrError> {
         match (meta.remote_addr(), meta.params().get("REMOTE_ADDR")) {
             (Some(ip), _) => Ok(Self { ip, port: meta.remote_port() }),
@@ -219,14 +221,14 @@ impl RemoteAddr {
         self.ip
     }
 
-    /// REMOTE_PORT; `None` where it is missing or no port.
+    /// REMOTE_PORT; `None` if it is missing or not a port.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 }
 
-/// The IP address alone.
+/// Shows the IP address only.
 impl fmt::Display for RemoteAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ip.fmt(f)
@@ -242,7 +244,7 @@ pub struct MissingMeta;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteAddrError {
-    /// There are no parameters at all.
+    /// The request has no parameters at all.
     #[error(transparent)]
     NoMeta(#[from] MissingMeta),
     /// The web server did not send it.
@@ -251,9 +253,9 @@ pub enum RemoteAddrError {
          with `include fastcgi_params;`"
     )]
     Missing,
-    /// It is no IP address, as behind a web server that listens on a unix socket itself.
+    /// It is not an IP address, as behind a web server that itself listens on a unix socket.
     #[error(
-        "the request's REMOTE_ADDR is \"{0}\", which is no IP address: have the web server say who \
+        "the request's REMOTE_ADDR is \"{0}\", which is not an IP address: make the web server say who \
          its client is, nginx with its realip module"
     )]
     Invalid(String),

@@ -1,9 +1,10 @@
-//! Requests to parameters, and back.
+//! Turns requests into parameters, and back.
 //!
-//! A web server calls [`ParamsBuilder`]: it has the request's head, knows the connection, and has
-//! to decide which header fields an application may see. An application calls [`from_params`]: it
-//! has what some web server sent, and wants a request's head, or a clear error. [`MetaVariables`]
-//! are what CGI tells beyond HTTP; `from_params` leaves them in the request's extensions.
+//! A web server uses [`ParamsBuilder`]: it has the request's head, knows the connection, and must
+//! decide which header fields an application may see. An application uses [`from_params`]: it has
+//! the parameters that some web server sent, and needs a request's head, or a clear error.
+//! [`MetaVariables`] are what CGI adds to HTTP; `from_params` puts them into the request's
+//! extensions.
 //!
 //! ```
 //! use fcgi_http::{MetaVariables, ParamsBuilder, RequestBody, Script, request};

@@ -1,4 +1,4 @@
-//! Which of its parameters say what path a request is for.
+//! Which parameters hold the path of a request.
 
 use std::{borrow::Cow, fmt};
 
@@ -30,35 +30,34 @@ use crate::script::path;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum PathSource {
-    /// REQUEST_URI: the whole path, as the client asked for it, before any rewrite. Without it,
-    /// SCRIPT_NAME and PATH_INFO together.
+    /// REQUEST_URI: the whole path, as the client asked for it, before any rewrite. If it is
+    /// absent, SCRIPT_NAME and PATH_INFO together.
     #[default]
     RequestUri,
-    /// PATH_INFO: the path below the application, as WSGI, PSGI and Rack have it. SCRIPT_NAME is then
-    /// the application's [`MountPoint`]. It goes by what the web server's rewrites made of the
-    /// request.
+    /// PATH_INFO: the path below the application, as in WSGI, PSGI and Rack. SCRIPT_NAME is then
+    /// the application's [`MountPoint`]. This follows the web server's rewrites of the request.
     ///
-    /// Web servers leave PATH_INFO out, for different reasons:
+    /// Web servers omit PATH_INFO in several cases:
     ///
-    /// | PATH_INFO | is taken from |
+    /// | PATH_INFO | path |
     /// | --- | --- |
     /// | not empty | PATH_INFO |
-    /// | empty or absent, behind Apache's ProxyPass | SCRIPT_FILENAME's end, `proxy:fcgi://HOST/PATH`, if SCRIPT_NAME ends so too |
-    /// | absent, and DOCUMENT_URI goes on where SCRIPT_NAME ends | the rest of DOCUMENT_URI: nginx splits the path and does not pass PATH_INFO |
+    /// | empty or absent, behind Apache's ProxyPass | the end of SCRIPT_FILENAME, `proxy:fcgi://HOST/PATH`, if SCRIPT_NAME ends with it too |
+    /// | absent, and DOCUMENT_URI is longer than SCRIPT_NAME | the rest of DOCUMENT_URI: nginx splits the path and does not pass PATH_INFO |
     /// | absent, and SCRIPT_NAME is DOCUMENT_URI | SCRIPT_NAME: nginx does not split the path |
     /// | absent, behind HAProxy without `path-info` | SCRIPT_NAME |
-    /// | else | `/`: the application itself is asked for |
+    /// | otherwise | `/`: the request is for the application itself |
     PathInfo,
 }
 
-/// Where the web server has put the application, in the extensions of a request: the path that its
-/// links begin with, percent-encoded. Empty at the top of a site, and under
-/// [`PathSource::RequestUri`], where the request's path is the whole one.
+/// The path below which the web server has mounted the application, percent-encoded, in the
+/// extensions of a request. Links to the application begin with it. It is empty at the top of a
+/// site, and under [`PathSource::RequestUri`], where the request has the whole path.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct MountPoint(String);
 
 impl MountPoint {
-    /// The path: empty, or one that starts, and does not end, with a slash.
+    /// The path: empty, or one that starts with a slash and does not end with one.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -77,10 +76,10 @@ impl fmt::Display for MountPoint {
     }
 }
 
-/// The application's path and the one below it, both decoded.
+/// The application's path and the path below it, both decoded.
 pub(super) struct Split<'a> {
     mount: &'a [u8],
-    /// Starts with a slash.
+    /// Always starts with a slash.
     pub(super) path: Cow<'a, [u8]>,
 }
 
@@ -92,7 +91,7 @@ impl Split<'_> {
     }
 }
 
-/// Splits as [`PathSource::PathInfo`] says.
+/// Splits the path as [`PathSource::PathInfo`] says.
 pub(super) fn split(meta: &MetaVariables) -> Split<'_> {
     let name = meta.script_name();
     let info = meta.params().get("PATH_INFO");
@@ -112,15 +111,15 @@ pub(super) fn split(meta: &MetaVariables) -> Split<'_> {
     Split { mount, path }
 }
 
-/// Apache's ProxyPass leaves the path below its target in SCRIPT_FILENAME alone (W-5).
+/// Apache's ProxyPass puts the path below its target into SCRIPT_FILENAME only (W-5).
 fn passed<'a>(meta: &'a MetaVariables, name: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let path = meta.proxied_path().filter(|path| path.starts_with(b"/"))?;
-    // It is encoded, where SCRIPT_NAME is not.
+    // It is encoded; SCRIPT_NAME is not.
     let mount = name.strip_suffix(path).or_else(|| name.strip_suffix(&*path::unescape(path)))?;
     Some(name.split_at(mount.len()))
 }
 
-/// A path that nobody split, or somebody did without saying so.
+/// A path that was not split, or was split by a server that does not pass PATH_INFO.
 fn unsplit<'a>(meta: &'a MetaVariables, name: &'a [u8]) -> (&'a [u8], &'a [u8]) {
     let params = meta.params();
     let whole = params.get("DOCUMENT_URI").and_then(|whole| whole.strip_prefix(name));

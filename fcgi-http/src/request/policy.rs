@@ -14,9 +14,9 @@ use crate::hop;
 
 /// Which header fields an application gets to see.
 ///
-/// Never passed, whatever the policy: `Proxy` (CVE-2016-5385, H-15); hop-by-hop fields and those
-/// that Connection names; Content-Type and Content-Length, which have parameters of their own; and
-/// a name with anything but letters, digits, `-` and `_`.
+/// These are never passed, whatever the policy: `Proxy` (CVE-2016-5385, H-15); hop-by-hop fields
+/// and those that Connection names; Content-Type and Content-Length, which have parameters of their
+/// own; and names with anything but letters, digits, `-` and `_`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderPolicy {
     authorization: bool,
@@ -37,14 +37,14 @@ impl Default for HeaderPolicy {
 }
 
 impl HeaderPolicy {
-    /// The defaults: Authorization is passed, as nginx does, Proxy-Authorization and names with
-    /// `_` are not.
+    /// The defaults. Authorization is passed, as nginx does; Proxy-Authorization and names with `_`
+    /// are not.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether Authorization is passed. Say no where the web server itself has checked it and the
+    /// Whether Authorization is passed. Set false if the web server itself has checked it and the
     /// application need not see the password.
     #[must_use]
     pub fn authorization(mut self, passed: bool) -> Self {
@@ -60,22 +60,22 @@ impl HeaderPolicy {
     }
 
     /// Whether a name may hold `_`. An application can't tell `Remote_User` from `Remote-User`, so
-    /// that a client could slip the one past a server that removes the other (CGI-4.1.18-2, H-15).
-    /// When both are there, the one with `-` is passed alone.
+    /// a client could get the former past a server that removes the latter (CGI-4.1.18-2, H-15). If
+    /// both are present, only the one with `-` is passed.
     #[must_use]
     pub fn underscores(mut self, passed: bool) -> Self {
         self.underscores = passed;
         self
     }
 
-    /// Drops this field too.
+    /// Also drops this field.
     #[must_use]
     pub fn drop_field(mut self, name: HeaderName) -> Self {
         self.dropped.push(name);
         self
     }
 
-    /// Calls `put` with each parameter that comes of `headers`, but for HTTP_HOST. Repeats are
+    /// Calls `put` with each parameter made from `headers`, except HTTP_HOST. Repeated fields are
     /// joined (CGI-4.1.18-1).
     pub(super) fn each(&self, headers: &HeaderMap, mut put: impl FnMut(&[u8], &[u8])) {
         let nominated = hop::Nominated::of(headers);
@@ -109,8 +109,8 @@ impl HeaderPolicy {
         }
     }
 
-    /// The name as the application would read it, `_` as `-`; `None` when the name itself is
-    /// refused.
+    /// The name as the application would read it, with `_` as `-`; `None` if the name is not
+    /// passed.
     fn as_seen<'a>(
         &self,
         name: &'a HeaderName,
@@ -142,7 +142,7 @@ fn param_byte(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }
 }
 
-/// Appends a parameter unless `overrides` has one of that name.
+/// Appends a parameter unless `overrides` has one of the same name.
 pub(super) struct Output<'a> {
     pub(super) params: Params,
     pub(super) overrides: &'a [(Vec<u8>, Vec<u8>)],

@@ -8,16 +8,17 @@ use http::{
 };
 
 /// The request to run for a response that is [`Kind::LocalRedirect`](crate::Kind::LocalRedirect)
-/// (CGI-6.2.2-1): the client's own, but for `location`, without a body, and GET unless it is HEAD.
+/// (CGI-6.2.2-1): the client's own request, but for `location`, without a body, and with GET unless
+/// it was HEAD.
 ///
-/// The caller resolves the new path as if it came from the client, and bounds how often one request
-/// is redirected; 10 is what most servers allow.
+/// The caller resolves the new path as if it came from the client, and limits how often one request
+/// is redirected. Most servers allow 10 times.
 #[must_use]
 pub fn redirected(request: &Parts, location: &PathAndQuery) -> Parts {
     let mut request = request.clone();
     let mut uri = request.uri.clone().into_parts();
     uri.path_and_query = Some(location.clone());
-    // An authority without a scheme is CONNECT's, and leaves no room for a path.
+    // An authority without a scheme, as in CONNECT, leaves no room for a path.
     request.uri = Uri::from_parts(uri).unwrap_or_else(|_| Uri::from(location.clone()));
     if request.method != Method::HEAD {
         request.method = Method::GET;

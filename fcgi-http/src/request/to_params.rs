@@ -1,4 +1,4 @@
-//! The web server's side: a request's head becomes parameters.
+//! The web server's side: turns a request's head into parameters.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,26 +17,26 @@ use crate::{
     text::excerpt,
 };
 
-/// What is known of a request's body before it is sent.
+/// What is known about a request's body before it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestBody {
-    /// There is none: no CONTENT_LENGTH.
+    /// There is no body: no CONTENT_LENGTH.
     None,
-    /// There is one of exactly so many bytes, maybe none: CONTENT_LENGTH says so.
+    /// There is a body of exactly this many bytes, possibly 0: CONTENT_LENGTH says so.
     Length(u64),
-    /// There is one of unknown length, which is streamed: no CONTENT_LENGTH. php-fpm reads no such
-    /// body and resets the connection; spool it and use [`Length`](Self::Length).
+    /// There is a body of unknown length, which is streamed: no CONTENT_LENGTH. php-fpm does not
+    /// read such a body and resets the connection; spool it and use [`Length`](Self::Length).
     Unknown,
 }
 
 impl RequestBody {
-    /// What the header fields of an HTTP/1 request say: Transfer-Encoding, Content-Length, or
-    /// neither, which is no body. In HTTP/2 and later, neither may still be a body of unknown
-    /// length; the caller knows.
+    /// The body that the header fields of an HTTP/1 request declare: Transfer-Encoding,
+    /// Content-Length, or neither, which means no body. In HTTP/2 and later, a request with neither
+    /// may still have a body of unknown length; the caller knows.
     ///
     /// # Errors
     /// A Content-Length that is not one number, or that comes with Transfer-Encoding (RFC 9112,
-    /// 6.3: it may be an attempt at request smuggling).
+    /// 6.3: possibly an attempt at request smuggling).
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, ParamsError> {
         let declared = body::content_length(headers)?;
         match (headers.contains_key(TRANSFER_ENCODING), declared) {
@@ -59,9 +59,9 @@ impl From<RequestBody> for BodyLength {
     }
 }
 
-/// Makes a request's parameters (CGI-4.1-1).
+/// Builds a request's parameters (CGI-4.1-1).
 ///
-/// Fill it with what all requests share, clone it for a connection, and [`build`](Self::build) for
+/// Set what all requests share, clone the builder for a connection, and [`build`](Self::build) for
 /// each request. Parameters you do not set are omitted, except SERVER_NAME, SERVER_PORT and
 /// SERVER_SOFTWARE, which CGI requires: they come from the request, the scheme and this crate's
 /// name.
@@ -81,7 +81,7 @@ pub struct ParamsBuilder {
 }
 
 impl ParamsBuilder {
-    /// Nothing told; plain HTTP; the default [`HeaderPolicy`].
+    /// A builder without values, for plain HTTP, with the default [`HeaderPolicy`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -94,38 +94,38 @@ impl ParamsBuilder {
         self
     }
 
-    /// SERVER_NAME. Default: the host that the request names, which the client chose; then the
-    /// server's address; then `localhost`.
+    /// SERVER_NAME. Default: the host that the request names, which the client chose; without that
+    /// the server's address; without that `localhost`.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// SERVER_ADDR and SERVER_PORT: where the connection arrived. Without it, SERVER_PORT is that
-    /// of the host that the request names, or the scheme's.
+    /// SERVER_ADDR and SERVER_PORT: the address at which the connection arrived. Default: no
+    /// SERVER_ADDR, and the port of the host that the request names, or the scheme's.
     #[must_use]
     pub fn server_addr(mut self, address: SocketAddr) -> Self {
         self.server_addr = Some(address);
         self
     }
 
-    /// REMOTE_ADDR and REMOTE_PORT: where the connection came from. An IPv4 address inside an IPv6
-    /// one is shown as IPv4. Without it, neither is sent.
+    /// REMOTE_ADDR and REMOTE_PORT: the address that the connection came from. An IPv4 address
+    /// inside an IPv6 one is shown as IPv4. Default: neither is sent.
     #[must_use]
     pub fn remote_addr(mut self, address: SocketAddr) -> Self {
         self.remote_addr = Some(address);
         self
     }
 
-    /// REMOTE_HOST: the client's name, where it was looked up.
+    /// REMOTE_HOST: the client's name, if it was looked up.
     #[must_use]
     pub fn remote_host(mut self, name: impl Into<String>) -> Self {
         self.remote_host = Some(name.into());
         self
     }
 
-    /// REMOTE_IDENT: what the client's identity daemon said (RFC 1413).
+    /// REMOTE_IDENT: the answer of the client's identity daemon (RFC 1413).
     #[must_use]
     pub fn remote_ident(mut self, user: impl Into<String>) -> Self {
         self.remote_ident = Some(user.into());
@@ -133,7 +133,7 @@ impl ParamsBuilder {
     }
 
     /// AUTH_TYPE and REMOTE_USER: how the web server has authenticated the client, and as whom.
-    /// Never from Authorization alone (W-6).
+    /// Never set them from an Authorization field that nobody has checked (W-6).
     #[must_use]
     pub fn authenticated(mut self, auth_type: impl Into<String>, user: impl Into<Vec<u8>>) -> Self {
         self.auth_type = Some(auth_type.into());
@@ -141,8 +141,8 @@ impl ParamsBuilder {
         self
     }
 
-    /// Whether the client's connection is encrypted: HTTPS is `on` then, else not sent;
-    /// REQUEST_SCHEME is `https` or `http`.
+    /// Whether the client's connection is encrypted. If so, HTTPS is `on`; otherwise it is not
+    /// sent. REQUEST_SCHEME is `https` or `http`.
     #[must_use]
     pub fn https(mut self, yes: bool) -> Self {
         self.https = yes;
@@ -156,8 +156,8 @@ impl ParamsBuilder {
         self
     }
 
-    /// A parameter of your own, sent after the others and instead of one of that name. A later call
-    /// with the same name takes the place of an earlier one.
+    /// A parameter of your own. It is sent after the others, and replaces one of the same name. A
+    /// later call with the same name replaces an earlier one.
     #[must_use]
     pub fn param(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         let (name, value) = (name.into(), value.into());
@@ -170,11 +170,11 @@ impl ParamsBuilder {
 
     /// The parameters of a request that `script` serves.
     ///
-    /// PATH_INFO is sent when it is not empty, and PATH_TRANSLATED with it; REDIRECT_STATUS is 200,
-    /// which a php with `cgi.force_redirect` needs.
+    /// PATH_INFO, and with it PATH_TRANSLATED, is sent unless it is empty. REDIRECT_STATUS is 200,
+    /// which a php with `cgi.force_redirect` requires.
     ///
     /// # Errors
-    /// The request can't be told to an application without guessing; see [`ParamsError`].
+    /// The request can't be expressed as parameters without guessing; see [`ParamsError`].
     pub fn build(
         &self,
         request: &Parts,
@@ -276,7 +276,7 @@ impl ParamsBuilder {
     }
 }
 
-/// The Content-Length field and the body that is sent must agree (CGI-4.1-2, Q-4).
+/// Checks that the Content-Length field agrees with the body that is sent (CGI-4.1-2, Q-4).
 fn check_length(headers: &HeaderMap, body: RequestBody) -> Result<(), ParamsError> {
     let Some(field) = body::content_length(headers)? else { return Ok(()) };
     let length = match body {
@@ -297,7 +297,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// The host that a request names: in its target, else in Host (RFC 9112, 3.2.2).
+/// The host that a request names: in its target, otherwise in Host (RFC 9112, 3.2.2).
 #[derive(Default)]
 struct Host {
     field: Option<Vec<u8>>,
@@ -317,7 +317,7 @@ impl Host {
             return Ok(Self { field: Some(field.into_bytes()), name: Some(name), port });
         }
         let Some(value) = request.headers.get(HOST) else { return Ok(Self::default()) };
-        // An empty Host names none (RFC 9110, 7.2).
+        // An empty Host names no host (RFC 9110, 7.2).
         if value.is_empty() {
             return Ok(Self::default());
         }
@@ -335,38 +335,38 @@ impl Host {
     }
 }
 
-/// A request that a web server can't hand to an application.
+/// A request that a web server can't pass to an application.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParamsError {
     /// CONNECT asks for a tunnel.
-    #[error("CONNECT asks for a tunnel, which no CGI application is")]
+    #[error("CONNECT asks for a tunnel, which CGI can't provide")]
     Connect,
-    /// A field that may come once came more often.
+    /// A field came more than once that may come only once.
     #[error("the request has more than one {0} field")]
     Repeated(HeaderName),
-    /// Host is no host.
-    #[error("the request's Host is \"{0}\", which is no host")]
+    /// Host is not a valid host.
+    #[error("the request's Host is \"{0}\", which is not a valid host")]
     Host(String),
     /// Content-Length is not one number.
     #[error("the request's length is not known")]
     ContentLength(#[from] BodyLengthError),
-    /// Content-Length and Transfer-Encoding together.
+    /// Content-Length and Transfer-Encoding came together.
     #[error("the request has both Content-Length and Transfer-Encoding")]
     TwoLengths,
     /// Content-Length is not the length of the body that is sent.
     #[error("the request's Content-Length is {field}, but its body has {}",
         length.map_or("an unknown length".to_owned(), |length| format!("{length} bytes")))]
     LengthMismatch {
-        /// What the field says.
+        /// The length in the field.
         field: u64,
-        /// What the caller says.
+        /// The length that the caller gave.
         length: Option<u64>,
     },
 }
 
 impl ParamsError {
-    /// The status to answer with: 405 for CONNECT, else 400.
+    /// The status to answer with: 405 for CONNECT, otherwise 400.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {

@@ -1,4 +1,4 @@
-//! The lines of a head, one by one.
+//! Reads the lines of a head, one by one.
 
 use bytes::Bytes;
 use fcgi_proto::Params;
@@ -12,14 +12,14 @@ use http::{
 use super::{Head, HeadError, Kind, ReasonPhrase, parser::Parsed};
 use crate::{body::parse_length, hop, text::excerpt};
 
-/// What the lines so far have said.
+/// The contents of the lines so far.
 #[derive(Debug)]
 pub(super) struct Fields {
     limit: usize,
     count: usize,
     headers: HeaderMap,
     status: Option<(StatusCode, Bytes)>,
-    /// Where `Variable-NAME` fields go, of an Authorizer's response.
+    /// Collects the `Variable-NAME` fields of an Authorizer's response.
     variables: Option<Params>,
 }
 
@@ -32,7 +32,7 @@ impl Fields {
         Self { variables: Some(Params::new()), ..Self::new(limit) }
     }
 
-    /// Takes a line without its LF; returns whether it is the empty one at the end.
+    /// Takes a line without its LF; true if it is the empty line at the end.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<bool, HeadError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match line {
@@ -72,7 +72,7 @@ impl Fields {
             return Ok(());
         }
         if let Some(variables) = &mut self.variables {
-            // The field's own case: parameters have one.
+            // Keeps the case of the name: it matters in parameters.
             if field.as_str().starts_with(VARIABLE) {
                 return match &name[VARIABLE.len()..] {
                     b"" => Err(HeadError::FieldName(excerpt(name))),
@@ -101,7 +101,7 @@ impl Fields {
         }
     }
 
-    /// The head that the lines make; they are gone afterwards.
+    /// The head that the lines form. This clears the lines.
     pub(super) fn take_head(&mut self) -> Result<Parsed, HeadError> {
         let variables = self.variables.take().unwrap_or_default();
         let status = self.status.take();
@@ -135,11 +135,11 @@ impl Fields {
     }
 }
 
-/// The prefix of an Authorizer's variables, in the case that `http` gives names.
+/// The prefix of an Authorizer's variables, in the lower case of the `http` crate.
 const VARIABLE: &str = "variable-";
 
-/// A path of this server: `//host/path` is another's, and a fragment is for the client to keep
-/// (RFC 3875, 6.2.2).
+/// Whether this is a path of this server. `//host/path` belongs to another, and a fragment is for
+/// the client to keep (RFC 3875, 6.2.2).
 fn is_local(location: &[u8]) -> bool {
     location.starts_with(b"/") && !location.starts_with(b"//") && !location.contains(&b'#')
 }
@@ -156,7 +156,7 @@ fn parse_status(value: &[u8]) -> Result<(StatusCode, Bytes), HeadError> {
     Ok((status, Bytes::copy_from_slice(trim(reason))))
 }
 
-/// Without the spaces and tabs around it, and nothing else.
+/// Removes the spaces and tabs around a value, and nothing else.
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;

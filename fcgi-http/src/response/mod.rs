@@ -1,9 +1,9 @@
-//! The head of a CGI response: read by a web server, written by an application.
+//! The head of a CGI response: a web server reads it, an application writes it.
 //!
-//! An application answers with header lines, an empty line and a body, all on STDOUT. The lines are
-//! not HTTP's: the status is a field of its own, and a Location alone asks the web server to run
-//! another path. [`HeadParser`] takes STDOUT as it comes, in any cut, inside limits, and hands the
-//! body on without copying it; [`HeadBlock`] is the other direction.
+//! An application answers with header lines, an empty line and a body, all on STDOUT. The lines
+//! differ from HTTP: the status is a field, and a Location alone asks the web server to run another
+//! path. [`HeadParser`] reads STDOUT as it comes, cut anywhere, within limits, and passes the body
+//! on without copying it. [`HeadBlock`] writes a head.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -47,8 +47,8 @@ pub use writer::{HeadBlock, HeadWriteError};
 pub struct Head {
     /// What the response is.
     pub kind: Kind,
-    /// Status and header fields, with Status and the hop-by-hop fields taken out (CGI-6.3.5-1). The
-    /// version is HTTP/1.1, whatever the client speaks. A [`ReasonPhrase`] is among the extensions
+    /// Status and header fields, without Status and the hop-by-hop fields (CGI-6.3.5-1). The
+    /// version is HTTP/1.1, whatever the client speaks. The extensions include a [`ReasonPhrase`]
     /// if the application gave one.
     pub parts: Parts,
 }
@@ -65,7 +65,7 @@ impl ReasonPhrase {
         &self.0
     }
 
-    /// The standard text for a status; for one without a standard text, that of its class.
+    /// The standard text for a status, or that of its class if the status has none.
     #[must_use]
     pub fn standard(status: StatusCode) -> &'static str {
         status.canonical_reason().unwrap_or(match status.as_u16() {
@@ -82,10 +82,10 @@ impl ReasonPhrase {
 pub enum Kind {
     /// A response for the client, with a body.
     Document,
-    /// `Location: /path` and nothing else: the web server runs this path itself and answers with
-    /// what comes of it; [`redirected`](crate::request::redirected) makes the request. No body
-    /// follows. A web server that does not do so can pass the head on, which is a 302.
+    /// `Location: /path` and nothing else: the web server runs this path itself and sends the
+    /// result; [`redirected`](crate::request::redirected) makes the request. No body follows. A web
+    /// server that does not do this can pass the head on, as a 302.
     LocalRedirect(PathAndQuery),
-    /// A response with a status of 3xx and a Location for the client to go to; a body may follow.
+    /// A response with a 3xx status and a Location for the client to go to. A body may follow.
     ClientRedirect,
 }

@@ -1,12 +1,12 @@
-//! What is sent when there is no response to send.
+//! The page to send if there is no response.
 
 use http::{
     Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 
-/// A page that says no more than its status: Apache takes no response at all for an empty 200
-/// (W-2), and why a request failed is for the log.
+/// A page that shows only its status. The reason for a failure belongs in the log. A page is needed
+/// since Apache turns an empty 200 into no response at all (W-2).
 ///
 /// ```
 /// let page = fcgi_http::response::page(http::StatusCode::BAD_REQUEST);

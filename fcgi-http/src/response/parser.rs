@@ -5,12 +5,12 @@ use http::StatusCode;
 
 use super::{Head, fields::Fields};
 
-/// What a head may take.
+/// Limits on a head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeadLimits {
-    /// Bytes, the empty line at its end included. Default: 65,536.
+    /// Its bytes, including the empty line at its end. Default: 65,536.
     pub bytes: usize,
-    /// Header fields. Default: 256.
+    /// Its header fields. Default: 256.
     pub fields: usize,
 }
 
@@ -20,25 +20,26 @@ impl Default for HeadLimits {
     }
 }
 
-/// Reads the head of one response; the result depends on the bytes and not on their cut.
+/// Reads the head of one response. The result depends only on the bytes, not on how they are cut.
 ///
-/// - Lines end with LF or CRLF (CGI-6.3-1); an empty line ends the head, which has at least one
-///   field (RFC 3875, 6.3).
-/// - Status is `NNN reason`; absent, it is 200, or 302 with a Location.
-/// - Refused, as CGI-6.3.4-1 asks: a line without a colon, a CR, NUL or other control byte in a
-///   name or value, a space in or after a name, a continuation line (RFC 3875, 6.3, has none), a
-///   head past its limits; and more than one Status, Location, Content-Type or Content-Length.
-/// - A first line such as `HTTP/1.1 200 OK` is refused too: non-parsed heads (RFC 3875, 5) are for
-///   programs that hold the client's connection, which no FastCGI application does.
-/// - What a field holds is otherwise the application's matter: X-Accel-Redirect, X-Sendfile and
-///   their like are left for the caller.
+/// - Lines end with LF or CRLF (CGI-6.3-1). An empty line ends the head, which must have at least
+///   one field (RFC 3875, 6.3).
+/// - Status is `NNN reason`. Without it the status is 200, or 302 if there is a Location.
+/// - These are refused, as CGI-6.3.4-1 requires: a line without a colon; a CR, NUL or other control
+///   byte in a name or value; a space in or after a name; a continuation line, which RFC 3875, 6.3,
+///   does not have; a head past its limits; and more than one Status, Location, Content-Type or
+///   Content-Length.
+/// - A first line such as `HTTP/1.1 200 OK` is refused too. Non-parsed heads (RFC 3875, 5) are for
+///   programs that hold the client's connection, which a FastCGI application never does.
+/// - Other contents of fields are not checked: X-Accel-Redirect, X-Sendfile and so on are left to
+///   the caller.
 ///
 /// Memory: one incomplete line, and the fields so far.
 #[derive(Debug)]
 pub struct HeadParser {
     limits: HeadLimits,
     fields: Fields,
-    /// A line whose end has not come.
+    /// A line whose end has not come yet.
     line: Vec<u8>,
     used: usize,
     over: Option<HeadError>,
@@ -59,12 +60,13 @@ impl HeadParser {
         Self { limits, fields, line: Vec::new(), used: 0, over: None }
     }
 
-    /// Takes the next bytes of STDOUT. With `Some`, the head is whole, and what is left in `input`
-    /// is the start of the body, not copied; with `None`, `input` is used up and more is needed.
+    /// Takes the next bytes of STDOUT. `Some` means that the head is complete, and that `input` now
+    /// holds the start of the body, not copied. `None` means that all of `input` was used and more
+    /// is needed.
     ///
     /// # Errors
     /// The response is bad: a gateway answers 502 and passes nothing of it on. Every later call
-    /// returns the same error; after a whole head it is [`HeadError::Finished`].
+    /// returns the same error; after a complete head it is [`HeadError::Finished`].
     pub fn push(&mut self, input: &mut Bytes) -> Result<Option<Head>, HeadError> {
         Ok(self.push_fields(input)?.map(|fields| fields.head))
     }
@@ -85,11 +87,11 @@ impl HeadParser {
         result
     }
 
-    /// STDOUT has ended. Returns nothing when the head was whole.
+    /// STDOUT has ended. Returns `Ok` if the head was complete.
     ///
     /// # Errors
-    /// [`Truncated`](HeadError::Truncated) when it ended inside the head or before it
-    /// else the error there was.
+    /// [`Truncated`](HeadError::Truncated) if it ended inside the head or before it;
+    /// otherwise the earlier error.
     pub fn finish(&self) -> Result<(), HeadError> {
         match &self.over {
             Some(HeadError::Finished) => Ok(()),
@@ -100,7 +102,7 @@ impl HeadParser {
 
     fn advance(&mut self, input: &mut Bytes) -> Result<Option<Parsed>, HeadError> {
         while !input.is_empty() {
-            // The limit comes before the buffering.
+            // The limit is checked before anything is buffered.
             let room = self.limits.bytes - self.used;
             let window = input.get(..room).unwrap_or(input);
             let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
@@ -130,7 +132,7 @@ impl HeadParser {
     }
 }
 
-/// A head, and the variables that an Authorizer's response has.
+/// A head, and the variables of an Authorizer's response.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) head: Head,
@@ -159,43 +161,43 @@ pub enum HeadError {
         /// Bytes that came.
         bytes: usize,
     },
-    /// An empty line, and no field before it.
+    /// An empty line without a field before it.
     #[error("the response's head has no field")]
     Empty,
     /// A line without a colon.
     #[error("the line \"{0}\" of the response's head has no colon")]
     NoColon(String),
-    /// `HTTP/1.1 200 OK` and its like.
+    /// A line such as `HTTP/1.1 200 OK`.
     #[error("the response starts with HTTP's status line \"{0}\" instead of CGI's fields")]
     StatusLine(String),
     /// A line that starts with a space or a tab.
-    #[error("the line \"{0}\" of the response's head continues another, which CGI does not have")]
+    #[error("the line \"{0}\" of the response's head continues another, which CGI does not allow")]
     Continuation(String),
-    /// What is before the colon is no field name.
+    /// The text before the colon is not a field name.
     #[error("the line \"{0}\" of the response's head has no field name")]
     FieldName(String),
     /// A CR, NUL or another control byte in a value.
     #[error("the line \"{0}\" of the response's head holds a control byte")]
     FieldValue(String),
-    /// Status is not three digits of 200 or more, and a reason.
+    /// Status is not a three-digit number of 200 or more, with a reason.
     #[error("the response's Status is \"{0}\" instead of NNN reason")]
     Status(String),
-    /// A field that may come once came again.
+    /// A field came again that may come only once.
     #[error("the response has more than one {0} field")]
     Repeated(&'static str),
-    /// Content-Length is no decimal number below 2^64.
+    /// Content-Length is not a decimal number below 2^64.
     #[error("the response's Content-Length is \"{0}\" instead of a number")]
     ContentLength(String),
-    /// A Location alone that starts with a slash and is no path.
-    #[error("the response's Location \"{0}\" is no path")]
+    /// A Location without other fields that starts with a slash but is not a path.
+    #[error("the response's Location \"{0}\" is not a path")]
     Location(String),
-    /// The head was whole before: what comes is the body.
-    #[error("the response's head was whole before")]
+    /// The head was complete before; what comes now is the body.
+    #[error("the response's head was complete before")]
     Finished,
 }
 
 impl HeadError {
-    /// The status for a gateway to answer with: 502.
+    /// The status that a gateway answers with: 502.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         StatusCode::BAD_GATEWAY

@@ -10,26 +10,27 @@ use crate::{
     text::excerpt,
 };
 
-/// A response's head as it goes on STDOUT, the empty line included, in one piece.
+/// A response's head for STDOUT, in one piece, including the empty line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeadBlock {
     bytes: Bytes,
 }
 
 impl HeadBlock {
-    /// Bytes that one record holds.
+    /// How many bytes one record can hold.
     pub const RECORD_CONTENT: usize = 65_535;
 
     /// The head of `response`.
     ///
-    /// Status always comes first, for Apache takes a Location without one for 200 (W-2). Hop-by-hop
-    /// fields, and those that Connection names, are left out: nginx and Apache would pass
-    /// `Transfer-Encoding: chunked` on with a body that is not (W-3). So is a field named Status.
-    /// Repeated fields are kept apart. Nothing is added: a response with a body should have a
-    /// Content-Type (RFC 3875, 6.3.1).
+    /// Status always comes first: without one, Apache takes a Location for 200 (W-2). Hop-by-hop
+    /// fields, and those that Connection names, are left out: nginx and Apache would pass on
+    /// `Transfer-Encoding: chunked` with a body that is not chunked (W-3). A field named Status is
+    /// left out too. Repeated fields stay separate. Nothing is added: a response with a body should
+    /// have a Content-Type (RFC 3875, 6.3.1).
     ///
     /// # Errors
-    /// The status is informational, Content-Length is not one number, or a field can't be a line.
+    /// The status is informational, Content-Length is not one number, or a field does not fit on a
+    /// line.
     pub fn new(response: &Parts) -> Result<Self, HeadWriteError> {
         body::content_length(&response.headers)?;
         let mut writer = BlockWriter::new(response.status)?;
@@ -42,9 +43,9 @@ impl HeadBlock {
         Ok(writer.finish())
     }
 
-    /// Whether one record holds the whole head. HAProxy 2.6 crashes when a head is cut over records
-    /// (W-1), so write it in one piece. A longer head does not fit one record and
-    /// is always split.
+    /// Whether one record can hold the whole head. HAProxy 2.6 crashes when a head is cut over
+    /// records (W-1), so write it in one piece. A longer head does not fit one record and is always
+    /// split.
     #[must_use]
     pub fn fits_record(&self) -> bool {
         self.bytes.len() <= Self::RECORD_CONTENT
@@ -80,7 +81,7 @@ fn is_left_out(name: &HeaderName) -> bool {
     hop::is_hop_by_hop(name) || name == "status"
 }
 
-/// Puts a head together, line by line.
+/// Builds a head line by line.
 pub(crate) struct BlockWriter {
     out: BytesMut,
 }
@@ -94,14 +95,14 @@ impl BlockWriter {
         out.put_slice(b"Status: ");
         out.put_slice(status.as_str().as_bytes());
         out.put_slice(b" ");
-        // Some readers want one after the code.
+        // Some readers require a reason after the code.
         out.put_slice(ReasonPhrase::standard(status).as_bytes());
         out.put_slice(b"\r\n");
         Ok(Self { out })
     }
 
-    /// Appends a field whose name is `prefix` and `name`. Both are checked whatever their types
-    /// promise: a line end here would be another field, or the body.
+    /// Appends a field whose name is `prefix` and `name`. Both are checked, whatever their types
+    /// promise: a line end in them would start another field, or the body.
     pub(crate) fn field(
         &mut self,
         prefix: &str,
@@ -129,17 +130,17 @@ impl BlockWriter {
     }
 }
 
-/// A head that can't be written; nothing of it was.
+/// A head that can't be written. Nothing of it was written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadWriteError {
-    /// A 1xx status, 101 included, ends no response.
+    /// A 1xx status, such as 101, can't be that of a response.
     #[error("a response with status {0}, which is informational")]
     Informational(StatusCode),
-    /// An Authorizer denies with a status other than 200 (FC-6.3-2).
-    #[error("a denial with status 200, which allows")]
+    /// An Authorizer must deny with a status other than 200 (FC-6.3-2).
+    #[error("a denial with status 200, which would allow the request")]
     DenyWithOk,
-    /// A name that is no field name, or a value with CR, LF, NUL or another control byte.
+    /// A name that is not a field name, or a value with CR, LF, NUL or another control byte.
     #[error("the response's field \"{0}\" is not one line of a head")]
     Field(String),
     /// Content-Length is not one number.

@@ -1,4 +1,4 @@
-//! How a [`ScriptMap`] is configured.
+//! The configuration of a [`ScriptMap`].
 
 use std::cmp::Reverse;
 
@@ -32,8 +32,8 @@ impl ScriptMapBuilder {
         }
     }
 
-    /// Where the same files are for the function that [`ScriptMap::resolve`] asks, when the
-    /// application sees them elsewhere, as in a container. Default: the document root.
+    /// The root that the function passed to [`ScriptMap::resolve`] uses, if the application sees
+    /// the same files elsewhere, as in a container. Default: the document root.
     #[must_use]
     pub fn local_root(mut self, root: impl Into<Vec<u8>>) -> Self {
         self.local_root = Some(root.into());
@@ -47,8 +47,8 @@ impl ScriptMapBuilder {
         self
     }
 
-    /// What the names of scripts end with, byte for byte. A path is split after the first segment
-    /// that ends so and is a file. Default: `.php`.
+    /// The suffixes of script names, compared byte by byte. A path is split after the first segment
+    /// that has such a suffix and is a file. Default: `.php`.
     #[must_use]
     pub fn split_path_info<S: Into<Vec<u8>>>(
         mut self,
@@ -58,19 +58,20 @@ impl ScriptMapBuilder {
         self
     }
 
-    /// The script, as a path below the document root, that gets each request for what is no file,
-    /// in its own folder and below: `/blog/index.php` for `/blog/…`. Called again it adds another;
-    /// the one in the nearest folder answers. Default: none, such requests are not found.
+    /// The script, as a path below the document root, that gets each request that is not for a
+    /// file, in the script's own folder and below: `/blog/index.php` for `/blog/…`. Another call
+    /// adds another one; the one in the nearest folder answers. Default: none; such requests are
+    /// not found.
     ///
-    /// It gets paths with encoded slashes and hidden names too, which reach no file.
+    /// It also gets paths with encoded slashes and hidden names; these reach no file.
     #[must_use]
     pub fn front_controller(mut self, script_name: impl Into<Vec<u8>>) -> Self {
         self.front_controllers.push(script_name.into());
         self
     }
 
-    /// Whether a front controller gets the path as its PATH_INFO, from its own folder on. Default:
-    /// no; most read REQUEST_URI.
+    /// Whether a front controller gets the path, from its own folder on, as its PATH_INFO. Default:
+    /// no; most front controllers read REQUEST_URI.
     #[must_use]
     pub fn front_controller_path_info(mut self, yes: bool) -> Self {
         self.front_path_info = yes;
@@ -84,7 +85,7 @@ impl ScriptMapBuilder {
         self
     }
 
-    /// Whether scripts and files may be below a name that starts with a dot. Default: no, but for
+    /// Whether scripts and files may be below a name that starts with a dot. Default: no, except
     /// `/.well-known`. PATH_INFO may always hold dots.
     #[must_use]
     pub fn hidden_files(mut self, allowed: bool) -> Self {
@@ -92,10 +93,10 @@ impl ScriptMapBuilder {
         self
     }
 
-    /// Checks the configuration.
+    /// Checks the configuration and builds the map.
     ///
     /// # Errors
-    /// What [`ConfigError`] lists.
+    /// One of the errors in [`ConfigError`].
     pub fn build(self) -> Result<ScriptMap, ConfigError> {
         let root = |root: Vec<u8>| {
             if root.is_empty() || root.iter().any(|byte| is_control(*byte)) {
@@ -126,7 +127,7 @@ impl ScriptMapBuilder {
             }
         }
         let mut front_controllers = self.front_controllers;
-        // The nearest folder first. Of two in one folder, the first counts.
+        // The nearest folder comes first. Of two in one folder, the first counts.
         front_controllers.sort_by_key(|name| Reverse(folder(name).len()));
         Ok(ScriptMap {
             local_root: local_root.unwrap_or_else(|| document_root.clone()),
@@ -141,24 +142,24 @@ impl ScriptMapBuilder {
     }
 }
 
-/// A configuration that can't be meant.
+/// A contradictory or impossible configuration.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A root that is empty or holds control bytes.
     #[error("document root \"{0}\" is empty or holds control bytes")]
     Root(String),
-    /// An index that is no plain file name.
-    #[error("index \"{0}\" is no file name")]
+    /// An index that is not a plain file name.
+    #[error("index \"{0}\" is not a file name")]
     Index(String),
     /// A suffix that is empty, holds a slash, or is `.` or `..`.
-    #[error("suffix \"{0}\" is no end of a file name")]
+    #[error("suffix \"{0}\" can't end a file name")]
     Suffix(String),
     /// A front controller without a document root.
     #[error("front controller \"{0}\" has no document root to be in")]
     NoRoot(String),
-    /// A front controller that is no path such as `/index.php`.
-    #[error("front controller \"{0}\" is no path below the document root")]
+    /// A front controller that is not a path such as `/index.php`.
+    #[error("front controller \"{0}\" is not a path below the document root")]
     FrontController(String),
     /// A mount's prefix that is neither empty nor a path such as `/app`.
     #[error(

@@ -7,7 +7,7 @@ use super::{
 
 /// Maps URL paths to scripts below a document root (CGI-4.1.5-1, H-14).
 ///
-/// File names are joined with `/` and taken as bytes: it is made for systems whose names are so.
+/// File names are joined with `/` and compared as bytes, so this is for systems with such names.
 #[derive(Clone, Debug)]
 pub struct ScriptMap {
     pub(super) document_root: Vec<u8>,
@@ -20,14 +20,14 @@ pub struct ScriptMap {
     pub(super) hidden_files: bool,
 }
 
-/// What a file name is.
+/// The kind of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
     /// A file that may be served or run, links followed.
     File,
     /// A directory.
     Directory,
-    /// Neither, or nothing, or not to be seen.
+    /// Neither, or missing, or not visible.
     Missing,
 }
 
@@ -37,12 +37,12 @@ pub enum FileKind {
 pub enum Target {
     /// A script: send a request with these names.
     Script(Script),
-    /// A file that is no script: for the web server to send, or to refuse; never to run.
+    /// A file that is not a script. The web server sends or refuses it, but never runs it.
     File {
         /// Its name below the local root.
         file_name: Vec<u8>,
     },
-    /// A directory without the slash: answer 301 with this Location and the request's query.
+    /// A directory without its slash: answer 301 with this Location and the request's query.
     Redirect {
         /// The path with the slash, encoded; it starts with exactly one slash.
         location: String,
@@ -50,7 +50,7 @@ pub enum Target {
 }
 
 impl ScriptMap {
-    /// A map of the scripts below `document_root`, which is where the application sees them.
+    /// A map of the scripts below `document_root`, a path as the application sees it.
     ///
     /// Defaults: scripts end with `.php`, the index is `index.php`, no front controller, encoded
     /// slashes and hidden files are refused.
@@ -59,12 +59,12 @@ impl ScriptMap {
         ScriptMapBuilder::new(document_root.into())
     }
 
-    /// What serves the path of a URL, as [`http::Uri::path`] gives it. `kind` is asked about file
-    /// names below the local root: the candidates for the split, from the left and no further than
-    /// the first that is missing; then the index names; then the front controller.
+    /// What serves the path of a URL, which must be in the form of [`http::Uri::path`]. `kind` is
+    /// called with file names below the local root: first the candidates for the split, from the
+    /// left up to the first one that is missing; then the index names; then the front controller.
     ///
-    /// A file whose name ends like a script's but for the case of its letters is never a
-    /// [`Target::File`]: on a file system without case it would show a script's source.
+    /// A file whose name differs from a script's only in the case of its suffix is never a
+    /// [`Target::File`]: on a file system that ignores case, it would show a script's source.
     ///
     /// # Errors
     /// The path is refused, or nothing serves it.
@@ -119,14 +119,14 @@ impl ScriptMap {
         }
     }
 
-    /// [`resolve`](Self::resolve) where the files can't be seen, as those of an application on
-    /// another machine: the first segment that ends with a suffix is the script; everything else
-    /// goes to the front controller or, without one and with a slash at the end, to the first
+    /// Like [`resolve`](Self::resolve), if the files can't be seen, for instance because the
+    /// application is on another machine. The first segment with a suffix is the script. Everything
+    /// else goes to the front controller, or, without one and with a slash at the end, to the first
     /// index.
     ///
     /// # Errors
-    /// Those of `resolve`; and [`Ambiguous`](ScriptError::Ambiguous) when a directory's name before
-    /// the script has a dot, since it may be a file that the application would run instead.
+    /// Errors of `resolve`; [`Ambiguous`](ScriptError::Ambiguous) if a directory's name before the
+    /// script has a dot, since it may be a file that the application would run instead.
     pub fn resolve_unseen(&self, path: &str) -> Result<Script, ScriptError> {
         let path = path::decode(path, self.encoded_slashes)?;
         let split = self.splits(&path).next();
@@ -149,13 +149,13 @@ impl ScriptMap {
         }
     }
 
-    /// Where segments end that end with a suffix, from the left.
+    /// The ends of the segments that have a suffix, from the left.
     fn splits<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         ends.chain([path.len()]).filter(|end| self.is_script(&path[..*end]))
     }
 
-    /// Bytes are compared, so that no folding of case can move the split (H-14).
+    /// Bytes are compared, so that case folding can't move the split (H-14).
     fn is_script(&self, name: &[u8]) -> bool {
         self.suffixes.iter().any(|suffix| name.ends_with(suffix))
     }
@@ -171,7 +171,7 @@ impl ScriptMap {
         !self.hidden_files && path::has_hidden_segment(name)
     }
 
-    /// What has a hidden name is not found where it is a file, or a folder. Else it is no name of a
+    /// A hidden name is not found if it is a file or a folder. If not, it is not the name of a
     /// file, and may mean something to a front controller.
     fn hidden(
         &self,
@@ -179,7 +179,7 @@ impl ScriptMap {
         mut kind: impl FnMut(&[u8]) -> FileKind,
     ) -> Result<Target, ScriptError> {
         let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        // The name itself, and above it the first file: `/.env/x`.
+        // Checks the name itself and, above it, the first file: `/.env/x`.
         let is_there = |end: usize, kind: &mut dyn FnMut(&[u8]) -> FileKind| {
             self.is_hidden(&path[..end]) && kind(&path[..end]) != FileKind::Missing
         };
@@ -192,7 +192,7 @@ impl ScriptMap {
         self.front(path, kind)
     }
 
-    /// A path with an encoded slash or a backslash, which is the name of no file. It may be the
+    /// A path with an encoded slash or a backslash, which can't name a file. It may be the
     /// PATH_INFO of a script before it, or mean something to a front controller.
     fn resolve_slashed(
         &self,
@@ -201,7 +201,7 @@ impl ScriptMap {
     ) -> Result<Target, ScriptError> {
         let path = path::decode(raw, EncodedSlashes::Decode)?;
         let plain = path::decode(path::before_encoded_slash(raw), EncodedSlashes::Refuse)?;
-        // What comes after it may have taken segments back.
+        // A later `..` may have removed segments.
         let same = plain.iter().zip(&path).take_while(|(one, other)| one == other).count();
         let ends = self.splits(&plain).take_while(|end| *end <= same);
         for end in ends {
@@ -237,14 +237,14 @@ impl ScriptMap {
             .ok_or(ScriptError::NotFound)
     }
 
-    /// The front controllers whose folders the path is below, the nearest first.
+    /// The front controllers of the folders that the path is in, the nearest first.
     fn nearest<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
         let all = self.front_controllers.iter().map(|front| &front[..]);
         all.filter(move |front| path.starts_with(folder(front)))
     }
 
     fn front_script(&self, front: &[u8], path: &[u8]) -> Script {
-        // The slash before what follows is part of it.
+        // The slash before the rest is part of it.
         let info = if self.front_path_info { &path[folder(front).len() - 1..] } else { b"" };
         self.script(front, info)
     }
@@ -259,7 +259,7 @@ impl ScriptMap {
     }
 }
 
-/// `/x.jpg/y.php` reaches `x.jpg` in a php with `cgi.fix_pathinfo=1`.
+/// `/x.jpg/y.php` would run `x.jpg` in a php with `cgi.fix_pathinfo=1`.
 fn check_directories(script: &[u8]) -> Result<(), ScriptError> {
     let directories = script.iter().rposition(|byte| *byte == b'/').map(|end| &script[..end]);
     if directories.is_some_and(|names| names.contains(&b'.')) {

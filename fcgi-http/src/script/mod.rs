@@ -1,12 +1,12 @@
 //! From a URL's path to the script that serves it: SCRIPT_NAME, PATH_INFO and SCRIPT_FILENAME.
 //!
-//! The web server decides which file an application runs, and most exploits of FastCGI servers are
-//! a path that two parties read differently (CVE-2019-11043, `x.jpg/y.php`, encoded dots, Unicode
-//! case: H-14). So the path is decoded and normalised once; nothing is matched but bytes; the split
-//! is at a suffix that ends a segment; and a script is only what is a file.
+//! The web server decides which file an application runs. Most exploits of FastCGI servers use a
+//! path that two parties read differently (CVE-2019-11043, `x.jpg/y.php`, encoded dots, Unicode
+//! case: H-14). So the path is decoded and normalised once, only bytes are compared, the path is
+//! split at a suffix that ends a segment, and a script must be a file.
 //!
-//! [`ScriptMap`] is for scripts in files (PHP and its like), [`Mount`] for one application below a
-//! prefix. Both are pure: the caller says what a file name is.
+//! [`ScriptMap`] is for scripts in files (PHP and the like), [`Mount`] for one application below a
+//! prefix. Neither does IO: the caller says whether a name is a file.
 //!
 //! ```
 //! use fcgi_http::script::{FileKind, ScriptError, ScriptMap, Target};
@@ -48,22 +48,21 @@ pub use mount::Mount;
 
 /// Which script serves a request, in CGI's terms. All paths are decoded bytes.
 ///
-/// SCRIPT_NAME followed by PATH_INFO is the path that was asked for, except under a front
-/// controller.
+/// SCRIPT_NAME followed by PATH_INFO is the requested path, except under a front controller.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Script {
     /// SCRIPT_NAME: the part of the URL's path that names the script; may be empty.
     pub script_name: Vec<u8>,
-    /// PATH_INFO: what follows it; empty, or starts with a slash.
+    /// PATH_INFO: the rest of the path; empty, or starts with a slash.
     pub path_info: Vec<u8>,
     /// SCRIPT_FILENAME: the script's file, as the application sees it.
     pub script_filename: Option<Vec<u8>>,
-    /// DOCUMENT_ROOT, as the application sees it; without a trailing slash, but for `/` itself.
+    /// DOCUMENT_ROOT, as the application sees it, without a trailing slash, unless it is `/`.
     pub document_root: Option<Vec<u8>>,
 }
 
 impl Script {
-    /// A script that is no file.
+    /// A script that is not a file.
     #[must_use]
     pub fn new(script_name: impl Into<Vec<u8>>, path_info: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -74,7 +73,7 @@ impl Script {
         }
     }
 
-    /// PATH_TRANSLATED: PATH_INFO below the document root, where there are both (RFC 3875, 4.1.6).
+    /// PATH_TRANSLATED: PATH_INFO below the document root, if both are set (RFC 3875, 4.1.6).
     #[must_use]
     pub fn path_translated(&self) -> Option<Vec<u8>> {
         match &self.document_root {
@@ -84,11 +83,11 @@ impl Script {
     }
 }
 
-/// The path of a URL as a script map or a mount reads it: decoded once, `%2F` too, without `.`, `..`
-/// and empty segments. It starts with a slash.
+/// The path of a URL as a script map or a mount reads it: decoded once, including `%2F`, without
+/// `.`, `..` and empty segments. It starts with a slash.
 ///
 /// # Errors
-/// The path can't be right: [`NotAbsolute`](ScriptError::NotAbsolute),
+/// The path is invalid: [`NotAbsolute`](ScriptError::NotAbsolute),
 /// [`BadEscape`](ScriptError::BadEscape), [`ControlByte`](ScriptError::ControlByte),
 /// [`AboveRoot`](ScriptError::AboveRoot).
 pub fn decode_path(path: &str) -> Result<Vec<u8>, ScriptError> {
@@ -102,17 +101,18 @@ fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
 
 /// What to do about `%2F`, `%5C` and `\` in a path.
 ///
-/// An encoded slash is a separator to a file system but not to the URL, a backslash to some systems
-/// only: programs in a row disagree about them.
+/// A file system takes an encoded slash for a separator, a URL does not; a backslash is a separator
+/// on some systems only. So programs that pass a path along disagree about them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EncodedSlashes {
-    /// Refuse the request with 404, as Apache does. [`ScriptMap`]'s default.
+    /// Refuse the request with 404, as Apache does. The default of [`ScriptMap`].
     #[default]
     Refuse,
-    /// Refuse them in the names of files, and decode them in what is none: the PATH_INFO of a script
-    /// that is a file, and what a front controller gets.
+    /// Refuse them in the names of files, and decode them elsewhere: in the PATH_INFO of a script
+    /// that is a file, and in what a front controller gets.
     AfterFiles,
-    /// Decode like any other byte, before `..` is looked for, as nginx does. [`Mount`]'s default.
+    /// Decode them like any other byte, before `..` is resolved, as nginx does. The default of
+    /// [`Mount`].
     Decode,
 }
 
@@ -120,7 +120,7 @@ pub enum EncodedSlashes {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptError {
-    /// The path does not start with a slash, as that of `OPTIONS *`.
+    /// The path does not start with a slash, as in `OPTIONS *`.
     #[error("the URL's path does not start with a slash")]
     NotAbsolute,
     /// A `%` without two hexadecimal digits.
@@ -129,7 +129,7 @@ pub enum ScriptError {
     /// NUL, a line end or another control byte, plain or encoded (CVE-2019-11043, H-14).
     #[error("the URL's path holds the control byte {0:#04x}")]
     ControlByte(u8),
-    /// `..` more often than there are segments.
+    /// `..` more often than there are segments to leave.
     #[error("the URL's path leaves the document root")]
     AboveRoot,
     /// `%2F` or a backslash, under [`EncodedSlashes::Refuse`].
@@ -138,17 +138,17 @@ pub enum ScriptError {
     /// A segment starts with a dot, as `.git` does, and hidden files are refused.
     #[error("the URL's path names a hidden file")]
     Hidden,
-    /// Files can't be seen, and a directory's name before the script has a dot: it may be a file,
-    /// as in `x.jpg/y.php`, which php would then run.
+    /// The files can't be seen, and a directory's name before the script has a dot: it may be a
+    /// file, as in `x.jpg/y.php`, and php would run it.
     #[error("the URL's path may name a file above the script")]
     Ambiguous,
-    /// There is no such file, or it is below no mount.
+    /// There is no such file, or it is not below the mount.
     #[error("the URL's path names no script")]
     NotFound,
 }
 
 impl ScriptError {
-    /// The status to answer with: 400 for a path that can't be right, else 404.
+    /// The status to answer with: 400 for an invalid path, otherwise 404.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {

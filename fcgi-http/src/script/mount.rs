@@ -3,8 +3,8 @@
 use super::{ConfigError, EncodedSlashes, Script, ScriptError, path};
 use crate::text::excerpt;
 
-/// Maps each path below a prefix to one application that is no file: the prefix is its SCRIPT_NAME,
-/// what follows its PATH_INFO.
+/// Maps each path below a prefix to one application that is not a file. The prefix is its
+/// SCRIPT_NAME, and the rest of the path its PATH_INFO.
 ///
 /// ```
 /// use fcgi_http::script::{Mount, ScriptError};
@@ -25,10 +25,10 @@ pub struct Mount {
 impl Mount {
     /// A mount at a decoded prefix: empty for the whole site, or a path such as `/app`.
     ///
-    /// Encoded slashes are decoded by default: no file is named by them.
+    /// Encoded slashes are decoded by default, since they name no files here.
     ///
     /// # Errors
-    /// [`ConfigError::Prefix`] for a prefix that no decoded, normalised path can have.
+    /// [`ConfigError::Prefix`] for a prefix that a decoded, normalised path can't have.
     pub fn new(prefix: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let prefix = prefix.into();
         let mut encoded = String::new();
@@ -49,7 +49,7 @@ impl Mount {
         self
     }
 
-    /// The application as the path of a URL calls it, the path as [`http::Uri::path`] gives it.
+    /// The application's names for a URL's path, which must be in the form of [`http::Uri::path`].
     ///
     /// # Errors
     /// The path is refused, or is not below the prefix.

@@ -3,8 +3,8 @@
 use super::{EncodedSlashes, ScriptError};
 use crate::text::is_control;
 
-/// Decodes the path of a URL and takes its `.`, `..` and empty segments out, in that order and
-/// once, so that no later step sees anything else than what was checked. A trailing slash stays.
+/// Decodes the path of a URL, then removes its `.`, `..` and empty segments, in that order and only
+/// once, so that no later step sees anything but what was checked. A trailing slash stays.
 pub(super) fn decode(raw: &str, slashes: EncodedSlashes) -> Result<Vec<u8>, ScriptError> {
     if !raw.starts_with('/') {
         return Err(ScriptError::NotAbsolute);
@@ -35,7 +35,7 @@ fn decode_escape(high: Option<u8>, low: Option<u8>) -> Result<u8, ScriptError> {
     }
 }
 
-/// Decodes each `%XX` of a path, and leaves everything else as it is.
+/// Decodes each `%XX` of a path and leaves everything else as it is.
 pub(crate) fn unescape(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -53,7 +53,7 @@ pub(crate) fn unescape(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `path` starts with a slash, and so does what comes out, with never two in a row.
+/// `path` starts with a slash, and so does the result, which never has two in a row.
 fn normalise(path: &[u8]) -> Result<Vec<u8>, ScriptError> {
     let mut out: Vec<u8> = Vec::with_capacity(path.len());
     let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
@@ -81,8 +81,8 @@ fn normalise(path: &[u8]) -> Result<Vec<u8>, ScriptError> {
     Ok(out)
 }
 
-/// The segments of a raw path before the first that has an encoded slash or a backslash, without
-/// the slash after them; but a slash if there are none.
+/// The segments of a raw path before the first one with an encoded slash or a backslash, without
+/// the slash after them; a slash if there are no such segments.
 pub(super) fn before_encoded_slash(raw: &str) -> &str {
     let bytes = raw.as_bytes();
     let is_slash = |at: &usize| match bytes[*at] {
@@ -98,13 +98,13 @@ pub(super) fn before_encoded_slash(raw: &str) -> &str {
     &raw[..end.max(1)]
 }
 
-/// What comes before a normalised path's last segment, with the slash.
+/// The part of a normalised path before its last segment, with the slash.
 pub(super) fn folder(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     &path[..end]
 }
 
-/// Whether a segment of a normalised path starts with a dot; `/.well-known` at the top does not
+/// Whether a segment of a normalised path starts with a dot. `/.well-known` at the top does not
 /// count (RFC 8615).
 pub(super) fn has_hidden_segment(path: &[u8]) -> bool {
     let mut segments = path.split(|byte| *byte == b'/').skip(1);
@@ -113,8 +113,8 @@ pub(super) fn has_hidden_segment(path: &[u8]) -> bool {
     first || segments.any(|name| name.starts_with(b"."))
 }
 
-/// Appends a decoded path in the form that a URL has: everything but unreserved characters, `/`
-/// and the few delimiters that mean nothing in a path is percent-encoded.
+/// Appends a decoded path in the form of a URL: everything is percent-encoded but unreserved
+/// characters, `/`, and the few delimiters that mean nothing in a path.
 pub(crate) fn encode(path: &[u8], out: &mut String) {
     for &byte in path {
         match byte {

@@ -1,7 +1,7 @@
 //! The web server's end of a connection.
 //!
-//! [`ClientConnection`] starts requests, sends their streams, and hands out what the application
-//! answers: STDOUT and STDERR as they come, the [`Outcome`] when END_REQUEST does.
+//! [`ClientConnection`] starts requests and sends their streams. It hands out the application's
+//! answer: STDOUT and STDERR as they come, and the [`Outcome`] when END_REQUEST does.
 //!
 //! ```
 //! use bytes::{Buf, Bytes};
@@ -73,8 +73,8 @@ use records::{Query, Record};
 /// How a [`ClientConnection`] behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientConfig {
-    /// Default [`Limits::client`]: one request at a time. More is for applications that said
-    /// `FCGI_MPXS_CONNS=1` (Q-10).
+    /// Default [`Limits::client`]: one request at a time. Allow more only for an application that
+    /// reports `FCGI_MPXS_CONNS=1` (Q-10).
     pub limits: Limits,
 }
 
@@ -98,19 +98,19 @@ pub struct BeginRequest {
 /// What a [`ClientConnection`] reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A stream that had nothing to read has something, or has ended.
+    /// A stream without unread bytes now has some, or has ended.
     Readable {
         /// The request.
         key: RequestKey,
         /// The stream.
         output: Output,
     },
-    /// A request whose `write` took less than it was given may write again.
+    /// A request whose `write` did not take everything can write again.
     Writable {
         /// The request.
         key: RequestKey,
     },
-    /// The request has ended. What came of its streams before can still be read.
+    /// The request has ended. The output that came before can still be read.
     Finished {
         /// The request.
         key: RequestKey,
@@ -119,30 +119,30 @@ pub enum Event {
     },
     /// The answer to [`ClientConnection::query_values`].
     Values(Values),
-    /// The application does not know a management record that was sent to it (FC-4.2-1).
+    /// The application does not know a management record type that was sent to it (FC-4.2-1).
     UnknownType(u8),
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
-    /// The application has done it.
+    /// The application completed it.
     Complete {
-        /// What a CGI program would have given to `exit`: 0 is success.
+        /// What a CGI program would pass to `exit`: 0 is success.
         app_status: u32,
     },
-    /// The application did not take it (FC-5.5-1, Q-13).
+    /// The application refused it (FC-5.5-1, Q-13).
     Rejected(Rejection),
     /// The connection ended before END_REQUEST (Q-14).
     Truncated,
-    /// It was aborted here since its output was not read, under [`FullRequest::Abort`].
+    /// This end aborted it under [`FullRequest::Abort`], because its output was not read.
     Overrun,
 }
 
 /// The web server's end of a connection, without IO. See the [module](self).
 ///
-/// Beside [`Connection`]'s: **commands** `begin`, `query_values`, `request`; **getter**
-/// `can_begin`.
+/// Beside the methods of [`Connection`]: **commands** `begin`, `query_values`, `request`;
+/// **getter** `can_begin`.
 pub struct ClientConnection {
     config: ClientConfig,
     recv: Receiver,
@@ -156,15 +156,15 @@ pub struct ClientConnection {
     fresh_id: u32,
     tombstones: BTreeSet<u16>,
     query: Query,
-    /// Requests that have begun and not ended.
+    /// The number of requests that have begun and not ended.
     active: usize,
-    /// Takes no more requests: one had no keep_conn, or left the connection unfit (Q-10).
+    /// Takes no more requests: one was sent without keep_conn, or left the connection unfit (Q-10).
     closing: bool,
     eof_seen: bool,
     error: Option<ProtocolError>,
 }
 
-/// Without the bytes on their way, which are many and may be secret.
+/// Leaves out the bytes in transit, which are many and may be secret.
 impl fmt::Debug for ClientConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientConnection")
@@ -177,7 +177,7 @@ impl fmt::Debug for ClientConnection {
     }
 }
 
-/// One request, from `begin` until it has ended and its output is read or dropped.
+/// One request, from `begin` until it has ended and its output was read or dropped.
 #[derive(Debug)]
 struct State {
     state: ClientState,
@@ -210,7 +210,7 @@ impl State {
         self.stdout.len() + self.stderr.len()
     }
 
-    /// Moves by the table; says where to, unless there is no such move.
+    /// Makes the move of the table and returns the new state; `None` if there is no such move.
     fn on(&mut self, trigger: ClientTrigger) -> Option<ClientState> {
         let next = self.state.on(trigger)?;
         self.state = next;
@@ -219,7 +219,7 @@ impl State {
 }
 
 impl ClientConnection {
-    /// A connection that was just made.
+    /// The state machine for a new connection.
     #[must_use]
     pub fn new(mut config: ClientConfig) -> Self {
         config.limits = config.limits.usable();
@@ -242,8 +242,8 @@ impl ClientConnection {
         }
     }
 
-    /// Starts a request: queues BEGIN_REQUEST and PARAMS, in records of whole pairs (Q-1), under
-    /// the smallest free id (FC-3.3-7).
+    /// Starts a request under the smallest free id (FC-3.3-7). Queues BEGIN_REQUEST and PARAMS, in
+    /// records of whole pairs (Q-1).
     ///
     /// # Errors
     /// [`UsageError::Closed`], [`UsageError::TooManyRequests`], [`UsageError::NoFreeId`],
@@ -309,14 +309,14 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Asks the application for its capacity; the answer is [`Event::Values`]. Not every
-    /// application answers, and some close the connection: do it on a connection of its own, with
-    /// a time limit (Q-7, Q-9).
+    /// Asks the application for its capacity. [`Event::Values`] brings the answer. Some
+    /// applications don't answer, and some close the connection, so use a separate connection and a
+    /// time limit (Q-7, Q-9).
     ///
     /// # Errors
     /// [`UsageError::Closed`], [`UsageError::QueryPending`].
     pub fn query_values(&mut self) -> Result<(), UsageError> {
-        // What came was not looked at to its end.
+        // `is_closed` may still be false: received bytes may wait to be parsed.
         if self.is_closed() || self.is_mute() || self.recv.is_eof() {
             return Err(UsageError::Closed);
         }
@@ -328,7 +328,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// A request that has not ended, or whose output is not read to its end.
+    /// A request that has not ended, or whose output was not read to its end.
     pub fn request(&mut self, key: RequestKey) -> Option<Request<'_>> {
         self.requests.get(key)?;
         Some(Request { connection: self, key })
@@ -347,7 +347,7 @@ impl ClientConnection {
                 self.rest();
                 return Ok(None);
             }
-            // What is known of the record is put away only when the rest of it is still to come.
+            // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
                 self.record
             } else {
@@ -363,7 +363,7 @@ impl ClientConnection {
                 event = self.on_content(&mut record, span);
             }
             if ended {
-                // A record with content that is an event has none at its end.
+                // A record whose content gave an event gives none at its end.
                 event = self.on_end(record)?.or(event);
             } else {
                 self.record = record;
@@ -380,8 +380,8 @@ impl ClientConnection {
         }
     }
 
-    /// Every byte so far was parsed: acts on the end of file, and says whether there is more to
-    /// look at then.
+    /// Every byte so far was parsed: acts on the end of file. True if there is more to look at
+    /// afterwards.
     fn at_end_of_input(&mut self) -> bool {
         if self.recv.is_eof() && !self.eof_seen {
             self.eof_seen = true;
@@ -411,7 +411,7 @@ impl ClientConnection {
         self.skip_tombstones();
     }
 
-    /// Keeps `fresh_id` off the tombstones, which are above it after [`Self::forget_ids`].
+    /// Moves `fresh_id` past the tombstones, which are above it after [`Self::forget_ids`].
     fn skip_tombstones(&mut self) {
         while u16::try_from(self.fresh_id).is_ok_and(|id| self.tombstones.contains(&id)) {
             self.fresh_id += 1;
@@ -425,13 +425,13 @@ impl ClientConnection {
         }
     }
 
-    /// Takes no more requests, has none, and waits for no answer to GET_VALUES: no record can
-    /// matter, wherever the bytes were cut.
+    /// Takes no more requests, has none, and waits for no answer to GET_VALUES. No further record
+    /// can matter, wherever the bytes are cut.
     fn is_mute(&self) -> bool {
         self.closing && self.active == 0 && matches!(self.query, Query::None)
     }
 
-    /// How many bytes of the current record's stream may be taken.
+    /// How many bytes of the current record may be taken into its stream.
     fn room(&self, record: &Record) -> usize {
         let Some(key) = record.stream() else { return usize::MAX };
         match self.requests.get(key) {
@@ -446,7 +446,7 @@ impl ClientConnection {
         }
     }
 
-    /// Under [`FullRequest::Abort`], gives up the request that pauses the connection.
+    /// Under [`FullRequest::Abort`], aborts the request that pauses the connection.
     fn abort_full(&mut self) -> bool {
         let limits = &self.config.limits;
         let Some(key) = self.record.stream() else { return false };
@@ -470,7 +470,7 @@ impl ClientConnection {
         }
     }
 
-    /// Ends a request that END_REQUEST or the end of the connection has reached.
+    /// Ends a request, because of END_REQUEST or the end of the connection.
     fn finish(&mut self, key: RequestKey, trigger: ClientTrigger, outcome: Outcome) {
         let one_at_a_time = self.config.limits.requests <= 1;
         let Some(request) = self.requests.get_mut(key) else { return };
@@ -478,7 +478,7 @@ impl ClientConnection {
         let Some(next) = request.on(trigger) else { return };
         let outcome = if request.overrun { Outcome::Overrun } else { outcome };
         self.active -= 1;
-        // Input that the application did not wait for may be taken for the next request (Q-10).
+        // The application may take input that it did not wait for as the next request's (Q-10).
         if one_at_a_time && (unfinished || !self.send.is_empty()) {
             self.closing = true;
         }
@@ -491,7 +491,7 @@ impl ClientConnection {
         self.forget_drained(key);
     }
 
-    /// Forgets an ended request whose output is read or dropped.
+    /// Forgets an ended request once its output was read or dropped.
     fn forget_drained(&mut self, key: RequestKey) {
         let Some(request) = self.requests.get_mut(key) else { return };
         if request.unread() > 0 {
@@ -508,7 +508,7 @@ impl ClientConnection {
         self.requests.remove(key);
     }
 
-    /// The connection ended under its active requests (Q-14).
+    /// The connection ended while these requests were active (Q-14).
     fn lose_all(&mut self) {
         let keys: Vec<_> = self
             .requests

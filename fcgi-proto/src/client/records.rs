@@ -25,7 +25,7 @@ enum Sink {
     Values,
 }
 
-/// A GET_VALUES of ours.
+/// A GET_VALUES that this end sent.
 #[derive(Debug)]
 pub(super) enum Query {
     None,
@@ -60,14 +60,14 @@ impl ClientConnection {
             Sink::Stream(..) => Worth::Stream,
             Sink::Values => Worth::Control,
             Sink::Body(_) if self.is_awaited_end(&header) => Worth::Control,
-            // No part of a response, or the one UNKNOWN_TYPE that GET_VALUES may get.
+            // Not part of a response, or the one UNKNOWN_TYPE that GET_VALUES may get.
             Sink::Skip | Sink::Body(_) => Worth::Stray,
         };
         self.recv.count(&header, worth, &self.config.limits)?;
         Ok(Record { header, sink })
     }
 
-    /// Whether it is the END_REQUEST of a request that has not ended.
+    /// Whether this is the END_REQUEST of a request that has not ended.
     fn is_awaited_end(&self, header: &RecordHeader) -> bool {
         let request = self.requests.find(header.request_id);
         header.record_type == RecordType::EndRequest
@@ -91,7 +91,7 @@ impl ClientConnection {
             | RecordType::Data
             | RecordType::GetValues => Err(ProtocolErrorKind::WrongDirection(record_type)),
             RecordType::UnknownType if id == 0 => body(),
-            // An answer that nobody asked for is passed over.
+            // An answer that nobody asked for is skipped.
             RecordType::GetValuesResult if id == 0 => match self.query {
                 Query::Pending(..) => Ok(Sink::Values),
                 Query::None => Ok(Sink::Skip),
@@ -188,7 +188,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// An application that does not know GET_VALUES has said all that it will.
+    /// An application that does not know GET_VALUES will give no other answer to it.
     fn unknown_type(&mut self, record_type: u8) -> Event {
         if record_type == RecordType::GetValues.as_u8() {
             self.query = Query::None;

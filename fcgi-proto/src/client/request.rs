@@ -1,4 +1,4 @@
-//! The web server's handle to one request.
+//! The web server's handle for one request.
 
 use bytes::Bytes;
 use core::task::Poll;
@@ -10,7 +10,7 @@ use crate::{
     states::{ClientState, ClientTrigger},
 };
 
-/// One request of a [`ClientConnection`], for as long as it is borrowed.
+/// A borrowed handle for one request of a [`ClientConnection`].
 ///
 /// **Getters** `key`, `is_ended`; **commands** `write`, `finish`, `read`, `abort`.
 #[derive(Debug)]
@@ -33,15 +33,15 @@ impl Request<'_> {
         !matches!(state, Some(ClientState::Sending | ClientState::Waiting | ClientState::Aborting))
     }
 
-    /// Queues bytes of STDIN or DATA and takes them off the front of `bytes`: as many as
-    /// [`Limits::send_high_water`](crate::Limits::send_high_water) allows. 0 for a `bytes` that is
-    /// not empty means full, which is no error: a [`Writable`](super::Event::Writable) will come.
-    /// More than 4 KiB are queued as they are, without a copy.
+    /// Queues bytes of STDIN or DATA and removes them from the front of `bytes`. It takes as many
+    /// as [`Limits::send_high_water`](crate::Limits::send_high_water) allows. A result of 0 for
+    /// `bytes` that are not empty means that the queue is full. That is not an error: a
+    /// [`Writable`](super::Event::Writable) will follow. More than 4 KiB are queued without a copy.
     ///
     /// # Errors
     /// [`UsageError::StreamNotInRole`], [`UsageError::DataBeforeStdin`],
     /// [`UsageError::StreamFinished`], and [`UsageError::RequestEnded`] once the application has
-    /// answered END_REQUEST, which it may do before it has read its input (FC-6.2-1).
+    /// sent END_REQUEST, which it may do before it has read its input (FC-6.2-1).
     pub fn write(&mut self, input: Input, bytes: &mut Bytes) -> Result<usize, UsageError> {
         self.check_input(input)?;
         let connection = &mut *self.connection;
@@ -78,10 +78,10 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// Takes up to `max` bytes that have come: a slice of the receive buffer where they are many.
-    /// Reading makes room for more: poll the connection for events afterwards. `Pending` means
-    /// that a [`Readable`](super::Event::Readable) or
-    /// [`Finished`](super::Event::Finished) will come, `Ready(None)` that the stream has ended.
+    /// Takes up to `max` bytes that have come; large chunks are slices of the receive buffer.
+    /// Reading makes room for more: poll the connection for events afterwards. `Pending` means that
+    /// a [`Readable`](super::Event::Readable) or [`Finished`](super::Event::Finished) will follow,
+    /// `Ready(None)` that the stream has ended.
     pub fn read(&mut self, output: Output, max: usize) -> Poll<Option<Bytes>> {
         let Some(request) = self.connection.requests.get_mut(self.key) else {
             return Poll::Ready(None);
@@ -97,10 +97,10 @@ impl Request<'_> {
         read
     }
 
-    /// Gives the request up: drops its output, and sends ABORT_REQUEST unless it has ended.
-    /// Its [`Finished`](super::Event::Finished) still comes when the application answers; until
-    /// then the connection is not reusable. Some applications never answer: wait for a
-    /// bounded time, then close. A second abort changes nothing.
+    /// Aborts the request: drops its output, and sends ABORT_REQUEST unless it has ended. A
+    /// [`Finished`](super::Event::Finished) still comes when the application answers; until then
+    /// the connection is not reusable. Some applications never answer: wait for a bounded
+    /// time, then close. A second abort changes nothing.
     pub fn abort(self) {
         self.connection.abort(self.key);
     }

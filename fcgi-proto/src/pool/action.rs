@@ -1,11 +1,11 @@
-//! What passes between a pool's policy and who carries it out.
+//! What the pool's policy and its driver exchange.
 
-/// One caller's turn: from [`acquire`](super::PoolPolicy::acquire) until it is released, cancelled,
-/// timed out or refused. Later callers have greater ones; a pool never gives one twice.
+/// One caller's turn, from [`acquire`](super::PoolPolicy::acquire) until it is released, cancelled,
+/// timed out or refused. Later tickets compare greater; a pool never reuses one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ticket(pub(super) u64);
 
-/// One connection of a pool. Later ones have greater ids; a pool never gives one twice.
+/// One connection of a pool. Later ids compare greater; a pool never reuses one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(pub(super) u64);
 
@@ -13,22 +13,22 @@ impl ConnectionId {
     pub(super) const MIN: Self = Self(0);
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Action {
-    /// The caller has a connection, until it gives it back.
+    /// The caller has a connection until it releases it.
     Grant {
         /// The caller.
         ticket: Ticket,
         /// Its connection.
         connection: ConnectionId,
-        /// The caller opens it now, and says so with
-        /// [`connected`](super::PoolPolicy::connected): nothing is connected ahead of its use
-        /// . Otherwise it is open already, and may turn out to be dead.
+        /// Whether the caller must open the connection now, and report it with
+        /// [`connected`](super::PoolPolicy::connected): no connection is opened before it is needed
+        /// . If false, the connection is open already, but may turn out to be dead.
         fresh: bool,
     },
-    /// The caller waited for [`PoolLimits::wait_timeout`](super::PoolLimits::wait_timeout) in vain.
+    /// The caller waited for all of [`PoolLimits::wait_timeout`](super::PoolLimits::wait_timeout).
     TimedOut {
         /// The caller.
         ticket: Ticket,
@@ -45,20 +45,20 @@ pub enum Action {
     },
 }
 
-/// In what state a caller gives its connection back.
+/// The state in which a caller gives its connection back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Release {
-    /// The request is over, and the connection fit for another.
+    /// The request is over, and the connection can carry another.
     Reusable,
     /// The connection could not be opened, was closed, or can't be trusted any more. It
-    /// carries no new request; others on it go on until they are released.
+    /// carries no new request; other requests on it go on until they are released.
     Closed,
     /// The caller sent nothing. An open connection goes back to the pool unchanged. One still being
     /// opened is abandoned.
     Unused,
 }
 
-/// How many there are of each.
+/// The numbers of connections and callers.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -72,12 +72,12 @@ pub struct PoolStats {
     pub waiting: usize,
 }
 
-/// Why a caller may not even wait.
+/// Why a caller was turned away without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// [`PoolLimits::waiting`](super::PoolLimits::waiting) was reached.
-    #[error("no connection is free and {waiting} callers wait, as many as may")]
+    /// [`PoolLimits::waiting`](super::PoolLimits::waiting) callers wait already.
+    #[error("no connection is free and {waiting} callers wait, the most allowed")]
     Full {
         /// How many wait.
         waiting: usize,
@@ -87,20 +87,20 @@ pub enum AcquireError {
     Closed,
 }
 
-/// The pool's user did what can't be. Nothing was changed by the call.
+/// The pool's user called something out of turn. The call changed nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyMisuse {
-    /// It was released, cancelled, timed out or refused before, or is of another pool.
+    /// The ticket was released, cancelled, timed out or refused before, or is another pool's.
     #[error("{0:?} has ended or was never given")]
     UnknownTicket(Ticket),
-    /// It has no connection yet.
+    /// The ticket has no connection yet.
     #[error("{0:?} still waits for a connection")]
     NotGranted(Ticket),
-    /// Its connection is not open yet, so it can't have carried a request.
+    /// The ticket's connection is not open yet, so it can't have carried a request.
     #[error("the connection of {0:?} was never reported as connected")]
     NotConnected(Ticket),
-    /// Its connection was open already.
+    /// The ticket's connection was open already.
     #[error("the connection of {0:?} was reported as connected before")]
     AlreadyConnected(Ticket),
 }

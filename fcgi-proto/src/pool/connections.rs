@@ -1,4 +1,4 @@
-//! The connections of a pool, and in which order they are used and given up.
+//! The connections of a pool, and the order in which they are used and closed.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
@@ -10,15 +10,15 @@ type Used = (Duration, u64);
 
 #[derive(Debug)]
 struct Connection {
-    /// Callers that have it.
+    /// The callers that have it.
     leases: usize,
-    /// Requests that it carried or carries.
+    /// Requests that it has carried and carries.
     requests: u64,
     /// When it was connected; `None` while it is being opened.
     opened: Option<Duration>,
     used: Used,
     fate: Fate,
-    /// Nobody joins those who have it.
+    /// No new caller joins those who have it.
     alone: bool,
 }
 
@@ -26,7 +26,7 @@ struct Connection {
 enum Fate {
     /// It may carry more requests.
     Kept,
-    /// It carries no new ones and is closed after the last.
+    /// It gets no new requests and is closed after the last.
     Doomed,
     /// The peer closed it, but callers still have it.
     Gone,
@@ -39,14 +39,14 @@ pub(super) struct Connections {
     age: Option<Duration>,
     requests: u64,
     all: BTreeMap<ConnectionId, Connection>,
-    /// In use and fit for more, by leases. All of them, full or not, so that the number of requests
-    /// at once can change without touching this.
+    /// In use and able to take more, by leases. Full ones are included, so that a change of the
+    /// number of concurrent requests needs no change here.
     shared: BTreeSet<(usize, ConnectionId)>,
-    /// Open and without leases.
+    /// Open, without leases.
     idle: BTreeMap<Used, ConnectionId>,
-    /// The same by when they were connected, if age matters.
+    /// The same connections by when they were connected, if age matters.
     aging: BTreeSet<(Duration, ConnectionId)>,
-    /// Out of `all`, and yet to be closed.
+    /// Removed from `all`, but still to be closed.
     closing: BTreeSet<ConnectionId>,
     opened: u64,
     uses: u64,
@@ -68,7 +68,7 @@ impl Connections {
         }
     }
 
-    /// All but those about to be closed.
+    /// All connections except those about to be closed.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -81,7 +81,7 @@ impl Connections {
         self.idle.len()
     }
 
-    /// The connection in use that has most leases, but fewer than `requests`; of several the
+    /// The connection in use with the most leases, but fewer than `requests`; of several, the
     /// youngest.
     pub(super) fn room(&mut self, requests: usize, now: Duration) -> Option<ConnectionId> {
         loop {
@@ -93,7 +93,7 @@ impl Connections {
         }
     }
 
-    /// The one that was used last, so that the others time out.
+    /// The most recently used one, so that the others time out.
     pub(super) fn newest_idle(&self) -> Option<ConnectionId> {
         self.idle.last_key_value().map(|(_, id)| *id)
     }
@@ -135,7 +135,7 @@ impl Connections {
         self.all.get(&id).is_some_and(|connection| connection.opened.is_some())
     }
 
-    /// Nobody joins those who have it, until all have given it back.
+    /// No new caller joins those who have it, until all have released it.
     pub(super) fn set_alone(&mut self, id: ConnectionId) {
         self.change(id, |connection| connection.alone = true);
     }
@@ -148,7 +148,7 @@ impl Connections {
         connection.leases = connection.leases.saturating_sub(1);
         match how {
             Release::Reusable => connection.used = used,
-            // It does not look any younger to a peer that counts from the last request.
+            // `used` stays as it is: a peer that counts from the last request has seen none.
             Release::Unused => connection.requests = connection.requests.saturating_sub(1),
             Release::Closed if connection.fate == Fate::Kept => connection.fate = Fate::Doomed,
             Release::Closed => {}
@@ -159,7 +159,7 @@ impl Connections {
                 || connection.fate == Fate::Gone
                 || connection.opened.is_none();
             let doomed = connection.fate == Fate::Doomed || connection.requests >= self.requests;
-            // One that has aged is found among the idle ones.
+            // A connection that is too old is found among the idle ones later.
             if closed || doomed {
                 self.all.remove(&id);
                 if !closed {
@@ -189,7 +189,7 @@ impl Connections {
         true
     }
 
-    /// A connection that must be closed whatever else there is.
+    /// A connection that must be closed now, whatever else happens.
     pub(super) fn pop_due(&mut self, now: Duration) -> Option<ConnectionId> {
         if let Some(id) = self.closing.pop_first() {
             return Some(id);
@@ -201,20 +201,20 @@ impl Connections {
         Some(id)
     }
 
-    /// The connection idle for longest, which is to be closed.
+    /// The connection that has been idle longest, to be closed.
     pub(super) fn pop_oldest_idle(&mut self) -> Option<ConnectionId> {
         let id = *self.idle.first_key_value()?.1;
         self.remove_idle(id);
         Some(id)
     }
 
-    /// When the next idle connection is to be closed.
+    /// When the next idle connection must be closed.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.idle_end().into_iter().chain(self.aging_end()).min()
     }
 
     fn idle_end(&self) -> Option<Duration> {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         self.idle.first_key_value()?.0.0.checked_add(self.idle_timeout)
     }
 
@@ -237,7 +237,7 @@ impl Connections {
         self.all.remove(&id);
     }
 
-    /// Changes a connection and keeps the indexes true.
+    /// Changes a connection and updates the indexes.
     fn change<T>(&mut self, id: ConnectionId, how: impl FnOnce(&mut Connection) -> T) -> Option<T> {
         self.unindex(id);
         let result = self.all.get_mut(&id).map(how);

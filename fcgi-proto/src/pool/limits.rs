@@ -7,27 +7,27 @@ use core::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct PoolLimits {
-    /// Connections open or being opened at once. Default 8. Each pins a worker of php-fpm, so no
-    /// more than its `pm.max_children` is of use.
+    /// Connections open or being opened at once. Default 8. Each occupies a worker of php-fpm, so
+    /// more than its `pm.max_children` are of no use.
     pub connections: usize,
-    /// Connections kept idle. Default 8; past it the one idle for longest is closed.
+    /// Idle connections to keep. Default 8; past it, the one that has been idle longest is closed.
     pub idle: usize,
-    /// How long a connection is kept idle, from the end of its last request. Default 1.5 s: libfcgi
-    /// closes after 2 s, and an idle connection pins a worker of php-fpm. With 0 none
-    /// is kept, be it for a caller that waits.
+    /// How long to keep a connection idle after its last request. Default 1.5 s: libfcgi closes
+    /// after 2 s, and an idle connection occupies a worker of php-fpm. With 0 none is
+    /// kept, not even for a caller that waits.
     pub idle_timeout: Duration,
-    /// Requests that one connection may carry before it is closed. Default none.
+    /// Requests that one connection may carry before it is closed. Default unlimited.
     pub requests_per_connection: Option<u64>,
-    /// The age, from when it was connected, at which a connection gets no more requests. Default
-    /// 1 s, so that a pool that is always busy does not keep php-fpm's workers from everybody else
-    /// . What it carries then ends in peace.
+    /// The age since connecting at which a connection gets no more requests. Default 1 s, so that a
+    /// busy pool does not keep php-fpm's workers from everybody else. Requests that it
+    /// carries then still finish.
     pub age: Option<Duration>,
     /// Callers that may wait for a connection. Default 1,024; past it
-    /// [`acquire`](super::PoolPolicy::acquire) fails. With 0 nobody waits: who can't have a
-    /// connection at once fails.
+    /// [`acquire`](super::PoolPolicy::acquire) fails. With 0 nobody waits: a caller that can't have
+    /// a connection at once gets an error.
     pub waiting: usize,
-    /// How long a caller may wait. Default 10 s. Who can be given a connection is given it, late or
-    /// not.
+    /// How long a caller may wait. Default 10 s. A caller that can have a connection gets it, even
+    /// if this time has passed.
     pub wait_timeout: Option<Duration>,
 }
 

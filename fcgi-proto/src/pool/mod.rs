@@ -1,28 +1,28 @@
-//! Who gets which connection, when one is opened, kept, retried or given up.
+//! Who gets which connection, and when one is opened, kept, retried or closed.
 //!
-//! A pool of connections is where cancelled, slow and broken requests meet, and its mistakes are
-//! the kind that no test with sockets shows: a waiter that nobody wakes, a connection too many, a
-//! dead one handed on. So what a pool decides stands here, without sockets, threads or a clock, and
-//! the pools of the adapters only carry it out. All times are since an instant of the caller's
-//! choice; a time before an earlier one counts as that.
-//!
+//! Cancelled, slow and broken requests meet in a connection pool, and tests with sockets don't show
+//! its mistakes: a waiter that nobody wakes, a connection too many, a dead one handed on. So all
+//! decisions of a pool are made here, without sockets, threads or a clock, and the adapters' pools
+//! only carry them out. The caller passes all times, measured from an instant of its choice. A time
+//! before an earlier one counts as that one.
 //! # The rules
-//! - Callers are served in the order in which they came, and only the first in the queue is. One
-//!   that retries has its old place, which is before all who have had no connection yet.
-//! - A connection is opened by the caller that needs it, never ahead (Q-5). There are never more
-//!   than [`PoolLimits::connections`], of which those count that are being opened, that are idle,
-//!   and that are given up but still have callers.
-//! - The idle connection that was used last is used next, so that the others time out and let go of
+//! - Callers are served in the order in which they came; only the first in the queue is considered.
+//!   A caller that retries gets its old place, before all callers that have had no connection yet.
+//! - A caller opens the connection that it needs; none is opened in advance (Q-5). There are never
+//!   more than [`PoolLimits::connections`], counting connections that are being opened, idle, or
+//!   given up but still in use.
+//! - The most recently used idle connection is used next, so that the others time out and free
 //!   php-fpm's workers (Q-5).
 //! - With [multiplexing](PoolPolicy::set_multiplexing), an open connection is filled before another
-//!   is used: the one with most requests that has room, of several the youngest. Few connections
-//!   are used, and the others become idle. One that is still being opened is not shared.
-//! - A connection that was given up, aged or worn out gets no new caller, and is closed once its
-//!   last caller has given it back.
+//!   is used: the one with the most requests that still has room, and of several the youngest. So
+//!   few connections are in use and the others become idle. A connection is not shared while it is
+//!   being opened.
+//! - A connection that was given up, is too old or has carried enough requests gets no new caller.
+//!   It is closed once its last caller has released it.
 //!
 //! # Carrying it out
 //! After every call, and at [`next_deadline`](PoolPolicy::next_deadline), call
-//! [`poll_action`](PoolPolicy::poll_action) until it gives nothing, and do what it says, in that
+//! [`poll_action`](PoolPolicy::poll_action) until it returns `None`. Carry out the actions in that
 //! order.
 //!
 //! ```
@@ -74,23 +74,23 @@ pub use limits::PoolLimits;
 
 use connections::Connections;
 
-/// What a pool decides; see the [module](self).
+/// The decisions of a pool; see the [module](self).
 ///
 /// - Commands: [`acquire`](Self::acquire), [`connected`](Self::connected),
 ///   [`release`](Self::release), [`cancel`](Self::cancel), [`retry`](Self::retry),
 ///   [`retry_shared`](Self::retry_shared), [`close`](Self::close).
-/// - What was learnt: [`handle_closed`](Self::handle_closed),
+/// - Reports: [`handle_closed`](Self::handle_closed),
 ///   [`set_multiplexing`](Self::set_multiplexing),
 ///   [`set_max_connections`](Self::set_max_connections).
 /// - Polls: [`poll_action`](Self::poll_action), [`next_deadline`](Self::next_deadline).
 /// - Getters: [`stats`](Self::stats), [`connection`](Self::connection),
 ///   [`max_connections`](Self::max_connections), [`is_closed`](Self::is_closed).
 ///
-/// Every call takes at most logarithmic time, and any order of them is safe.
+/// Every call takes at most logarithmic time. Any order of calls is safe.
 #[derive(Debug)]
 pub struct PoolPolicy {
     limits: PoolLimits,
-    /// Connections at most, as limited here and by what the peer said.
+    /// The most connections, by the pool's own limit and by the peer's.
     connections_max: usize,
     /// Requests at once on one connection.
     multiplexing: usize,
@@ -98,8 +98,8 @@ pub struct PoolPolicy {
     /// The latest time seen.
     now: Duration,
     tickets: u64,
-    /// By ticket, which is the order of the queue: whoever had a connection came before all who had
-    /// none, so that a retried ticket is in front of them by its number.
+    /// By ticket, which is the order of the queue. A caller that had a connection came before all
+    /// that had none, so a retried ticket goes before them by its number.
     waiting: BTreeMap<Ticket, Waiting>,
     wait_ends: BTreeSet<(Duration, Ticket)>,
     leases: BTreeMap<Ticket, ConnectionId>,
@@ -113,7 +113,7 @@ struct Waiting {
     end: Option<Duration>,
 }
 
-/// Which connection will do.
+/// Which connections will do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Need {
     Any,
@@ -143,8 +143,8 @@ impl PoolPolicy {
 
     // ---- Commands ------------------------------------------------------------------------------
 
-    /// A caller wants a connection, and joins the end of the queue. `poll_action` tells when it has
-    /// one.
+    /// A caller wants a connection and joins the end of the queue. `poll_action` reports when it
+    /// has one.
     ///
     /// # Errors
     /// [`AcquireError::Full`] past [`PoolLimits::waiting`], and [`AcquireError::Closed`] after
@@ -155,7 +155,7 @@ impl PoolPolicy {
             return Err(AcquireError::Closed);
         }
         let waiting = self.waiting.len();
-        // Who is about to be given a connection does not wait.
+        // A caller that will get a connection at once does not wait.
         if waiting >= self.limits.waiting && !(waiting == 0 && self.has_free(now)) {
             return Err(AcquireError::Full { waiting });
         }
@@ -165,8 +165,8 @@ impl PoolPolicy {
         Ok(ticket)
     }
 
-    /// The connection that the caller was to open is open. Its age counts from now, and others may
-    /// share it if there is [multiplexing](Self::set_multiplexing).
+    /// The caller has opened its connection. Its age counts from now, and others may share it if
+    /// [multiplexing](Self::set_multiplexing) is on.
     ///
     /// # Errors
     /// [`PolicyMisuse`] if the ticket has no connection, or one that was open before.
@@ -181,11 +181,11 @@ impl PoolPolicy {
     }
 
     /// The caller gives its connection back. It goes to the next caller or becomes idle, unless a
-    /// limit says that it is to be closed, which `poll_action` tells.
+    /// limit ends it; `poll_action` then says to close it.
     ///
     /// # Errors
-    /// [`PolicyMisuse`] if the ticket has no connection, or gives back as reusable one that was
-    /// never open.
+    /// [`PolicyMisuse`] if the ticket has no connection, or its connection was never open but is
+    /// given back as reusable.
     pub fn release(
         &mut self,
         ticket: Ticket,
@@ -202,20 +202,21 @@ impl PoolPolicy {
         Ok(())
     }
 
-    /// The caller left without having sent anything: out of the queue, or as
-    /// [`release`](Self::release) with [`Release::Unused`]. False if the ticket has ended already.
+    /// The caller left without sending anything. This takes it out of the queue, or releases its
+    /// connection as [`Release::Unused`]. False if the ticket has ended already.
     ///
-    /// A caller that has sent a part of its request releases as [`Release::Closed`] instead.
+    /// A caller that has sent part of its request calls [`release`](Self::release) with
+    /// [`Release::Closed`] instead.
     pub fn cancel(&mut self, ticket: Ticket, now: Duration) -> bool {
         let now = self.tick(now);
         self.dequeue(ticket).is_some() || self.release(ticket, Release::Unused, now).is_ok()
     }
 
-    /// The caller's connection failed before the first byte of an answer: a kept one that the peer
-    /// had closed, most likely (Q-10). It is given up as by [`Release::Closed`], and the ticket
-    /// waits again, before all who have had no connection yet, for one that is freshly opened. If
-    /// only idle ones stand in the way of that, one of them is closed. Its wait limit starts anew;
-    /// how often a request is worth another try is for the caller to say.
+    /// The caller's connection failed before the first byte of an answer. Most likely it was a kept
+    /// one that the peer had closed (Q-10). It is given up as by [`Release::Closed`], and the
+    /// ticket waits for a newly opened one, before all callers that have had no connection yet. If
+    /// only idle connections stand in the way, one of them is closed. The wait limit starts again.
+    /// The caller decides how often to retry.
     ///
     /// # Errors
     /// [`PolicyMisuse`] if the ticket has no connection.
@@ -226,20 +227,19 @@ impl PoolPolicy {
         Ok(())
     }
 
-    /// The peer refused the caller's request because it has others on the same connection:
-    /// CANT_MPX_CONN (Q-11). Those go on, but nobody joins them until all have ended. The ticket
-    /// waits again, before all who have had no connection yet, for a connection that nobody else
-    /// has or will have beside it. Its wait limit starts anew.
+    /// The peer refused the caller's request with CANT_MPX_CONN because the connection carries
+    /// others (Q-11). Those go on, but no new caller joins them until all have ended. The ticket
+    /// waits for a connection that it does not have to share, before all callers that have had no
+    /// connection yet. The wait limit starts again.
     ///
-    /// A pool that believed in multiplexing also goes back to
-    /// [`set_multiplexing(1)`](Self::set_multiplexing).
+    /// If the pool multiplexes, also call [`set_multiplexing(1)`](Self::set_multiplexing).
     ///
     /// # Errors
     /// [`PolicyMisuse`] if the ticket has no connection, or one that was never open.
     pub fn retry_shared(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
         let now = self.tick(now);
         let connection = self.lease(ticket)?;
-        // Undone by the end of the last lease, which may be this one.
+        // The end of the last lease undoes this, and that may be this lease.
         if self.connections.is_open(connection) {
             self.connections.set_alone(connection);
         }
@@ -248,40 +248,40 @@ impl PoolPolicy {
         Ok(())
     }
 
-    /// Ends the pool: idle connections are closed now, the others when they are given back; who
-    /// waits or retries is refused.
+    /// Closes the pool: idle connections are closed now and the others when they are released.
+    /// Callers that wait or retry are refused.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    // ---- What was learnt -----------------------------------------------------------------------
+    // ---- Reports -------------------------------------------------------------------------------
 
     /// The peer closed a connection, idle or in use. It gets no new callers; those who have it
-    /// release or retry as usual. False if there is no such connection, or it is still being
-    /// opened, whose failure the caller tells with [`Release::Closed`].
+    /// release or retry as usual. False if there is no such connection, or if it is still being
+    /// opened: its caller reports that failure with [`Release::Closed`].
     pub fn handle_closed(&mut self, connection: ConnectionId, now: Duration) -> bool {
         self.tick(now);
         self.connections.handle_closed(connection)
     }
 
-    /// How many requests at once a connection may carry. 1, the default, is none beside another,
-    /// and 0 counts as 1; more is for a peer that said `FCGI_MPXS_CONNS=1` (Q-10). It may go down
-    /// at any time (Q-11): connections with more just get no new ones.
+    /// Sets how many requests a connection may carry at once. The default is 1: connections are not
+    /// shared. 0 counts as 1. Set more for a peer that reports `FCGI_MPXS_CONNS=1` (Q-10). The
+    /// number may go down at any time (Q-11): connections with more requests get no new ones.
     pub fn set_multiplexing(&mut self, requests: usize) {
         self.multiplexing = requests.max(1);
     }
 
-    /// How many connections the peer takes, as FCGI_MAX_CONNS tells; 0 counts as 1. The pool has
-    /// no more than this and [`PoolLimits::connections`]. If it has, idle ones are closed, and the
-    /// others when they are given back.
+    /// Sets how many connections the peer takes, as FCGI_MAX_CONNS reports; 0 counts as 1. The pool
+    /// never has more than this and [`PoolLimits::connections`]. If it has more now, idle ones are
+    /// closed at once, and the others when they are released.
     pub fn set_max_connections(&mut self, connections: usize) {
         self.connections_max = connections.min(self.limits.connections).max(1);
     }
 
     // ---- Polls ---------------------------------------------------------------------------------
 
-    /// What is to be done now. Call it until there is nothing, after every other call and at
-    /// [`next_deadline`](Self::next_deadline).
+    /// What to do now. Call it after every other call and at
+    /// [`next_deadline`](Self::next_deadline), until it returns `None`.
     pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
         let now = self.tick(now);
         if let Some(connection) = self.connections.pop_due(now) {
@@ -300,16 +300,16 @@ impl PoolPolicy {
         self.grant(now).or_else(|| self.time_out(now)).or_else(|| self.close_idle())
     }
 
-    /// When [`poll_action`](Self::poll_action) has something to say, if nothing else happens: the
-    /// first end of an idle limit, of an idle connection's age, or of a wait. To be asked once
-    /// `poll_action` gives nothing.
+    /// When [`poll_action`](Self::poll_action) will have something to do if nothing else happens:
+    /// the earliest end of an idle limit, of an idle connection's age, or of a wait. Ask once
+    /// `poll_action` returns `None`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let wait = self.wait_ends.first().map(|(end, _)| *end);
         wait.into_iter().chain(self.connections.next_deadline()).min()
     }
 
-    /// Gives the first in the queue what it needs, or makes room for it.
+    /// Gives the first caller in the queue what it needs, or makes room for it.
     fn grant(&mut self, now: Duration) -> Option<Action> {
         let (&ticket, &Waiting { need, .. }) = self.waiting.first_key_value()?;
         let reused = match need {
@@ -328,7 +328,7 @@ impl PoolPolicy {
             None if self.connections.len() < self.connections_max => {
                 self.connections.open(need == Need::Alone)
             }
-            // Idle ones are left only if the ticket needs a fresh one.
+            // There are idle ones here only if the ticket needs a fresh one.
             None => {
                 let connection = self.connections.pop_oldest_idle()?;
                 return Some(Action::Close { connection });
@@ -366,14 +366,14 @@ impl PoolPolicy {
         }
     }
 
-    /// The connection that the ticket was granted and has not given back.
+    /// The connection that the ticket was granted and has not released.
     #[must_use]
     pub fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
         self.leases.get(&ticket).copied()
     }
 
-    /// How many connections there may be: [`PoolLimits::connections`], or fewer if the peer
-    /// [takes](Self::set_max_connections) fewer.
+    /// The most connections that there may be: [`PoolLimits::connections`], or the peer's [own
+    /// limit](Self::set_max_connections) if it is lower.
     #[must_use]
     pub fn max_connections(&self) -> usize {
         self.connections_max
@@ -400,15 +400,15 @@ impl PoolPolicy {
         }
     }
 
-    /// Whether the first in the queue could have a connection at once: one in use with room, an
-    /// idle one, or a new one.
+    /// Whether the first caller in the queue could have a connection at once: a shared one with
+    /// room, an idle one, or a new one.
     fn has_free(&mut self, now: Duration) -> bool {
         self.connections.len() - self.connections.idle() < self.connections_max
             || self.connections.room(self.multiplexing, now).is_some()
     }
 
     fn enqueue(&mut self, ticket: Ticket, need: Need, now: Duration) {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         let end = self.limits.wait_timeout.and_then(|limit| now.checked_add(limit));
         self.waiting.insert(ticket, Waiting { need, end });
         self.wait_ends.extend(end.map(|end| (end, ticket)));

@@ -1,7 +1,7 @@
 //! The application's end of a connection.
 //!
-//! A web server connects, sends requests, and reads what they answer. [`ServerConnection`] takes
-//! its bytes, reports each request when its PARAMS are whole, and lets the application read and
+//! A web server connects, sends requests, and reads the answers. [`ServerConnection`] takes its
+//! bytes, reports each request when its PARAMS are complete, and lets the application read and
 //! write the streams through [`ServerConnection::request`]. It answers GET_VALUES, unknown
 //! management types, unknown roles and requests past its limits by itself.
 //!
@@ -62,21 +62,22 @@ use crate::{
 };
 use records::{Found, Record};
 
-// Each page says how long it is: a gateway can't know otherwise that it is whole, with what its
-// request ends with.
-/// The answer to a Responder whose PARAMS are no parameters (FC-3.4-5).
+// Each page has a Content-Length. Otherwise a gateway could not know that it is complete, given the
+// status that its request ends with.
+/// The answer to a Responder whose PARAMS are malformed (FC-3.4-5).
 const BAD_REQUEST: &[u8] = b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\
     Content-Length: 12\r\n\r\nBad Request\n";
-/// The answer to a Responder that is refused (W-2).
+/// The answer to a Responder whose request is refused (W-2).
 const UNAVAILABLE: &[u8] = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
     Content-Length: 20\r\n\r\nService Unavailable\n";
-/// The answer to a request that failed with nothing written (W-15). It denies, as an Authorizer's.
+/// The answer to a request that failed before anything was written (W-15). From an Authorizer it
+/// means "denied".
 const INTERNAL_ERROR: &[u8] = b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
     Content-Length: 22\r\n\r\nInternal Server Error\n";
-/// The status of a request that ends before the application has seen it.
+/// The app status of a request that ends before the application has seen it.
 const NOT_RUN: u32 = 1;
 
-/// The roles that an application plays.
+/// The roles that an application supports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Roles(u8);
 
@@ -92,7 +93,7 @@ impl Roles {
         Self(1 << (role.as_u16() - 1))
     }
 
-    /// These and one more.
+    /// These roles and one more.
     #[must_use]
     pub const fn and(self, role: Role) -> Self {
         Self(self.0 | Self::of(role).0)
@@ -110,17 +111,18 @@ impl Roles {
 pub struct ServerConfig {
     /// Default [`Limits::server`].
     pub limits: Limits,
-    /// The roles offered; another gets UNKNOWN_ROLE (FC-5.1-2). Default all three.
+    /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
     pub roles: Roles,
-    /// What GET_VALUES is told of FCGI_MAX_CONNS and FCGI_MAX_REQS: whoever accepts connections
-    /// knows (FC-4.1-2). `None`, the default, leaves a name out. FCGI_MPXS_CONNS follows
-    /// [`Limits::requests`], whatever this says.
+    /// The values of FCGI_MAX_CONNS and FCGI_MAX_REQS with which GET_VALUES is answered; the code
+    /// that accepts connections knows them (FC-4.1-2). `None`, the default, omits a name.
+    /// FCGI_MPXS_CONNS always follows [`Limits::requests`].
     pub values: Values,
-    /// Sends a Responder's rejection with a short `Status: 503` on STDOUT, since some web servers
-    /// make an empty 200 of a bare OVERLOADED (W-2). Default true.
+    /// Whether a Responder's rejection comes with a short `Status: 503` on STDOUT. Some web servers
+    /// turn a bare OVERLOADED into an empty 200 (W-2). Default true.
     pub rejection_body: bool,
-    /// Sends a short `Status: 500` on STDOUT for a request that [fails](Request::fail) with nothing
-    /// written, since some web servers make an empty 200 of it (W-15). Default true.
+    /// Whether a request that [fails](Request::fail) before anything was written gets a short
+    /// `Status: 500` on STDOUT. Some web servers turn such an end into an empty 200 (W-15). Default
+    /// true.
     pub failure_body: bool,
 }
 
@@ -139,35 +141,36 @@ impl Default for ServerConfig {
 /// What a [`ServerConnection`] reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A request whose PARAMS are whole. Its streams are at [`ServerConnection::request`].
+    /// A request whose PARAMS are complete. [`ServerConnection::request`] gives access to its
+    /// streams.
     Request {
-        /// Names it from now on.
+        /// Identifies the request from now on.
         key: RequestKey,
-        /// What it asks for.
+        /// The role that it asks for.
         role: Role,
         /// Its parameters.
         params: Params,
-        /// Whether the connection stays open after it (FC-3.5-1).
+        /// Whether the connection stays open afterwards (FC-3.5-1).
         keep_conn: bool,
     },
-    /// A stream that had nothing to read has something, or has ended.
+    /// A stream without unread bytes now has some, or has ended.
     Readable {
         /// The request.
         key: RequestKey,
         /// The stream.
         input: Input,
     },
-    /// A request whose `write` took less than it was given may write again.
+    /// A request whose `write` did not take everything can write again.
     Writable {
         /// The request.
         key: RequestKey,
     },
-    /// The web server gave a request up. The application ends it as soon as it can, with a status
-    /// of its own (FC-5.4-1).
+    /// The web server aborted a request. The application should end it as soon as it can, with a
+    /// status of its choice (FC-5.4-1).
     Aborted {
         /// The request.
         key: RequestKey,
-        /// How it came about.
+        /// Why it was aborted.
         reason: AbortReason,
     },
 }
@@ -177,7 +180,7 @@ pub enum Event {
 pub enum AbortReason {
     /// ABORT_REQUEST.
     Requested,
-    /// The connection ended before the request's input did, or is gone altogether.
+    /// The connection ended before the request's input did, or in both directions.
     Disconnected,
     /// More unread input than [`Limits::unread_request`], under [`FullRequest::Abort`].
     Overrun,
@@ -185,8 +188,9 @@ pub enum AbortReason {
 
 /// The application's end of a connection, without IO. See the [module](self).
 ///
-/// Beside [`Connection`]'s: **commands** `request`, `shutdown`, `fail_all`; **`handle_*`**
-/// `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`, `is_between_records`.
+/// Beside the methods of [`Connection`]: **commands** `request`, `shutdown`, `fail_all`;
+/// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`,
+/// `is_between_records`.
 pub struct ServerConnection {
     config: ServerConfig,
     recv: Receiver,
@@ -195,17 +199,17 @@ pub struct ServerConnection {
     record: Record,
     /// A GET_VALUES that is being received.
     query: Option<Box<(SmallPairs, Asked)>>,
-    /// Unread bytes of all requests; bytes of all PARAMS that have not ended.
+    /// Unread bytes of all requests, and bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    /// A request whose STDIN ended with its start: to be reported.
+    /// A request to report as readable: its STDIN ended together with its start.
     readable: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
     input_pending: bool,
     cut: bool,
-    /// The peer's end of file was reported, and acted on.
+    /// The peer's end of file was reported and handled.
     eof: bool,
     eof_seen: bool,
     /// Nothing can be sent any more.
@@ -213,7 +217,7 @@ pub struct ServerConnection {
     error: Option<ProtocolError>,
 }
 
-/// Without the bytes on their way, which are many and may be secret.
+/// Leaves out the bytes in transit, which are many and may be secret.
 impl fmt::Debug for ServerConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerConnection")
@@ -234,7 +238,7 @@ struct State {
     keep_conn: bool,
     params: ParamsDecoder,
     stdin: Inbound,
-    /// A Filter's only.
+    /// Only for a Filter.
     data: Option<Box<Inbound>>,
     stdout_used: bool,
     stderr_used: bool,
@@ -247,9 +251,9 @@ enum Ending {
     /// The application's own status.
     Complete(u32),
     Rejected(Rejection),
-    /// It failed with nothing written.
+    /// It failed before anything was written.
     Failed(u32),
-    /// PARAMS that are no parameters (FC-3.4-5).
+    /// Malformed PARAMS (FC-3.4-5).
     BadParams,
     /// Aborted before the application saw it.
     NotRun,
@@ -294,7 +298,7 @@ impl State {
             && (self.is_data_ended() || !self.role.has_input(Input::Data))
     }
 
-    /// Moves by the table; says where to, unless there is no such move.
+    /// Makes the move of the table and returns the new state; `None` if there is no such move.
     fn on(&mut self, trigger: ServerTrigger) -> Option<ServerState> {
         let next = self.state.on(trigger)?;
         self.state = next;
@@ -303,7 +307,7 @@ impl State {
 }
 
 impl ServerConnection {
-    /// A connection that was just accepted.
+    /// The state machine for a newly accepted connection.
     #[must_use]
     pub fn new(mut config: ServerConfig) -> Self {
         config.limits = config.limits.usable();
@@ -344,10 +348,10 @@ impl ServerConnection {
         self.drop_unheard();
     }
 
-    /// Ends every request as [failed](Request::fail), and the connection with them: those with nothing
-    /// written get their page and END_REQUEST; those that have begun to answer are cut.
+    /// Ends every request as [failed](Request::fail), and then the connection. Requests without
+    /// output get their page and END_REQUEST; responses that have begun are cut off.
     pub fn fail_all(&mut self, app_status: u32) {
-        // Nothing more is told a peer that broke the protocol.
+        // A peer that broke the protocol gets nothing more.
         if self.error.is_some() {
             return;
         }
@@ -367,8 +371,8 @@ impl ServerConnection {
         self.close_early();
     }
 
-    /// Says that the peer is gone in both directions: nothing more can be sent. Every request is
-    /// reported as aborted, whole or not.
+    /// Reports that the peer is gone in both directions, so nothing more can be sent. Every request
+    /// is reported as aborted, even if its input is complete.
     pub fn handle_disconnect(&mut self) {
         self.gone = true;
         self.eof = true;
@@ -377,36 +381,36 @@ impl ServerConnection {
         self.abort_all(true);
     }
 
-    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), asking ends
-    /// no record that the next write may share.
+    /// Bytes that wait to be sent. Unlike [`poll_transmit`](Connection::poll_transmit), this call
+    /// does not close the record that the next write may still share.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.send.len()
     }
 
-    /// Whether the connection closes without END_REQUEST, which says that a response is not whole
+    /// Whether the connection closes without an END_REQUEST, to show that a response is incomplete
     /// (W-12).
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Whether the bytes so far end where a record ends. A peer that stops elsewhere owes the rest.
+    /// Whether the bytes so far end at the end of a record. If not, the peer owes the rest of one.
     #[must_use]
     pub fn is_between_records(&self) -> bool {
         self.recv.is_at_boundary()
     }
 
-    /// Whether the peer may still be sending: input of a request that ended before all of it had
-    /// come, or anything behind the last request of a connection that closes. Then a socket should
-    /// not be closed at once, since the peer could lose the response: shut down the sending side and
-    /// read on for a while.
+    /// Whether the peer may still be sending: the rest of the input of a request that has ended, or
+    /// anything after the last request of a connection that closes. Do not close the socket at once
+    /// then, because the peer could lose the response: shut down the sending side and read on for a
+    /// while.
     #[must_use]
     pub fn is_input_pending(&self) -> bool {
         self.input_pending && !self.eof
     }
 
-    /// What is received once no request can begin any more is of no use.
+    /// Drops what arrives after the last request can have begun: nobody needs it.
     fn drop_unheard(&mut self) {
         if self.closing && self.requests.is_empty() {
             self.input_pending |= !self.recv.is_at_boundary();
@@ -414,7 +418,7 @@ impl ServerConnection {
         }
     }
 
-    /// Whether there is certainly no event: nothing waits to be told, nothing to be parsed.
+    /// Whether there is certainly no event: nothing to report and nothing to parse.
     #[must_use]
     #[inline]
     pub fn is_quiet(&self) -> bool {
@@ -446,7 +450,7 @@ impl ServerConnection {
                     return Ok(self.request_event(key));
                 }
             }
-            // What is known of the record is put away only when the rest of it is still to come.
+            // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
                 self.record
             } else {
@@ -474,7 +478,7 @@ impl ServerConnection {
                 found = self.on_content(&mut record, span);
             }
             if ended {
-                // A record with content that is an event has none at its end.
+                // A record whose content gave an event gives none at its end.
                 if let end @ (Found::Request(_) | Found::Readable(..)) = self.on_end(record) {
                     found = end;
                 }
@@ -498,8 +502,8 @@ impl ServerConnection {
         }
     }
 
-    /// Every byte so far was parsed: acts on the end of file, and says whether there is more to
-    /// look at then.
+    /// Every byte so far was parsed: acts on the end of file. True if there is more to look at
+    /// afterwards.
     fn at_end_of_input(&mut self) -> bool {
         if self.recv.is_eof() && !self.eof_seen {
             self.eof_seen = true;
@@ -510,7 +514,7 @@ impl ServerConnection {
         false
     }
 
-    /// The next event that waits, unless its request has ended meanwhile.
+    /// The next queued event, skipping those whose request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
         if let Some(key) = self.readable.take() {
             if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
@@ -537,12 +541,12 @@ impl ServerConnection {
         }
     }
 
-    /// Closing with nothing active: no record can matter.
+    /// Closing, with no active request: no further record can matter.
     fn is_mute(&self) -> bool {
         self.closing && self.requests.is_empty()
     }
 
-    /// How many bytes of the current record's stream may be taken.
+    /// How many bytes of the current record may be taken into its stream.
     #[inline]
     fn room(&self, record: &Record) -> usize {
         let Some(key) = record.stream() else { return usize::MAX };
@@ -558,7 +562,7 @@ impl ServerConnection {
         }
     }
 
-    /// Under [`FullRequest::Abort`], gives up the request that pauses the connection.
+    /// Under [`FullRequest::Abort`], aborts the request that pauses the connection.
     fn abort_full(&mut self) -> bool {
         let Some(key) = self.record.stream() else { return false };
         let full = self.requests.get(key).is_some_and(|request| {
@@ -594,7 +598,7 @@ impl ServerConnection {
         }
     }
 
-    /// The peer sends no more: requests that are not whole fail; with `all`, the others too.
+    /// The peer sends no more: incomplete requests fail, and with `all` the complete ones too.
     fn abort_all(&mut self, all: bool) {
         let keys: alloc::vec::Vec<_> = self
             .requests
@@ -636,7 +640,7 @@ impl ServerConnection {
         true
     }
 
-    /// Queues what ends a request: a page where one is due, the ends of its streams, END_REQUEST.
+    /// Queues the end of a request: a page if it needs one, the ends of its streams, END_REQUEST.
     fn send_ending(
         &mut self,
         id: u16,
@@ -679,14 +683,14 @@ impl ServerConnection {
         self.rest();
     }
 
-    /// Closes the connection once what is queued was sent, whatever the peer still sends.
+    /// Closes the connection once the queue is sent, whatever the peer still sends.
     fn close_early(&mut self) {
         self.closing = true;
         self.input_pending = true;
         self.drop_unheard();
     }
 
-    /// Drops a request where it is; false when it is not active.
+    /// Drops a request in place; false if it is not active.
     fn remove(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.requests.get(key) else { return false };
         self.unread -= request.unread();

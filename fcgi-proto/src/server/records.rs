@@ -20,7 +20,7 @@ pub(super) struct Record {
     sink: Sink,
 }
 
-/// What a record has brought the application.
+/// What a record means for the application.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Nothing,
@@ -36,7 +36,7 @@ enum Sink {
     Abort(RequestKey),
     Params(RequestKey),
     Stream(RequestKey, Input),
-    /// Its query is the connection's.
+    /// The connection holds its query.
     GetValues,
     Unknown,
 }
@@ -227,8 +227,8 @@ impl ServerConnection {
     fn on_params(&mut self, key: RequestKey, span: Span) {
         let limits = &self.config.limits;
         let Some(request) = self.requests.get_mut(key) else { return };
-        // Up to the limit and not one byte more, so that of several limits the one that counts is
-        // the one whose byte comes first, wherever the bytes are cut (H-13).
+        // Takes bytes up to the limit and not one more. When several limits are close, the first
+        // one to be reached decides, wherever the bytes are cut (H-13).
         let room = limits.params_bytes_connection.saturating_sub(self.params_bytes);
         let before = request.params.received();
         let input = self.recv.bytes(span);
@@ -259,9 +259,9 @@ impl ServerConnection {
         Found::Request(key)
     }
 
-    /// Takes the start of a request that has come whole, as most do: BEGIN_REQUEST, PARAMS in one
-    /// record, and their end. What is not just so is left to be taken record by record, to the
-    /// same end.
+    /// The fast path: takes the start of a request that has come in one piece, as most do:
+    /// BEGIN_REQUEST, PARAMS in one record, and their end. Anything else is taken record by record,
+    /// with the same result.
     pub(super) fn whole_start(&mut self) -> Option<RequestKey> {
         const BEGIN: u8 = RecordType::BeginRequest.as_u8();
         const PARAMS: u8 = RecordType::Params.as_u8();
@@ -314,7 +314,7 @@ impl ServerConnection {
         Some(key)
     }
 
-    /// The event that tells of a request whose PARAMS have just ended.
+    /// The event for a request whose PARAMS have just ended.
     #[inline]
     pub(super) fn request_event(&mut self, key: RequestKey) -> Option<Event> {
         let request = self.requests.get_mut(key)?;
@@ -333,19 +333,20 @@ impl ServerConnection {
         if announce { self.readable(key, input) } else { Found::Nothing }
     }
 
-    /// The event, unless the application does not know the request yet: `Request` says it all.
+    /// The event, unless the application does not know the request yet: then `Request` will be
+    /// enough.
     #[inline]
     fn readable(&self, key: RequestKey, input: Input) -> Found {
         if self.is_known(key) { Found::Readable(key, input) } else { Found::Nothing }
     }
 
-    /// Whether the application was told of the request.
+    /// Whether the request was reported to the application.
     fn is_known(&self, key: RequestKey) -> bool {
         self.requests.get(key).is_some_and(|request| request.state != ServerState::Params)
     }
 
-    /// Refuses a request whose input fills a limit before its PARAMS have ended: nobody could
-    /// read it, so that the connection would pause for ever.
+    /// Refuses a request whose input fills a limit before its PARAMS have ended. Nobody could read
+    /// it, so the connection would pause for ever.
     fn refuse_early(&mut self, key: RequestKey) {
         let limits = &self.config.limits;
         let full = self.unread >= limits.unread_connection

@@ -1,4 +1,4 @@
-//! The application's handle to one request.
+//! The application's handle for one request.
 
 use bytes::Bytes;
 use core::task::Poll;
@@ -10,7 +10,7 @@ use crate::{
     states::ServerState,
 };
 
-/// One active request of a [`ServerConnection`], for as long as it is borrowed.
+/// A borrowed handle for one active request of a [`ServerConnection`].
 ///
 /// **Getters** `key`, `role`, `is_aborted`, `is_input_complete`, `unread`, `has_begun`; **commands**
 /// `read`, `write`, `write_record`, `finish`, `fail`, `reject`.
@@ -33,7 +33,7 @@ impl Request<'_> {
         self.state().map_or(Role::Responder, |request| request.role)
     }
 
-    /// Whether the web server gave the request up.
+    /// Whether the web server aborted the request.
     #[must_use]
     pub fn is_aborted(&self) -> bool {
         self.state().is_none_or(|request| request.state == ServerState::Aborted)
@@ -45,7 +45,7 @@ impl Request<'_> {
         self.state().is_some_and(|request| request.state == ServerState::Complete)
     }
 
-    /// Bytes of its streams that have come and were not read.
+    /// Bytes of its streams that have come and are not read yet.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.state().map_or(0, State::unread)
@@ -57,10 +57,10 @@ impl Request<'_> {
         self.state().is_some_and(|request| request.stdout_used)
     }
 
-    /// Takes up to `max` bytes that have come: a slice of the receive buffer where they are many.
-    /// Reading makes room for more: poll the connection for events afterwards. `Pending` means
-    /// that a [`Readable`](super::Event::Readable) will come, `Ready(None)` that the stream has
-    /// ended, as it has at once where the role has none or the request was aborted.
+    /// Takes up to `max` bytes that have come; large chunks are slices of the receive buffer.
+    /// Reading makes room for more: poll the connection for events afterwards. `Pending` means that
+    /// a [`Readable`](super::Event::Readable) will follow, `Ready(None)` that the stream has ended.
+    /// A stream that the role does not have, or of an aborted request, has ended from the start.
     pub fn read(&mut self, input: Input, max: usize) -> Poll<Option<Bytes>> {
         let Some(request) = self.connection.requests.get_mut(self.key) else {
             return Poll::Ready(None);
@@ -75,21 +75,20 @@ impl Request<'_> {
         read
     }
 
-    /// Queues bytes of STDOUT or STDERR and takes them off the front of `bytes`: as many as
-    /// [`Limits::send_high_water`](crate::Limits::send_high_water) allows. 0 for a `bytes` that is
-    /// not empty means full, which is no error: a [`Writable`](super::Event::Writable) will come.
-    /// More than 4 KiB are queued as they are, without a copy.
+    /// Queues bytes of STDOUT or STDERR and removes them from the front of `bytes`. It takes as
+    /// many as [`Limits::send_high_water`](crate::Limits::send_high_water) allows. A result of 0
+    /// for `bytes` that are not empty means that the queue is full. That is not an error: a
+    /// [`Writable`](super::Event::Writable) will follow. More than 4 KiB are queued without a copy.
     ///
     /// # Errors
-    /// [`UsageError::Closed`] after the peer is gone.
+    /// [`UsageError::Closed`] once the peer is gone.
     pub fn write(&mut self, output: Output, bytes: &mut Bytes) -> Result<usize, UsageError> {
         self.queue(output, bytes, false)
     }
 
-    /// Like [`write`](Self::write), but all or nothing, and in one record, for a reader that wants a head in one
-    /// piece (W-1). What is written after it
-    /// may share the record. More than 65,535 bytes, which no record holds, are taken as `write`
-    /// takes them.
+    /// Like [`write`](Self::write), but takes all or nothing, and puts it into one record. Use it
+    /// for a head, since some readers want that in one piece (W-1). Later writes may share the
+    /// record. More than 65,535 bytes don't fit one record and are taken as by `write`.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
@@ -120,7 +119,7 @@ impl Request<'_> {
         let taken = if !whole {
             connection.send.stream(record_type, self.key.id, bytes, room)
         } else if bytes.len() <= room || queued <= most / 2 {
-            // Half empty is all that a Writable promises.
+            // A Writable promises only that the queue is half empty.
             connection.send.whole(record_type, self.key.id, &core::mem::take(bytes))
         } else {
             0
@@ -137,7 +136,7 @@ impl Request<'_> {
     }
 
     /// Ends the request: closes its streams and sends END_REQUEST with REQUEST_COMPLETE and this
-    /// status (FC-5.5-1, FC-6.1-1). Input that still comes is dropped.
+    /// status (FC-5.5-1, FC-6.1-1). Input that arrives later is dropped.
     ///
     /// # Errors
     /// [`UsageError::RequestEnded`].
@@ -145,15 +144,15 @@ impl Request<'_> {
         self.end(Ending::Complete(app_status))
     }
 
-    /// Ends the request as one whose response is not whole. No web server looks at the app status
-    /// (W-12, W-15), so that it has to see it in another way:
-    /// - Nothing was written to STDOUT: it gets a page with `Status: 500`, unless
+    /// Ends the request as one whose response is incomplete. Web servers ignore the app status
+    /// (W-12, W-15), so the failure must show in another way:
+    /// - If nothing was written to STDOUT, the web server gets a page with `Status: 500`, unless
     ///   [`ServerConfig::failure_body`](super::ServerConfig::failure_body) is off, and END_REQUEST
     ///   with this status.
-    /// - The response has begun and no other request is active on the connection: what was written is
-    ///   sent, neither the end of STDOUT nor END_REQUEST, and the connection is closed.
-    /// - Others are active: END_REQUEST with this status, which should not be 0, is all that can be
-    ///   said without failing them too.
+    /// - If the response has begun and no other request is active on the connection, the connection
+    ///   is closed after what was written: without the end of STDOUT and without END_REQUEST.
+    /// - If other requests are active, END_REQUEST carries this status, which should not be 0. More
+    ///   can't be said without failing them too.
     ///
     /// # Errors
     /// [`UsageError::RequestEnded`].
@@ -169,9 +168,9 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// Ends the request with a protocol status that says why it was not taken. Unless
-    /// [`ServerConfig::rejection_body`](super::ServerConfig::rejection_body) is off, a Responder's
-    /// STDOUT gets a `Status: 503` if nothing was written to it.
+    /// Refuses the request with a protocol status that says why. A Responder without output gets a
+    /// `Status: 503` on STDOUT, unless
+    /// [`ServerConfig::rejection_body`](super::ServerConfig::rejection_body) is off.
     ///
     /// # Errors
     /// [`UsageError::RequestEnded`].

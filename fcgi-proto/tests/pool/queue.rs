@@ -44,7 +44,7 @@ fn so_many_may_wait() {
     pool.acquire(ms(0)).unwrap();
     let full = AcquireError::Full { waiting: 2 };
     assert_eq!(pool.acquire(ms(0)), Err(full));
-    assert_eq!(full.to_string(), "no connection is free and 2 callers wait, as many as may");
+    assert_eq!(full.to_string(), "no connection is free and 2 callers wait, the most allowed");
     give_back(&mut pool, holder, ms(1));
     assert_eq!(actions(&mut pool, ms(1)), [grant(first, connection, false)]);
     pool.acquire(ms(1)).unwrap();

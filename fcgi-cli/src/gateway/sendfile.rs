@@ -1,0 +1,90 @@
+//! Files that go from the page cache to a socket, without a copy through this process.
+//!
+//! hyper writes what a body gives it, and that is bytes. So a part of a file gives a *marker* in the
+//! place of its bytes: a slice, as long as the part, of one block that nobody reads. The
+//! [`Socket`](super::socket::Socket) knows it by its address, and sends the file instead. A marker
+//! is good for HTTP/1 alone, whose connection writes a body as it is; HTTP/2 copies it into frames.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::log::{self, Title};
+
+/// The most that one marker stands for, in bytes, so that other connections get their turn.
+pub(super) const MOST: u64 = 1 << 20;
+/// Never read or written: it takes no memory.
+static MARKER: [u8; MOST as usize] = [0; MOST as usize];
+
+/// Whether a slice stands for a file.
+pub(super) fn is_marker(slice: &[u8]) -> bool {
+    !slice.is_empty() && MARKER.as_ptr_range().contains(&slice.as_ptr())
+}
+
+/// A file that is being sent. It counts as open until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) title: Title,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Part {
+    file: Arc<OpenFile>,
+    at: u64,
+    left: u64,
+}
+
+/// The parts of files whose markers a connection has, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Sending(Mutex<VecDeque<Part>>);
+
+impl Sending {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Part>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The marker for the next part: `length` bytes, [`MOST`] at most.
+    pub(super) fn push(&self, file: &Arc<OpenFile>, at: u64, length: u64) -> Bytes {
+        let left = length.min(MOST);
+        self.lock().push_back(Part { file: Arc::clone(file), at, left });
+        Bytes::from_static(&MARKER[..left as usize])
+    }
+
+    /// Sends what the next marker stands for, or the beginning of it, and `most` at most.
+    pub(super) fn send(&self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        let mut parts = self.lock();
+        // Each marker has its part.
+        let Some(part) = parts.front_mut() else { return Err(io::ErrorKind::InvalidData.into()) };
+        let length = usize::try_from(part.left).unwrap_or(usize::MAX).min(most);
+        let sent = send_file(socket, &part.file.file, part.at, length)?;
+        if sent == 0 {
+            log::error(&part.file.title, "read the file: it has become shorter");
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        part.at += sent as u64;
+        part.left -= sent as u64;
+        if part.left == 0 {
+            parts.pop_front();
+        }
+        Ok(sent)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn send_file(socket: impl AsFd, file: &File, at: u64, length: usize) -> io::Result<usize> {
+    Ok(rustix::fs::sendfile(socket, file, Some(&mut { at }), length)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_file(_: impl AsFd, _: &File, _: u64, _: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
