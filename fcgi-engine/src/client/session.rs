@@ -482,7 +482,12 @@ impl<W> Session<W> {
         if self.is_closed() || self.write_gone.is_some() {
             return Some(false);
         }
-        self.connection.is_reusable().then_some(!self.closing)
+        if self.connection.is_reusable() {
+            return Some(!self.closing);
+        }
+        // Too many requests were aborted for another one to begin: nothing is left to wait for.
+        let is_over = self.connection.active_requests() == 0 && !self.connection.can_begin();
+        is_over.then_some(false)
     }
 
     /// Takes no more requests.
