@@ -40,6 +40,10 @@
 //! # }
 //! ```
 //!
+//! # Features
+//! - `async-net`, `async-std`: the sockets of smol and of async-std are taken as what they are, where
+//!   any stream is ([`Transport`]); `fcgi-smol` and `fcgi-async-std` have it on.
+//!
 //! [`Runtime`]: fcgi_driver::runtime::Runtime
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]

@@ -12,6 +12,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+#[cfg(any(feature = "async-net", feature = "async-std"))]
+use std::os::fd::OwnedFd;
+
 use async_io::Async;
 use fcgi_driver::{Over, StdListener, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
@@ -34,7 +37,7 @@ enum Stream {
 }
 
 /// Takes any stream, such as TLS, vsock, or a pipe in memory. An `Async` of one of std's sockets is
-/// used as that socket.
+/// used as that socket, and with its feature a socket of smol or async-std.
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
     fn from(io: T) -> Self {
         let io: Box<dyn Any + Send> = Box::new(io);
@@ -46,6 +49,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
             Ok(tcp) => return Self::tcp(*tcp),
             Err(io) => io,
         };
+        if let Some(socket) = runtimes_socket(&*io) {
+            return socket;
+        }
         match io.downcast::<T>() {
             Ok(io) => Self::new(Stream::Other(Box::new(Over::new(*io)))),
             Err(_) => unreachable!("it was made of one"),
@@ -98,6 +104,38 @@ impl Transport {
         let _ = stream.get_ref().set_nodelay(true);
         Self::new(Stream::Tcp(stream))
     }
+}
+
+/// A socket of a runtime's own. It gets another descriptor: clones may share the one that it has. Where
+/// there is none left, it is a stream like any other.
+fn runtimes_socket(io: &(dyn Any + Send)) -> Option<Transport> {
+    #[cfg(feature = "async-net")]
+    {
+        if let Some(unix) = io.downcast_ref::<async_net::unix::UnixStream>() {
+            return Some(Transport::new(Stream::Unix(again(unix)?)));
+        }
+        if let Some(tcp) = io.downcast_ref::<async_net::TcpStream>() {
+            return Some(Transport::tcp(again(tcp)?));
+        }
+    }
+    #[cfg(feature = "async-std")]
+    {
+        if let Some(unix) = io.downcast_ref::<async_std::os::unix::net::UnixStream>() {
+            return Some(Transport::new(Stream::Unix(again(unix)?)));
+        }
+        if let Some(tcp) = io.downcast_ref::<async_std::net::TcpStream>() {
+            return Some(Transport::tcp(again(tcp)?));
+        }
+    }
+    let _ = io;
+    None
+}
+
+/// The same socket under another descriptor, in non-blocking mode as it was.
+#[cfg(any(feature = "async-net", feature = "async-std"))]
+fn again<S: From<OwnedFd> + AsFd>(socket: &impl AsFd) -> Option<Async<S>> {
+    let descriptor = socket.as_fd().try_clone_to_owned().ok()?;
+    Async::new_nonblocking(S::from(descriptor)).ok()
 }
 
 /// Looks a name up in a separate thread, since the system's resolver blocks.
@@ -229,6 +267,7 @@ impl AsFd for TransportListener {
 
 /// A listening socket.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TransportListener {
     /// A unix socket.
     Unix(Async<UnixListener>),
@@ -242,6 +281,7 @@ impl TransportListener {
         match listener {
             StdListener::Unix(unix) => Async::new_nonblocking(unix).map(Self::Unix),
             StdListener::Tcp(tcp) => Async::new_nonblocking(tcp).map(Self::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -18,7 +18,7 @@
 //!     };
 //!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //!     let serve = fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal());
-//!     async_std::task::block_on(serve.into_future())
+//!     async_std::task::block_on(serve)
 //! }
 //! ```
 //!

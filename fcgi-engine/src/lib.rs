@@ -13,6 +13,11 @@
 //! # Ok::<(), fcgi_engine::AddressError>(())
 //! ```
 //!
+//! # What may grow
+//! What applications see is `#[non_exhaustive]`, but for sets that the specification closes. What
+//! adapters see is not: an adapter has to know each step and each setting, and is pinned to one
+//! version of this crate.
+//!
 //! # Features
 //! - `http`: the shared part of the adapters' `http` modules.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.

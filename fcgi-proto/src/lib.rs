@@ -23,6 +23,12 @@
 //! nothing; only bytes that have arrived do. Nothing that a peer or a caller does causes a panic.
 //! Streams pass through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large
 //! chunks are never copied, in either direction.
+//!
+//! # What may grow
+//! Errors, limits, actions and statistics are `#[non_exhaustive]`. What the specification closes is
+//! not: roles, streams, record types and their bodies, rejections, the names of GET_VALUES. Nor are
+//! events and outcomes: whoever drives a connection has to know each of them. A configuration is
+//! made with `..Default::default()`, so that it may have more fields.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]

@@ -2,8 +2,10 @@
 
 mod kit;
 
+use std::task::Poll;
+
 use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, Params, Role, ServerConfig,
+    BeginRequest, ClientConfig, ClientConnection, Connection, Input, Params, Role, ServerConfig,
     ServerConnection, UsageError, server::Event,
 };
 use kit::*;
@@ -84,4 +86,68 @@ fn a_client_that_looks_at_nothing_more_asks_for_no_values_though_it_still_sends(
     assert_eq!(client.query_values(), Err(UsageError::Closed));
     sent(&mut client);
     assert!(client.is_closed());
+}
+
+#[test]
+fn the_end_of_stdin_is_read_after_its_event_however_the_request_came() {
+    let bytes = request(1, true, b"");
+    for cut in [bytes.len(), 1] {
+        let mut server = ServerConnection::new(ServerConfig::default());
+        let mut told = Vec::new();
+        for piece in bytes.chunks(cut) {
+            feed(&mut server, piece, |server, event| {
+                let (Event::Request { key, .. } | Event::Readable { key, .. }) = event else {
+                    panic!("{event:?}");
+                };
+                let mut request = server.request(key).expect("active");
+                told.push((request.read(Input::Stdin, 1), request.is_input_complete()));
+            })
+            .expect("valid");
+        }
+        assert_eq!(told, [(Poll::Pending, false), (Poll::Ready(None), true)], "cut by {cut}");
+        assert!(server.poll_event().expect("valid").is_none() && !server.is_input_pending());
+    }
+}
+
+#[test]
+fn a_request_that_is_ended_before_the_end_of_its_stdin_was_told_leaves_nothing_behind() {
+    let mut limits = fcgi_proto::Limits::server();
+    limits.idle_records = 0;
+    let mut bytes = request(1, true, b"");
+    let counted: Vec<_> = [bytes.len(), 1]
+        .into_iter()
+        .map(|cut| {
+            let mut server =
+                ServerConnection::new(ServerConfig { limits, ..ServerConfig::default() });
+            for piece in bytes.chunks(cut) {
+                let fed = feed(&mut server, piece, |server, event| {
+                    let Event::Request { key, .. } = event else { panic!("{event:?}") };
+                    finish(server, key, 0);
+                });
+                if fed.is_err() {
+                    break;
+                }
+            }
+            server.error()
+        })
+        .collect();
+    assert_eq!(
+        counted[0], counted[1],
+        "the record of a request that has ended is idle, cut or not"
+    );
+    assert!(counted[0].is_some());
+
+    // Whole, and ended at once: nothing of it is still to come.
+    bytes.extend(request(2, true, b""));
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let mut keys = Vec::new();
+    feed(&mut server, &bytes, |server, event| {
+        let Event::Request { key, .. } = event else { panic!("{event:?}") };
+        keys.push(key);
+        finish(server, key, 0);
+        assert!(!server.is_input_pending());
+    })
+    .expect("valid");
+    assert_eq!(keys.len(), 2);
+    assert!(server.is_between_records());
 }

@@ -15,7 +15,7 @@
 //!     };
 //!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //!     let serve = fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal());
-//!     smol::block_on(serve.into_future())
+//!     smol::block_on(serve)
 //! }
 //! ```
 //!

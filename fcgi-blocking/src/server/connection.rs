@@ -20,7 +20,7 @@ use fcgi_engine::{
     server::{Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
-use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
 use super::{Engine, Job, Request};
@@ -73,11 +73,14 @@ impl Watch {
 struct Threads(Option<Arc<Condvar>>);
 
 impl Waiters for Threads {
-    fn wake(&mut self, _: Awaited) {
-        self.wake_all();
+    /// To notify runs no code of others.
+    type Woken = ();
+
+    fn wake(&mut self, _: Awaited, woken: &mut ()) {
+        self.wake_all(woken);
     }
 
-    fn wake_all(&mut self) {
+    fn wake_all(&mut self, (): &mut ()) {
         if let Some(condvar) = &self.0 {
             condvar.notify_all();
         }
@@ -223,7 +226,15 @@ impl Connection {
     fn job(self: &Arc<Self>, job: fcgi_engine::server::Job) -> Job {
         let fcgi_engine::server::Job { key, role, keep_conn, params, whole, span } = job;
         let connection = Arc::clone(self);
-        Job { request: Request { connection, key, role, keep_conn, params }, whole, span }
+        Job { request: Request::new(connection, key, role, keep_conn, params), whole, span }
+    }
+
+    pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
+        self.lock().session.keep_params(key, params);
+    }
+
+    pub(super) fn take_params(&self, key: RequestKey) -> Params {
+        self.lock().session.take_params(key)
     }
 
     /// Takes no more requests (FC-7-1).

@@ -1,7 +1,7 @@
-//! What is checked, as data: what is sent, and what must come.
+//! The cases as data: what to send, and what must come back.
 //!
-//! Cases are numbered by the requirement that they test, as docs/requirements.md lists them. What
-//! the specification leaves open is judged as these crates settle it.
+//! Cases are numbered by the requirement that they test, as listed in docs/requirements.md. Where
+//! the specification leaves something open, the choice of these crates is tested.
 
 use fcgi_tokio::proto::record::RecordType;
 
@@ -13,58 +13,58 @@ pub(super) struct Case {
     pub(super) steps: &'static [Step],
 }
 
-/// What is done, one after the other, on one connection unless said otherwise.
+/// What to do, in order, on one connection unless noted otherwise.
 pub(super) enum Step {
     Send(&'static [Part]),
-    /// Each byte is a write of its own.
+    /// Each byte is written separately.
     Trickle(&'static [Part]),
-    /// Nothing more will be sent.
+    /// Shut down the sending side.
     HalfClose,
-    /// The answer to a request, as a plain one has it.
+    /// The answer to a request is like a plain one's.
     Answer(u16),
-    /// The answers to two requests, or a refusal of the second one (FC-5.5-2).
+    /// Two requests are answered, or the second one is refused (FC-5.5-2).
     Both(u16, u16),
-    /// An END_REQUEST, whatever it says.
+    /// An END_REQUEST comes, whatever it says.
     Ends(u16),
-    /// An answer in a role that the application may not offer.
+    /// An answer comes in a role that the application may not offer.
     InRole(u16),
-    /// An END_REQUEST with this protocol status.
+    /// An END_REQUEST comes with this protocol status.
     Refused(u16, u8),
-    /// The end of the connection, whatever comes before it.
+    /// The connection ends, whatever comes before.
     Closed,
-    /// An END_REQUEST, or the end of the connection: but no silence.
+    /// An END_REQUEST comes, or the connection ends; silence fails.
     EndsOrCloses(u16),
-    /// Values for some of the names asked for, each once, as this says.
+    /// Values come for some of these names, each once and valid.
     Values(&'static [&'static str]),
-    /// The type that is not known.
+    /// UNKNOWN_TYPE comes with this type.
     UnknownType(u8),
-    /// The next answer's END_REQUEST has zeros in its reserved bytes.
+    /// The next END_REQUEST has zeros in its reserved bytes.
     ReservedZero(u16),
-    /// The next answer ends its STDOUT with an empty record, and STDERR too if it has any.
+    /// The next answer ends its STDOUT with an empty record, and STDERR too if it had any.
     StreamsClosed(u16),
     /// Another connection is answered.
     Serves,
 }
 
-/// Records that are sent.
+/// Records to send.
 pub(super) enum Part {
-    /// A whole plain request, without a body; `true` asks to keep the connection.
+    /// A whole plain request without a body; `true` asks to keep the connection.
     Request(u16, bool),
-    /// A whole request with a body of so many bytes.
+    /// A whole request with a body of this many bytes.
     Post(u16, bool, usize),
     Begin(u16, u16, bool),
-    /// The parameters of a plain request in one record, for a body of so many bytes.
+    /// The parameters of a plain request in one record, for a body of this many bytes.
     Params(u16, usize),
-    /// The same, with some more.
+    /// The same, with some more parameters.
     ParamsAnd(u16, &'static [(&'static [u8], usize)]),
-    /// The same without CONTENT_LENGTH, for a body all the same.
+    /// The same without CONTENT_LENGTH, although there is a body.
     ParamsNoLength(u16),
-    /// The same, in records of so many bytes.
+    /// The same, in records of this many bytes.
     ParamsCut(u16, usize),
     /// The same, with lengths of four bytes each (FC-3.4-2).
     ParamsLong(u16),
     ParamsEnd(u16),
-    /// So many bytes of a body, in records of at most so many.
+    /// This many bytes of a body, in records of at most this size.
     Stdin(u16, usize, usize),
     StdinEnd(u16),
     Data(u16, usize),
@@ -74,17 +74,18 @@ pub(super) enum Part {
     GetValues(&'static [&'static str]),
     /// Any record.
     Record(RecordType, u16, &'static [u8]),
-    /// A record of so many bytes of this one.
+    /// A record with this many of this byte.
     Filled(RecordType, u16, u8, usize),
-    /// The same, so many times.
+    /// The parts, repeated this many times.
     Times(usize, &'static [Part]),
-    /// With so much padding in each record, none of it zero, instead of what aligns it.
+    /// The parts with this much padding in each record, not zeros, instead of the padding that
+    /// aligns it.
     Padded(u8, &'static [Part]),
-    /// With padding of that many bytes in each empty record.
+    /// The parts with this much padding in each empty record.
     PaddedEnds(u8, &'static [Part]),
-    /// With reserved bytes that are not zero.
+    /// The parts with reserved bytes that are not zero.
     Reserved(&'static [Part]),
-    /// Of this version.
+    /// The parts with this version.
     Version(u8, &'static [Part]),
 }
 
@@ -103,7 +104,7 @@ const MPXS_CONNS: &str = "FCGI_MPXS_CONNS";
 /// BEGIN_REQUEST's content for a Responder that keeps the connection, with undefined flags and
 /// reserved bytes set.
 const NOISY_BEGIN: &[u8] = &[0, 1, 0xFF, 1, 2, 3, 4, 5];
-/// A pair whose name and value are each declared as long as can be.
+/// A pair whose name and value both have the largest length that can be declared.
 const HUGE: &[u8] = &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, b'A', b'B', b'C'];
 /// A pair that is cut off within its value.
 const CUT: &[u8] = &[4, 9, b'N', b'A', b'M', b'E', b'v'];
@@ -134,7 +135,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.3-2",
-        "records without padding are as good",
+        "records without padding are accepted",
         &[Send(&[Padded(0, &[Post(1, CLOSE, 3)])]), Answer(1)],
     ),
     case(
@@ -173,12 +174,8 @@ pub(super) const CASES: &[Case] = &[
             Answer(1),
         ],
     ),
-    case(
-        "FC-3.3-7",
-        "id 65535 is one like others",
-        &[Send(&[Request(65535, CLOSE)]), Answer(65535)],
-    ),
-    case("FC-3.3-7", "id 256 is one like others", &[Send(&[Request(256, CLOSE)]), Answer(256)]),
+    case("FC-3.3-7", "id 65535 is accepted", &[Send(&[Request(65535, CLOSE)]), Answer(65535)]),
+    case("FC-3.3-7", "id 256 is accepted", &[Send(&[Request(256, CLOSE)]), Answer(256)]),
     case(
         "FC-3.3-8",
         "a body in records of one byte is the same body",
@@ -247,7 +244,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.4-2",
-        "lengths of four bytes are taken for short ones",
+        "lengths of four bytes are accepted for short strings",
         &[Send(&[Begin(1, RESPONDER, CLOSE), ParamsLong(1), ParamsEnd(1), StdinEnd(1)]), Answer(1)],
     ),
     case(
@@ -290,7 +287,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.4-4",
-        "a value of 20,000 bytes is one",
+        "a value of 20,000 bytes is accepted",
         &[
             Send(&[
                 Begin(1, RESPONDER, CLOSE),
@@ -303,7 +300,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.4-5",
-        "parameters that end within a pair fail the request, and no more",
+        "parameters that end within a pair end the request or the connection",
         &[
             Send(&[
                 Begin(1, RESPONDER, KEEP),
@@ -322,7 +319,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.5-1",
-        "with FCGI_KEEP_CONN it carries another request",
+        "with FCGI_KEEP_CONN it can carry another request",
         &[
             Send(&[Request(1, KEEP)]),
             Answer(1),
@@ -335,7 +332,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-3.5-2",
-        "a half-close after the request does not cost the answer",
+        "a half-close after the request does not lose the answer",
         &[Send(&[Request(1, CLOSE)]), HalfClose, Answer(1)],
     ),
     case(
@@ -406,7 +403,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-5.1-2",
-        "the connection goes on after an unknown role",
+        "the connection can be used after an unknown role",
         &[
             Send(&[Begin(1, 9, KEEP), ParamsEnd(1), StdinEnd(1)]),
             Refused(1, UNKNOWN_ROLE),
@@ -487,7 +484,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "FC-6.2-2",
-        "a body longer than CONTENT_LENGTH does too",
+        "a body longer than CONTENT_LENGTH ends the request or the connection",
         &[
             Send(&[
                 Begin(1, RESPONDER, CLOSE),
@@ -522,7 +519,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "H-1",
-        "lengths near 2^31 fail the request, and no more",
+        "lengths near 2^31 end the request or the connection",
         &[
             Send(&[
                 Begin(1, RESPONDER, KEEP),
@@ -541,7 +538,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "H-3",
-        "65,535 bytes of content with 255 of padding are a record",
+        "a record with 65,535 bytes of content and 255 of padding is accepted",
         &[
             Send(&[
                 Begin(1, RESPONDER, CLOSE),
@@ -574,18 +571,18 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "H-9",
-        "2,000 requests that are begun and aborted stop nobody",
+        "2,000 requests that are begun and aborted do not stop others",
         &[Send(&[Times(2000, &[Begin(1, RESPONDER, KEEP), Abort(1)])]), Serves],
     ),
     case(
         "H-9",
-        "20,000 queries whose results nobody reads stop nobody",
+        "20,000 queries whose results nobody reads do not stop others",
         &[Send(&[Times(20_000, &[GetValues(&[MPXS_CONNS])])]), Serves],
     ),
-    case("H-16", "a connection that says nothing stops nobody", &[Send(&[]), Serves]),
+    case("H-16", "a silent connection does not stop others", &[Send(&[]), Serves]),
     case(
         "H-16",
-        "a request that is never finished stops nobody",
+        "a request that is never finished does not stop others",
         &[Send(&[Begin(1, RESPONDER, KEEP), Params(1, 0)]), Serves],
     ),
     case(

@@ -1,6 +1,7 @@
 //! The bodies that a service reads.
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use fcgi_engine::http::InputBody;
 use http_body::{Frame, SizeHint};
 
-use crate::{Error, server::InputStream};
+use crate::{Error, io::byte_reader, server::InputStream};
 
 /// The body of a request, as it comes on STDIN; or bytes at hand, for a response.
 ///
@@ -17,8 +18,14 @@ use crate::{Error, server::InputStream};
 /// (W-16). It ends with [`Error::InputLength`] when STDIN has fewer bytes, since the HTTP client went
 /// away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives the request up. It
 /// can be read until the response has ended.
+///
+/// It is an [`AsyncRead`](futures_io::AsyncRead) too, with the feature `tokio` tokio's too.
 #[derive(Debug, Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What a reader has taken and not handed out.
+    rest: Bytes,
+}
 
 #[derive(Debug, Default)]
 enum Kind {
@@ -32,28 +39,29 @@ impl Body {
     /// No bytes.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::new(Kind::Empty)
+    }
+
+    const fn new(kind: Kind) -> Self {
+        Self { kind, rest: Bytes::new() }
     }
 
     /// A stream of so many bytes, or of as many as there are.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
         let look = || stream.try_chunk();
         match InputBody::new(declared, look) {
-            Some(body) => Self(Kind::Input(stream, body)),
+            Some(body) => Self::new(Kind::Input(stream, body)),
             None => Self::empty(),
         }
     }
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let chunk = match &mut self.0 {
+impl Body {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        }
+        let chunk = match &mut self.kind {
             Kind::Empty => Ok(None),
             Kind::Bytes(bytes) => Ok(Some(std::mem::take(bytes))),
             Kind::Input(stream, body) => {
@@ -61,14 +69,38 @@ impl http_body::Body for Body {
                 ready!(body.poll(poll))
             }
         };
-        if !matches!((&self.0, &chunk), (Kind::Input(..), Ok(Some(_)))) {
-            self.0 = Kind::Empty;
+        if !matches!((&self.kind, &chunk), (Kind::Input(..), Ok(Some(_)))) {
+            self.kind = Kind::Empty;
         }
+        Poll::Ready(chunk)
+    }
+
+    /// Some of the next chunk, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let mut chunk = ready!(self.poll_chunk(cx))?.unwrap_or_default();
+        let taken = chunk.split_to(chunk.len().min(max));
+        self.rest = chunk;
+        Poll::Ready(Ok(taken))
+    }
+}
+
+byte_reader!([] Body);
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let chunk = ready!(self.get_mut().poll_chunk(cx));
         Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
+            _ if !self.rest.is_empty() => false,
             Kind::Empty => true,
             Kind::Bytes(bytes) => bytes.is_empty(),
             // There may be more bytes than were declared.
@@ -77,19 +109,19 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Input(_, body) => {
-                body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
-            }
-        }
+        let more = match &self.kind {
+            Kind::Empty => Some(0),
+            Kind::Bytes(bytes) => Some(bytes.len() as u64),
+            Kind::Input(_, body) => body.remaining(),
+        };
+        let rest = self.rest.len() as u64;
+        more.map_or_else(SizeHint::default, |more| SizeHint::with_exact(more + rest))
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
+        Self::new(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
     }
 }

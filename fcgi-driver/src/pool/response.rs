@@ -3,16 +3,19 @@
 use std::{
     fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use fcgi_engine::pool::Sending;
 
 use super::lease::Lease;
 use crate::{
     Error,
     client::{Body, Chunk, Collected, Collector, Exchange},
+    io::{byte_reader, poll_stdout},
     runtime::{Runtime, spawn_or_warn},
 };
 
@@ -20,9 +23,11 @@ use crate::{
 /// back to the pool as soon as the response was read to its end. Dropping it early aborts the
 /// request, of which nothing reaches a later one (H-11): the connection is used again once the
 /// application has ended the request, or closed after
-/// [`drain_timeout`](crate::client::Connector::drain_timeout).
+/// [`drain_timeout`](crate::client::Connector::drain_timeout); one that is not kept is closed
+/// at once.
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks too.
+/// It is a [`Stream`](futures_core::Stream) of chunks too, and a [`futures_io::AsyncRead`] of STDOUT, with
+/// the feature `tokio` tokio's too. A reader passes over STDERR, which is logged in any case.
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<R: Runtime> {
     /// Until the end of the response.
@@ -145,7 +150,18 @@ impl<R: Runtime> Response<R> {
             lease.finish(&self.exchange);
         }
     }
+
+    /// Bytes of STDOUT, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let (bytes, rest) = ready!(poll_stdout(max, || self.poll_chunk(cx)))?;
+        if rest.is_some() {
+            self.first = rest;
+        }
+        Poll::Ready(Ok(bytes))
+    }
 }
+
+byte_reader!([R: Runtime] Response<R>);
 
 impl<R: Runtime> fmt::Debug for Response<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

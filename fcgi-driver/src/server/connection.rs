@@ -29,7 +29,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
         let Job { key, role, keep_conn, params, span, .. } = job;
-        let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
+        let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
         // A handler may panic before it returns its future.
         let handler = pin!(async { state.handler.call(request).await });
         let mut run = pin!(handler::run(&shared, key, span, true, handler));
@@ -91,6 +91,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     /// Waits for the handlers of a closed connection. They have been told to stop.
     fn poll_handlers_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _span = self.span.enter();
+        let _before;
         let mut inner = self.shared.lock();
         loop {
             if inner.session.handlers() == 0 {
@@ -99,7 +100,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             let now = R::now();
             inner.session.handle_limits(now);
             if self.deadline.poll(cx, inner.session.deadline(), now).is_pending() {
-                inner.leave(cx);
+                _before = inner.leave(cx);
                 return Poll::Pending;
             }
         }
@@ -110,7 +111,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
             let Job { key, role, keep_conn, params, span, .. } = job;
-            let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
+            let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
             let handler = pin!(async { state.handler.call(request).await });
             handler::run(&shared, key, span, false, handler).await;
         }
@@ -121,6 +122,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         let Some(io) = &mut self.io else { return Poll::Ready(None) };
         let _span = self.span.enter();
+        let (_before, _io);
         let mut inner = self.shared.lock();
         inner.attend();
         loop {
@@ -130,11 +132,11 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                     return Poll::Ready(Some(job));
                 }
                 Turn::Closed => {
-                    self.io = None;
+                    _io = self.io.take();
                     return Poll::Ready(None);
                 }
                 Turn::Again => {
-                    cx.waker().wake_by_ref();
+                    inner.wake(cx.waker());
                     break;
                 }
                 Turn::Wait => {}
@@ -144,7 +146,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 break;
             }
         }
-        inner.leave(cx);
+        _before = inner.leave(cx);
         Poll::Pending
     }
 }

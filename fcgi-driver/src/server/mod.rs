@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, future::Future, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use fcgi_engine::server::Settings;
 
@@ -119,23 +119,21 @@ impl<R: Runtime> Server<R> {
         Serve::auto(self.settings, handler)
     }
 
-    /// Serves one connection to its end, over any stream of the runtime: TLS, vsock, a pipe in
-    /// memory, or a socket that was accepted elsewhere. Whoever made the connection has decided who
-    /// may connect.
+    /// Serves one connection, over any stream of the runtime: TLS, vsock, a pipe in memory, or a
+    /// socket that was accepted elsewhere. It starts when the result is awaited, and serves to the
+    /// end of the connection, or until a [signal](Serve::with_graceful_shutdown). Whoever made the
+    /// connection has decided who may connect.
     ///
-    /// Each call is a separate server: limits on requests count for each connection by itself.
+    /// Each call is a separate server: limits on requests count for each connection by itself. How
+    /// the connection ended is logged, and never an error.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection and cancels its requests.
-    pub fn serve_connection<T, H>(
+    pub fn serve_connection<H: Handler>(
         self,
-        io: T,
+        io: impl Into<R::Transport>,
         handler: H,
-    ) -> impl Future<Output = ()> + Send + use<R, T, H>
-    where
-        T: Into<R::Transport>,
-        H: Handler,
-    {
-        serve::connection::<R, H>(self.settings, io.into(), handler)
+    ) -> Serve<R, H> {
+        Serve::connection(self.settings, io.into(), handler)
     }
 }

@@ -12,6 +12,7 @@ use super::{HttpError, Scripts};
 
 /// What to do with a request body of unknown length, such as a chunked one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum UnknownLength {
     /// Read it whole before the request is sent, and send its CONTENT_LENGTH: php-fpm reads no body
     /// without one. What exceeds `memory` goes to a temporary file without a name, in the

@@ -4,7 +4,7 @@ use std::{task::Poll, time::Instant};
 
 use bytes::Bytes;
 use fcgi_proto::{
-    Connection, Input, Output, Rejection, RequestKey, UsageError, server::AbortReason,
+    Connection, Input, Output, Params, Rejection, RequestKey, UsageError, server::AbortReason,
 };
 
 use super::{
@@ -129,6 +129,21 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// Keeps the parameters of a request whose handler has no more use for them.
+    pub fn keep_params(&mut self, key: RequestKey, params: Params) {
+        if let Some(active) = self.requests.get_mut(key) {
+            active.params = params;
+        }
+    }
+
+    /// The parameters that were [kept](Self::keep_params), once.
+    pub fn take_params(&mut self, key: RequestKey) -> Params {
+        self.requests
+            .get_mut(key)
+            .map(|active| std::mem::take(&mut active.params))
+            .unwrap_or_default()
+    }
+
     /// Makes the request end with a protocol status once its handler returns (FC-5.5-1).
     pub fn reject(&mut self, key: RequestKey, rejection: Rejection) {
         if let Some(active) = self.requests.get_mut(key) {
@@ -139,6 +154,12 @@ impl<W: Waiters> Session<W> {
     /// What waits on a request; `None` once its handler has returned.
     pub fn waiters(&mut self, key: RequestKey) -> Option<&mut W> {
         self.requests.get_mut(key).map(|active| &mut active.waiters)
+    }
+
+    /// Those who are to look again since the last time, to be woken once no lock is held.
+    #[must_use]
+    pub fn take_woken(&mut self) -> W::Woken {
+        std::mem::take(&mut self.woken)
     }
 
     /// Bytes that wait to be sent.

@@ -17,7 +17,7 @@ use crate::{
     text::excerpt,
 };
 
-/// What is known about a request's body before it is sent.
+/// What is known about a request's body before it is sent. Nothing else can be known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestBody {
     /// There is no body: no CONTENT_LENGTH.

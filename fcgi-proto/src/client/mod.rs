@@ -44,22 +44,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod ending;
+mod event;
 mod records;
 mod request;
 
-use alloc::{
-    collections::{BTreeSet, BinaryHeap, VecDeque},
-    vec::Vec,
-};
+use alloc::collections::{BTreeSet, BinaryHeap, VecDeque};
 use core::{borrow::Borrow, cmp::Reverse, fmt};
 
 use bytes::BytesMut;
 
+pub use event::{BeginRequest, ClientConfig, Event, Outcome};
 pub use request::Request;
 
 use crate::{
-    Connection, FullRequest, Input, Limits, Output, Params, ProtocolError, ProtocolErrorKind,
-    Rejection, RequestKey, Role, Transmit, UsageError, Values,
+    Connection, Input, Output, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit,
+    UsageError, Values,
     connection::sealed::Sealed,
     inbound::Inbound,
     receiver::Receiver,
@@ -69,75 +69,6 @@ use crate::{
     states::{ClientState, ClientTrigger},
 };
 use records::{Query, Record};
-
-/// How a [`ClientConnection`] behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientConfig {
-    /// Default [`Limits::client`]: one request at a time. Allow more only for an application that
-    /// reports `FCGI_MPXS_CONNS=1` (Q-10).
-    pub limits: Limits,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self { limits: Limits::client() }
-    }
-}
-
-/// A request to start.
-#[derive(Clone, Debug)]
-pub struct BeginRequest {
-    /// The role to request.
-    pub role: Role,
-    /// Asks the application to leave the connection open (FC-3.5-1).
-    pub keep_conn: bool,
-    /// The parameters, sent in this order.
-    pub params: Params,
-}
-
-/// What a [`ClientConnection`] reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A stream without unread bytes now has some, or has ended.
-    Readable {
-        /// The request.
-        key: RequestKey,
-        /// The stream.
-        output: Output,
-    },
-    /// A request whose `write` did not take everything can write again.
-    Writable {
-        /// The request.
-        key: RequestKey,
-    },
-    /// The request has ended. The output that came before can still be read.
-    Finished {
-        /// The request.
-        key: RequestKey,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// The answer to [`ClientConnection::query_values`].
-    Values(Values),
-    /// The application does not know a management record type that was sent to it (FC-4.2-1).
-    UnknownType(u8),
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Outcome {
-    /// The application completed it.
-    Complete {
-        /// What a CGI program would pass to `exit`: 0 is success.
-        app_status: u32,
-    },
-    /// The application refused it (FC-5.5-1, Q-13).
-    Rejected(Rejection),
-    /// The connection ended before END_REQUEST (Q-14).
-    Truncated,
-    /// This end aborted it under [`FullRequest::Abort`], because its output was not read.
-    Overrun,
-}
 
 /// The web server's end of a connection, without IO. See the [module](self).
 ///
@@ -443,81 +374,6 @@ impl ClientConnection {
                     .min(limits.unread_connection.saturating_sub(self.unread))
             }
             _ => usize::MAX,
-        }
-    }
-
-    /// Under [`FullRequest::Abort`], aborts the request that pauses the connection.
-    fn abort_full(&mut self) -> bool {
-        let limits = &self.config.limits;
-        let Some(key) = self.record.stream() else { return false };
-        let Some(request) = self.requests.get_mut(key) else { return false };
-        let full =
-            request.unread() >= limits.unread_request && limits.full_request == FullRequest::Abort;
-        if full {
-            request.overrun = true;
-            self.abort(key);
-        }
-        full
-    }
-
-    fn abort(&mut self, key: RequestKey) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        self.unread -= request.stdout.discard() + request.stderr.discard();
-        if request.on(ClientTrigger::Abort).is_some() {
-            self.send.empty_record(RecordType::AbortRequest, key.id);
-        } else {
-            self.forget_drained(key);
-        }
-    }
-
-    /// Ends a request, because of END_REQUEST or the end of the connection.
-    fn finish(&mut self, key: RequestKey, trigger: ClientTrigger, outcome: Outcome) {
-        let one_at_a_time = self.config.limits.requests <= 1;
-        let Some(request) = self.requests.get_mut(key) else { return };
-        let unfinished = !request.is_input_finished();
-        let Some(next) = request.on(trigger) else { return };
-        let outcome = if request.overrun { Outcome::Overrun } else { outcome };
-        self.active -= 1;
-        // The application may take input that it did not wait for as the next request's (Q-10).
-        if one_at_a_time && (unfinished || !self.send.is_empty()) {
-            self.closing = true;
-        }
-        self.events.push_back(Event::Finished { key, outcome });
-        if next == ClientState::Tombstone {
-            self.tombstones.insert(key.id);
-        }
-        request.stdout.end();
-        request.stderr.end();
-        self.forget_drained(key);
-    }
-
-    /// Forgets an ended request once its output was read or dropped.
-    fn forget_drained(&mut self, key: RequestKey) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        if request.unread() > 0 {
-            return;
-        }
-        match request.state {
-            ClientState::Ended => {
-                request.on(ClientTrigger::Drained);
-                self.free_ids.push(Reverse(key.id));
-            }
-            ClientState::Tombstone | ClientState::Idle => {}
-            _ => return,
-        }
-        self.requests.remove(key);
-    }
-
-    /// The connection ended while these requests were active (Q-14).
-    fn lose_all(&mut self) {
-        let keys: Vec<_> = self
-            .requests
-            .iter_mut()
-            .filter(|(_, request)| request.state.on(ClientTrigger::Lost).is_some())
-            .map(|(key, _)| key)
-            .collect();
-        for key in keys {
-            self.finish(key, ClientTrigger::Lost, Outcome::Truncated);
         }
     }
 

@@ -37,154 +37,34 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod config;
+mod ending;
+mod event;
 mod records;
 mod request;
 
 use alloc::{boxed::Box, collections::VecDeque};
 use core::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+pub use config::{Roles, ServerConfig};
+pub use event::{AbortReason, Event};
 pub use request::Request;
 
 use crate::{
-    Connection, FullRequest, Input, Limits, Params, ProtocolError, ProtocolErrorKind, Rejection,
-    RequestKey, Role, Transmit, UsageError, Values,
+    Connection, Input, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit, UsageError,
     connection::sealed::Sealed,
     inbound::Inbound,
     params::ParamsDecoder,
     receiver::Receiver,
-    record::{EndRequestBody, RecordType},
     requests::Requests,
     sender::SendQueue,
     states::{ServerState, ServerTrigger},
     values::{Asked, SmallPairs},
 };
+use ending::Ending;
 use records::{Found, Record};
-
-// Each page has a Content-Length. Otherwise a gateway could not know that it is complete, given the
-// status that its request ends with.
-/// The answer to a Responder whose PARAMS are malformed (FC-3.4-5).
-const BAD_REQUEST: &[u8] = b"Status: 400 Bad Request\r\nContent-Type: text/plain\r\n\
-    Content-Length: 12\r\n\r\nBad Request\n";
-/// The answer to a Responder whose request is refused (W-2).
-const UNAVAILABLE: &[u8] = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
-    Content-Length: 20\r\n\r\nService Unavailable\n";
-/// The answer to a request that failed before anything was written (W-15). From an Authorizer it
-/// means "denied".
-const INTERNAL_ERROR: &[u8] = b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
-    Content-Length: 22\r\n\r\nInternal Server Error\n";
-/// The app status of a request that ends before the application has seen it.
-const NOT_RUN: u32 = 1;
-
-/// The roles that an application supports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Roles(u8);
-
-impl Roles {
-    /// Responder, Authorizer and Filter.
-    pub const ALL: Self = Self(0b111);
-    /// Responder only.
-    pub const RESPONDER: Self = Self::of(Role::Responder);
-
-    /// One role; join several with [`and`](Self::and).
-    #[must_use]
-    pub const fn of(role: Role) -> Self {
-        Self(1 << (role.as_u16() - 1))
-    }
-
-    /// These roles and one more.
-    #[must_use]
-    pub const fn and(self, role: Role) -> Self {
-        Self(self.0 | Self::of(role).0)
-    }
-
-    /// Whether the role is among them.
-    #[must_use]
-    pub const fn contains(self, role: Role) -> bool {
-        self.0 & Self::of(role).0 != 0
-    }
-}
-
-/// How a [`ServerConnection`] behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerConfig {
-    /// Default [`Limits::server`].
-    pub limits: Limits,
-    /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
-    pub roles: Roles,
-    /// The values of FCGI_MAX_CONNS and FCGI_MAX_REQS with which GET_VALUES is answered; the code
-    /// that accepts connections knows them (FC-4.1-2). `None`, the default, omits a name.
-    /// FCGI_MPXS_CONNS always follows [`Limits::requests`].
-    pub values: Values,
-    /// Whether a Responder's rejection comes with a short `Status: 503` on STDOUT. Some web servers
-    /// turn a bare OVERLOADED into an empty 200 (W-2). Default true.
-    pub rejection_body: bool,
-    /// Whether a request that [fails](Request::fail) before anything was written gets a short
-    /// `Status: 500` on STDOUT. Some web servers turn such an end into an empty 200 (W-15). Default
-    /// true.
-    pub failure_body: bool,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            limits: Limits::server(),
-            roles: Roles::ALL,
-            values: Values::default(),
-            rejection_body: true,
-            failure_body: true,
-        }
-    }
-}
-
-/// What a [`ServerConnection`] reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A request whose PARAMS are complete. [`ServerConnection::request`] gives access to its
-    /// streams.
-    Request {
-        /// Identifies the request from now on.
-        key: RequestKey,
-        /// The role that it asks for.
-        role: Role,
-        /// Its parameters.
-        params: Params,
-        /// Whether the connection stays open afterwards (FC-3.5-1).
-        keep_conn: bool,
-    },
-    /// A stream without unread bytes now has some, or has ended.
-    Readable {
-        /// The request.
-        key: RequestKey,
-        /// The stream.
-        input: Input,
-    },
-    /// A request whose `write` did not take everything can write again.
-    Writable {
-        /// The request.
-        key: RequestKey,
-    },
-    /// The web server aborted a request. The application should end it as soon as it can, with a
-    /// status of its choice (FC-5.4-1).
-    Aborted {
-        /// The request.
-        key: RequestKey,
-        /// Why it was aborted.
-        reason: AbortReason,
-    },
-}
-
-/// Why a request was aborted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AbortReason {
-    /// ABORT_REQUEST.
-    Requested,
-    /// The connection ended before the request's input did, or in both directions.
-    Disconnected,
-    /// More unread input than [`Limits::unread_request`], under [`FullRequest::Abort`].
-    Overrun,
-}
 
 /// The application's end of a connection, without IO. See the [module](self).
 ///
@@ -202,8 +82,8 @@ pub struct ServerConnection {
     /// Unread bytes of all requests, and bytes of all PARAMS that have not ended.
     unread: usize,
     params_bytes: usize,
-    /// A request to report as readable: its STDIN ended together with its start.
-    readable: Option<RequestKey>,
+    /// A request that came in one piece up to the end of its STDIN, which is the next record.
+    bodiless: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
@@ -243,20 +123,6 @@ struct State {
     stdout_used: bool,
     stderr_used: bool,
     blocked: bool,
-}
-
-/// How a request ends.
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    /// The application's own status.
-    Complete(u32),
-    Rejected(Rejection),
-    /// It failed before anything was written.
-    Failed(u32),
-    /// Malformed PARAMS (FC-3.4-5).
-    BadParams,
-    /// Aborted before the application saw it.
-    NotRun,
 }
 
 impl State {
@@ -320,7 +186,7 @@ impl ServerConnection {
             query: None,
             unread: 0,
             params_bytes: 0,
-            readable: None,
+            bodiless: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
@@ -346,29 +212,6 @@ impl ServerConnection {
     pub fn shutdown(&mut self) {
         self.closing = true;
         self.drop_unheard();
-    }
-
-    /// Ends every request as [failed](Request::fail), and then the connection. Requests without
-    /// output get their page and END_REQUEST; responses that have begun are cut off.
-    pub fn fail_all(&mut self, app_status: u32) {
-        // A peer that broke the protocol gets nothing more.
-        if self.error.is_some() {
-            return;
-        }
-        let requests = self.requests.iter_mut();
-        let all: alloc::vec::Vec<_> =
-            requests.map(|(key, r)| (key, r.state == ServerState::Params, r.stdout_used)).collect();
-        for &(key, unheard, begun) in &all {
-            match (unheard, begun) {
-                (true, _) => self.end(key, Ending::NotRun),
-                (false, false) => self.end(key, Ending::Failed(app_status)),
-                (false, true) => false,
-            };
-        }
-        for (key, ..) in all {
-            self.cut |= self.remove(key);
-        }
-        self.close_early();
     }
 
     /// Reports that the peer is gone in both directions, so nothing more can be sent. Every request
@@ -410,21 +253,12 @@ impl ServerConnection {
         self.input_pending && !self.eof
     }
 
-    /// Drops what arrives after the last request can have begun: nobody needs it.
-    fn drop_unheard(&mut self) {
-        if self.closing && self.requests.is_empty() {
-            self.input_pending |= !self.recv.is_at_boundary();
-            self.recv.close();
-        }
-    }
-
     /// Whether there is certainly no event: nothing to report and nothing to parse.
     #[must_use]
     #[inline]
     pub fn is_quiet(&self) -> bool {
         self.recv.is_drained()
             && self.aborts.is_empty()
-            && self.readable.is_none()
             && !self.send.has_blocked()
             && self.recv.is_eof() == self.eof_seen
             && self.error.is_none()
@@ -449,6 +283,9 @@ impl ServerConnection {
                 if let Some(key) = self.whole_start() {
                     return Ok(self.request_event(key));
                 }
+            }
+            if let Some(event) = self.end_of_whole() {
+                return Ok(Some(event));
             }
             // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
@@ -516,11 +353,6 @@ impl ServerConnection {
 
     /// The next queued event, skipping those whose request has ended meanwhile.
     fn next_queued(&mut self) -> Option<Event> {
-        if let Some(key) = self.readable.take() {
-            if self.requests.get(key).is_some_and(|r| r.state == ServerState::Complete) {
-                return Some(Event::Readable { key, input: Input::Stdin });
-            }
-        }
         loop {
             let (key, reason) = self.aborts.pop_front()?;
             if self.requests.get(key).is_some() {
@@ -562,57 +394,6 @@ impl ServerConnection {
         }
     }
 
-    /// Under [`FullRequest::Abort`], aborts the request that pauses the connection.
-    fn abort_full(&mut self) -> bool {
-        let Some(key) = self.record.stream() else { return false };
-        let full = self.requests.get(key).is_some_and(|request| {
-            request.state == ServerState::Input
-                && request.unread() >= self.config.limits.unread_request
-        });
-        let abort = full && self.config.limits.full_request == FullRequest::Abort;
-        if abort {
-            self.abort(key, AbortReason::Overrun);
-        }
-        abort
-    }
-
-    /// Reports an abort and drops the request's input.
-    fn abort(&mut self, key: RequestKey, reason: AbortReason) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        match request.on(ServerTrigger::Abort) {
-            Some(ServerState::Aborted) => {
-                self.unread -= request.unread();
-                request.stdin.discard();
-                if let Some(data) = &mut request.data {
-                    data.discard();
-                }
-                self.aborts.push_back((key, reason));
-            }
-            Some(_) if reason == AbortReason::Requested => {
-                self.end(key, Ending::NotRun);
-            }
-            Some(_) => {
-                self.remove(key);
-            }
-            None => {}
-        }
-    }
-
-    /// The peer sends no more: incomplete requests fail, and with `all` the complete ones too.
-    fn abort_all(&mut self, all: bool) {
-        let keys: alloc::vec::Vec<_> = self
-            .requests
-            .iter_mut()
-            .filter(|(_, request)| all || request.state != ServerState::Complete)
-            .map(|(key, _)| key)
-            .collect();
-        for key in keys {
-            self.abort(key, AbortReason::Disconnected);
-        }
-        self.closing = true;
-        self.drop_unheard();
-    }
-
     fn next_writable(&mut self) -> Option<RequestKey> {
         loop {
             let key = self.send.unblock(&self.config.limits)?;
@@ -623,89 +404,13 @@ impl ServerConnection {
         }
     }
 
-    /// Ends an active request.
-    #[inline]
-    fn end(&mut self, key: RequestKey, ending: Ending) -> bool {
-        let Some(request) = self.requests.get(key) else { return false };
-        self.input_pending |= match request.state {
-            ServerState::Complete => false,
-            ServerState::Aborted => !request.is_whole(),
-            _ => true,
-        };
-        let &State { role, keep_conn, stdout_used, stderr_used, .. } = request;
-        self.unread -= request.unread();
-        self.params_bytes -= request.params.received();
-        self.requests.forget(key);
-        self.send_ending(key.id, Some(role), keep_conn, (stdout_used, stderr_used), ending);
-        true
-    }
-
-    /// Queues the end of a request: a page if it needs one, the ends of its streams, END_REQUEST.
-    fn send_ending(
-        &mut self,
-        id: u16,
-        role: Option<Role>,
-        keep_conn: bool,
-        (stdout_used, stderr_used): (bool, bool),
-        ending: Ending,
-    ) {
-        let (page, app_status, rejection) = match ending {
-            Ending::Complete(app_status) => (None, app_status, None),
-            Ending::Failed(app_status) => (Some(INTERNAL_ERROR), app_status, None),
-            Ending::Rejected(rejection) => (Some(UNAVAILABLE), 0, Some(rejection)),
-            Ending::BadParams => (Some(BAD_REQUEST), NOT_RUN, None),
-            Ending::NotRun => (None, NOT_RUN, None),
-        };
-        self.closing |= !keep_conn;
-        self.input_pending |= self.closing;
-        if self.gone {
-            return self.drop_unheard();
-        }
-        let page = page.filter(|_| match ending {
-            Ending::Failed(_) => self.config.failure_body,
-            Ending::Rejected(_) if !self.config.rejection_body => false,
-            _ => role == Some(Role::Responder) && !stdout_used,
-        });
-        let queue = |send: &mut SendQueue| {
-            if let Some(page) = page {
-                send.stream(RecordType::Stdout, id, &mut Bytes::from_static(page), usize::MAX);
-            }
-            let protocol_status = rejection.map_or(0, Rejection::as_u8);
-            let body = EndRequestBody { app_status, protocol_status };
-            let stdout = rejection.is_none() || page.is_some() || stdout_used;
-            send.end_request(id, stdout, stderr_used, body);
-        };
-        match ending {
-            Ending::Complete(_) | Ending::Failed(_) => queue(&mut self.send),
-            _ => self.send.reply(queue),
-        }
-        self.drop_unheard();
-        self.rest();
-    }
-
-    /// Closes the connection once the queue is sent, whatever the peer still sends.
-    fn close_early(&mut self) {
-        self.closing = true;
-        self.input_pending = true;
-        self.drop_unheard();
-    }
-
-    /// Drops a request in place; false if it is not active.
-    fn remove(&mut self, key: RequestKey) -> bool {
-        let Some(request) = self.requests.get(key) else { return false };
-        self.unread -= request.unread();
-        self.params_bytes -= request.params.received();
-        self.requests.forget(key);
-        true
-    }
-
     #[cold]
     fn fail(&mut self, kind: ProtocolErrorKind) -> ProtocolError {
         let error = ProtocolError { kind, offset: self.recv.record_start() };
         self.error = Some(error);
         self.recv.close();
         self.aborts.clear();
-        self.readable = None;
+        self.bodiless = None;
         error
     }
 }

@@ -261,7 +261,8 @@ impl ServerConnection {
 
     /// The fast path: takes the start of a request that has come in one piece, as most do:
     /// BEGIN_REQUEST, PARAMS in one record, and their end. Anything else is taken record by record,
-    /// with the same result.
+    /// with the same result. The end of STDIN behind it is left to the next event, as it would be
+    /// then.
     pub(super) fn whole_start(&mut self) -> Option<RequestKey> {
         const BEGIN: u8 = RecordType::BeginRequest.as_u8();
         const PARAMS: u8 = RecordType::Params.as_u8();
@@ -293,25 +294,33 @@ impl ServerConnection {
         if params.push(content, limits).is_err() || !params.is_whole() {
             return None;
         }
-        // No body: the end of STDIN is here too.
+        let state = match role {
+            Role::Responder | Role::Filter => ServerState::Input,
+            Role::Authorizer => ServerState::Complete,
+        };
+        // No body: the end of STDIN has come too.
         let behind = rest.get(usize::from(padding) + HEADER_LEN..).unwrap_or_default();
         let bodiless = role == Role::Responder
             && matches!(behind, &[VERSION, STDIN, o, p, 0, 0, 0, _, ..] if [o, p] == [i, j]);
-        let records = if bodiless { 4 } else { 3 };
-        let state = match role {
-            Role::Responder if !bodiless => ServerState::Input,
-            Role::Filter => ServerState::Input,
-            Role::Responder | Role::Authorizer => ServerState::Complete,
-        };
-        self.recv.skip(records * HEADER_LEN + BODY_LEN + len + usize::from(padding));
+        self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
         self.recv.progress();
-        let mut request = State::new(state, role, flags & 1 != 0, params);
-        if bodiless {
-            request.stdin.end();
-        }
-        let key = self.requests.insert(id, request);
-        self.readable = bodiless.then_some(key);
+        let key = self.requests.insert(id, State::new(state, role, flags & 1 != 0, params));
+        self.bodiless = bodiless.then_some(key);
         Some(key)
+    }
+
+    /// Takes the end of STDIN behind a request's [`whole_start`](Self::whole_start). In the
+    /// meantime the application has heard of the request, and may have ended it.
+    #[inline]
+    pub(super) fn end_of_whole(&mut self) -> Option<Event> {
+        let key = self.bodiless.take()?;
+        self.requests.get(key).filter(|request| request.state == ServerState::Input)?;
+        self.recv.skip(HEADER_LEN);
+        self.recv.progress();
+        match self.input_end(key, Input::Stdin) {
+            Found::Readable(key, input) => Some(Event::Readable { key, input }),
+            Found::Nothing | Found::Request(_) => None,
+        }
     }
 
     /// The event for a request whose PARAMS have just ended.

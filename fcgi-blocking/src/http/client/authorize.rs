@@ -6,7 +6,7 @@ use http::{Request, Response, request::Parts};
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body};
 
-/// What an Authorizer said of a request.
+/// What an Authorizer said of a request. It has no third answer (FC-6.3-2).
 #[derive(Debug)]
 pub enum Authorized<B> {
     /// It may go on. The Authorizer's [`Variables`] are in its extensions.

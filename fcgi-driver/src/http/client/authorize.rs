@@ -8,7 +8,7 @@ use http::{Request, Response, request::Parts};
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body, runtime::Runtime};
 
-/// What an Authorizer said of a request.
+/// What an Authorizer said of a request. It has no third answer (FC-6.3-2).
 pub enum Authorized<B, R: Runtime> {
     /// It may go on. The Authorizer's [`Variables`] are in its extensions.
     Allowed(Request<B>),

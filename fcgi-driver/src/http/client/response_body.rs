@@ -1,7 +1,7 @@
 //! A response's body as it comes.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,24 +11,28 @@ use fcgi_engine::http::Incoming;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::HttpError;
-use crate::{pool, runtime::Runtime};
+use crate::{io::byte_reader, pool, runtime::Runtime};
 
 /// The body of a response, held against its Content-Length (CGI-6.3.5-1).
 ///
 /// It ends with an error when it is shorter or longer than that, when the application breaks off
 /// or when it ends with a status other than 0 and has not said how long the body is.
 /// Dropping it before its end aborts the request.
+///
+/// It is an [`AsyncRead`](futures_io::AsyncRead) too, with the feature `tokio` tokio's too.
 #[must_use = "dropping a body before its end aborts the request"]
 pub struct ResponseBody<R: Runtime> {
     /// Until its end has come.
     response: Option<Box<pool::Response<R>>>,
     incoming: Incoming,
+    /// What a reader has taken and not handed out.
+    rest: Bytes,
 }
 
 impl<R: Runtime> ResponseBody<R> {
     pub(super) fn new(response: pool::Response<R>, incoming: Incoming) -> Self {
         let response = (!incoming.has_end()).then(|| Box::new(response));
-        Self { response, incoming }
+        Self { response, incoming, rest: Bytes::new() }
     }
 
     /// Lets the request go on without its caller; see
@@ -41,6 +45,9 @@ impl<R: Runtime> ResponseBody<R> {
 
     /// The next bytes of STDOUT, counted.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        }
         loop {
             if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 if self.incoming.looks_ahead() {
@@ -50,6 +57,14 @@ impl<R: Runtime> ResponseBody<R> {
             }
             ready!(self.poll_response(cx));
         }
+    }
+
+    /// Some of the next bytes, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let mut data = ready!(self.poll_data(cx))?.unwrap_or_default();
+        let taken = data.split_to(data.len().min(max));
+        self.rest = data;
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -62,6 +77,8 @@ impl<R: Runtime> ResponseBody<R> {
         Poll::Ready(())
     }
 }
+
+byte_reader!([R: Runtime] ResponseBody<R>);
 
 impl<R: Runtime> fmt::Debug for ResponseBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,10 +99,11 @@ impl<R: Runtime> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_over()
+        self.rest.is_empty() && self.incoming.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let more = self.incoming.remaining().map(|more| more + self.rest.len() as u64);
+        more.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

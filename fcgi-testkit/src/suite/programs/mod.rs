@@ -4,8 +4,10 @@ mod call;
 mod cgi;
 mod echo;
 mod inherit;
+mod notify;
 mod restart;
 mod servers;
+mod small;
 
 use std::{
     io::Write,
@@ -26,15 +28,26 @@ use super::{
     wire::Peer,
 };
 
-pub(super) const CASES: &[&[(&str, Case)]] =
-    &[cgi::CASES, echo::CASES, call::CASES, servers::CASES, inherit::CASES, restart::CASES];
+pub(super) const CASES: &[&[(&str, Case)]] = &[
+    cgi::CASES,
+    echo::CASES,
+    call::CASES,
+    servers::CASES,
+    inherit::CASES,
+    restart::CASES,
+    notify::CASES,
+    small::CASES,
+];
+
+/// The examples that the cases run.
+const NAMES: &[&str] = &["app", "auto", "echo", "call", "hello", "handler", "duplex", "blast"];
 
 /// The adapter's examples.
 pub(super) struct Programs(Examples);
 
 impl Programs {
     pub(super) fn build(package: &str) -> Self {
-        Self(Examples::build(package, &["app", "auto", "echo", "call", "hello", "blast"]).unwrap())
+        Self(Examples::build(package, NAMES).unwrap())
     }
 
     pub(super) fn command(&self, name: &str) -> Command {

@@ -1,0 +1,35 @@
+//! A bare handler, with settings: `handler ADDR [GROUP]` greets whoever the web server has let in, and
+//! sends the request's body back. ADDR is a unix socket's, `unix:PATH`, which the owner may open and
+//! GROUP, as `www-data`. SIGTERM or SIGINT ends it after its requests.
+//!
+//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+
+use std::time::Duration;
+
+use crate::{fcgi, runtime};
+
+pub(crate) fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let Some(address) = args.next() else { anyhow::bail!("usage: handler ADDR [GROUP]") };
+    runtime::block_on(async move {
+        let stop = fcgi::shutdown_signal();
+        let mut listener = fcgi::Listener::builder(address).mode(0o660).backlog(1024);
+        if let Some(group) = args.next() {
+            listener = listener.group(group);
+        }
+        fcgi::Server::builder()
+            .max_connections(200)
+            .handler_timeout(Duration::from_secs(30))
+            .serve(listener.bind()?, |request: fcgi::Request| async move {
+                let who = request.param_str("REMOTE_USER").unwrap_or("world").to_owned();
+                let body = request.stdin().read_to_end(1 << 20).await?;
+                let head = format!("Content-Type: text/plain\r\n\r\nHello, {who}\n");
+                request.stdout().write_all(head).await?;
+                // Bytes: no copy.
+                request.stdout().write_chunk(body).await
+            })
+            .with_graceful_shutdown(stop)
+            .await?;
+        Ok(())
+    })?
+}
