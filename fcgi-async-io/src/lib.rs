@@ -41,8 +41,8 @@
 //! ```
 //!
 //! # Features
-//! - `async-net`, `async-std`: the sockets of smol and of async-std are taken as what they are, where
-//!   any stream is ([`Transport`]); `fcgi-smol` and `fcgi-async-std` have it on.
+//! - `async-net`, `async-std`: recognize the sockets of smol and of async-std wherever any stream
+//!   is accepted ([`Transport`]). `fcgi-smol` and `fcgi-async-std` enable this.
 //!
 //! [`Runtime`]: fcgi_driver::runtime::Runtime
 #![cfg_attr(docsrs, feature(doc_cfg))]

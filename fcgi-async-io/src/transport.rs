@@ -36,8 +36,8 @@ enum Stream {
     Other(Box<dyn runtime::Transport>),
 }
 
-/// Takes any stream, such as TLS, vsock, or a pipe in memory. An `Async` of one of std's sockets is
-/// used as that socket, and with its feature a socket of smol or async-std.
+/// Accepts any stream, such as TLS, vsock, or a pipe in memory. An `Async` of a socket from std is
+/// used as that socket, and so is a socket of smol or async-std if its feature is enabled.
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
     fn from(io: T) -> Self {
         let io: Box<dyn Any + Send> = Box::new(io);
@@ -106,8 +106,9 @@ impl Transport {
     }
 }
 
-/// A socket of a runtime's own. It gets another descriptor: clones may share the one that it has. Where
-/// there is none left, it is a stream like any other.
+/// If this is a socket of smol or async-std, returns it as such, under another descriptor, since
+/// its clones may share the one that it has. If there is no descriptor left, it is used like any
+/// other stream.
 fn runtimes_socket(io: &(dyn Any + Send)) -> Option<Transport> {
     #[cfg(feature = "async-net")]
     {
@@ -131,7 +132,7 @@ fn runtimes_socket(io: &(dyn Any + Send)) -> Option<Transport> {
     None
 }
 
-/// The same socket under another descriptor, in non-blocking mode as it was.
+/// The same socket under another descriptor. It stays in non-blocking mode.
 #[cfg(any(feature = "async-net", feature = "async-std"))]
 fn again<S: From<OwnedFd> + AsFd>(socket: &impl AsFd) -> Option<Async<S>> {
     let descriptor = socket.as_fd().try_clone_to_owned().ok()?;

@@ -1,5 +1,5 @@
-//! A server and a client over a stream that is not a FastCGI socket: a socket pair here, TLS or vsock
-//! elsewhere. It prints what the client got.
+//! A server and a client over a stream that is not a FastCGI socket. Here it is a socket pair; it
+//! could also be vsock. It prints the response.
 
 #![allow(clippy::print_stdout, reason = "a program's output")]
 

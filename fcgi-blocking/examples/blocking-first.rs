@@ -1,5 +1,5 @@
-//! An application behind any web server, under systemd, spawn-fcgi or by hand: it listens where it was
-//! started to, at FCGI_ADDR for one, else at /run/app.sock.
+//! An application behind any web server, started by systemd, by spawn-fcgi or by hand. It listens
+//! on the socket that it was started with or at FCGI_ADDR, otherwise at /run/app.sock.
 
 use fcgi_blocking as fcgi;
 

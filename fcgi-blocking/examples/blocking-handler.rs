@@ -1,6 +1,7 @@
-//! A bare handler, with settings: `blocking-handler ADDR [GROUP]` greets whoever the web server has let
-//! in, and sends the request's body back. ADDR is a unix socket's, `unix:PATH`, which the owner may open
-//! and GROUP, as `www-data`. SIGTERM or SIGINT ends it after its requests.
+//! A bare handler, with settings. `blocking-handler ADDR [GROUP]` greets the user whom the web
+//! server has authenticated, and sends the request's body back. ADDR is a unix socket, `unix:PATH`,
+//! which its owner and GROUP, such as `www-data`, may open. On SIGTERM or SIGINT it finishes its
+//! requests and ends.
 
 use std::time::Duration;
 

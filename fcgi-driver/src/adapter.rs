@@ -71,9 +71,9 @@ macro_rules! adapter {
             Server::from_env().serve_auto(http::Responder::new(service))
         }
 
-        /// Serves one connection over any stream, such as TLS, vsock, or a pipe in memory, to its end
-        /// or until a [signal](Serve::with_graceful_shutdown). It starts when the result is awaited;
-        /// see [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
+        /// Serves one connection over any stream, such as TLS, vsock, or a pipe in memory, to its
+        /// end or until a [signal](Serve::with_graceful_shutdown). Await the result to run it; see
+        /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
         pub fn serve_connection<H: Handler>(io: impl Into<Transport>, handler: H) -> Serve<H> {
             Server::from_env().serve_connection(io, handler)
         }

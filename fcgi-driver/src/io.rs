@@ -1,4 +1,5 @@
-//! Streams of bytes in the IO traits of futures-io, and with the feature `tokio` in tokio's.
+//! Implements the IO traits of futures-io for streams of bytes, and those of tokio with the feature
+//! `tokio`.
 
 use std::task::{Poll, ready};
 
@@ -7,9 +8,8 @@ use fcgi_engine::client::Chunk;
 
 use crate::Error;
 
-/// Both crates' `AsyncRead` for a type that has
-/// `poll_bytes(&mut self, cx, max) -> Poll<io::Result<Bytes>>`: at least one byte and at most `max`,
-/// none at the end.
+/// Implements both crates' `AsyncRead` for a type that has `poll_bytes(&mut self, cx, max) ->
+/// Poll<io::Result<Bytes>>`. That returns at least one byte and at most `max`, or none at the end.
 macro_rules! byte_reader {
     ([$($generics:tt)*] $reader:ty) => {
         impl<$($generics)*> ::futures_io::AsyncRead for $reader {
@@ -46,7 +46,7 @@ macro_rules! byte_reader {
     };
 }
 
-/// tokio's `AsyncWrite` for a type that has futures-io's.
+/// Implements tokio's `AsyncWrite` for a type that has that of futures-io.
 macro_rules! tokio_writer {
     ($writer:ty) => {
         #[cfg(feature = "tokio")]
@@ -78,8 +78,8 @@ macro_rules! tokio_writer {
 
 pub(crate) use {byte_reader, tokio_writer};
 
-/// At most `max` bytes of a response's STDOUT, none at its end; and what is left of their chunk, to be
-/// handed out next. STDERR in between is passed over: it is in the log.
+/// Returns at most `max` bytes of a response's STDOUT, none at its end; and the rest of their
+/// chunk, which must be handed out next. STDERR in between is skipped: it is in the log.
 pub(crate) fn poll_stdout(
     max: usize,
     mut poll_chunk: impl FnMut() -> Poll<Result<Option<Chunk>, Error>>,
@@ -97,7 +97,7 @@ pub(crate) fn poll_stdout(
     }
 }
 
-/// A reader of tokio's as one of futures-io's.
+/// A reader of tokio as a reader of futures-io.
 #[cfg(feature = "tokio")]
 pub(crate) struct FromTokio<T>(pub(crate) std::pin::Pin<Box<T>>);
 

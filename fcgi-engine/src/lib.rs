@@ -14,9 +14,9 @@
 //! ```
 //!
 //! # What may grow
-//! What applications see is `#[non_exhaustive]`, but for sets that the specification closes. What
-//! adapters see is not: an adapter has to know each step and each setting, and is pinned to one
-//! version of this crate.
+//! Types that applications see are `#[non_exhaustive]`, except for sets that the specification
+//! closes. Types that only adapters see are not: an adapter must know each step and each setting,
+//! and is pinned to one version of this crate.
 //!
 //! # Features
 //! - `http`: the shared part of the adapters' `http` modules.

@@ -25,10 +25,11 @@
 //! chunks are never copied, in either direction.
 //!
 //! # What may grow
-//! Errors, limits, actions and statistics are `#[non_exhaustive]`. What the specification closes is
-//! not: roles, streams, record types and their bodies, rejections, the names of GET_VALUES. Nor are
-//! events and outcomes: whoever drives a connection has to know each of them. A configuration is
-//! made with `..Default::default()`, so that it may have more fields.
+//! Errors, limits, actions and statistics are `#[non_exhaustive]`. Sets that the specification
+//! closes are not: roles, streams, record types and their bodies, rejections, and the names of
+//! GET_VALUES. Events and outcomes are not either, because the code that drives a connection must
+//! know each of them. Make a configuration with `..Default::default()`, because it may get more
+//! fields.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 /// The flag of a socket that accepts, in `/proc/net/unix`.
 const ACCEPTS: u32 = 0x10000;
 
-/// The sockets of a server at a path, each until the server closes it: whether it listens.
+/// The open sockets of a server at this path. Each item says whether that socket listens.
 pub(crate) fn sockets(path: &Path) -> Vec<bool> {
     let path = path.to_str().unwrap();
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();

@@ -4,9 +4,9 @@ use http::Response;
 
 use super::{BoxError, Decision};
 
-/// An `http::Response` or a [`Decision`]; or a `Result` of either, whose error says why there is
-/// none. The error is logged, and the web server gets a page with status 500. It is any error that is
-/// `Send + Sync`, a text, or what becomes such a boxed error, as `anyhow::Error` does.
+/// An `http::Response` or a [`Decision`]; or a `Result` of either. An error of the `Result` is
+/// logged, and the web server gets a page with status 500. It may be any error that is `Send +
+/// Sync`, a text, or anything that converts into such a boxed error, as `anyhow::Error` does.
 #[diagnostic::on_unimplemented(
     message = "a handler of HTTP requests can't return `{Self}`",
     label = "this handler's result is no answer",

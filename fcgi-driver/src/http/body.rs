@@ -12,18 +12,19 @@ use http_body::{Frame, SizeHint};
 
 use crate::{Error, io::byte_reader, server::InputStream};
 
-/// The body of a request, as it comes on STDIN; or bytes at hand, for a response.
+/// The body of a request, as it arrives on STDIN; or bytes in memory, for a response.
 ///
-/// It is over when as many bytes have come as CONTENT_LENGTH says, whether or not STDIN was ended
-/// (W-16). It ends with [`Error::InputLength`] when STDIN has fewer bytes, since the HTTP client went
-/// away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives the request up. It
-/// can be read until the response has ended.
+/// A request's body ends after CONTENT_LENGTH bytes, whether or not STDIN has ended (W-16). It ends
+/// with [`Error::InputLength`] if STDIN has fewer bytes, because the HTTP client disconnected, or
+/// more (FC-6.2-2). It ends with [`Error::Aborted`] if the web server aborts the request. It can be
+/// read until the response has ended.
 ///
-/// It is an [`AsyncRead`](futures_io::AsyncRead) too, with the feature `tokio` tokio's too.
+/// It is also an [`AsyncRead`](futures_io::AsyncRead), and with the feature `tokio` an `AsyncRead`
+/// of tokio.
 #[derive(Debug, Default)]
 pub struct Body {
     kind: Kind,
-    /// What a reader has taken and not handed out.
+    /// Bytes that a reader took and has not handed out yet.
     rest: Bytes,
 }
 
@@ -46,7 +47,7 @@ impl Body {
         Self { kind, rest: Bytes::new() }
     }
 
-    /// A stream of so many bytes, or of as many as there are.
+    /// A stream of the declared length, or of unknown length.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
         let look = || stream.try_chunk();
         match InputBody::new(declared, look) {
@@ -75,7 +76,7 @@ impl Body {
         Poll::Ready(chunk)
     }
 
-    /// Some of the next chunk, for a reader.
+    /// A part of the next chunk, for a reader.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
         let mut chunk = ready!(self.poll_chunk(cx))?.unwrap_or_default();
         let taken = chunk.split_to(chunk.len().min(max));
@@ -103,7 +104,7 @@ impl http_body::Body for Body {
             _ if !self.rest.is_empty() => false,
             Kind::Empty => true,
             Kind::Bytes(bytes) => bytes.is_empty(),
-            // There may be more bytes than were declared.
+            // There may be more bytes than the declared number.
             Kind::Input(..) => false,
         }
     }

@@ -120,12 +120,12 @@ impl<R: Runtime> Server<R> {
     }
 
     /// Serves one connection, over any stream of the runtime: TLS, vsock, a pipe in memory, or a
-    /// socket that was accepted elsewhere. It starts when the result is awaited, and serves to the
-    /// end of the connection, or until a [signal](Serve::with_graceful_shutdown). Whoever made the
-    /// connection has decided who may connect.
+    /// socket that was accepted elsewhere. Await the result to run it. It serves until the end of
+    /// the connection, or until a [signal](Serve::with_graceful_shutdown). It does not check who
+    /// connects; whoever made the connection has decided that.
     ///
-    /// Each call is a separate server: limits on requests count for each connection by itself. How
-    /// the connection ended is logged, and never an error.
+    /// Each call is a separate server, so limits on requests apply to each connection alone. The
+    /// result is never an error: the way in which the connection ended is only logged.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection and cancels its requests.

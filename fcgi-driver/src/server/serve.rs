@@ -34,7 +34,7 @@ use crate::{
 /// A server that is ready to start: await or spawn it, as it is or [with a
 /// signal](Self::with_graceful_shutdown).
 ///
-/// Without a signal it serves until the future is dropped; one connection, to its end.
+/// Without a signal it serves until the future is dropped, or a single connection to its end.
 ///
 /// # Errors
 /// [`Error::Io`] when the listener can't accept any more. Failures of single connections are only
@@ -45,12 +45,12 @@ use crate::{
 /// server gets no answer, as if the process had been killed.
 #[must_use = "it serves once it is awaited"]
 pub struct Serve<R: Runtime, H, S = Pending<()>> {
-    /// Until it is first polled.
+    /// `None` once it was polled.
     start: Option<Plan<R, H, S>>,
     running: Option<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>>,
 }
 
-/// What it takes to start.
+/// Everything that it needs to start.
 struct Plan<R: Runtime, H, S> {
     settings: Settings,
     source: Source<R>,
@@ -58,13 +58,13 @@ struct Plan<R: Runtime, H, S> {
     signal: S,
 }
 
-/// Nothing in it is pinned in place: what runs has a box of its own.
+/// None of the fields is pinned in place: the running future is in a box.
 impl<R: Runtime, H, S> Unpin for Serve<R, H, S> {}
 
 /// Where requests come from.
 enum Source<R: Runtime> {
     Acceptor(Acceptor<R>),
-    /// There is only this one.
+    /// There is only this connection.
     Connection(R::Transport),
     /// The single request of a CGI program.
     Cgi(Relay, UnixStream),
@@ -106,7 +106,8 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
     /// and keeps connections without a request open for [`shutdown_grace`] (W-13). The next process
     /// may listen on the same socket meanwhile.
     ///
-    /// Call it before the server is first polled: one that serves already keeps the signal it has.
+    /// Call it before the server is first polled: a server that already runs keeps the signal that
+    /// it has.
     ///
     /// [`shutdown_timeout`]: super::Server::shutdown_timeout
     /// [`shutdown_grace`]: super::Server::shutdown_grace
@@ -305,8 +306,8 @@ async fn accept_last<R: Runtime, H: Handler>(acceptor: &mut Acceptor<R>, state: 
     .await;
 }
 
-/// Serves one connection, without a listener, to its end; from the signal on it lets its requests
-/// finish within the limit.
+/// Serves one connection, without a listener, to its end. After the signal its requests may finish
+/// within the limit.
 async fn serve_one<R: Runtime, H: Handler>(
     state: &Arc<State<H>>,
     io: R::Transport,
@@ -322,7 +323,7 @@ async fn serve_one<R: Runtime, H: Handler>(
     });
     poll_fn(|cx| {
         let served = serving.as_mut().poll(cx);
-        // It ends no sooner than the connection, which is registered for as long.
+        // `leaving` does not end before the connection, which is registered until then.
         if served.is_pending() && leaving.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }

@@ -1,5 +1,5 @@
-//! What the log says of a handler that failed: in whose name a line is written is what its reader asks
-//! first.
+//! Logs the failure of a handler, with the method and the path of its request, which readers of a
+//! log want to know first.
 
 use std::{borrow::Cow, error::Error};
 
@@ -8,13 +8,14 @@ use tracing::field::display;
 
 use crate::text::{chain, escape};
 
-/// A handler returned an error. The parameters are its request's; empty where they are not at hand.
+/// Logs that a handler returned an error. `params` are those of its request, or empty if they are
+/// not available.
 pub fn log_failure(error: &(dyn Error + 'static), params: &Params) {
     let (method, path) = (method(params).map(display), path(params).map(display));
     tracing::warn!(error = %chain(error), method, path, "the handler of a request failed");
 }
 
-/// A handler panicked. What it said is on stderr.
+/// Logs that a handler panicked. Its message is on stderr.
 pub fn log_panic(request_id: u16, params: &Params) {
     let (method, path) = (method(params).map(display), path(params).map(display));
     tracing::error!(request_id, method, path, "handler panicked");
@@ -24,7 +25,7 @@ fn method(params: &Params) -> Option<String> {
     params.get("REQUEST_METHOD").map(|method| escape(method, b""))
 }
 
-/// The path that was asked for, without its query, which may hold secrets.
+/// The requested path, without its query, which may contain secrets.
 fn path(params: &Params) -> Option<String> {
     let path = match (params.get("REQUEST_URI"), params.get("SCRIPT_NAME")) {
         (Some(uri), _) if !uri.is_empty() => {

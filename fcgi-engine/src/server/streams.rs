@@ -129,14 +129,14 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Keeps the parameters of a request whose handler has no more use for them.
+    /// Keeps the parameters of a request that its handler no longer needs.
     pub fn keep_params(&mut self, key: RequestKey, params: Params) {
         if let Some(active) = self.requests.get_mut(key) {
             active.params = params;
         }
     }
 
-    /// The parameters that were [kept](Self::keep_params), once.
+    /// Takes the parameters that were [kept](Self::keep_params).
     pub fn take_params(&mut self, key: RequestKey) -> Params {
         self.requests
             .get_mut(key)

@@ -27,8 +27,8 @@ pub struct BeginRequest {
     pub params: Params,
 }
 
-/// What a [`ClientConnection`](super::ClientConnection) reports. Exhaustive on purpose: whoever drives it has to know
-/// each event.
+/// What a [`ClientConnection`](super::ClientConnection) reports. It is exhaustive on purpose: the
+/// code that drives the connection must know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stream without unread bytes now has some, or has ended.

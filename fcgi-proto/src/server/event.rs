@@ -2,8 +2,8 @@
 
 use crate::{Input, Params, RequestKey, Role};
 
-/// What a [`ServerConnection`](super::ServerConnection) reports. Exhaustive on purpose: whoever drives it has to know
-/// each event.
+/// What a [`ServerConnection`](super::ServerConnection) reports. It is exhaustive on purpose: the
+/// code that drives the connection must know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A request whose PARAMS are complete.

@@ -1,4 +1,4 @@
-//! A response's body as it comes.
+//! A response's body, read piece by piece.
 
 use std::{
     fmt, io,
@@ -13,19 +13,20 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::HttpError;
 use crate::{io::byte_reader, pool, runtime::Runtime};
 
-/// The body of a response, held against its Content-Length (CGI-6.3.5-1).
+/// The body of a response, checked against its Content-Length (CGI-6.3.5-1).
 ///
-/// It ends with an error when it is shorter or longer than that, when the application breaks off
-/// or when it ends with a status other than 0 and has not said how long the body is.
-/// Dropping it before its end aborts the request.
+/// It ends with an error if it is shorter or longer than its Content-Length, if the application
+/// breaks off, or if it has no Content-Length and the application ends with a status other
+/// than 0. Dropping the body before its end aborts the request.
 ///
-/// It is an [`AsyncRead`](futures_io::AsyncRead) too, with the feature `tokio` tokio's too.
+/// It is also an [`AsyncRead`](futures_io::AsyncRead), and with the feature `tokio` an `AsyncRead`
+/// of tokio.
 #[must_use = "dropping a body before its end aborts the request"]
 pub struct ResponseBody<R: Runtime> {
-    /// Until its end has come.
+    /// `None` after the end.
     response: Option<Box<pool::Response<R>>>,
     incoming: Incoming,
-    /// What a reader has taken and not handed out.
+    /// Bytes that a reader took and has not handed out yet.
     rest: Bytes,
 }
 
@@ -35,7 +36,7 @@ impl<R: Runtime> ResponseBody<R> {
         Self { response, incoming, rest: Bytes::new() }
     }
 
-    /// Lets the request go on without its caller; see
+    /// Detaches the request from its caller; see
     /// [`pool::Response::detach`](crate::pool::Response::detach).
     pub fn detach(self) {
         if let Some(response) = self.response {
@@ -43,7 +44,7 @@ impl<R: Runtime> ResponseBody<R> {
         }
     }
 
-    /// The next bytes of STDOUT, counted.
+    /// The next bytes of STDOUT, checked against the declared length.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
         if !self.rest.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
@@ -59,7 +60,7 @@ impl<R: Runtime> ResponseBody<R> {
         }
     }
 
-    /// Some of the next bytes, for a reader.
+    /// A part of the next bytes, for a reader.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
         let mut data = ready!(self.poll_data(cx))?.unwrap_or_default();
         let taken = data.split_to(data.len().min(max));

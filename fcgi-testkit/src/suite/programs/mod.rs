@@ -59,7 +59,7 @@ impl Programs {
         self.call_with(b"", args)
     }
 
-    /// Runs `call`; with what its stdin is.
+    /// Runs `call` with these bytes on its stdin.
     pub(super) fn call_with(&self, stdin: &[u8], args: &[&str]) -> Output {
         let mut child = self
             .command("call")
@@ -71,7 +71,7 @@ impl Programs {
             .unwrap();
         let mut input = child.stdin.take().unwrap();
         let bytes = stdin.to_vec();
-        // It need not read it.
+        // It does not have to read it.
         let writer = background(move || drop(input.write_all(&bytes)));
         let output = background(move || child.wait_with_output().unwrap()).join();
         writer.join();
@@ -117,7 +117,7 @@ impl Running {
         self.folder.path().join("app.sock")
     }
 
-    /// Whether it listens, which its socket's path does not say: that is there a moment before.
+    /// Whether it listens. Its socket's path exists a moment earlier.
     pub(super) fn listens(&self) -> bool {
         listening::listens(&self.path())
     }
@@ -146,7 +146,7 @@ impl Running {
     }
 }
 
-/// Asserts the exit status, and the one line that says why and where.
+/// Asserts the exit status, and that one line names the cause and the address.
 pub(super) fn assert_fails(output: &Output, status: i32, address: &str, cause: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");

@@ -1,4 +1,5 @@
-//! What systemd hears of a service (`Type=notify`): a datagram socket in place of its own.
+//! What a service reports to systemd (`Type=notify`). A datagram socket takes the place of
+//! systemd's.
 
 use std::{
     os::unix::net::UnixDatagram,
@@ -19,7 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = cases!["programs":
     a_server_that_cannot_listen_is_never_ready,
 ];
 
-/// In place of systemd.
+/// Takes the place of systemd.
 struct Systemd {
     socket: UnixDatagram,
     folder: TempDir,
@@ -29,12 +30,12 @@ impl Systemd {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        // Longer than anything takes that is well.
+        // Longer than any working service needs.
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self { socket, folder }
     }
 
-    /// A service that talks to it, at a socket that is there once it says so.
+    /// Starts a service that reports here, on a socket that exists once it has reported.
     fn start(&self, suite: &Suite, name: &str, admin: Option<PathBuf>) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("unix:{}/app.sock", folder.path().display());
@@ -47,14 +48,14 @@ impl Systemd {
         command.env("NOTIFY_SOCKET", self.folder.path().join("notify"))
     }
 
-    /// Waits for the next word.
+    /// Waits for the next message.
     fn next(&self) -> String {
         let mut buffer = [0; 200];
         let length = self.socket.recv(&mut buffer).expect("systemd hears nothing");
         String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
     }
 
-    /// All that was said and not heard yet.
+    /// All messages that were not received yet.
     fn rest(&self) -> Vec<String> {
         self.socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 200];
@@ -70,13 +71,13 @@ fn systemd_hears_of_a_server_that_listens_and_of_one_that_leaves(suite: &Suite) 
     let systemd = Systemd::new();
     let mut echo = systemd.start(suite, "echo", None);
     assert_eq!(systemd.next(), "READY=1");
-    // It listens by then.
+    // It listens by now.
     let mut peer = echo.dial();
     let pairs = [("ECHO_SLEEP_MS", "3000")];
     peer.send([request(1, KEEP, &pairs, b""), record(Type::GetValues, 0, b"")].concat());
     assert_eq!(peer.record().kind, Type::GetValuesResult);
     echo.signal("-TERM");
-    // As it begins to leave: its request still runs.
+    // It reports this when it begins to shut down, while its request still runs.
     assert_eq!(systemd.next(), "STOPPING=1");
     assert!(echo.child.try_wait().unwrap().is_none(), "it has left before its request");
     assert_eq!(peer.answer(1).app_status, 0);

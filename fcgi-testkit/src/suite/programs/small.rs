@@ -18,7 +18,8 @@ fn a_bare_handler_greets_and_sends_the_body_back(suite: &Suite) {
     assert_eq!(output.stdout, b"Content-Type: text/plain\r\n\r\nHello, ann\nthe body");
     let output = programs.call(&[&handler.address]);
     assert_eq!(output.stdout, b"Content-Type: text/plain\r\n\r\nHello, world\n");
-    // More than the handler takes is an error of its own: a page, and a line in its log.
+    // A body that is larger than the handler accepts is the handler's error: the client gets a
+    // page, and the log a line.
     let file = handler.folder.path().join("large");
     std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
     let output = programs.call(&[&handler.address, "--stdin", file.to_str().unwrap()]);
