@@ -85,7 +85,7 @@ impl Title {
         self.0.id
     }
 
-    /// Notes the script of the request.
+    /// Notes the first script of the request.
     pub(super) fn set_script(&self, script: &Script) {
         let name = script.script_filename.as_ref().unwrap_or(&script.script_name);
         let _ = self.0.script.set(name.clone());

@@ -10,6 +10,7 @@
 //! ```
 
 mod failure;
+mod handles;
 mod requests;
 mod session;
 mod settings;
@@ -20,6 +21,7 @@ mod turn;
 use std::{error::Error, io, time::Duration};
 
 pub use failure::{log_failure, log_panic};
+pub use handles::{CHUNK, Whole};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
 pub use settings::{EndOfFile, Settings};
