@@ -86,7 +86,7 @@ impl Watch {
 struct Threads(Option<Arc<Condvar>>);
 
 impl Waiters for Threads {
-    /// To notify runs no code of others.
+    /// Notifying runs no foreign code.
     type Woken = ();
 
     fn wake(&mut self, _: Awaited, woken: &mut ()) {

@@ -182,7 +182,7 @@ impl Server {
     /// a descriptor that poll(2) can wait for, such as a socket of any family, and becomes
     /// nonblocking. Whoever made the connection has decided who may connect.
     ///
-    /// A stream with a buffer of its own, such as TLS, does not work: poll(2) can't see that
+    /// A stream with its own buffer, such as TLS, does not work: poll(2) can't see that
     /// buffer. For such streams use an async adapter, or a socket pair with a thread that copies
     /// the bytes.
     ///

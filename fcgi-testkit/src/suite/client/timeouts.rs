@@ -97,7 +97,7 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
         let start = Instant::now();
         let (feeder, stdin) = feed();
         let uploading = background(move || {
-            // A slow upload is no slow application. When each piece was ready, and when it was gone.
+            // A slow upload is not a slow application. When each piece was ready, and when it was gone.
             let mut pieces = Vec::new();
             while pieces.len() < 3 {
                 std::thread::sleep(PAUSE);
