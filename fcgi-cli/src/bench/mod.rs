@@ -277,7 +277,7 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
             tokio::select! {
                 outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
-                    // Requests under way are given up: they may hang.
+                    // Abort requests in progress: they may hang.
                     load.stop();
                     caught = Some(number);
                     break load.outcome();

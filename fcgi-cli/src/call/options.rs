@@ -131,11 +131,11 @@ pub(crate) struct Call {
     pub(super) connect_timeout: Option<Duration>,
 }
 
-/// With no limit for all of it, and none of its own.
+/// The limit for connecting if there is no other limit.
 const CONNECT: Duration = Duration::from_secs(60);
 
 impl Call {
-    /// The limit for all of it.
+    /// The limit for the whole call.
     pub(super) fn limit(&self) -> Option<Duration> {
         Some(self.timeout).filter(|limit| !limit.is_zero())
     }
