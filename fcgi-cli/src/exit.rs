@@ -101,7 +101,7 @@ pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
         let name = subcommand.map_or("fcgi", Command::get_name);
         return Report::new(name, Exit::Usage, message).finish(form, false);
     }
-    // There is nowhere left to report a failure of the terminal.
+    // A failure of the terminal can't be reported anywhere.
     let _ = error.print();
     ExitCode::from(form.status(Exit::Usage))
 }

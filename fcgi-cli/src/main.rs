@@ -123,7 +123,7 @@ fn main() -> ExitCode {
             if error.use_stderr() {
                 return exit::usage(&augment(clap::Command::new("fcgi")), &error);
             }
-            // There is nowhere left to report a failure of the terminal.
+            // A failure of the terminal can't be reported anywhere.
             let _ = error.print();
             return Exit::Done.into();
         }

@@ -101,7 +101,7 @@ pub(crate) async fn last_line(line: String) {
         complain(&line);
         ExitCode::SUCCESS
     };
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = timeout(LAST_LINE, apart(print)).await;
 }
 

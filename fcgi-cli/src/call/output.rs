@@ -212,7 +212,7 @@ impl Output {
             let lines = self.lines();
             match self.write_stderr(lines.into()).await {
                 Err(error) if error.exit() == Exit::Timeout => return Err(error),
-                // Who reads them has had enough.
+                // Nobody reads them any more.
                 _ => {}
             }
             if let Some(done) = done {

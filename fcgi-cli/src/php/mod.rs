@@ -74,7 +74,7 @@ pub(crate) struct Php {
     /// The worker's user, by name or number, if it can't be found out
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Time limit for all of it
+    /// Time limit for everything
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
@@ -450,7 +450,7 @@ async fn log(bytes: &[u8], escaper: Option<&mut Escaper>, budget: &Budget) -> Re
     let text = text.map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from);
     match Writer::Stderr.write(text, budget).await {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Stopped::Output(error)),
-        // There is nowhere left to report a failure of stderr.
+        // A failure of stderr can't be reported anywhere.
         _ => Ok(()),
     }
 }
