@@ -102,6 +102,9 @@ fn stuck_steps() -> [Step; 3] {
     [Step::say("started"), Step::Stuck, Step::Exit(5)]
 }
 
-/// A time limit that a test waits for, and one that it does not live to see.
-const SOON: Duration = Duration::from_millis(200);
+/// A time limit that a test waits for. It leaves time for what needs none, on any machine.
+const SOON: Duration = Duration::from_secs(1);
+/// One that leaves more of it.
+const AMPLE: Duration = Duration::from_secs(4);
+/// One that a test does not live to see.
 const NEVER: Duration = Duration::from_secs(3600);
