@@ -1,8 +1,8 @@
-//! What the system knows of sockets: whether somebody listens, and whether bytes have arrived.
+//! Checks sockets in `/proc`: whether somebody listens, and whether bytes have arrived.
 
 use std::{net::SocketAddr, path::Path};
 
-/// The flag of a socket that accepts, in `/proc/net/unix`.
+/// The flag of a listening socket in `/proc/net/unix`.
 const ACCEPTS: u32 = 0x10000;
 
 /// The open sockets of a server at this path. Each item says whether that socket listens.
@@ -16,18 +16,18 @@ pub(crate) fn sockets(path: &Path) -> Vec<bool> {
     sockets.lines().filter_map(flags).map(|flags| flags & ACCEPTS != 0).collect()
 }
 
-/// Whether somebody listens there. The path does not say: it is there a moment before, and whoever
-/// connects in between is refused.
+/// Whether somebody listens there. The path alone does not say so: it exists a moment earlier, and
+/// connections in between are refused.
 ///
 /// # Panics
-/// When the system has no `/proc/net/unix`, or the path is not UTF-8.
+/// If the system has no `/proc/net/unix`, or the path is not UTF-8.
 #[must_use]
 pub fn listens(path: &Path) -> bool {
     sockets(path).into_iter().any(|listens| listens)
 }
 
-/// Whether all that was sent on a connection over IPv4, which has this address at this end, has
-/// arrived at the other. On a machine under load even the loopback takes its time.
+/// Whether all bytes that were sent from this local address, over an IPv4 connection, have arrived
+/// at the other end. On a busy machine even the loopback takes time.
 pub(crate) fn has_arrived(local: SocketAddr) -> bool {
     let port = format!(":{:04X}", local.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();

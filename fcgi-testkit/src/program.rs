@@ -1,8 +1,9 @@
-//! Programs that a test puts somewhere to be run there.
+//! Copies programs and scripts that a test runs.
 //!
-//! Linux runs no file that somebody has open for writing. A process that another thread of the test
-//! starts just then has a copy of all descriptors for a moment, so that a program that this process
-//! writes may be "busy" though it was closed. Here another process writes it.
+//! Linux does not run a file that somebody has open for writing. If another thread of the test
+//! starts a process at that moment, that process has a copy of all descriptors for a short time. So
+//! a program that this process writes may be "busy" even after it was closed. Therefore another
+//! process writes it.
 
 use std::{
     io::{self, Write},
@@ -13,7 +14,7 @@ use std::{
 /// Copies a program; everybody may run the copy.
 ///
 /// # Errors
-/// When `install` does not.
+/// If `install` fails.
 pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let output = Command::new("install")
         .args(["-m", "755", "--"])
@@ -29,7 +30,7 @@ pub fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 /// Writes a script that starts with `#!`; everybody may run it.
 ///
 /// # Errors
-/// When it can't be written, or [`copy`] fails.
+/// If the script can't be written, or [`copy`] fails.
 pub fn script(text: &str, to: impl AsRef<Path>) -> io::Result<()> {
     let mut written = tempfile::NamedTempFile::new()?;
     written.write_all(text.as_bytes())?;

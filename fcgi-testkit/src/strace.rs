@@ -77,7 +77,7 @@ impl Calls {
 /// SIGTERM, and counts.
 ///
 /// # Errors
-/// When there is no strace, the server does not listen within a minute or does not end well, or
+/// If there is no strace, the server does not listen within a minute or does not end well, or
 /// `exchange` fails.
 pub fn count(
     server: &Command,

@@ -89,7 +89,7 @@ impl Suite {
     }
 }
 
-/// A client's defaults, but for the limits that a slow machine could let pass.
+/// A client's defaults, without the limits that a slow machine could pass.
 fn patient() -> Settings {
     let limit = signal::PATIENCE;
     Settings { connect: Some(limit), drain: limit, values: limit, ..Settings::new() }

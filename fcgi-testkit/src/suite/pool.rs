@@ -63,7 +63,7 @@ impl Suite {
     }
 }
 
-/// Connections that are kept, whatever their age; who waits for one waits long.
+/// Connections are kept, whatever their age, and callers wait long for one.
 fn settings(connections: usize) -> Settings {
     let mut settings = Settings::new();
     settings.keep_conn = true;

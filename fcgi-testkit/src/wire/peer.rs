@@ -108,7 +108,7 @@ impl Peer {
         self.io.write_all(bytes.as_ref())
     }
 
-    /// Waits until all that was sent has arrived at the other end's socket.
+    /// Waits until all sent bytes have arrived at the other end's socket.
     pub fn until_it_has_arrived(&self) {
         if let Io::Tcp(stream) = &self.io {
             let local = stream.local_addr().unwrap();

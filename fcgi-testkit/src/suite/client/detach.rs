@@ -101,7 +101,7 @@ fn a_detached_request_has_its_time_limits(suite: &Suite) {
 
 /// The caller gets its timeout, and the application gets no request that nobody waits for.
 fn a_request_behind_a_detached_one_has_its_own_limit(suite: &Suite) {
-    // Long enough for what needs no time, on any machine.
+    // Long enough for work that needs no time, on any machine.
     let total = Some(Duration::from_secs(3));
     let drain = Duration::from_secs(600);
     let (_app, mut client, mut peer) = suite.connected(Settings { total, drain, ..patient() });

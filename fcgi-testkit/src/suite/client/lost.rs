@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_millis(400);
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn unlimited() -> Settings {
-    // What a response that failed leaves behind is read for a moment only.
+    // After a response that failed, its rest is only read for a moment.
     let drain = LIMIT;
     Settings { connect: NEVER, first_byte: NEVER, next_byte: NEVER, drain, ..patient() }
 }

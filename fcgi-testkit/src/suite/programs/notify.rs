@@ -94,7 +94,7 @@ fn systemd_hears_of_two_servers_as_one_service(suite: &Suite) {
     let mut app = systemd.start(suite, "app", Some(admin.clone()));
     assert_eq!(systemd.next(), "READY=1");
     until("both listen", || app.listens() && listens(&admin));
-    // One that has answered runs.
+    // A server that has answered runs.
     for address in [app.address.clone(), format!("unix:{}", admin.display())] {
         let mut peer = Peer::dial(&address.parse().unwrap());
         peer.send(request(1, CLOSE, &[], b""));

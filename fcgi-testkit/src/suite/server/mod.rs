@@ -102,9 +102,10 @@ fn stuck_steps() -> [Step; 3] {
     [Step::say("started"), Step::Stuck, Step::Exit(5)]
 }
 
-/// A time limit that a test waits for. It leaves time for what needs none, on any machine.
+/// A time limit that a test waits for. It is long enough for work that needs no time, on any
+/// machine.
 const SOON: Duration = Duration::from_secs(1);
-/// One that leaves more of it.
+/// A longer time limit of this kind.
 const AMPLE: Duration = Duration::from_secs(4);
-/// One that a test does not live to see.
+/// A time limit that never passes in a test.
 const NEVER: Duration = Duration::from_secs(3600);
