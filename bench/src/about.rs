@@ -1,4 +1,4 @@
-//! On which machine, when, and with which versions.
+//! The machine, the date, and the versions.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::Options;
 use crate::cpu::Placement;
 use crate::table::Table;
 
-/// The crates that take part, or that what takes part is built on.
+/// The crates that take part, and those that they are built on.
 const CRATES: [&str; 11] = [
     "tokio",
     "smol",
@@ -24,7 +24,7 @@ const CRATES: [&str; 11] = [
     "tracing",
 ];
 
-/// Prints it.
+/// Prints them.
 pub(crate) fn print(options: &Options, cpus: Placement) {
     let Options { seconds, rounds, .. } = options;
     println!(
@@ -48,7 +48,7 @@ pub(crate) fn print(options: &Options, cpus: Placement) {
     table.print();
 }
 
-/// Prints what the end of the run tells: whether others needed the machine meanwhile.
+/// Prints whether others used the machine during the run.
 pub(crate) fn print_end() {
     println!("Load of the machine at the end of the run: {}.\n", load());
 }

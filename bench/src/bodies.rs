@@ -20,16 +20,16 @@ use crate::goals::Goal;
 use crate::process::Server;
 use crate::usage::Process;
 
-/// How much is carried.
+/// The number of bytes in one transfer.
 const BYTES: u64 = 1 << 30;
-/// What is written at once.
+/// The size of one write.
 pub(crate) const PIECE: usize = 1 << 16;
-/// The parameter that says which way.
+/// The parameter that names the direction.
 pub(crate) const DIRECTION: &str = "DIRECTION";
 /// The head of every answer.
 pub(crate) const HEAD: &[u8] = b"Content-Type: application/octet-stream\r\n\r\n";
 
-/// What carries the bytes.
+/// What transfers the bytes.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Over {
     Plain,
@@ -39,7 +39,7 @@ pub(crate) enum Over {
     Blocking,
 }
 
-/// Which way they go.
+/// The direction of a transfer.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Direction {
     Up,
@@ -58,7 +58,7 @@ pub(crate) struct Send {
     bytes: u64,
 }
 
-/// What this program is given for a value.
+/// The argument of this program for a value.
 fn word(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
 }
@@ -70,17 +70,17 @@ impl fmt::Display for Direction {
 }
 
 impl Direction {
-    /// What a request says.
+    /// The direction that a request names.
     pub(crate) fn of(word: Option<&str>) -> Direction {
         word.and_then(|word| Direction::from_str(word, false).ok()).unwrap_or(Direction::Up)
     }
 
-    /// How many bytes come back.
+    /// How many bytes are received.
     fn back(self, bytes: u64) -> u64 {
         if self == Direction::Up { 0 } else { bytes }
     }
 
-    /// How many bytes go out.
+    /// How many bytes are sent.
     fn out(self, bytes: u64) -> u64 {
         if self == Direction::Down { 0 } else { bytes }
     }
@@ -116,7 +116,7 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     Ok(goals)
 }
 
-/// A server, and how its client is started.
+/// A server, and how to start its client.
 struct Transfer {
     server: Server,
     over: Over,
@@ -165,7 +165,7 @@ impl Subject for Transfer {
 }
 
 impl Send {
-    /// Carries the bytes, and says how long that took and the most memory that it needed.
+    /// Transfers the bytes, and prints how long that took and the peak memory.
     pub(crate) fn run(&self) -> Result<()> {
         let start = Instant::now();
         let came = match self.over {
@@ -180,7 +180,7 @@ impl Send {
     }
 }
 
-/// Serves for ever.
+/// Serves until it is killed.
 pub(crate) fn serve_over(over: Over, socket: &Path) -> Result<()> {
     match over {
         Over::Plain => plain::serve(socket),

@@ -1,4 +1,4 @@
-//! The programs that are measured, and how each is started.
+//! The measured programs, and how to start each of them.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,7 +19,7 @@ const HELLO_GO: &str = include_str!("../peers/hello.go");
 /// This project's adapters, whose examples are named after them.
 pub(crate) const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
 
-/// This program again, as a server.
+/// This program, as a server.
 pub(crate) fn serve<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let mut command = Command::new(env::current_exe().context("where is this program?")?);
     command.arg("serve").args(args);
@@ -31,7 +31,7 @@ pub(crate) fn builtin(name: &str, socket: &Path) -> Result<Command> {
     serve([OsStr::new(name), socket.as_os_str()])
 }
 
-/// Another program, started by this one so that both end together.
+/// Another program. This program starts it, so that both end together.
 pub(crate) fn exec<'a>(program: &'a Path, args: &[&'a OsStr]) -> Result<Command> {
     let start = [OsStr::new("exec"), OsStr::new("--"), program.as_os_str()];
     serve(start.into_iter().chain(args.iter().copied()))
@@ -63,7 +63,7 @@ pub(crate) fn program(options: &Options, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The libfcgi server, compiled now.
+/// Compiles the libfcgi server.
 pub(crate) fn libfcgi(dir: &Path, socket: &Path) -> Result<Command> {
     Peer::Libfcgi.find()?;
     let source = dir.join("hello.c");
@@ -83,7 +83,7 @@ pub(crate) enum Go {
     Http,
 }
 
-/// Go's server on one processor, compiled now.
+/// Compiles Go's server, which runs on one processor.
 pub(crate) fn go(dir: &Path, kind: Go, socket: &Path) -> Result<Command> {
     let compiler = Peer::Go.find()?;
     let program = dir.join("hello-go");

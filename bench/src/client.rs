@@ -1,5 +1,5 @@
-//! Clients, one after the other on one processor, against a bare load generator; all of them ask the
-//! bare server, which is on the other processor.
+//! Measures clients, one after the other on one processor, against a bare load generator. All of
+//! them call the bare server, which is on the other processor.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::goals::Goal;
 use crate::process::Server;
 
 const BASE: &str = "bare";
-/// Connections, each with one request in flight.
+/// The number of connections, each with one request in flight.
 const CONNECTIONS: u64 = 16;
 
 /// Measures and prints.
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     );
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let socket = dir.path().join("floor.sock");
-    // The other way round: the processor of what is measured has nothing else to do.
+    // The other way round: nothing else runs on the processor of the measured program.
     let around = Placement { load: cpus.server, server: cpus.load };
     let server = Server::start(candidates::builtin("floor", &socket)?, &socket, around);
     cpu::pin(cpus.server)?;
@@ -58,10 +58,10 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     Ok(goals)
 }
 
-/// A program that takes what `blast` takes.
+/// A program with the arguments of `blast`.
 struct Program {
     path: std::path::PathBuf,
-    /// Before the numbers.
+    /// The arguments before the numbers.
     args: Vec<OsString>,
 }
 
@@ -88,11 +88,11 @@ fn row(name: &str, program: Result<Program>, server: &Rc<Server>, keep: bool) ->
     Row::new(name, subject)
 }
 
-/// A client that is started for each round.
+/// A client. It is started for each round.
 struct Driver {
     program: Program,
     keep: bool,
-    /// Requests a second of the last run, which say how many fill a round.
+    /// Requests per second of the last run; they say how many requests fill a round.
     rate: Option<f64>,
     _server: Rc<Server>,
 }
@@ -118,7 +118,7 @@ impl Driver {
         }
         command.env("FCGI_THREADS", "1").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         let client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        // Its processor time can be read until it is waited for.
+        // Its processor time can be read as long as nobody has waited for it.
         let pid = Pid::from_child(&client);
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
         let used = cpu::used(pid);

@@ -31,14 +31,14 @@ fn subjects() -> Vec<Box<dyn Subject>> {
     ]
 }
 
-/// Which way the bytes go.
+/// The direction of the bytes.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Direction {
     Decode,
     Encode,
 }
 
-/// A codec that has no release for the Rust that this is built with.
+/// A codec without a release for our version of Rust.
 const RAMA: (&str, &str) = ("rama-fastcgi", "not run: 0.4.0 needs Rust 1.96");
 
 /// Measures and prints every sample in both directions.
@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
                     0.01,
                     ratio,
                 )),
-                // Its window is filled by a copy, which stands for the read.
+                // Its window is filled by a copy, in place of the read.
                 (1, Direction::Decode) => goals.push(Goal::at_most(
                     "codec: records of 64 KiB decoded beyond the read, of a memcpy",
                     0.01,

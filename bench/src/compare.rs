@@ -1,4 +1,4 @@
-//! Rows that are measured in turn, round by round, and the table of their medians.
+//! Measures rows in turn, round by round, and prints a table of their medians.
 
 use std::time::Instant;
 
@@ -10,27 +10,27 @@ use crate::stats::{median, median_ratio};
 use crate::strace::Calls;
 use crate::table::{Table, number, thousands};
 
-/// What one round of one row gave.
+/// The results of one round of one row.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Round {
-    /// Answers, or bytes, a second.
+    /// Answers, or bytes, per second.
     pub(crate) rate: f64,
-    /// Microseconds of processor time for an answer.
+    /// Microseconds of processor time per answer.
     pub(crate) cpu: Option<f64>,
-    /// The time within which 99 of 100 answers came, in microseconds.
+    /// 99 of 100 answers arrived within this time, in microseconds.
     pub(crate) p99: Option<f64>,
     /// How much of the wall-clock time the process was running, in per cent.
     pub(crate) busy: Option<f64>,
-    /// The most memory in use, in MiB: of a server, and of a client.
+    /// The peak memory of a server and of a client, in MiB.
     pub(crate) peaks: [Option<f64>; 2],
 }
 
-/// What is measured in a row.
+/// What a row measures.
 pub(crate) trait Subject {
-    /// Measures once, for about so many seconds.
+    /// Measures once, for about this many seconds.
     fn round(&mut self, seconds: f64) -> Result<Round>;
 
-    /// Counts system calls a request, if that can be done here.
+    /// Counts system calls per request, if that is possible here.
     fn calls(&mut self) -> Option<Result<Calls>> {
         None
     }
@@ -42,10 +42,10 @@ impl<F: FnMut(f64) -> Result<Round>> Subject for F {
     }
 }
 
-/// One row: what is measured, and what has been.
+/// One row: what it measures, and the results so far.
 pub(crate) struct Row {
     name: String,
-    /// Nothing when it is not there or has failed.
+    /// `None` if it is missing or has failed.
     subject: Option<Box<dyn Subject>>,
     note: String,
     rounds: Vec<Round>,
@@ -53,7 +53,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A row; its subject, or why it can't take part.
+    /// A row with its subject, or the reason why it can't take part.
     pub(crate) fn new(name: impl Into<String>, subject: Result<Box<dyn Subject>>) -> Row {
         let (subject, note) = match subject {
             Ok(subject) => (Some(subject), String::new()),
@@ -62,7 +62,8 @@ impl Row {
         Row { name: name.into(), subject, note, rounds: Vec::new(), calls: None }
     }
 
-    /// Does something with the subject; if that fails, the row has failed and takes no further part.
+    /// Does something with the subject. If that fails, the row has failed and is left out from then
+    /// on.
     fn attempt<T>(&mut self, work: impl FnOnce(&mut dyn Subject) -> Result<T>) -> Option<T> {
         let subject = self.subject.as_deref_mut()?;
         match work(subject) {
@@ -76,22 +77,22 @@ impl Row {
     }
 }
 
-/// A number of a [`Round`], as a column and as a ratio to the base's.
+/// A number of a [`Round`], as a column and as a ratio to that of the base.
 #[derive(Clone, Copy)]
 pub(crate) struct Column {
     heading: &'static str,
     of: fn(&Round) -> Option<f64>,
-    /// Digits after the point; nothing for thousands set apart.
+    /// Digits after the point; `None` for an integer with separated thousands.
     digits: Option<usize>,
-    /// Whether the ratio to the base follows.
+    /// Whether a column with the ratio to the base follows.
     ratio: bool,
 }
 
 impl Column {
-    /// Answers a second.
+    /// Answers per second.
     pub(crate) const RATE: Column =
         Column { heading: "requests/s", of: |round| Some(round.rate), digits: None, ratio: true };
-    /// Processor time for an answer.
+    /// Processor time per answer.
     pub(crate) const CPU: Column =
         Column { heading: "CPU µs/request", of: |round| round.cpu, digits: Some(2), ratio: true };
     /// The 99th percentile.
@@ -100,7 +101,7 @@ impl Column {
     /// Whether something else limits the rate.
     pub(crate) const BUSY: Column =
         Column { heading: "busy %", of: |round| round.busy, digits: Some(0), ratio: false };
-    /// Bytes a second.
+    /// Bytes per second.
     pub(crate) const BYTES: Column = Column {
         heading: "GB/s",
         of: |round| Some(round.rate / 1e9),
@@ -123,7 +124,7 @@ impl Column {
     };
 }
 
-/// Rows that were measured side by side.
+/// Rows that are measured side by side.
 pub(crate) struct Comparison {
     title: String,
     base: &'static str,
@@ -214,7 +215,7 @@ impl Comparison {
         Goal::at_least(what, at_least, self.ratio(name, base, per_cpu))
     }
 
-    /// The highest median of a column among rows whose names begin so.
+    /// The highest median of a column among rows whose names begin with this.
     pub(crate) fn most(&self, column: Column, names: &str) -> Option<f64> {
         let rows = self.rows.iter().filter(|row| row.name.starts_with(names));
         rows.filter_map(|row| median(&self.values(&row.name, column.of))).reduce(f64::max)

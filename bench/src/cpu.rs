@@ -24,7 +24,7 @@ impl Placement {
         Ok(Placement { load, server: allowed.next().unwrap_or(load) })
     }
 
-    /// Where everything runs, in words.
+    /// A text that says where everything runs.
     pub(crate) fn words(self) -> String {
         let Placement { load, server } = self;
         let shared = if load == server { ", the only one: they share it" } else { "" };
@@ -40,7 +40,7 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 }
 
 /// Seconds of processor time, user and system, that process `pid` and its children have used so
-/// far; of threads that have ended too.
+/// far, including threads that have ended.
 ///
 /// It comes from /proc, so its resolution is one clock tick, usually 10 ms.
 pub(crate) fn used(pid: Pid) -> Result<f64> {
@@ -49,7 +49,7 @@ pub(crate) fn used(pid: Pid) -> Result<f64> {
     let mut seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
     let children = fs::read_to_string(format!("{path}/task/{}/children", pid.as_raw_nonzero()));
     for child in children.unwrap_or_default().split_whitespace() {
-        // One that has just ended counts no more.
+        // A child that has just ended is not counted.
         let child = child.parse().ok().and_then(Pid::from_raw);
         seconds += child.and_then(|child| used(child).ok()).unwrap_or_default();
     }

@@ -1,8 +1,9 @@
-//! What this project wants to reach, beside what was measured. Nothing is asserted.
+//! What this project wants to reach, and what was measured. These goals are only printed, never
+//! asserted.
 
 use crate::table::{Table, number};
 
-/// A goal and what came of it.
+/// A goal and its result.
 pub(crate) struct Goal {
     what: String,
     wanted: f64,
@@ -11,12 +12,12 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    /// More is better.
+    /// A goal where more is better.
     pub(crate) fn at_least(what: &str, wanted: f64, measured: Option<f64>) -> Goal {
         Goal { what: what.to_owned(), wanted, at_most: false, measured }
     }
 
-    /// Less is better.
+    /// A goal where less is better.
     pub(crate) fn at_most(what: &str, wanted: f64, measured: Option<f64>) -> Goal {
         Goal { what: what.to_owned(), wanted, at_most: true, measured }
     }
@@ -31,7 +32,7 @@ impl Goal {
     }
 }
 
-/// Prints all of them.
+/// Prints all goals.
 pub(crate) fn print(goals: &[Goal]) {
     println!("### Goals\n");
     let mut table = Table::new(&["", "goal", "measured", ""]);

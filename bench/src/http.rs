@@ -1,5 +1,5 @@
-//! One axum router through FastCGI and under hyper alone, and Go's servers: what FastCGI and the
-//! mapping to HTTP cost an application.
+//! Compares one axum router through FastCGI and under hyper alone, and Go's servers. This shows
+//! what FastCGI and the mapping to HTTP cost an application.
 
 use std::path::Path;
 use std::process::Command;
@@ -78,7 +78,7 @@ fn start(
     let server = Server::start(command?, socket, cpus)?;
     let first = if http { first_http } else { first_fastcgi };
     let kept = first(socket, &request(sample, http, true))?;
-    // HTTP/1.1 says in the answer that the connection ends.
+    // In HTTP/1.1 the answer itself says that the connection ends.
     let apart = first(socket, &request(sample, http, false))?;
     Ok((Rc::new(server), [kept, apart]))
 }

@@ -22,32 +22,32 @@ pub(crate) use self::first::{first_fastcgi, first_http};
 /// How long a server may stay silent before it counts as stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// When to stop sending further requests.
+/// When to stop sending more requests.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
-    /// When this time has passed; what is still in flight then stays in flight.
+    /// After this time. Requests that are in flight then stay in flight.
     Elapsed(Duration),
-    /// When this many have been sent, and all of them answered.
+    /// After this many requests were sent, and all of them answered.
     Sent(u64),
 }
 
 /// How requests share connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shape {
-    /// So many kept connections, each with one request in flight.
+    /// This many kept connections, each with one request in flight.
     Kept(usize),
-    /// A connection for each request, so many at once.
+    /// A connection for each request, this many at once.
     Apart(usize),
-    /// So many kept connections, each with so many requests in flight.
+    /// This many kept connections, each with this many requests in flight.
     Shared(usize, usize),
 }
 
-/// What is asked, and what every answer must be.
+/// The requests to send, and how to check every answer.
 #[derive(Clone)]
 pub(crate) struct Talk {
-    /// The request as it is sent, one for each place on a connection.
+    /// The bytes of the request, for each place on a connection.
     pub(crate) requests: Vec<Vec<u8>>,
-    /// How an answer is told from the next, and checked.
+    /// How to find the end of an answer, and to check it.
     pub(crate) answers: Answers,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Load<'a> {
     socket: PathBuf,
     connections: Vec<Connection>,
     talk: &'a Talk,
-    /// Each answer ends its connection, and the next request opens another.
+    /// Whether each answer ends its connection, and the next request opens another.
     apart: bool,
     buffer: Vec<u8>,
     ended: Vec<usize>,
@@ -66,11 +66,11 @@ pub(crate) struct Load<'a> {
     latencies: Histogram<u64>,
 }
 
-/// One connection and what has come on it.
+/// A connection, and what was received on it.
 struct Connection {
     stream: UnixStream,
     slots: Vec<Slot>,
-    /// An answer's part whose rest has not arrived; as a rule empty.
+    /// The beginning of an answer whose rest has not arrived; usually empty.
     partial: Vec<u8>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Keeps every place busy until the time is up; returns how many answers came.
+    /// Keeps every place busy until the time is up. Returns how many answers arrived.
     pub(crate) fn drive(&mut self, until: Until) -> Result<u64> {
         self.latencies.reset();
         let start = Instant::now();
@@ -122,13 +122,13 @@ impl<'a> Load<'a> {
         Ok(answered)
     }
 
-    /// The time within which 99 of 100 answers of the last [`drive`](Self::drive) came, in
+    /// 99 of 100 answers of the last [`drive`](Self::drive) arrived within this time, in
     /// microseconds.
     pub(crate) fn p99(&self) -> Option<f64> {
         (!self.latencies.is_empty()).then(|| self.latencies.value_at_quantile(0.99) as f64 / 1e3)
     }
 
-    /// Waits for the answers that are still out.
+    /// Waits for the missing answers.
     pub(crate) fn drain(mut self) -> Result<()> {
         while self.waiting() > 0 {
             self.turn(0)?;
@@ -136,8 +136,8 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Waits once and takes what has come; sends at most `more` requests in the places of those that
-    /// were answered. Returns both numbers.
+    /// Waits once and reads what has arrived. Sends at most `more` requests in the places of those
+    /// that were answered. Returns both numbers.
     fn turn(&mut self, more: u64) -> Result<(u64, u64)> {
         let mut events = [MaybeUninit::<Event>::uninit(); 64];
         let patience = Timespec::try_from(PATIENCE)?;
@@ -165,7 +165,7 @@ impl<'a> Load<'a> {
                 self.latencies.saturating_record(took.as_nanos() as u64);
             }
             if self.apart {
-                // Before the new one: it may get the same descriptor.
+                // Do this before opening the new one, which may get the same descriptor.
                 epoll::delete(&self.epoll, &connection.stream)?;
                 *connection = Connection::open(&self.epoll, &self.socket, index, 1)?;
             }
@@ -236,7 +236,7 @@ impl Connection {
     }
 }
 
-/// Connects; a server whose queue is full has the caller wait.
+/// Connects. If the server's queue is full, it waits.
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     let start = Instant::now();
     loop {

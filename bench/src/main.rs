@@ -1,6 +1,6 @@
 //! Side by side: this project, other FastCGI implementations, and the floor.
 //!
-//! See the README beside this crate for what is measured and how to read it.
+//! See the README of this crate for what is measured and how to read it.
 #![allow(clippy::print_stdout, reason = "a command whose product is a table on stdout")]
 #![allow(clippy::print_stderr, reason = "and whose progress goes to stderr")]
 
@@ -49,7 +49,7 @@ struct Cli {
     options: Options,
 }
 
-/// What holds for every run.
+/// Options for every run.
 #[derive(Clone, Args)]
 struct Options {
     /// Seconds that each row runs in a round; a codec measurement takes a quarter of it, and wrk
@@ -65,7 +65,7 @@ struct Options {
     /// The folder of the examples' `examples` and of `fcgi`, if not this program's.
     #[arg(long, global = true, value_name = "DIR")]
     programs: Option<PathBuf>,
-    /// Also count each server's system calls, with strace, over 1,000 requests.
+    /// Also count each server's system calls over 1,000 requests, with strace.
     #[arg(long, global = true)]
     strace: bool,
 }
@@ -92,7 +92,7 @@ enum What {
     Bodies,
     /// Through nginx, and `fcgi gateway` beside nginx and Caddy.
     Web,
-    /// This project alone: what many connections and many requests at once cost.
+    /// This project alone: the cost of many connections and many concurrent requests.
     Scale,
     /// All of them (the default).
     All,
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Everything, in one go.
+/// Runs everything.
 fn all(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     about::print(options, cpus);
     let groups = [codec::run, server::run, http::run, client::run, bodies::run, web::run];

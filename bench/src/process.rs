@@ -28,7 +28,7 @@ impl Server {
         Server::start_when(command, socket, cpus, || UnixStream::connect(socket).is_ok())
     }
 
-    /// Starts `command` on the server's processor and waits until `port` of this machine takes
+    /// Starts `command` on the server's processor and waits until `port` of this machine accepts
     /// connections.
     pub(crate) fn start_on(command: Command, port: u16, cpus: Placement) -> Result<Server> {
         let address = (Ipv4Addr::LOCALHOST, port);
@@ -41,7 +41,7 @@ impl Server {
         cpus: Placement,
         is_ready: impl Fn() -> bool,
     ) -> Result<Server> {
-        // A child inherits the processors of its parent: be there while it starts.
+        // A child inherits the processors of its parent, so switch to them while it starts.
         cpu::pin(cpus.server)?;
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -20,7 +20,7 @@ pub(crate) struct Sample {
     pub(crate) request: Request,
     /// The same request on the wire.
     pub(crate) wire: Vec<u8>,
-    /// Whether encoders are asked for it too.
+    /// Whether encoders are measured with it too.
     pub(crate) encodes: bool,
 }
 
@@ -62,7 +62,7 @@ const PARAMS: [(&str, &str); 26] = [
 const LARGE: usize = 1 << 20;
 
 impl Sample {
-    /// All that codecs are measured with.
+    /// All samples for codecs.
     pub(crate) fn all() -> [Sample; 3] {
         [Sample::small(), Sample::large(), Sample::tiny()]
     }
@@ -72,18 +72,18 @@ impl Sample {
         Sample::new("a 26-parameter request", 0, wire::FULL_RECORD)
     }
 
-    /// The same request with a body of 1 MiB in records as long as they can be.
+    /// The same request with a body of 1 MiB in records of the greatest length.
     fn large() -> Sample {
         Sample::new("a 1 MiB body in 64 KiB records", LARGE, wire::FULL_RECORD)
     }
 
-    /// The same request with a body in records of one byte, which nobody here would write so.
+    /// The same request with a body in records of one byte. No encoder here would write these.
     fn tiny() -> Sample {
         let sample = Sample::new("a body in 1,000 records of one byte", 1_000, 1);
         Sample { encodes: false, ..sample }
     }
 
-    /// Puts the parameters and a body of so many bytes together in both forms.
+    /// Creates both forms from the parameters and a body of this many bytes.
     fn new(title: &'static str, length: usize, record: usize) -> Sample {
         let body: Vec<u8> = (0..length).map(|i| (i * 7 + i / 251) as u8).collect();
         let params = PARAMS.map(|(name, value)| (name.into(), value.into())).into();

@@ -1,4 +1,5 @@
-//! Clients that `client` measures beside this project's `blast`; they take and print the same.
+//! Clients that `client` measures in addition to this project's `blast`. They have the same
+//! arguments and output.
 
 mod bare;
 mod cegla;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::sample::Sample;
 
-/// Which client.
+/// The client to run.
 #[derive(Clone, Copy, ValueEnum)]
 enum Which {
     Bare,
@@ -29,7 +30,7 @@ pub(crate) struct Send {
     socket: PathBuf,
     requests: u64,
     connections: u64,
-    /// A connection for each request.
+    /// Opens a connection for each request.
     #[arg(long)]
     no_keep_conn: bool,
 }

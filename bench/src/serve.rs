@@ -1,4 +1,4 @@
-//! The servers that `hello` and `scale` measure, each run as a process of its own.
+//! The servers that `hello` and `scale` measure, each run as a separate process.
 
 mod bare;
 mod bare_threads;

@@ -1,4 +1,4 @@
-//! Whole servers, one after the other on one processor, against the floor.
+//! Measures whole servers, one after the other on one processor, against the floor.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::strace::{self, Calls};
 /// The row that the others are compared with.
 pub(crate) const FLOOR: &str = "floor";
 
-/// What is measured, in turn.
+/// The shapes to measure, in turn.
 const SHAPES: [(&str, Shape); 5] = [
     ("1 kept connection", Shape::Kept(1)),
     ("16 kept connections", Shape::Kept(16)),
@@ -31,7 +31,7 @@ const SHAPES: [(&str, Shape); 5] = [
 /// A server that takes part.
 struct Candidate {
     name: &'static str,
-    /// The server and its right answer, or why there is none.
+    /// The server and its correct answer, or the reason why it does not run.
     running: Result<(Rc<Server>, Answers)>,
 }
 
@@ -99,7 +99,7 @@ fn goals_of(comparison: &Comparison, shape: Shape) -> Vec<Goal> {
     }
 }
 
-/// All servers, started.
+/// Starts all servers.
 fn candidates(options: &Options, dir: &Path, request: &[u8], cpus: Placement) -> Vec<Candidate> {
     let socket = |name: &str| dir.join(format!("{}.sock", name.replace(' ', "-")));
     let start = |name: &'static str, command: Result<std::process::Command>| {
@@ -131,7 +131,7 @@ fn candidates(options: &Options, dir: &Path, request: &[u8], cpus: Placement) ->
     all
 }
 
-/// fcgi-blocking as it shares connections.
+/// Starts fcgi-blocking for shared connections.
 fn shared(dir: &Path, request: &[u8], cpus: Placement) -> Candidate {
     let socket = dir.join("blocking-shared.sock");
     let running = candidates::builtin("blocking-shared", &socket).and_then(|command| {
@@ -171,12 +171,12 @@ pub(crate) struct Driven {
     pub(crate) server: Rc<Server>,
     pub(crate) shape: Shape,
     pub(crate) talk: Talk,
-    /// For strace's summary.
+    /// The folder for strace's summary.
     pub(crate) dir: PathBuf,
 }
 
 impl Subject for Driven {
-    /// Fresh connections, a warm-up, then the measured time.
+    /// Opens new connections, warms up, and measures for the given time.
     fn round(&mut self, seconds: f64) -> Result<Round> {
         let mut load = Load::connect(&self.server.socket, self.shape, &self.talk)?;
         load.drive(Until::Elapsed(Duration::from_secs_f64(seconds / 5.0)))?;

@@ -20,15 +20,15 @@ pub(crate) struct Calls {
     pub(crate) reads: f64,
     /// Of the write family.
     pub(crate) writes: f64,
-    /// That wait for sockets.
+    /// Calls that wait for sockets.
     pub(crate) waits: f64,
-    /// All others.
+    /// All other calls.
     pub(crate) others: f64,
 }
 
 /// Attaches strace to `server`, sends it some requests, and counts.
 pub(crate) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<Calls> {
-    // Open and known to the server before anything is counted.
+    // Open the connections, and let the server accept them, before anything is counted.
     load.drive(Until::Sent(64))?;
     let summary = dir.join("strace.txt");
     let pid = server.pid().to_string();
@@ -42,7 +42,7 @@ pub(crate) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<C
     // strace reports on stderr when it is attached.
     let stderr = strace.stderr.take().context("strace has no stderr")?;
     let mut line = String::new();
-    // Open to the end: it may say more.
+    // Keep it open to the end, since strace may print more.
     let mut stderr = BufReader::new(stderr);
     stderr.read_line(&mut line)?;
     let driven = if line.contains("attached") {

@@ -1,13 +1,13 @@
-//! A table on standard output, in Markdown and aligned, to be read on a terminal and in a document.
+//! A table on standard output, in aligned Markdown, for a terminal or a document.
 
-/// The most characters of a row's text.
+/// The most characters in the note of a row.
 const NOTE: usize = 120;
 
 /// Rows of cells under a line of headings; the first column is flush left, the others right.
 pub(crate) struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// Free text of rows; a last column when there is any.
+    /// Notes of rows; they are the last column if there are any.
     notes: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ impl Table {
     pub(crate) fn row(&mut self, mut cells: Vec<String>, note: impl Into<String>) {
         cells.resize(self.headings.len(), "-".to_owned());
         self.rows.push(cells);
-        // It may be all that a compiler said.
+        // It may be the whole output of a compiler.
         let note = note.into().replace(['\n', '|'], " ");
         let mut note: String = note.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some((at, _)) = note.char_indices().nth(NOTE) {
@@ -31,7 +31,7 @@ impl Table {
         self.notes.push(note);
     }
 
-    /// Prints it, and an empty line.
+    /// Prints the table and an empty line.
     pub(crate) fn print(&self) {
         println!("{self}");
     }

@@ -31,7 +31,7 @@ impl Process {
         self.status("VmHWM:")
     }
 
-    /// Lets the peak begin anew.
+    /// Resets the peak.
     pub(crate) fn forget_peak(self) -> Result<()> {
         let path = self.path("clear_refs");
         fs::write(&path, "5").with_context(|| format!("cannot write {path}"))

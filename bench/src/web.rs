@@ -1,5 +1,5 @@
-//! Through web servers: wrk through one nginx to each application, and `fcgi gateway` beside nginx
-//! and Caddy in front of the same ones.
+//! Measures web servers with wrk: one nginx in front of each application, and `fcgi gateway`
+//! compared with nginx and Caddy in front of the same applications.
 
 mod front;
 mod wrk;
@@ -21,15 +21,15 @@ use crate::cpu::{self, Placement};
 use crate::goals::Goal;
 use crate::process::Server;
 
-/// What wrk keeps open, and so the most requests at once.
+/// The connections that wrk keeps open, and so the most requests at once.
 pub(crate) const CONNECTIONS: usize = 16;
 /// php-fpm's workers: one for each kept connection.
 const CHILDREN: usize = CONNECTIONS;
 
-/// An application that web servers call.
+/// An application behind the web servers.
 struct Application {
     name: &'static str,
-    /// What runs it; nothing for php-fpm, whose value is elsewhere.
+    /// Its server; `None` for php-fpm, which is kept elsewhere.
     server: Option<Rc<Server>>,
     target: Target,
 }
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     Ok(goals)
 }
 
-/// The folder of the static files, which the servers' own users can read.
+/// Creates the folder of the static files, which the servers' users can read.
 fn files(dir: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let files = dir.join("www");
@@ -64,7 +64,7 @@ fn files(dir: &Path) -> Result<PathBuf> {
     Ok(files)
 }
 
-/// php-fpm on the processor of `cpu`.
+/// Starts php-fpm on the processor `cpu`.
 fn php_fpm(cpu: usize, back: usize) -> Result<PhpFpm> {
     cpu::pin(cpu)?;
     let php = PhpFpm::start(PhpFpmOptions::default().children(CHILDREN));
@@ -76,7 +76,8 @@ fn path_of(address: &str) -> PathBuf {
     PathBuf::from(address.strip_prefix("unix:").unwrap_or(address))
 }
 
-/// wrk through the same nginx to each application; nginx and the application share a processor.
+/// Runs wrk through the same nginx to each application. nginx and the application share a
+/// processor.
 fn through_nginx(
     options: &Options,
     cpus: Placement,
@@ -130,7 +131,8 @@ fn through_nginx(
             rows.push(match application {
                 Ok(Application { name, server, target }) => {
                     let keep = match (*name, keep) {
-                        // It serves one connection at a time; a kept one shuts the others out.
+                        // It serves one connection at a time, so a kept connection would block the
+                        // others.
                         ("libfcgi", true) => front::Keep::One,
                         (_, true) => front::Keep::All,
                         (_, false) => front::Keep::Not,
@@ -150,7 +152,7 @@ fn through_nginx(
     Ok(())
 }
 
-/// `fcgi gateway`, nginx and Caddy; the application is on the processor of wrk.
+/// Measures `fcgi gateway`, nginx and Caddy; the application is on the processor of wrk.
 fn gateway(
     options: &Options,
     cpus: Placement,

@@ -2,9 +2,9 @@
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
 //! parameters and no body, from that many threads over a pool of as many connections, and prints
-//! `requests=N seconds=S rps=R`. With `--no-keep-conn` each request has a connection of its own. Every
-//! answer must have app status 0 and some bytes; otherwise one line
-//! says what came, and the exit status is 1 (2 for usage).
+//! `requests=N seconds=S rps=R`. With `--no-keep-conn` each request gets its own connection. Every
+//! answer must have app status 0 and some bytes; otherwise one line says what came, and the exit
+//! status is 1 (2 for usage).
 
 #[path = "../../fcgi-testkit/programs/blast_args.rs"]
 mod args;

@@ -1,9 +1,10 @@
 //! Sends many small requests to an application, to measure the client's throughput.
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
-//! parameters and no body, over a pool of that many connections, and prints
-//! `requests=N seconds=S rps=R`. With `--no-keep-conn` each request has a connection of its own. Every answer must have app status 0 and some bytes; else one line
-//! says what came, and the exit status is 1 (2 for usage).
+//! parameters and no body, over a pool of that many connections, and prints `requests=N seconds=S
+//! rps=R`. With `--no-keep-conn` each request gets its own connection. Every answer must have app
+//! status 0 and some bytes; otherwise one line says what came, and the exit status is 1 (2 for
+//! usage).
 //!
 //! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
 //! `runtime`.

@@ -64,7 +64,7 @@ impl Args {
     }
 }
 
-/// One of the requests, over a connection that is kept or not.
+/// A request, over a connection that is kept or not.
 pub(crate) fn request(keep_conn: bool) -> fcgi::client::Request {
     fcgi::client::Request::responder().params(PARAMS).keep_conn(keep_conn)
 }

@@ -12,16 +12,16 @@ use fcgi_testkit::peers::Peer;
 use crate::command::{cargo, program, root, run as run_command, shown, succeeds};
 use crate::{peers, tool};
 
-/// The document that a whole run writes a part of.
+/// A whole run writes a part of this document.
 const FILE: &str = "docs/performance.md";
-/// Around that part.
+/// The marks around that part.
 const MARKS: [&str; 2] = ["<!-- cargo xtask bench: begin -->\n", "<!-- cargo xtask bench: end -->"];
-/// Who is compared with, and what measures.
+/// The peers that it compares with, and the tools that measure.
 const PEERS: [Peer; 7] =
     [Peer::Gcc, Peer::Libfcgi, Peer::Go, Peer::Nginx, Peer::Caddy, Peer::PhpFpm, Peer::Strace];
-/// Programs that are no peers, each in a package of its name.
+/// Programs that are not peers, each in a package of its name.
 const TOOLS: [&str; 2] = ["wrk", "valgrind"];
-/// The crates whose examples take part, and what those are named after.
+/// The suffixes of the crates whose examples take part.
 const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
 
 /// The arguments of `cargo xtask bench`.
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
-/// Provides the peers, builds what is measured, and runs the benchmarks.
+/// Installs the peers, builds the measured programs, and runs the benchmarks.
 pub(crate) fn run(options: &Options) -> Result<()> {
     for missing in peers::provide(&PEERS) {
         println!("Left out: {missing}");
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::write(&path, with(&text, &said)?).with_context(|| format!("writing {FILE}"))
 }
 
-/// The document with another part between the marks.
+/// Replaces the part between the marks of the document.
 fn with(text: &str, said: &str) -> Result<String> {
     let [begin, end] = MARKS;
     let parts = text.split_once(begin).and_then(|(before, rest)| {

@@ -51,7 +51,7 @@ struct Figures {
 /// Builds the program, its completions and man pages in target/dist-fcgi, measures it, and writes
 /// the figures to docs/cli.md.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let target = if has_target(MUSL) { MUSL } else { GNU };
+    let target = if has_target(MUSL) || fetch_target(MUSL) { MUSL } else { GNU };
     // This requests a static glibc; musl is static anyway. It is given with a target, so that macros,
     // which the compiler loads, are not built this way.
     let build =
@@ -125,6 +125,11 @@ impl Figures {
     }
 }
 
+/// Fetches a target's standard library, if rustup is here and reaches its server.
+fn fetch_target(target: &str) -> bool {
+    succeeds(program("rustup").args(["target", "add", target])) && has_target(target)
+}
+
 fn has_target(target: &str) -> bool {
     program("rustc")
         .args(["--print", "target-libdir", "--target", target])
@@ -149,7 +154,7 @@ fn is_static(path: &Path) -> Result<bool> {
     }))
 }
 
-/// Writes completions and man pages beside the program.
+/// Writes completions and man pages next to the program.
 fn pages(fcgi: &Path, folder: &Path) -> Result<()> {
     let completions = folder.join("completions");
     fs::create_dir_all(&completions)?;

@@ -1,4 +1,4 @@
-//! Bodies through this project's adapters, both ends.
+//! Bodies through this project's adapters, at both ends.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use super::{BYTES, DIRECTION, Direction, HEAD, Over, PIECE};
 
-/// Serves for ever.
+/// Serves until it is killed.
 pub(super) fn serve(over: Over, socket: &Path) -> Result<()> {
     match over {
         Over::Tokio => tokio_runtime()?.block_on(over_tokio::serve(socket)),
@@ -25,7 +25,7 @@ pub(super) fn serve(over: Over, socket: &Path) -> Result<()> {
     }
 }
 
-/// One request; how many bytes of its answer came, without the head.
+/// Sends one request. Returns how many bytes of its answer arrived, without the head.
 pub(super) fn send(over: Over, socket: &Path, direction: Direction, bytes: u64) -> Result<u64> {
     let all = match over {
         Over::Tokio => tokio_runtime()?.block_on(over_tokio::send(socket, direction, bytes)),
@@ -44,12 +44,12 @@ fn tokio_runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn one_thread() {
-    // The first to start async-std's executor decides.
+    // Whoever starts async-std's executor first decides.
     let one = GlobalExecutorConfig::default().with_min_threads(1).with_max_threads(1);
     async_global_executor::init_with_config(one);
 }
 
-/// The body, in pieces that are at hand.
+/// The body, in pieces from memory.
 struct Pieces {
     piece: Bytes,
     left: u64,
@@ -77,14 +77,14 @@ impl Stream for Pieces {
 impl io::Read for Pieces {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(piece) = self.piece() else { return Ok(0) };
-        // The body's reader asks for as much as a piece has.
+        // The body's reader asks for at most one piece.
         let n = buf.len().min(piece.len());
         buf[..n].copy_from_slice(&piece[..n]);
         Ok(n)
     }
 }
 
-/// The same on every async adapter.
+/// The same for every async adapter.
 macro_rules! carry {
     ($name:ident, $fcgi:ident) => {
         mod $name {

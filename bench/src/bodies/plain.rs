@@ -1,4 +1,4 @@
-//! The yardstick: nothing but reads and writes of 64 KiB.
+//! The comparison: plain reads and writes of 64 KiB.
 
 use std::io::{Read, Write as _};
 use std::net::Shutdown;
@@ -10,12 +10,12 @@ use anyhow::Result;
 
 use super::{BYTES, Direction, PIECE};
 
-/// One transfer after the other; the first byte of each says which way.
+/// Serves one transfer after the other. The first byte of each names the direction.
 pub(super) fn serve(socket: &Path) -> Result<()> {
     for stream in UnixListener::bind(socket)?.incoming() {
         let mut stream = stream?;
         let mut direction = [0];
-        // A client that only looks whether somebody listens sends nothing.
+        // A client that only checks whether somebody listens sends nothing.
         if stream.read_exact(&mut direction).is_err() {
             continue;
         }
@@ -29,7 +29,7 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One transfer; how many bytes came back.
+/// Does one transfer. Returns how many bytes came back.
 pub(super) fn send(socket: &Path, direction: Direction, bytes: u64) -> Result<u64> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(&[direction as u8])?;

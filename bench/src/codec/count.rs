@@ -1,5 +1,5 @@
-//! Instructions, which callgrind counts: the difference of two runs, so that what a program does to
-//! start is not counted.
+//! Counts instructions with callgrind, as the difference of two runs, so that a program's start is
+//! not counted.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum as _};
 use super::{Direction, subjects};
 use crate::sample::Sample;
 
-/// Repetitions of the two runs.
+/// The repetitions in the two runs.
 const TIMES: [u64; 2] = [2, 12];
 
 /// One of those runs.
@@ -23,7 +23,7 @@ pub(crate) struct Once {
 }
 
 impl Once {
-    /// Works so often.
+    /// Repeats the work this many times.
     pub(crate) fn run(&self) -> Result<()> {
         let sample = Sample::all().into_iter().nth(self.sample).context("no such sample")?;
         let subject = subjects().into_iter().find(|subject| subject.name() == self.subject);
@@ -32,7 +32,7 @@ impl Once {
     }
 }
 
-/// Instructions for one repetition.
+/// The number of instructions for one repetition.
 pub(super) fn instructions(subject: &str, sample: usize, direction: Direction) -> Result<u64> {
     let [few, many] = TIMES.map(|times| run(subject, sample, direction, times));
     Ok(many?.saturating_sub(few?) / (TIMES[1] - TIMES[0]))

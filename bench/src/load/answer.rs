@@ -1,4 +1,4 @@
-//! Telling answers apart, and checking them.
+//! Finds the ends of answers, and checks them.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::wire::{self, Record};
 #[derive(Clone)]
 pub(crate) struct Slot {
     pub(super) waiting: bool,
-    /// How much of the answer has come.
+    /// How many bytes of the answer have arrived.
     pub(super) seen: usize,
     pub(super) since: Instant,
 }
@@ -26,13 +26,13 @@ impl Slot {
 pub(crate) enum Answers {
     /// FastCGI with this STDOUT stream; the request ids are the places, from 1 on.
     Fastcgi(Vec<u8>),
-    /// HTTP/1.1 of so many bytes in all, with this at the end.
+    /// HTTP/1.1 with this total length, and this body at the end.
     Http { length: usize, body: Vec<u8> },
 }
 
 impl Answers {
-    /// Walks over what has come, adds the places whose answers ended to `ended`, and returns what is
-    /// left over.
+    /// Walks over the received bytes and adds the places whose answers have ended to `ended`.
+    /// Returns the bytes that are left.
     pub(super) fn walk<'b>(
         &self,
         bytes: &'b [u8],

@@ -1,4 +1,4 @@
-//! The first answer of a server, which is checked and which all others must equal.
+//! The first answer of a server. It is checked, and all others must equal it.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{Answers, PATIENCE};
 use crate::wire::{self, Record};
 
-/// Asks once over FastCGI, and checks that STDOUT is the greeting.
+/// Sends a request over FastCGI, and checks that STDOUT is the greeting.
 pub(crate) fn first_fastcgi(socket: &Path, request: &[u8]) -> Result<Answers> {
     let mut stdout = Vec::new();
     ask(socket, request, |bytes| {
@@ -29,7 +29,7 @@ pub(crate) fn first_fastcgi(socket: &Path, request: &[u8]) -> Result<Answers> {
     Ok(Answers::Fastcgi(stdout))
 }
 
-/// Asks once over HTTP/1.1, and checks that the answer is the greeting.
+/// Sends a request over HTTP/1.1, and checks that the answer is the greeting.
 pub(crate) fn first_http(socket: &Path, request: &[u8]) -> Result<Answers> {
     let bytes = ask(socket, request, |bytes| bytes.ends_with(GREETING))?;
     ensure!(bytes.starts_with(b"HTTP/1.1 200 "), "the status is not 200");
@@ -39,7 +39,7 @@ pub(crate) fn first_http(socket: &Path, request: &[u8]) -> Result<Answers> {
 
 const GREETING: &[u8] = b"Hello, world\n";
 
-/// Sends a request and reads until `ended` says that this is all of the answer.
+/// Sends a request and reads until `ended` says that the answer is complete.
 fn ask(socket: &Path, request: &[u8], mut ended: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).context("cannot connect")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -55,7 +55,7 @@ fn ask(socket: &Path, request: &[u8], mut ended: impl FnMut(&[u8]) -> bool) -> R
     Ok(bytes)
 }
 
-/// Every server says the same; some add a Status line, and line ends differ.
+/// Every server sends the same text; some add a Status line, and line ends differ.
 fn check_greeting(answer: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(answer).replace("\r\n", "\n");
     let (head, body) = text.split_once("\n\n").context("the answer has no head")?;

@@ -1,4 +1,4 @@
-//! Connections that are all busy: what a request costs as there are more of them.
+//! Busy connections: what a request costs with more and more of them.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -16,9 +16,9 @@ use crate::sample::Sample;
 use crate::server::Driven;
 use crate::usage::allow_descriptors;
 
-/// How many, row by row.
+/// The number of connections in each row.
 const CONNECTIONS: [usize; 5] = [1, 10, 100, 1_000, MOST];
-/// The row that the others are compared with: it has something to read at each wake-up.
+/// The row that the others are compared with. Here there is something to read at each wake-up.
 const BASE: &str = "100";
 
 /// Measures and prints.

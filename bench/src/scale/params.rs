@@ -13,11 +13,11 @@ use crate::stats::median;
 use crate::table::{Table, number, thousands};
 use crate::usage::{Process, own_time};
 
-/// How many there are, row by row, of 16 bytes each.
+/// How many there are in each row, of 16 bytes each.
 const PAIRS: [usize; 4] = [10, 100, 1_000, 10_000];
-/// How long a single one is, row by row.
+/// The length of a single one in each row.
 const LENGTHS: [usize; 4] = [1 << 10, 10 << 10, 100 << 10, 1 << 20];
-/// What one connection may carry as parameters.
+/// The most bytes of parameters on one connection.
 pub(crate) const BYTES: usize = 4 << 20;
 
 /// One row.
@@ -58,7 +58,7 @@ impl Entry {
         Request::responder().params(self.params.iter().map(|(name, value)| (name, value)))
     }
 
-    /// Sends the request again and again for so long.
+    /// Sends the request again and again for this time.
     async fn round(&mut self, client: &mut Client, theirs: Process, seconds: f64) -> Result<()> {
         exchange(client, self.request()).await?;
         let limit = Duration::from_secs_f64(seconds);
@@ -90,7 +90,7 @@ fn measure(
     block_on(async {
         let mut client = Connector::new().limits(limits).connect(&address).await?;
         let before = theirs.memory()?;
-        // The smaller ones first: a peak is the greatest one's.
+        // The smaller ones come first, since the peak is that of the greatest.
         for entry in &mut entries {
             theirs.forget_peak()?;
             exchange(&mut client, entry.request()).await?;

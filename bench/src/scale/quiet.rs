@@ -1,4 +1,4 @@
-//! Thousands of quiet connections beside a busy one.
+//! Thousands of quiet connections next to a busy one.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use crate::sample::Sample;
 use crate::server::Driven;
 use crate::usage::allow_descriptors;
 
-/// Quiet connections, each after one request.
+/// The number of quiet connections. Each had one request.
 const QUIET: usize = 5_000;
 
 /// Measures and prints.
@@ -63,7 +63,7 @@ impl Beside {
             let mut stream = UnixStream::connect(&server.socket)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(&sample.wire)?;
-            // The answer is one write; so small a one is one read.
+            // The answer is one write, and small enough for one read.
             let n = stream.read(&mut [0; 1024])?;
             anyhow::ensure!(n > 0, "the server closed a connection");
             Ok(stream)

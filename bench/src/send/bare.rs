@@ -1,4 +1,4 @@
-//! The bare load generator: a canned request, and a walk over the answer's records.
+//! The bare load generator. It sends a canned request, and walks over the records of the answer.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The client of the `cegla-fcgi` crate, which takes and gives `http` types.
+//! The client of the `cegla-fcgi` crate, which uses the types of `http`.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The `fastcgi-client` crate, as its documentation shows it.
+//! The `fastcgi-client` crate, used as in its documentation.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The least that answering takes, for the servers that have nothing else: a walk over record
-//! headers to the end of each request, and a canned answer. No parameter is looked at.
+//! The minimum work of an answer, for servers that do nothing else: a walk over record headers to
+//! the end of each request, and a canned answer. No parameter is read.
 
 use crate::wire::{self, Record, put_record};
 
@@ -8,7 +8,7 @@ use crate::wire::{self, Record, put_record};
 pub(super) struct Bare {
     /// STDOUT, its end, END_REQUEST.
     answer: Vec<u8>,
-    /// Where the ids are.
+    /// The positions of the request ids.
     ids: Vec<usize>,
 }
 
@@ -25,8 +25,8 @@ impl Bare {
         Bare { answer, ids }
     }
 
-    /// Appends the answers of all whole requests in `input` to `out`. Returns what is left over, and
-    /// whether the connection is kept.
+    /// Appends the answers of all whole requests in `input` to `out`. Returns the bytes that are
+    /// left, and whether the connection is kept.
     pub(super) fn answer<'a>(
         &mut self,
         mut input: &'a [u8],

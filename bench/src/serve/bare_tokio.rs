@@ -1,4 +1,4 @@
-//! The floor's work on tokio: what its runtime costs, and nothing of FastCGI.
+//! The floor's work on tokio. It shows what the runtime costs, without FastCGI.
 
 use std::path::Path;
 

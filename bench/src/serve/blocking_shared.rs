@@ -1,5 +1,6 @@
-//! `hello` on fcgi-blocking with two threads, so that it takes several requests at once on a
-//! connection: a server with one thread refuses that. They share one processor like all others.
+//! `hello` on fcgi-blocking with two threads, so that it accepts several requests at once on a
+//! connection; a server with one thread refuses that. The threads share one processor like all
+//! others.
 
 use std::path::Path;
 

@@ -68,8 +68,8 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
 }
 
 impl Connection {
-    /// Reads once and answers every request that has now ended, in one write. An error closes the
-    /// connection, and so does the end of one that is not kept.
+    /// Reads once and answers every request that has ended, in one write. An error closes the
+    /// connection, and so does the last answer on a connection that is not kept.
     ///
     /// An answer that the socket does not take at once is an error: the load generator waits for its
     /// answers, so they always fit.

@@ -1,4 +1,4 @@
-//! One axum router, behind FastCGI and behind hyper alone.
+//! One axum router, behind FastCGI and under hyper alone.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ fn router() -> Router {
     Router::new().route("/articles", get(async || "Hello, world\n"))
 }
 
-/// Serves it over FastCGI.
+/// Serves the router over FastCGI.
 pub(super) async fn fastcgi(socket: &Path) -> Result<()> {
     let listener = fcgi_tokio::Listener::bind(socket)?;
     Ok(fcgi_tokio::serve_http(listener, router()).await?)
 }
 
-/// Serves it over HTTP/1.1.
+/// Serves the router over HTTP/1.1.
 pub(super) async fn http(socket: &Path) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
     let service = TowerToHyperService::new(router());
@@ -29,7 +29,7 @@ pub(super) async fn http(socket: &Path) -> Result<()> {
         let service = service.clone();
         tokio::spawn(async move {
             let mut hyper = http1::Builder::new();
-            // A connection that its client has closed is no matter.
+            // It does not matter if a client closes its connection.
             let _ = hyper
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)

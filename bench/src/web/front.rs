@@ -1,4 +1,4 @@
-//! The web servers, each with a configuration of its own for one application.
+//! The web servers, each with its own configuration for one application.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -27,12 +27,12 @@ pub(super) enum Front {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Keep {
     Not,
-    /// One, since the application serves no second meanwhile.
+    /// One, since the application does not serve a second one meanwhile.
     One,
     All,
 }
 
-/// What is asked for.
+/// What wrk requests.
 #[derive(Clone)]
 pub(super) struct Target {
     /// Where the application listens.
@@ -40,7 +40,7 @@ pub(super) struct Target {
     /// The folder of its scripts, if it has some.
     scripts: Option<PathBuf>,
     url: String,
-    /// Bytes of the answer's body.
+    /// The length of the answer's body.
     length: usize,
 }
 
@@ -57,7 +57,7 @@ impl Target {
         Target { socket: socket.to_owned(), scripts, url: format!("/{script}"), length }
     }
 
-    /// A static file instead.
+    /// A static file in its place.
     pub(super) fn file(self, name: &str) -> Target {
         let length = if name == "small.txt" { 1 << 10 } else { 1 << 20 };
         Target { url: format!("/{name}"), length, ..self }
@@ -90,7 +90,7 @@ impl Site {
     }
 }
 
-/// A web server that listens.
+/// A running web server.
 pub(super) struct Running {
     pub(super) server: Server,
     pub(super) port: u16,
@@ -113,7 +113,8 @@ impl Front {
         site: &Site,
         cpus: Placement,
     ) -> Result<Running> {
-        // Free a moment ago; whoever takes it meanwhile has the start fail, which is said.
+        // The port was free a moment ago. If somebody takes it meanwhile, the start fails with an
+        // error.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let dir = dir.join(format!("front-{port}"));
         fs::create_dir(&dir)?;
@@ -126,7 +127,7 @@ impl Front {
     }
 }
 
-/// What nginx passes on: what Debian's `fastcgi.conf` has.
+/// The parameters that nginx sends: those of Debian's `fastcgi.conf`.
 const PARAMS: &str = "
     fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
     fastcgi_param QUERY_STRING $query_string;
@@ -148,7 +149,7 @@ const PARAMS: &str = "
     fastcgi_param SERVER_NAME $server_name;
     fastcgi_param REDIRECT_STATUS 200;";
 
-/// One process, which so is the one whose time counts.
+/// nginx with one process, whose processor time is measured.
 fn nginx(dir: &Path, site: &Site, port: u16) -> Result<Command> {
     let program = Peer::Nginx.find()?;
     let (kept, keep) = match site.keep {

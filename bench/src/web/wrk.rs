@@ -1,4 +1,4 @@
-//! wrk, the load generator of these comparisons, and what it says.
+//! Runs wrk, the load generator of these comparisons, and reads its output.
 
 use std::process::Command;
 use std::rc::Rc;
@@ -13,18 +13,18 @@ use crate::compare::{Round, Subject};
 use crate::cpu;
 use crate::process::Server;
 
-/// The program, once it is known to be there.
+/// The program; it exists.
 pub(super) struct Wrk;
 
 impl Wrk {
     pub(super) fn find() -> Result<Wrk> {
-        // It says its version and fails.
+        // It prints its version and fails.
         let found = Command::new("wrk").arg("--version").output();
         found.context("wrk was not found, install wrk").map(|_| Wrk)
     }
 
-    /// wrk against `front`, whose processor time counts, and that of the application where it shares
-    /// the processor: a server of ours, or php-fpm's process.
+    /// Runs wrk against `front`, whose processor time counts; so does that of the application if it
+    /// shares the processor: a server of ours, or php-fpm's process.
     pub(super) fn subject(
         &self,
         front: Running,
@@ -46,7 +46,7 @@ impl Wrk {
             anyhow::Ok(used)
         };
         Ok(Box::new(move |seconds: f64| {
-            // It takes whole seconds.
+            // wrk accepts only whole seconds.
             let seconds = (seconds.round() as u64).max(1);
             let (start, before) = (Instant::now(), used()?);
             let output = Command::new("wrk")
@@ -68,7 +68,7 @@ impl Wrk {
     }
 }
 
-/// Asks once, and looks at the length of what comes.
+/// Sends a request, and checks the length of the answer.
 fn first(url: &str, site: &Site) -> Result<()> {
     use std::io::{Read as _, Write as _};
     let rest = url.strip_prefix("http://").context("no URL")?;
@@ -87,7 +87,7 @@ fn first(url: &str, site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Requests a second, the 99th percentile in microseconds, and requests.
+/// Returns requests per second, the 99th percentile in microseconds, and the number of requests.
 fn parse(said: &str) -> Result<(f64, f64, f64)> {
     let after =
         |start: &str| said.lines().find_map(|line| line.trim().strip_prefix(start)).map(str::trim);

@@ -150,7 +150,7 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 pub struct Client {
     place: Place,
     address: Address,
-    /// A request was sent on it before.
+    /// Whether a request was sent on it before.
     used: bool,
     /// Cancels the next request.
     cancel: Option<CancelHandle>,

@@ -53,7 +53,7 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct State {
-    /// Requests whose answers are neither given up nor handed over for sending.
+    /// Requests whose answers are neither aborted nor handed over for sending.
     under_way: usize,
     /// When the last of them ended, or the connection started.
     idle_since: Instant,

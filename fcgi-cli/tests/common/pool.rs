@@ -6,7 +6,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use fcgi_testkit::peers::{PhpFpm, scratch};
+use fcgi_testkit::{
+    peers::{PhpFpm, scratch},
+    program,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -41,7 +44,8 @@ impl Busy {
         let script = format!("SCRIPT_FILENAME={}", php.script("sleep.php").display());
         let call = || {
             let args = ["call", address, "--param", &script, "--param", "QUERY_STRING=s=600"];
-            let mut command = command(&[&args[..], &["--param", "REQUEST_METHOD=GET"]].concat());
+            let more = ["--param", "REQUEST_METHOD=GET", "--timeout", "0"];
+            let mut command = command(&[&args[..], &more].concat());
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fcgi call runs")
         };
         Self((0..requests).map(|_| call()).collect())
@@ -103,7 +107,7 @@ pub(crate) struct ForAll {
 impl ForAll {
     pub(crate) fn copy() -> Self {
         let folder = scratch().expect("a folder");
-        fs::copy(env!("CARGO_BIN_EXE_fcgi"), folder.path().join("fcgi")).expect("a copy");
+        program::copy(env!("CARGO_BIN_EXE_fcgi"), folder.path().join("fcgi")).expect("a copy");
         Self { folder }
     }
 

@@ -1,12 +1,12 @@
-//! Maps keyed by what a pool counts up itself.
+//! Maps whose keys are a pool's own counters.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A map keyed by tickets or connection ids. They are numbers in order that nobody outside chooses,
-/// so they need no hash with a key.
+/// A map whose keys are tickets or connection ids. These numbers are counted up, and nobody outside
+/// chooses them, so they need no hash with a secret key.
 pub(super) type Counted<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
 
 /// Spreads consecutive numbers over all bits.
@@ -19,7 +19,7 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, n: u64) {
-        // The golden ratio: odd, and its multiples are far from each other.
+        // The golden ratio. It is odd, and its multiples are far apart.
         self.0 = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 

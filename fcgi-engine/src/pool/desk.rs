@@ -22,7 +22,7 @@ use crate::{
 
 /// When the reaper looks again if nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the reaper stays at least while connections are in use.
+/// How long the reaper stays while connections are in use, at least.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// An adapter's connections and clock, and how its callers wait.
@@ -162,7 +162,8 @@ impl<K: Pooled> Desk<K> {
 
     // ---- A caller's turn -----------------------------------------------------------------------
 
-    /// Joins the queue; returns the ticket, the time, and an open connection if one was at hand.
+    /// Joins the queue. Returns the ticket, the time, and an open connection if one was available
+    /// at once.
     pub(super) fn acquire(self: &Arc<Self>) -> Result<(Ticket, Instant, Option<Turn<K>>), Error> {
         let acquired = self.update(|state, now| {
             if let Some((ticket, connection)) = state.policy.acquire_open(now) {
@@ -486,9 +487,9 @@ impl<K: Pooled> State<K> {
         own.or_else(shared).map_or(Turn::Gone, Turn::Open)
     }
 
-    /// While connections are in use, the reaper stays although it has nothing to do: they are about
-    /// to be idle again, and a reaper for each request would be a task or a thread for each. It looks
-    /// again when it was to look anyway, so that nobody has to wake it for that.
+    /// While connections are in use, the reaper stays although it has nothing to do. They will soon
+    /// be idle again, and otherwise each request would start a reaper: a task or a thread. It looks
+    /// again at the time that it already had, so that nobody has to wake it.
     fn linger(&self, now: Duration, idle_timeout: Duration) -> Option<Duration> {
         if self.policy.stats().connections == 0 {
             return None;

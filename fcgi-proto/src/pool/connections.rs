@@ -45,7 +45,7 @@ pub(super) struct Connections {
     /// In use and able to take more, by leases, once connections may be shared. Full ones are
     /// included, so that a change of the number of concurrent requests needs no change here.
     shared: BTreeSet<(usize, ConnectionId)>,
-    /// Connections may be shared, or might be once.
+    /// Whether connections may be shared, now or later.
     shares: bool,
     /// Open, without leases.
     idle: BTreeMap<Used, ConnectionId>,
@@ -74,7 +74,7 @@ impl Connections {
         }
     }
 
-    /// Connections may be shared from now on.
+    /// Allows connections to be shared from now on.
     pub(super) fn share(&mut self) {
         if !core::mem::replace(&mut self.shares, true) {
             let ids: Vec<ConnectionId> = self.all.keys().copied().collect();

@@ -48,7 +48,7 @@
 //!     Some(Action::Grant { ticket: second, connection, fresh: false })
 //! );
 //!
-//! // It was dead: the second caller opens one of its own, before all others.
+//! // It was dead: the second caller opens a new one, before all others.
 //! pool.retry(second, ms(21))?;
 //! let Some(Action::Grant { fresh: true, .. }) = pool.poll_action(ms(21)) else { unreachable!() };
 //! pool.connected(second, ms(22))?;
@@ -358,7 +358,7 @@ impl PoolPolicy {
         Some(Action::Grant { ticket, connection, fresh: reused.is_none() })
     }
 
-    /// The open connection for a caller that takes any: one in use with room, else an idle one.
+    /// An open connection for any caller: one in use with room, otherwise an idle one.
     fn open_one(&mut self, now: Duration) -> Option<ConnectionId> {
         let room = self.connections.room(self.multiplexing, now);
         room.or_else(|| self.connections.newest_idle())
@@ -380,7 +380,7 @@ impl PoolPolicy {
 
     // ---- Getters -------------------------------------------------------------------------------
 
-    /// How many connections and callers there are.
+    /// The numbers of connections and callers.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
