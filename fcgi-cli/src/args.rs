@@ -1,11 +1,11 @@
-//! Arguments that several subcommands have.
+//! Arguments that several subcommands share.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
 
 /// The longest time limit, in seconds: about 31 years.
 const MAX_SECONDS: f64 = 1e9;
 
-/// Bytes, since neither a file's name nor a header needs to be UTF-8.
+/// Bytes, since neither a file name nor a header must be UTF-8.
 pub(crate) type Param = (Vec<u8>, Vec<u8>);
 
 /// `NAME=VALUE`.

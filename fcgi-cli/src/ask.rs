@@ -1,4 +1,4 @@
-//! One request whose whole answer is wanted: what probes send.
+//! One request whose whole answer is needed, as probes send it.
 
 use bytes::{Bytes, BytesMut};
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser, ReasonPhrase};
@@ -9,14 +9,14 @@ use fcgi_tokio::{
 
 use crate::{budget::Budget, exit::Exit};
 
-/// An answer of an application, as CGI has it.
+/// An application's answer, in CGI's terms.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: Head,
-    /// Its beginning, where it is longer than was wanted.
+    /// Its start, if it is longer than the limit.
     pub(crate) body: Bytes,
     pub(crate) stderr: Bytes,
-    /// What the application ended with; 0 where its body was longer than was wanted.
+    /// The application's status; 0 if the body was longer than the limit.
     pub(crate) app_status: u32,
 }
 
@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-/// Why there is none.
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
     #[error(transparent)]
@@ -40,7 +40,7 @@ pub(crate) enum Failed {
     Head {
         address: String,
         source: HeadError,
-        /// What came instead: it may say more.
+        /// The bytes that came instead, which may say more.
         stdout: Bytes,
         stderr: Bytes,
     },
@@ -55,7 +55,7 @@ impl Failed {
     }
 }
 
-/// Connects, in what is left of the time.
+/// Connects within the remaining time.
 pub(crate) async fn connect(address: &Address, budget: &Budget) -> Result<Client, fcgi::Error> {
     let connector = Connector::new()
         .connect_timeout(None)
@@ -65,13 +65,13 @@ pub(crate) async fn connect(address: &Address, budget: &Budget) -> Result<Client
     budget.hold(address, Phase::Connect, connector.connect(address)).await
 }
 
-/// The parameters of a GET for a path that is its own script, as php-fpm's own pages are.
+/// The parameters of a GET for a path that is also the script, as for php-fpm's own pages.
 pub(crate) fn get(path: &str) -> Request {
     let (name, query) = path.split_once('?').unwrap_or((path, ""));
     get_script(name, name, query)
 }
 
-/// The parameters of a GET that a script answers.
+/// The parameters of a GET for a script.
 pub(crate) fn get_script(file: &str, name: &str, query: &str) -> Request {
     let uri = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
     Request::responder().keep_conn(false).params([
@@ -89,7 +89,7 @@ pub(crate) fn get_script(file: &str, name: &str, query: &str) -> Request {
     ])
 }
 
-/// Sends a request on a connection of its own, and takes in the answer up to `most` bytes of body.
+/// Sends a request on a new connection, and reads the answer with up to `most` bytes of body.
 pub(crate) async fn ask(
     address: &Address,
     request: Request,
@@ -100,7 +100,7 @@ pub(crate) async fn ask(
     send(&mut client, address, request, budget, most).await
 }
 
-/// The same on a connection that is there already.
+/// The same on an open connection.
 pub(crate) async fn send(
     client: &mut Client,
     address: &Address,

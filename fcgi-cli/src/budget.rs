@@ -1,4 +1,4 @@
-//! One time limit for all that a command does.
+//! One time limit for everything that a command does.
 
 use std::{
     future::Future,
@@ -8,20 +8,20 @@ use std::{
 
 use fcgi_tokio::{self as fcgi, Address, Phase};
 
-/// The limit of a probe, in seconds, for clap.
+/// The default limit of a probe, in seconds, for clap.
 pub(crate) const PROBE: &str = "2";
 
-/// What is left of a command's time: connecting, waiting and trying again all draw on it.
+/// The rest of a command's time. Connecting, waiting and retries all use it up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     started: Instant,
-    /// None where there is no limit, or none that a clock can tell.
+    /// `None` if there is no limit, or if it is too far ahead for the clock.
     until: Option<Instant>,
     limit: Option<Duration>,
 }
 
 impl Budget {
-    /// Starts to count; `None` is no limit.
+    /// Starts the clock; `None` means no limit.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         let started = Instant::now();
         Self { started, until: limit.and_then(|limit| started.checked_add(limit)), limit }
@@ -41,7 +41,7 @@ impl Budget {
         self.started.elapsed()
     }
 
-    /// What is left; `None` is no limit.
+    /// The remaining time; `None` means no limit.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
@@ -50,10 +50,10 @@ impl Budget {
         self.left().is_some_and(|left| left.is_zero())
     }
 
-    /// Waits for `work` as long as there is time, then says that `phase` took too long.
+    /// Waits for `work` as long as there is time; otherwise returns that `phase` took too long.
     ///
     /// # Errors
-    /// That of `work`; [`fcgi::Error::Timeout`].
+    /// The error of `work`; [`fcgi::Error::Timeout`].
     pub(crate) async fn hold<T>(
         &self,
         address: &Address,
@@ -74,7 +74,7 @@ impl Budget {
     /// Waits for `work` on files as long as there is time.
     ///
     /// # Errors
-    /// That of `work`; `TimedOut`.
+    /// The error of `work`; `TimedOut`.
     pub(crate) async fn hold_io<T>(
         &self,
         work: impl Future<Output = io::Result<T>>,

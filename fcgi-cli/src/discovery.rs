@@ -1,4 +1,4 @@
-//! The sockets that are in the usual places.
+//! The sockets in the usual places.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use fcgi_tokio::Address;
 
-/// Where packages put the sockets of php-fpm and its like. A `*` ends the beginning of a name.
+/// Where packages put the sockets of php-fpm and the like. A `*` stands for the rest of a name.
 const FOLDERS: [&str; 5] = [
     "run/php*",
     "run/fcgiwrap*",
@@ -16,9 +16,9 @@ const FOLDERS: [&str; 5] = [
     "var/opt/remi/php*/run/php-fpm",
     "usr/local/var/run",
 ];
-/// Sockets right in `/run`, which holds others too.
+/// Sockets directly in `/run`, which has other sockets too.
 const IN_RUN: [&str; 3] = ["php*", "fcgi*", "fastcgi*"];
-/// Where php-fpm's container image listens.
+/// The port of php-fpm's container image.
 const PORT: u16 = 9000;
 
 /// The unix sockets in the usual places, each once, sorted by path.
@@ -26,15 +26,15 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     sockets_below(Path::new("/"))
 }
 
-/// The applications that may be meant when no address is given: sockets, and without any the port
-/// of php-fpm's container image, if somebody listens there. Of several sockets, those count that
-/// somebody listens at.
+/// The applications that may be meant if no address is given: sockets, and without any the port of
+/// php-fpm's container image if something listens there. Of several sockets, only those with a
+/// listener count.
 pub(crate) fn addresses() -> Vec<Address> {
     let mut sockets = sockets();
     if sockets.len() > 1 {
         let listening: Vec<PathBuf> =
             sockets.iter().filter(|socket| is_listened_at(socket)).cloned().collect();
-        // Those of another container are in none of this one's tables.
+        // Sockets of another container are not in this one's tables.
         if !listening.is_empty() {
             sockets = listening;
         }
@@ -53,7 +53,7 @@ fn sockets_below(root: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = folders
         .chain(in_run)
         .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()))
-        // Debian's php-fpm.sock is a link to that of a version; /var/run is one to /run.
+        // Debian's php-fpm.sock is a link to a version's socket; /var/run is a link to /run.
         .map(|path| fs::canonicalize(&path).unwrap_or(path))
         .collect();
     found.sort();
@@ -61,7 +61,7 @@ fn sockets_below(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The paths that a pattern stands for: each part of it may have one `*`. Sorted as the shell does.
+/// The paths that match a pattern; each part of it may have one `*`. Sorted like the shell does.
 pub(crate) fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
     let mut paths = vec![root.to_owned()];
     for segment in pattern.split('/') {
@@ -84,7 +84,7 @@ pub(crate) fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Whether a process of this network namespace listens at a unix socket, by the kernel's table.
+/// Whether a process of this network namespace listens on a unix socket, by the kernel's table.
 pub(crate) fn is_listened_at(socket: &Path) -> bool {
     /// `SO_ACCEPTCON`, among the flags.
     const LISTENS: &str = "00010000";
@@ -98,7 +98,7 @@ pub(crate) fn is_listened_at(socket: &Path) -> bool {
     })
 }
 
-/// Whether somebody listens at a TCP port, by the kernel's tables.
+/// Whether something listens on a TCP port, by the kernel's tables.
 fn is_port_taken(port: u16) -> bool {
     const LISTENS: &str = "0A";
     let end = format!(":{port:04X}");

@@ -10,10 +10,10 @@ use fcgi_tokio as fcgi;
 
 use crate::help;
 
-/// How a command ended.
+/// The exit status of a command.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// Success.
     Done = 0,
     /// The application ended with a status other than 0.
     AppStatus = 1,
@@ -27,12 +27,12 @@ pub(crate) enum Exit {
     Io = 5,
     /// A time limit passed.
     Timeout = 6,
-    /// It answered, but not as wanted.
+    /// A wrong answer.
     Unwanted = 7,
 }
 
 impl Exit {
-    /// What an error of the library's means.
+    /// The status for an error of the library.
     pub(crate) fn of(error: &fcgi::Error) -> Self {
         match error {
             fcgi::Error::Rejected { .. } => Self::Refused,
@@ -44,12 +44,12 @@ impl Exit {
         }
     }
 
-    /// For Docker, which knows healthy and unhealthy; it reserves 2.
+    /// For Docker, which distinguishes only healthy and unhealthy, and reserves 2.
     pub(crate) const fn docker(self) -> u8 {
         !matches!(self, Self::Done) as u8
     }
 
-    /// OK, WARNING, CRITICAL and UNKNOWN, as Nagios and its kin have them.
+    /// OK, WARNING, CRITICAL and UNKNOWN, as in Nagios and the like.
     pub(crate) const fn nagios(self) -> (u8, &'static str) {
         match self {
             Self::Done => (0, "OK"),
@@ -66,8 +66,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The status for arguments that make no sense: they, or the variables of the subcommand's options,
-/// may still say whose statuses are wanted. What is typed goes first.
+/// The status for invalid arguments. They, or the variables of the subcommand's options, may still
+/// select whose statuses to use; the command line takes precedence.
 pub(crate) fn usage(command: &Command) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).take_while(|arg| arg != "--").collect();
     let is_typed = |flag: &str| arguments.iter().any(|argument| argument == flag);

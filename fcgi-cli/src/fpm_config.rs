@@ -1,4 +1,4 @@
-//! What php-fpm's configuration files say of its pools, as far as they can be read.
+//! php-fpm's configuration of its pools, as far as the files can be read.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::discovery::expand;
 
-/// Where packages and php's container image have the files.
+/// Where packages and php's container image put the files.
 const FILES: [&str; 7] = [
     "etc/php/*/fpm/php-fpm.conf",
     "etc/php-fpm.conf",
@@ -26,26 +26,26 @@ const FILES: [&str; 7] = [
     "usr/local/etc/php-fpm.conf",
     "usr/local/etc/php*/php-fpm.conf",
 ];
-/// Files that include each other end somewhere.
+/// The depth limit for files that include each other.
 const DEPTH: usize = 8;
-/// The most of a file that is read, in bytes.
+/// How much of a file is read, in bytes.
 const MOST: u64 = 1 << 20;
-/// How php-fpm's master calls itself, before its file.
+/// The title of php-fpm's master, before its file.
 const MASTER: &str = "php-fpm: master process (";
 
 /// A pool's section.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Pool {
     pub(crate) name: String,
-    /// The file that has it.
+    /// The file that contains it.
     pub(crate) file: PathBuf,
-    /// The file that php-fpm is started with, which includes the other.
+    /// The file that php-fpm is started with, which includes `file`.
     pub(crate) main: PathBuf,
     settings: BTreeMap<String, String>,
 }
 
 impl Pool {
-    /// A directive's value, with `$pool` in place.
+    /// A directive's value, with `$pool` replaced.
     pub(crate) fn get(&self, directive: &str) -> Option<String> {
         let value = self.settings.get(directive)?;
         (!value.is_empty()).then(|| value.replace("$pool", &self.name))
@@ -70,47 +70,47 @@ impl Pool {
                 let text = if any { format!(":{port}") } else { format!("tcp:{listen}") };
                 text.parse().ok()
             }
-            // A path from a folder that only php-fpm knows, unless it is given.
+            // A relative path. Without `prefix` only php-fpm knows its folder.
             _ => Some(Address::unix(Path::new(&self.get("prefix")?).join(listen))),
         }
     }
 }
 
-/// A master that runs here.
+/// A running master.
 #[derive(Debug)]
 pub(crate) struct Master {
-    /// Its process.
+    /// Its process id.
     pub(crate) id: u32,
     pub(crate) user: u32,
-    /// Its configuration, without links.
+    /// Its configuration file, with links resolved.
     pub(crate) file: PathBuf,
 }
 
-/// The pools of the usual files, and of the php-fpm that runs here; each once, in the files' order.
+/// The pools of the usual files, and of running php-fpms; each once, in the order of the files.
 pub(crate) fn pools() -> Vec<Pool> {
     let usual = FILES.iter().flat_map(|file| expand(Path::new("/"), file));
     let mut files: Vec<PathBuf> = usual.filter_map(|file| fs::canonicalize(file).ok()).collect();
     files.extend(masters().into_iter().map(|master| master.file));
     files.sort();
     files.dedup();
-    // What can't be read is as if it were not there.
+    // Files that can't be read are ignored.
     let of = |file: &PathBuf| Some(Reader::of(file, &read_file(file).ok()?));
     files.iter().filter_map(of).flatten().collect()
 }
 
-/// The pools of a file that the caller names, and of those that it includes.
+/// The pools of a given file, and of the files that it includes.
 ///
 /// # Errors
-/// The file can't be read. One that it includes may be closed to us.
+/// The file can't be read. Included files that can't be read are ignored.
 pub(crate) fn pools_of(file: &Path) -> io::Result<Vec<Pool>> {
-    // It may be a pipe.
+    // The file may be a pipe.
     Ok(Reader::of(file, &read_start(fs::File::open(file)?)?))
 }
 
-/// The masters that run here.
+/// The running masters.
 ///
-/// Everybody can give a process any title, and so name any file. One counts if it belongs to root or
-/// to ourselves, and runs php-fpm as far as that can be seen; and so must its file.
+/// Anybody can give a process any title, and so name any file. A process counts only if it belongs
+/// to root or to us, and runs php-fpm as far as that is visible. The same is true for its file.
 pub(crate) fn masters() -> Vec<Master> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| master(&entry.path())).collect()
@@ -122,7 +122,7 @@ fn master(folder: &Path) -> Option<Master> {
     let title = String::from_utf8_lossy(&title).into_owned();
     let file = title.strip_prefix(MASTER)?.rsplit_once(')')?.0;
     let user = user_of(folder).filter(|user| is_trusted(*user))?;
-    // Of processes of others, only root sees the program.
+    // Only root sees the program of other users' processes.
     let program = fs::read_link(folder.join("exe"));
     if program.is_ok_and(|program| !program.to_string_lossy().contains("php-fpm")) {
         return None;
@@ -136,7 +136,7 @@ fn master(folder: &Path) -> Option<Master> {
     is_own.then_some(Master { id, user, file })
 }
 
-/// The user of a process: of one that took another's rights (set-user-ID) there is none.
+/// The user of a process; `None` for one that has taken another user's rights (set-user-ID).
 pub(crate) fn user_of(process: &Path) -> Option<u32> {
     let status = fs::read_to_string(process.join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -152,7 +152,7 @@ fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// A file of the configuration: nothing that may make us wait, as a pipe does.
+/// Reads a configuration file, but nothing that may block, such as a pipe.
 fn read_file(path: &Path) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -173,7 +173,7 @@ fn read_start(file: fs::File) -> io::Result<String> {
 #[derive(Default)]
 struct Reader {
     pools: Vec<Pool>,
-    /// The section that a line belongs to; `None` is php-fpm's own.
+    /// The section of the current line; `None` is php-fpm's own.
     section: Option<usize>,
 }
 
@@ -227,7 +227,7 @@ impl Reader {
     }
 }
 
-/// A value without quotes, or without the comment behind it.
+/// A value without quotes, or without the comment after it.
 fn value_of(text: &str) -> &str {
     let text = text.trim();
     match text.strip_prefix('"') {

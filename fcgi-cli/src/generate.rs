@@ -1,4 +1,4 @@
-//! `fcgi completions`, `fcgi man`, and the snippets of docs/deploy.md: what is printed, not asked.
+//! `fcgi completions`, `fcgi man`, and the snippets of docs/deploy.md: output without a request.
 
 use std::{fs, io, path::PathBuf, process::ExitCode};
 
@@ -39,7 +39,7 @@ impl Completions {
 pub(crate) struct Man {
     /// The subcommand
     command: Option<String>,
-    /// Write a file for each, fcgi.1 and fcgi-ping.1 and so on, instead of printing one
+    /// Write a file for each page (fcgi.1, fcgi-ping.1, …) instead of printing one
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     dir: Option<PathBuf>,
 }

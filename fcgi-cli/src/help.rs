@@ -9,16 +9,16 @@ use clap::{
 
 use crate::php::Php;
 
-/// Subcommands, and what they are for.
+/// Subcommands, and their purpose.
 type Row = (&'static [&'static str], &'static str);
 
-/// The subcommands by need, in a few words. One that is in none of the groups shows below them.
+/// The subcommands by purpose, in a few words. One that is in no group is shown below the groups.
 const GROUPS: [(&str, &[Row]); 5] = [
     (
         "Is it well?",
         &[
             (&["ping"], "a health check: the right answer, in time"),
-            (&["status"], "how php-fpm's pools are doing, and who waits"),
+            (&["status"], "how busy php-fpm's pools are, and how many callers wait"),
             (&["doctor"], "what is wrong, and what to do"),
             (&["ls"], "the sockets here, and whether they answer"),
         ],
@@ -33,10 +33,10 @@ const GROUPS: [(&str, &[Row]); 5] = [
     (
         "Look closer",
         &[
-            (&["tap"], "record what a web server and it say to each other"),
+            (&["tap"], "record its traffic with a web server"),
             (&["decode"], "print a recording, or raw bytes"),
-            (&["check"], "test it against the protocol, case by case"),
-            (&["bench"], "how fast it answers, under which load"),
+            (&["check"], "test it against the specification, case by case"),
+            (&["bench"], "how fast it answers under load"),
             (&["demo"], "a request and its response, record by record"),
         ],
     ),
@@ -51,12 +51,12 @@ const GROUPS: [(&str, &[Row]); 5] = [
 ];
 
 const INTRODUCTION: &str = "\
-FastCGI is how web servers such as nginx hand requests to applications such as
-php-fpm. This command looks after them, and takes the web server's place.";
+FastCGI is how web servers such as nginx pass requests to applications such as
+php-fpm. This command checks and calls them, in the web server's place.";
 
 const END: &str = "\
 ADDR is unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or
-the only socket found. fcgi COMMAND --help tells all. To begin with:
+the only socket found. See fcgi COMMAND --help for details. To start:
   fcgi demo";
 
 /// Parses the command line, with the subcommands that `augment` adds.
@@ -71,7 +71,7 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
         .try_get_matches();
     match parsed {
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => {
-            // What is on the command line goes before a variable that conflicts with it.
+            // The command line takes precedence over a variable that conflicts with it.
             let bare = |sub: Command| sub.mut_args(|arg| arg.env(Resettable::Reset));
             let given = command(&augment).mut_subcommands(bare).try_get_matches()?;
             command(&augment)
@@ -89,7 +89,7 @@ pub(crate) fn parse(augment: impl Fn(Command) -> Command) -> Result<ArgMatches, 
     }
 }
 
-/// The command with its variables, for pages and completions: without what is hidden.
+/// The command with its variables, for pages and completions, without hidden parts.
 pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
     let all = command(augment).mut_subcommands(|sub| variables(sub, &[], None));
     let visible = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
@@ -113,7 +113,7 @@ fn bare() -> Command {
         .arg_required_else_help(true)
 }
 
-/// What conflicts with the arguments that are given.
+/// The variables that conflict with the given arguments.
 fn conflicting(command: &Command, given: &ArgMatches) -> Vec<Id> {
     let (present, absent): (Vec<&Arg>, Vec<&Arg>) =
         command.get_arguments().partition(|arg| is_given(given, arg));
@@ -134,7 +134,7 @@ fn conflicting(command: &Command, given: &ArgMatches) -> Vec<Id> {
     without
 }
 
-/// What code for `fcgi php` on the command line takes the place of.
+/// The variables that code for `fcgi php` on the command line replaces.
 fn overruled(command: &str, given: &ArgMatches) -> Vec<Id> {
     if command != "php" {
         return Vec::new();
@@ -174,11 +174,11 @@ fn page(root: &Command) -> String {
     text
 }
 
-/// Options whose values may hold a comma: in a variable, each has a line.
+/// Options whose values may contain a comma: a variable holds one value per line.
 const WITH_COMMAS: [&str; 9] =
     ["param", "params", "ini", "deny", "headers", "text", "data_binary", "form_fields", "filters"];
-/// What the help of those says.
-const A_LINE_EACH: &str = " (its variable has one a line)";
+/// What the help of these options adds.
+const A_LINE_EACH: &str = " (its variable has one per line)";
 
 /// The name of the variable of a subcommand's option.
 pub(crate) fn variable_of(command: &Command, option: &str) -> String {
@@ -187,8 +187,8 @@ pub(crate) fn variable_of(command: &Command, option: &str) -> String {
 
 /// Gives every option of a subcommand its variable: `FCGI_PING_PATH` for `fcgi ping --path`.
 ///
-/// Those in `without` get none. A variable holds several values, between commas, for an option that
-/// can be given again.
+/// Those in `without` get none. For a repeatable option, a variable holds several values, separated
+/// by commas.
 fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Command {
     if command.is_hide_set() {
         return command;
@@ -207,7 +207,7 @@ fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Co
             }
             _ => arg,
         };
-        // What is on the command line is not split.
+        // Values on the command line are not split.
         let is_typed = given.is_some_and(|given| is_given(given, &arg));
         if is_typed || arg.get_env().is_none() || !matches!(arg.get_action(), ArgAction::Append) {
             return arg;
@@ -222,12 +222,12 @@ fn variable(arg: Arg, start: &str) -> Arg {
         (None, Some(long)) => {
             let name = format!("{start}{}", long.to_ascii_uppercase().replace('-', "_"));
             let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
-            // A value may be a secret: help does not show it.
+            // A value may be a secret, so help does not show it.
             let arg = arg.env(name).hide_env_values(true);
             if is_flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
         }
     };
-    // An empty one says nothing.
+    // An empty variable counts as not set.
     let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     if is_empty { arg.env(Resettable::Reset) } else { arg }
 }

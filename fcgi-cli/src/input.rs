@@ -14,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::io::ReaderStream;
 
 const BLOCK: usize = 64 * 1024;
-/// The most of a pipe that is kept in memory, in bytes.
+/// How much of a pipe is kept in memory, in bytes.
 const MEMORY: usize = 1 << 20;
 
-/// Something to read, in pieces or from one end to the other.
+/// A source of bytes, read in pieces.
 pub(crate) struct Input {
     reader: Pin<Box<dyn AsyncRead + Send>>,
-    /// How many bytes it has, where that is known.
+    /// How many bytes it has, if that is known.
     pub(crate) length: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ impl Input {
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        // A file in /proc says that it has no bytes.
+        // Files in /proc report a length of 0.
         let length = (metadata.is_file() && metadata.len() > 0).then_some(metadata.len());
         let file = tokio::fs::File::from_std(file);
         Ok(match length {
@@ -45,8 +45,8 @@ impl Input {
         })
     }
 
-    /// A file, or stdin, of at most `most` bytes. A pipe is opened and read on a thread: who waits
-    /// may give up.
+    /// Reads a file, or stdin, of at most `most` bytes. A pipe is opened and read on a thread, so
+    /// that the caller can stop waiting.
     pub(crate) async fn whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let owned = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Self::open(&owned)).await;
@@ -59,21 +59,21 @@ impl Input {
         Ok(bytes)
     }
 
-    /// These bytes.
+    /// A source with these bytes.
     pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let length = Some(bytes.len() as u64);
         Self { reader: Box::pin(io::Cursor::new(bytes)), length }
     }
 
-    /// This and then another.
+    /// This source and then another.
     pub(crate) fn then(self, next: Self) -> Self {
         let length = self.length.zip(next.length).map(|(one, two)| one + two);
         Self { reader: Box::pin(self.reader.chain(next.reader)), length }
     }
 
-    /// The same with a length that is known: what has none is kept until its end, of at most
-    /// `most` bytes.
+    /// The same with a known length: a source without one is stored until its end, at most `most`
+    /// bytes.
     pub(crate) async fn measured(mut self, most: u64) -> io::Result<Self> {
         if self.length.is_some() {
             return Ok(self);
@@ -96,7 +96,7 @@ impl Input {
         })
     }
 
-    /// All of it, of at most `most` bytes.
+    /// Reads all of it, at most `most` bytes.
     pub(crate) async fn read(self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.reader.take(most.saturating_add(1)).read_to_end(&mut bytes).await?;
@@ -106,7 +106,7 @@ impl Input {
         Ok(bytes)
     }
 
-    /// As a body, whose pieces are counted as they are read.
+    /// Turns it into a body whose pieces are counted as they are read.
     pub(crate) fn into_body(self, count: impl FnMut(usize) + Send + Unpin + 'static) -> Body {
         Body::from_stream(ReaderStream::with_capacity(
             Counted { reader: self.reader, count },

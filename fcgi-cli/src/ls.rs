@@ -1,4 +1,4 @@
-//! `fcgi ls`: the applications that are here.
+//! `fcgi ls`: the applications on this machine.
 
 use std::{
     fs,
@@ -25,15 +25,15 @@ use crate::{
     table::Table,
 };
 
-/// List the sockets that applications listen at, and whether they answer
+/// List the sockets that applications listen on, and whether they answer
 ///
 /// It looks into the usual places (/run/php*, /run/php-fpm and the like) and at the listeners of
-/// php-fpm's pools, where their configuration can be read: that of packages, and of each php-fpm
-/// that runs here. Each socket is asked for its capacity (GET_VALUES), which runs no script.
+/// php-fpm's pools, if their configuration can be read: that of packages, and of each running
+/// php-fpm. Each socket is asked for its capacity (GET_VALUES), which runs no script.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Ls {
-    /// A configuration file of php-fpm, read too; may be given again
+    /// Also read this configuration file of php-fpm; repeatable
     #[arg(long, value_name = "FILE")]
     fpm_config: Vec<PathBuf>,
     /// Time limit for an answer; all are asked at the same time
@@ -54,13 +54,13 @@ Examples:
   What does not answer?
     fcgi ls --json | jq -r 'select(.answers | not) | .address'";
 
-/// A listener that is there, or should be.
+/// A listener that exists, or should.
 struct Found {
     address: Address,
     pool: Option<Pool>,
 }
 
-/// What came of asking.
+/// The result of asking it.
 struct Seen {
     found: Found,
     queue: Result<Queue, NoQueue>,
@@ -69,7 +69,7 @@ struct Seen {
 }
 
 struct NoAnswer {
-    /// In a few words, for a column.
+    /// A few words for a column.
     short: String,
     message: String,
     cause: Option<Cause>,
@@ -96,7 +96,7 @@ impl Ls {
         } else if form.nagios {
             return all(seen.iter().map(|(_, seen)| seen)).finish(form, false);
         } else {
-            // Its lines are the same for a reader that has gone.
+            // An error means that the reader is gone, which changes nothing.
             let _ = crate::report::print(table(seen.iter().map(|(_, seen)| seen)).trim_end());
         }
         ExitCode::SUCCESS
@@ -124,7 +124,7 @@ impl Ls {
         for address in discovery::sockets().into_iter().map(Address::from) {
             add(address, None);
         }
-        // Of php-fpm's container image there is a port only.
+        // php-fpm's container image has only a port.
         for address in discovery::addresses() {
             add(address, None);
         }
@@ -140,7 +140,7 @@ impl Ls {
     }
 }
 
-/// What two names of one socket have in common.
+/// What two names of the same socket have in common.
 pub(crate) fn key(address: &Address) -> String {
     match address.target() {
         Target::Unix(path) => {
@@ -152,7 +152,7 @@ pub(crate) fn key(address: &Address) -> String {
 }
 
 async fn ask(found: Found, budget: &Budget) -> Seen {
-    // Before our own connection waits there too.
+    // Read it before our own connection waits there too.
     let queue = sock_diag::accept_queue(&found.address).await;
     let address = &found.address;
     // The budget is the limit.
@@ -218,7 +218,7 @@ fn owner(address: &Address) -> Option<(String, String)> {
     Some((owner, format!("{:04o}", meta.mode() & 0o7777)))
 }
 
-/// One line for all of them.
+/// One line about all of them.
 fn all<'a>(seen: impl Iterator<Item = &'a Seen>) -> Report {
     let (mut sockets, mut silent) = (0, Vec::new());
     for it in seen {

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     let command = match parsed.and_then(|matches| Command::from_arg_matches(&matches)) {
         Ok(command) => command,
         Err(error) => {
-            // There is nowhere left to report a failure of the terminal.
+            // A failure of the terminal can't be reported anywhere.
             let _ = error.print();
             return if error.use_stderr() { exit::usage(&command()) } else { Exit::Done.into() };
         }
@@ -113,13 +113,13 @@ fn main() -> ExitCode {
             Command::Guard(guard) => guard.run(),
         }
     });
-    // A thread may still be reading stdin: nothing waits for it.
+    // A thread may still be reading stdin. Don't wait for it.
     runtime.shutdown_background();
     code
 }
 
-/// One line on stderr.
+/// Prints one line on stderr.
 fn complain(line: &str) {
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -20,46 +20,46 @@ use crate::{
     report::{Form, Report},
 };
 
-/// The most of a body that is compared.
+/// How much of a body is compared.
 const MOST: usize = 1 << 20;
-/// What php-fpm answers unless ping.response says otherwise.
+/// php-fpm's answer unless ping.response is set.
 const PONG: &str = "pong";
-/// Between two tries; each time twice as long, up to the last.
+/// The first pause between two attempts. Each is twice as long as the last, up to a limit.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Check that an application answers, as a health check
 ///
-/// It is well when it answers with status 200 and the expected body, in time, on the socket that
-/// it takes its requests on. For php-fpm that is ping.path of the pool itself: what listens at
-/// pm.status_listen says pong while every worker is busy.
+/// An application is well if it answers with status 200 and the expected body, in time, on the
+/// socket that takes its requests. For php-fpm that is ping.path of the pool itself:
+/// pm.status_listen answers pong even while every worker is busy.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Ping {
     #[command(flatten)]
     place: Place,
-    /// The path to ask for, as in php-fpm's ping.path
+    /// The path to request, as in php-fpm's ping.path
     #[arg(long, value_name = "PATH", default_value = "/ping", value_parser = path)]
     path: String,
-    /// Run this script instead, where the application sees it; it is to answer with status 200
+    /// Run this script instead, named as the application sees it; it must answer with status 200
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     script: Option<String>,
-    /// The whole body, line ends at its end aside; default pong, and with --script any
+    /// The whole body, without line ends at its end; default pong, and any body with --script
     #[arg(long, value_name = "TEXT")]
     expect: Option<String>,
-    /// Time limit for all of it, tries included; with --wait, for one try
+    /// Time limit for everything, retries included; with --wait, for one attempt
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
     timeout: Duration,
     /// Try again up to N times, while there is time
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "wait")]
     retry: u32,
-    /// Try again until it is well, for so long: for a start
+    /// Retry until it is well, for at most this long; for use at a start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<Duration>,
-    /// Only connect; says nothing about workers, since the kernel takes connections for them
+    /// Only connect; this does not test workers, since the kernel accepts connections for them
     #[arg(long, conflicts_with_all = ["path", "script", "expect"])]
     connect_only: bool,
-    /// Print nothing: the exit status tells
+    /// Print nothing; the exit status is the result
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
@@ -68,21 +68,21 @@ pub(crate) struct Ping {
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  it is well
+  0  the application is well
   1  the application ended with a status other than 0
-  2  usage, or no address to be found
+  2  usage, or no address found
   3  refused by the application (CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE)
   4  protocol error or truncated response, as from a port that speaks HTTP
   5  connect or IO error: no socket, no permission, nobody listens
   6  time-out: saturated, or stopped
-  7  answered, but not as wanted: another status or body, as for a path that is not configured
+  7  a wrong answer: another status or body, as for a path that is not configured
 
 Examples:
   The only php-fpm of a machine or container (ping.path = /ping in its pool)
     fcgi ping
   Docker
     HEALTHCHECK CMD [\"fcgi\", \"ping\", \"--docker\"]
-  Wait for a start, for half a minute at most
+  Wait for a start, for at most half a minute
     fcgi ping unix:/run/php/php-fpm.sock --wait 30
   Without ping.path: a script of your own
     fcgi ping 127.0.0.1:9000 --script /srv/www/health.php --expect ok
@@ -93,7 +93,7 @@ fn path(text: &str) -> Result<String, &'static str> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("expected a path such as /ping") }
 }
 
-/// What one try gave.
+/// The result of one attempt.
 struct Outcome {
     exit: Exit,
     message: String,
@@ -101,7 +101,7 @@ struct Outcome {
     address: Option<Address>,
     status: Option<u16>,
     took: Duration,
-    /// Whether another try can give something else: not where the usage is wrong.
+    /// Whether another attempt may have another result; not if the usage is wrong.
     may_change: bool,
 }
 
@@ -249,13 +249,13 @@ fn no_place(error: &NoPlace) -> Outcome {
     Outcome { may_change, ..outcome(NoPlace::EXIT, error.to_string(), None) }
 }
 
-/// Without the line ends at its end.
+/// Removes the line ends at the end.
 fn trim(body: &[u8]) -> &[u8] {
     let end = body.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r'));
     &body[..end.map_or(0, |end| end + 1)]
 }
 
-/// The beginning of a body, for people.
+/// The start of a body, for people.
 fn excerpt(body: &[u8]) -> String {
     const LENGTH: usize = 60;
     let start = escape(&body[..body.len().min(LENGTH)], b"");

@@ -1,4 +1,4 @@
-//! Which application a command is for.
+//! The application that a command is for.
 
 use std::env;
 
@@ -7,11 +7,11 @@ use fcgi_tokio::Address;
 
 use crate::{discovery, exit::Exit};
 
-/// The variables that name an application, the first one first. php-fpm-healthcheck's users have
-/// the second one.
+/// The variables that name an application, in order of precedence. The second one is for users of
+/// php-fpm-healthcheck.
 const VARIABLES: [&str; 2] = ["FCGI_ADDR", "FCGI_CONNECT"];
 
-/// The argument ADDR, to be flattened into a subcommand's.
+/// The argument ADDR, to be flattened into a subcommand's arguments.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Place {
     /// unix:PATH, /PATH, HOST:PORT or :PORT; else FCGI_ADDR, FCGI_CONNECT, or the only socket found
@@ -23,13 +23,13 @@ impl Place {
     /// The application's address.
     ///
     /// # Errors
-    /// None is given, and discovery finds none or several; or one can't be called.
+    /// No address is given, and discovery finds none or several; or the address can't be called.
     pub(crate) fn find(&self) -> Result<Address, NoPlace> {
         find(self.address.as_ref())
     }
 }
 
-/// As [`Place::find`], for an address that came another way.
+/// Like [`Place::find`], for an address from elsewhere.
 pub(crate) fn find(given: Option<&Address>) -> Result<Address, NoPlace> {
     let address = match given {
         Some(address) => address.clone(),
@@ -45,7 +45,7 @@ fn from_environment() -> Result<Option<Address>, NoPlace> {
     for name in VARIABLES {
         let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { continue };
         let text = value.to_string_lossy();
-        // cgi-fcgi takes what has no colon for a path.
+        // cgi-fcgi takes a text without a colon as a path.
         let address = match text.parse() {
             Err(_) if !text.contains(':') => Ok(Address::unix(value.clone())),
             parsed => parsed,
@@ -88,7 +88,7 @@ pub(crate) enum NoPlace {
 impl NoPlace {
     pub(crate) const EXIT: Exit = Exit::Usage;
 
-    /// Whether there may be one later.
+    /// Whether there may be an address later.
     pub(crate) fn may_come(&self) -> bool {
         *self == Self::None
     }

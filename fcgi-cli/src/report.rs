@@ -1,4 +1,4 @@
-//! What a command says in the end, to people and to programs.
+//! The final output of a command, for people and for programs.
 
 use std::{
     io::{self, Write},
@@ -12,16 +12,16 @@ use serde_json::{Map, Value};
 
 use crate::{causes::Cause, complain, exit::Exit};
 
-/// The version of what `--json` prints.
+/// The version of `--json`'s output.
 const VERSION: u32 = 1;
 
-/// Who reads the outcome, to be flattened into a subcommand's arguments.
+/// Who reads the output; to be flattened into a subcommand's arguments.
 #[derive(Args, Clone, Copy, Default, Debug)]
 pub(crate) struct Form {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long, help_heading = "Output", conflicts_with = "nagios")]
     pub(crate) json: bool,
-    /// Exit with 0 or 1, as Docker's HEALTHCHECK wants it
+    /// Exit with 0 or 1, as Docker's HEALTHCHECK requires
     #[arg(long, help_heading = "Output", conflicts_with = "nagios")]
     pub(crate) docker: bool,
     /// Print one line with performance data, and exit with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
@@ -42,7 +42,7 @@ impl Form {
     }
 }
 
-/// The outcome of a command for one application.
+/// The result of a command for one application.
 #[derive(Debug)]
 pub(crate) struct Report {
     command: &'static str,
@@ -55,7 +55,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// `message` says what happened, and to which address.
+    /// `message` says what happened, and at which address.
     pub(crate) fn new(command: &'static str, exit: Exit, message: impl Into<String>) -> Self {
         Self {
             command,
@@ -73,19 +73,20 @@ impl Report {
         self
     }
 
-    /// What is likely wrong.
+    /// Sets the likely cause.
     pub(crate) fn cause(mut self, cause: Option<Cause>) -> Self {
         self.cause = cause;
         self
     }
 
-    /// A field of the JSON object.
+    /// Adds a field to the JSON object.
     pub(crate) fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.fields.insert(name.to_owned(), value.into());
         self
     }
 
-    /// A duration: `NAME_ms` in JSON, `NAME` in seconds among the performance data, up to `limit`.
+    /// Adds a duration: `NAME_ms` in JSON, and `NAME` in seconds, up to `limit`, in the performance
+    /// data.
     pub(crate) fn duration(
         self,
         name: &'static str,
@@ -97,19 +98,19 @@ impl Report {
             .field_ms(name, duration)
     }
 
-    /// A duration for JSON alone, as `NAME_ms`.
+    /// Adds a duration as `NAME_ms`, only in JSON.
     pub(crate) fn field_ms(mut self, name: &'static str, duration: Duration) -> Self {
         self.fields.insert(format!("{name}_ms"), milliseconds(duration));
         self
     }
 
-    /// A number among Nagios's performance data: `NAME=VALUE;WARN;CRIT;MIN;MAX`, as it is.
+    /// Adds a number to Nagios's performance data: `NAME=VALUE;WARN;CRIT;MIN;MAX`, unchanged.
     pub(crate) fn performance(mut self, data: impl Into<String>) -> Self {
         self.performance.push(data.into());
         self
     }
 
-    /// Everything in one line, as people read it.
+    /// Everything in one line, for people.
     pub(crate) fn line(&self) -> String {
         match &self.cause {
             Some(cause) => format!("{}: {cause}", self.message),
@@ -141,20 +142,21 @@ impl Report {
 
     fn nagios(&self) -> String {
         let (name, (_, state)) = (self.command.to_ascii_uppercase(), self.exit.nagios());
-        // The bar begins the performance data, and only the first line counts.
+        // A bar starts the performance data, and only the first line counts.
         let line = self.line().replace('|', "/").replace('\n', "; ");
         let data = self.performance.join(" ");
         let bar = if data.is_empty() { "" } else { " | " };
         format!("{name} {state} - {line}{bar}{data}")
     }
 
-    /// As [`finish`](Self::finish), for a command whose output says enough when all is well.
+    /// Like [`finish`](Self::finish), for a command whose output is enough on success.
     pub(crate) fn finish_unless_done(&self, form: Form) -> ExitCode {
         self.finish(form, self.exit == Exit::Done)
     }
 
-    /// Prints it, and gives the exit status. What is well goes to stdout and what is not to stderr,
-    /// but for programs, which read stdout. `quiet` is for people: programs still get their line.
+    /// Prints the result and returns the exit status. For people, success goes to stdout and
+    /// failure to stderr; programs read stdout. `quiet` applies only to people: programs still get
+    /// their line.
     pub(crate) fn finish(&self, form: Form, quiet: bool) -> ExitCode {
         let printed = if form.json {
             print(&self.json(form))
@@ -184,7 +186,7 @@ pub(crate) fn milliseconds(duration: Duration) -> Value {
     ((duration.as_secs_f64() * 1e6).round() / 1e3).into()
 }
 
-/// A line on stdout. That its reader has gone is no error.
+/// Prints a line on stdout. A reader that is gone is not an error.
 pub(crate) fn print(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {

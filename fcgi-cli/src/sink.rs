@@ -1,4 +1,4 @@
-//! Output on its way to a descriptor that nobody may be reading: what is told of is never held up.
+//! Output to a descriptor that nobody may be reading. It never holds up what it reports on.
 
 use std::{
     collections::VecDeque,
@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-/// What a piece takes beside its bytes.
+/// The cost of a piece in addition to its bytes.
 const OVERHEAD: usize = mem::size_of::<Vec<u8>>();
 
-/// Pieces, such as lines, that wait for a thread which writes them.
+/// Pieces, such as lines, that wait for a thread to write them.
 pub(crate) struct Sink {
     limit: usize,
     queue: Mutex<Queue>,
@@ -20,10 +20,10 @@ pub(crate) struct Sink {
 
 struct Queue {
     pieces: VecDeque<Vec<u8>>,
-    /// Of the pieces that wait, and of the one being written.
+    /// The size of the waiting pieces and of the one being written.
     bytes: usize,
     dropped: u64,
-    /// In all.
+    /// The total number of dropped pieces.
     lost: u64,
 }
 
@@ -35,7 +35,7 @@ impl Queue {
 }
 
 impl Sink {
-    /// At most `limit` bytes wait. What comes on top is dropped, and counted.
+    /// At most `limit` bytes wait. Pieces past that are dropped and counted.
     pub(crate) const fn new(limit: usize) -> Self {
         let queue = Queue { pieces: VecDeque::new(), bytes: 0, dropped: 0, lost: 0 };
         Self { limit, queue: Mutex::new(queue), filled: Condvar::new(), emptied: Condvar::new() }
@@ -45,7 +45,7 @@ impl Sink {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a piece, or drops it when too much waits already; says whether it was added.
+    /// Adds a piece, or drops it if too much is waiting; true if it was added.
     pub(crate) fn push(&self, piece: Vec<u8>) -> bool {
         let mut queue = self.lock();
         let size = piece.len() + OVERHEAD;
@@ -60,13 +60,13 @@ impl Sink {
         true
     }
 
-    /// Adds a line, as [`push`](Self::push) does.
+    /// Adds a line, like [`push`](Self::push).
     pub(crate) fn line(&self, mut line: String) -> bool {
         line.push('\n');
         self.push(line.into_bytes())
     }
 
-    /// Whether something small would be taken; what is not is counted as dropped.
+    /// Whether there is room for something small. If not, it counts as dropped.
     pub(crate) fn has_room(&self) -> bool {
         let mut queue = self.lock();
         let has_room = queue.bytes + OVERHEAD < self.limit;
@@ -76,18 +76,18 @@ impl Sink {
         has_room
     }
 
-    /// How many were dropped in all.
+    /// The total number of dropped pieces.
     pub(crate) fn lost(&self) -> u64 {
         self.lock().lost
     }
 
-    /// How many were dropped since this was last asked.
+    /// The number of pieces dropped since the last call.
     pub(crate) fn take_dropped(&self) -> u64 {
         mem::take(&mut self.lock().dropped)
     }
 
-    /// Writes for ever, on a thread of its own. When all is written, `tell` hears how many pieces
-    /// were dropped, if any.
+    /// Writes for ever, on its own thread. When everything is written, `tell` gets the number of
+    /// dropped pieces, if there are any.
     pub(crate) fn run(&self, mut write: impl FnMut(&[u8]), mut tell: impl FnMut(u64)) {
         let mut queue = self.lock();
         loop {
@@ -108,7 +108,7 @@ impl Sink {
         }
     }
 
-    /// Waits until all is written, but at most so long.
+    /// Waits until everything is written, for at most this long.
     pub(crate) fn flush(&self, limit: Duration) {
         let is_waiting = |queue: &mut Queue| queue.bytes > 0 || queue.dropped > 0;
         drop(self.emptied.wait_timeout_while(self.lock(), limit, is_waiting));

@@ -1,4 +1,4 @@
-//! The configuration files of docs/deploy.md, for an address of the user's.
+//! The configuration files of docs/deploy.md, for the user's address.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ const APACHE: &str = include_str!("../deploy/apache.conf");
 const SOCKET: &str = include_str!("../deploy/app.socket");
 const SERVICE: &str = include_str!("../deploy/app.service");
 
-/// What the files have in the place of what is given.
+/// The address in the files, to be replaced.
 const ADDRESS: &str = "unix:/run/app/app.sock";
 const ROOT: &str = "/srv/app/public";
 const HOST: &str = "example.org";
@@ -41,7 +41,7 @@ struct Site {
     /// The site's host
     #[arg(long, value_name = "HOST", default_value = HOST, value_parser = word)]
     server_name: String,
-    /// The folder of the files that the web server sends itself
+    /// The folder of static files, which the web server sends
     #[arg(long, value_name = "DIR", default_value = ROOT, value_parser = path)]
     root: String,
     /// A name for the application
@@ -51,9 +51,9 @@ struct Site {
 
 /// Print a socket unit and a service unit for systemd, which start the application
 ///
-/// systemd listens at ADDR and hands the socket down: the program takes it with
-/// `Listener::from_env`. The two files are printed one after the other; --socket and --service
-/// print one of them.
+/// systemd listens on ADDR and passes the socket on; the program takes it with
+/// `Listener::from_env`. The two files are printed one after the other; --socket or --service
+/// prints only one of them.
 #[derive(Args)]
 pub(crate) struct SystemdUnit {
     #[command(flatten)]
@@ -64,13 +64,13 @@ pub(crate) struct SystemdUnit {
     /// The units' name
     #[arg(long, value_name = "NAME", default_value = "app", value_parser = name)]
     name: String,
-    /// The group of the web server, which may connect
+    /// The web server's group, which may connect
     #[arg(long, value_name = "GROUP", default_value = "www-data", value_parser = name)]
     group: String,
-    /// Only the socket unit
+    /// Print only the socket unit
     #[arg(long, conflicts_with = "service")]
     socket: bool,
-    /// Only the service unit
+    /// Print only the service unit
     #[arg(long)]
     service: bool,
 }
@@ -108,7 +108,7 @@ impl ApacheConf {
         let text = self.site.fill(APACHE).replace(&whole, &url);
         let text =
             text.replace("sites-available/app.conf", &format!("sites-available/{name}.conf"));
-        // Over TCP there is no such name.
+        // A TCP address has no such name.
         let is_kept = |line: &&str| comment || !line.contains("# The name after fcgi://");
         let lines: Vec<&str> = text.lines().filter(is_kept).collect();
         done(&lines.join("\n"))
@@ -127,7 +127,7 @@ impl SystemdUnit {
         let name = &self.name;
         let (is_unix, stream) = match address.target() {
             Target::Unix(path) => (true, path.display().to_string()),
-            // Of all interfaces.
+            // A port on all interfaces.
             Target::Tcp(host_port) => match address.to_string().strip_prefix("tcp::") {
                 Some(port) => (false, port.to_owned()),
                 None => (false, host_port.to_owned()),
@@ -179,7 +179,7 @@ fn done(text: &str) -> ExitCode {
     }
 }
 
-/// What goes into a file as a name.
+/// A text that can be a name in a file.
 fn name(text: &str) -> Result<String, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -189,7 +189,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What goes into a file as one word.
+/// A text that can be one word in a file.
 fn word(text: &str) -> Result<String, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\{};#$".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -199,7 +199,7 @@ fn word(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// A path, maybe with arguments.
+/// A path, possibly with arguments.
 fn path(text: &str) -> Result<String, &'static str> {
     let is_plain = |c: char| !c.is_control() && !"\"'\\{};#$".contains(c);
     if text.starts_with('/') && text.chars().all(is_plain) {

@@ -1,8 +1,8 @@
-//! Connections that wait to be accepted, as the kernel counts them and `ss -xln` shows them: php-fpm
-//! says 0 on unix sockets, whatever waits.
+//! Connections that wait to be accepted, as counted by the kernel and shown by `ss -xln`. php-fpm
+//! always reports 0 for unix sockets.
 //!
-//! The kernel tells of the sockets of its caller's network namespace only, over netlink
-//! (sock_diag(7)), and asks for no privilege.
+//! The kernel reports only sockets of its caller's network namespace, over netlink (sock_diag(7)),
+//! and requires no privilege.
 
 use std::{
     fmt, io,
@@ -12,7 +12,7 @@ use std::{
 
 use fcgi_engine::{Address, Target};
 
-/// What waits at a listening socket, and how much may.
+/// How many connections wait at a listening socket, and how many may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Queue {
     pub(crate) waiting: u32,
@@ -25,11 +25,11 @@ pub(crate) struct Queue {
 pub(crate) enum NoQueue {
     /// The address is on another machine.
     OtherMachine(IpAddr),
-    /// Nobody listens there, or somebody in another network namespace, as in most containers.
+    /// Nobody listens there, or only in another network namespace, as in most containers.
     NotHere,
-    /// The address has no file, or its name can't be looked up.
+    /// The address has no file, or its name can't be resolved.
     NoAddress(io::Error),
-    /// The kernel does not answer such questions, or not to us.
+    /// The kernel does not support this, or not for us.
     Refused(io::Error),
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for NoQueue {
 /// A listening socket on a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct UnixListener {
-    /// The name that it was bound to: it may be from another folder than ours, or another root.
+    /// The name that it was bound to, which may be relative to another folder or root than ours.
     pub(crate) name: PathBuf,
     pub(crate) queue: Queue,
     inode: u64,
@@ -61,8 +61,8 @@ pub(crate) struct TcpListener {
     pub(crate) queue: Queue,
 }
 
-/// Asks the kernel how many connections wait at `address`. A host's name is looked up first; where
-/// several processes share a port, their queues are added up.
+/// Asks the kernel how many connections wait at `address`. A host's name is resolved first. If
+/// several processes share a port, their queues are added.
 pub(crate) async fn accept_queue(address: &Address) -> Result<Queue, NoQueue> {
     match address.target() {
         Target::Unix(path) => unix_queue(path),
@@ -74,7 +74,7 @@ pub(crate) async fn accept_queue(address: &Address) -> Result<Queue, NoQueue> {
     }
 }
 
-/// The same without a look-up: of a unix socket, or of an IP address and port.
+/// The same without resolving a name: for a unix socket, or an IP address and port.
 pub(crate) fn queue_now(address: &Address) -> Option<Queue> {
     match address.target() {
         Target::Unix(path) => unix_queue(path).ok(),
@@ -89,7 +89,7 @@ fn unix_queue(path: &Path) -> Result<Queue, NoQueue> {
     let file = std::fs::metadata(path).map_err(NoQueue::NoAddress)?;
     let listeners = unix_listeners().map_err(NoQueue::Refused)?;
     let here = |it: &&UnixListener| it.inode == file.ino() && it.device == file.dev();
-    // Overlay file systems have other numbers for the kernel than for us; then the name decides.
+    // On overlay file systems the kernel sees other numbers than we do; then compare the names.
     let whole = std::fs::canonicalize(path).unwrap_or_default();
     let named = |it: &&UnixListener| it.name == path || it.name == whole;
     let found = listeners.iter().find(here).or_else(|| listeners.iter().find(named));
@@ -104,7 +104,7 @@ fn tcp_queue(found: impl Iterator<Item = SocketAddr>) -> Result<Queue, NoQueue> 
             missing = NoQueue::OtherMachine(address.ip());
             continue;
         }
-        // A listener on the address itself gets the connection before one on all addresses.
+        // A listener on the exact address takes precedence over one on all addresses.
         let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
         let takers = [address.ip().to_canonical(), v4, v6];
         let usable = if address.is_ipv4() { &takers[..] } else { &[takers[0], v6] };
@@ -122,7 +122,7 @@ fn tcp_queue(found: impl Iterator<Item = SocketAddr>) -> Result<Queue, NoQueue> 
     Err(missing)
 }
 
-/// Whether the address is one of this machine's: only those can be bound.
+/// Whether the address belongs to this machine: only such addresses can be bound.
 fn is_here(ip: IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -205,7 +205,7 @@ mod netlink {
         family.as_raw() as u8
     }
 
-    /// Sends a request and hands out each message of the answer, without its header.
+    /// Sends a request and passes on each message of the answer, without its header.
     fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let socket = socket_with(
             AddressFamily::NETLINK,

@@ -1,4 +1,4 @@
-//! Sockets of both kinds, read and written when they are ready.
+//! Unix and TCP sockets, read and written when they are ready.
 
 use std::{io, time::Duration};
 
@@ -9,19 +9,19 @@ use tokio::{
     time::sleep,
 };
 
-/// How often, and how long, a unix socket with a full backlog is tried again: a plain connect(2)
-/// would wait there.
+/// The interval at which a unix socket with a full backlog is tried again, and for how long: a
+/// plain connect(2) would wait there.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRIES: u32 = 1000;
 
-/// Connects, as patiently as a plain connect(2) is.
+/// Connects, as patiently as a plain connect(2).
 pub(crate) async fn connect(address: &Address) -> io::Result<Transport> {
     let mut tries = 0;
     loop {
         let connected = match address.target() {
             Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
             Target::Tcp(host_port) => TcpStream::connect(host_port).await.map(|stream| {
-                // The bytes were put together by their sender already.
+                // The sender has already combined the bytes.
                 let _ = stream.set_nodelay(true);
                 Transport::Tcp(stream)
             }),
@@ -37,7 +37,7 @@ pub(crate) async fn connect(address: &Address) -> io::Result<Transport> {
     }
 }
 
-/// Waits until it is worth a try.
+/// Waits until an attempt is worth it.
 pub(crate) async fn ready(stream: &Transport, interest: Interest) -> io::Result<()> {
     match stream {
         Transport::Unix(stream) => stream.ready(interest).await.map(drop),
@@ -46,8 +46,8 @@ pub(crate) async fn ready(stream: &Transport, interest: Interest) -> io::Result<
     }
 }
 
-/// Reads what there is. A read that does not fill the buffer has emptied the socket: the runtime is
-/// told so, and spares a second one.
+/// Reads what there is. If that does not fill the buffer, the socket is empty: this tells the
+/// runtime, which saves a second read.
 pub(crate) fn try_read(stream: &Transport, buffer: &mut [u8]) -> io::Result<usize> {
     let mut some = None;
     let fd = stream.as_socket().ok_or_else(no_socket)?;
@@ -66,7 +66,7 @@ pub(crate) fn try_read(stream: &Transport, buffer: &mut [u8]) -> io::Result<usiz
     some.map_or(read, Ok)
 }
 
-/// Writes what the socket takes.
+/// Writes as much as the socket takes.
 pub(crate) fn try_write(stream: &Transport, bytes: &[u8]) -> io::Result<usize> {
     match stream {
         Transport::Unix(stream) => stream.try_write(bytes),
@@ -80,13 +80,13 @@ fn no_socket() -> io::Error {
     io::ErrorKind::Unsupported.into()
 }
 
-/// Whether a socket call has to wait, and not more than that.
+/// Whether a socket call only has to wait.
 pub(crate) fn waits<T>(result: &io::Result<T>) -> bool {
     let kind = result.as_ref().err().map(io::Error::kind);
     matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
 }
 
-/// Has a socket closed with a reset. A unix socket has no such thing.
+/// Makes a socket close with a reset. Unix sockets have no reset.
 pub(crate) fn reset(stream: &Transport) {
     if let Transport::Tcp(stream) = stream {
         let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));

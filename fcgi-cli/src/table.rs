@@ -1,4 +1,4 @@
-//! Columns as wide as their longest cell.
+//! A table whose columns are as wide as their longest cell.
 
 /// Rows of cells below a row of titles.
 #[derive(Debug)]
@@ -16,12 +16,12 @@ struct Column {
 #[derive(Debug)]
 enum Row {
     Cells(Vec<String>),
-    /// A line of its own, below the row before.
+    /// A separate line below the previous row.
     Note(String),
 }
 
 impl Table {
-    /// A title that begins with `#` is one of numbers, which end at the same place.
+    /// A title that starts with `#` marks a column of numbers, which is right-aligned.
     pub(crate) fn new<const N: usize>(titles: [&'static str; N]) -> Self {
         let column = |title: &'static str| match title.strip_prefix('#') {
             Some(title) => Column { title, is_number: true },
@@ -30,17 +30,17 @@ impl Table {
         Self { columns: titles.map(column).into(), rows: Vec::new() }
     }
 
-    /// Adds a row. Cells that are missing at its end are empty.
+    /// Adds a row. Missing cells at its end are empty.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(Row::Cells(cells.into_iter().collect()));
     }
 
-    /// Adds a line that belongs to the row before.
+    /// Adds a line that belongs to the previous row.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.rows.push(Row::Note(text.into()));
     }
 
-    /// Its lines, each with its end.
+    /// The lines of the table, each with its line end.
     pub(crate) fn text(&self) -> String {
         let width = |n: usize, column: &Column| {
             let cells = self.rows.iter().filter_map(|row| match row {

@@ -1,4 +1,4 @@
-//! Records as lines to read.
+//! Prints records as readable lines.
 
 use std::fmt::{self, Write};
 
@@ -11,12 +11,12 @@ use fcgi_tokio::proto::{
 
 use fcgi_engine::text::escape;
 
-/// Lines of a stream that are shown of one record.
+/// How many lines of one record's stream are shown.
 const EXCERPT: usize = 4;
-/// Bytes of such a line that are shown.
+/// How many bytes of such a line are shown.
 const LINE: usize = 512;
 
-/// Which way a record goes.
+/// The direction of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
     ToApplication,
@@ -48,7 +48,7 @@ pub(crate) struct Record {
     content: Vec<u8>,
 }
 
-/// Puts the records of one direction together.
+/// Assembles the records of one direction.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     direction: Direction,
@@ -85,7 +85,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the last record was whole, its padding too.
+    /// Whether the last record was complete, including its padding.
     pub(crate) const fn is_at_boundary(&self) -> bool {
         self.framer.is_at_boundary()
     }
@@ -99,7 +99,7 @@ pub(crate) fn table(records: &[Record]) -> String {
     out
 }
 
-/// A record as one or more lines, as wide as the longest name.
+/// A record as one or more lines, as wide as the longest type name.
 pub(crate) fn line(record: &Record) -> String {
     let details = details(record.header.record_type, &record.content, 0);
     let mut out = row("", record.direction, &record.header, &details);
@@ -126,7 +126,7 @@ fn titles(width: usize) -> String {
     format!("{:<9}  {:<width$}  id  length  pad", "direction", "record")
 }
 
-/// One record of a table that has no end, after `lead`.
+/// One record of an endless table, after `lead`.
 pub(crate) fn row(
     lead: &str,
     direction: Direction,
@@ -169,7 +169,7 @@ fn write_row(
     Ok(())
 }
 
-/// What a record says, as one or more lines. It has so many bytes `more` than `content`.
+/// The content of a record, as one or more lines. The record has `more` bytes after `content`.
 pub(crate) fn details(record_type: RecordType, content: &[u8], more: usize) -> Vec<String> {
     if content.is_empty() {
         return vec![match record_type {

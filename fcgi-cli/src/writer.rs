@@ -1,5 +1,5 @@
-//! Output that nobody may take: it is written on a thread, so that signals and time limits hold while
-//! a write waits.
+//! Output that nobody may be reading. It is written on a thread, so that signals and time limits
+//! work while a write waits.
 
 use std::{
     fs::File,
@@ -25,10 +25,10 @@ pub(crate) enum Writer {
 }
 
 impl Writer {
-    /// Makes a file, or empties it.
+    /// Creates a file, or empties it.
     ///
     /// # Errors
-    /// It can't be made; `TimedOut` if there is no time left, as with a pipe that nobody reads.
+    /// It can't be created; `TimedOut` if there is no time left, as with a pipe that nobody reads.
     pub(crate) async fn create(path: &Path, budget: &Budget) -> io::Result<Self> {
         let path: PathBuf = path.to_owned();
         let file = within(budget, move || File::create(path)).await?;
@@ -38,8 +38,8 @@ impl Writer {
     /// Writes all of the bytes.
     ///
     /// # Errors
-    /// That of the write; `TimedOut` if there is no time left. Some may be written then, and still
-    /// be: nothing more can be written to it.
+    /// The error of the write; `TimedOut` if there is no time left. Some bytes may have been
+    /// written then, or be written later; nothing more can be written to it.
     pub(crate) async fn write(&self, bytes: Bytes, budget: &Budget) -> io::Result<()> {
         let to = self.clone();
         within(budget, move || match to {
@@ -63,12 +63,12 @@ async fn within<T: Send + 'static>(
         .await
 }
 
-/// Prints a report, which may be long, and gives the exit status.
+/// Prints a report, which may be long, and returns the exit status.
 pub(crate) async fn finish(report: Report, form: Form, quiet: bool) -> ExitCode {
     apart(move || report.finish(form, quiet)).await
 }
 
-/// Does what may have to wait for a reader.
+/// Does work that may have to wait for a reader.
 pub(crate) async fn apart(work: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Exit::Io.into())
 }

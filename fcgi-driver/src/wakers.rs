@@ -1,18 +1,91 @@
-//! Wakers of tasks that wait for one thing.
+//! Wakers of tasks that wait for one thing, and a lock that wakes nobody while it is held.
 
-use std::task::{Context, Waker};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
+};
 
-/// Remembers the task to wake.
-pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Remembers the task to wake. Returns the waker before, to be dropped where no lock is held: the
+/// last waker of a task may drop the task.
+#[must_use = "drop it without a lock"]
+pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        slot => slot.replace(cx.waker().clone()),
     }
 }
 
-/// Wakes the waiting task.
-pub(crate) fn wake(slot: &mut Option<Waker>) {
-    if let Some(waker) = slot.take() {
-        waker.wake();
+/// Those who are woken when this is dropped; most often it is one, which needs no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakes {
+    /// Whoever waits there is to be woken.
+    pub(crate) fn take(&mut self, slot: &mut Option<Waker>) {
+        self.extend(slot.take());
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.first.take().into_iter().chain(self.rest.drain(..)).for_each(Waker::wake);
+    }
+}
+
+impl Extend<Waker> for Wakes {
+    fn extend<T: IntoIterator<Item = Waker>>(&mut self, wakers: T) {
+        for waker in wakers {
+            match &self.first {
+                None => self.first = Some(waker),
+                Some(_) => self.rest.push(waker),
+            }
+        }
+    }
+}
+
+/// What is behind a [`lock`].
+pub(crate) trait Wakeful {
+    /// What runs code of others when it is dropped: those who are to be [woken](Wakes), a socket.
+    type Later: Default;
+
+    /// What is to be dropped once the lock is released.
+    fn later(&mut self) -> Self::Later;
+}
+
+/// Locks; once that is released, wakes those whom its holder has noted. A waker is code of the
+/// runtime's, which may drop or poll what takes this lock too.
+pub(crate) fn lock<T: Wakeful>(mutex: &Mutex<T>) -> Locked<'_, T> {
+    // Nothing panics while it is held.
+    let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    Locked { guard, later: T::Later::default() }
+}
+
+/// See [`lock`]. The fields are dropped in this order.
+pub(crate) struct Locked<'a, T: Wakeful> {
+    guard: MutexGuard<'a, T>,
+    later: T::Later,
+}
+
+impl<T: Wakeful> Deref for Locked<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: Wakeful> DerefMut for Locked<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T: Wakeful> Drop for Locked<'_, T> {
+    fn drop(&mut self) {
+        self.later = self.guard.later();
     }
 }

@@ -137,6 +137,15 @@ pub fn client_timeout(address: Arc<str>, phase: Phase, limit: Duration) -> Error
     Error::Timeout { address, phase, limit }
 }
 
+/// The same error, logged and counted if a client's time limit passed.
+#[must_use]
+pub fn logged(error: Error) -> Error {
+    if let Error::Timeout { address, phase, limit } = &error {
+        timed_out(Side::Client, *phase, *limit, address);
+    }
+    error
+}
+
 #[cfg(feature = "metrics")]
 const fn name(phase: Phase) -> &'static str {
     match phase {

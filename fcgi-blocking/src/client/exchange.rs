@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Buf;
-use fcgi_engine::client::{self, Chunk, Collected, Collector, Limit};
+use fcgi_engine::{
+    client::{self, Chunk, Collected, Collector, Limit},
+    observe,
+};
 use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
 use tracing::Span;
@@ -58,7 +61,7 @@ impl Exchange {
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Self, Error> {
-        let core = link.session.begin(begin, started, Instant::now())?;
+        let core = link.session.begin(begin, started, Instant::now()).map_err(observe::logged)?;
         Ok(Self::new(core, begin, link.session.span(), bodies(), cancel))
     }
 

@@ -14,9 +14,13 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::client::{Chunk, Wrote};
+use fcgi_engine::{
+    client::{Chunk, Wrote},
+    observe,
+};
 use fcgi_proto::{BeginRequest, RequestKey};
 use rustix::event::PollFlags;
+use tracing::Span;
 
 use super::{
     Body, CancelHandle, Wake,
@@ -35,6 +39,8 @@ struct Shared {
     stream: Arc<Stream>,
     /// Interrupts the leader's poll.
     waker: Arc<Waker>,
+    /// A copy of the session's: to make one runs a subscriber's code.
+    span: Span,
     state: Mutex<State>,
 }
 
@@ -50,6 +56,7 @@ impl Mux {
         Ok(Self(Arc::new(Shared {
             stream: Arc::clone(&link.stream),
             waker: Arc::new(Waker::new()?),
+            span: link.session.span().clone(),
             state: Mutex::new(State { link, leading: None }),
         })))
     }
@@ -62,11 +69,9 @@ impl Mux {
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let mut state = self.lock();
-        let core = state.link.session.begin(begin, started, Instant::now())?;
-        let span = state.link.session.span().clone();
-        drop(state);
-        Ok(Exchange::new(core, begin, &span, bodies(), cancel))
+        let begun = self.lock().link.session.begin(begin, started, Instant::now());
+        let core = begun.map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, &self.0.span, bodies(), cancel))
     }
 
     /// The next bytes of a request's response, or its end.
@@ -179,12 +184,14 @@ impl Mux {
         Ok(())
     }
 
-    /// Aborts a request unless it has ended; the others go on.
-    pub(crate) fn abort(&self, exchange: &mut Exchange) {
+    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
+    /// waiting for: whether the connection can carry others.
+    pub(crate) fn abort(&self, exchange: &mut Exchange) -> bool {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         exchange.abort(&mut state.link);
         state.hand_on(&self.0.waker);
+        !state.link.session.is_closing()
     }
 
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still

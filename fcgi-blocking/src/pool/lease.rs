@@ -143,19 +143,19 @@ impl Lease {
     /// The request has ended, or is given up now. Gives the connection back if it is fit for
     /// another one, after an abort once that has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let reusable = match self.inner.place() {
+        let (reusable, drained) = match self.inner.place() {
             Some(Place::Own(link)) => {
                 exchange.abort(link);
                 link.session.forget(exchange.core.key());
-                link.is_reusable()
+                (link.is_reusable(), link.session.settled().is_none())
             }
             Some(Place::Shared(mux)) => {
-                mux.abort(exchange);
-                mux.is_usable()
+                let drained = mux.abort(exchange);
+                (mux.is_usable(), drained)
             }
-            None => false,
+            None => (false, false),
         };
-        if exchange.core.outcome().is_some() {
+        if exchange.core.outcome().is_some() || !drained {
             return self.inner.finish(reusable);
         }
         if let Some(drain) = Drain::new(self.inner) {

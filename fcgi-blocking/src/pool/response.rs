@@ -17,8 +17,8 @@ use crate::{
 /// back to the pool as soon as the response was read to its end. Dropping it early aborts the
 /// request, of which nothing reaches a later one (H-11): the connection is used again once the
 /// application has ended the request, or closed after
-/// [`drain_timeout`](crate::client::Connector::drain_timeout). The drop does not wait for
-/// that.
+/// [`drain_timeout`](crate::client::Connector::drain_timeout); one that is not kept is closed
+/// at once. The drop does not wait.
 ///
 /// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
 /// is logged in any case.

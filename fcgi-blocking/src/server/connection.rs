@@ -73,11 +73,14 @@ impl Watch {
 struct Threads(Option<Arc<Condvar>>);
 
 impl Waiters for Threads {
-    fn wake(&mut self, _: Awaited) {
-        self.wake_all();
+    /// To notify runs no code of others.
+    type Woken = ();
+
+    fn wake(&mut self, _: Awaited, woken: &mut ()) {
+        self.wake_all(woken);
     }
 
-    fn wake_all(&mut self) {
+    fn wake_all(&mut self, (): &mut ()) {
         if let Some(condvar) = &self.0 {
             condvar.notify_all();
         }

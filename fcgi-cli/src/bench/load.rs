@@ -1,4 +1,4 @@
-//! The load: callers that send one request after the other, at once or at a rate.
+//! The load: callers that send one request after the other, as fast as possible or at a rate.
 
 use std::{
     collections::BTreeMap,
@@ -15,41 +15,41 @@ use tokio::task::JoinSet;
 
 use super::shot::{Failure, Template};
 
-/// Histograms that callers share, so that they seldom wait for each other.
+/// The number of histograms that callers share. With several they seldom wait for each other.
 const SHARDS: usize = 8;
-/// Digits of a latency that are kept.
+/// How many digits of a latency are kept.
 const DIGITS: u8 = 3;
-/// The runtime's timer is this late by itself.
+/// How late the runtime's timer is by itself.
 const TIMER: Duration = Duration::from_millis(2);
-/// Kinds of failures that are told apart.
+/// How many kinds of failures are distinguished.
 const KINDS: usize = 20;
 
-/// How much, and how.
+/// How much load, and of which kind.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) address: Address,
     pub(super) template: Template,
     pub(super) connections: usize,
-    /// Requests at once on each connection.
+    /// Concurrent requests on each connection.
     pub(super) multiplex: usize,
     pub(super) requests: Option<u64>,
     pub(super) time: Option<Duration>,
-    /// Requests a second, of all callers together; `None` is as fast as they can.
+    /// Requests per second of all callers together; `None` means as fast as possible.
     pub(super) rate: Option<f64>,
-    /// For one request.
+    /// The limit of one request.
     pub(super) timeout: Duration,
 }
 
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// In microseconds, of the requests that succeeded.
+    /// Of successful requests, in microseconds.
     pub(super) latencies: Histogram<u64>,
     pub(super) bytes: u64,
     pub(super) failures: BTreeMap<Failure, u64>,
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) took: Duration,
-    /// Requests that were due at the rate and not sent, since no caller was free.
+    /// Requests that were due at the rate but not sent, since no caller was free.
     pub(super) unsent: u64,
 }
 
@@ -61,12 +61,12 @@ struct Shard {
     statuses: BTreeMap<u16, u64>,
 }
 
-/// A load that runs.
+/// A running load.
 #[derive(Debug)]
 pub(super) struct Load {
     plan: Plan,
     started: Instant,
-    /// Requests that have been taken up.
+    /// Requests that callers have taken.
     taken: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
@@ -77,7 +77,7 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn new(plan: Plan) -> Arc<Self> {
         let shard = || Shard {
-            // The number of digits is one that it takes.
+            // Can't fail: the number of digits is valid.
             latencies: Histogram::new(DIGITS).expect("0 to 5 digits"),
             bytes: 0,
             failures: BTreeMap::new(),
@@ -94,7 +94,7 @@ impl Load {
         })
     }
 
-    /// Requests that have ended, and those of them that failed.
+    /// The number of requests that have ended, and of those that failed.
     pub(super) fn counts(&self) -> (u64, u64) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (count(&self.done), count(&self.failed))
@@ -104,7 +104,7 @@ impl Load {
         self.started.elapsed()
     }
 
-    /// How much of it is done, from 0 to 1.
+    /// How much of the load is done, from 0 to 1.
     pub(super) fn share(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
         let by_number =
@@ -115,18 +115,18 @@ impl Load {
         by_number.max(by_time).min(1.0)
     }
 
-    /// Begins no more requests; those under way end.
+    /// Starts no more requests; active ones end.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Runs until all is done. Requests under way at the end are waited for.
+    /// Runs until all is done, including the requests that are active at the end.
     pub(super) async fn run(self: &Arc<Self>) -> Result<Outcome, fcgi::Error> {
         let Plan { connections, multiplex, .. } = self.plan;
         let shared = (multiplex > 1).then(|| self.pool(connections)).transpose()?;
         let mut callers = JoinSet::new();
         for n in 0..connections * multiplex {
-            // One connection each, which nobody waits for; or all of them share some.
+            // Each caller has its own connection and never waits for one; or all share some.
             let pool = match &shared {
                 Some(pool) => pool.clone(),
                 None => self.pool(1)?,
@@ -157,7 +157,7 @@ impl Load {
             .build()
     }
 
-    /// One caller: the next request follows when the last one has ended, or when it is due.
+    /// One caller: sends the next request when the last one has ended, or when it is due.
     async fn call(&self, pool: &fcgi::Pool, shard: &Mutex<Shard>) {
         while let Some(due) = self.next() {
             let began = match due {
@@ -171,7 +171,7 @@ impl Load {
             match ended {
                 Ok(ended) => {
                     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-                    // It grows as it needs to.
+                    // Can't fail: the histogram grows as needed.
                     let _ = shard.latencies.record(micros.max(1));
                     shard.bytes += ended.bytes;
                     if let Some(status) = ended.status {
@@ -188,7 +188,8 @@ impl Load {
         }
     }
 
-    /// Takes up a request; when it is due, at a rate. `None`: there are no more.
+    /// Takes a request, with the time when it is due if there is a rate. `None` if there are no
+    /// more.
     fn next(&self) -> Option<Option<Instant>> {
         if self.is_stopped.load(Ordering::Relaxed) {
             return None;
@@ -209,24 +210,24 @@ impl Load {
         Some(Some(self.started.checked_add(due)?))
     }
 
-    /// Waits until a request is due; from when on its latency counts. That is when it was due, even
-    /// if no caller was free then: a slow answer must not hide the wait of those behind it, which is
-    /// called coordinated omission. `None`: it is over.
+    /// Waits until a request is due; returns from when its latency counts. That is when it was due,
+    /// even if no caller was free then: a slow answer must not hide the wait of those behind it,
+    /// which is called coordinated omission. `None` if the run is over.
     async fn wait_for(&self, due: Instant) -> Option<Instant> {
         if Instant::now() < due {
             tokio::time::sleep_until(due.into()).await;
             if self.is_stopped.load(Ordering::Relaxed) {
                 return None;
             }
-            // A timer that is late is not the application's fault.
+            // A late timer is not the application's fault.
             let now = Instant::now();
             return Some(if now < due + TIMER { now } else { due });
         }
-        // A load that can't keep up with its rate ends all the same.
+        // The run ends in time even if the load can't keep up with its rate.
         self.plan.time.is_none_or(|time| self.elapsed() < time).then_some(due)
     }
 
-    /// What was measured so far.
+    /// The results so far.
     pub(super) fn outcome(&self) -> Outcome {
         let took = self.elapsed();
         let mut outcome = Outcome {
@@ -239,7 +240,7 @@ impl Load {
         };
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            // Both grow as they need to.
+            // Can't fail: both grow as needed.
             let _ = outcome.latencies.add(&shard.latencies);
             outcome.bytes += shard.bytes;
             for (failure, n) in &shard.failures {
@@ -265,7 +266,7 @@ impl Load {
     }
 }
 
-/// Counts a failure; those of too many kinds as one.
+/// Counts a failure. Past the limit, further kinds are counted as one.
 fn count(failures: &mut BTreeMap<Failure, u64>, failure: Failure, n: u64) {
     let key = if failures.len() < KINDS || failures.contains_key(&failure) {
         failure

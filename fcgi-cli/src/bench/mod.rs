@@ -37,65 +37,65 @@ use crate::{
 use load::{Load, Plan};
 use shot::Template;
 
-/// Without -n and -t.
+/// The time without -n and -t.
 const TIME: Duration = Duration::from_secs(10);
-/// The most of a body that is read, in bytes.
+/// The largest body that is read, in bytes.
 const MOST: u64 = 1 << 30;
-/// Between two drawings of the line of progress.
+/// The time between two updates of the progress line.
 const PROGRESS: Duration = Duration::from_millis(250);
 
 /// Measure how many requests an application answers, and how fast
 ///
-/// As fast as it answers (closed loop), or with --rate at a rate of its own (open loop). A request
-/// that is late then counts from when it was due, so that one slow answer does not hide the wait of
-/// those behind it (coordinated omission). SIGINT ends it early, with what was measured so far.
+/// At full speed (closed loop), or with --rate at a given rate (open loop). The latency of a
+/// request counts from when it was due, so that one slow answer does not hide the wait of those
+/// behind it (coordinated omission). SIGINT ends the run early and prints what was measured so far.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Bench {
     #[command(flatten)]
     place: Place,
-    /// The path to ask for, with its query; default: --path
+    /// The path to request, with its query; default: --path
     #[arg(value_name = "URL-PATH", conflicts_with_all = ["path", "script"])]
     url_path: Option<String>,
-    /// Folder of the scripts, where the application sees it; without it the path is its own script,
-    /// as php-fpm's ping.path is
+    /// The folder of scripts, as the application sees it; without it the path is also the script,
+    /// as for php-fpm's ping.path
     #[arg(long, value_name = "DIR", requires = "url_path")]
     root: Option<String>,
     /// The same as URL-PATH
     #[arg(long, value_name = "PATH", default_value = "/ping")]
     path: String,
-    /// Run this script, where the application sees it
+    /// Run this script, named as the application sees it
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     script: Option<String>,
-    /// A parameter, in place of or besides those of the path; may be given again
+    /// A parameter, added to those of the path or replacing one; repeatable
     #[arg(
         long = "param",
         value_name = "NAME=VALUE",
         value_parser = OsStringValueParser::new().try_map(param)
     )]
     params: Vec<Param>,
-    /// The body of each request: a file, or - for stdin; the method is POST unless --param has one
+    /// The body of each request: a file, or - for stdin; the method is POST unless --param sets one
     #[arg(long, value_name = "FILE|-")]
     stdin: Option<PathBuf>,
-    /// A body of so many bytes (K, M, G)
+    /// A body of this many bytes (K, M, G)
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "stdin")]
     body: Option<u64>,
-    /// Connections at once
+    /// Concurrent connections
     #[arg(short, long, value_name = "N", default_value = "8", value_parser = at_least_one)]
     connections: usize,
-    /// Requests in all
+    /// Total number of requests
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
-    /// Seconds in all; default 10 without -n
+    /// Total time in seconds; default 10 without -n
     #[arg(short, long, value_name = "S", value_parser = seconds)]
     time: Option<Duration>,
-    /// Requests a second, of all connections together (open loop)
+    /// Requests per second, of all connections together (open loop)
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Keep connections open; php-fpm gives each a worker for as long
+    /// Keep connections open; each occupies a worker of php-fpm
     #[arg(long)]
     keep: bool,
-    /// Requests at once on each connection, if the application multiplexes
+    /// Concurrent requests on each connection, if the application multiplexes
     #[arg(long, value_name = "M", default_value = "1", value_parser = at_least_one)]
     multiplex: usize,
     /// Time limit for each request
@@ -108,10 +108,10 @@ pub(crate) struct Bench {
 const AFTER_HELP: &str = "\
 Exit status:
   0  every request succeeded
-  1, 3 to 6  as for fcgi call, of the failure that came most often
+  1, 3 to 6  as for fcgi call, for the most frequent failure
   2  usage, or a file that can't be read
-  7  answered, but not as wanted: statuses of 400 or more, an application that does not multiplex, or
-     a rate that it can't keep up with
+  7  wrong answers: statuses of 400 or more, an application that does not multiplex, or a rate that
+     it can't keep up with
   128 and the signal's number, when SIGINT or SIGTERM ends it
 
 Examples:
@@ -177,7 +177,7 @@ impl Bench {
             if form.json || form.nagios {
                 return report.finish(form, false);
             }
-            // Its lines are the same for a reader that has gone.
+            // An error means that the reader is gone, which changes nothing.
             let _ = crate::report::print(print::text(&plan, &outcome).trim_end());
             if exit != Exit::Done {
                 complain(&format!("fcgi bench: {}", report.line()));
@@ -187,7 +187,7 @@ impl Bench {
         let mut signals = signals();
         let (code, caught) = tokio::select! {
             code = writer::apart(print) => (code, caught),
-            // Nobody reads it.
+            // Nobody reads the output.
             number = next_of(&mut signals) => (Exit::Done.into(), Some(number)),
         };
         match caught {
@@ -196,7 +196,7 @@ impl Bench {
         }
     }
 
-    /// Whether anybody is there, before the load; and whether it multiplexes, if it is to.
+    /// Whether the application answers, before the load; and whether it multiplexes, if it must.
     async fn probe(&self, address: &Address) -> Result<(), Report> {
         let budget = Budget::new(Some(self.timeout));
         if let Err(error) = ask::connect(address, &budget).await {
@@ -243,7 +243,7 @@ impl Bench {
             own.push((b"REQUEST_METHOD".to_vec(), b"POST".to_vec()));
             own.push((b"CONTENT_LENGTH".to_vec(), body.len().to_string().into_bytes()));
         }
-        // Of one name the last one counts, as on the command line.
+        // Of several parameters with one name, the last counts, as on the command line.
         let default =
             request.begin().params.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
         let all: Vec<Param> = default.chain(own).chain(self.params.iter().cloned()).collect();
@@ -264,7 +264,7 @@ impl Bench {
     }
 }
 
-/// Runs it, with a line of progress on a terminal; a signal ends it early, and is given back.
+/// Runs the load, with a progress line on a terminal. A signal ends it early and is returned.
 async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::Error> {
     let mut signals = signals();
     let is_shown = io::stderr().is_terminal();
@@ -278,7 +278,7 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
                 outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
                     load.stop();
-                    // A second one does not wait for the requests under way.
+                    // A second signal does not wait for active requests.
                     if caught.replace(number).is_some() {
                         break load.outcome();
                     }
@@ -288,7 +288,7 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
         }
     };
     if is_shown {
-        // There is nowhere left to report a failure of stderr.
+        // A failure of stderr can't be reported anywhere.
         let _ = write!(io::stderr().lock(), "\r\x1b[K");
     }
     Ok((outcome, caught))

@@ -1,4 +1,4 @@
-//! What a benchmark measured, for people and for programs.
+//! The results of a benchmark, for people and for programs.
 
 use std::{fmt::Write, time::Duration};
 
@@ -25,18 +25,18 @@ const PERCENTILES: [(f64, &str); 7] = [
     (99.9, "latency_p999"),
     (99.99, "latency_p9999"),
 ];
-/// Bars of the plot, and the longest one's width.
+/// The number of bars in the plot, and the width of the longest.
 const BARS: usize = 12;
 const WIDTH: usize = 50;
 
-/// Requests a second.
+/// Requests per second.
 pub(super) fn rate(outcome: &Outcome) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let done = outcome.latencies.len() as f64;
     done / outcome.took.as_secs_f64().max(1e-9)
 }
 
-/// The status: that of the failure that came most often.
+/// The exit status: that of the most frequent failure.
 pub(super) fn exit(outcome: &Outcome) -> Exit {
     match most_often(outcome) {
         Some((failure, _)) => failure.exit,
@@ -50,7 +50,7 @@ fn most_often(outcome: &Outcome) -> Option<(&Failure, u64)> {
     Some((most.0, *most.1))
 }
 
-/// The whole of it, as lines.
+/// The whole result as lines.
 pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
     let mut out = String::new();
     let (done, took) = (outcome.latencies.len(), outcome.took.as_secs_f64());
@@ -113,7 +113,7 @@ fn load(plan: &Plan) -> String {
     format!("{connections}{each}{rate}{body}")
 }
 
-/// How many requests took how long, as bars. Each spans as many times what the one before does.
+/// How many requests took how long, as bars. Each bar's range is a constant factor above the last.
 fn plot(latencies: &Histogram<u64>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "bars, for people")]
     let (least, most) = (latencies.min().max(1) as f64, latencies.max().max(1) as f64);
@@ -135,7 +135,7 @@ fn plot(latencies: &Histogram<u64>) -> String {
         if end >= latencies.max() {
             break;
         }
-        // The histogram tells no two values apart that it keeps as one.
+        // Skips the values that the histogram stores as one.
         low = latencies.highest_equivalent(end) + 1;
     }
     let highest = bars.iter().map(|(_, n)| *n).max().unwrap_or_default().max(1);
@@ -153,7 +153,7 @@ fn plot(latencies: &Histogram<u64>) -> String {
     out
 }
 
-/// The same for programs.
+/// The same result for programs.
 pub(super) fn report(plan: &Plan, outcome: &Outcome, exit: Exit) -> Report {
     let (done, failed) = (outcome.latencies.len(), outcome.failures.values().sum::<u64>());
     let mut message = format!("{}: {done} requests, {:.1} a second", plan.address, rate(outcome));

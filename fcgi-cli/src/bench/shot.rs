@@ -1,4 +1,4 @@
-//! One request of a benchmark, and what became of it.
+//! One request of a benchmark, and its result.
 
 use bytes::Bytes;
 use fcgi_http::{HeadLimits, HeadParser};
@@ -10,7 +10,7 @@ use fcgi_tokio::{
 
 use crate::exit::Exit;
 
-/// What is sent again and again.
+/// The request that is sent again and again.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     pub(super) params: Params,
@@ -21,9 +21,9 @@ pub(super) struct Template {
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
-    /// Of its head; `None` where it has none.
+    /// The status in its head; `None` if it has none.
     pub(super) status: Option<u16>,
-    /// Of its body.
+    /// The length of its body.
     pub(super) bytes: u64,
 }
 
@@ -31,12 +31,12 @@ pub(super) struct Ended {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
-    /// Without what differs from one request to the next.
+    /// Without the parts that differ between requests.
     pub(super) text: String,
 }
 
 impl Template {
-    /// Sends it and takes in the answer.
+    /// Sends it and reads the answer.
     pub(super) async fn send(&self, pool: &fcgi::Pool) -> Result<Ended, Failure> {
         let request =
             Request::responder().keep_conn(self.keep).stdin(self.body.clone()).params(&self.params);

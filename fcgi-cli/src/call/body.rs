@@ -1,4 +1,4 @@
-//! The body of a call, from what the command line says.
+//! The body of a call, from the command line's options.
 
 use std::{
     collections::hash_map::RandomState,
@@ -11,14 +11,14 @@ use std::{
 use super::{Failure, options::Call};
 use crate::input::Input;
 
-/// What has a body, and what its Content-Type is unless a header field says so.
+/// A body, with its Content-Type unless a header field sets one.
 pub(super) struct Given {
     pub(super) input: Input,
     pub(super) content_type: Option<String>,
 }
 
 impl Call {
-    /// The body, if one is given.
+    /// The body, if one was given.
     pub(super) async fn body(&self) -> Result<Option<Given>, Failure> {
         if !self.form_fields.is_empty() {
             return self.multipart().await.map(Some);
@@ -42,7 +42,7 @@ impl Call {
         Ok(Some(Given { input: open(path)?, content_type: None }))
     }
 
-    /// `TEXT`, or the content of `@FILE`; as a text without line ends and NULs, as curl has it.
+    /// `TEXT`, or the content of `@FILE`. A text loses its line ends and NULs, as in curl.
     async fn content(&self, text: &OsString, is_text: bool) -> Result<Vec<u8>, Failure> {
         let Some(file) = text.as_bytes().strip_prefix(b"@") else {
             return Ok(text.as_bytes().to_vec());
@@ -147,7 +147,7 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// `name="value"`, escaped as browsers do.
+/// `name="value"`, escaped like browsers do.
 fn put(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.extend(name);
     head.extend(b"=\"");

@@ -47,15 +47,15 @@ enum Failure {
     Status(u32),
     Fcgi(fcgi::Error),
     Usage(String),
-    /// Reading a body's file.
+    /// A body's file could not be read.
     File(PathBuf, io::Error),
-    /// Making the file of the output.
+    /// The output file could not be created.
     Open(PathBuf, io::Error),
-    /// Writing to `stdout` or `stderr`.
+    /// Writing to `stdout` or `stderr` failed.
     Output(&'static str, io::Error),
-    /// The answer does not begin with a head.
+    /// The answer does not start with a head.
     Head(HeadError),
-    /// Its status is 400 or more, under `--fail`.
+    /// Its status is 400 or more, with `--fail`.
     Unwanted(String),
 }
 
@@ -98,7 +98,7 @@ impl Failure {
     }
 }
 
-/// What was seen on the way.
+/// What was seen during the call.
 #[derive(Default)]
 struct Seen {
     connected: Option<Duration>,
@@ -132,7 +132,7 @@ impl Call {
         let form = self.form;
         match self.report(&to, called, &output, &seen, &budget) {
             None => ExitCode::SUCCESS,
-            // A long object may have to wait for its reader.
+            // Writing a long object may have to wait for its reader.
             Some(report) => tokio::select! {
                 code = writer::apart(move || report.finish_unless_done(form)) => code,
                 (_, number) = signalled() => ExitCode::from(128 + number),
@@ -147,7 +147,7 @@ impl Call {
         output: &mut Output,
         seen: &mut Seen,
     ) -> Result<(), Failure> {
-        // Before there is a connection, so that no worker waits for a pipe.
+        // The request comes before the connection, so that no worker waits for a pipe.
         let request =
             budget.hold(&to.address, Phase::Stdin, async { Ok(self.request(to, output).await) });
         let request = request.await??;
@@ -213,7 +213,7 @@ impl Call {
         let mut request = Request::new(role).keep_conn(self.keep_conn);
         let given = self.params.iter().any(|(name, _)| name == b"CONTENT_LENGTH");
         let mut body = self.body().await?;
-        // An Authorizer has no body, and an unmeasured one is sent as it comes.
+        // An Authorizer has no body, and with a given length the body is sent as it comes.
         let is_sent = role.has_input(proto::Input::Stdin);
         let needs_length = is_sent && !given;
         if let (Some(body), true) = (&mut body, needs_length) {
@@ -300,7 +300,7 @@ impl Call {
 }
 
 impl Output {
-    /// What came, as far as it was kept.
+    /// The part of the answer that was kept.
     fn answer(&self) -> Option<Answer> {
         let head = self.head.clone()?;
         Some(Answer {
@@ -312,7 +312,7 @@ impl Output {
     }
 }
 
-/// Each name with its value, or its values if there are several.
+/// Each name with its value, or with its values if there are several.
 fn headers(headers: &http::HeaderMap) -> Value {
     let text = |value: &http::HeaderValue| {
         Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -325,7 +325,7 @@ fn headers(headers: &http::HeaderMap) -> Value {
     names.collect::<Map<_, _>>().into()
 }
 
-/// Waits for a signal that asks the command to leave; its name and number.
+/// Waits for a signal that ends the command; returns its name and number.
 async fn signalled() -> (&'static str, u8) {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };

@@ -1,4 +1,4 @@
-//! What `fcgi call` can be told.
+//! The options of `fcgi call`.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -16,12 +16,11 @@ use crate::{
 
 /// Send one request to an application: curl for FastCGI
 ///
-/// With a URL-PATH, parameters are made of it as a web server makes them, and the body of the
-/// answer goes to stdout. Without one, only the given parameters are sent, and STDOUT of the
-/// application goes to stdout as it is, its head too. In both cases it goes out as it comes, and
-/// STDERR of the application to stderr; control characters in STDERR are escaped if stderr is a
-/// terminal. When the reader of stdout has had enough (| head), the request is aborted, and that
-/// is no failure.
+/// With a URL-PATH, the parameters are set as a web server sets them, and the body of the answer
+/// goes to stdout. Without one, only the given parameters are sent, and the application's STDOUT
+/// goes to stdout as it is, including its head. In both cases it is written as it comes. STDERR
+/// goes to stderr; if that is a terminal, control characters are escaped. If the reader of stdout
+/// closes it early (| head), the request is aborted, which is not a failure.
 #[derive(Args)]
 #[command(
     override_usage = "fcgi call [OPTIONS] [ADDR] URL-PATH\n       fcgi call [OPTIONS] [ADDR] \
@@ -34,19 +33,19 @@ pub(crate) struct Call {
     /// A single argument that starts with a slash is the URL-PATH, unless it names a socket.
     #[arg(value_name = "ADDR")]
     pub(super) first: Option<OsString>,
-    /// The path to ask for, with its query: /index.php?page=2
+    /// The path to request, with its query: /index.php?page=2
     ///
-    /// Its script is what ends with .php, and what follows that is PATH_INFO; else all of it. A path
-    /// that ends with a slash is its index.php, if --root is given.
+    /// Its script is the part up to .php, and the rest is PATH_INFO; without .php, all of it is the
+    /// script. With --root, a path that ends with a slash means its index.php.
     #[arg(value_name = "URL-PATH")]
     pub(super) second: Option<OsString>,
-    /// The folder of scripts, as the application sees it; default /, for paths of files
+    /// The folder of scripts, as the application sees it; default /, so that paths are files
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<String>,
     /// REQUEST_METHOD; default GET, or POST with a body
     #[arg(long = "request", short = 'X', value_name = "METHOD", value_parser = method)]
     pub(super) method: Option<String>,
-    /// A header field; `NAME:` leaves one out that is sent otherwise. May be given again
+    /// A header field; `NAME:` leaves out one that is otherwise sent. Repeatable
     #[arg(
         long = "header",
         short = 'H',
@@ -54,16 +53,15 @@ pub(crate) struct Call {
         value_parser = OsStringValueParser::new().try_map(header)
     )]
     pub(super) headers: Vec<Header>,
-    /// A form's text as the body, or that of a @FILE without its line ends; more are joined by &
+    /// A form's text as the body, or that of @FILE without its line ends; several are joined by &
     #[arg(long = "data-ascii", short = 'd', value_name = "TEXT|@FILE", help_heading = "Body")]
     pub(super) text: Vec<OsString>,
-    /// The same, with a @FILE as it is
+    /// The same, but @FILE is sent unchanged
     #[arg(long, value_name = "TEXT|@FILE", help_heading = "Body")]
     pub(super) data_binary: Vec<OsString>,
-    /// A field of a form with files: NAME=TEXT, NAME=@FILE, NAME=<FILE. May be given again
+    /// A field of a form with files: NAME=TEXT, NAME=@FILE, NAME=<FILE. Repeatable
     ///
-    /// A @FILE is an upload, with ;type=TYPE and ;filename=NAME if they follow it; a <FILE is a
-    /// text.
+    /// @FILE is an upload; ;type=TYPE and ;filename=NAME may follow. <FILE is a text.
     #[arg(
         long = "form",
         short = 'F',
@@ -74,9 +72,8 @@ pub(crate) struct Call {
     pub(super) form_fields: Vec<OsString>,
     /// The body of the request: a file, or - for stdin
     ///
-    /// CONTENT_LENGTH is added if it is not among the parameters; what comes from a pipe is then
-    /// kept until its end, in memory and then in a temporary file, before it is sent. An authorizer
-    /// has no body: it gets none.
+    /// CONTENT_LENGTH is added if it is not among the parameters. For that, a pipe is read to its
+    /// end first, into memory and then into a temporary file. An authorizer gets no body.
     #[arg(
         long,
         value_name = "FILE|-",
@@ -84,7 +81,7 @@ pub(crate) struct Call {
         help_heading = "Body"
     )]
     pub(super) stdin: Option<PathBuf>,
-    /// The most that is kept of a pipe, in bytes or with K, M, G
+    /// How much of a pipe is stored at most, in bytes or with K, M, G
     #[arg(
         long,
         value_name = "SIZE",
@@ -93,10 +90,10 @@ pub(crate) struct Call {
         help_heading = "Body"
     )]
     pub(super) max_stdin: u64,
-    /// Fail with status 7 and no output when the answer's status is 400 or more
+    /// Fail with status 7 and without output if the answer's status is 400 or more
     #[arg(long, short)]
     pub(super) fail: bool,
-    /// Put the head before the body, as the application wrote it
+    /// Print the head before the body, as the application wrote it
     #[arg(long, short, help_heading = "Output")]
     pub(super) include: bool,
     /// Write to a file instead of stdout
@@ -110,7 +107,7 @@ pub(crate) struct Call {
     /// Role to request
     #[arg(long, value_enum, default_value = "responder", help_heading = "FastCGI")]
     pub(super) role: Role,
-    /// A parameter, in place of one of that name; may be given again, and is sent in the order given
+    /// A parameter, replacing one of the same name; repeatable, and sent in the given order
     #[arg(
         long = "param",
         value_name = "NAME=VALUE",
@@ -118,23 +115,23 @@ pub(crate) struct Call {
         help_heading = "FastCGI"
     )]
     pub(super) params: Vec<Param>,
-    /// The file that a filter is to change
+    /// The file that a filter should change
     ///
-    /// Filters may want FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD too: they are not added.
+    /// Filters may need FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD too; these are not added.
     #[arg(long, value_name = "FILE", help_heading = "FastCGI")]
     pub(super) data: Option<PathBuf>,
     /// Ask the application to keep the connection open
     #[arg(long, help_heading = "FastCGI")]
     pub(super) keep_conn: bool,
-    /// Limit for all of it; default none, since an answer may take its time
+    /// Time limit for everything; default none, since an answer may take its time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) timeout: Option<Duration>,
-    /// Limit for connecting; default that of --timeout, or 60 without it
+    /// Time limit for connecting; default that of --timeout, or 60 without it
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) connect_timeout: Option<Duration>,
 }
 
-/// Without --timeout and --connect-timeout, as nginx has it.
+/// The limit without --timeout and --connect-timeout, as in nginx.
 const CONNECT: Duration = Duration::from_secs(60);
 
 impl Call {
@@ -163,21 +160,21 @@ Exit status:
 Examples:
   A page of a PHP application
     fcgi call unix:/run/php/php-fpm.sock /index.php?page=2 --root /srv/www
-  A page of an application that is no script
+  A page of an application that is not a script
     fcgi call 127.0.0.1:9000 /users/7 -H 'Accept: application/json' -i
-  Post a form, and fail unless it is taken
+  Post a form, and fail unless it is accepted
     fcgi call /form.php --root /srv/www -d name=Ann -d age=7 --fail
-  Upload a file as a browser does
+  Upload a file like a browser
     fcgi call /upload.php --root /srv/www -F title=Disk -F file=@disk.img
   Post JSON from a pipe, with every record shown
     make-json | fcgi call /api.php --root /srv/www --stdin - -H 'Content-Type: application/json' -v
-  Only the parameters that are given: is php-fpm alive? (better: fcgi ping)
+  Send only the given parameters: is php-fpm alive? (better: fcgi ping)
     fcgi call unix:/run/php/php-fpm.sock --param SCRIPT_NAME=/ping \\
         --param SCRIPT_FILENAME=/ping --param REQUEST_METHOD=GET
   Send a file through a filter
     fcgi call unix:/run/filter.sock --role filter --data page.html \\
         --param REQUEST_METHOD=GET --param SCRIPT_NAME=/page.html
-  May this user in?
+  Is this user allowed?
     fcgi call unix:/run/auth.sock --role authorizer \\
         --param HTTP_AUTHORIZATION='Basic QW5uOnNlY3JldA=='";
 
@@ -201,7 +198,7 @@ impl From<Role> for fcgi::Role {
 /// A header field to send, or the name of one to leave out.
 pub(super) type Header = (http::HeaderName, Option<http::HeaderValue>);
 
-/// `NAME: VALUE`, `NAME:` to leave it out, or `NAME;` for an empty value, as curl has them.
+/// `NAME: VALUE`, `NAME:` to leave it out, or `NAME;` for an empty value, as in curl.
 fn header(argument: OsString) -> Result<Header, &'static str> {
     use std::os::unix::ffi::OsStringExt;
     const EXPECTED: &str = "expected NAME: VALUE";

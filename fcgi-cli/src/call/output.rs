@@ -13,40 +13,40 @@ use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
 use super::{Failure, options::Call, progress::Progress};
 use crate::{budget::Budget, complain, writer::Writer};
 
-/// The most of a body that goes into a JSON object, in bytes.
+/// How many bytes of a body go into a JSON object, at most.
 const MOST_JSON: usize = 1 << 20;
 
-/// What becomes of STDOUT.
+/// What to do with STDOUT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wanted {
-    /// All of it, as it is.
+    /// Print all of it unchanged.
     Raw,
-    /// The head, if it is asked for, and then the body.
+    /// Print the head, if requested, and then the body.
     Parsed { include: bool },
 }
 
 /// Where the application's output goes.
 pub(super) struct Output {
     wanted: Wanted,
-    /// A status of 400 or more is a failure, and nothing is written.
+    /// With a status of 400 or more, the call fails and nothing is written.
     fail: bool,
-    /// The bytes go into a JSON object, or nowhere.
+    /// The bytes go into a JSON object, or are dropped.
     is_held: bool,
     path: Option<PathBuf>,
     writer: Option<Writer>,
-    /// For all of the call, writing included.
+    /// The time limit of the whole call, including writing.
     budget: Budget,
     parser: Option<HeadParser>,
-    /// What came of a head that is not whole.
+    /// The bytes of an incomplete head.
     pending: Vec<u8>,
     pub(super) head: Option<Head>,
     pub(super) head_error: Option<HeadError>,
     pub(super) body: Vec<u8>,
     pub(super) body_bytes: u64,
     pub(super) stderr: Vec<u8>,
-    /// For a terminal (H-10).
+    /// Set if the output is a terminal (H-10).
     escaper: Option<Escaper>,
-    /// What went to stderr last has no end of line.
+    /// The last bytes on stderr did not end a line.
     mid_line: bool,
     pub(super) progress: Arc<Progress>,
 }
@@ -83,12 +83,12 @@ impl Output {
         }
     }
 
-    /// Whether the answer is a failure that is not to be shown.
+    /// Whether the answer is a failure whose output is hidden.
     pub(super) fn is_failed(&self) -> bool {
         self.fail && self.head.as_ref().is_some_and(|head| head.parts.status.as_u16() >= 400)
     }
 
-    /// Whether only programs read what came.
+    /// Whether the output is only for programs.
     pub(super) fn is_held(&self) -> bool {
         self.is_held
     }
@@ -111,7 +111,7 @@ impl Output {
                     self.write_head(pending.into()).await?;
                 }
             }
-            // What it is not is shown as it is, and the error after it.
+            // Output without a head is shown unchanged, and the error after it.
             Err(error) => {
                 self.head_error = Some(error);
                 let pending = std::mem::take(&mut self.pending);
@@ -189,7 +189,7 @@ impl Output {
         io::stderr().lock().write_all(bytes).map_err(|error| Failure::Output("stderr", error))
     }
 
-    /// Lets a message start on a line of its own.
+    /// Lets a message start on a new line.
     pub(super) fn end_line(&mut self) {
         self.progress.clear();
         if self.finish_stderr().is_ok() && self.mid_line {

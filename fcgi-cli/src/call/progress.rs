@@ -1,4 +1,4 @@
-//! How far a large body is, on a terminal.
+//! The progress of a large body, on a terminal.
 
 use std::{
     io::{self, Write},
@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes in either direction after which it is shown.
+/// How many bytes must have passed in either direction before it is shown.
 const FROM: u64 = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A line that is drawn again and again. Where stdout is the terminal, only what is sent is shown,
-/// until the answer comes.
+/// A line that is redrawn. If stdout is the terminal too, it shows only what is sent, until the
+/// answer comes.
 #[derive(Debug)]
 pub(super) struct Progress {
     is_shown: bool,
@@ -72,7 +72,7 @@ fn draw(state: &State) {
             parts.push(format!("{} {what}, {}/s", human(bytes), human(rate)));
         }
     }
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = write!(io::stderr().lock(), "\r\x1b[K{}", parts.join("; "));
 }
 

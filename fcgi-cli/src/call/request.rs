@@ -1,4 +1,4 @@
-//! From a path and header fields to parameters, as a web server makes them.
+//! Turns a path and header fields into parameters, like a web server.
 
 use std::{
     ffi::OsString,
@@ -17,11 +17,11 @@ use super::{Failure, options::Call};
 use crate::place;
 
 const AGENT: &str = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
-/// What ends a script's name.
+/// The suffix of a script's name.
 const SUFFIX: &[u8] = b".php";
 const INDEX: &[u8] = b"index.php";
 
-/// Which application, and which path of it.
+/// The application, and the path to request.
 pub(super) struct Destination {
     pub(super) address: Address,
     pub(super) path: Option<String>,
@@ -57,7 +57,7 @@ impl Call {
         Ok(Destination { address, path: path.transpose()? })
     }
 
-    /// Whether the only argument is an address: a path may be one of either kind.
+    /// Whether the only argument is an address; a path can be either.
     fn is_address(&self, text: &OsString) -> bool {
         if !text.as_bytes().starts_with(b"/") {
             return true;
@@ -69,7 +69,7 @@ impl Call {
         is_socket || names_script || is_named_so
     }
 
-    /// The parameters of a call, but for CONTENT_LENGTH where only the given ones are sent.
+    /// The parameters of a call, without CONTENT_LENGTH if only the given ones are sent.
     pub(super) fn parameters(
         &self,
         path: Option<&str>,
@@ -120,7 +120,7 @@ impl Call {
         builder.build(&request, &script, body).map_err(|error| usage(&error))
     }
 
-    /// The script that a path names, without a look at files: they may be elsewhere.
+    /// The script that a path names. This does not look at files, which may be elsewhere.
     fn script(&self, path: &str) -> Result<Script, Failure> {
         let usage = |error: &dyn std::fmt::Display| Failure::Usage(format!("{path}: {error}"));
         let whole = Mount::new("").map_err(|error| usage(&error))?;
@@ -148,7 +148,7 @@ impl Call {
         Ok(script)
     }
 
-    /// Only what is given. Where a script is named, php-fpm runs it only with a method.
+    /// Only the given parameters. If a script is named, php-fpm needs a method to run it.
     fn given(&self, method: &str, content_type: Option<&str>) -> Params {
         let mut params: Params = Params::new();
         params.extend(self.params.iter().map(|(name, value)| (name, value)));
@@ -174,7 +174,7 @@ impl Call {
 
 /// The name of a parameter that php-fpm can't take: it reads no pair longer than a record.
 pub(super) fn too_long(params: &Params) -> Option<(String, usize)> {
-    /// Two lengths of four bytes go before a long pair.
+    /// A long pair starts with two lengths of four bytes.
     const MOST: usize = 65_535 - 8;
     let (name, value) = params.iter().find(|(name, value)| name.len() + value.len() > MOST)?;
     Some((String::from_utf8_lossy(name).into_owned(), value.len()))

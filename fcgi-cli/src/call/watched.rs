@@ -50,7 +50,7 @@ impl Runtime for Watched {
         _listener: &mut Self::Listener,
         _cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Socket, Peer)>> {
-        // Only clients are watched.
+        // Only clients use this runtime.
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
@@ -122,15 +122,15 @@ impl Transport for Socket {
     }
 }
 
-/// Shows the records that these bytes complete. What is no FastCGI ends that: the call's own error
-/// says what came.
+/// Shows the records that these bytes complete. It stops at bytes that are not FastCGI: the call's
+/// own error then says what came.
 fn show(recorder: &mut Option<Recorder>, bytes: &[u8]) {
     let Some(some) = recorder else { return };
     let mut records = Vec::new();
     let pushed = some.push(bytes, &mut records);
     let mut stderr = anstream::stderr().lock();
     for record in &records {
-        // There is nowhere left to report a failure of stderr.
+        // A failure of stderr can't be reported anywhere.
         let _ = write!(stderr, "{}", trace::line(record));
     }
     if pushed.is_err() {

@@ -5,13 +5,13 @@ use fcgi_engine::text::escape;
 use super::Cause;
 use crate::ask::Answer;
 
-/// The most of what an application said that goes into a line, in bytes.
+/// How many bytes of an application's output go into a line, at most.
 const EXCERPT: usize = 200;
 
-/// How PHP words that it does not take a body.
+/// PHP's message when it refuses a body.
 const TOO_LARGE: &str = "POST Content-Length of";
 
-/// Whether PHP said that it did not take the body; the script runs all the same, without it.
+/// Whether PHP reported that it refused the body; the script runs without it.
 pub(crate) fn is_body_too_large(stderr: &[u8]) -> bool {
     String::from_utf8_lossy(stderr).contains(TOO_LARGE)
 }
@@ -24,8 +24,8 @@ pub(crate) fn body_too_large() -> Cause {
     )
 }
 
-/// The cause of an answer with an error's status, as php-fpm words it. `script` is the
-/// SCRIPT_FILENAME that was sent.
+/// The cause of an answer with an error status, in php-fpm's words. `script` is the SCRIPT_FILENAME
+/// that was sent.
 pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
     let said = |text: &str| {
         [&answer.stderr, &answer.body].iter().any(|bytes| {
@@ -58,8 +58,8 @@ pub(crate) fn of_answer(answer: &Answer, script: &str) -> Option<Cause> {
     })
 }
 
-/// The cause of a ping that php-fpm does not know. `said` is what the configuration says, where it
-/// can be read.
+/// The cause of a ping that php-fpm does not know. `said` is the setting in the configuration, if
+/// that can be read.
 pub(crate) fn no_ping(path: &str, said: Option<&str>) -> Cause {
     let likely = match said {
         Some(said) => said.to_owned(),
@@ -75,7 +75,7 @@ pub(crate) fn no_ping(path: &str, said: Option<&str>) -> Cause {
     )
 }
 
-/// The cause of a response that starts with no head.
+/// The cause of a response without a head.
 pub(super) fn no_head(stdout: &[u8], stderr: &[u8]) -> Cause {
     if stdout.is_empty() {
         return Cause::new(
@@ -94,7 +94,8 @@ pub(super) fn no_head(stdout: &[u8], stderr: &[u8]) -> Cause {
     )
 }
 
-/// The line that names an error, for people: the last one that PHP begins so, or the last one.
+/// The line of an error, for people: the last one that starts like PHP's errors, or just the last
+/// one.
 fn last_line(bytes: &[u8]) -> Option<String> {
     const BEGINS: &[u8] = b"PHP message: ";
     let lines = || bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());

@@ -1,4 +1,4 @@
-//! What is likely wrong, from an error and an address: the same words in every subcommand.
+//! The likely causes of an error at an address, in the same words in every subcommand.
 
 mod answer;
 mod process;
@@ -39,8 +39,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The cause of a request that got no answer. It looks at the file system and at processes of this
-/// machine, and sends nothing.
+/// The cause of a request that got no answer. This looks at the file system and at processes of
+/// this machine, and sends nothing.
 pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
     match error {
         fcgi::Error::Connect { source, .. } => of_connect(source, address),
@@ -60,7 +60,7 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
     }
 }
 
-/// The same for a probe's failure.
+/// The same for a failed probe.
 pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
     match failed {
         Failed::Call(error) => of(error, address),
@@ -86,7 +86,7 @@ pub(crate) fn of_connect(source: &io::Error, address: &Address) -> Option<Cause>
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             Cause::new("unreachable", "no route leads there", "look at the network between the two")
         }
-        // The resolver's errors have no number of the system's.
+        // The resolver's errors have no error number.
         _ if source.raw_os_error().is_none() => Cause::new(
             "unknown-host",
             "the name is not known here",
@@ -107,7 +107,7 @@ fn no_connection(address: &Address) -> Cause {
     }
 }
 
-/// It closed the connection before its answer was whole.
+/// It closed the connection before its answer was complete.
 pub(crate) fn closed(address: &Address) -> Cause {
     match address.target() {
         Target::Unix(_) => Cause::new(
@@ -134,7 +134,7 @@ pub(crate) fn http() -> Cause {
     )
 }
 
-/// `said` names the version that a record began with: the first byte that came.
+/// `said` names the version in the first record, that is, the first byte that came.
 pub(crate) fn not_fastcgi(said: &str) -> Cause {
     let is_http = said.contains(&format!("record version {}", b'H'));
     if is_http {

@@ -1,4 +1,4 @@
-//! An application that takes connections and does not answer: what its processes are doing.
+//! An application that accepts connections but does not answer: what its processes are doing.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use rustix::net::{
 use super::Cause;
 use crate::sock_diag;
 
-/// A process, as `/proc` has it.
+/// A process, from `/proc`.
 #[derive(Debug)]
 struct Process {
     id: u32,
@@ -24,9 +24,9 @@ struct Process {
     is_stopped: bool,
 }
 
-/// Why no answer comes on a connection that was made.
+/// Why no answer comes on an open connection.
 pub(super) fn silent(address: &Address) -> Cause {
-    // Before another connection waits there too.
+    // Read it before another connection waits there too.
     let waiting = sock_diag::queue_now(address).map_or(0, |queue| queue.waiting);
     if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;
@@ -46,7 +46,7 @@ pub(super) fn silent(address: &Address) -> Cause {
     )
 }
 
-/// Why no connection is made: the kernel holds as many as may wait.
+/// Why no connection can be made: the kernel's queue is full.
 pub(super) fn queue_full(address: &Address) -> Cause {
     if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;
@@ -107,18 +107,18 @@ fn stopped(found: &Workers) -> Option<Cause> {
     ))
 }
 
-/// The process that listens at a socket, if it is of this process-id namespace.
+/// The process that listens on a socket, if it is in this process-id namespace.
 fn listener(path: &Path) -> Option<u32> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
     let id = socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get().unsigned_abs();
-    // systemd listens for others.
+    // systemd listens on behalf of others.
     (id != 1).then_some(id)
 }
 
-/// The process that listens at a port of this machine: of those that have the socket open, the one
-/// that the others come from. Only root sees what others have open.
+/// The process that listens on a port of this machine: of those that have the socket open, the
+/// parent of the others. Only root sees what others have open.
 fn port_listener(host_port: &str, all: &[Process]) -> Option<u32> {
     const LISTENS: &str = "0A";
     let address: SocketAddr = host_port.parse().ok()?;
@@ -154,7 +154,7 @@ fn processes() -> Vec<Process> {
 fn process(folder: &Path) -> Option<Process> {
     let id = folder.file_name()?.to_str()?.parse().ok()?;
     let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    // The name is in brackets, and may hold some.
+    // The name is in brackets and may contain brackets.
     let (start, rest) = stat.rsplit_once(") ")?;
     let name = start.split_once('(')?.1.to_owned();
     let mut fields = rest.split(' ');

@@ -89,7 +89,7 @@ fn forbidden(path: &Path) -> Cause {
     )
 }
 
-/// Mode, owner and group of a file, as [`mode`] has them.
+/// Mode, owner and group of a file, in the form of [`mode`].
 pub(crate) fn owner_of(path: &Path) -> String {
     fs::metadata(path).map_or_else(|error| error.to_string(), |meta| mode(&meta))
 }
@@ -100,7 +100,7 @@ fn mode(meta: &fs::Metadata) -> String {
     format!("{:04o} {owner}:{group}", meta.mode() & 0o7777)
 }
 
-/// The name that a file such as /etc/passwd has for a number; else the number.
+/// The name for a number in a file such as /etc/passwd; otherwise the number.
 pub(crate) fn name(file: &str, id: u32) -> String {
     let table = fs::read_to_string(file).unwrap_or_default();
     let named = table.lines().find_map(|line| {

@@ -1,7 +1,7 @@
-//! What is checked, as data: what is sent, and what must come.
+//! The cases as data: what to send, and what must come back.
 //!
-//! Cases are numbered by the requirement that they test, as docs/requirements.md lists them. What
-//! the specification leaves open is judged as these crates settle it.
+//! Cases are numbered by the requirement that they test, as listed in docs/requirements.md. Where
+//! the specification leaves something open, the choice of these crates is tested.
 
 use fcgi_tokio::proto::record::RecordType;
 
@@ -13,58 +13,58 @@ pub(super) struct Case {
     pub(super) steps: &'static [Step],
 }
 
-/// What is done, one after the other, on one connection unless said otherwise.
+/// What to do, in order, on one connection unless noted otherwise.
 pub(super) enum Step {
     Send(&'static [Part]),
-    /// Each byte is a write of its own.
+    /// Each byte is written separately.
     Trickle(&'static [Part]),
-    /// Nothing more will be sent.
+    /// Shut down the sending side.
     HalfClose,
-    /// The answer to a request, as a plain one has it.
+    /// The answer to a request is like a plain one's.
     Answer(u16),
-    /// The answers to two requests, or a refusal of the second one (FC-5.5-2).
+    /// Two requests are answered, or the second one is refused (FC-5.5-2).
     Both(u16, u16),
-    /// An END_REQUEST, whatever it says.
+    /// An END_REQUEST comes, whatever it says.
     Ends(u16),
-    /// An answer in a role that the application may not offer.
+    /// An answer comes in a role that the application may not offer.
     InRole(u16),
-    /// An END_REQUEST with this protocol status.
+    /// An END_REQUEST comes with this protocol status.
     Refused(u16, u8),
-    /// The end of the connection, whatever comes before it.
+    /// The connection ends, whatever comes before.
     Closed,
-    /// An END_REQUEST, or the end of the connection: but no silence.
+    /// An END_REQUEST comes, or the connection ends; silence fails.
     EndsOrCloses(u16),
-    /// Values for some of the names asked for, each once, as this says.
+    /// Values come for some of these names, each once and valid.
     Values(&'static [&'static str]),
-    /// The type that is not known.
+    /// UNKNOWN_TYPE comes with this type.
     UnknownType(u8),
-    /// The next answer's END_REQUEST has zeros in its reserved bytes.
+    /// The next END_REQUEST has zeros in its reserved bytes.
     ReservedZero(u16),
-    /// The next answer ends its STDOUT with an empty record, and STDERR too if it has any.
+    /// The next answer ends its STDOUT with an empty record, and STDERR too if it had any.
     StreamsClosed(u16),
     /// Another connection is answered.
     Serves,
 }
 
-/// Records that are sent.
+/// Records to send.
 pub(super) enum Part {
-    /// A whole plain request, without a body; `true` asks to keep the connection.
+    /// A whole plain request without a body; `true` asks to keep the connection.
     Request(u16, bool),
-    /// A whole request with a body of so many bytes.
+    /// A whole request with a body of this many bytes.
     Post(u16, bool, usize),
     Begin(u16, u16, bool),
-    /// The parameters of a plain request in one record, for a body of so many bytes.
+    /// The parameters of a plain request in one record, for a body of this many bytes.
     Params(u16, usize),
-    /// The same, with some more.
+    /// The same, with some more parameters.
     ParamsAnd(u16, &'static [(&'static [u8], usize)]),
-    /// The same without CONTENT_LENGTH, for a body all the same.
+    /// The same without CONTENT_LENGTH, although there is a body.
     ParamsNoLength(u16),
-    /// The same, in records of so many bytes.
+    /// The same, in records of this many bytes.
     ParamsCut(u16, usize),
     /// The same, with lengths of four bytes each (FC-3.4-2).
     ParamsLong(u16),
     ParamsEnd(u16),
-    /// So many bytes of a body, in records of at most so many.
+    /// This many bytes of a body, in records of at most this size.
     Stdin(u16, usize, usize),
     StdinEnd(u16),
     Data(u16, usize),
@@ -74,17 +74,18 @@ pub(super) enum Part {
     GetValues(&'static [&'static str]),
     /// Any record.
     Record(RecordType, u16, &'static [u8]),
-    /// A record of so many bytes of this one.
+    /// A record with this many of this byte.
     Filled(RecordType, u16, u8, usize),
-    /// The same, so many times.
+    /// The parts, repeated this many times.
     Times(usize, &'static [Part]),
-    /// With so much padding in each record, none of it zero, instead of what aligns it.
+    /// The parts with this much padding in each record, not zeros, instead of the padding that
+    /// aligns it.
     Padded(u8, &'static [Part]),
-    /// With padding of that many bytes in each empty record.
+    /// The parts with this much padding in each empty record.
     PaddedEnds(u8, &'static [Part]),
-    /// With reserved bytes that are not zero.
+    /// The parts with reserved bytes that are not zero.
     Reserved(&'static [Part]),
-    /// Of this version.
+    /// The parts with this version.
     Version(u8, &'static [Part]),
 }
 
@@ -103,7 +104,7 @@ const MPXS_CONNS: &str = "FCGI_MPXS_CONNS";
 /// BEGIN_REQUEST's content for a Responder that keeps the connection, with undefined flags and
 /// reserved bytes set.
 const NOISY_BEGIN: &[u8] = &[0, 1, 0xFF, 1, 2, 3, 4, 5];
-/// A pair whose name and value are each declared as long as can be.
+/// A pair whose name and value both have the largest length that can be declared.
 const HUGE: &[u8] = &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, b'A', b'B', b'C'];
 /// A pair that is cut off within its value.
 const CUT: &[u8] = &[4, 9, b'N', b'A', b'M', b'E', b'v'];

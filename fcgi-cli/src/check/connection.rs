@@ -1,4 +1,4 @@
-//! A connection of a case: what was sent, what came, and what was made of it.
+//! A connection of a case: what was sent and what came.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{io::Interest, select, time::sleep_until};
 
 use crate::stream::{self, ready, try_read, try_write, waits};
 
-/// Bytes of each direction that are kept to be shown.
+/// How many bytes of each direction are kept for display.
 const KEPT: usize = 4096;
 
 /// A record that came.
@@ -28,14 +28,14 @@ pub(super) struct Came {
 #[derive(Debug)]
 pub(super) enum Next {
     Record(Came),
-    /// The end of the connection, between records or not.
+    /// The connection ended, between records or not.
     Closed {
         reset: bool,
         whole: bool,
     },
-    /// Nothing within the time.
+    /// Nothing came in time.
     Silence,
-    /// No record.
+    /// The bytes are not a record.
     Broken(String),
 }
 
@@ -45,9 +45,9 @@ pub(super) struct Connection {
     framer: Framer,
     header: Option<RecordHeader>,
     content: Vec<u8>,
-    /// Read, and not yet looked at.
+    /// Bytes that were read but not parsed yet.
     unread: Vec<u8>,
-    /// To be written.
+    /// Bytes to write.
     unsent: Vec<u8>,
     ended: Option<bool>,
     /// The other end takes no more.
@@ -56,7 +56,7 @@ pub(super) struct Connection {
     pub(super) received: Log,
 }
 
-/// Bytes that are shown when a case fails.
+/// Bytes to show if a case fails.
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) start: Vec<u8>,
@@ -89,13 +89,13 @@ impl Connection {
         })
     }
 
-    /// Has bytes sent, while the next records are waited for.
+    /// Queues bytes, which are sent while the next records are awaited.
     pub(super) fn send(&mut self, bytes: &[u8]) {
         self.sent.push(bytes);
         self.unsent.extend_from_slice(bytes);
     }
 
-    /// Sends all that is to be sent, and takes in what comes meanwhile. Says whether it was sent.
+    /// Sends everything that is queued, and reads what comes meanwhile. True if all was sent.
     pub(super) async fn flush(&mut self, until: Instant) -> bool {
         while !self.unsent.is_empty() && !self.deaf && self.ended.is_none() {
             if !self.turn(until).await {
@@ -105,7 +105,7 @@ impl Connection {
         self.unsent.is_empty()
     }
 
-    /// Nothing more will be sent.
+    /// Shuts down the sending side.
     pub(super) fn half_close(&self) {
         fcgi_driver::runtime::Transport::shutdown_write(&self.stream);
     }

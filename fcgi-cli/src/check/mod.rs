@@ -1,4 +1,4 @@
-//! `fcgi check`: what h2spec is to HTTP/2, for FastCGI applications.
+//! `fcgi check`: for FastCGI applications what h2spec is for HTTP/2.
 
 mod cases;
 mod connection;
@@ -37,41 +37,40 @@ use wire::Plain;
 
 /// Check an application against the FastCGI specification
 ///
-/// Sends what the specification allows, and what it does not, and looks at what comes back. Cases
-/// are numbered by requirement: FC-3.3-2/1 is the first one of FC-3.3-2, as docs/requirements.md
-/// has them. What the specification leaves open is judged as these libraries settle it; that is
-/// marked there too.
+/// Sends valid and invalid records, and checks what comes back. Cases are numbered by requirement:
+/// FC-3.3-2/1 is the first one of FC-3.3-2 in docs/requirements.md. Where the specification leaves
+/// something open, the choice of these libraries is tested; that page marks such rules.
 ///
-/// The application gets a few hundred requests, broken ones among them. Do not check one that is in
+/// The application gets a few hundred requests, including broken ones. Do not check one that is in
 /// use.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Check {
     #[command(flatten)]
     place: Place,
-    /// Run only the cases of this requirement, or this case; several with commas
+    /// Run only the cases of this requirement, or this case; separate several by commas
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Write the results into a file too, as JUnit XML
+    /// Also write the results to a file, as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// The path that is asked for, which the application answers
+    /// The path to request, which the application must answer
     #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
-    /// The script's file, where the application sees it; default the path
+    /// The script's file, as the application sees it; default the path
     #[arg(long, value_name = "FILE")]
     script: Option<String>,
-    /// A further parameter of each request; may be given again
+    /// Another parameter of each request; repeatable
     #[arg(
         long = "param",
         value_name = "NAME=VALUE",
         value_parser = OsStringValueParser::new().try_map(param)
     )]
     params: Vec<Param>,
-    /// How long to wait for each thing that must come
+    /// Time limit for each expected answer
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
     timeout: Duration,
-    /// List the cases, and run none
+    /// List the cases without running them
     #[arg(long)]
     list: bool,
     #[command(flatten)]
@@ -81,7 +80,7 @@ pub(crate) struct Check {
 const AFTER_HELP: &str = "\
 Exit status:
   0  every case passed, or was skipped with a reason
-  2  usage, or no address to be found
+  2  usage, or no address found
   4  a plain request is not answered as FastCGI
   5  connect or IO error
   6  a plain request is not answered in time
@@ -92,10 +91,10 @@ Examples:
     fcgi check unix:/run/app.sock
   php-fpm, which needs a script
     fcgi check unix:/run/php/php-fpm.sock --script /srv/www/hello.php
-  All that is about GET_VALUES, with the bytes
+  Only the cases about GET_VALUES
     fcgi check 127.0.0.1:9000 --only FC-4.1-1,FC-4.1-2,Q-9";
 
-/// Bytes of a connection that are shown of a case that failed.
+/// How many bytes of a connection are shown for a failed case.
 const SHOWN: usize = 256;
 
 /// A case with its number, `FC-3.3-2/1`.
@@ -114,7 +113,7 @@ fn numbered() -> Vec<Numbered> {
     CASES.iter().map(number).collect()
 }
 
-/// What goes into a file of JUnit's.
+/// The content of a JUnit file.
 struct Junit {
     total: usize,
     failed: u32,
@@ -142,12 +141,12 @@ struct Counts {
     skipped: u32,
 }
 
-/// A line on stdout.
+/// Prints a line on stdout.
 fn say(line: &str) -> Result<(), Failed> {
     report::print(line).map_err(|error| (Exit::Io, format!("write to stdout: {error}")))
 }
 
-/// Why it did not come to an end.
+/// Why the check could not finish.
 type Failed = (Exit, String);
 
 impl Check {
@@ -211,7 +210,7 @@ impl Check {
         Ok(report.finish(form, false))
     }
 
-    /// Writes the results into --junit's file, if there is one.
+    /// Writes the results to --junit's file, if there is one.
     fn write_junit(&self, address: &Address, results: Junit) -> Result<(), Failed> {
         let Some(path) = &self.junit else { return Ok(()) };
         let Junit { total, failed, skipped, errors, cases } = results;
@@ -291,7 +290,7 @@ fn as_text(numbered: &Numbered, verdict: &Verdict) -> String {
     text
 }
 
-/// The first bytes of a direction, 16 a line.
+/// Shows the first bytes of a direction, 16 per line.
 fn dump(text: &mut String, name: &str, log: &Log) {
     let shown = &log.start[..log.start.len().min(SHOWN)];
     if shown.is_empty() {
@@ -363,7 +362,7 @@ fn junit_case(out: &mut String, numbered: &Numbered, verdict: &Verdict, took: Du
     out.push_str("</testcase>\n");
 }
 
-/// Text in XML.
+/// Escapes text for XML.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for letter in text.chars() {

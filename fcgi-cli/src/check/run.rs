@@ -28,7 +28,7 @@ use crate::{
 /// How a case ended.
 pub(super) enum Verdict {
     Pass,
-    /// What was expected and what came, and the bytes.
+    /// With what was expected and what came, and the bytes.
     Fail {
         why: String,
         sent: Log,
@@ -37,14 +37,14 @@ pub(super) enum Verdict {
     Skip(String),
 }
 
-/// Why nothing can be checked: a plain request is not answered.
+/// Why nothing can be checked: a plain request gets no answer.
 pub(super) struct Unready {
     pub(super) exit: Exit,
     pub(super) why: String,
     pub(super) cause: Option<Cause>,
 }
 
-/// What ends a case before its last step.
+/// Why a case ended before its last step.
 enum Stop {
     Fail(String),
     Skip(String),
@@ -66,18 +66,18 @@ impl Answer {
     }
 }
 
-/// What a plain request of some length is answered with.
+/// The answer to a plain request of some length.
 struct Reference {
     status: Option<u16>,
-    /// The body, where it is the same each time.
+    /// The body, if it is always the same.
     body: Option<Vec<u8>>,
 }
 
-/// An application that is checked.
+/// The application to check.
 pub(super) struct Checked {
     address: Address,
     plain: Plain,
-    /// For each step.
+    /// The limit of each step.
     limit: Duration,
     references: HashMap<usize, Option<Reference>>,
     keeps: bool,
@@ -101,7 +101,7 @@ impl Checked {
         format!("connect to {}: {error}", self.address)
     }
 
-    /// Sees whether a plain request is answered at all, and whether the connection is kept.
+    /// Finds out whether a plain request is answered at all, and whether the connection is kept.
     pub(super) async fn prepare(&mut self) -> Result<(), Unready> {
         let opened = Connection::open(&self.address, self.limit).await;
         let mut connection = opened.map_err(|error| {
@@ -175,7 +175,7 @@ impl Checked {
         match *step {
             Step::Send(parts) => {
                 connection.send(&self.plain.encode(parts));
-                // A step that waits for something sends the rest.
+                // A later step that waits for something sends the rest.
                 connection.flush(Instant::now()).await;
                 Ok(())
             }
@@ -278,7 +278,7 @@ impl Checked {
                 }
             }
             Step::Serves => {
-                // What is to be sent before goes on meanwhile.
+                // Earlier bytes are still being sent meanwhile.
                 let mut other = self.open().await.map_err(Stop::Fail)?;
                 other.send(&self.plain.encode(&[Part::Request(1, false)]));
                 let flushed = connection.flush(self.until());
@@ -317,7 +317,7 @@ impl Checked {
         connection: &mut Connection,
         answers: &mut BTreeMap<u16, Answer>,
     ) -> Result<(), String> {
-        // As long as something comes, it goes on.
+        // Goes on as long as something comes.
         while answers.values().any(|answer| answer.end.is_empty()) {
             let came = match connection.next(self.until()).await {
                 Next::Record(came) => came,
@@ -364,7 +364,7 @@ impl Checked {
         }
     }
 
-    /// Whether an answer is as a plain request's.
+    /// Compares an answer with that to a plain request.
     async fn compare(&mut self, case: &Case, id: u16, answer: &Answer) -> Result<(), String> {
         match length_of(case, id) {
             Some(length) => self.compare_with(length, answer).await,
@@ -392,7 +392,7 @@ impl Checked {
         let Some(expected) = reference.body.clone().filter(|expected| expected != body) else {
             return Ok(());
         };
-        // It may be a page that changes with the time.
+        // The page may change with time.
         let now = self.reference(length).await;
         let is_still = now.is_some_and(|now| now.body.as_ref() == Some(&expected));
         if !is_still {
@@ -408,7 +408,7 @@ impl Checked {
         ))
     }
 
-    /// Asks twice, to know what is the same each time.
+    /// Asks twice, to find out what is always the same.
     async fn reference(&self, length: usize) -> Option<Reference> {
         let mut seen = Vec::new();
         for _ in 0..2 {
@@ -435,7 +435,7 @@ fn missing(next: &Next, what: &str) -> String {
         Next::Closed { reset, whole } => {
             let how = if *reset { "reset" } else { "closed" };
             let within = if *whole { "" } else { " within a record" };
-            // The same start for both.
+            // Both messages start alike.
             format!("{CLOSED}{within} ({how}) before {what}")
         }
         Next::Silence => format!("{what}{LATE}"),
@@ -460,7 +460,7 @@ fn complete(answer: &Answer) -> Result<(), String> {
     Ok(())
 }
 
-/// The status and the body. The head may have the time in it.
+/// The status and the body. The rest of the head may contain the time.
 fn parts(stdout: &[u8]) -> (Option<u16>, &[u8]) {
     let mut head = crate::tap::mask::Head::new();
     head.apply(&mut stdout.to_vec(), false);
@@ -471,7 +471,7 @@ fn parts(stdout: &[u8]) -> (Option<u16>, &[u8]) {
     (head.status(), body.max_by_key(|body| body.len()).unwrap_or(stdout))
 }
 
-/// Holds a result against what was asked: known names only, each once, with a number.
+/// Checks the values: only known names that were asked for, each once, with a number.
 fn values(mut content: &[u8], names: &[&str]) -> Result<(), String> {
     let mut decoder = PairDecoder::new();
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -508,8 +508,8 @@ fn values(mut content: &[u8], names: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// The length of a request's body, where it is one that a plain request can have; `None` where
-/// its parameters are its own.
+/// The length of a request's body, if a plain request can have it; `None` if the case sets its own
+/// parameters.
 fn length_of(case: &Case, id: u16) -> Option<usize> {
     fn of(parts: &[Part], wanted: u16) -> Option<Option<usize>> {
         parts.iter().rev().find_map(|part| match *part {
@@ -537,8 +537,8 @@ fn length_of(case: &Case, id: u16) -> Option<usize> {
     sent.flatten()
 }
 
-/// Whether a case sends on after an answer, which takes a connection that was kept. That such
-/// connections are kept is a case too.
+/// Whether a case sends more after an answer, which requires a kept connection. Another case tests
+/// that connections are kept.
 fn needs_keep(case: &Case) -> bool {
     let ended = |step: &Step| {
         matches!(step, Step::Answer(_) | Step::Refused(..) | Step::Ends(_) | Step::Both(..))

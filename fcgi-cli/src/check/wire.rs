@@ -1,4 +1,4 @@
-//! Records as cases want them: also those that an orderly peer never sends.
+//! Records as the cases need them, including those that a correct peer never sends.
 
 use fcgi_tokio::proto::record::{
     BeginRequestBody, HEADER_LEN, MAX_ALIGNED_CONTENT, RecordHeader, RecordType, VERSION,
@@ -6,17 +6,17 @@ use fcgi_tokio::proto::record::{
 
 use super::cases::Part;
 
-/// The bytes of a body: none of them is like its neighbour.
+/// The period of a body's bytes: each differs from its neighbours.
 const PATTERN: u32 = 251;
 
-/// A record to be sent.
+/// A record to send.
 #[derive(Clone)]
 struct Record {
     version: u8,
     kind: RecordType,
     id: u16,
     content: Vec<u8>,
-    /// What aligns it, unless a case says otherwise.
+    /// `None` means what aligns it.
     padding: Option<u8>,
     reserved: u8,
 }
@@ -24,14 +24,14 @@ struct Record {
 /// A pair of a plain request.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
-/// What a plain request is, for this application.
+/// The plain request of this application.
 pub(super) struct Plain {
-    /// All but method and length.
+    /// All parameters except method and length.
     pub(super) params: Vec<Pair>,
 }
 
 impl Plain {
-    /// The bytes of these parts.
+    /// Encodes these parts.
     pub(super) fn encode(&self, parts: &[Part]) -> Vec<u8> {
         let mut out = Vec::new();
         for record in parts.iter().flat_map(|part| self.records(part)) {
@@ -44,7 +44,7 @@ impl Plain {
             bytes[7] = record.reserved;
             out.extend(bytes);
             out.extend(record.content);
-            // Zeros where they only align, noise where they are tested.
+            // Padding that only aligns is zeros; padding that is tested is noise.
             let filler = if record.padding.is_some() { 0xFF } else { 0 };
             out.resize(out.len() + usize::from(header.padding_length), filler);
         }
@@ -136,7 +136,7 @@ impl Plain {
         records
     }
 
-    /// The parameters, for a body of this length; `None` is a body whose length is not said.
+    /// The parameters for a body of this length; `None` leaves out the length.
     fn pairs(&self, length: Option<usize>) -> Vec<Pair> {
         let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         let has_body = length != Some(0);
@@ -166,7 +166,7 @@ fn cut(kind: RecordType, id: u16, content: &[u8], size: usize) -> Vec<Record> {
     content.chunks(size).map(|piece| Record::new(kind, id, piece.to_vec())).collect()
 }
 
-/// Pairs with the shortest lengths, or all with long ones.
+/// Encodes pairs with the shortest lengths, or with long ones only.
 fn encoded(pairs: &[Pair], long: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in pairs {

@@ -1,4 +1,4 @@
-//! Packets of a recording, in pcapng or in pcap, from a tap or from a network.
+//! Packets of a recording in pcapng or pcap, from a tap or from a network.
 
 use std::{
     io::{self, Read},
@@ -11,14 +11,14 @@ use crate::tap::{
     pcapng::{BYTE_ORDER, INTERFACE, LINK_IP, PACKET, SECTION, TIME_UNIT},
 };
 
-/// The longest block that is read.
+/// The longest block that can be read.
 const BLOCK: usize = 16 << 20;
 const SIMPLE_PACKET: u32 = 3;
 /// pcap's magic numbers, for microseconds and nanoseconds.
 const PCAP_MICRO: u32 = 0xA1B2_C3D4;
 const PCAP_NANO: u32 = 0xA1B2_3C4D;
 
-/// Where a packet's IP header is, by the type of its link.
+/// The position of a packet's IP header, by link type.
 const LINKS: [(u16, usize); 9] = [
     (LINK_IP, 0),
     (12, 0),
@@ -33,7 +33,7 @@ const LINKS: [(u16, usize); 9] = [
 ];
 const ETHERNET: u16 = 1;
 
-/// What the first bytes of a file say that it is.
+/// The kind of a file, from its first bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Pcapng,
@@ -41,7 +41,7 @@ pub(super) enum Kind {
         big_endian: bool,
         nanoseconds: bool,
     },
-    /// Anything else: bytes of a connection.
+    /// Anything else: the bytes of a connection.
     Raw,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Packet {
     bytes: Vec<u8>,
 }
 
-/// Reads packets one after the other.
+/// Reads packets in order.
 pub(super) struct Capture<R> {
     from: R,
     kind: Kind,
@@ -79,7 +79,7 @@ pub(super) struct Capture<R> {
 
 struct Interface {
     link: u16,
-    /// Units of time in a second.
+    /// Time units per second.
     units: u64,
 }
 
@@ -107,8 +107,8 @@ impl<R: Read> Capture<R> {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// Fills a buffer; `false` at the end of the file, and within a block that was not finished, as
-    /// the last one is of a program that was killed.
+    /// Fills a buffer; `false` at the end of the file, also within an unfinished block, which a
+    /// killed program may leave.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         match self.from.read_exact(buffer) {
             Ok(()) => Ok(true),
@@ -137,7 +137,7 @@ impl<R: Read> Capture<R> {
             }
             let kind = self.u32(&head);
             if kind == SECTION {
-                // Its own bytes say how to read its length.
+                // The block itself says in which byte order its length is.
                 let mut order = [0; 4];
                 if !self.fill(&mut order)? {
                     return Ok(None);
@@ -240,10 +240,10 @@ pub(super) struct Segment<'a> {
 }
 
 impl Packet {
-    /// The segment in it, if it is one.
+    /// The segment in the packet, if it has one.
     pub(super) fn segment(&self) -> Option<Segment<'_>> {
         let at = if self.link == ETHERNET {
-            // One tag of a virtual network may come between.
+            // There may be one VLAN tag in between.
             match self.bytes.get(12..14)? {
                 [0x81, 0x00] => 18,
                 _ => 14,
@@ -266,7 +266,7 @@ fn segment(ip: &[u8]) -> Option<Segment<'_>> {
                 return None;
             }
             let address = |at: usize| ip.get(at..at + 4)?.first_chunk::<4>().copied();
-            // A length of 0 is a packet that the network card was to cut.
+            // A length of 0 means that the network card should have cut the packet.
             let end = if total == 0 { ip.len() } else { total.min(ip.len()) };
             let (from, to) = (Ipv4Addr::from(address(12)?), Ipv4Addr::from(address(16)?));
             (from.into(), to.into(), ip.get(header..end)?)

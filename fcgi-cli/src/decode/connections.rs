@@ -1,4 +1,4 @@
-//! Connections from their packets: in order, without what was sent twice.
+//! Reassembles connections from packets: in order, without retransmitted bytes.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
@@ -15,13 +15,13 @@ use crate::{
     trace::Direction,
 };
 
-/// Bytes that may wait for what comes before them, with what it costs to keep them; then that counts
-/// as missing.
+/// How many bytes may wait for missing ones before them, including the cost of keeping them. Past
+/// this, the missing bytes count as lost.
 const WAITING: usize = 4 << 20;
-/// What each piece of them costs beside its bytes.
+/// The cost of each piece in addition to its bytes.
 const PIECE: usize = 64;
-/// Connections that are known for a while after their end, so that what comes twice, or late, is
-/// theirs.
+/// How many ended connections are remembered for a while, so that late or repeated packets are
+/// assigned to them.
 const ENDED: usize = 1024;
 
 /// All connections of a recording.
@@ -30,23 +30,23 @@ pub(super) struct Connections {
     clock: Clock,
     count: u64,
     open: HashMap<Key, Connection>,
-    /// Both of their ends have said that no more comes.
+    /// Connections that both ends have closed.
     ended: VecDeque<Key>,
-    /// Connections that hold no FastCGI.
+    /// Connections that carry no FastCGI.
     pub(super) foreign: u64,
-    /// Times where bytes are missing.
+    /// How often bytes are missing.
     pub(super) gaps: u64,
 }
 
 type Key = [SocketAddr; 2];
 
 struct Connection {
-    /// Who opened it: the web server.
+    /// The address of the web server, which opened it.
     client: SocketAddr,
     state: State,
     /// By direction.
     streams: [Stream; 2],
-    /// By direction: no more comes, but for what is late.
+    /// By direction: no more comes, except late packets.
     ended: [bool; 2],
 }
 
@@ -55,16 +55,16 @@ enum State {
     Silent,
     Watched(Box<Watch>),
     Foreign,
-    /// All of it has been seen.
+    /// All of it was seen.
     Done,
 }
 
 #[derive(Default)]
 struct Stream {
-    /// The place of the next byte: its number, which does not begin again after 2^32.
+    /// The position of the next byte: its sequence number, without wrapping at 2^32.
     next: Option<u64>,
     waiting: BTreeMap<u64, Vec<u8>>,
-    /// What they cost.
+    /// Their cost.
     waiting_bytes: usize,
     fin: Option<u64>,
 }
@@ -79,7 +79,7 @@ impl Connections {
         let mut key = [segment.from, segment.to];
         key.sort_unstable();
         if segment.syn && !segment.ack {
-            // The ports are used again.
+            // The ports are being reused.
             if let Some(old) = self.open.remove(&key) {
                 self.gaps += old.end(time);
             }
@@ -87,7 +87,7 @@ impl Connections {
         let connection = match self.open.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                // Where its beginning was not recorded, the first record says who is who.
+                // If its start was not recorded, the first record shows which end is which.
                 let from_client = match way(segment.payload) {
                     _ if segment.syn => !segment.ack,
                     Some(direction) => direction == Direction::ToApplication,
@@ -138,11 +138,11 @@ impl Connections {
         }
     }
 
-    /// Only so many are known after their end.
+    /// Keeps only a limited number of ended connections.
     fn forget(&mut self, time: Time) {
         while self.ended.len() > ENDED {
             let Some(key) = self.ended.pop_front() else { return };
-            // The ports may have been used again.
+            // The ports may have been reused.
             if self.open.get(&key).is_some_and(Connection::is_over) {
                 if let Some(old) = self.open.remove(&key) {
                     self.gaps += old.end(time);
@@ -151,7 +151,7 @@ impl Connections {
         }
     }
 
-    /// Connections that hold FastCGI.
+    /// The number of connections that carry FastCGI.
     pub(super) const fn count(&self) -> u64 {
         self.count
     }
@@ -179,7 +179,7 @@ impl Connection {
         self.ended == [true; 2]
     }
 
-    /// Hands on all that waits; says how often bytes were missing before it.
+    /// Passes on everything that waits; returns how often bytes were missing.
     fn drain(&mut self, time: Time) -> u64 {
         let State::Watched(watch) = &mut self.state else { return 0 };
         let mut gaps = 0;
@@ -189,7 +189,7 @@ impl Connection {
         gaps
     }
 
-    /// One end has thrown the connection away.
+    /// One end has reset the connection.
     fn reset(&mut self, direction: Direction, time: Time) {
         self.ended = [true; 2];
         if let State::Watched(watch) = &mut self.state {
@@ -198,7 +198,7 @@ impl Connection {
         }
     }
 
-    /// Keeps no more than its name, once it is over and nothing of it is missing.
+    /// Once it is over and complete, keeps only its name.
     fn close(&mut self, time: Time) {
         if !self.is_over() {
             return;
@@ -213,7 +213,7 @@ impl Connection {
         self.streams = Default::default();
     }
 
-    /// Says how often bytes were missing.
+    /// Returns how often bytes were missing.
     fn end(mut self, time: Time) -> u64 {
         let gaps = self.drain(time);
         if let State::Watched(watch) = &mut self.state {
@@ -224,9 +224,9 @@ impl Connection {
 }
 
 impl Stream {
-    /// The place of the byte with this number; the first one that is asked for is the next.
+    /// The position of the byte with this number. The first one asked for is the next one.
     fn place(&mut self, number: u32) -> u64 {
-        // So that what came before has a place too.
+        // Leaves room for positions before this one.
         let next = *self.next.get_or_insert(u64::from(number) + (1 << 32));
         let offset = number.wrapping_sub(next as u32) as i32;
         next.saturating_add_signed(offset.into())
@@ -242,7 +242,7 @@ impl Stream {
         if segment.fin {
             self.fin = Some(end);
         }
-        // What came before is not taken twice.
+        // Bytes that came before are not taken twice.
         let first = at.max(self.next.unwrap_or(at));
         let known = usize::try_from(first - at).unwrap_or(usize::MAX);
         let Some(bytes) = segment.payload.get(known..).filter(|bytes| !bytes.is_empty()) else {
@@ -256,8 +256,8 @@ impl Stream {
         }
     }
 
-    /// Hands on what is in order. When what waits costs more than `limit`, what comes before it is
-    /// missing; says how often.
+    /// Passes on what is in order. If the waiting bytes cost more than `limit`, the bytes before
+    /// them are missing; returns how often.
     fn drain(&mut self, watch: &mut Watch, direction: Direction, time: Time, limit: usize) -> u64 {
         let mut gaps = 0;
         while let (Some(next), Some(first)) = (self.next, self.waiting.first_entry()) {

@@ -1,4 +1,4 @@
-//! `fcgi decode`: a recording, or the bytes of a connection, as a tap would have shown it.
+//! `fcgi decode`: prints a recording, or the bytes of a connection, like a tap.
 
 mod capture;
 mod connections;
@@ -32,9 +32,9 @@ use connections::Connections;
 
 /// Print a recording, or the bytes of a connection
 ///
-/// Reads what `fcgi tap --write` has recorded, and captures of tcpdump and Wireshark (pcapng or
-/// pcap), and prints them as the tap does. Anything else is taken for bytes of a connection, of one
-/// direction or of both, record after record: each record is shown.
+/// Reads recordings of `fcgi tap --write`, and captures of tcpdump and Wireshark (pcapng or pcap),
+/// and prints them like the tap does. Any other file is taken as the bytes of a connection, in one
+/// direction or both, and each record is shown.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Decode {
@@ -52,7 +52,7 @@ const AFTER_HELP: &str = concat!(
 Exit status:
   0  done
   2  usage, or a file that can't be opened
-  4  there is no FastCGI in it, or it breaks off
+  4  the file has no FastCGI, or ends within a record
 
 Examples:
   The requests of a recording that failed:
@@ -63,10 +63,10 @@ Examples:
     fcgi decode request.bin"
 );
 
-/// What is read at once.
+/// How much is read at once.
 const BLOCK: usize = 64 * 1024;
 
-/// Why it did not end well.
+/// Why it failed.
 struct Failed(Exit, String);
 
 impl Decode {
@@ -87,7 +87,7 @@ impl Decode {
         } else {
             Box::new(File::open(&self.file).map_err(unreadable)?)
         };
-        // As much as tells what it is.
+        // Enough to find out what it is.
         let mut start = Vec::new();
         from.by_ref().take(HEADER_LEN as u64).read_to_end(&mut start).map_err(unreadable)?;
         let kind = Kind::of(&start);
@@ -98,14 +98,14 @@ impl Decode {
             kind => self.capture(from, kind, &out),
         };
         match out.finish() {
-            // Who reads stdout has had enough.
+            // The reader of stdout has closed it.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failed(Exit::Io, format!("write to stdout: {error}"))),
             Ok(()) => decoded,
         }
     }
 
-    /// Where the requests and records go; `start` is the time 0 of what is printed.
+    /// The outputs of requests and records; `start` is the time 0 of the printed times.
     fn outputs(&self, start: Time, records: bool, out: &Rc<Out>) -> Rc<Outputs> {
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         let (out, name) = (Rc::clone(out), self.file.display().to_string());
@@ -147,7 +147,7 @@ impl Decode {
         };
         let Some(mut connections) = connections else {
             ended.map_err(broken)?;
-            // A tap that saw nothing records nothing.
+            // A tap that saw nothing leaves an empty recording.
             return Ok(());
         };
         connections.finish(last);
@@ -166,16 +166,16 @@ impl Decode {
         Ok(())
     }
 
-    /// Bytes of one direction, or of both in turn: each record goes where its type goes.
+    /// Bytes of one direction, or of both in turn: each record's type shows its direction.
     fn raw(&self, mut from: impl Read, out: &Rc<Out>) -> Result<(), Failed> {
         let outputs = self.outputs(Duration::ZERO, true, out);
         let mut watch = Watch::new(1, Clock::start(), outputs, None);
         let mut framer = Framer::new();
         let mut block = vec![0; BLOCK];
-        // The record so far: it is handed on when it is whole.
+        // The record so far: it is passed on when it is complete.
         let mut record = Vec::new();
         let mut header: Option<RecordHeader> = None;
-        // How much was read, where the last record began, and where the next one does.
+        // How much was read, where the last record started, and where the next one does.
         let (mut total, mut start, mut next) = (0_u64, 0_u64, 0_u64);
         loop {
             let n = match from.read(&mut block) {
@@ -203,7 +203,7 @@ impl Decode {
                     Some(Piece::Content(_)) => {}
                     Some(Piece::End) => {
                         if let Some(header) = header.take() {
-                            // Padding that comes later is skipped by whoever reads the next one.
+                            // Padding that comes later is skipped before the next record.
                             let direction = direction_of(header.record_type);
                             let padding = vec![0; usize::from(header.padding_length)];
                             let from =
@@ -229,7 +229,7 @@ impl Decode {
     }
 }
 
-/// stdout, and what became of writing to it.
+/// stdout, and the result of writing to it.
 struct Out {
     to: RefCell<BufWriter<io::Stdout>>,
     error: RefCell<Option<io::Error>>,
@@ -265,7 +265,7 @@ impl Out {
     }
 }
 
-/// Which way records of a type go.
+/// The direction of records of a type.
 fn direction_of(record_type: RecordType) -> Direction {
     match record_type {
         RecordType::EndRequest
@@ -277,7 +277,7 @@ fn direction_of(record_type: RecordType) -> Direction {
     }
 }
 
-/// Which way a connection's first bytes go; `None` when they are no record.
+/// The direction of a connection's first bytes; `None` if they are not a record.
 fn way(payload: &[u8]) -> Option<Direction> {
     let [1, record_type @ 1..=11, ..] = payload else { return None };
     Some(direction_of(RecordType::from_u8(*record_type)))

@@ -1,4 +1,4 @@
-//! The application of the demo: it sends back what it was sent.
+//! The demo's application: it sends back what it got.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use fcgi_tokio as fcgi;
 
 const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 
-/// Answers a Responder request as `examples/tokio-echo.rs` of fcgi-tokio does: each parameter as
-/// `NAME=VALUE`, an empty line, then STDIN as it comes. ECHO_SLEEP_MS, ECHO_REPEAT_BYTES,
-/// ECHO_STDERR, ECHO_EXIT, ECHO_PANIC and ECHO_FAIL_AFTER_BYTES steer it.
+/// Answers a Responder request like fcgi-tokio's `examples/tokio-echo.rs`: each parameter as
+/// `NAME=VALUE`, an empty line, then STDIN as it comes. These parameters control it: ECHO_SLEEP_MS,
+/// ECHO_REPEAT_BYTES, ECHO_STDERR, ECHO_EXIT, ECHO_PANIC and ECHO_FAIL_AFTER_BYTES.
 pub(crate) async fn echo(request: fcgi::Request) -> anyhow::Result<u32> {
     // An empty value counts as absent.
     let given = |name| request.param(name).filter(|value| !value.is_empty());

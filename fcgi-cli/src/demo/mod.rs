@@ -36,15 +36,15 @@ END_REQUEST ends the request. The
 connection can then carry more.
 ";
 
-/// The most that the demo's response may have; it has some 600 bytes.
+/// The limit of the demo's response, which has some 600 bytes.
 const MAX_RESPONSE: usize = 1 << 20;
 
 /// Show a request and its response, record by record
 ///
-/// Starts a small application on a socket in a private temporary folder, sends it one request
-/// with a body, and prints each record that crossed the wire in both directions, then the
-/// response. It needs no other program and leaves nothing behind. Colours appear on a terminal,
-/// unless NO_COLOR is set.
+/// Starts a small application on a socket in a private temporary folder, sends it one request with
+/// a body, and prints each record that crossed the wire in both directions, then the response. It
+/// needs no other program and leaves nothing behind. It uses colours on a terminal unless NO_COLOR
+/// is set.
 #[derive(Args)]
 pub(crate) struct Demo {}
 
@@ -84,7 +84,7 @@ async fn exchange() -> anyhow::Result<(Vec<Record>, Collected)> {
     let (done, stop) = oneshot::channel::<()>();
     let serve = async {
         let stop = async { stop.await.unwrap_or_default() };
-        // Whatever the environment says to an application, this one has one web server: us.
+        // The environment may limit applications' web servers; this one's is this command.
         let serve = fcgi::Server::new().serve(listener, echo::echo);
         serve.with_graceful_shutdown(stop).await.context("serve")
     };

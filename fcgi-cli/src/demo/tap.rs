@@ -1,4 +1,4 @@
-//! A tap on a connection: it carries the bytes of both directions on and notes the records.
+//! A tap on a connection: it relays the bytes of both directions and records them.
 
 use std::{cell::RefCell, path::Path};
 
@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::trace::{Direction, Record, Recorder};
 
-/// Takes one connection, carries it to the application until both ends have closed, and gives the
-/// records in the order in which they passed.
+/// Accepts one connection, relays it to the application until both ends have closed, and returns
+/// the records in the order in which they passed.
 pub(super) async fn tap(listener: UnixListener, application: &Path) -> anyhow::Result<Vec<Record>> {
     let (web_server, _) = listener.accept().await.context("accept")?;
     let application = UnixStream::connect(application).await.context("connect")?;
@@ -39,7 +39,7 @@ async fn carry(
             anyhow::ensure!(recorder.is_at_boundary(), "the connection ended within a record");
             return Ok(to.shutdown().await?);
         }
-        // Noted before it is carried on, so that an answer can't come before its question.
+        // Recorded before it is relayed, so that an answer can't come before its question.
         recorder.push(&buffer[..n], &mut records.borrow_mut())?;
         to.write_all(&buffer[..n]).await?;
     }

@@ -1,4 +1,4 @@
-//! `fcgi doctor`: walks from the socket to the script, and names what is wrong.
+//! `fcgi doctor`: checks each step from the socket to the script, and says what is wrong.
 
 mod steps;
 mod walk;
@@ -17,22 +17,22 @@ use walk::Walk;
 
 /// Find out what is wrong with an application, and what to do
 ///
-/// It walks from the socket to the script: is the socket there, may you connect, does somebody
-/// listen, how many wait, is it FastCGI, does php-fpm have its ping and status pages, does it find
-/// and run the script. Each step is a line; what is wrong has its likely cause and what to do below
-/// it. It changes nothing; of the application's it runs only the script that is named.
+/// It checks each step from the socket to the script: does the socket exist, may you connect, does
+/// something listen, how many wait, is it FastCGI, does php-fpm have its ping and status pages,
+/// does it find and run the script. Each step prints a line; a problem also gets its likely cause
+/// and what to do. It changes nothing, and runs only the given script.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     place: Place,
-    /// A script to run, by its path as you think that the application sees it
+    /// A script to run, by its path as you think the application sees it
     #[arg(long, value_name = "FILE")]
     script: Option<String>,
-    /// Send the script a body of so many bytes, or with K, M, G: is post_max_size large enough?
+    /// Send the script a body of this many bytes, or with K, M, G: is post_max_size large enough?
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "script")]
     body: Option<u64>,
-    /// php-fpm's configuration; default that of packages, and of the php-fpm that runs here
+    /// php-fpm's configuration; default that of packages, and of the running php-fpm
     #[arg(long, value_name = "FILE")]
     fpm_config: Option<PathBuf>,
     /// Time limit for each step that asks the application
@@ -45,12 +45,12 @@ pub(crate) struct Doctor {
 const AFTER_HELP: &str = "\
 Exit status:
   0  nothing is wrong
-  2  usage, no address to be found, or a configuration that can't be read
+  2  usage, no address found, or a configuration that can't be read
   3  refused by the application
   4  it is not FastCGI, or it closes the connection
   5  connect or IO error: no socket, no permission, nobody listens
   6  time-out: all workers are busy, or stopped
-  7  it answers, but not as wanted: no ping or status page, a script that is not found or fails
+  7  a wrong answer: no ping or status page, or a script that is not found or fails
 
 Examples:
   What is wrong with the php-fpm of this machine or container?

@@ -1,4 +1,4 @@
-//! The lines of a walk, and what was found on it.
+//! The steps of a check, and what was found.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{causes::Cause, exit::Exit};
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mark {
     Well,
@@ -42,7 +42,7 @@ pub(super) struct Finding {
     pub(super) cause: Option<Cause>,
 }
 
-/// The steps so far. They are printed as they are taken, unless programs read the outcome.
+/// The steps so far. They are printed one by one, unless the output is for programs.
 #[derive(Debug)]
 pub(super) struct Steps {
     is_printed: bool,
@@ -92,7 +92,7 @@ impl Steps {
         }
         let (style, word) = (mark.style(), mark.word());
         let mut out = anstream::stdout().lock();
-        // A reader that has gone misses nothing that the exit status does not say.
+        // If the reader is gone, the exit status still says it.
         let _ = writeln!(out, "{style}{word:<5}{style:#} {name}: {text}");
         if let Some(cause) = cause {
             let _ = writeln!(out, "      likely: {}\n      to do: {}", cause.likely, cause.remedy);

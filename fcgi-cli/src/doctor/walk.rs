@@ -1,4 +1,4 @@
-//! The walk itself.
+//! The steps themselves.
 
 use std::{
     fs,
@@ -28,9 +28,9 @@ use crate::{
     status::{Look, Pool as Asked},
 };
 
-/// The most of an answer that is looked at, in bytes.
+/// How much of an answer is examined, in bytes.
 const MOST: usize = 1 << 20;
-/// How php-fpm words that it has no such page or script.
+/// php-fpm's message if it has no such page or script.
 const NO_SCRIPT: &str = "File not found.";
 
 pub(super) struct Walk<'a> {
@@ -38,7 +38,7 @@ pub(super) struct Walk<'a> {
     steps: Steps,
 }
 
-/// Nothing after a step makes sense.
+/// No further step makes sense.
 struct Stop;
 
 type Step<T = ()> = Result<T, Stop>;
@@ -58,7 +58,7 @@ impl<'a> Walk<'a> {
                 return Report::new("doctor", NoPlace::EXIT, error.to_string());
             }
         };
-        // The findings tell where it ended.
+        // The findings say where it ended.
         let _ = self.all(&address).await;
         let report = match self.steps.findings.first() {
             None => Report::new("doctor", Exit::Done, format!("{address}: nothing is wrong")),
@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
         match tokio::time::timeout(left, sock_diag::accept_queue(address)).await {
             Ok(Ok(queue)) => {
                 let text = format!("{} of {} wait (kernel)", queue.waiting, queue.limit);
-                // The connection of the step before may still be among them.
+                // The connection of the previous step may still be among them.
                 if queue.waiting > 1 {
                     self.steps.note("queue", text);
                 } else {
@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether it is FastCGI at all, and php-fpm: its ping page is asked for.
+    /// Whether it is FastCGI at all, and php-fpm: requests its ping page.
     async fn speaks(&mut self, address: &Address, pool: Option<&Pool>) -> Step<bool> {
         let configured = pool.and_then(|pool| pool.get("ping.path"));
         let path = configured.as_deref().unwrap_or("/ping");
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
         Ok(is_php)
     }
 
-    /// It takes a connection and gives no answer in FastCGI.
+    /// It accepts a connection but gives no FastCGI answer.
     async fn silent(&mut self, address: &Address, error: &fcgi::Error, pool: Option<&Pool>) {
         let mut cause = causes::of(error, address);
         let is_connect = matches!(error, fcgi::Error::Timeout { phase: Phase::Connect, .. });
@@ -309,7 +309,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether an answer is php-fpm's: of its own pages, or of a script.
+/// Whether an answer is from php-fpm: one of its own pages, or a script's.
 fn is_php(answer: &Answer) -> bool {
     let powered = answer.head.parts.headers.get("x-powered-by");
     answer.body.trim_ascii() == NO_SCRIPT.as_bytes()
@@ -317,7 +317,7 @@ fn is_php(answer: &Answer) -> bool {
         || powered.is_some_and(|by| by.as_bytes().starts_with(b"PHP"))
 }
 
-/// Two names of a port of this machine.
+/// Whether two addresses name the same port of this machine.
 fn is_same_port(one: &Address, two: &Address) -> bool {
     let port = |address: &Address| match address.target() {
         Target::Tcp(host_port) => {
@@ -330,7 +330,7 @@ fn is_same_port(one: &Address, two: &Address) -> bool {
     port(one).is_some_and(|port_of_one| port(two) == Some(port_of_one))
 }
 
-/// What the configuration says of a directive.
+/// The configured value of a directive.
 fn configured_as(pool: Option<&Pool>, directive: &str) -> Option<String> {
     let pool = pool?;
     let file = pool.file.display();
@@ -340,7 +340,7 @@ fn configured_as(pool: Option<&Pool>, directive: &str) -> Option<String> {
     })
 }
 
-/// What the pool's configuration says of its socket.
+/// Adds the configuration of the pool's socket.
 fn add_configured(cause: &mut Cause, pool: &Pool) {
     let said: Vec<String> = ["listen.owner", "listen.group", "listen.mode"]
         .iter()
@@ -351,7 +351,7 @@ fn add_configured(cause: &mut Cause, pool: &Pool) {
     }
 }
 
-/// What is known here of a script that php-fpm does not run.
+/// Adds what is known about a script that php-fpm does not run.
 fn explain_script(cause: &mut Cause, script: &str, pool: Option<&Pool>) {
     let get = |name: &str| pool.and_then(|pool| pool.get(name));
     match cause.id {
@@ -380,7 +380,7 @@ fn explain_script(cause: &mut Cause, script: &str, pool: Option<&Pool>) {
     }
 }
 
-/// Whether a web server listens there: it answers HTTP.
+/// Whether a web server listens there, that is, whether it answers HTTP.
 async fn speaks_http(address: &Address, limit: Duration) -> bool {
     const REQUEST: &[u8] = b"OPTIONS * HTTP/1.0\r\n\r\n";
     let asked = async {
@@ -403,7 +403,7 @@ async fn speaks_http(address: &Address, limit: Duration) -> bool {
     tokio::time::timeout(limit, asked).await.ok().flatten().unwrap_or_default()
 }
 
-/// A body of so many bytes, in pieces.
+/// A body of this many bytes, in pieces.
 fn zeros(length: u64) -> impl futures_core::Stream<Item = std::io::Result<bytes::Bytes>> + Send {
     use tokio::io::AsyncReadExt as _;
     tokio_util::io::ReaderStream::new(tokio::io::repeat(b'0').take(length))

@@ -29,15 +29,15 @@ use super::{
 /// too.
 pub(super) const CLIENT_CLOSED: u16 = 499;
 
-/// The client left while it sent its request; the answer says something that it does not see.
+/// The client left while it was sending its request, so it does not see the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left;
 
-/// One request in the access log: written when it is dropped, which is when its answer was sent,
-/// or given up.
+/// One request in the access log. The line is written when this is dropped, that is, when the
+/// answer was sent or given up.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// `None` when nothing is to be logged.
+    /// `None` if nothing should be logged.
     line: Option<Box<Line>>,
     _under_way: UnderWay,
     started: Instant,
@@ -58,7 +58,7 @@ struct Line {
     agent: Option<Vec<u8>>,
 }
 
-/// What a line has as JSON. The names stay.
+/// The JSON form of a line. The field names must not change.
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,
@@ -102,7 +102,7 @@ impl Entry {
         Self { line, _under_way, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
     }
 
-    /// Stays with an answer until it was sent.
+    /// Keeps the entry with an answer until that was sent.
     pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.status = match response.extensions().get() {
             Some(Left) => CLIENT_CLOSED,
@@ -168,7 +168,7 @@ impl Line {
     }
 }
 
-/// A line of the access log for what was no request.
+/// A line of the access log for something that was not a valid request.
 pub(super) fn refused(client: &Client, id: Id, status: StatusCode, bytes: usize) {
     let remote = client.ends.remote;
     let remote = remote.map_or("unix:".to_owned(), |remote| remote.ip().to_canonical().to_string());
@@ -199,7 +199,7 @@ fn field(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
     headers.get(name).map(|value| value.as_bytes().to_vec())
 }
 
-/// In quotes, which nothing inside can end.
+/// In quotes, which nothing inside can close.
 fn quoted(bytes: Option<&[u8]>) -> String {
     let Some(bytes) = bytes else { return "\"-\"".to_owned() };
     let mut marked = Vec::with_capacity(bytes.len() + 2);

@@ -1,4 +1,4 @@
-//! The application behind the gateway: one that runs already, or one of its own.
+//! The application behind the gateway: one that runs already, or one that the gateway starts.
 
 use std::{future::Future, io, slice};
 
@@ -39,7 +39,7 @@ pub(super) struct Sample {
 }
 
 impl Application {
-    /// Starts what there is to start; `None` if `stop` came before that was done.
+    /// Starts what must be started; `None` if `stop` came before that was done.
     pub(super) async fn start(
         options: &Options,
         site: &Site,
@@ -78,7 +78,7 @@ impl Application {
         }
     }
 
-    /// What it is, for people.
+    /// Its description for people.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Other(addresses) => {
@@ -91,7 +91,7 @@ impl Application {
         }
     }
 
-    /// Ends what it has started, once no request is under way any more.
+    /// Ends what it has started, once no request is active.
     pub(super) async fn stop(self) {
         match self {
             Self::Other(_) => {}
@@ -119,7 +119,7 @@ impl Sample {
         let listener = fcgi::Listener::bind(&address)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or_default() };
-        // Whatever the environment says to an application, this one has one web server: us.
+        // The environment may limit applications' web servers; this one's is the gateway.
         let server = fcgi::Server::new().web_server_addrs(None);
         let server = tokio::spawn(
             server
@@ -134,7 +134,7 @@ impl Sample {
             folder,
             stale: None,
         };
-        // Without it, a folder stays when the gateway is killed: no reason not to start.
+        // Without a guard, the folder stays if the gateway is killed. That must not prevent the start.
         let guard = program.run().ok();
         Ok(Self { address, stop, server, guard, program })
     }

@@ -1,5 +1,5 @@
-//! One application at several addresses: each request goes to the one with the least to do. One that
-//! can't be reached rests, and a request that it has not taken goes to another.
+//! One application at several addresses. Each request goes to the address with the least to do. One
+//! that can't be reached rests, and a request that it did not take goes to another.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::causes;
 
-/// How long one rests that could not be reached; each time twice as long, up to the last.
+/// How long an unreachable address rests first. Each time it rests twice as long, up to the last.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LAST_REST: Duration = Duration::from_secs(10);
 const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -44,16 +44,16 @@ pub(super) struct Backend {
 #[derive(Debug, Default)]
 struct Rest {
     until: Option<Instant>,
-    /// The last that there was, since it was reached.
+    /// Its last rest, if it has not been reached since.
     pause: Option<Duration>,
-    /// When it was said last what is likely wrong.
+    /// When the likely cause was last looked for.
     explained: Option<Instant>,
 }
 
-/// A request without an answer.
+/// A request that failed without an answer.
 pub(super) struct Failed {
     pub(super) error: HttpError,
-    /// What is likely wrong, for the operator.
+    /// The likely cause, for the operator.
     pub(super) cause: Option<String>,
 }
 
@@ -66,12 +66,12 @@ impl Backend {
         self.client.pool()
     }
 
-    /// Whether it was reached last.
+    /// Whether it was reachable last time.
     pub(super) fn is_up(&self) -> bool {
         self.rest().pause.is_none()
     }
 
-    /// Requests that it has, or that wait for it.
+    /// The requests that it has, or that wait for it.
     fn load(&self) -> usize {
         let stats = self.pool().stats();
         stats.active + stats.waiting
@@ -82,7 +82,7 @@ impl Backend {
         (rest.until, rest.pause) = (None, None);
     }
 
-    /// Lets it rest; says for how long, if it did not rest already.
+    /// Makes it rest. Returns for how long, unless it was resting already.
     pub(super) fn missed(&self) -> Option<Duration> {
         let now = Instant::now();
         let mut rest = self.rest();
@@ -103,7 +103,7 @@ impl Backend {
         is_due
     }
 
-    /// What is likely wrong. It is looked for once in a while, since that takes its time.
+    /// Finds the likely cause. This takes time, so it is done only once in a while.
     async fn explain(&self, error: HttpError) -> Failed {
         let HttpError::Call(call) = error else { return Failed { error, cause: None } };
         if !self.is_to_explain() {
@@ -134,7 +134,7 @@ impl Balance {
         &self.backends
     }
 
-    /// Sends a request to one of them, and to another if that has not taken it.
+    /// Sends a request to one of them, and to another if that one has not taken it.
     ///
     /// # Cancellation safety
     /// As [`HttpClient::send`].
@@ -192,8 +192,8 @@ impl Balance {
         }
     }
 
-    /// The one with the least to do among those that do not rest; if all do, the one that is up
-    /// soonest.
+    /// The one with the least to do among those that don't rest. If all rest, the one whose rest
+    /// ends first.
     fn choose(&self, tried: &[usize]) -> usize {
         let now = Instant::now();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -204,7 +204,7 @@ impl Balance {
             let until = backend.rest().until.filter(|until| *until > now);
             (until, backend.load())
         });
-        // All were tried: nobody asks then.
+        // Not reached: nobody calls this when all were tried.
         best.unwrap_or(0)
     }
 }

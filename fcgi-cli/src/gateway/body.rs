@@ -1,4 +1,4 @@
-//! The body of an answer, whatever it is made of.
+//! The body of an answer, of any kind.
 
 use std::{
     pin::Pin,
@@ -13,7 +13,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer, or of a request.
 pub(super) enum Body {
-    /// At hand as a whole: it can't fail.
+    /// Complete and in memory: it can't fail.
     Full(Bytes),
     Other(UnsyncBoxBody<Bytes, BoxError>),
 }

@@ -1,5 +1,5 @@
-//! Bodies taken in ahead of the slower side, so that no client holds up the application: a
-//! request's before a connection to the application is asked for, an answer's as fast as it comes.
+//! Buffers bodies ahead of the slower side, so that no client holds up the application: a request's
+//! body before a connection to the application is taken, an answer's as fast as it comes.
 
 use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
 
@@ -17,21 +17,22 @@ use super::{
     store::{NotKept, Stores, Writer},
 };
 
-/// What is taken of an answer before its head is passed on, if it is at hand, in bytes.
+/// How many bytes of an answer are read before its head is passed on, if they are available at
+/// once.
 const AT_HAND: usize = 64 * 1024;
 
 /// How bodies are buffered.
 #[derive(Debug)]
 pub(super) struct Buffering {
     pub(super) stores: Arc<Stores>,
-    /// The most of a request's body, in bytes.
+    /// The limit of a request's body, in bytes.
     pub(super) max_body: u64,
-    /// The most of one answer that waits on disk, in bytes.
+    /// How much of one answer may wait on disk, in bytes.
     pub(super) answer: u64,
 }
 
 impl Buffering {
-    /// Takes in the whole body of a request.
+    /// Reads the whole body of a request.
     pub(super) async fn receive(&self, mut body: RequestBody) -> Result<Body, Failure> {
         if body.is_end_stream() {
             return Ok(empty());
@@ -50,7 +51,7 @@ impl Buffering {
         Ok(Body::new(reader.of_length(Some(length))))
     }
 
-    /// Takes an answer in as it comes. One that is at hand as a whole is only passed on.
+    /// Reads an answer as it comes. An answer that is available at once is only passed on.
     pub(super) async fn take(&self, mut body: Body, title: &Title) -> Body {
         let exact = body.size_hint().exact();
         let mut pieces: Vec<Bytes> = Vec::new();
@@ -61,7 +62,7 @@ impl Buffering {
                 None => break,
                 Some(Some(Ok(bytes))) => {
                     length += bytes.len();
-                    // Trailers are no bytes.
+                    // Trailers have no bytes.
                     if !bytes.is_empty() {
                         pieces.push(bytes);
                     }
@@ -81,7 +82,7 @@ impl Buffering {
             match writer.push(bytes.clone()).await {
                 Ok(()) => {}
                 Err(NotKept::Full) => {
-                    // There is room once something is read, which begins when this is done.
+                    // There will be room once something is read, which starts when this returns.
                     pieces.push_front(bytes);
                     break;
                 }
@@ -106,7 +107,7 @@ impl Buffering {
     }
 }
 
-/// The next piece of a body, or its end; `None` if it has still to come.
+/// The next piece of a body, or its end; `None` if it has not come yet.
 async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>> {
     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
     match polled {
@@ -115,7 +116,7 @@ async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>
     }
 }
 
-/// Takes the rest of an answer in: pieces that have come, and then their end or what is still to come.
+/// Reads the rest of an answer: pieces that have come, and then their end or what is still to come.
 async fn pump(
     pieces: VecDeque<Bytes>,
     mut end: Option<Result<(), BoxError>>,
@@ -144,12 +145,12 @@ async fn pump(
             None => break Ok(()),
         }
     };
-    // The application is free before the client has taken all.
+    // Frees the application before the client has taken everything.
     drop(body);
     writer.end(end);
 }
 
-/// Keeps a piece of an answer, for which the application waits if it has to.
+/// Stores a piece of an answer. The application waits for this if it must.
 async fn keep(writer: &Writer, bytes: Bytes, title: &Title) -> Result<(), String> {
     if bytes.is_empty() {
         return Ok(());

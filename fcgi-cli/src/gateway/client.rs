@@ -1,4 +1,4 @@
-//! What is known of one client's connection: its ends, its requests under way, its last write.
+//! The state of one client's connection: its ends, its active requests, its last write.
 
 use std::{
     fmt, io,
@@ -40,7 +40,7 @@ impl fmt::Display for Ends {
 pub(super) struct Client {
     pub(super) ends: Ends,
     pub(super) stream: Stream,
-    /// An answer was cut whose end only a reset can deny.
+    /// An answer was truncated in a way that only a reset can show.
     reset: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
@@ -48,27 +48,27 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct State {
-    /// Requests whose answers have not been given up or handed over to be sent.
+    /// Requests whose answers are neither given up nor handed over for sending.
     under_way: usize,
-    /// When the last of them ended, or the connection began.
+    /// When the last of them ended, or the connection started.
     idle_since: Instant,
-    /// Whether all answers there were have been written, as they have before the next head.
+    /// Whether all answers so far have been written, as they must be before the next head.
     is_clean: bool,
     /// The head of the next request, as far as it has come.
     head: RawHead,
     /// hyper has refused what the client sent.
     refused: Option<StatusCode>,
-    /// When the client last took something.
+    /// When the client last read something.
     written: Instant,
-    /// Whether bytes wait for the client to take them.
+    /// Whether bytes wait for the client to read them.
     blocked: bool,
     /// How often everything was written.
     flushes: u64,
-    /// Who wants to know of the next time.
+    /// The tasks to wake the next time.
     flush: Vec<Waker>,
 }
 
-/// A request under way; it ends when this is dropped.
+/// An active request. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Client>);
 
@@ -107,12 +107,12 @@ impl Client {
         UnderWay(Arc::clone(self))
     }
 
-    /// Ends when no request has been under way for so long.
+    /// Ends when no request has been active for this long.
     pub(super) async fn idle_for(&self, limit: Duration) {
         self.quiet(limit, |state| state.idle_since).await;
     }
 
-    /// Ends when no request has been under way, and nothing was written, for so long.
+    /// Ends when no request has been active, and nothing was written, for this long.
     pub(super) async fn silent_for(&self, limit: Duration) {
         self.quiet(limit, |state| state.idle_since.max(state.written)).await;
     }
@@ -132,7 +132,7 @@ impl Client {
         }
     }
 
-    /// Notes what the client has sent.
+    /// Records what the client has sent.
     pub(super) fn on_read(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if state.is_clean {
@@ -140,13 +140,13 @@ impl Client {
         }
     }
 
-    /// The head of the request that has come, as it was sent. `None` when it came before the answer
-    /// to another, so that nobody can say where it began.
+    /// The head of the request that has come, as it was sent. `None` if it came before the answer
+    /// to another one: nobody can say then where it began.
     pub(super) fn take_head(&self) -> Option<Vec<u8>> {
         self.lock().head.take()
     }
 
-    /// Notes whether the socket takes more.
+    /// Records whether the socket takes more.
     pub(super) fn on_write(&self, blocked: bool) {
         let mut state = self.lock();
         state.blocked = blocked;
@@ -155,7 +155,7 @@ impl Client {
         }
     }
 
-    /// Sends bytes, past what the connection does, for no longer than `limit`.
+    /// Sends bytes outside of the HTTP connection, for at most `limit`.
     pub(super) async fn send(&self, mut bytes: &[u8], limit: Duration) {
         let sending = async {
             while !bytes.is_empty() && self.stream.writable().await.is_ok() {
@@ -170,7 +170,8 @@ impl Client {
         let _ = timeout(limit, sending).await;
     }
 
-    /// Whether what is written now can't be of an answer, and notes if it is a refusal of hyper's.
+    /// Whether these bytes can't belong to an answer; also records them if they are a refusal by
+    /// hyper.
     pub(super) fn is_refusal(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         if state.is_clean {
@@ -179,12 +180,12 @@ impl Client {
         state.refused.is_some()
     }
 
-    /// What hyper has refused the client's request with.
+    /// The status with which hyper has refused the client's request.
     pub(super) fn refused(&self) -> Option<StatusCode> {
         self.lock().refused
     }
 
-    /// Notes that everything was written.
+    /// Records that everything was written.
     pub(super) fn on_flush(&self) {
         let mut state = self.lock();
         state.flushes += 1;
@@ -194,21 +195,21 @@ impl Client {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// How often everything was written; the task is woken at the next time.
+    /// How often everything was written. Wakes the task the next time.
     pub(super) fn flushes(&self, waker: &Waker) -> u64 {
         let mut state = self.lock();
         state.wake_at_flush(waker);
         state.flushes
     }
 
-    /// Whether bytes wait for the client to take them; the task is woken when everything is written.
+    /// Whether bytes wait for the client to read them. Wakes the task when everything is written.
     pub(super) fn is_blocked(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
         state.wake_at_flush(waker);
         state.blocked
     }
 
-    /// The connection has to end with a reset: HTTP/1.0 has no other sign that an answer is cut.
+    /// Makes the connection end with a reset: HTTP/1.0 has no other sign of a truncated answer.
     pub(super) fn must_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! Files that were compressed ahead: `app.js.br` is sent for `app.js` to clients that take it.
+//! Precompressed files: `app.js.br` is sent for `app.js` to clients that accept it.
 
 use std::path::Path;
 
 use http::{HeaderMap, header::ACCEPT_ENCODING};
 
-/// A content coding, and what the names of such files end with. The first is the smallest mostly.
+/// A content coding, and the suffix of such files. The first one usually gives the smallest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coding {
     Brotli,
@@ -15,7 +15,7 @@ pub(super) enum Coding {
 impl Coding {
     const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
-    /// As in Content-Encoding.
+    /// The name in Content-Encoding.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -33,7 +33,7 @@ impl Coding {
     }
 }
 
-/// The codings that a client takes, the one that it likes best first.
+/// The codings that a client accepts, its favourite first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Codings([Option<Coding>; 3]);
 
@@ -69,14 +69,14 @@ impl Codings {
     }
 }
 
-/// `q=0.5` in thousandths; what is none counts as little as can be.
+/// `q=0.5` in thousandths. An invalid weight counts as the lowest.
 fn weight(parameter: &str) -> u16 {
     let Some(("q" | "Q", number)) = parameter.trim().split_once('=') else { return 1000 };
     number.trim().parse().map_or(1, |weight: f32| (weight.clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
-/// Whether files of this name are compressed already, as pictures and films are: nobody looks for a
-/// smaller one beside them.
+/// Whether files of this name are compressed already, like pictures and films. Nobody looks for a
+/// smaller version of them.
 pub(super) fn is_compressed(path: &Path) -> bool {
     let guess = mime_guess::from_path(path).first();
     guess.is_some_and(|mime| match (mime.type_().as_str(), mime.subtype().as_str()) {

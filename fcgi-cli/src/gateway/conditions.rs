@@ -12,42 +12,42 @@ use http::{
     },
 };
 
-/// How long a file's time may stay the same while the file is changed again: a tick of the clock.
+/// How long a file's time may stay the same while the file changes again: a tick of the clock.
 const TICK: Duration = Duration::from_millis(20);
-/// The same where the file system counts in seconds, or in two.
+/// The same on file systems that count in seconds, or in two.
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
-/// What tells one version of a file from another.
+/// What distinguishes one version of a file from another.
 #[derive(Debug)]
 pub(super) struct Validators {
-    /// A strong entity-tag, quoted. `None` when the file may still change unseen.
+    /// A strong entity-tag, quoted. `None` if the file may still change without a new time.
     tag: Option<String>,
-    /// When the file was last modified, in whole seconds, as HTTP's dates are.
+    /// When the file was last modified, in whole seconds, like HTTP's dates.
     modified: Option<SystemTime>,
-    /// Another change can't have the same date any more.
+    /// Whether another change can't have the same date any more.
     is_date_over: bool,
 }
 
-/// What the conditions say.
+/// The result of the conditions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// The file is to be sent.
+    /// Send the file.
     Send,
-    /// 304: the client has it.
+    /// 304: the client has it already.
     NotModified,
-    /// 412: it is not what the client thinks it is.
+    /// 412: the file is not the version that the client expects.
     Failed,
 }
 
 impl Validators {
-    /// `coding` is what tells a compressed file's tag from the other's.
+    /// `coding` distinguishes a compressed file's tag from that of the original.
     pub(super) fn of(metadata: &Metadata, coding: Option<&str>, now: SystemTime) -> Self {
         let time = metadata.modified().ok();
         let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = since.map(|since| UNIX_EPOCH + Duration::from_secs(since.as_secs()));
         let tag = time.zip(since).and_then(|(time, since)| {
             let tick = if since.subsec_nanos() == 0 { COARSE_TICK } else { TICK };
-            // A time in the future is one that someone has set.
+            // Somebody has set a time that is in the future.
             let is_settled = now.duration_since(time).map_or(true, |age| age >= tick);
             let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
             let coding = coding.map(|coding| format!("-{coding}")).unwrap_or_default();
@@ -57,18 +57,19 @@ impl Validators {
         Self { tag, modified, is_date_over: modified.is_some_and(is_over) }
     }
 
-    /// For ETag.
+    /// The value of ETag.
     pub(super) fn tag(&self) -> Option<HeaderValue> {
         self.tag.as_ref()?.try_into().ok()
     }
 
-    /// For Last-Modified: not before a change within the same second is out of question.
+    /// The value of Last-Modified, but only once another change within the same second is
+    /// impossible.
     pub(super) fn date(&self) -> Option<HeaderValue> {
         let modified = self.modified.filter(|_| self.is_date_over)?;
         httpdate::fmt_http_date(modified).try_into().ok()
     }
 
-    /// Weighs the conditions in the order of RFC 9110, 13.2.2, for GET and HEAD.
+    /// Evaluates the conditions in the order of RFC 9110, 13.2.2, for GET and HEAD.
     pub(super) fn weigh(&self, headers: &HeaderMap) -> Verdict {
         if headers.contains_key(IF_MATCH) {
             if !self.is_any_of(headers, IF_MATCH, Comparison::Strong) {
@@ -89,7 +90,7 @@ impl Validators {
         if is_known { Verdict::NotModified } else { Verdict::Send }
     }
 
-    /// Whether a Range counts: without If-Range, or with one that names this very version.
+    /// Whether Range applies: without If-Range, or with one that names this exact version.
     pub(super) fn allow_range(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(IF_RANGE) else { return true };
         let bytes = value.as_bytes();
@@ -101,12 +102,12 @@ impl Validators {
 
     fn is_any_of(&self, headers: &HeaderMap, name: HeaderName, comparison: Comparison) -> bool {
         headers.get_all(name).iter().any(|value| {
-            // The file is there.
+            // The file exists.
             value.as_bytes().trim_ascii() == b"*" || self.matches(value.as_bytes(), comparison)
         })
     }
 
-    /// Whether our tag is in a list of entity-tags.
+    /// Whether the file's tag is in a list of entity-tags.
     fn matches(&self, mut list: &[u8], comparison: Comparison) -> bool {
         let Some(ours) = &self.tag else { return false };
         loop {
@@ -119,7 +120,7 @@ impl Validators {
                 Some(tag) => (true, tag),
                 None => (false, list),
             };
-            // A tag may hold a comma, but no quote. What is no tag ends the list.
+            // A tag may contain a comma but not a quote. An invalid tag ends the list.
             let Some(inner) = tag.strip_prefix(b"\"") else { return false };
             let Some(end) = inner.iter().position(|byte| *byte == b'"') else { return false };
             let (tag, rest) = tag.split_at(end + 2);
@@ -137,7 +138,7 @@ enum Comparison {
     Weak,
 }
 
-/// A date; what is none is ignored.
+/// A date; an invalid one is ignored.
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }

@@ -1,6 +1,6 @@
-//! Answers that break off: what came before reaches the client, and then the client sees the cut.
+//! Answers that fail midway: what came before reaches the client, and then it sees the truncation.
 //!
-//! hyper drops what it has not written when a body fails. So the failure waits until all is.
+//! hyper drops unwritten bytes when a body fails. So the failure waits until everything is written.
 
 use std::{
     future::Future,
@@ -20,10 +20,10 @@ use super::{
     client::Client,
 };
 
-/// How long HTTP/2's connection, a task of its own, has for writing what its stream was given.
+/// How long HTTP/2's connection, a separate task, may take to write what its stream was given.
 const STREAM: Duration = Duration::from_millis(500);
 
-/// Holds a failure of the body back until what came before it was written.
+/// Delays a failure of the body until the bytes before it were written.
 pub(super) fn visibly(body: Body, version: Version, client: &Arc<Client>) -> Body {
     if matches!(body, Body::Full(_)) {
         return body;
@@ -37,7 +37,7 @@ struct Cut {
     body: Body,
     client: Arc<Client>,
     version: Version,
-    /// Nothing says how long the body is.
+    /// The body has no declared length.
     is_open: bool,
     failed: Option<Failed>,
 }
@@ -47,9 +47,9 @@ struct Failed {
     until: Until,
 }
 
-/// When all has been written.
+/// When everything has been written.
 enum Until {
-    /// So many flushes of an HTTP/1 connection, whose one task does everything in turn.
+    /// After this many flushes of an HTTP/1 connection, whose single task does everything in turn.
     Flush(u64),
     Time(Pin<Box<Sleep>>),
 }

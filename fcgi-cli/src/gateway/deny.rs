@@ -1,11 +1,11 @@
-//! Paths that nobody gets, whatever is there.
+//! Paths that nobody gets, even if there is a file.
 
 use std::str::FromStr;
 
 use glob::{MatchOptions, Pattern, PatternError};
 
-/// One pattern: without a slash inside for any name in a path, else for paths from the root on. What
-/// is below is denied too.
+/// One pattern. Without a slash inside it is for any name in a path, otherwise for paths from the
+/// root on. Everything below a match is denied too.
 #[derive(Clone, Debug)]
 pub(super) struct Deny {
     pattern: Pattern,
@@ -42,7 +42,7 @@ impl Deny {
         }
         let text = text.trim_end_matches('/');
         let inner = text.match_indices('/').map(|(at, _)| &text[..at]).skip(1);
-        // The whole site is a folder too.
+        // The root is a folder too.
         inner.chain([text, "/"]).any(|path| self.pattern.matches_with(path, EXACT))
     }
 }

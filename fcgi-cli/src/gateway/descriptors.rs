@@ -1,8 +1,9 @@
-//! The process's file descriptors, shared out so that no use of them starves another.
+//! The process's file descriptors, divided so that no use of them starves another.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For the standard streams, listeners, the runtime, look-ups, and what the gateway starts.
+/// For the standard streams, listeners, the runtime, look-ups, and programs that the gateway
+/// starts.
 const OTHERS: usize = 64;
 
 /// How many descriptors each use may have.
@@ -12,17 +13,17 @@ pub(super) struct Descriptors {
     pub(super) limit: usize,
     /// Clients' connections.
     pub(super) clients: usize,
-    /// Files on their way to clients.
+    /// Files being sent to clients.
     pub(super) files: usize,
-    /// Bodies that are kept in files.
+    /// Bodies stored in files.
     pub(super) stored: usize,
 }
 
 impl Descriptors {
-    /// Raises the process's limit as far as it may be, and shares it out.
+    /// Raises the process's limit as far as possible, and divides it.
     pub(super) fn share(clients: usize, connections: usize) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // Where that is refused, what there is has to do.
+        // If that is refused, the current limit must do.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);

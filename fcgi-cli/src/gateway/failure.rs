@@ -1,4 +1,4 @@
-//! Answers of the gateway's own, each with its reason.
+//! The gateway's own answers, each with its reason.
 
 use std::{error, io, iter};
 
@@ -21,20 +21,20 @@ use super::{
     site::NotFound,
 };
 
-/// The application is not there, in words for clients.
+/// What clients read if the application can't be reached.
 pub(super) const UNREACHABLE: &str = "the application can't be reached";
 
-/// Why a request gets no answer of the application's.
+/// Why a request gets no answer from the application.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) reason: String,
-    /// In place of the reason for clients, whom neither the application's address nor the system's
-    /// error concerns.
+    /// Replaces the reason for clients, who must not see the application's address or the system's
+    /// error.
     page: Option<String>,
-    /// For the error log alone.
+    /// Only for the error log.
     pub(super) hint: Option<String>,
-    /// The client has left while it sent its request.
+    /// The client has left while it was sending its request.
     has_left: bool,
 }
 
@@ -43,17 +43,17 @@ impl Failure {
         Self { status, reason: reason.to_string(), page: None, hint: None, has_left: false }
     }
 
-    /// With another reason for clients than for the error log.
+    /// Sets a reason for clients that differs from the one in the error log.
     pub(super) fn shown_as(self, page: impl ToString) -> Self {
         Self { page: Some(page.to_string()), ..self }
     }
 
-    /// With more for the error log.
+    /// Adds a hint for the error log.
     pub(super) fn hinted(self, hint: impl ToString) -> Self {
         Self { hint: Some(hint.to_string()), ..self }
     }
 
-    /// What the error log says of it, if it is for the operator.
+    /// What the error log says, if the failure concerns the operator.
     pub(super) fn logged(&self) -> Option<String> {
         match &self.hint {
             Some(hint) => Some(format!("{}: {hint}", self.reason)),
@@ -109,7 +109,7 @@ impl From<HttpError> for Failure {
     }
 }
 
-/// What clients are told of an error that is not theirs.
+/// What clients read about an error that is not their own.
 fn for_clients(error: &HttpError) -> String {
     let text = match error {
         _ if is_of_shortage(error) => "the gateway has no files or no memory left",
@@ -117,6 +117,7 @@ fn for_clients(error: &HttpError) -> String {
         HttpError::Head { .. } | HttpError::Body { .. } => "the application's answer can't be read",
         HttpError::AppStatus { .. } => "the application failed",
         HttpError::Redirects { .. } => "the application redirects again and again",
+        HttpError::AfterRedirect(error) => return for_clients(error),
         HttpError::Call(Error::Timeout { phase, limit, .. }) => {
             return format!("no {phase} within {limit:?}");
         }
@@ -136,7 +137,7 @@ fn for_clients(error: &HttpError) -> String {
     text.to_owned()
 }
 
-/// Whether the client's connection, or its stream, ended inside the body.
+/// Whether the client's connection, or its stream, ended within the body.
 fn has_left(error: &(dyn error::Error + 'static)) -> bool {
     iter::successors(Some(error), |error| error.source()).any(|error| {
         let broken = |error: &io::Error| {
@@ -149,7 +150,7 @@ fn has_left(error: &(dyn error::Error + 'static)) -> bool {
     })
 }
 
-/// Whether it is, or wraps, an IO error of this kind: of a client too slow with its body.
+/// Whether this is or wraps an IO error of this kind: the client was too slow with its body.
 fn is_timeout(error: &(dyn error::Error + 'static)) -> bool {
     let Some(error) = error.downcast_ref::<io::Error>() else { return false };
     let inner = error.get_ref().map(|inner| inner as &(dyn error::Error + 'static));
@@ -204,13 +205,13 @@ impl From<NotFound> for Failure {
     }
 }
 
-/// Whether the gateway has no descriptors or memory left: it may have later.
+/// Whether the gateway has run out of descriptors or memory, which may pass.
 fn is_shortage(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
-/// Whether an error comes of that.
+/// Whether an error was caused by that.
 fn is_of_shortage(error: &(dyn error::Error + 'static)) -> bool {
     iter::successors(Some(error), |error| error.source())
         .any(|error| error.downcast_ref().is_some_and(is_shortage))

@@ -1,4 +1,4 @@
-//! Files that are no scripts, sent as they are.
+//! Files that are not scripts, sent as they are.
 
 use std::{
     fs::File,
@@ -37,39 +37,39 @@ use super::{
     root::Opened,
 };
 
-/// What is read of a file at once, in bytes.
+/// How much of a file is read at once, in bytes.
 const BLOCK: usize = 64 * 1024;
-/// What is sent in one piece with the head, in bytes.
+/// How much is sent in one piece with the head, in bytes.
 const SMALL: usize = 32 * 1024;
 
-/// A file to be sent.
+/// A file to send.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// Its type is that of this name.
+    /// The name that determines its type.
     pub(super) path: PathBuf,
-    /// `None` when it is not ours to read.
+    /// `None` if we may not read it.
     pub(super) opened: Option<Opened>,
-    /// How it was compressed ahead.
+    /// Its coding, if it is precompressed.
     pub(super) coding: Option<Coding>,
     /// Another client may get it in another coding.
     pub(super) varies: bool,
 }
 
 impl Sent {
-    /// A file that there is nothing beside.
+    /// A file without a precompressed version.
     pub(super) fn plain(path: PathBuf, opened: Opened) -> Self {
         Self { path, opened: Some(opened), coding: None, varies: false }
     }
 }
 
-/// What text files are said to be encoded in.
+/// The declared encoding of text files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Charset {
-    /// UTF-8 those that can't say it themselves; HTML, XML and CSS can.
+    /// UTF-8 for files that can't declare it themselves; HTML, XML and CSS can.
     Default,
-    /// All in this.
+    /// This one for all text files.
     Named(String),
-    /// Nothing is said.
+    /// Nothing is declared.
     Off,
 }
 
@@ -89,7 +89,7 @@ impl FromStr for Charset {
     }
 }
 
-/// Sends files, of which no more are open at once than there are permits.
+/// Sends files. No more are open at once than there are permits.
 #[derive(Debug)]
 pub(super) struct Files {
     permits: Arc<Semaphore>,
@@ -102,7 +102,7 @@ impl Files {
         Self { permits, charset }
     }
 
-    /// The file for GET, its head for HEAD; 304 when the client has it already, 206 for a part.
+    /// The file for GET, its head for HEAD; 304 if the client has it already, 206 for a part.
     pub(super) fn send(
         &self,
         request: &Parts,
@@ -186,7 +186,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 fn content_type(path: &Path, charset: &Charset) -> HeaderValue {
     let guess = mime_guess::from_path(path).first_or_octet_stream();
     let is_text = guess.type_() == mime_guess::mime::TEXT;
-    // These say it themselves, in a way that goes after what is said here.
+    // These declare it themselves; a charset in the header field would override that.
     let says_it = matches!(guess.subtype().as_str(), "html" | "xml" | "css");
     let charset = match charset {
         Charset::Named(name) if is_text => Some(&**name),
@@ -209,7 +209,7 @@ enum Part {
     Beyond,
 }
 
-/// What Range asks for (RFC 9110, 14.2): one range; a list gets the whole file.
+/// The part that Range asks for (RFC 9110, 14.2): a single range; a list gets the whole file.
 fn part(headers: &HeaderMap, length: u64) -> Part {
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     range.and_then(|range| parse_range(range, length)).unwrap_or(Part::Whole)
@@ -219,7 +219,7 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     let (unit, range) = range.split_once('=')?;
     let (first, last) = range.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
     let number = |text: &str| -> Option<u64> {
-        // What is too large for a number is beyond any file too.
+        // A position too large for a number is beyond the end of any file.
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
     };
     let (first, last) = match (first, last) {
@@ -268,7 +268,7 @@ impl http_body::Body for FileBody {
             return Poll::Ready(None);
         }
         let (file, at, length) = (&this.file, this.at, this.left.min(BLOCK as u64));
-        // Mostly all is in memory.
+        // Usually everything is in memory.
         if this.reading.is_none() {
             if let Some(block) = read_cached(file, at, length as usize) {
                 this.at += length;
@@ -310,7 +310,7 @@ fn at_once(file: &File, start: u64, amount: u64) -> Option<Bytes> {
     read_cached(file, start, amount)
 }
 
-/// Reads what the kernel has in memory; `None` if a disk would have to be waited for.
+/// Reads what the kernel has in memory; `None` if that would wait for a disk.
 #[cfg(target_os = "linux")]
 fn read_cached(file: &File, at: u64, length: usize) -> Option<Bytes> {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -325,7 +325,7 @@ fn read_cached(_: &File, _: u64, _: usize) -> Option<Bytes> {
     None
 }
 
-/// It fails when the file has become shorter.
+/// Fails if the file has become shorter.
 fn read(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
     let mut block = vec![0; length];
     file.read_exact_at(&mut block, at)?;

@@ -1,4 +1,4 @@
-//! Private folders for what the gateway starts.
+//! Private folders for programs that the gateway starts.
 
 use std::{
     fs::{self, File, Permissions},
@@ -13,14 +13,14 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-/// What the folders' names begin with, one for each kind of application.
+/// The prefixes of the folders' names, one for each kind of application.
 pub(super) const SAMPLE: &str = "fcgi-gateway-";
 pub(super) const PHP: &str = "fcgi-php-";
 pub(super) const SPAWN: &str = "fcgi-spawn-";
-/// The file in a folder that is locked by all who use it.
+/// The file in a folder that all its users lock.
 const LOCK: &str = "lock";
 
-/// A folder that ends with this, and sooner or later even if this process is killed.
+/// A folder that is removed with this value, or later if this process is killed.
 #[derive(Debug)]
 pub(super) struct Folder {
     folder: TempDir,
@@ -33,10 +33,10 @@ impl Folder {
     }
 }
 
-/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes. Folders
-/// of gateways that were killed together with their guards are removed first.
+/// A folder that nobody else can enter, with a path short enough for a socket's 107 bytes. It first
+/// removes folders of gateways that were killed together with their guards.
 pub(super) fn private_folder(prefix: &str) -> io::Result<Folder> {
-    /// Of a temporary folder's path, to leave room for names in it.
+    /// The longest path of a temporary folder that leaves room for names in it.
     const LONGEST: usize = 60;
     let short = Path::new("/tmp");
     let parent = match std::env::temp_dir() {
@@ -47,7 +47,7 @@ pub(super) fn private_folder(prefix: &str) -> io::Result<Folder> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
     let folder = builder.tempdir_in(parent)?;
-    // Under its name the file is locked from the start.
+    // The file gets its final name only when it is locked.
     let new = folder.path().join("lock.new");
     let lock = File::create(&new)?;
     flock(&lock, FlockOperation::LockShared)?;
@@ -55,15 +55,15 @@ pub(super) fn private_folder(prefix: &str) -> io::Result<Folder> {
     Ok(Folder { folder, _lock: lock })
 }
 
-/// Says that this process uses a folder too, as long as the file is open.
+/// Marks a folder as used by this process too, as long as the file is open.
 pub(super) fn use_folder(folder: &Path) -> Option<File> {
     let lock = File::open(folder.join(LOCK)).ok()?;
     flock(&lock, FlockOperation::LockShared).ok().map(|()| lock)
 }
 
-/// Removes the folders of this user that nobody uses any more.
+/// Removes this user's folders that nobody uses any more.
 fn remove_stale(parent: &Path) {
-    // Whatever can't be looked at stays.
+    // Entries that can't be read stay.
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| {
         let name = entry.file_name();

@@ -1,6 +1,6 @@
 //! Watches over a program for the gateway, so that nothing of it outlives the gateway, however that
-//! ends. It is a process of its own, and its descriptor 1 is a line to the gateway: the guard says
-//! there that the program has ended, and the gateway that it knows.
+//! ends. The guard is a separate process. Its descriptor 1 is a line to the gateway: over it the
+//! guard reports that the program has ended, and the gateway confirms.
 
 use std::{
     ffi::OsString,
@@ -23,7 +23,7 @@ use rustix::{
 use super::folder::use_folder;
 use crate::complain;
 
-/// How long the program has to end by itself.
+/// How long the program may take to end by itself.
 const STOP: Duration = Duration::from_secs(5);
 /// The file with the program's process id, in the folder.
 pub(super) const PID_FILE: &str = "pid";
@@ -66,12 +66,12 @@ impl Guard {
             }
         };
         let leader = Pid::from_child(&child);
-        // What is left is found by it when this guard is killed.
+        // If this guard is killed, the file shows what it has left.
         let _ = fs::write(folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
         let removed = folder.clone();
         thread::spawn(move || {
             if hear() {
-                // The gateway starts all of it again.
+                // The gateway starts everything again.
                 exit(1);
             }
             STOPPING.store(true, Ordering::SeqCst);
@@ -88,17 +88,17 @@ impl Guard {
             Ok(status) => complain(&format!("it ended: {status}")),
             Err(error) => complain(&format!("wait for it: {error}")),
         }
-        // Its workers would stay.
+        // Otherwise its workers would stay.
         end_group(leader);
-        // The gateway may be what it has ended for; then the folder is still to be removed.
+        // The program may have ended because the gateway has; then the folder must still be removed.
         let _ = rustix::io::write(stdout(), b"e");
         loop {
             thread::park();
         }
     }
 
-    /// Starts the program, the first of a process group of its own, by way of this command: a
-    /// process can only ask for itself to end with its parent.
+    /// Starts the program as the first of a new process group, through this command: a process can
+    /// only request for itself to end with its parent.
     fn start(&self, folder: &Path) -> io::Result<std::process::Child> {
         let own = std::env::current_exe()?;
         let mut command = Command::new(own);
@@ -111,7 +111,7 @@ impl Guard {
         #[cfg(target_os = "linux")]
         {
             use rustix::process::set_parent_process_death_signal;
-            // Even if the guard is killed together with the gateway.
+            // This works even if the guard is killed together with the gateway.
             let _ = set_parent_process_death_signal(Some(Signal::TERM));
         }
         if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(guard) {
@@ -123,7 +123,7 @@ impl Guard {
     }
 }
 
-/// Waits for the gateway to say something. It says nothing more when it has ended, in whatever way.
+/// Waits for a message from the gateway. There is none once it has ended, in whatever way.
 fn hear() -> bool {
     loop {
         match rustix::io::read(stdout(), &mut [0; 1]) {
@@ -133,16 +133,16 @@ fn hear() -> bool {
     }
 }
 
-/// Leaves nothing behind.
+/// Ends, and leaves nothing behind.
 fn finish(leader: Pid, folder: &Path) -> ! {
     end_group(leader);
-    // The gateway may have been quicker.
+    // The gateway may have removed it first.
     let _ = fs::remove_dir_all(folder);
     exit(0)
 }
 
-/// Ends what the program has left.
+/// Ends all that is left of the program.
 pub(super) fn end_group(leader: Pid) {
-    // All of them may have ended.
+    // All processes may have ended.
     let _ = kill_process_group(leader, Signal::KILL);
 }

@@ -1,5 +1,5 @@
-//! Files that the application names for the gateway to send: X-Accel-Redirect and X-Sendfile. The
-//! fields are for the gateway, and never reach a client.
+//! Files that the application names for the gateway to send, by X-Accel-Redirect or X-Sendfile.
+//! These fields are for the gateway, and never reach a client.
 
 use std::{
     borrow::Cow,
@@ -23,21 +23,21 @@ use super::{
 };
 
 const ACCEL: HeaderName = HeaderName::from_static("x-accel-redirect");
-/// Apache's name, and lighttpd's.
+/// The names that Apache and lighttpd use.
 const SENDFILE: [HeaderName; 2] =
     [HeaderName::from_static("x-sendfile"), HeaderName::from_static("x-lighttpd-send-file")];
-/// What else is for nginx alone.
+/// Other fields that are only for nginx.
 const SILENT: [HeaderName; 4] = [
     HeaderName::from_static("x-accel-buffering"),
     HeaderName::from_static("x-accel-charset"),
     HeaderName::from_static("x-accel-expires"),
     HeaderName::from_static("x-accel-limit-rate"),
 ];
-/// What a file says of itself, whatever the application says.
+/// Fields that come from the file, whatever the application says.
 const OF_THE_FILE: [HeaderName; 5] =
     [ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED];
 
-/// What the application says of the file's content.
+/// Fields with which the application describes the file's content.
 const OF_THE_CONTENT: [HeaderName; 4] =
     [CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE];
 
@@ -48,7 +48,7 @@ pub(super) struct Named {
     value: HeaderValue,
 }
 
-/// Takes the fields that are for the gateway out of an answer's head.
+/// Removes the fields for the gateway from an answer's head.
 pub(super) fn take(headers: &mut HeaderMap) -> Option<Named> {
     for name in SILENT {
         headers.remove(name);
@@ -85,7 +85,7 @@ impl Named {
     }
 }
 
-/// Decodes `%41` and its like.
+/// Decodes `%41` and the like.
 fn decode(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !bytes.contains(&b'%') {
         return Some(bytes.into());
@@ -111,17 +111,17 @@ pub(super) struct Handover {
 
 impl Handover {
     /// # Errors
-    /// There is no such folder.
+    /// The folder does not exist.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let path = path::absolute(path)?;
         Root::open(&path, false)?;
         Ok(Self { path })
     }
 
-    /// The file, and its path for its type. It asks the file system.
+    /// The file, and its path, from which its type follows. This asks the file system.
     ///
     /// # Errors
-    /// The system could not say.
+    /// The system could not tell.
     pub(super) fn open(&self, named: &Named) -> io::Result<Option<(PathBuf, Opened)>> {
         let root = Root::open(&self.path, false)?;
         let Some(below) = named.below(&self.path, &root) else { return Ok(None) };
@@ -133,7 +133,7 @@ impl Handover {
     }
 }
 
-/// Gives the answer that sends the file what the application has said beside its name.
+/// Adds the application's other fields to the answer that sends the file.
 pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
     if file.status() == StatusCode::OK {
         *file.status_mut() = said.status;
@@ -144,7 +144,7 @@ pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
         headers.remove(name);
     }
     if file.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-        // The page is the gateway's own.
+        // The page comes from the gateway.
         for name in OF_THE_CONTENT {
             headers.remove(name);
         }

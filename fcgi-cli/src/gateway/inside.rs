@@ -1,4 +1,4 @@
-//! Pages of the gateway's own, for who watches over it: is it ready, and what has it done.
+//! The gateway's own pages, for monitoring: whether it is ready, and what it has done.
 
 use http::{
     HeaderValue, Method, Response, StatusCode, Uri,
@@ -13,7 +13,7 @@ use super::{
     upstream::Upstream,
 };
 
-/// Where these pages are; `None` is nowhere.
+/// The paths of these pages; `None` if a page is off.
 #[derive(Debug)]
 pub(super) struct Inside {
     pub(super) ready: Option<String>,

@@ -1,4 +1,4 @@
-//! A client's body on its way in.
+//! Reads a client's body.
 
 use std::{
     future::Future,
@@ -20,22 +20,22 @@ use tokio::time::{Instant, Sleep};
 
 use super::body::BoxError;
 
-/// The most that is read of a body nobody wants, in bytes, so that its connection can go on.
+/// How many bytes of an unwanted body are read, at most, so that its connection can go on.
 const DISCARD: usize = 256 * 1024;
 
-/// A client's body, each piece of which has to come in time (H-16).
+/// A client's body. Each piece must come in time (H-16).
 pub(super) struct RequestBody {
     body: Incoming,
     limit: Duration,
-    /// Made when a piece is waited for.
+    /// Created when a piece is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    /// The client sends the body only when it is asked for it.
+    /// The client sends the body only when asked to.
     expects: bool,
     unread: Unread,
 }
 
-/// Whether something of a body is still to come, or to be read.
+/// Whether part of a body is still to come, or to be read.
 #[derive(Clone, Debug)]
 pub(super) struct Unread(Arc<AtomicBool>);
 
@@ -56,7 +56,7 @@ impl RequestBody {
         self.unread.clone()
     }
 
-    /// Reads what has come already. A small body is over then, and its connection can go on.
+    /// Reads what has come already. After that a small body is over, and its connection can go on.
     pub(super) fn discard(mut self) {
         if self.expects {
             return;
@@ -90,7 +90,7 @@ impl Body for RequestBody {
         }
         if !this.waiting {
             this.waiting = true;
-            // A clock that can't count so far never runs out.
+            // A time too far ahead to add never comes.
             if let Some(end) = Instant::now().checked_add(this.limit) {
                 match &mut this.timer {
                     Some(timer) => timer.as_mut().reset(end),

@@ -16,14 +16,14 @@ use super::{
     stream::Stream,
 };
 
-/// Where to listen when nothing is said.
+/// Where to listen by default.
 const DEFAULT: &str = "127.0.0.1:8080";
 
 pub(super) struct Listener {
     socket: Socket,
-    /// For people: a URL, or a unix socket.
+    /// Its name for people: a URL, or a unix socket.
     name: String,
-    /// Removed with the listener.
+    /// Removes the file with the listener.
     _file: Option<SocketFile>,
 }
 
@@ -32,7 +32,7 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// All that is listened at: what systemd has opened, and what the options name.
+/// All listeners: those that systemd has opened, and those of the options.
 pub(super) fn listen(options: &Options) -> Result<Vec<Listener>, Stopped> {
     let passed = fcgi::Listener::passed().map_err(|error| failed(&error))?;
     let mut sockets = passed.map(fcgi::Listener::into_sockets).unwrap_or_default();
@@ -70,7 +70,7 @@ fn failed(error: &fcgi::Error) -> Stopped {
     let fcgi::Error::Listen { address, advice, source } = error else {
         return Stopped::io(error.report());
     };
-    // Without the scheme of the library's addresses: it is HTTP's.
+    // Removes the scheme of the library's addresses, since this is HTTP.
     let (is_tcp, address) = match address.strip_prefix("tcp:") {
         Some(address) => (true, address),
         None => (false, &**address),

@@ -1,4 +1,4 @@
-//! The error log, on stderr, and what both logs have in common. What clients and applications send
+//! The error log, on stderr, and the shared parts of both logs. What clients and applications send
 //! is escaped in both (H-10).
 
 use std::{
@@ -30,7 +30,7 @@ use tracing_subscriber::{
 
 use super::sink::{ERRORS, complain};
 
-/// How lines are written.
+/// The format of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Format {
     Combined,
@@ -43,7 +43,7 @@ pub(super) fn format() -> Format {
     *FORMAT.get().unwrap_or(&Format::Combined)
 }
 
-/// A request's name in every line about it.
+/// A request's name, which is in every line about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Id(u64);
 
@@ -56,14 +56,14 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Tells this run of the gateway from others.
+        /// Distinguishes this run of the gateway from others.
         static RUN: LazyLock<u32> =
             LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
         write!(f, "{:08x}-{:x}", *RUN, self.0)
     }
 }
 
-/// What a request is called in the error log.
+/// What the error log calls a request.
 #[derive(Clone, Debug)]
 pub(super) struct Title {
     pub(super) id: Id,
@@ -83,24 +83,24 @@ impl fmt::Display for Title {
     }
 }
 
-/// A line of the error log as JSON. The names stay.
+/// The JSON form of a line of the error log. The field names must not change.
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,
     level: &'a str,
     id: Option<String>,
-    /// What it is about.
+    /// The request that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
     message: &'a str,
 }
 
-/// One line on stderr about a request.
+/// Writes one line on stderr about a request.
 pub(super) fn error(title: &Title, message: &str) {
     write(Some(title.id), &title.to_string(), message);
 }
 
-/// One line on stderr about something else that has a name.
+/// Writes one line on stderr about something else that has a name.
 pub(super) fn event(name: &str, id: Option<Id>, message: &str) {
     write(id, name, message);
 }
@@ -129,22 +129,22 @@ pub(super) fn error_json(id: Option<Id>, request: Option<&str>, message: &str) -
 }
 
 pub(super) fn to_json(line: &impl Serialize) -> String {
-    // Of strings and numbers alone.
+    // Can't fail: it holds only strings and numbers.
     serde_json::to_string(line).unwrap_or_default()
 }
 
 thread_local! {
-    /// The request whose application is being listened to.
+    /// The request whose application is being polled.
     static CURRENT: Cell<Option<Id>> = const { Cell::new(None) };
-    /// What it has written to STDERR meanwhile, in bytes.
+    /// How much that application has written to STDERR meanwhile, in bytes.
     static STDERR: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What a line of the application's STDERR counts that found no room in the log, in bytes.
+/// How many bytes a line of STDERR counts if the log had no room for it.
 const LOST: usize = 64 * 1024;
 
-/// Does something on behalf of a request, whose name is then that of all that the library reports.
-/// Says how much there was of STDERR.
+/// Does something on behalf of a request, whose name then marks all that the library reports. Also
+/// returns how many bytes of STDERR there were.
 pub(super) fn on_behalf<T>(id: Id, what: impl FnOnce() -> T) -> (T, usize) {
     CURRENT.set(Some(id));
     STDERR.set(0);
@@ -153,11 +153,11 @@ pub(super) fn on_behalf<T>(id: Id, what: impl FnOnce() -> T) -> (T, usize) {
     (done, STDERR.take())
 }
 
-/// Sends what the library reports to the error log: STDERR of the application, and what is wrong on
-/// a connection.
+/// Sends the library's events to the error log: the application's STDERR, and problems of
+/// connections.
 pub(super) fn install(format: Format) {
     let _ = FORMAT.set(format);
-    // One that is there already has it instead.
+    // If there is a subscriber already, it gets the events instead.
     let _ = tracing::subscriber::set_global_default(
         tracing_subscriber::registry()
             .with(ErrorLog.with_filter(dynamic_filter_fn(|metadata, _| is_logged(metadata)))),
@@ -168,7 +168,7 @@ fn is_logged(metadata: &Metadata<'_>) -> bool {
     if metadata.is_span() {
         return true;
     }
-    // An application that writes to STDERR without end costs nothing more once the log is full.
+    // Once the log is full, an application that writes to STDERR without end costs nothing more.
     let is_wanted = *metadata.level() <= Level::WARN;
     if is_wanted && !ERRORS.has_room() {
         STDERR.set(STDERR.get() + LOST);
@@ -203,7 +203,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Layered<'_, S>) {
-        // Of a time limit that passed, the request's own line tells.
+        // The request's own line reports a time limit that has passed.
         if event.fields().any(|field| field.name() == "phase") {
             return;
         }
@@ -233,7 +233,7 @@ impl Visit for Span {
     fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
-/// The message and the fields of an event, in their order; the library has escaped them.
+/// The message and the fields of an event, in order. The library has escaped them.
 #[derive(Default)]
 struct Text(String);
 
@@ -263,7 +263,7 @@ impl Visit for Text {
     }
 }
 
-/// `25/Nov/2026:15:28:14 +0000`, out of `Wed, 25 Nov 2026 15:28:14 GMT`.
+/// `25/Nov/2026:15:28:14 +0000`, from `Wed, 25 Nov 2026 15:28:14 GMT`.
 pub(super) fn clf_time(time: SystemTime) -> String {
     let date = httpdate::fmt_http_date(time);
     let mut words = date.split(' ').skip(1);

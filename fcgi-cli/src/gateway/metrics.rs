@@ -1,4 +1,4 @@
-//! What the gateway counts, as Prometheus reads it.
+//! The gateway's counters, in Prometheus' format.
 
 use std::{
     fmt::Write,
@@ -8,14 +8,14 @@ use std::{
 
 use super::sink::{ACCESS, ERRORS};
 
-/// The ends of the buckets of requests' times, in milliseconds.
+/// The upper bounds of the buckets of request times, in milliseconds.
 const BUCKETS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000];
-/// Statuses from 100 on.
+/// The number of statuses, from 100 on.
 const STATUSES: usize = 500;
 
 pub(super) static METER: Meter = Meter::new();
 
-/// What all requests add to.
+/// The counters that all requests add to.
 #[derive(Debug)]
 pub(super) struct Meter {
     by_status: [AtomicU64; STATUSES],
@@ -26,21 +26,22 @@ pub(super) struct Meter {
     microseconds: AtomicU64,
 }
 
-/// What is asked of the application when somebody wants to know.
+/// What is measured of an application when somebody asks for the metrics.
 #[derive(Debug, Default)]
 pub(super) struct Application {
-    /// Which of the addresses on the command line it is at, from 1 on: who may read the numbers need
-    /// not learn where the application is.
+    /// Which of the addresses on the command line this is, from 1 on. Whoever reads the metrics
+    /// need not learn where the application is.
     pub(super) number: usize,
     pub(super) up: bool,
     pub(super) open: usize,
     pub(super) busy: usize,
     pub(super) waiting: usize,
-    /// Connections that it has not accepted yet, and how many there may be, where the kernel tells.
+    /// How many connections it has not accepted yet, and how many there may be, if the kernel
+    /// tells.
     pub(super) queue: Option<(u32, u32)>,
 }
 
-/// A number of an application's, where there is one.
+/// A number of an application, if there is one.
 type Gauge = fn(&Application) -> Option<u64>;
 
 impl Meter {
@@ -82,7 +83,7 @@ impl Meter {
         self.connections.fetch_sub(1, Relaxed);
     }
 
-    /// All of it, in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     pub(super) fn to_text(&self, applications: &[Application]) -> String {
         let mut out = String::new();
         let mut all = 0;

@@ -146,7 +146,7 @@ impl Options {
             shutdown_timeout: self.shutdown_timeout,
         };
         server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
-        // A second signal ends it at once; then the guard ends what was started.
+        // A second signal ends the gateway at once; the guard then ends what was started.
         tokio::select! {
             () = application.stop() => {}
             () = signals.next() => {}

@@ -1,4 +1,4 @@
-//! What `fcgi gateway` can be told.
+//! The options of `fcgi gateway`.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -20,21 +20,21 @@ use crate::args::{Param, param, seconds, size};
 
 /// Serve a FastCGI application to browsers
 ///
-/// A web server for HTTP/1.1 and HTTP/2 without TLS (h2c), in front of any FastCGI application:
-/// scripts are run by the application, other files of the root are sent as they are, and answers
-/// go out as they come. Names that start with a dot, and what is outside of the root, are not
-/// found. Without ADDR it starts a sample application of its own; with --php a php-fpm, with
-/// --spawn any other program.
+/// A web server for HTTP/1.1 and HTTP/2 without TLS (h2c), in front of any FastCGI application. The
+/// application runs scripts; other files of the root are sent as they are, and answers are sent as
+/// they come. Names that start with a dot, and files outside of the root, are not found. Without
+/// ADDR it starts a sample application, with --php a php-fpm, and with --spawn any other program.
 ///
-/// The access log goes to stdout; errors and what the application writes to STDERR go to stderr.
-/// SIGTERM and SIGINT let the requests under way finish; a second one ends at once.
+/// The access log goes to stdout; errors and the application's STDERR go to stderr. SIGTERM and
+/// SIGINT let active requests finish; a second one ends the gateway at once.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is started
+    /// The application: unix:PATH, /PATH, HOST:PORT or :PORT; without it, a sample application is
+    /// started
     ///
     /// With several, each request goes to the one with the least to do. One that can't be reached
-    /// rests, and a request that it has not taken goes to another.
+    /// rests, and a request that it did not take goes to another.
     #[arg(
         value_name = "ADDR",
         value_parser = application,
@@ -43,49 +43,51 @@ pub(crate) struct Options {
         conflicts_with_all = ["php", "php_fpm", "spawn"]
     )]
     pub(super) address: Vec<fcgi::Address>,
-    /// Start a private php-fpm for the root, as php -S would, and stop it at the end
+    /// Start a private php-fpm for the root, like php -S, and stop it at the end
     #[arg(long)]
     pub(super) php: bool,
-    /// The php-fpm to start, if not the one that is found; with it, --php is meant
+    /// The php-fpm to start, if not the first one found; implies --php
     #[arg(long, value_name = "PATH")]
     pub(super) php_fpm: Option<PathBuf>,
-    /// A setting for --php, as in php.ini, such as memory_limit=256M; may be given again
+    /// A setting for --php, as in php.ini, such as memory_limit=256M; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(setting))]
     pub(super) ini: Vec<OsString>,
-    /// A variable of the environment that --php's scripts see; may be given again. Default none
+    /// An environment variable that --php's scripts may see; repeatable. Default none
     #[arg(long, value_name = "NAME", value_parser = variable)]
     pub(super) env: Vec<String>,
-    /// Start this program, and again when it ends: a command for sh, which finds the listening
-    /// socket at its descriptor 0 as FastCGI has it
+    /// Start this program, and restart it when it ends: a command for sh, which gets the listening
+    /// socket as its descriptor 0, as in FastCGI
     ///
-    /// What it prints goes to the error log. It ends with the gateway, however that ends.
+    /// Its output goes to the error log. It ends with the gateway, however that ends.
     #[arg(long, value_name = "CMD", conflicts_with_all = ["php", "php_fpm"])]
     pub(super) spawn: Option<OsString>,
-    /// Where to listen: HOST:PORT, :PORT for all interfaces, or unix:PATH; may be given again
+    /// Where to listen: HOST:PORT, :PORT for all interfaces, or unix:PATH; repeatable
     ///
-    /// Port 0 takes a free one. Sockets that systemd hands over (LISTEN_FDS) are listened at too.
-    /// Without either, 127.0.0.1:8080.
+    /// Port 0 takes a free port. Sockets from systemd (LISTEN_FDS) are used too. The default is
+    /// 127.0.0.1:8080 if there are neither.
     #[arg(long, value_name = "HOST:PORT", value_parser = listener)]
     pub(super) listen: Vec<fcgi::Address>,
-    /// The mode of the file at unix:PATH, in octal, such as 660; default what the umask leaves of 777
+    /// The mode of the file at unix:PATH, in octal, such as 660; default 777 without the umask's
+    /// bits
     ///
-    /// A web server that is another user needs the right to write: 660 and its group, or 666.
+    /// A web server that runs as another user needs write permission: 660 and its group, or 666.
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub(super) listen_mode: Option<u32>,
-    /// The owner of the file at unix:PATH, by name or number, whom only root may choose
+    /// The owner of the file at unix:PATH, by name or number; only root can set it
     #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     pub(super) listen_owner: Option<String>,
-    /// The group of the file at unix:PATH, by name or number; one of one's own, unless one is root
+    /// The group of the file at unix:PATH, by name or number; only root can set a group that it is
+    /// not in
     #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     pub(super) listen_group: Option<String>,
 
     /// The folder of scripts and files; default the current one, and none for the sample
     #[arg(long, value_name = "DIR", help_heading = "What is served")]
     pub(super) root: Option<PathBuf>,
-    /// Where the application sees the root, if elsewhere, as in a container
+    /// The root's path as the application sees it, if it differs, as in a container
     #[arg(long, value_name = "DIR", help_heading = "What is served", conflicts_with_all = ["php", "php_fpm"])]
     pub(super) app_root: Option<PathBuf>,
-    /// Index files to try for a directory, in order; may be given again
+    /// Index files to try for a directory, in order; repeatable
     #[arg(
         long,
         value_name = "FILE",
@@ -93,19 +95,19 @@ pub(crate) struct Options {
         help_heading = "What is served"
     )]
     pub(super) index: Vec<String>,
-    /// What a script's name ends with; what follows it in a path is PATH_INFO. May be given again
+    /// The suffix of script names; the path after it is PATH_INFO. Repeatable
     #[arg(long, value_name = "SUFFIX", default_value = ".php", help_heading = "What is served")]
     pub(super) split: Vec<String>,
-    /// The script, below the root, that answers for what is no file: a front controller
+    /// The script, below the root, for each request that is not for a file: a front controller
     ///
-    /// It answers for its own folder and those below it: blog/index.php for /blog/. May be given
-    /// again; the nearest answers.
+    /// It answers for its own folder and the folders below: blog/index.php for /blog/. Repeatable;
+    /// the nearest one answers.
     #[arg(long, value_name = "FILE", help_heading = "What is served")]
     pub(super) front: Vec<String>,
-    /// Tell a front controller the path as its PATH_INFO too, from its folder on
+    /// Also pass the path, from its folder on, to a front controller as PATH_INFO
     #[arg(long, help_heading = "What is served", requires = "front")]
     pub(super) front_path_info: bool,
-    /// The application is no script: all paths below PREFIX are its own, / for the whole site
+    /// The application is not a script: it gets all paths below PREFIX, / for the whole site
     ///
     /// Files of the root come first, if a root is given.
     #[arg(
@@ -121,13 +123,13 @@ pub(crate) struct Options {
     /// Follow symbolic links out of the root
     #[arg(long, help_heading = "What is served")]
     pub(super) follow_links: bool,
-    /// The folder of files that the application may have sent by X-Accel-Redirect or X-Sendfile
+    /// The folder of files that the application may name in X-Accel-Redirect or X-Sendfile
     ///
     /// X-Accel-Redirect names a path below it, as in a URL; X-Sendfile a path below it, or an
     /// absolute one that leads there. Without this option, the fields are removed and logged.
     #[arg(long, value_name = "DIR", help_heading = "What is served")]
     pub(super) sendfile_root: Option<PathBuf>,
-    /// A parameter for each request, in place of one of that name; may be given again
+    /// A parameter for each request, replacing one of the same name; repeatable
     #[arg(
         long = "param",
         value_name = "NAME=VALUE",
@@ -135,23 +137,23 @@ pub(crate) struct Options {
         help_heading = "What is served"
     )]
     pub(super) params: Vec<Param>,
-    /// Below this prefix there are only files: no script is run, nothing is asked; may be given again
+    /// Serve only files below this prefix: run no script, and don't ask the application; repeatable
     #[arg(long, value_name = "PREFIX", help_heading = "What is served")]
     pub(super) files: Vec<String>,
-    /// Paths that nobody gets (403), whatever is there; may be given again
+    /// Paths that nobody gets (403), even if there is a file; repeatable
     ///
-    /// A pattern of * (within a name), ** (across), ? and [a-z], for the decoded path from the root
-    /// on, as in /data or /lib/*.inc; without a slash, for any name in it, as in *.sql. What is below
-    /// is denied too.
+    /// The pattern may contain * (within a name), ** (across names), ? and [a-z]. It is compared
+    /// with the decoded path from the root on, as in /data or /lib/*.inc; without a slash, with
+    /// each name in the path, as in *.sql. Everything below a match is denied too.
     #[arg(long, value_name = "GLOB", help_heading = "What is served")]
     pub(super) deny: Vec<Deny>,
-    /// What text files are said to be encoded in: a name, or off
+    /// The declared encoding of text files: a name, or off
     ///
-    /// By default, auto, plain text and scripts are said to be utf-8; HTML, XML and CSS say it
-    /// themselves.
+    /// By default, auto, plain text and scripts are declared as utf-8; HTML, XML and CSS files
+    /// declare theirs themselves.
     #[arg(long, value_name = "NAME|off", default_value = "auto", help_heading = "What is served")]
     pub(super) charset: Charset,
-    /// Send FILE.br, FILE.zst or FILE.gz for FILE to clients that take it
+    /// Send FILE.br, FILE.zst or FILE.gz for FILE to clients that accept it
     #[arg(
         long,
         value_name = "on|off",
@@ -162,18 +164,19 @@ pub(crate) struct Options {
     )]
     pub(super) precompressed: Switch,
 
-    /// A proxy before the gateway whose word counts: an address, a network, or unix; may be given again
+    /// A trusted proxy in front of the gateway: an address, a network, or unix; repeatable
     ///
-    /// Forwarded, or X-Forwarded-For, -Proto and -Host, say then who asks, and how: REMOTE_ADDR is
-    /// the right-most address that is no such proxy, and HTTPS, REQUEST_SCHEME, SERVER_PORT and
-    /// SERVER_NAME follow. From others these fields are passed on, and change nothing. The proxy has
-    /// to set each of them itself, or to remove it: what it passes on is its client's word.
+    /// Its Forwarded field, or its X-Forwarded-For, -Proto and -Host, describe the client:
+    /// REMOTE_ADDR is the right-most address that is not a trusted proxy, and HTTPS,
+    /// REQUEST_SCHEME, SERVER_PORT and SERVER_NAME follow. From others these fields are passed on
+    /// and change nothing. The proxy must set or remove each of them itself: a field that it passes
+    /// on unchanged comes from its client.
     #[arg(long, value_name = "CIDR", help_heading = "Proxies, logs and checks")]
     pub(super) trusted_proxy: Vec<Trusted>,
-    /// What such a proxy writes: x, the X-Forwarded-* fields; standard, Forwarded; or auto
+    /// The fields that such a proxy writes: x for X-Forwarded-*; standard for Forwarded; or auto
     ///
-    /// The other ones count for nothing then. By default, auto, either may be there; a request with
-    /// both is refused with 400 unless they say the same, since one may be the client's own.
+    /// The others are then ignored. By default, auto, it may be either; a request with both is
+    /// refused with 400 unless they agree, since the client may have sent one of them.
     #[arg(
         long,
         value_name = "auto|x|standard",
@@ -183,10 +186,10 @@ pub(crate) struct Options {
         help_heading = "Proxies, logs and checks"
     )]
     pub(super) forwarded: Fields,
-    /// No access log
+    /// Write no access log
     #[arg(long, short, help_heading = "Proxies, logs and checks")]
     pub(super) quiet: bool,
-    /// How both logs are written: combined, as Apache and nginx do, or json, one object a line
+    /// The format of both logs: combined, like Apache and nginx, or json, one object per line
     #[arg(
         long,
         value_name = "combined|json",
@@ -196,12 +199,13 @@ pub(crate) struct Options {
         help_heading = "Proxies, logs and checks"
     )]
     pub(super) log: Format,
-    /// The page that is 200 while the application can be reached, and else 503; or off
+    /// The page that answers 200 while the application can be reached, otherwise 503; or off
     ///
-    /// It and the next one are for all who can reach the gateway, unless --deny names them.
+    /// Everybody who can reach the gateway can read this page and the next, unless --deny names
+    /// them.
     #[arg(long, value_name = "PATH|off", default_value = "/-/ready", value_parser = inside, help_heading = "Proxies, logs and checks")]
     pub(super) ready: Page,
-    /// The page with the gateway's numbers for Prometheus; or off
+    /// The page with the gateway's metrics for Prometheus; or off
     #[arg(long, value_name = "PATH|off", default_value = "/-/metrics", value_parser = inside, help_heading = "Proxies, logs and checks")]
     pub(super) metrics: Page,
 
@@ -226,11 +230,11 @@ pub(crate) struct Options {
         help_heading = "Limits"
     )]
     pub(super) max_body: u64,
-    /// Take in a whole request before the application is asked, and an answer as fast as it comes
+    /// Read a whole request before the application is asked, and an answer as fast as it comes
     ///
-    /// Then a slow client holds no connection to the application. A fast one still gets each piece
-    /// of an answer at once. Bodies are kept in memory, up to 128K each, and then in temporary
-    /// files. With off, both stream, and the application waits for its client.
+    /// So a slow client occupies no connection to the application. A fast client still gets each
+    /// piece of an answer at once. Bodies are kept in memory, up to 128K each, and then in
+    /// temporary files. With off, both are streamed, and the application waits for its client.
     #[arg(
         long,
         value_name = "on|off",
@@ -240,73 +244,74 @@ pub(crate) struct Options {
         help_heading = "Limits"
     )]
     pub(super) buffering: Switch,
-    /// The most of all bodies that is kept in temporary files; beyond it uploads get 503
+    /// Disk space for all bodies in temporary files; beyond it uploads get 503
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, help_heading = "Limits")]
     pub(super) store: u64,
-    /// The most of one answer that is kept in a file; beyond it the application waits
+    /// Disk space for one answer; beyond it the application waits
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size, help_heading = "Limits")]
     pub(super) store_each: u64,
-    /// Clients' connections at once; more wait to be accepted
+    /// Concurrent connections of clients; further ones wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) max_clients: usize,
-    /// Connections to the application at once; php-fpm needs a worker for each
+    /// Concurrent connections to the application; php-fpm needs a worker for each
     #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) connections: usize,
-    /// Requests at once on one connection, if the application says that it multiplexes
+    /// Concurrent requests on one connection, if the application reports that it multiplexes
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) multiplex: usize,
     /// Keep a connection to the application for further requests
     ///
-    /// It saves a connect a request. It is safe for applications that are done when they answer,
-    /// such as Go's and this project's; php-fpm goes on after fastcgi_finish_request(), and the
-    /// next request on that connection waits for it.
+    /// This saves a connect per request. It is safe for applications that are done when they
+    /// answer, such as Go's and this project's. php-fpm may go on after fastcgi_finish_request(),
+    /// and the next request on that connection then waits for it.
     #[arg(long, help_heading = "Limits")]
     pub(super) keep_conn: bool,
     /// Requests that may wait for a connection to the application; 503 beyond
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     pub(super) max_waiting: usize,
-    /// How long one waits for a connection to the application; then 503
+    /// Time limit for waiting for a connection to the application (503 when it passes)
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
     pub(super) wait_timeout: Duration,
     /// Time limit for connecting to the application (504 when it passes)
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
     pub(super) connect_timeout: Duration,
-    /// For the first byte of an answer; then 504
+    /// Time limit for the first byte of an answer (504 when it passes)
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub(super) first_byte_timeout: Duration,
-    /// For each next byte of an answer; then the answer is cut
+    /// Time limit for each next byte of an answer, which is then cut off
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub(super) next_byte_timeout: Duration,
-    /// For a whole request to the application; default none
+    /// Time limit for a whole request to the application; default none
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Limits")]
     pub(super) timeout: Option<Duration>,
-    /// For a client's head, each next piece of its body, and taking each piece of an answer
+    /// Time limit for a client's head, each next piece of its body, and reading each piece of an
+    /// answer
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub(super) client_timeout: Duration,
-    /// For the requests under way when it is told to stop
+    /// Time limit for active requests at a shutdown
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub(super) shutdown_timeout: Duration,
 }
 
 const AFTER_HELP: &str = "\
-Answers of its own, each with a reason:
-  400  what is no HTTP, or no path          413  a body larger than --max-body
-  403  a path that --deny names             502  the application is not there, or breaks off
+The gateway's own answers, each with a reason:
+  400  invalid HTTP, or an invalid path     413  a body larger than --max-body
+  403  a path that --deny names             502  the application can't be reached, or closes early
   404  no such script or file               503  the application, its queue or the gateway is full
-  405  a method that a file has not         504  the application is too slow
+  405  a method that files do not support   504  the application is too slow
   408  a client too slow with its body      501  a transfer coding other than chunked
-  412  a file that is not as it was named   414  a URL longer than 64K
+  412  a file that has changed              414  a URL longer than 64K
   431  a head larger than --max-head, or with more fields than --max-fields
 
 Exit status:
   0  stopped by SIGTERM or SIGINT
   2  usage, no such root, or no such front controller
-  5  the address can't be listened at, or php-fpm can't be started
+  5  can't listen on the address, or can't start php-fpm
 
 Environment:
   Each option has a variable, FCGI_GATEWAY_ and its name: FCGI_GATEWAY_MAX_BODY=1G is --max-body 1G.
-  ADDR is FCGI_ADDR. The command line wins. Switches are on or off; several values are separated by
-  commas, those of --param, --ini and --deny by line ends.
+  ADDR is FCGI_ADDR. The command line takes precedence. Switches are on or off. Several values are
+  separated by commas, those of --param, --ini and --deny by line ends.
 
 Examples:
   See it work, at http://127.0.0.1:8080/
@@ -317,13 +322,13 @@ Examples:
     fcgi gateway unix:/run/php/php-fpm.sock --root /srv/www
   php-fpm in a container, which has the same files elsewhere
     fcgi gateway tcp:127.0.0.1:9000 --root public --app-root /var/www/html
-  An application that is no script, in Go or Rust, for all paths
+  An application that is not a script, in Go or Rust, for all paths
     fcgi gateway tcp:127.0.0.1:9000 --mount / --listen :80
   The same, started by the gateway
     fcgi gateway --spawn ./app --mount /";
 
 impl Options {
-    /// What the command line can't check by itself.
+    /// Checks what the command line parser can't.
     pub(super) fn check(&mut self) -> Result<(), Stopped> {
         self.php |= self.php_fpm.is_some();
         for (name, is_empty) in [("--env", self.env.is_empty()), ("--ini", self.ini.is_empty())] {
@@ -353,7 +358,7 @@ fn mode(text: &str) -> Result<u32, &'static str> {
     mode.ok_or("expected a mode in octal, such as 660")
 }
 
-/// `NAME=VALUE` for php, whose names are plain.
+/// `NAME=VALUE` for php, with a plain name.
 fn setting(argument: OsString) -> Result<OsString, &'static str> {
     let (name, _) = param(argument.clone())?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
@@ -405,7 +410,7 @@ fn variable(name: &str) -> Result<String, &'static str> {
     is_name.then(|| name.to_owned()).ok_or("expected the name of a variable")
 }
 
-/// Where a page of the gateway's own is, if anywhere.
+/// The path of one of the gateway's own pages, if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct Page(pub(super) Option<String>);
 

@@ -1,4 +1,4 @@
-//! Who asks, and how: what the connection says or, before it, the proxies that are trusted.
+//! Who sent a request, and how: from the connection or, before it, from trusted proxies.
 
 use std::{
     borrow::Cow,
@@ -18,7 +18,7 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What nginx calls a client at a unix socket.
+/// nginx's name for a client at a unix socket.
 const UNIX: &str = "unix:";
 
 /// Where a request comes from.
@@ -28,14 +28,14 @@ pub(super) struct Origin {
     remote: Option<IpAddr>,
     remote_port: Option<u16>,
     local: Option<SocketAddr>,
-    /// What a proxy has said of the client's own connection.
+    /// What a proxy says about the client's connection.
     https: Option<bool>,
     server_name: Option<String>,
     server_port: Option<u16>,
 }
 
 impl Origin {
-    /// Who has connected, whatever is said.
+    /// The connected peer, whatever any field says.
     pub(super) fn of(ends: Ends) -> Self {
         Self {
             remote: ends.remote.map(|remote| remote.ip().to_canonical()),
@@ -47,7 +47,7 @@ impl Origin {
         }
     }
 
-    /// Tells an application of it. What the operator says, with `own`, goes before all.
+    /// Sets the parameters for the application. The operator's own, in `own`, take precedence.
     pub(super) fn tell(
         &self,
         mut params: ParamsBuilder,
@@ -84,11 +84,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Peers whose word counts.
+/// Trusted peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trusted {
     Net(IpNet),
-    /// Whoever can connect to a unix socket.
+    /// Anybody who can connect to a unix socket.
     Unix,
 }
 
@@ -116,14 +116,14 @@ pub(super) enum Fields {
     Standard,
 }
 
-/// The proxies whose word counts.
+/// The trusted proxies.
 #[derive(Debug)]
 pub(super) struct Proxies {
     pub(super) trusted: Vec<Trusted>,
     pub(super) fields: Fields,
 }
 
-/// What a proxy says of whoever has connected to it.
+/// What a proxy says about the peer that connected to it.
 #[derive(Clone, Default)]
 struct Hop<'a> {
     remote: Option<Cow<'a, str>>,
@@ -155,8 +155,9 @@ impl Said {
         Self { client, https, host }
     }
 
-    /// What both say. A client can write the one that its proxy does not write: what only one says
-    /// is not to be believed, and can't be left out either, since the client would choose that too.
+    /// What both ways agree on. A client can write the fields that its proxy does not write. So
+    /// what only one of them says can't be believed, and can't be ignored either, since the client
+    /// could choose that too.
     fn together(self, other: Self) -> Result<Self, &'static str> {
         let ip = |said: &Self| said.client.map(|(ip, _)| ip);
         let host =
@@ -170,7 +171,7 @@ impl Said {
                 return Err(reason);
             }
         }
-        // The port is mostly in one of them alone; nothing hangs on it.
+        // Usually only one of them has the port; nothing depends on it.
         let client = self.client.map(|(ip, port)| {
             let same = other.client.is_none_or(|(_, other)| port == other);
             (ip, port.filter(|_| same))
@@ -180,10 +181,10 @@ impl Said {
 }
 
 impl Proxies {
-    /// Where a request comes from.
+    /// The origin of a request.
     ///
     /// # Errors
-    /// 400 where it can't be known which of the fields are the proxy's, and which the client's.
+    /// 400 if it is unclear which of the fields come from the proxy and which from the client.
     pub(super) fn origin(&self, headers: &HeaderMap, ends: Ends) -> Result<Origin, Failure> {
         let mut origin = Origin::of(ends);
         if self.trusted.is_empty() || !self.trust(origin.remote) {
@@ -220,7 +221,7 @@ impl Proxies {
         }
     }
 
-    /// What Forwarded says, if anything.
+    /// What Forwarded says, if it is there.
     fn standard(&self, headers: &HeaderMap) -> Result<Option<Said>, String> {
         let lines: Vec<_> = lines(headers, FORWARDED).collect();
         let hops = forwarded_hops(&lines).ok_or("Forwarded has a quote without its end")?;
@@ -236,13 +237,13 @@ impl Proxies {
         Ok(Some(said))
     }
 
-    /// What X-Forwarded-For, -Proto and -Host say, if anything.
+    /// What X-Forwarded-For, -Proto and -Host say, if they are there.
     fn usual(&self, headers: &HeaderMap) -> Option<Said> {
         let names = values(headers, X_FOR);
         let hops: Vec<_> =
             names.iter().map(|name| Hop { remote: Some(name.into()), ..Hop::default() }).collect();
         let client = self.client(&hops);
-        // Of the hop of that client, where there is one for each, else of the last proxy.
+        // Takes the value of the client's hop if there is one for each hop, else of the last proxy.
         let pick = |name| {
             let mut values = values(headers, name);
             let at = client.map(|(at, _)| at).filter(|_| values.len() == hops.len());
@@ -263,8 +264,8 @@ impl Proxies {
         })
     }
 
-    /// The right-most address that is not trusted, or else the left-most; and which it is. What is
-    /// to the left of something else than an address was not said by one who is trusted.
+    /// The right-most address that is not trusted, or else the left-most, with its position.
+    /// Anything to the left of an invalid address does not come from a trusted proxy.
     fn client(&self, hops: &[Hop<'_>]) -> Option<(usize, Node)> {
         let mut found = None;
         for (at, hop) in hops.iter().enumerate().rev() {
@@ -278,13 +279,13 @@ impl Proxies {
     }
 }
 
-/// A field's lines in their order. What is no text in them names nobody, and hides nothing of what
-/// a proxy has added.
+/// A field's lines in order. Invalid text in them names nobody, and hides nothing that a proxy has
+/// added.
 fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Cow<'_, str>> {
     headers.get_all(name).into_iter().map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
-/// A list's elements in their order. Empty ones are none (RFC 9110, 5.6.1).
+/// A list's elements in order. Empty ones don't count (RFC 9110, 5.6.1).
 fn values(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     let mut values = Vec::new();
     for line in lines(headers, name) {
@@ -294,7 +295,8 @@ fn values(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     values
 }
 
-/// RFC 7239, 4. `None` for a quoted text without its end, in which a proxy's own words vanish.
+/// Parses RFC 7239, 4. `None` for a quoted text without its end, which would swallow a proxy's own
+/// fields.
 fn forwarded_hops<'a>(lines: &'a [Cow<'_, str>]) -> Option<Vec<Hop<'a>>> {
     let mut elements = Vec::new();
     for line in lines {
@@ -318,7 +320,7 @@ fn forwarded_hops<'a>(lines: &'a [Cow<'_, str>]) -> Option<Vec<Hop<'a>>> {
     hops.collect()
 }
 
-/// Splits at a character outside of quotes; `None` where a quote does not end.
+/// Splits at a character outside of quotes; `None` if a quote does not end.
 fn split_unquoted(text: &str, at: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped) = (false, false);
     let pieces = text.split(|c| {
@@ -330,7 +332,7 @@ fn split_unquoted(text: &str, at: char) -> Option<Vec<&str>> {
     (!quoted).then_some(pieces)
 }
 
-/// A value without its quotes, and without what stands before a quoted character.
+/// A value without its quotes and escapes.
 fn unquoted(value: &str) -> Cow<'_, str> {
     let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     match inner {

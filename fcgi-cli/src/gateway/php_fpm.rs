@@ -1,4 +1,4 @@
-//! A php-fpm of the gateway's own, for one folder.
+//! A php-fpm that the gateway starts for one folder.
 
 use std::{
     env,
@@ -38,12 +38,12 @@ pub(super) struct PhpFpm {
 }
 
 impl PhpFpm {
-    /// Starts php-fpm and waits until it accepts connections. It has as many workers as there are
-    /// connections, started as they are needed, and the system's php.ini.
+    /// Starts php-fpm and waits until it accepts connections. It starts workers on demand, up to
+    /// the number of connections, and uses the system's php.ini.
     ///
     /// # Cancellation safety
-    /// Dropping the future leaves the end of what was started to its guard; `stop` is how to end it:
-    /// then it is `None`, and nothing of it is left.
+    /// Dropping the future leaves the end of what was started to the guard. To end it, use `stop`:
+    /// the result is then `None`, and nothing is left.
     pub(super) async fn start(
         root: &Path,
         options: &Options,
@@ -87,7 +87,7 @@ impl PhpFpm {
         &self.address
     }
 
-    /// What it is, for people.
+    /// Its description for people.
     pub(super) fn name(&self) -> String {
         let program = self.program.file_name().unwrap_or_default().to_string_lossy();
         match &self.user {
@@ -113,7 +113,8 @@ async fn ready(program: &Path, socket: &Path, running: &mut Running) -> Result<(
     Ok(())
 }
 
-/// Whom root's workers run as: the owner of the folder or, if that is root, an ordinary user.
+/// The user that root's workers run as: the owner of the folder or, if that is root, an ordinary
+/// user.
 fn user_for(root: &Path) -> Result<Option<String>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -136,7 +137,7 @@ fn user_for(root: &Path) -> Result<Option<String>> {
     let name = name.context("no user to run php-fpm's workers as")?;
     let is_closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0);
     if let Some(folder) = root.ancestors().find(is_closed) {
-        // php would only say that there is no such script.
+        // php would only report that the script does not exist.
         let folder = folder.display();
         complain(&format!("{folder} may be closed to {name}, who runs the scripts"));
     }
@@ -150,11 +151,11 @@ fn config(socket: &Path, options: &Options, user: Option<&str>) -> Result<String
     let suffixes = suffixes.join(" ");
     let plain = |text: &str| !text.contains(['"', '\\', '\n', '$']);
     ensure!(plain(socket) && plain(&suffixes), "php-fpm can't be told of {socket} or {suffixes}");
-    // php-fpm puts the value of its own environment in place of $NAME.
+    // php-fpm replaces $NAME with the value in its own environment.
     let is_set = |name: &&String| env::var_os(name).is_some_and(|value| !value.is_empty());
     let variables: String =
         variables.iter().filter(is_set).map(|name| format!("env[{name}] = ${name}\n")).collect();
-    // Workers that wait for their first request need not run yet. What they print to their stderr
+    // Workers start only with their first request. What they print to their stderr
     // is the application's log.
     Ok(format!(
         "[global]\n\
@@ -172,10 +173,10 @@ fn config(socket: &Path, options: &Options, user: Option<&str>) -> Result<String
     ))
 }
 
-/// `php-fpm`, or else the newest `php-fpm8.4` and its like.
+/// `php-fpm`, or the newest of `php-fpm8.4` and the like.
 fn find() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // An ordinary user's PATH lacks the folders of daemons.
+    // An ordinary user's PATH lacks the folders for daemons.
     let folders: Vec<PathBuf> = env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
         .collect();
@@ -198,6 +199,6 @@ fn find() -> Option<PathBuf> {
             .max()
             .map(|(_, path)| path)
     };
-    // What is called php-fpm was put there, or linked, by choice.
+    // Somebody chose what is installed or linked as php-fpm.
     plain.or_else(newest)
 }

@@ -1,9 +1,9 @@
-//! The head of a request as the client sent it. hyper drops a Content-Length beside a
-//! Transfer-Encoding, and says nothing: here both can be seen (RFC 9112, 6.3).
+//! The head of a request as the client sent it. hyper silently drops a Content-Length next to a
+//! Transfer-Encoding; here both are visible (RFC 9112, 6.3).
 
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// A head on its way in.
+/// A head that is being read.
 #[derive(Debug, Default)]
 pub(super) struct RawHead {
     bytes: Vec<u8>,
@@ -12,7 +12,7 @@ pub(super) struct RawHead {
 }
 
 impl RawHead {
-    /// Takes what has come, up to the end of the head. hyper reads no more than a head may have.
+    /// Takes bytes up to the end of the head. hyper reads no more than the limit of a head.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         if self.is_whole || self.is_http_2 {
             return;
@@ -34,14 +34,14 @@ impl RawHead {
             new.windows(2).any(|end| end == b"\n\n") || new.windows(3).any(|end| end == b"\n\r\n");
     }
 
-    /// The bytes, if they are a whole head and perhaps more.
+    /// The bytes, if they start with a complete head.
     pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let bytes = std::mem::take(&mut self.bytes);
         std::mem::take(&mut self.is_whole).then_some(bytes)
     }
 }
 
-/// Whether a head has a field of this name, in lower case.
+/// Whether a head has a field of this name, which must be in lower case.
 pub(super) fn has_field(head: &[u8], name: &[u8]) -> bool {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let lines = lines.take_while(|line| !matches!(line, [] | [b'\r']));

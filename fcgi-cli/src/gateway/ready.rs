@@ -1,4 +1,4 @@
-//! Whether the application is there.
+//! Whether the application can be reached.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use tokio::{
 
 use super::log;
 
-/// How long one waits for a connection that shows it.
+/// How long a test connection may take.
 const REACH: Duration = Duration::from_secs(2);
-/// How long an answer holds: whoever may ask must not keep the application busy by that.
+/// How long a result is valid, so that those who ask can't keep the application busy.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// Looks whether the application is there, once at a time.
+/// Tests whether the application can be reached, one test at a time.
 #[derive(Debug)]
 pub(super) struct Ready {
     addresses: Vec<fcgi::Address>,
@@ -34,10 +34,10 @@ impl Ready {
         Self { addresses, last: Arc::default() }
     }
 
-    /// Whether it can be reached, at one address at least; if not, the log says why.
+    /// Whether it can be reached at one address at least. If not, the log says why.
     ///
     /// # Cancellation safety
-    /// What was begun goes on, for whoever asks next.
+    /// A test that was started goes on, for whoever asks next.
     pub(super) async fn ask(&self) -> bool {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(answer) = last.filter(|answer| answer.at.elapsed() < KEPT) {
@@ -65,7 +65,7 @@ async fn reach_one(addresses: &[fcgi::Address]) -> bool {
     false
 }
 
-/// Connects, and no more.
+/// Connects, and does nothing else.
 async fn reach(address: &fcgi::Address) -> io::Result<()> {
     let connect = async {
         match address.target() {

@@ -1,13 +1,12 @@
-//! What hyper refuses by itself: requests that are no HTTP. It answers them with a head alone and
-//! tells nobody. Here that head is known again on its way out, and becomes a page with a reason, and
-//! a line in the logs.
+//! Requests that hyper refuses by itself because they are not valid HTTP. It answers them with a
+//! bare head and does not report them. This module recognises that head on its way out, and turns
+//! it into a page with a reason and a line in the logs.
 
 use std::error::Error;
 
 use http::StatusCode;
 
-/// hyper's own answers, byte for byte. It adds no Date where it is not asked to; the gateway's
-/// answers all have one.
+/// hyper's own answers, byte for byte. They have no Date; the gateway's answers always have one.
 const OWN: [(StatusCode, &[u8]); 3] = [
     (
         StatusCode::BAD_REQUEST,
@@ -23,12 +22,12 @@ const OWN: [(StatusCode, &[u8]); 3] = [
     ),
 ];
 
-/// The status, if this is an answer of hyper's own.
+/// The status, if this is one of hyper's own answers.
 pub(super) fn own_answer(bytes: &[u8]) -> Option<StatusCode> {
     OWN.iter().find(|(_, own)| *own == bytes).map(|(status, _)| *status)
 }
 
-/// Why hyper refused a request, with all that it knows.
+/// Why hyper refused a request, as far as it says.
 pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -11,7 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::body::{Body, BoxError};
 
-/// What is kept of a body, in bytes.
+/// How many bytes of a body are kept.
 const KEPT: usize = 128 * 1024;
 
 pub(super) struct Replay {
@@ -23,11 +23,11 @@ struct State {
     body: Body,
     pieces: Vec<Bytes>,
     kept: usize,
-    /// All that was taken of the body is in the pieces.
+    /// The pieces hold all bytes that were taken of the body so far.
     is_whole: bool,
 }
 
-/// One try.
+/// One attempt.
 pub(super) struct Try {
     replay: Arc<Replay>,
     at: usize,

@@ -1,5 +1,5 @@
-//! Files below a folder, opened by a handle to it: what a check has found is what is sent, whatever
-//! becomes of the names in between.
+//! Files below a folder, opened through a handle to it: the file that was checked is the one that
+//! is sent, even if names change in between.
 
 use std::{
     fs::{self, File, Metadata},
@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-/// How a file is opened: nobody is waited for at a pipe, and no terminal is taken over.
+/// How a file is opened: without waiting at a pipe, and without taking over a terminal.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -32,7 +32,7 @@ pub(super) struct Root {
     follow_links: bool,
 }
 
-/// A regular file, open to be read, as it was found.
+/// A regular file, open for reading, as it was found.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: File,
@@ -43,19 +43,19 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum Entry {
     File(Opened),
-    /// A regular file that is not ours to read. A script's application may be allowed to.
+    /// A regular file that we may not read. A script's application may be allowed to.
     Unreadable,
     Directory,
-    /// What only a link out of the folder leads to: the link, below the folder.
+    /// Something that only a link out of the folder leads to: the link, below the folder.
     Outside(PathBuf),
-    /// Nothing, or what is neither file nor folder: a pipe could be read for ever.
+    /// Nothing, or neither a file nor a folder: reading a pipe could take for ever.
     Missing,
 }
 
 /// Whether a look-up may wait for the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
-    /// Only what the kernel has in memory.
+    /// Use only what the kernel has in memory.
     Never,
     Disk,
 }
@@ -63,7 +63,7 @@ pub(super) enum Wait {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Unknown {
-    /// The disk would have to be waited for.
+    /// It would have to wait for the disk.
     Wait,
     /// Descriptors, memory or the disk failed.
     Failed(io::Error),
@@ -71,7 +71,7 @@ pub(super) enum Unknown {
 
 impl Root {
     /// # Errors
-    /// There is no such folder, or it can't be opened.
+    /// The folder does not exist, or can't be opened.
     pub(super) fn open(path: &Path, follow_links: bool) -> io::Result<Self> {
         let path = fs::canonicalize(path)?;
         let handle = open(&path, FOLDER, Mode::empty())?;
@@ -85,7 +85,7 @@ impl Root {
 
     /// Whether `path` still leads here.
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        // If it leads nowhere for now, this is the best there is.
+        // If the path leads nowhere now, keep this folder.
         fs::metadata(path).map_or(true, |metadata| id(&metadata) == self.id)
     }
 
@@ -94,7 +94,7 @@ impl Root {
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         let opened = match self.open_at_once(below, wait) {
             Err(_) if wait == Wait::Never => return Err(Unknown::Wait),
-            // A link that is absolute, a file that is not ours to read, an old kernel.
+            // An absolute link, a file that we may not read, or an old kernel.
             Err(Errno::XDEV | Errno::ACCESS | Errno::PERM | Errno::NOSYS | Errno::AGAIN) => {
                 self.open_by_steps(below)
             }
@@ -128,7 +128,7 @@ impl Root {
         parts.into_iter().find(|part| !is_inside(part)).unwrap_or(below).to_owned()
     }
 
-    /// In one step, as far as the kernel does it; `None` when nothing is there.
+    /// Opens in one step, if the kernel can; `None` if nothing is there.
     fn open_at_once(&self, below: &Path, wait: Wait) -> Result<Option<File>, Errno> {
         #[cfg(target_os = "linux")]
         let opened = {
@@ -150,7 +150,7 @@ impl Root {
         present(opened)
     }
 
-    /// Step by step. Where links may not lead out, the path is resolved first, and then no step
+    /// Opens step by step. If links must not lead out, the path is resolved first, and then no step
     /// follows a link.
     fn open_by_steps(&self, below: &Path) -> Result<Found, Errno> {
         let real;
@@ -206,7 +206,7 @@ fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// `None` for what is not there, or is nothing that can be opened.
+/// `None` if it does not exist, or can't be opened at all.
 fn present(opened: Result<OwnedFd, Errno>) -> Result<Option<File>, Errno> {
     match opened {
         Ok(handle) => Ok(Some(handle.into())),
@@ -224,7 +224,7 @@ fn present(opened: Result<OwnedFd, Errno>) -> Result<Option<File>, Errno> {
     }
 }
 
-/// Fails if the system did, instead of saying that there is nothing.
+/// Returns the error if the system failed, and nothing if the file just does not exist.
 fn is_absent(error: &io::Error) -> Result<(), Errno> {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO)) => Err(error),

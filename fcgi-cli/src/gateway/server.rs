@@ -25,16 +25,16 @@ use super::{
     socket::{Socket, linger},
 };
 
-/// Requests at once on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-/// How long a closing connection without a request under way waits for one that is on its way.
+/// How long a closing connection without an active request waits for one that may be on its way.
 const GRACE: Duration = Duration::from_secs(1);
-/// Pause after an accept that failed for want of descriptors or memory.
+/// The pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Limits {
     pub(super) clients: usize,
-    /// The most that a request's head may take, in bytes; 8,192 or more.
+    /// The largest head of a request, in bytes; at least 8,192.
     pub(super) max_head: usize,
     /// The most fields of a request.
     pub(super) max_fields: usize,
@@ -64,7 +64,7 @@ impl Signals {
     }
 }
 
-/// Serves until a signal comes, and then lets the requests under way finish.
+/// Serves until a signal comes, and then lets active requests finish.
 pub(super) async fn serve(
     listeners: Vec<Listener>,
     service: Arc<Service>,
@@ -93,7 +93,7 @@ pub(super) async fn serve(
         () = accepting => {}
         () = signals.next() => {}
     }
-    // Nobody connects any more.
+    // Nobody can connect any more.
     drop((listeners, stopped));
     // The connections hold the other ends.
     let finished = async {
@@ -111,7 +111,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves one client until it leaves, has asked nothing for `limit`, or the gateway stops.
+/// Serves one client until it leaves, has sent no request for `limit`, or the gateway stops.
 async fn attend(
     builder: auto::Builder<TokioExecutor>,
     client: Arc<Client>,
@@ -131,9 +131,9 @@ async fn attend(
     let mut closing = false;
     loop {
         tokio::select! {
-            // A request that has come in time is seen, however late this is polled.
+            // Polls the connection first: a request in time is seen, however late this runs.
             biased;
-            // The client has gone away, or spoke no HTTP.
+            // The client has gone away, or did not speak HTTP.
             ended = connection.as_mut() => {
                 if let (Err(error), Some(status)) = (ended, client.refused()) {
                     service.refuse(&client, status, &refusal::reason(&*error)).await;
@@ -157,7 +157,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(client_timeout)
-        // By the Date the gateway tells its answers from hyper's own.
+        // Only the gateway's own answers have a Date; hyper's have none.
         .auto_date_header(false)
         .max_headers(max_fields)
         .max_buf_size(max_head);
@@ -185,7 +185,7 @@ async fn accept(listeners: &[Listener]) -> Client {
         .await;
         match accepted {
             Ok(client) => return client,
-            // A client that is gone already.
+            // The client is gone already.
             Err(error) if is_of_one(&error) => {}
             Err(error) => {
                 complain(&format!("accept a connection: {error}"));

@@ -55,7 +55,7 @@ impl Service {
     /// Answers a request, and logs it once the answer has been sent.
     ///
     /// # Cancellation safety
-    /// Dropping the future, as when the client has left, aborts the request.
+    /// Dropping the future aborts the request, as when the client has left.
     pub(super) async fn call(
         &self,
         request: Request<Incoming>,
@@ -93,9 +93,9 @@ impl Service {
             response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|now| (DATE, now)));
         }
         if unread.is_unread() {
-            // What is left of the body stands where the next request would.
+            // The rest of the body would be taken for the next request.
             match version {
-                // hyper closes after an answer of HTTP/1.0 that does not say otherwise.
+                // hyper closes after an HTTP/1.0 answer by default.
                 Version::HTTP_10 => *response.version_mut() = version,
                 Version::HTTP_11 => {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -113,7 +113,7 @@ impl Service {
         }
     }
 
-    /// Answers, with a page and in the logs, what was no request.
+    /// Answers something that was not a valid request, with a page and in the logs.
     pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
         let id = Id::next();
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
@@ -154,7 +154,7 @@ impl Service {
                     return self.hand_over(head, *said, named, title).await;
                 }
             };
-            // What the client asked for is no longer what it gets.
+            // The client gets something other than what it asked for.
             head.uri = Uri::default();
         } else {
             body.discard();
@@ -188,7 +188,7 @@ impl Service {
             return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such file"));
         };
         if head.method != Method::GET && head.method != Method::HEAD {
-            // What was asked for has been done; conditions and ranges were for something else.
+            // The application has done what was asked; conditions and ranges were for that.
             head.method = Method::GET;
             head.headers.clear();
         }
@@ -198,7 +198,7 @@ impl Service {
     }
 
     async fn find(&self, path: &str, codings: Codings) -> Result<Found, Failure> {
-        // Mostly all is in memory. A slow disk must not hold up other requests.
+        // Usually everything is in memory. A slow disk must not hold up other requests.
         let found = match self.site.find(path, codings, Wait::Never) {
             Err(NotFound::Wait) => {
                 let (site, path) = (Arc::clone(&self.site), path.to_owned());
@@ -212,14 +212,14 @@ impl Service {
     }
 }
 
-/// Refuses what hyper lets pass.
+/// Refuses requests that hyper lets pass.
 fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Failure> {
-    // Over HTTP/1 hyper looks after that.
+    // Over HTTP/1 hyper checks this.
     if head.headers.len() > max_fields {
         let reason = format!("the request has more than {max_fields} fields");
         return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
     }
-    // hyper decodes chunks alone (RFC 9112, 6.1).
+    // hyper decodes only chunked (RFC 9112, 6.1).
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
@@ -246,7 +246,7 @@ fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Fail
     check_host(head)
 }
 
-/// One Host at most, which is one (RFC 9112, 3.2), also where no script is asked.
+/// Requires at most one Host, which must be valid (RFC 9112, 3.2), even if no script is called.
 fn check_host(head: &Parts) -> Result<(), Failure> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -263,19 +263,19 @@ fn check_host(head: &Parts) -> Result<(), Failure> {
     }
 }
 
-/// Whether this can be meant as a host. An empty one names none (RFC 9110, 7.2).
+/// Whether this could be a host. An empty one names no host (RFC 9110, 7.2).
 fn is_host(host: &[u8]) -> bool {
     let is_named = |host: Authority| !host.as_str().contains('@') && !host.host().is_empty();
     host.is_empty() || Authority::try_from(host).is_ok_and(is_named)
 }
 
-/// The text after HTTP/1's status: the application's own, or else the standard one.
+/// Sets the text after HTTP/1's status: the application's own, or the standard one.
 fn reason(response: &mut Response<Body>) {
     let status = response.status();
     let own = response.extensions().get::<ReasonPhrase>();
     let reason = match own {
         Some(own) => ext::ReasonPhrase::try_from(own.as_bytes().clone()).ok(),
-        // hyper has this one itself.
+        // hyper sets this one itself.
         None if status.canonical_reason().is_some() => None,
         None => Some(ext::ReasonPhrase::from_static(ReasonPhrase::standard(status).as_bytes())),
     };

@@ -1,4 +1,5 @@
-//! The gateway's two logs, which nobody may be reading: a log never holds up what it tells of.
+//! The gateway's two logs. Nobody may be reading them, so a log must never hold up what it reports
+//! on.
 
 use std::{
     io::{self, Write},
@@ -9,9 +10,9 @@ use std::{
 use super::log::{self, Format};
 use crate::sink::Sink;
 
-/// The most that waits to be written, in bytes.
+/// How many bytes may wait to be written.
 const WAITING: usize = 1 << 20;
-/// How long the end of the gateway waits for a log to be written.
+/// How long the gateway's exit waits for a log to be written.
 const AT_THE_END: Duration = Duration::from_secs(1);
 
 pub(super) static ACCESS: Sink = Sink::new(WAITING);
@@ -20,10 +21,10 @@ pub(super) static ERRORS: Sink = Sink::new(WAITING);
 /// Starts the threads that write.
 ///
 /// # Errors
-/// The system's, when there can be no more threads.
+/// The system's error if it allows no more threads.
 pub(super) fn start() -> io::Result<()> {
     fn write(sink: &Sink, name: &str, mut out: impl Write) {
-        // Nobody may be reading it any more.
+        // An error means that nobody reads the log any more.
         let write = |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
         sink.run(write, |dropped| {
             complain(&format!(
@@ -43,7 +44,7 @@ pub(super) fn flush() {
     ERRORS.flush(AT_THE_END);
 }
 
-/// One line of the error log.
+/// Writes one line to the error log.
 pub(super) fn complain(line: &str) {
     ERRORS.line(match log::format() {
         Format::Combined => format!("fcgi gateway: {line}"),

@@ -29,9 +29,9 @@ pub(super) struct Site {
     mount: Option<Mount>,
     check: bool,
     deny: Vec<Deny>,
-    /// Where there are only files.
+    /// Prefixes below which there are only files.
     only_files: Vec<Mount>,
-    /// Whether files are looked for that were compressed ahead.
+    /// Whether to look for precompressed files.
     precompressed: bool,
 }
 
@@ -39,9 +39,9 @@ pub(super) struct Site {
 /// a link that is switched at a release.
 #[derive(Debug)]
 struct Files {
-    /// As the command line has it, for messages.
+    /// As on the command line, for messages.
     shown: PathBuf,
-    /// Absolute; where it leads is found out for each request.
+    /// Absolute. Each request finds out where it leads.
     path: PathBuf,
     options: MapOptions,
     tree: Mutex<Arc<Tree>>,
@@ -50,14 +50,14 @@ struct Files {
 /// The folder that the name led to last.
 #[derive(Debug)]
 struct Tree {
-    /// `None` when it is not on this machine.
+    /// `None` if it is not on this machine.
     root: Option<Root>,
     map: ScriptMap,
-    /// Without scripts to run.
+    /// A map without scripts to run.
     files: ScriptMap,
 }
 
-/// What is in a [`ScriptMap`] but for the folder.
+/// The settings of a [`ScriptMap`], except the folder.
 #[derive(Debug)]
 struct MapOptions {
     app_root: Option<PathBuf>,
@@ -73,9 +73,9 @@ struct MapOptions {
 pub(super) enum Found {
     /// The application.
     Script(Script),
-    /// A file that is no script.
+    /// A file that is not a script.
     File(Sent),
-    /// A directory without the slash: the path with it, encoded.
+    /// A directory without its slash: the path with it, encoded.
     Redirect(String),
 }
 
@@ -86,20 +86,20 @@ pub(super) enum NotFound {
     Script(ScriptError),
     /// A folder without any of these index files.
     Folder(Vec<String>),
-    /// Only this link out of the root would lead there.
+    /// Only this link out of the root leads there.
     Outside(PathBuf),
     /// The operator has denied it.
     Denied,
-    /// There is no such file, and nothing but files.
+    /// There is no such file, and only files are served here.
     FilesOnly,
-    /// The system could not say.
+    /// The system could not tell.
     Failed(io::Error),
-    /// The disk would have to be waited for.
+    /// It would have to wait for the disk.
     Wait,
 }
 
 impl MapOptions {
-    /// A map for all, and one for where there are only files.
+    /// A map for everything, and one for places with only files.
     fn maps(&self, real: &Path) -> anyhow::Result<(ScriptMap, ScriptMap)> {
         let seen = self.app_root.as_deref().unwrap_or(real);
         let mut map = ScriptMap::builder(seen.as_os_str().as_bytes())
@@ -136,7 +136,7 @@ impl Files {
             follow_links: options.follow_links,
         };
         let tree = match fs::metadata(&path) {
-            // Its files are elsewhere: all that is asked of it here is its name.
+            // Its files are elsewhere; only its name is needed here.
             Err(error) if error.kind() == io::ErrorKind::NotFound && options.no_check => {
                 ensure!(shown.is_absolute(), "not here, and no absolute path");
                 let (map, files) = map.maps(&path)?;
@@ -180,7 +180,7 @@ impl Files {
         if is_known {
             return known;
         }
-        // It may have gone again.
+        // The folder may be gone again.
         let Ok(tree) = self.options.tree(&self.path) else { return known };
         let tree = Arc::new(tree);
         *lock() = Arc::clone(&tree);
@@ -189,7 +189,7 @@ impl Files {
 }
 
 impl Tree {
-    /// Fails when a front controller is missing: each request would.
+    /// Fails if a front controller is missing: each request for it would fail too.
     fn check_fronts(&self, fronts: &[String]) -> anyhow::Result<()> {
         let Some(root) = &self.root else { return Ok(()) };
         for front in fronts {
@@ -210,7 +210,7 @@ impl Tree {
     }
 }
 
-/// One look-up under way.
+/// A look-up in progress.
 struct Look<'a> {
     tree: &'a Tree,
     wait: Wait,
@@ -253,7 +253,7 @@ impl Look<'_> {
         self.opened.take().filter(|(found, _)| found == name).map(|(_, opened)| opened)
     }
 
-    /// The file, or what a client likes better that stands beside it.
+    /// The file, or a precompressed version that the client prefers.
     fn sent(&self, name: &[u8], codings: Codings, precompressed: bool) -> Sent {
         let mut sent = Sent {
             path: as_path(name).to_owned(),
@@ -312,7 +312,7 @@ impl Site {
         Some(files.tree().root.as_ref().map_or(&*files.path, Root::path).to_owned())
     }
 
-    /// What is served, for people.
+    /// A description of what is served, for people.
     pub(super) fn describe(&self, application: &str) -> String {
         let shown = self.files.as_ref().map(|files| files.shown.display());
         match (shown, &self.mount) {
@@ -322,7 +322,7 @@ impl Site {
         }
     }
 
-    /// The codings of a client that there may be files for.
+    /// The client's codings for which there may be files.
     pub(super) fn codings(&self, headers: &HeaderMap) -> Codings {
         match self.precompressed && self.files.is_some() {
             true => Codings::accepted(headers),
@@ -330,7 +330,7 @@ impl Site {
         }
     }
 
-    /// What serves the path of a URL. It asks the file system.
+    /// What serves the path of a URL. This asks the file system.
     ///
     /// # Errors
     /// See [`NotFound`].
@@ -354,7 +354,7 @@ impl Site {
             return Err(failed);
         }
         let found = match target {
-            // Only a file takes a path from the application: what is refused here may be fine there.
+            // Checks only files: a name that is refused here may be fine for the application.
             Ok(Target::File { file_name }) => {
                 if let Some(root) = tree.root.as_ref().map(Root::path) {
                     self.check_name(&file_name[root.as_os_str().len()..])?;
@@ -400,7 +400,7 @@ impl Site {
         NotFound::Script(ScriptError::NotFound)
     }
 
-    /// Refuses what the operator has denied.
+    /// Refuses paths that the operator has denied.
     pub(super) fn check_denied(&self, path: &str) -> Result<(), NotFound> {
         if self.deny.is_empty() {
             return Ok(());

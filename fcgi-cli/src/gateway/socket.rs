@@ -1,4 +1,4 @@
-//! A client's socket, whose writes have to go on (H-16).
+//! A client's socket, whose writes must make progress (H-16).
 
 use std::{
     future::Future,
@@ -17,14 +17,15 @@ use tokio::{
 
 use super::{client::Client, stream::Stream};
 
-/// How long a connection that was closed early is read on, so that its client gets the answer: of
-/// an upload that is refused, for example.
+/// How long a connection that was closed early is read on, so that its client gets the answer, for
+/// example that of a refused upload.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a cut answer of HTTP/1.0 has to reach its client before the connection is reset.
+/// How long a truncated HTTP/1.0 answer may take to reach its client before the connection is
+/// reset.
 const RESET_AFTER: Duration = Duration::from_millis(500);
 
-/// A connection that fails when its client takes no byte for so long.
+/// A connection that fails if its client reads no byte for this long.
 #[derive(Debug)]
 pub(super) struct Socket {
     client: Arc<Client>,
@@ -67,17 +68,17 @@ impl Socket {
     }
 }
 
-/// Waits until the client has closed too, or for [`LINGER`]: closing with its bytes unread would
-/// take the answer from it.
+/// Waits until the client has closed too, or for [`LINGER`]: closing with unread bytes would
+/// destroy the answer.
 pub(super) async fn linger(client: &Client) {
     let stream = &client.stream;
     let limit = if client.is_to_be_reset() {
-        // The end of the connection would be the end of the answer. A reset, which closing with a
-        // linger time of zero is, is none.
+        // A normal end of the connection would look like the end of the answer. A reset does not;
+        // closing with a linger time of zero makes one.
         let _ = set_socket_linger(stream, Some(Duration::ZERO));
         RESET_AFTER
     } else {
-        // A client that is gone has nothing to get.
+        // If this fails, the client is gone and needs nothing.
         let _ = shutdown(stream, Shutdown::Write);
         LINGER
     };
@@ -149,7 +150,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.client.refused().is_some() {
-            // The page is still to come.
+            // The page must still be sent.
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(shutdown(&self.client.stream, Shutdown::Write).map_err(Into::into))

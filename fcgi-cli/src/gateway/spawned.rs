@@ -1,4 +1,4 @@
-//! Any program as the application, with the listening socket at its descriptor 0 (FC-2.2-1).
+//! Any program as the application, with the listening socket as its descriptor 0 (FC-2.2-1).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use super::{
     supervised::{Program, Supervised},
 };
 
-/// Connections that may wait for the program, also while it is started again.
+/// How many connections may wait for the program, also while it restarts.
 const BACKLOG: i32 = 1024;
 
 pub(super) struct Spawned {
@@ -23,7 +23,7 @@ pub(super) struct Spawned {
 }
 
 impl Spawned {
-    /// Starts a command for `sh`. The socket listens before, so nothing has to be waited for.
+    /// Starts a command for `sh`. The socket listens already, so this waits for nothing.
     pub(super) fn start(command: &OsStr) -> Result<Self> {
         let folder = private_folder(folder::SPAWN).context("make a temporary folder")?;
         let socket = folder.path().join("app");
@@ -49,7 +49,7 @@ impl Spawned {
         &self.address
     }
 
-    /// What it is, for people.
+    /// Its description for people.
     pub(super) fn name(&self) -> String {
         format!("the program {}", self.command.to_string_lossy())
     }

@@ -1,5 +1,5 @@
-//! Where bodies are kept until the other side takes them: in memory, and then in temporary files
-//! without a name. All that is kept has limits, for one body and for all together.
+//! Stores bodies until the other side takes them: in memory, and then in temporary files without a
+//! name. There are limits for each body and for all together.
 
 use std::{
     collections::VecDeque,
@@ -24,14 +24,14 @@ use tokio::{
 
 use super::body::BoxError;
 
-/// The most of one body that is in memory, in bytes.
+/// How much of one body may be in memory, in bytes.
 const MEMORY: u64 = 128 * 1024;
-/// The most of all bodies that is in memory, in bytes.
+/// How much of all bodies may be in memory, in bytes.
 const ALL_MEMORY: u64 = 64 * 1024 * 1024;
-/// What is read of a file at once, in bytes.
+/// How much of a file is read at once, in bytes.
 const BLOCK: u64 = 64 * 1024;
 
-/// What all bodies together may take.
+/// The space for all bodies together.
 #[derive(Debug)]
 pub(super) struct Stores {
     memory: Budget,
@@ -54,7 +54,7 @@ impl Budget {
 }
 
 impl Stores {
-    /// At most so many bytes on disk, in so many files.
+    /// Space for this many bytes on disk, in this many files.
     pub(super) fn new(disk: u64, files: usize) -> Arc<Self> {
         let budget = |amount| Budget(AtomicU64::new(amount));
         Arc::new(Self {
@@ -64,7 +64,7 @@ impl Stores {
         })
     }
 
-    /// A place for one body, of which at most `limit` bytes wait on disk.
+    /// A place for one body, of which at most `limit` bytes may wait on disk.
     pub(super) fn open(self: &Arc<Self>, limit: u64) -> (Writer, Reader) {
         let shared = Arc::new(Shared {
             stores: Arc::clone(self),
@@ -90,10 +90,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     pieces: VecDeque<Piece>,
-    /// Bytes of the pieces.
+    /// Bytes in the pieces.
     held: u64,
     file: Option<Arc<File>>,
-    /// The part of the file that was not read yet.
+    /// Where the unread part of the file starts.
     from: u64,
     to: u64,
     /// How far the file has grown.
@@ -105,19 +105,19 @@ struct State {
 
 struct Piece {
     bytes: Bytes,
-    /// What it takes of the budget.
+    /// How much it takes of the budget.
     counted: u64,
 }
 
 /// Where a piece goes.
 enum Place {
     Memory,
-    /// To a file, a new one if there is none, at an offset.
+    /// To a file, at an offset; without a file, to a new one.
     File(Option<Arc<File>>, u64),
     Nowhere,
 }
 
-/// Why a piece is not kept.
+/// Why a piece was not stored.
 #[derive(Debug)]
 pub(super) enum NotKept {
     Full,
@@ -129,14 +129,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a piece in memory, or says where it has to go.
+    /// Stores a piece in memory, or returns where it must go.
     fn place(&self, bytes: &Bytes) -> Place {
         let length = bytes.len() as u64;
         let stores = &self.stores;
         let mut state = self.lock();
         if state.from == state.to {
             let has_room = state.held + length <= MEMORY && stores.memory.take(length);
-            // Whatever the limits, one piece at a time gets through.
+            // One piece at a time always gets through, whatever the limits.
             if has_room || state.pieces.is_empty() {
                 let counted = if has_room { length } else { 0 };
                 state.pieces.push_back(Piece { bytes: bytes.clone(), counted });
@@ -159,7 +159,7 @@ impl Shared {
         Place::File(state.file.clone(), state.to)
     }
 
-    /// Notes that a piece was written to the file, or was not.
+    /// Records that a piece was written to the file, or was not.
     fn written(&self, result: io::Result<(Arc<File>, u64)>) -> Result<(), NotKept> {
         let mut state = self.lock();
         state.writing = false;
@@ -179,7 +179,7 @@ impl Shared {
         }
     }
 
-    /// Notes that so much of the file was read.
+    /// Records that this much of the file was read.
     fn read(&self, length: u64) {
         let mut state = self.lock();
         state.from += length;
@@ -190,7 +190,7 @@ impl Shared {
         self.taken.notify_one();
     }
 
-    /// Gives the file back.
+    /// Releases the file.
     fn empty(&self, state: &mut State) {
         (state.from, state.to) = (0, 0);
         self.stores.disk.give(std::mem::take(&mut state.disk));
@@ -221,7 +221,7 @@ impl Drop for Shared {
 pub(super) struct Writer(Arc<Shared>);
 
 impl Writer {
-    /// Keeps a piece, if there is room.
+    /// Stores a piece, if there is room.
     pub(super) async fn push(&self, bytes: Bytes) -> Result<(), NotKept> {
         match self.0.place(&bytes) {
             Place::Memory => Ok(()),
@@ -233,7 +233,7 @@ impl Writer {
         }
     }
 
-    /// Keeps a piece once there is room.
+    /// Stores a piece once there is room.
     pub(super) async fn push_in_time(&self, bytes: Bytes) -> Result<(), NotKept> {
         loop {
             match self.push(bytes.clone()).await {
@@ -243,7 +243,7 @@ impl Writer {
         }
     }
 
-    /// Says that this is all, or what has gone wrong.
+    /// Reports that the body is complete, or what went wrong.
     pub(super) fn end(self, end: Result<(), BoxError>) {
         self.0.lock().end = Some(end);
     }
@@ -276,20 +276,20 @@ fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
 pub(super) struct Reader {
     shared: Arc<Shared>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// How much is still to go out, if that is known.
+    /// How many bytes are still to go out, if that is known.
     exact: Option<u64>,
     /// The task that writes.
     filled_by: Option<AbortHandle>,
 }
 
 impl Reader {
-    /// With a length that is known.
+    /// Sets the length, if it is known.
     pub(super) fn of_length(mut self, exact: Option<u64>) -> Self {
         self.exact = exact;
         self
     }
 
-    /// With a task that writes, and ends with this.
+    /// Sets the task that writes. It ends with this reader.
     pub(super) fn filled_by(mut self, task: AbortHandle) -> Self {
         self.filled_by = Some(task);
         self

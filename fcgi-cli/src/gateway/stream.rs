@@ -14,7 +14,7 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
-/// Does the same with either.
+/// Does the same for either kind.
 macro_rules! either {
     ($stream:expr, $it:ident => $what:expr) => {
         match $stream {

@@ -1,4 +1,4 @@
-//! Programs that the gateway starts, and starts again when they end.
+//! Programs that the gateway starts, and restarts when they end.
 
 use std::{
     env,
@@ -31,35 +31,35 @@ use super::{
     sink::complain,
 };
 
-/// More than the guard itself takes.
+/// How long a guard may take to end: longer than it waits for its program.
 const STOP: Duration = Duration::from_secs(7);
-/// Before a program is started again; each time twice as long, up to the last.
+/// The first pause before a program is restarted. Each is twice as long as the last, up to a limit.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// The most of a line of its log, in bytes.
+/// The longest line of its log, in bytes.
 const MAX_LINE: u64 = 8 * 1024;
 
-/// What is run, again if need be.
+/// A program that is run, and run again if needed.
 pub(super) struct Program {
     /// What the log calls it.
     pub(super) name: &'static str,
-    /// The program and its arguments. Without any, only the folder is watched over.
+    /// The program and its arguments. Without any, only the folder is guarded.
     pub(super) command: Vec<OsString>,
-    /// Its descriptor 0, if it is to have one.
+    /// Its descriptor 0, if it should have one.
     pub(super) stdin: Option<OwnedFd>,
-    /// A folder for what belongs to it, which ends with it.
+    /// A folder for its files, which is removed when it ends.
     pub(super) folder: Folder,
-    /// What one that was killed has left, to be removed.
+    /// A folder left over from a killed one, to be removed.
     pub(super) stale: Option<PathBuf>,
 }
 
-/// A guard, and the program below it, as long as the line is open.
+/// A guard and its program. They run as long as the line is open.
 pub(super) struct Running {
     guard: Child,
     line: Option<UnixStream>,
 }
 
-/// A program that is started again when it has ended.
+/// A program that is restarted when it has ended.
 pub(super) struct Supervised {
     stop: oneshot::Sender<()>,
     keeper: JoinHandle<()>,
@@ -76,7 +76,7 @@ impl Program {
         let line = UnixStream::from_std(line).context("make a pair of sockets")?;
         let mut command = std::process::Command::new(&own);
         command.args(["guard", "--"]).args(&self.command).arg(self.folder.path());
-        // A Ctrl-C is for the gateway, which lets the requests under way finish first.
+        // A Ctrl-C is for the gateway only, which lets active requests finish first.
         command.process_group(0);
         let stdin = self.stdin.as_ref().map(OwnedFd::try_clone).transpose()?;
         command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
@@ -89,7 +89,7 @@ impl Program {
         Ok(Running { guard, line: Some(line) })
     }
 
-    /// Ends what is left without a guard.
+    /// Ends what is left if there is no guard any more.
     fn end(&self) {
         let file = self.folder.path().join(PID_FILE);
         let leader = fs::read_to_string(&file).ok().and_then(|id| id.trim().parse().ok());
@@ -108,10 +108,10 @@ impl Running {
         Ok(is_told || self.guard.try_wait()?.is_some())
     }
 
-    /// Waits for the end of the program, and of its guard.
+    /// Waits for the end of the program and of its guard.
     async fn end(&mut self) {
         if let Some(line) = &mut self.line {
-            // The guard says so, or is no more.
+            // The guard reports this, or is gone.
             if let Ok(1) = line.read(&mut [0; 1]).await {
                 let _ = line.write_all(b"k").await;
             }
@@ -121,7 +121,7 @@ impl Running {
 }
 
 impl Supervised {
-    /// Starts it again whenever it has ended.
+    /// Restarts it whenever it has ended.
     pub(super) fn new(program: Program, running: Running) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, keeper: tokio::spawn(keep(program, running, stopped)) }
@@ -150,7 +150,7 @@ async fn keep(program: Program, mut running: Running, mut stopped: oneshot::Rece
             }
             () = running.end() => {}
         }
-        // If it is the guard that was killed, the rest is still there.
+        // If the guard was killed, the rest is still running.
         program.end();
         if started.elapsed() > LAST_PAUSE {
             pause = FIRST_PAUSE;
@@ -173,7 +173,7 @@ async fn keep(program: Program, mut running: Running, mut stopped: oneshot::Rece
     }
 }
 
-/// Sends its log to ours, line by line.
+/// Copies its log to ours, line by line.
 async fn log(stderr: impl AsyncRead + Unpin, name: &str) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();

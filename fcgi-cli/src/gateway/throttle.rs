@@ -1,5 +1,5 @@
-//! Applications that write to STDERR without end: they are listened to no faster than a log can be
-//! kept, so that they have to wait instead of keeping the gateway busy.
+//! Applications that write to STDERR without end. They are read no faster than a log can be
+//! written, so that they have to wait instead of keeping the gateway busy.
 
 use std::{
     future::Future,
@@ -12,15 +12,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::log::{self, Id};
 
-/// What one request may have of STDERR at once, and then each second, in bytes.
+/// How much STDERR one request may write at once, and then each second, in bytes.
 const BURST: usize = 1 << 20;
 const RATE: usize = 1 << 20;
 
-/// One request's allowance.
+/// The allowance of one request.
 #[derive(Debug)]
 pub(super) struct Throttle {
     id: Id,
-    /// What was written beyond the allowance's growth, in bytes, and when that was counted.
+    /// How many bytes exceed the allowance so far, and when that was counted.
     level: usize,
     since: Option<Instant>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -46,7 +46,7 @@ impl Throttle {
             self.count(stderr);
         }
         if let (Poll::Pending, Some(pause)) = (&polled, &mut self.pause) {
-            // Whatever wakes the task before, it waits.
+            // It waits for the pause, even if something wakes the task earlier.
             let _ = pause.as_mut().poll(cx);
         }
         polled
@@ -56,7 +56,7 @@ impl Throttle {
         let now = Instant::now();
         let passed = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let grown = (passed.as_secs_f64() * RATE as f64) as usize;
-        // What is beyond is forgiven: a pause is never so long that a time limit is missed.
+        // The excess is capped, so that a pause is never long enough to miss a time limit.
         self.level = self.level.saturating_sub(grown).saturating_add(stderr).min(BURST + RATE);
         self.since = Some(now);
         if let Some(beyond) = self.level.checked_sub(BURST).filter(|beyond| *beyond > 0) {
@@ -65,7 +65,7 @@ impl Throttle {
         }
     }
 
-    /// A future on behalf of the request.
+    /// Runs a future on behalf of the request.
     pub(super) async fn run<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| self.poll(cx, |cx| future.as_mut().poll(cx))).await

@@ -1,4 +1,4 @@
-//! A request's way to the application, and its answer's way back.
+//! A request's way to the application, and the answer's way back.
 
 use std::{
     pin::Pin,
@@ -41,9 +41,9 @@ use super::{
 };
 use crate::{args::Param, sock_diag};
 
-/// The most of a body of unknown length that is held in memory, in bytes.
+/// How much of a body of unknown length is held in memory, in bytes.
 const MEMORY: usize = 256 * 1024;
-/// What is read on of an answer whose body nobody wants, as that to HEAD, before it is aborted.
+/// How much of an unwanted body, as after HEAD, is read before it is aborted, in bytes.
 const DRAIN_BYTES: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
@@ -56,7 +56,7 @@ pub(super) struct Upstream {
     /// The operator's own parameters.
     own: Vec<Param>,
     max_body: u64,
-    /// `None`: bodies stream.
+    /// `None` means that bodies are streamed.
     buffering: Option<Buffering>,
     /// Whether the application may name files to send.
     hands_over: bool,
@@ -66,10 +66,10 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug, Default)]
 struct Landing(Arc<Mutex<Option<Result<Found, NotFound>>>>);
 
-/// What the application made of a request.
+/// The result of a request to the application.
 pub(super) enum Answer {
     Response(Response<Body>),
-    /// It redirected inside, to what the gateway itself has.
+    /// A local redirect led to something that the gateway itself serves.
     Elsewhere(Found),
     /// It named a file to send.
     Named(Box<response::Parts>, Named),
@@ -166,7 +166,7 @@ impl Upstream {
         self.ready.ask().await
     }
 
-    /// What is to be said of the application at each address.
+    /// The state of the application at each address.
     pub(super) async fn state(&self) -> Vec<metrics::Application> {
         let mut all = Vec::new();
         for (at, backend) in self.balance.backends().iter().enumerate() {
@@ -187,12 +187,12 @@ impl Upstream {
     }
 }
 
-/// Where a request, or a redirect inside, leads.
+/// Where a request, or a local redirect, leads.
 fn find(site: &Site, request: &Parts) -> Result<Found, NotFound> {
     site.find(request.uri.path(), site.codings(&request.headers), Wait::Disk)
 }
 
-/// Refuses a body by what its head says of it, before a byte of it was asked for.
+/// Refuses a body because of its head, before any of it is read.
 fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
     let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
     match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
@@ -214,7 +214,7 @@ fn respond(
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     let (parts, body) = response.into_parts();
     if method == Method::HEAD || bodiless.contains(&parts.status) {
-        // An abort would cut short what the application does besides answering.
+        // An abort would also stop other work of the application.
         tokio::spawn(drain(body));
         return Response::from_parts(parts, empty());
     }
@@ -223,7 +223,7 @@ fn respond(
     Response::from_parts(parts, Body::new(body))
 }
 
-/// Lets a request come to its end, within bounds.
+/// Lets a request reach its end, within bounds.
 async fn drain(mut body: ResponseBody) {
     let to_its_end = async {
         let mut seen = 0;
@@ -234,16 +234,16 @@ async fn drain(mut body: ResponseBody) {
             }
         }
     };
-    // Of what takes longer the rest is aborted.
+    // A request that takes longer is aborted.
     let _ = timeout(DRAIN_TIME, to_its_end).await;
 }
 
-/// The body of an answer, as it comes. What goes wrong with it is logged: its head has gone out.
+/// The body of an answer, as it comes. Errors are logged, since its head is already sent.
 struct AnswerBody {
     body: ResponseBody,
     throttle: Throttle,
     title: Title,
-    /// The answer says that the application is full.
+    /// The answer reported that the application is full.
     refused: bool,
     over: bool,
 }
@@ -264,7 +264,7 @@ impl http_body::Body for AnswerBody {
         self.over = !matches!(frame, Some(Ok(_)));
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),
-            // The page that came before it says so (W-2).
+            // The page that came before it says this already (W-2).
             Some(Err(HttpError::Call(Error::Rejected { .. }))) if self.refused => None,
             Some(Err(error)) => {
                 log::error(&self.title, &error.report().to_string());

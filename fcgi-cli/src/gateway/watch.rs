@@ -1,8 +1,8 @@
-//! Answers whose clients do not take them, over HTTP/2 (H-16).
+//! Answers whose clients do not read them, over HTTP/2 (H-16).
 //!
-//! Over HTTP/1.1 the socket fills, and [`Socket`](super::socket::Socket) sees it. An HTTP/2 client
-//! has a window for each stream: it can leave one answer alone for ever, and with it a connection
-//! to the application, on a socket that is well.
+//! Over HTTP/1.1 the socket fills, and [`Socket`](super::socket::Socket) notices. An HTTP/2 client
+//! has a window for each stream. On a socket that works, it can leave one answer unread for ever,
+//! which occupies a connection to the application.
 
 use std::{
     pin::Pin,
@@ -23,7 +23,7 @@ use super::{
     log::{self, Title},
 };
 
-/// Drops the body, which aborts its request, when the client takes nothing of it for so long.
+/// Drops the body, which aborts its request, if the client reads nothing of it for this long.
 pub(super) fn watched(body: Body, limit: Duration, title: Title) -> Body {
     let shared =
         Arc::new(Shared(Mutex::new(State { body: Some(body), idle: Some(Instant::now()) })));
@@ -39,9 +39,9 @@ struct Watched {
 struct Shared(Mutex<State>);
 
 struct State {
-    /// Until it is given up.
+    /// `None` once it was given up.
     body: Option<Body>,
-    /// Since when nobody has asked for more; `None` while the application is waited for.
+    /// Since when nobody has asked for more; `None` while it waits for the application.
     idle: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! `fcgi php`: PHP that a pool runs.
+//! `fcgi php`: runs PHP in a pool.
 
 mod opcache;
 mod script;
@@ -37,18 +37,18 @@ use script::Script;
 pub(crate) use script::ScriptGuard;
 use worker::{Worker, user_id};
 
-/// The most of an answer that is held in memory, with --json and --opcache; and of STDERR.
+/// How much of an answer is held in memory, with --json and --opcache; also the limit of STDERR.
 const MOST: usize = 16 << 20;
-/// How PHP begins to say so, in letters of one number.
+/// How PHP's fatal messages start; both have the same length.
 const FATAL: [&[u8]; 2] = [b"PHP Fatal error", b"PHP Parse error"];
-/// Folders that all users of a machine may write to, the first ones first.
+/// Folders that all users of a machine may write to, in order of preference.
 const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/var/tmp"];
 
 /// Run PHP in a pool of php-fpm, as its worker
 ///
 /// The code, as for `php -r`, goes into a temporary script that only the worker's user can read,
 /// and that is removed at the end, however this command ends. PHP is not needed here. STDOUT goes
-/// to stdout as it comes, and what PHP logs to stderr.
+/// to stdout as it comes, and PHP's log to stderr.
 #[derive(Args)]
 #[command(
     after_long_help = AFTER_HELP,
@@ -56,26 +56,26 @@ const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/var/tmp"];
                       fcgi php [OPTIONS] [ADDR] --opcache status|reset"
 )]
 pub(crate) struct Php {
-    /// The pool, and the code without <?php; with -f or --opcache the pool alone. Without a pool:
+    /// The pool, and the code without <?php; with -f or --opcache only the pool. Without a pool:
     /// FCGI_ADDR, FCGI_CONNECT, or the only socket found
     #[arg(value_name = "[ADDR] CODE", num_args = 0..=2)]
     words: Vec<String>,
-    /// Run this file, which begins with <?php; - is stdin
+    /// Run this file, which starts with <?php; - is stdin
     #[arg(long, short, value_name = "FILE|-")]
     file: Option<PathBuf>,
-    /// Look at opcache, or empty it, as after a deploy
+    /// Show opcache, or empty it, as after a deploy
     #[arg(long, value_enum, value_name = "status|reset", conflicts_with = "file")]
     opcache: Option<Opcache>,
-    /// Folder for the script, which the worker can enter; default: one that is for all
+    /// The folder for the script, which the worker can enter; default: one that all users can
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// That folder as the worker sees it: in its container, or below its chroot
     #[arg(long, value_name = "DIR", requires = "dir")]
     app_dir: Option<PathBuf>,
-    /// The worker's user, by name or number, where it can't be found out
+    /// The worker's user, by name or number, if it can't be found out
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Time limit for all of it
+    /// Time limit for everything
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
@@ -90,13 +90,13 @@ Exit status:
   4  protocol error or truncated response
   5  connect or IO error
   6  time-out
-  7  it ran, but not as wanted: PHP failed, or set a status of 400 or more; opcache is off
+  7  it ran, but PHP failed or set a status of 400 or more, or opcache is off
   128 and the signal's number, when SIGINT, SIGTERM, SIGHUP or SIGQUIT ends it
 
-What can't work: a worker in another container sees the script only in a shared folder (--dir, and
---app-dir where it is at another place there); below a chroot or open_basedir likewise, where
-php-fpm's configuration can't be read from here. An ordinary user can give a script to another user
-only on a file system with access lists; root always can.
+Limits: a worker in another container sees the script only in a shared folder (--dir, and --app-dir
+if the folder has another name there). The same is true below a chroot or open_basedir if php-fpm's
+configuration can't be read from here. An ordinary user can give a script to another user only on a
+file system with access lists; root always can.
 
 Examples:
   After a deploy
@@ -107,11 +107,11 @@ Examples:
   A file, in a pool of another container
     fcgi php app:9000 -f warm.php --dir /srv/shared --app-dir /shared";
 
-/// How it ended, when the worker ran the script.
+/// The result, if the worker ran the script.
 struct Ran {
     status: http::StatusCode,
     app_status: u32,
-    /// STDOUT, where it is wanted as a whole.
+    /// STDOUT, if it is needed as a whole.
     output: BytesMut,
     stderr: BytesMut,
 }
@@ -143,7 +143,7 @@ impl Php {
         }
     }
 
-    /// `None` where all there is to say has been printed.
+    /// `None` if everything has been printed already.
     async fn run_to_its_end(&self) -> Option<Report> {
         let budget = Budget::new(Some(self.timeout));
         let usage = |message: String| Some(Report::new("php", Exit::Usage, message));
@@ -196,7 +196,7 @@ impl Php {
         Some(Report::new("php", Exit::Usage, message).address(&address).cause(Some(cause)))
     }
 
-    /// The pool, and the script.
+    /// Reads the pool and the script.
     async fn read(&self, budget: &Budget) -> Result<(Address, Vec<u8>), (Exit, String)> {
         let (address, code) = self.address_and_code().map_err(|message| (Exit::Usage, message))?;
         let text = match (code, &self.file, self.opcache) {
@@ -232,7 +232,7 @@ impl Php {
         Ok((address, code))
     }
 
-    /// Whether these words have code among them: then no variable that names a script counts.
+    /// Whether these words contain code. Then the variables that name a script don't apply.
     pub(crate) fn has_code(words: &[&String]) -> bool {
         match words {
             [_, _] => true,
@@ -241,7 +241,7 @@ impl Php {
         }
     }
 
-    /// Where the script may be put, and what the worker calls it.
+    /// Where to put the script, and what the worker calls that place.
     fn folders(&self, worker: &Worker) -> Vec<(PathBuf, PathBuf)> {
         let chroot = worker.chroot();
         let seen = |folder: &Path| match &chroot {
@@ -262,7 +262,7 @@ impl Php {
         let usual: Vec<PathBuf> =
             usual.into_iter().chain(FOLDERS.iter().map(PathBuf::from)).collect();
         let mut folders: Vec<PathBuf> = match &chroot {
-            // As it sees them; then the chroot itself.
+            // As the worker sees them; then the chroot itself.
             Some(_) => [&open[..], &usual, &["/".into()]].concat(),
             None if open.is_empty() => usual,
             None => {
@@ -356,7 +356,7 @@ impl Php {
     fn report(&self, address: &Address, ended: Result<Ran, Stopped>) -> Option<Report> {
         let ran = match ended {
             Ok(ran) => ran,
-            // Who reads stdout has had enough.
+            // The reader of stdout has closed it.
             Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return None;
             }
@@ -373,10 +373,10 @@ impl Php {
                     Report::new("php", failed.exit(), message).address(address).cause(cause),
                 );
             }
-            // The caller has dealt with it.
+            // The caller has handled it.
             Err(Stopped::Unseen { .. }) => return None,
         };
-        // What was printed last may have no end of line.
+        // The last output may not have ended its line.
         if self.streams() && ran.stderr.last().is_some_and(|last| *last != b'\n') {
             complain("");
         }
@@ -417,8 +417,8 @@ impl From<Failed> for Stopped {
     }
 }
 
-/// Whether it may be php-fpm's own answer, on a script that it does not find or may not open: its
-/// end tells.
+/// Whether this may be php-fpm's own answer about a script that it does not find or may not open.
+/// Only the end shows.
 fn holds_back(ran: &Ran) -> bool {
     matches!(ran.status.as_u16(), 403 | 404)
 }
@@ -427,14 +427,14 @@ async fn print(bytes: Bytes, budget: &Budget) -> Result<(), Stopped> {
     Writer::Stdout.write(bytes, budget).await.map_err(Stopped::Output)
 }
 
-/// STDERR, as it is or, for a terminal, escaped (H-10).
+/// STDERR, unchanged or, on a terminal, escaped (H-10).
 fn log(bytes: &[u8], escaper: Option<&mut Escaper>) {
     let text = escaper.map(|escaper| escaper.push(bytes));
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = io::stderr().write_all(text.as_deref().map_or(bytes, str::as_bytes));
 }
 
-/// Whether php-fpm did not run the script, since it did not find it or may not open it.
+/// Whether php-fpm did not run the script, because it did not find it or may not open it.
 fn is_unseen(ran: &Ran) -> bool {
     let said = [
         &b"Primary script unknown"[..],
@@ -444,7 +444,7 @@ fn is_unseen(ran: &Ran) -> bool {
     holds_back(ran) && said.iter().any(|said| contains(&ran.stderr, said))
 }
 
-/// The line on which PHP says that it could not go on.
+/// The line in which PHP reports that it could not go on.
 fn fatal(stderr: &[u8]) -> Option<&[u8]> {
     stderr.split(|byte| *byte == b'\n').find_map(|line| {
         let at = line.windows(FATAL[0].len()).position(|window| FATAL.contains(&window))?;
@@ -456,8 +456,8 @@ fn contains(bytes: &[u8], what: &[u8]) -> bool {
     bytes.windows(what.len()).any(|window| window == what)
 }
 
-/// Code as `php -r` takes it, as a script. What PHP has to say of it goes to STDERR, whatever the
-/// pool's settings are; `PHP_VALUE` would stay set for the worker's later requests.
+/// Code for `php -r`, as a script. PHP's messages go to STDERR, whatever the pool's settings are.
+/// `PHP_VALUE` would stay set for the worker's later requests.
 fn inline(code: &str) -> Vec<u8> {
     let code = code.strip_prefix("<?php").unwrap_or(code).trim_end();
     let end = if code.ends_with([';', '}']) || code.contains("?>") { "" } else { ";" };
@@ -470,7 +470,7 @@ fn inline(code: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Waits for a signal that asks the command to leave; its name and number.
+/// Waits for a signal that ends the command; returns its name and number.
 async fn signalled() -> (&'static str, u8) {
     let kinds = [
         ("SIGINT", 2, SignalKind::interrupt()),

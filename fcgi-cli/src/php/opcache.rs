@@ -1,11 +1,11 @@
-//! `fcgi php --opcache`: what is asked of opcache, and its answer.
+//! `fcgi php --opcache`: the request to opcache, and its answer.
 
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{exit::Exit, report::Report, status::print::bytes};
 
-/// What to do with it.
+/// What to do with opcache.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub(crate) enum Opcache {
     /// Show its memory, scripts and hits
@@ -15,7 +15,7 @@ pub(crate) enum Opcache {
 }
 
 impl Opcache {
-    /// What is run; it prints JSON.
+    /// The code to run; it prints JSON.
     pub(super) const fn code(self) -> &'static str {
         match self {
             Self::Status => {
@@ -29,7 +29,7 @@ impl Opcache {
         }
     }
 
-    /// What its answer means.
+    /// The meaning of the answer.
     pub(super) fn report(self, address: &str, output: &[u8]) -> Report {
         let unwanted = |message: String| Report::new("php", Exit::Unwanted, message);
         let Ok(answer) = serde_json::from_slice::<Value>(output) else {

@@ -1,5 +1,5 @@
-//! A temporary script that only the workers' user can read, and that goes away with this process,
-//! however it ends.
+//! A temporary script that only the workers' user can read. It is removed with this process,
+//! however that ends.
 
 use std::{
     env, fs,
@@ -36,8 +36,8 @@ impl Script {
     /// Writes a script into a folder, for a user to read.
     ///
     /// # Errors
-    /// The folder can't be written to, or the file can't be given to the user: that takes root, or
-    /// a file system with access lists.
+    /// The folder can't be written to, or the file can't be given to the user: that requires root,
+    /// or a file system with access lists.
     pub(super) fn write(folder: &Path, suffix: &str, user: u32, text: &[u8]) -> io::Result<Self> {
         let builder_file = tempfile::Builder::new()
             .prefix("fcgi-")
@@ -46,7 +46,7 @@ impl Script {
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(folder)?;
         let (mut file, path) = NamedTempFile::into_parts(builder_file);
-        // From here on it is removed if this process is killed.
+        // From here on the script is removed if this process is killed.
         let guard = guard(&path);
         let script = Self { path, guard };
         file.write_all(text)?;
@@ -61,7 +61,7 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        // The path removes the file when it is dropped; the guard would do it at the end only.
+        // Removes the file now; the guard would do it only when this process ends.
         let _ = fs::remove_file(&self.path);
         if let Some(guard) = &mut self.guard {
             let _ = guard.kill();
@@ -70,7 +70,7 @@ impl Drop for Script {
     }
 }
 
-/// Lets nobody but a user, and ourselves, read the file.
+/// Lets only one user, and us, read the file.
 fn give(file: &fs::File, user: u32) -> io::Result<()> {
     let me = geteuid();
     if me.as_raw() == user {
@@ -79,7 +79,7 @@ fn give(file: &fs::File, user: u32) -> io::Result<()> {
     if me.is_root() {
         fchmod(file, Mode::RUSR)?;
         match fchown(file, Some(Uid::from_raw(user)), None::<Gid>) {
-            // A container's root may be short of that right.
+            // A container's root may lack this right.
             Err(Errno::PERM) => {}
             given => return Ok(given?),
         }
@@ -87,7 +87,7 @@ fn give(file: &fs::File, user: u32) -> io::Result<()> {
     Ok(fsetxattr(file.as_fd(), ACL, &access_list(user), XattrFlags::empty())?)
 }
 
-/// Read and write for the owner, read for a user, nothing for others.
+/// Read and write for the owner, read for one user, nothing for others.
 fn access_list(user: u32) -> Vec<u8> {
     const READ: u16 = 4;
     const WRITE: u16 = 2;
@@ -103,13 +103,13 @@ fn access_list(user: u32) -> Vec<u8> {
     list
 }
 
-/// Starts a process that removes the file when this one ends in whatever way: nothing catches
-/// SIGKILL. Without it, as where this program can't be started again, the other ways remain.
+/// Starts a process that removes the file when this one ends in any way, since nothing catches
+/// SIGKILL. If this program can't be started again, only the other ways remain.
 fn guard(path: &Path) -> Option<Child> {
     let mut command = Command::new(env::current_exe().ok()?);
     command.arg("script-guard").arg(path);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A Ctrl-C is for the other process, which then tells this one.
+    // A Ctrl-C is only for the main process, whose end the guard notices.
     command.process_group(0);
     command.spawn().ok()
 }

@@ -1,4 +1,4 @@
-//! Who runs a pool's scripts, and what of the file system they see.
+//! Which user runs a pool's scripts, and which part of the file system they see.
 
 use std::{
     fs,
@@ -14,27 +14,28 @@ use crate::fpm_config::{self, Master, Pool};
 /// What is known of a pool's workers.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// The user that they run as, where that is known.
+    /// The user that they run as, if known.
     pub(super) user: Option<u32>,
     pool: Option<Pool>,
 }
 
 impl Worker {
-    /// Asks php-fpm's configuration, its processes, and for an ordinary user the socket's owner.
+    /// Looks at php-fpm's configuration and processes and, for an ordinary user, at the socket's
+    /// owner.
     pub(super) fn find(address: &Address) -> Self {
         let pool = fpm_config::pools()
             .into_iter()
             .find(|pool| pool.listen().is_some_and(|listen| is_same(&listen, address)));
         let by_config = || user_id(&pool.as_ref()?.get("user")?);
         let me = geteuid().as_raw();
-        // Whom a socket belongs to is a guess, and root gives the script away for good.
+        // The socket's owner is only a guess, and root can't take back a script that it gave away.
         let by_socket = || match address.target() {
             Target::Unix(path) if me != 0 => {
                 Some(fs::metadata(path).ok()?.uid()).filter(|user| *user != 0)
             }
             _ => None,
         };
-        // An ordinary user's own pool runs as that user; of others nothing can be known.
+        // An ordinary user's own pool runs as that user; nothing is known about others.
         let own = || Some(me).filter(|user| *user != 0);
         let of_masters = pool.as_ref().map(Masters::of).unwrap_or_default();
         let user = of_masters
@@ -46,19 +47,19 @@ impl Worker {
         Self { user, pool }
     }
 
-    /// The folder that they take for `/`.
+    /// The folder that is `/` for them.
     pub(super) fn chroot(&self) -> Option<PathBuf> {
         self.get("chroot").map(PathBuf::from)
     }
 
-    /// The folders that PHP may open files in, as far as the configuration says so.
+    /// The folders in which PHP may open files, as far as the configuration says.
     pub(super) fn open_basedir(&self) -> Vec<PathBuf> {
         let directives = ["php_admin_value[open_basedir]", "php_value[open_basedir]"];
         let value = directives.iter().find_map(|directive| self.get(directive));
         value.unwrap_or_default().split(':').filter(|it| !it.is_empty()).map(Into::into).collect()
     }
 
-    /// The end of a script's name that php-fpm runs.
+    /// The suffix of script names that php-fpm runs.
     pub(super) fn suffix(&self) -> String {
         let allowed = self.get("security.limit_extensions").unwrap_or_default();
         let mut allowed = allowed.split_whitespace();
@@ -76,13 +77,13 @@ fn is_same(one: &Address, other: &Address) -> bool {
             let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
             whole(one) == whole(other)
         }
-        // `:9000` is called at loopback.
+        // `:9000` means loopback here.
         (Target::Tcp(one), Target::Tcp(other)) => one == other,
         _ => false,
     }
 }
 
-/// The masters that run with a pool's configuration.
+/// The running masters that use a pool's configuration.
 #[derive(Default)]
 struct Masters(Vec<Master>);
 
@@ -92,14 +93,14 @@ impl Masters {
         Self(all.filter(|master| master.file == pool.main).collect())
     }
 
-    /// Their user, if that is not root: the workers run as that one, whatever the configuration
-    /// says.
+    /// Their user, if that is not root: then the workers run as this user, whatever the
+    /// configuration says.
     fn ordinary(&self) -> Option<u32> {
         only(self.0.iter().map(|master| master.user)).filter(|user| *user != 0)
     }
 
-    /// The user of the workers of a pool with this name, if all of them have the same. A title alone
-    /// makes no worker, since everybody can take one: it is a child of its master too.
+    /// The user of the workers of the pool with this name, if it is the same for all. Anybody can
+    /// take a worker's title, so a worker must also be a child of its master.
     fn user_of_workers(&self, name: &str) -> Option<u32> {
         let title = format!("php-fpm: pool {name}");
         let entries = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
@@ -122,13 +123,13 @@ fn parent_of(process: &Path) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// The one value that all of them have.
+/// The value, if all are equal.
 fn only(mut values: impl Iterator<Item = u32>) -> Option<u32> {
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)
 }
 
-/// The number of a user, who may be given by it.
+/// The number of a user, given by name or number.
 pub(super) fn user_id(user: &str) -> Option<u32> {
     if let Ok(id) = user.parse() {
         return Some(id);

@@ -1,4 +1,4 @@
-//! One look at a pool: what php-fpm says, and what the kernel says.
+//! One query of a pool: php-fpm's status page, and the kernel's queue.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ use crate::{
     sock_diag::{self, NoQueue, Queue},
 };
 
-/// The most that a status page may have, in bytes: some 500 for each worker.
+/// The largest status page, in bytes: some 500 for each worker.
 const MOST: usize = 16 << 20;
 
-/// A pool, and where its status is asked for.
+/// A pool, and where to request its status.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
-    /// Where its callers wait.
+    /// Where its callers connect.
     pub(crate) address: Address,
-    /// `pm.status_listen`, if that is asked instead.
+    /// `pm.status_listen`, if that is used instead.
     pub(crate) status_address: Option<Address>,
     pub(crate) path: String,
 }
@@ -31,7 +31,7 @@ impl Pool {
         self.status_address.as_ref().unwrap_or(&self.address)
     }
 
-    /// The address as php-fpm-exporter writes it.
+    /// The address in php-fpm-exporter's form.
     pub(crate) fn scrape_uri(&self) -> String {
         match self.asked().target() {
             Target::Unix(path) => format!("unix://{};{}", path.display(), self.path),
@@ -41,7 +41,7 @@ impl Pool {
     }
 }
 
-/// What was seen.
+/// The result of a query.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) pool: Pool,
@@ -55,7 +55,7 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Trouble {
     pub(crate) exit: Exit,
-    /// What happened, to which address.
+    /// What happened, and at which address.
     pub(crate) message: String,
     why: Why,
 }
@@ -67,8 +67,8 @@ enum Why {
 }
 
 impl Look {
-    /// Why there is no status page, where that can be told. It connects once more to find out whose
-    /// socket it is: not for those who look all the time.
+    /// Why there is no status page, if that can be found out. It connects again to find out whose
+    /// socket it is, so don't call it for repeated queries.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match &self.status.as_ref().err()?.why {
             Why::NoAnswer(failed) => causes::of_failed(failed, self.pool.asked()),
@@ -78,10 +78,10 @@ impl Look {
 }
 
 impl Look {
-    /// Looks, within the budget.
+    /// Queries the pool, within the budget.
     pub(crate) async fn take(pool: Pool, full: bool, budget: Budget) -> Self {
         let at = Instant::now();
-        // Before our own request waits there too.
+        // Read it before our own request waits there too.
         let queue = sock_diag::accept_queue(&pool.address);
         let left = budget.left().unwrap_or(Duration::MAX);
         let queue = tokio::time::timeout(left, queue).await;
@@ -90,8 +90,8 @@ impl Look {
         Self { pool, status, queue, at, took: at.elapsed() }
     }
 
-    /// How many callers wait, and how many may: the kernel's word, else php-fpm's where that is
-    /// worth something. Of unix sockets it says 0, whatever waits.
+    /// How many callers wait, and how many may, from the kernel; otherwise from php-fpm, except for
+    /// unix sockets, where it always says 0.
     pub(crate) fn waiting(&self) -> Option<(u64, u64)> {
         match (&self.queue, &self.status) {
             (Ok(queue), _) => Some((queue.waiting.into(), queue.limit.into())),
@@ -130,7 +130,7 @@ impl Look {
         }
     }
 
-    /// The pool's name, where php-fpm said it.
+    /// The pool's name, if php-fpm reported it.
     pub(crate) fn name(&self) -> Option<String> {
         self.status.as_ref().ok().map(|status| escape(status.pool.as_bytes(), b""))
     }
@@ -159,7 +159,7 @@ async fn ask_status(pool: &Pool, full: bool, budget: &Budget) -> Result<Status, 
             }),
         });
     }
-    // What a worker's client asked for may hold any byte.
+    // The requests that workers had may hold any byte.
     serde_json::from_str(&String::from_utf8_lossy(&answer.body)).map_err(|error| Trouble {
         exit: Exit::Unwanted,
         message: format!("{address}: {path} is not php-fpm's status page: {error}"),

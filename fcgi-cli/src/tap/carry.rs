@@ -1,4 +1,4 @@
-//! The bytes of one connection, carried on as they come, in both directions.
+//! Relays the bytes of one connection as they come, in both directions.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,10 +19,10 @@ use crate::{
     trace::Direction,
 };
 
-/// The most that is read at once.
+/// How much is read at once.
 pub(super) const BLOCK: usize = 64 * 1024;
-/// How often a connection with one closed direction is asked whether its peer is gone altogether,
-/// which a runtime does not tell.
+/// How often to check whether the peer of a connection with one closed direction is completely
+/// gone: a runtime does not report that.
 const LOOK: Duration = Duration::from_millis(50);
 /// One direction of a connection.
 struct Flow<'a> {
@@ -30,14 +30,14 @@ struct Flow<'a> {
     to: &'a Transport,
     direction: Direction,
     watch: &'a RefCell<Watch>,
-    /// Shared by all connections: what is in it is written before anything is waited for.
+    /// Shared by all connections: its content is written before anything else is awaited.
     scratch: &'a RefCell<Box<[u8]>>,
-    /// Nobody takes these bytes any more; they are read on, so that their sender is not stuck.
+    /// Nobody takes these bytes any more. They are still read, so that their sender is not stuck.
     lost: Cell<bool>,
 }
 
 impl Flow<'_> {
-    /// Carries until the sender has no more, or has reset the connection.
+    /// Relays until the sender has ended or reset its direction.
     async fn run(&self) -> End {
         loop {
             if ready(self.from, Interest::READABLE).await.is_err() {
@@ -57,7 +57,7 @@ impl Flow<'_> {
                 if self.lost.get() {
                     continue;
                 }
-                // Noted before it is carried on, so that no answer comes before its question.
+                // Recorded before it is relayed, so that no answer comes before its question.
                 self.watch.borrow_mut().bytes(self.direction, bytes);
                 let written = try_write(self.to, bytes);
                 match written {
@@ -88,19 +88,19 @@ impl Flow<'_> {
 
     fn lose(&self) {
         self.lost.set(true);
-        // Where the system can, the sender learns of it at its next write, as it would have.
+        // If the system can, the sender notices at its next write, as it would without the tap.
         let _ = self.from.refuse_input();
     }
 }
 
-/// Ends when the peer is gone, and not only done with sending.
+/// Ends when the peer is gone, not just when it has stopped sending.
 async fn gone(stream: &Transport) {
     while stream.hang_up() != HangUp::Gone {
         sleep(LOOK).await;
     }
 }
 
-/// Carries one connection until both ends are done, or one of them is gone.
+/// Relays one connection until both ends are done, or one of them is gone.
 pub(super) async fn carry(
     web_server: Transport,
     application: Transport,
@@ -136,10 +136,10 @@ pub(super) async fn carry(
     }
 }
 
-/// The direction that is left when the other has ended.
+/// Finishes the remaining direction when the other has ended.
 async fn last(running: impl Future<Output = End>, flow: &Flow<'_>, first: &Flow<'_>) -> End {
     if flow.lost.get() {
-        // Its reader has closed the other direction too.
+        // Its reader has already closed the other direction.
         return End::Closed;
     }
     let lost = async {
@@ -150,7 +150,7 @@ async fn last(running: impl Future<Output = End>, flow: &Flow<'_>, first: &Flow<
     let end = select! {
         biased;
         end = running => end,
-        // Who has sent all, and is gone, takes nothing either.
+        // A peer that has sent everything and is gone takes nothing either.
         () = gone(first.from) => return End::Closed,
         () = lost => return End::Closed,
     };

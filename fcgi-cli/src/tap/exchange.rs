@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::mask::{self, Head, Pairs, Query};
 use crate::trace::Direction;
 
-/// Bytes of parameters that are kept of a request.
+/// How many bytes of a request's parameters are kept.
 const KEPT: usize = 64 * 1024;
 
 /// A time, since 1970.
@@ -28,7 +28,7 @@ pub(crate) enum Outcome {
     Ended(EndRequestBody),
     /// The application closed the connection first.
     Cut,
-    /// The web server did.
+    /// The web server closed it first.
     Left,
     /// The recording ended first.
     Open,
@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 /// A request, from BEGIN_REQUEST on.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// Its number, counted over all connections.
+    /// Its number, counted across all connections.
     pub(crate) number: u64,
     pub(crate) connection: u64,
     pub(crate) request_id: u16,
@@ -54,18 +54,18 @@ pub(crate) struct Exchange {
     pub(crate) stderr: u64,
     pub(crate) head: Head,
     masks: Option<Masks>,
-    /// What the page shows of it.
+    /// The part that the page shows.
     pub(crate) kept: Option<Box<Kept>>,
-    /// What is printed if it turns out to be wanted.
+    /// Lines that are printed if the request matches the filter.
     pub(crate) held: Vec<String>,
     pub(crate) held_bytes: usize,
 }
 
-/// Records and bytes of a request, with their secrets hidden.
+/// Records and bytes of a request, with secrets masked.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) records: Vec<Value>,
-    /// Records that came on top.
+    /// The number of further records.
     pub(crate) records_cut: u64,
     pub(crate) stdin: Vec<u8>,
     pub(crate) stdout: Vec<u8>,
@@ -73,7 +73,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Records, and bytes of a stream, that are kept.
+    /// How many records, and bytes of a stream, are kept.
     const RECORDS: usize = 500;
     const BYTES: usize = 32 * 1024;
 
@@ -97,14 +97,14 @@ impl Kept {
     }
 }
 
-/// What hides secrets in the request.
+/// Masks the secrets of the request.
 #[derive(Debug)]
 struct Masks {
     params: Pairs,
-    /// STDIN, where it is a form.
+    /// STDIN, if it is a form.
     form: Option<Query>,
     asked: bool,
-    /// By direction: bytes are missing, so that what comes can't be told apart.
+    /// By direction: bytes are missing, so that later ones can't be interpreted.
     lost: [bool; 2],
 }
 
@@ -140,8 +140,8 @@ impl Exchange {
         }
     }
 
-    /// A piece of a record's content, and hides its secrets. `false` when it is of no stream of the
-    /// request, and was left as it is.
+    /// Takes a piece of a record's content, and masks its secrets. `false` if it belongs to no
+    /// stream of the request and was left unchanged.
     pub(crate) fn take(
         &mut self,
         direction: Direction,
@@ -176,7 +176,7 @@ impl Exchange {
         true
     }
 
-    /// From here on nothing is known of what goes that way: all of it is hidden.
+    /// From here on nothing is known about that direction: everything is masked.
     pub(crate) const fn lose(&mut self, direction: Direction) {
         if let Some(masks) = &mut self.masks {
             masks.lost[direction as usize] = true;
@@ -208,7 +208,7 @@ impl Exchange {
         self.text(b"REQUEST_METHOD").unwrap_or_else(|| "-".to_owned())
     }
 
-    /// The path as the browser asked for it, else the script's.
+    /// The path that the browser requested, or the script's.
     pub(crate) fn path(&self) -> String {
         if let Some(uri) = self.text(b"REQUEST_URI") {
             return uri;
@@ -225,13 +225,13 @@ impl Exchange {
         path
     }
 
-    /// A parameter that is there, and not empty.
+    /// A parameter that is set and not empty.
     fn text(&self, name: &[u8]) -> Option<String> {
         let value = self.params.get(name).filter(|value| !value.is_empty())?;
         Some(escape(value, b"").replace(' ', "\\x20"))
     }
 
-    /// The response's status, and what else is to be said of its end.
+    /// The response's status, and a note about its end.
     pub(crate) fn status(&self, outcome: Outcome) -> String {
         let code = self.head.status().map(|code| code.to_string());
         let mut words: Vec<String> = code.into_iter().collect();
@@ -239,7 +239,7 @@ impl Exchange {
         if words.is_empty() { "-".to_owned() } else { words.join(" ") }
     }
 
-    /// What is unusual about the end.
+    /// Anything unusual about the end.
     pub(crate) fn note(&self, outcome: Outcome) -> Option<String> {
         let abort = if self.aborted { "aborted" } else { "" };
         let end = match outcome {
@@ -267,10 +267,10 @@ impl Exchange {
 pub(crate) struct Params {
     decoder: PairDecoder,
     pairs: Vec<Pair>,
-    /// What of `pairs` was shown before.
+    /// How many of `pairs` were shown already.
     shown: usize,
     bytes: usize,
-    /// Something was not kept.
+    /// Whether something was not kept.
     pub(crate) cut: bool,
 }
 
@@ -281,7 +281,7 @@ impl Params {
             let room = KEPT.saturating_sub(self.bytes);
             let (piece, to) = match (piece, self.pairs.last_mut()) {
                 (PairPiece::Lengths { .. }, _) => {
-                    // A pair costs something even when it is empty (H-6).
+                    // Even an empty pair costs something (H-6).
                     if room == 0 {
                         self.cut = true;
                     } else {
@@ -304,7 +304,7 @@ impl Params {
         }
     }
 
-    /// The last one of this name, as most applications take it.
+    /// The last parameter of this name, as most applications take it.
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.pairs.iter().rfind(|pair| pair.0 == name).map(|pair| &*pair.1)
     }
@@ -313,7 +313,7 @@ impl Params {
         self.pairs.iter()
     }
 
-    /// The pairs that have become whole since this was last asked, as lines.
+    /// The pairs that were completed since the last call, as lines.
     pub(crate) fn news(&mut self) -> Vec<String> {
         let cut_short = !self.decoder.is_at_boundary() && !self.cut;
         let whole = self.pairs.len().saturating_sub(usize::from(cut_short));

@@ -1,10 +1,10 @@
-//! Which requests are printed.
+//! Selects the requests that are printed.
 
 use std::{str::FromStr, time::Duration};
 
 use super::exchange::{Exchange, Outcome, Time};
 
-/// What a request must be like.
+/// A condition for requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
     not: bool,
@@ -111,7 +111,7 @@ impl Filter {
     }
 }
 
-/// Whether the whole of a text is as a pattern with `*` says.
+/// Whether a whole text matches a pattern with `*`.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let mut parts = pattern.split(|byte| *byte == b'*');
     let first = parts.next().unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Secrets on the wire, overwritten in a copy of it. Lengths stay, so that records stay records, and
-//! what a secret's name is cut into does not matter.
+//! Masks secrets in a copy of the bytes on the wire. Lengths stay the same, so records stay
+//! records. Names may be cut anywhere.
 
 use fcgi_tokio::proto::pairs::{PairDecoder, PairPiece};
 
-/// The most of a name that is looked at.
+/// How much of a name is examined.
 const NAME: usize = 256;
 
-/// What a name holds, in capitals and with `_` for `-`, when its value is a secret.
+/// Parts of the names of secrets, in capitals and with `_` for `-`.
 const PARTS: [&str; 21] = [
     "COOKIE",
     "AUTHORIZATION",
@@ -30,15 +30,15 @@ const PARTS: [&str; 21] = [
     "SAMLRESPONSE",
     "CODE_VERIFIER",
 ];
-/// The same, where it is a whole word: PHP_AUTH_PW, DB_PASS, HTTP_X_AMZ_SIGNATURE, connect.sid.
+/// The same, but as a whole word: PHP_AUTH_PW, DB_PASS, HTTP_X_AMZ_SIGNATURE, connect.sid.
 const WORDS: [&str; 11] =
     ["PASS", "PW", "PWD", "PASSCODE", "SIGNATURE", "SIG", "SID", "AUTH", "OTP", "TOTP", "PIN"];
-/// The same, where it is the whole name: OAuth's code, and not a status_code.
+/// The same, but as the whole name: OAuth's code, but not a status_code.
 const NAMES: [&str; 1] = ["CODE"];
-/// Parameters that are called so and hold no secret.
+/// Parameters with such names that hold no secret.
 const PLAIN: [&str; 4] = ["AUTH_TYPE", "PHP_AUTH_USER", "PWD", "SERVER_SIGNATURE"];
 
-/// Whether a parameter, a header or a form's field of this name has a value to hide.
+/// Whether the value of a parameter, header field or form field with this name is a secret.
 pub(crate) fn is_secret(name: &[u8]) -> bool {
     let mut given = name;
     while let Some(rest) = given.strip_prefix(b"REDIRECT_") {
@@ -62,7 +62,7 @@ pub(crate) fn is_secret(name: &[u8]) -> bool {
         || NAMES.contains(&&*name)
 }
 
-/// Hides all of it.
+/// Masks all of it.
 pub(crate) fn overwrite(bytes: &mut [u8]) {
     bytes.fill(b'*');
 }
@@ -72,7 +72,7 @@ fn remember(name: &mut Vec<u8>, bytes: &[u8]) {
     name.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// What is done to a value.
+/// How to treat a value.
 #[derive(Debug)]
 enum Treat {
     Hide,
@@ -84,13 +84,13 @@ impl Treat {
         match name {
             _ if is_secret(name) => Self::Hide,
             _ if name.ends_with(b"QUERY_STRING") => Self::Query(Query::new()),
-            // REQUEST_URI, HTTP_REFERER, HTTP_X_ORIGINAL_URL, THE_REQUEST: any may hold a URL.
+            // Any value may contain a URL: REQUEST_URI, HTTP_REFERER, HTTP_X_ORIGINAL_URL, THE_REQUEST.
             _ => Self::Query(Query::of_url()),
         }
     }
 
     fn header(name: &[u8]) -> Self {
-        // Location, Refresh, Link, X-Accel-Redirect: any may hold a URL.
+        // Any field may contain a URL: Location, Refresh, Link, X-Accel-Redirect.
         if is_secret(name) { Self::Hide } else { Self::Query(Query::of_url()) }
     }
 
@@ -102,7 +102,7 @@ impl Treat {
     }
 }
 
-/// Values of name-value pairs, in a stream of PARAMS.
+/// Masks the values of name-value pairs, in a stream of PARAMS.
 #[derive(Debug)]
 pub(crate) struct Pairs {
     decoder: PairDecoder,
@@ -140,15 +140,15 @@ impl Pairs {
     }
 }
 
-/// Values of `name=value&name=value`: a query, or a form's fields. Those of a URL in a value count
-/// too, as it is or with `%XX`.
+/// Masks the values of `name=value&name=value`: a query, or a form's fields. This includes those of
+/// a URL in a value, plain or with `%XX`.
 #[derive(Debug)]
 pub(crate) struct Query {
     is_url: bool,
     at: At,
-    /// What may be a name: all since the last sign that ends one.
+    /// What may be a name: everything since the last character that ends one.
     name: Vec<u8>,
-    /// It is longer than what is looked at, and its beginning was a secret's name.
+    /// The name is longer than what is examined, and its start was a secret's name.
     was_secret: bool,
 }
 
@@ -174,7 +174,7 @@ impl Query {
             match (self.at, *byte) {
                 (At::Path, b'?' | b'#') => self.next(),
                 (At::Path, _) => {}
-                // Any other sign may be a part of the secret.
+                // Any other character may be part of the secret.
                 (At::Secret, b'&') => self.next(),
                 (At::Secret, b'#') if self.is_url => self.next(),
                 (At::Secret, _) => *byte = b'*',
@@ -233,14 +233,14 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The head of a response: its secrets, and its status.
+/// Masks the secrets in the head of a response, and finds its status.
 #[derive(Debug)]
 pub(crate) struct Head {
     state: HeadState,
     name: Vec<u8>,
-    /// Of the line so far, so that an empty line shows.
+    /// Whether the line so far is empty.
     is_empty: bool,
-    /// The status's digits.
+    /// The digits of the status.
     digits: Vec<u8>,
     has_location: bool,
 }
@@ -263,7 +263,7 @@ impl Head {
         }
     }
 
-    /// What the response's head says (CGI-6.3-1), once it has ended.
+    /// The status in the head (CGI-6.3-1), once the head has ended.
     pub(crate) fn status(&self) -> Option<u16> {
         let is_whole = matches!(self.state, HeadState::Body);
         let given = std::str::from_utf8(&self.digits).ok().and_then(|digits| digits.parse().ok());

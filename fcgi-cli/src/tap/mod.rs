@@ -50,17 +50,17 @@ use watch::{Clock, Outputs, Recording, Watch};
 
 /// Record what crosses between a web server and an application
 ///
-/// The web server is told to connect to the address of --listen, and each of its connections is
-/// carried on to ADDR: every byte as it comes, every close, half-close and reset. Each request is a
-/// line on stdout when it has ended: its number, method, path, status, times and sizes. What the
-/// application writes to STDERR comes before it.
+/// Configure the web server to connect to the address of --listen. The tap relays each of its
+/// connections to ADDR: every byte as it comes, every close, half-close and reset. Each request
+/// prints a line on stdout when it has ended: its number, method, path, status, times and sizes.
+/// Its STDERR is printed before that.
 ///
-/// Cookies, credentials and other secrets are shown as asterisks, and written so: the values of
-/// parameters, headers and fields of a form or a query whose names say password, token, secret,
-/// cookie, authorization and the like. Bodies of other types are shown as they are.
+/// Cookies, credentials and other secrets become asterisks, on screen and in files: the values of
+/// parameters, headers and fields of a form or a query whose names contain password, token, secret,
+/// cookie, authorization and the like. Bodies of other types are not masked.
 ///
-/// Nothing that this prints or writes to holds the proxy up: when it is not read, or the disk is
-/// full, lines and packets are dropped, and stderr says how many.
+/// Output never holds the proxy up: if nobody reads it, or the disk is full, lines and packets are
+/// dropped, and stderr says how many.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Tap {
@@ -71,13 +71,13 @@ pub(crate) struct Tap {
     place: Place,
     #[command(flatten)]
     show: Show,
-    /// Record into a file that Wireshark and tshark read; - is stdout
+    /// Record to a file for Wireshark and tshark; - is stdout
     #[arg(long, value_name = "FILE.pcapng")]
     write: Option<PathBuf>,
-    /// Show requests on a page for browsers at this address: a port of loopback, or HOST:PORT
+    /// Show requests on a web page at this address: a port of loopback, or HOST:PORT
     #[arg(long, value_name = "[HOST:]PORT", value_parser = web)]
     web: Option<SocketAddr>,
-    /// Let others than this machine see the page, with the token of the URL that is printed
+    /// Let other machines see the page, with the token in the printed URL
     #[arg(long, requires = "web")]
     web_remote: bool,
 }
@@ -93,7 +93,7 @@ fn web(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected a port, IP:PORT or localhost:PORT")
 }
 
-/// What a filter may be, for the help of those who have one.
+/// The forms of a filter, for the help of the subcommands that have one.
 macro_rules! filters {
     () => {
         "\
@@ -101,31 +101,31 @@ Filters:
   TEXT            the path holds TEXT; * stands for anything
   method=POST     the method
   path=/api/*     the whole path with its query
-  status=404,5xx  the response's status; `cut` and `aborted` are ones too
+  status=404,5xx  the response's status, or `cut` or `aborted`
   status>=400     the same, as a number
   ms>=250         it took that long, in milliseconds
   stderr          it wrote to STDERR
   NAME=VALUE      a parameter, in capitals
-  !FILTER         not so"
+  !FILTER         requests that do not match"
     };
 }
 pub(crate) use filters;
 
-/// What is shown of requests, of a tap and of a recording.
+/// What is shown of requests, by the tap and of a recording.
 #[derive(Args)]
 pub(crate) struct Show {
-    /// Show every record, not only a line a request
+    /// Show every record, not only a line per request
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Print requests that are like this only; all of several must hold
+    /// Print only requests like this; of several filters, all must match
     ///
-    /// What is recorded with --write does not depend on it.
+    /// It does not affect what --write records.
     #[arg(long = "filter", value_name = "FILTER")]
     pub(crate) filters: Vec<Filter>,
-    /// Show cookies, credentials and passwords too
+    /// Also show cookies, credentials and passwords
     #[arg(long)]
     pub(crate) show_secrets: bool,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -135,25 +135,25 @@ const AFTER_HELP: &str = concat!(
     "
 
 Examples:
-  See what nginx (fastcgi_pass unix:/run/tap.sock) and php-fpm say to each other:
+  See the traffic of nginx (fastcgi_pass unix:/run/tap.sock) and php-fpm:
     fcgi tap --listen /run/tap.sock /run/php/php-fpm.sock -v
   Record, then read it again, or with tshark:
     fcgi tap --listen 127.0.0.1:9001 127.0.0.1:9000 --write day.pcapng
     fcgi decode day.pcapng --filter 'status>=500'
     tshark -r day.pcapng -d tcp.port==9000,fcgi -Y fcgi
 
-A unix socket is port 9000 in a recording. SIGINT or SIGTERM ends the tap when the requests under
-way have ended; a second one ends it at once."
+A unix socket is port 9000 in a recording. SIGINT or SIGTERM ends the tap when active
+requests have ended; a second one ends it at once."
 );
 
-/// The most that waits to be written, in bytes.
+/// How many bytes may wait to be written.
 const LINES: usize = 1 << 20;
 const PACKETS: usize = 16 << 20;
-/// How often dropped lines and packets are told of.
+/// How often dropped lines and packets are reported.
 const TELL: Duration = Duration::from_secs(1);
-/// How long the end waits for what is still to be written.
+/// How long the exit waits for output to be written.
 const AT_THE_END: Duration = Duration::from_secs(1);
-/// How long to wait where no connection can be accepted, for want of descriptors.
+/// How long to wait if no connection can be accepted, for lack of descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 
 static STDOUT: Sink = Sink::new(LINES);
@@ -162,7 +162,7 @@ static RECORDING: Sink = Sink::new(PACKETS);
 /// Packets that could not be written.
 static FAILED: AtomicU64 = AtomicU64::new(0);
 
-/// One line on stderr, which nobody may be reading.
+/// Prints one line on stderr, which nobody may be reading.
 fn complain(line: &str) {
     STDERR.line(format!("fcgi tap: {line}"));
 }
@@ -179,7 +179,7 @@ impl Tap {
                 exit.into()
             }
         };
-        // A thread that could not be started writes nothing.
+        // If a thread could not be started, there is nothing to flush.
         STDOUT.flush(AT_THE_END);
         RECORDING.flush(AT_THE_END);
         tell_of_drops();
@@ -200,7 +200,7 @@ impl Tap {
         }
         let listener = listen(&self.listen, &application)
             .map_err(|error| Stopped(Exit::Io, error.report().to_string()))?;
-        // An address is one socket.
+        // An address gives one socket.
         let socket = listener.into_sockets().swap_remove(0);
         let nonblocking = socket.listener.set_nonblocking();
         nonblocking.map_err(io(format!("listen at {}", self.listen)))?;
@@ -249,7 +249,7 @@ impl Tap {
         Ok(())
     }
 
-    /// Starts the page, if there is to be one.
+    /// Starts the page, if it is wanted.
     fn page(&self, application: &Address) -> Result<Option<page::Feed>, Stopped> {
         let Some(local) = self.web else { return Ok(None) };
         if !local.ip().is_loopback() && !self.web_remote {
@@ -265,7 +265,7 @@ impl Tap {
         Ok(Some(feed))
     }
 
-    /// Opens the recording and starts its thread; says whether there is one.
+    /// Opens the recording and starts its thread; true if there is one.
     fn recording(&self, application: &Address) -> Result<bool, Stopped> {
         let Some(path) = &self.write else { return Ok(false) };
         let failed =
@@ -297,7 +297,7 @@ impl Tap {
 }
 
 impl Show {
-    /// What is printed, with `print`.
+    /// The report, which prints with `print`.
     pub(crate) fn report(
         &self,
         start: exchange::Time,
@@ -317,7 +317,7 @@ impl Show {
 
 /// Starts a thread that writes lines.
 fn spawn(sink: &'static Sink, name: &str, mut out: impl Write + Send + 'static) -> io::Result<()> {
-    // Nobody may be reading it any more.
+    // An error means that nobody reads it any more.
     let write = move |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
     let spawned =
         thread::Builder::new().name(name.to_owned()).spawn(move || sink.run(write, tell_of_lines));
@@ -347,8 +347,8 @@ fn tell_of_drops() {
     }
 }
 
-/// Listens. Who may connect to the application's unix socket may connect to this one, where we may
-/// say so, and nobody else may at any time.
+/// Listens. Whoever may connect to the application's unix socket may connect to this one, as far as
+/// we can set that, and nobody else at any time.
 fn listen(listen: &Address, application: &Address) -> Result<Listener, fcgi_engine::Error> {
     let model = match (listen.target(), application.target()) {
         (Target::Unix(_), Target::Unix(model)) => fs::metadata(model).ok(),
@@ -356,7 +356,7 @@ fn listen(listen: &Address, application: &Address) -> Result<Listener, fcgi_engi
     };
     let Some(model) = model else { return Listener::bind(listen) };
     let builder = || Listener::builder(listen).mode(model.mode() & 0o777);
-    // Only root can give a file away, and others only to a group of theirs; the mode may still help.
+    // Only root can change the owner, and others only to a group of theirs. The mode may still help.
     builder()
         .owner(model.uid())
         .group(model.gid())
@@ -376,7 +376,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Accepts until a signal, then waits for the requests under way.
+    /// Accepts until a signal, then waits for active requests.
     async fn serve(
         self: &Rc<Self>,
         listener: (TransportListener, Option<SocketFile>),
@@ -399,7 +399,7 @@ impl Proxy {
                 _ = tell.tick() => tell_of_drops(),
             }
         }
-        // Nobody finds the socket any more.
+        // Nobody can find the socket any more.
         drop(listener);
         let is_busy = || self.open.borrow().values().any(|watch| watch.borrow().is_busy());
         while is_busy() {
@@ -416,7 +416,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// One connection, from its beginning to its end.
+    /// Relays one connection, from its start to its end.
     async fn carry(self: Rc<Self>, web_server: Transport, peer: Option<SocketAddr>) {
         let number = self.connections.get() + 1;
         self.connections.set(number);
@@ -444,7 +444,7 @@ impl Proxy {
         self.open.borrow_mut().remove(&number);
     }
 
-    /// The last words.
+    /// Prints the final message.
     fn tell(&self, tap: &Tap, to_stdout: bool) {
         let (requests, connections) = (self.outputs.requests.get(), self.connections.get());
         if tap.show.json && to_stdout {

@@ -1,13 +1,13 @@
-//! A connection as TCP/IP packets, whatever it was: what a capture of it on a network would hold.
+//! A connection as TCP/IP packets, whatever it really was: as if it had been captured on a network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::exchange::Time;
 use crate::trace::Direction;
 
-/// The port that stands for a unix socket: FastCGI's usual one.
+/// The port that stands for a unix socket: the usual one for FastCGI.
 pub(crate) const PORT: u16 = 9000;
-/// The most of a stream that one packet carries: an IP packet has 65,535 bytes.
+/// How much of a stream one packet carries: an IP packet has at most 65,535 bytes.
 const SEGMENT: usize = 65_000;
 
 const FIN: u8 = 1;
@@ -16,7 +16,7 @@ const RST: u8 = 4;
 const PSH: u8 = 8;
 const ACK: u8 = 16;
 
-/// Where packets go; `false` when there was no room.
+/// Takes packets; `false` if there was no room.
 pub(crate) type Take<'a> = dyn FnMut(Time, Vec<u8>) -> bool + 'a;
 
 /// The state of a connection's packets.
@@ -28,14 +28,16 @@ pub(crate) struct Packets {
 #[derive(Debug)]
 struct End {
     address: SocketAddr,
-    /// The next byte's number.
+    /// The sequence number of the next byte.
     sequence: u32,
-    /// A record's start was dropped: the rest of it is too, so that what is there can be read.
+    /// The start of a record was dropped, so the rest of it is dropped too. The remaining packets
+    /// stay readable.
     dropping: bool,
 }
 
 impl Packets {
-    /// Between two addresses; where one is missing, as a unix socket's is, both are loopback's.
+    /// Packets between two addresses. If one is missing, as for a unix socket, both become
+    /// loopback.
     pub(crate) fn new(
         connection: u64,
         web_server: Option<SocketAddr>,
@@ -49,7 +51,7 @@ impl Packets {
             }
             (web_server, application) => {
                 let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                // Outside of the ports that servers have.
+                // Outside of the usual ports of servers.
                 let any = 10_000 + (connection % 50_000) as u16;
                 [
                     loopback(web_server.map_or(any, |address| address.port())),
@@ -70,7 +72,7 @@ impl Packets {
         self.packet(up, ACK, &[], time, take);
     }
 
-    /// Bytes of one record, or of a part of it. `starts` says whether they begin with its header.
+    /// Bytes of one record, or of a part of it. `starts` means that they start with its header.
     pub(crate) fn data(
         &mut self,
         direction: Direction,
@@ -89,7 +91,7 @@ impl Packets {
         }
     }
 
-    /// A direction's end.
+    /// The end of a direction.
     pub(crate) fn close(
         &mut self,
         direction: Direction,
@@ -122,7 +124,7 @@ impl Packets {
         tcp.extend(from.sequence.to_be_bytes());
         let acknowledged = if flags & ACK == 0 { 0 } else { to.sequence };
         tcp.extend(acknowledged.to_be_bytes());
-        // The header has five words; the window is as wide as it goes.
+        // The header has five words; the window has its maximum.
         tcp.extend([5 << 4, flags, 0xFF, 0xFF, 0, 0, 0, 0]);
         tcp.extend(payload);
         take(time, ip(from.address.ip(), to.address.ip(), tcp))
@@ -166,7 +168,7 @@ fn ip(from: IpAddr, to: IpAddr, mut tcp: Vec<u8>) -> Vec<u8> {
     header
 }
 
-/// The internet's checksum of parts that all but the last have an even length.
+/// The internet checksum of parts. All but the last must have an even length.
 fn checksum<const N: usize>(parts: [&[u8]; N]) -> [u8; 2] {
     let mut sum = 0_u64;
     for part in parts {

@@ -1,5 +1,5 @@
-//! `fcgi tap --web`: the page that shows requests as they come. It has a thread and a runtime of its
-//! own: what browsers do costs the proxy nothing but a full queue.
+//! `fcgi tap --web`: the page that shows requests as they come. It has its own thread and runtime,
+//! so the proxy pays nothing for browsers but a full queue.
 
 use std::{
     collections::VecDeque,
@@ -36,23 +36,23 @@ use super::{
 };
 
 const PAGE: &str = include_str!("page.html");
-/// Its own style and script, and this server, and nothing else.
+/// Allows the page's own style and script, and this server, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
-/// Requests on their way to the page. What comes on top is not shown, and the page says so.
+/// How many requests may wait for the page. Further ones are not shown, and the page says so.
 const WAITING: usize = 256;
-/// Requests that are kept, and bytes of them.
+/// How many requests are kept, and how many bytes of them.
 const REQUESTS: usize = 500;
 const BYTES: usize = 64 << 20;
-/// Connections at once; others wait, and take no descriptors of the proxy's.
+/// Concurrent connections. Others wait, and use none of the proxy's descriptors.
 const CONNECTIONS: usize = 64;
-/// For a request's head.
+/// The time limit for a request's head.
 const HEAD: Duration = Duration::from_secs(10);
-/// Lines on their way to one browser. One that reads too slowly misses some.
+/// How many lines may wait for one browser. One that reads too slowly misses some.
 const LINES: usize = 1024;
 
-/// A request as the page has it.
+/// A request in the page's form.
 struct Entry {
     number: u64,
     /// The line of the list, as an event.
@@ -60,7 +60,7 @@ struct Entry {
     detail: String,
 }
 
-/// Where the proxy hands requests in.
+/// The proxy's end, which takes requests.
 pub(crate) struct Feed {
     to: mpsc::Sender<Entry>,
     dropped: Arc<AtomicU64>,
@@ -68,7 +68,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// A request whose parameters are whole, or that has ended. It never waits.
+    /// Takes a request whose parameters are complete, or that has ended. This never waits.
     pub(crate) fn request(&self, exchange: &Exchange, outcome: Option<Outcome>, time: Time) {
         let Some(kept) = &exchange.kept else { return };
         let Ok(permit) = self.to.try_reserve() else {
@@ -100,7 +100,7 @@ fn detail(mut line: Value, exchange: &Exchange, kept: &Kept, address: &Address) 
     line.to_string()
 }
 
-/// The request as a command for a shell.
+/// The request as a shell command.
 fn command(exchange: &Exchange, kept: &Kept, address: &Address) -> String {
     let mut words = vec!["fcgi call".to_owned(), quoted(address.to_string().as_bytes())];
     match exchange.role {
@@ -120,7 +120,7 @@ fn command(exchange: &Exchange, kept: &Kept, address: &Address) -> String {
     } else {
         "cat BODY".to_owned()
     };
-    // printf can't say NUL, and what is no text does not survive a clipboard.
+    // printf can't print NUL, and bytes that are not text do not survive a clipboard.
     let body = if kept.stdin.contains(&0) || std::str::from_utf8(&kept.stdin).is_err() {
         "cat BODY".to_owned()
     } else {
@@ -129,7 +129,7 @@ fn command(exchange: &Exchange, kept: &Kept, address: &Address) -> String {
     format!("{body} | {}", words.join(" "))
 }
 
-/// A word that a shell takes as it is.
+/// A word that a shell takes literally.
 fn quoted(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
@@ -139,7 +139,7 @@ fn quoted(bytes: &[u8]) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// What the page shows.
+/// The data that the page shows.
 struct Store {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
@@ -152,15 +152,15 @@ struct Web {
     local: SocketAddr,
 }
 
-/// Starts the page; gives where requests are handed in, and its URL.
+/// Starts the page; returns the end that takes requests, and the page's URL.
 ///
 /// # Errors
-/// That it can't listen there, or there can be no thread.
+/// It can't listen there, or can't start a thread.
 pub(crate) fn start(local: SocketAddr, address: Address) -> io::Result<(Feed, String)> {
     let listener = TcpListener::bind(local)?;
     listener.set_nonblocking(true)?;
     let local = listener.local_addr()?;
-    // Who can reach a loopback address may read what passes here anyway; others are told.
+    // Whoever can reach a loopback address could read this traffic anyway; others need a token.
     let token = if local.ip().is_loopback() { None } else { Some(token()?) };
     let url = match &token {
         None => format!("http://{local}/"),
@@ -251,7 +251,7 @@ impl Web {
                 store.bytes -= oldest.detail.len();
             }
         }
-        // Under the lock, so that who begins to listen now misses nothing and gets nothing twice.
+        // Sent under the lock, so that a new listener misses nothing and gets nothing twice.
         let _ = self.news.send(entry.event.clone());
     }
 
@@ -298,7 +298,7 @@ impl Web {
         answer
     }
 
-    /// Why a request gets nothing.
+    /// Why a request is refused.
     fn refusal(&self, request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
         if request.method() != http::Method::GET {
             return Some((StatusCode::METHOD_NOT_ALLOWED, "only GET\n"));
@@ -311,7 +311,7 @@ impl Web {
                 (!is_right).then_some((StatusCode::FORBIDDEN, "the token of the URL is missing\n"))
             }
             None => {
-                // Another site's name may be made to lead here.
+                // Another site's name may have been pointed here (DNS rebinding).
                 let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
                 let is_ours = host.is_some_and(|host| is_local(host, self.local));
                 (!is_ours).then_some((StatusCode::FORBIDDEN, "this page has another name\n"))
@@ -319,7 +319,7 @@ impl Web {
         }
     }
 
-    /// All that is kept, then what comes.
+    /// Everything that is kept, and then what comes.
     fn events(&self) -> Events {
         let (to, from) = mpsc::channel(16);
         let store = self.lock();
@@ -370,7 +370,7 @@ fn is_local(host: &str, local: SocketAddr) -> bool {
     is_loopback && port == local.port().to_string()
 }
 
-/// Whether two texts are the same, in a time that tells nothing of where they differ.
+/// Compares two texts in a time that does not reveal where they differ.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }

@@ -7,16 +7,16 @@ use std::{
 
 use super::exchange::Time;
 
-/// Blocks of the format.
+/// Block types.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;
 pub(crate) const INTERFACE: u32 = 1;
 pub(crate) const PACKET: u32 = 6;
 pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
-/// Packets that begin with their IP header.
+/// The link type of packets that start with their IP header.
 pub(crate) const LINK_IP: u16 = 101;
-/// An option of an interface: the unit of its times.
+/// An interface option: the unit of its times.
 pub(crate) const TIME_UNIT: u16 = 9;
-/// Options that describe: an interface's name and text, and who wrote the section.
+/// Descriptive options: an interface's name and text, and the program that wrote the section.
 const NAME: u16 = 2;
 const DESCRIPTION: u16 = 3;
 const PROGRAM: u16 = 4;
@@ -43,17 +43,17 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// What a file starts with; `description` says what was recorded.
+/// The start of a file; `description` says what was recorded.
 pub(crate) fn start(description: &str) -> Vec<u8> {
     let mut section = BYTE_ORDER.to_le_bytes().to_vec();
-    // Version 1.0, of a length that is not known.
+    // Version 1.0, with an unknown length.
     section.extend([1, 0, 0, 0]);
     section.extend((-1_i64).to_le_bytes());
     option(PROGRAM, concat!("fcgi ", env!("CARGO_PKG_VERSION")).as_bytes(), &mut section);
     option(0, &[], &mut section);
 
     let mut interface = LINK_IP.to_le_bytes().to_vec();
-    // Reserved, and no limit of a packet's length.
+    // Reserved, and no limit on a packet's length.
     interface.extend([0; 6]);
     option(NAME, b"fcgi tap", &mut interface);
     option(DESCRIPTION, description.as_bytes(), &mut interface);
@@ -77,17 +77,17 @@ pub(crate) fn packet(time: Time, bytes: &[u8]) -> Vec<u8> {
     block(PACKET, &body)
 }
 
-/// A file that blocks are written to. A block that does not fit, on a full disk, leaves no half of
-/// itself behind.
+/// A file that blocks are written to. If a block does not fit on a full disk, no part of it stays
+/// in the file.
 pub(crate) enum Output {
-    /// An ordinary file, and how long it is.
+    /// A regular file, with its length.
     File(File, u64),
     /// A pipe, a terminal, a device.
     Other(Box<dyn Write + Send>),
 }
 
 impl Output {
-    /// What `file` is, from its start.
+    /// The kind of `file`, at its start.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         Ok(if file.metadata()?.is_file() {
             Self::File(file, 0)

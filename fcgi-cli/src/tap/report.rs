@@ -1,4 +1,4 @@
-//! What is printed of requests and records, for people and for programs.
+//! Prints requests and records, for people and for programs.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::{
     trace::{self, Direction},
 };
 
-/// Bytes of lines that are held of a request, until it is known whether it is wanted.
+/// How many bytes of a request's lines are held until it is known whether the request matches.
 const HELD: usize = 256 * 1024;
 
 /// How things are printed.
 pub(crate) struct Report {
-    /// Takes one or more lines, without the last line's end.
+    /// Prints one or more lines, given without the last line end.
     pub(crate) print: Box<dyn Fn(String)>,
     pub(crate) json: bool,
-    /// Every record.
+    /// Whether every record is printed.
     pub(crate) records: bool,
     pub(crate) colour: bool,
     pub(crate) filters: Vec<Filter>,
-    /// The time 0 of what is printed.
+    /// The time 0 of the printed times.
     pub(crate) start: Time,
 }
 
@@ -42,7 +42,7 @@ impl Report {
         (self.print)(text);
     }
 
-    /// Something of a request: at once, or when it is known whether the request is wanted.
+    /// Prints something about a request: at once, or when it is known whether the request matches.
     fn of_request(&self, exchange: Option<&mut Exchange>, text: String) {
         match exchange {
             _ if self.filters.is_empty() => self.line(&text),
@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    /// One record, if records are printed.
+    /// Prints one record, if records are printed.
     pub(crate) fn record(
         &self,
         time: Time,
@@ -96,7 +96,7 @@ impl Report {
         self.of_request(exchange, text);
     }
 
-    /// What a request wrote to STDERR.
+    /// Prints a request's STDERR.
     pub(crate) fn stderr(&self, exchange: &mut Exchange, bytes: &[u8], more: usize) {
         if self.json || bytes.is_empty() {
             return;
@@ -116,7 +116,7 @@ impl Report {
         self.of_request(Some(exchange), lines.join("\n"));
     }
 
-    /// A request that has ended; says whether it was wanted.
+    /// Prints a request that has ended; true if it matched.
     pub(crate) fn request(&self, exchange: &mut Exchange, outcome: Outcome, time: Time) -> bool {
         if !self.filters.iter().all(|filter| filter.takes(exchange, outcome, time)) {
             return false;
@@ -161,7 +161,7 @@ impl Report {
     }
 }
 
-/// A request as programs read it.
+/// A request in the form for programs.
 pub(crate) fn request_json(exchange: &Exchange, outcome: Outcome, time: Time) -> Value {
     let since = |time: Time| milliseconds(time.saturating_sub(exchange.begun));
     let (app_status, protocol_status) = match outcome {

@@ -1,4 +1,4 @@
-//! What crosses one connection, seen as records and requests.
+//! Finds records and requests in the bytes of one connection.
 
 use std::{
     cell::Cell,
@@ -26,10 +26,10 @@ use crate::{
     trace::{self, Direction},
 };
 
-/// Requests of one connection that are told apart at once. A peer that begins more has them carried,
-/// and no more than that.
+/// How many concurrent requests of one connection are distinguished. Further ones are relayed, and
+/// nothing more.
 const REQUESTS: usize = 4096;
-/// Content of a record that is kept until it ends.
+/// How much of a record's content is kept until the record ends.
 const CONTENT: usize = 16 * 1024;
 
 /// How a direction of a connection ended.
@@ -39,7 +39,7 @@ pub(crate) enum End {
     Reset,
 }
 
-/// The time, which does not jump while the command runs.
+/// A clock that does not jump while the command runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Time,
@@ -57,10 +57,10 @@ impl Clock {
     }
 }
 
-/// Takes the packets of a recording; says whether there was room.
+/// Takes the packets of a recording; true if there was room.
 pub(crate) type Recording = Box<dyn Fn(Time, Vec<u8>) -> bool>;
 
-/// Where all that is seen goes.
+/// Where the findings go.
 pub(crate) struct Outputs {
     pub(crate) report: Report,
     pub(crate) show_secrets: bool,
@@ -68,7 +68,7 @@ pub(crate) struct Outputs {
     pub(crate) page: Option<Feed>,
     pub(crate) complain: Box<dyn Fn(&str)>,
     pub(crate) requests: Cell<u64>,
-    /// Of all connections, for the copy of what has come: it is needed while it is looked at.
+    /// A buffer for all connections. It holds the copy of new bytes while they are examined.
     pub(crate) copy: Cell<Vec<u8>>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Watch {
     halves: [Half; 2],
     requests: HashMap<u16, Exchange>,
     packets: Option<Packets>,
-    /// More requests at once than are told apart: said once.
+    /// There were too many concurrent requests, and that was reported.
     overrun: bool,
 }
 
@@ -89,16 +89,16 @@ pub(crate) struct Watch {
 struct Half {
     framer: Framer,
     header: Option<RecordHeader>,
-    /// The record's, as far as it is kept.
+    /// The content of the current record, as far as it is kept.
     content: Vec<u8>,
-    /// Padding that is still to come.
+    /// How much padding is still to come.
     padding: usize,
-    /// A part of the next header has come.
+    /// Part of the next header has come.
     begun: bool,
-    /// It is no FastCGI from here on.
+    /// From here on the bytes are not FastCGI.
     foreign: bool,
     ended: bool,
-    /// Where records begin in what has come.
+    /// Where records start in the new bytes.
     starts: Vec<usize>,
 }
 
@@ -127,7 +127,7 @@ impl Watch {
         self.connection
     }
 
-    /// Hands packets to the recording, if there is one.
+    /// Passes packets to the recording, if there is one.
     fn record(&mut self, hand: impl FnOnce(&mut Packets, &mut super::packets::Take<'_>)) {
         if let (Some(packets), Some(record)) = (&mut self.packets, &self.outputs.record) {
             hand(packets, &mut |time, packet| record(time, packet));
@@ -139,10 +139,10 @@ impl Watch {
         self.bytes_at(direction, bytes, self.clock.now());
     }
 
-    /// Bytes that passed then.
+    /// Bytes that passed at this time.
     pub(crate) fn bytes_at(&mut self, direction: Direction, bytes: &[u8], time: Time) {
         let mut half = mem::take(&mut self.halves[direction as usize]);
-        // A copy, whose secrets are hidden.
+        // Secrets are masked in this copy.
         let mut copy = self.outputs.copy.take();
         copy.clear();
         copy.extend_from_slice(bytes);
@@ -168,7 +168,7 @@ impl Watch {
             let padding = half.padding.min(used);
             half.padding -= padding;
             if !self.outputs.show_secrets {
-                // It may hold what was in its sender's memory (FC-3.3-2).
+                // Padding may hold what was in its sender's memory (FC-3.3-2).
                 copy[at..at + padding].fill(0);
             }
             match piece {
@@ -214,7 +214,7 @@ impl Watch {
         self.halves[direction as usize] = half;
     }
 
-    /// Cuts what has come where records begin.
+    /// Cuts the new bytes into packets where records start.
     fn packets_of(&mut self, direction: Direction, starts: &[usize], copy: &[u8], time: Time) {
         self.record(|packets, take| {
             let mut at = 0;
@@ -245,7 +245,7 @@ impl Watch {
         }
     }
 
-    /// A record whose content is whole.
+    /// A record whose content is complete.
     fn whole(&mut self, direction: Direction, header: RecordHeader, content: &[u8], time: Time) {
         let body = <[u8; BODY_LEN]>::try_from(content).ok();
         let kind = (direction, header.record_type);
@@ -307,7 +307,7 @@ impl Watch {
     }
 
     fn begin(&mut self, request_id: u16, body: BeginRequestBody, time: Time) {
-        // A second BEGIN_REQUEST for an id that is active is the application's to judge (FC-3.3-10).
+        // The application decides about a second BEGIN_REQUEST for an active id (FC-3.3-10).
         if let Some(exchange) = self.requests.get_mut(&request_id) {
             exchange.lose(Direction::ToApplication);
             return;
@@ -345,7 +345,7 @@ impl Watch {
         self.end_at(direction, end, self.clock.now());
     }
 
-    /// A direction ended then.
+    /// A direction ended at this time.
     pub(crate) fn end_at(&mut self, direction: Direction, end: End, time: Time) {
         if mem::replace(&mut self.halves[direction as usize].ended, true) {
             return;
@@ -354,12 +354,12 @@ impl Watch {
         match (direction, end) {
             (Direction::ToWebServer, _) => self.cut(Outcome::Cut, time),
             (Direction::ToApplication, End::Reset) => self.cut(Outcome::Left, time),
-            // It may have said no more than that it has said all (FC-3.5-2).
+            // It may only be a half-close (FC-3.5-2).
             (Direction::ToApplication, End::Closed) => {}
         }
     }
 
-    /// No more comes: what is under way has ended so.
+    /// Nothing more comes: active requests end with this outcome.
     pub(crate) fn cut(&mut self, outcome: Outcome, time: Time) {
         let mut open: Vec<(u64, u16)> =
             self.requests.iter().map(|(id, exchange)| (exchange.number, *id)).collect();
@@ -369,7 +369,7 @@ impl Watch {
         }
     }
 
-    /// Whether a request is under way.
+    /// Whether a request is active.
     pub(crate) fn is_busy(&self) -> bool {
         !self.requests.is_empty()
     }
@@ -379,12 +379,12 @@ impl Watch {
         self.halves.iter().all(|half| half.ended)
     }
 
-    /// The connection is over, however it came.
+    /// The connection is over, for whatever reason.
     pub(crate) fn close(&mut self) {
         self.close_at(self.clock.now());
     }
 
-    /// The connection was over then.
+    /// The connection was over at this time.
     pub(crate) fn close_at(&mut self, now: Time) {
         if self.halves[Direction::ToApplication as usize].ended {
             self.cut(Outcome::Left, now);
@@ -394,7 +394,7 @@ impl Watch {
         }
     }
 
-    /// Bytes are missing before the next ones, which begin with a record, it is hoped.
+    /// Bytes are missing before the next ones, which hopefully start with a record.
     pub(crate) fn gap(&mut self, direction: Direction) {
         let half = &mut self.halves[direction as usize];
         *half = Half { ended: half.ended, ..Half::default() };
@@ -402,7 +402,7 @@ impl Watch {
     }
 }
 
-/// Whether a record's content has no place for secrets, whoever it belongs to.
+/// Whether a record's content can't hold secrets, whichever request it belongs to.
 fn is_harmless(header: &RecordHeader) -> bool {
     match header.record_type {
         RecordType::BeginRequest | RecordType::EndRequest | RecordType::UnknownType => {
@@ -413,7 +413,7 @@ fn is_harmless(header: &RecordHeader) -> bool {
     }
 }
 
-/// A record as the page has it.
+/// A record in the page's form.
 fn record_json(
     since: Time,
     direction: Direction,

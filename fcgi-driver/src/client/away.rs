@@ -66,9 +66,10 @@ impl<R: Runtime> Away<R> {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Box<Connection<R>>, Error>> {
+        let _before;
         let mut door = lock(&self.door);
         if let Door::Out(waker) = &mut *door {
-            wait(waker, cx);
+            _before = wait(waker, cx);
             return Poll::Pending;
         }
         Poll::Ready(match std::mem::replace(&mut *door, Door::Gone) {

@@ -334,7 +334,7 @@ impl<R: Runtime> Connection<R> {
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.used = true;
-        let core = self.session.begin(begin, started, R::now())?;
+        let core = self.session.begin(begin, started, R::now()).map_err(observe::logged)?;
         Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 

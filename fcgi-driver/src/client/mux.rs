@@ -3,13 +3,17 @@
 
 use std::{
     future::{Future, poll_fn},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
-use fcgi_engine::client::{Session, Settings};
+use fcgi_engine::{
+    client::{Session, Settings},
+    observe,
+};
 use fcgi_proto::{BeginRequest, RequestKey};
+use tracing::Span;
 
 use super::{Body, Chunk, Exchange};
 use crate::{
@@ -17,12 +21,19 @@ use crate::{
     deadline::Deadline,
     pump::{Io, MAX_ROUNDS},
     runtime::{Runtime, Transport},
-    wakers::{wait, wake},
+    wakers::{self, Locked, Wakeful, Wakes, wait},
 };
 
 /// A request's handle of a shared connection.
 #[derive(Debug)]
-pub(crate) struct Mux<R: Runtime>(Arc<Mutex<State<R>>>);
+pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
+
+#[derive(Debug)]
+struct Shared<R: Runtime> {
+    /// A copy of the session's: to make one runs a subscriber's code.
+    span: Span,
+    state: Mutex<State<R>>,
+}
 
 #[derive(Debug)]
 struct State<R: Runtime> {
@@ -32,6 +43,17 @@ struct State<R: Runtime> {
     session: Session<Waker>,
     /// Wakes the connection's task, unless it is running and will look anyway.
     task: Option<Waker>,
+    /// A socket is closed before anybody hears of that.
+    closed: Option<R::Transport>,
+    woken: Wakes,
+}
+
+impl<R: Runtime> Wakeful for State<R> {
+    type Later = (Option<R::Transport>, Wakes);
+
+    fn later(&mut self) -> Self::Later {
+        (self.closed.take(), std::mem::take(&mut self.woken))
+    }
 }
 
 impl<R: Runtime> Mux<R> {
@@ -45,7 +67,10 @@ impl<R: Runtime> Mux<R> {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         settings.limits.requests = requests;
         let session = Session::new(address, settings);
-        let mux = Self(Arc::new(Mutex::new(State { io: Some(io), session, task: None })));
+        let span = session.span().clone();
+        let (io, woken) = (Some(io), Wakes::default());
+        let state = State { io, session, task: None, closed: None, woken };
+        let mux = Self(Arc::new(Shared { span, state: Mutex::new(state) }));
         let task = Task { mux: mux.clone() };
         (mux, async move { poll_fn(|cx| task.poll(cx)).await })
     }
@@ -57,11 +82,8 @@ impl<R: Runtime> Mux<R> {
         bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let mut state = self.lock();
-        let core = state.session.begin(begin, started, R::now())?;
-        let span = state.session.span().clone();
-        drop(state);
-        Ok(Exchange::new(core, begin, &span, bodies()))
+        let begun = self.lock().session.begin(begin, started, R::now());
+        Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -84,20 +106,22 @@ impl<R: Runtime> Mux<R> {
         deadline: &mut Deadline<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         let (limit, now) = loop {
+            // Dropped after the lock is released.
+            let mut _before = None;
             let mut guard = self.lock();
-            let State { session, task, .. } = &mut *guard;
+            let State { session, task, woken, .. } = &mut *guard;
             let paused = !session.wants_read();
             let now = R::now();
             if let ready @ Poll::Ready(_) = session.poll(&mut exchange.core, || now) {
                 if paused {
-                    wake(task);
+                    woken.take(task);
                 }
                 return ready;
             }
-            session.wait(exchange.key(), |who| wait(who, cx));
+            session.wait(exchange.key(), |who| _before = wait(who, cx));
             session.push(&mut exchange.core)?;
             if session.wants_write() {
-                wake(task);
+                woken.take(task);
             }
             let limit = session.limit(&mut exchange.core, now);
             drop(guard);
@@ -115,21 +139,24 @@ impl<R: Runtime> Mux<R> {
         Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
-    /// Aborts a request unless it has ended; the others go on.
-    pub(crate) fn abort(&self, key: RequestKey) {
-        let mut state = self.lock();
-        if state.session.abort(key) {
-            wake(&mut state.task);
+    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
+    /// waiting for: whether the connection can carry others.
+    pub(crate) fn abort(&self, key: RequestKey) -> bool {
+        let State { session, task, woken, .. } = &mut *self.lock();
+        if session.abort(key) {
+            woken.take(task);
         }
+        !session.is_closing()
     }
 
     /// Ready once an aborted request has ended: true if the connection can still be used.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
+        let mut _before = None;
         let mut state = self.lock();
         match state.session.ended(key) {
             Some(outlived) => Poll::Ready(outlived),
             None => {
-                state.session.wait(key, |who| wait(who, cx));
+                state.session.wait(key, |who| _before = wait(who, cx));
                 Poll::Pending
             }
         }
@@ -137,8 +164,9 @@ impl<R: Runtime> Mux<R> {
 
     /// Forgets a request that has ended or was aborted.
     pub(crate) fn forget(&self, key: RequestKey) {
+        let _who;
         let mut state = self.lock();
-        state.session.forget(key);
+        _who = state.session.forget(key);
         state.close_unused();
     }
 
@@ -164,9 +192,8 @@ impl<R: Runtime> Mux<R> {
         state.close_unused();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<R>> {
-        // Nothing panics while the lock is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, State<R>> {
+        wakers::lock(&self.0.state)
     }
 }
 
@@ -183,27 +210,31 @@ struct Task<R: Runtime> {
 impl<R: Runtime> Task<R> {
     /// Does everything that can be done now; ready at the end of the connection.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut again = true;
+        let _before;
         let mut guard = self.mux.lock();
-        let State { io, session, task } = &mut *guard;
-        *task = None;
+        let State { io, session, task, woken, .. } = &mut *guard;
+        _before = task.take();
         let Some(io) = io else { return Poll::Ready(()) };
         let mut io = Io(io, cx);
         for _ in 0..MAX_ROUNDS {
-            session.handle_events(Waker::wake);
+            session.handle_events(|who| woken.extend([who]));
             if session.write(&mut io, R::now).any {
                 // A body may wait for the room that this made.
-                session.handle_events(Waker::wake);
+                session.handle_events(|who| woken.extend([who]));
             }
             if session.is_closed() || session.is_closing() && session.is_unused() {
                 return Poll::Ready(());
             }
             if !session.read(&mut io) {
-                wait(task, cx);
-                return Poll::Pending;
+                again = false;
+                break;
             }
         }
-        wait(task, cx);
-        cx.waker().wake_by_ref();
+        *task = Some(cx.waker().clone());
+        if again {
+            woken.extend([cx.waker().clone()]);
+        }
         Poll::Pending
     }
 }
@@ -211,10 +242,10 @@ impl<R: Runtime> Task<R> {
 /// The task has ended, or no runtime is left to run it: nothing else will come.
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
-        let mut state = self.mux.lock();
-        state.io = None;
-        state.session.handle_lost();
-        state.session.handle_events(Waker::wake);
+        let State { io, session, closed, woken, .. } = &mut *self.mux.lock();
+        *closed = io.take();
+        session.handle_lost();
+        session.handle_events(|who| woken.extend([who]));
     }
 }
 
@@ -222,8 +253,8 @@ impl<R: Runtime> State<R> {
     /// Closes the connection if it takes no more requests and has none.
     fn close_unused(&mut self) {
         if self.session.is_closing() && self.session.is_unused() {
-            self.io = None;
-            wake(&mut self.task);
+            self.closed = self.closed.take().or(self.io.take());
+            self.woken.take(&mut self.task);
         }
     }
 }

@@ -42,7 +42,11 @@ impl<R: Runtime> Lease<R> {
     }
 
     async fn granted(&mut self, only_fresh: bool) -> Result<bool, Error> {
-        poll_fn(|cx| self.inner.poll_ready(only_fresh, |who| wait(who, cx))).await
+        poll_fn(|cx| {
+            let mut _before = None;
+            self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx))
+        })
+        .await
     }
 
     /// Asks the application for its capacity, on a connection that carries nothing else.
@@ -57,7 +61,11 @@ impl<R: Runtime> Lease<R> {
     async fn open(&mut self) -> Result<(), Error> {
         let desk = Arc::clone(self.inner.desk());
         let (connector, address) = (&desk.adapter().connector, desk.address());
-        if let Some(asking) = poll_fn(|cx| self.inner.poll_discovery(|who| wait(who, cx))).await? {
+        let asking = poll_fn(|cx| {
+            let mut _before = None;
+            self.inner.poll_discovery(|who| _before = wait(who, cx))
+        });
+        if let Some(asking) = asking.await? {
             match connector.query_values(address).await {
                 Ok(values) => asking.answer(values),
                 Err(error) => {
@@ -124,10 +132,7 @@ impl<R: Runtime> Lease<R> {
                 client.abort(key);
                 client.settled()
             }
-            (Some(Place::Shared(mux)), None) => {
-                mux.abort(key);
-                None
-            }
+            (Some(Place::Shared(mux)), None) => (!mux.abort(key)).then_some(false),
             (None, _) => Some(false),
         };
         match over {

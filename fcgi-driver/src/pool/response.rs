@@ -20,7 +20,8 @@ use crate::{
 /// back to the pool as soon as the response was read to its end. Dropping it early aborts the
 /// request, of which nothing reaches a later one (H-11): the connection is used again once the
 /// application has ended the request, or closed after
-/// [`drain_timeout`](crate::client::Connector::drain_timeout).
+/// [`drain_timeout`](crate::client::Connector::drain_timeout); one that is not kept is closed
+/// at once.
 ///
 /// It is a [`Stream`](futures_core::Stream) of chunks too.
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]

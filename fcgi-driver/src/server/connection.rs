@@ -91,6 +91,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     /// Waits for the handlers of a closed connection. They have been told to stop.
     fn poll_handlers_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _span = self.span.enter();
+        let _before;
         let mut inner = self.shared.lock();
         loop {
             if inner.session.handlers() == 0 {
@@ -99,7 +100,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             let now = R::now();
             inner.session.handle_limits(now);
             if self.deadline.poll(cx, inner.session.deadline(), now).is_pending() {
-                inner.leave(cx);
+                _before = inner.leave(cx);
                 return Poll::Pending;
             }
         }
@@ -121,6 +122,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         let Some(io) = &mut self.io else { return Poll::Ready(None) };
         let _span = self.span.enter();
+        let (_before, _io);
         let mut inner = self.shared.lock();
         inner.attend();
         loop {
@@ -130,11 +132,11 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                     return Poll::Ready(Some(job));
                 }
                 Turn::Closed => {
-                    self.io = None;
+                    _io = self.io.take();
                     return Poll::Ready(None);
                 }
                 Turn::Again => {
-                    cx.waker().wake_by_ref();
+                    inner.wake(cx.waker());
                     break;
                 }
                 Turn::Wait => {}
@@ -144,7 +146,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 break;
             }
         }
-        inner.leave(cx);
+        _before = inner.leave(cx);
         Poll::Pending
     }
 }

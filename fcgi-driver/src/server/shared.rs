@@ -2,7 +2,7 @@
 //! it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -16,7 +16,7 @@ use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
 
 use crate::{
     Error,
-    wakers::{wait, wake},
+    wakers::{self, Locked, Wakeful, Wakes, wait},
 };
 
 /// A connection, as its task and the handlers of its requests see it. A connection with one request
@@ -34,6 +34,16 @@ pub(super) struct Inner {
     task: Option<Waker>,
     /// The task is running, or was woken, and will check everything before it waits.
     attends: bool,
+    woken: Wakes,
+}
+
+impl Wakeful for Inner {
+    /// Handlers, and the connection's task.
+    type Later = (Wakes, Wakes);
+
+    fn later(&mut self) -> Self::Later {
+        (self.session.take_woken(), std::mem::take(&mut self.woken))
+    }
 }
 
 /// The wakers of one request.
@@ -65,21 +75,23 @@ impl Wakers {
 }
 
 impl Waiters for Wakers {
-    fn wake(&mut self, what: Awaited) {
+    type Woken = Wakes;
+
+    fn wake(&mut self, what: Awaited, woken: &mut Wakes) {
         match what {
-            Awaited::Input(input) => wake(self.input(input)),
+            Awaited::Input(input) => woken.take(self.input(input)),
             Awaited::Output => {
-                wake(&mut self.stdout);
-                wake(&mut self.stderr);
+                woken.take(&mut self.stdout);
+                woken.take(&mut self.stderr);
             }
-            Awaited::Flush => wake(&mut self.flush),
+            Awaited::Flush => woken.take(&mut self.flush),
         }
     }
 
-    fn wake_all(&mut self) {
+    fn wake_all(&mut self, woken: &mut Wakes) {
         let Self { stdin, data, stdout, stderr, flush, cancelled, handler } = self;
         for waker in [stdin, data, stdout, stderr, flush, cancelled, handler] {
-            wake(waker);
+            woken.take(waker);
         }
     }
 }
@@ -87,12 +99,12 @@ impl Waiters for Wakers {
 impl Shared {
     pub(super) fn new(tally: &Arc<Tally>, peer: Peer, now: fn() -> Instant) -> Self {
         let session = Session::new(tally, peer, now());
-        Self { inner: Mutex::new(Inner { session, task: None, attends: false }), now }
+        let inner = Inner { session, task: None, attends: false, woken: Wakes::default() };
+        Self { inner: Mutex::new(inner), now }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while the lock is held; a handler's panic is caught outside.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_, Inner> {
+        wakers::lock(&self.inner)
     }
 
     /// Polls something for a handler, which waits in the slot that `slot` returns.
@@ -103,11 +115,12 @@ impl Shared {
         slot: impl FnOnce(&mut Wakers) -> &mut Option<Waker>,
         f: impl FnOnce(&mut Session<Wakers>) -> Poll<T>,
     ) -> Poll<T> {
+        let mut _before = None;
         let inner = &mut *self.lock();
         let polled = f(&mut inner.session);
         if polled.is_pending() {
             if let Some(wakers) = inner.session.waiters(key) {
-                wait(slot(wakers), cx);
+                _before = wait(slot(wakers), cx);
             }
         }
         inner.notify();
@@ -218,10 +231,12 @@ impl Shared {
 }
 
 impl Inner {
-    /// From now on the connection's task must be woken when it has something to do.
-    pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
+    /// From now on the connection's task must be woken when it has something to do. Returns the
+    /// waker before, to be dropped without the lock.
+    #[must_use]
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>) -> Option<Waker> {
         self.attends = false;
-        wait(&mut self.task, cx);
+        wait(&mut self.task, cx)
     }
 
     /// The connection's task is running, and will check everything before it waits.
@@ -229,11 +244,14 @@ impl Inner {
         self.attends = true;
     }
 
+    /// Wakes somebody once the lock is released.
+    pub(super) fn wake(&mut self, who: &Waker) {
+        self.woken.extend([who.clone()]);
+    }
+
     fn notify(&mut self) {
         if self.session.take_attention() && !std::mem::replace(&mut self.attends, true) {
-            if let Some(task) = &self.task {
-                task.wake_by_ref();
-            }
+            self.woken.extend(self.task.clone());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -13,6 +13,7 @@ use fcgi_engine::{
 };
 
 use super::shared::Shared;
+use crate::wakers::{self, Locked, Wakeful, Wakes, wait};
 
 #[derive(Debug)]
 pub(super) struct State<H> {
@@ -27,6 +28,15 @@ struct Connections {
     last_id: u64,
     /// Waits for the last connection to close.
     idle: Option<Waker>,
+    woken: Wakes,
+}
+
+impl Wakeful for Connections {
+    type Later = Wakes;
+
+    fn later(&mut self) -> Wakes {
+        std::mem::take(&mut self.woken)
+    }
 }
 
 impl<H> State<H> {
@@ -45,42 +55,47 @@ impl<H> State<H> {
     }
 
     fn disconnect(&self, id: u64) {
-        let mut connections = self.lock();
-        connections.open.remove(&id);
-        if connections.open.is_empty() {
-            if let Some(waker) = connections.idle.take() {
-                waker.wake();
-            }
+        let _gone;
+        let Connections { open, idle, woken, .. } = &mut *self.lock();
+        _gone = open.remove(&id);
+        if open.is_empty() {
+            woken.take(idle);
         }
     }
 
     /// Lets every connection finish its requests.
     pub(super) fn shutdown(&self) {
-        self.lock().open.values().for_each(|shared| shared.shutdown());
+        self.open().iter().for_each(|shared| shared.shutdown());
     }
 
     /// Ends every request, and its connection once the web server has been informed.
     pub(super) fn cancel(&self) {
-        self.lock().open.values().for_each(|shared| shared.cancel());
+        self.open().iter().for_each(|shared| shared.cancel());
     }
 
     /// Closes every connection at once.
     pub(super) fn abandon(&self) {
-        self.lock().open.values().for_each(|shared| shared.abandon());
+        self.open().iter().for_each(|shared| shared.abandon());
+    }
+
+    /// The connections, without the lock: what is done to them runs code of others.
+    fn open(&self) -> Vec<Arc<Shared>> {
+        self.lock().open.values().cloned().collect()
     }
 
     /// Ready once no connection is open.
     pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _before;
         let mut connections = self.lock();
         if connections.open.is_empty() {
             return Poll::Ready(());
         }
-        connections.idle = Some(cx.waker().clone());
+        _before = wait(&mut connections.idle, cx);
         Poll::Pending
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Connections> {
+        wakers::lock(&self.connections)
     }
 }
 

@@ -262,6 +262,11 @@ fn a_local_redirect_of_a_get_is_followed_cgi_6_2_2_1() {
     async fn app(request: server::Request) -> Result<(), Error> {
         let page = match request.param_str("PATH_INFO") {
             Some("/again") => "Location: /app/again\n\n".to_owned(),
+            Some("/busy") => {
+                request.reject(fcgi_proto::Rejection::Overloaded);
+                return Ok(());
+            }
+            Some("/to-busy") => "Location: /app/busy\n\n".to_owned(),
             Some("/there") => format!(
                 "Content-Type: text/plain\n\n{} {}",
                 request.param_str("REQUEST_URI").unwrap_or_default(),
@@ -283,6 +288,12 @@ fn a_local_redirect_of_a_get_is_followed_cgi_6_2_2_1() {
         let error = client.send(get("/app/again")).await.unwrap_err();
         assert!(matches!(error, HttpError::Redirects { limit: 10, .. }), "{error}");
         assert_eq!(error.status(), 502);
+        for (path, unprocessed) in [("/app/busy", true), ("/app/to-busy", false)] {
+            let error = client.send(get(path)).await.unwrap_err();
+            assert!(error.is_rejected() && error.status() == 503, "{error}");
+            assert_eq!(error.is_unprocessed(), unprocessed, "a script that redirects was run");
+            assert!(error.to_string().starts_with("unix:/app"), "{error}");
+        }
         let none = HttpClient::with_pool(builder().build().unwrap())
             .scripts(mount())
             .redirect_limit(0)

@@ -60,6 +60,8 @@ pub struct Exchange {
     pub(super) touched: bool,
     /// All of it is queued, and the session watches for it to be sent.
     pub(super) is_queued: bool,
+    /// Why the connection takes no more of it: logged with its end, when no lock is held.
+    pub(super) unsent: Option<io::Error>,
     log: Option<RequestLog>,
 }
 
@@ -133,6 +135,7 @@ impl Exchange {
             received_before: 0,
             touched: false,
             is_queued: false,
+            unsent: None,
             log: None,
         }
     }
@@ -345,6 +348,9 @@ impl Exchange {
 
     fn log_end(&mut self, outcome: Logged, now: impl FnOnce() -> Instant) {
         if let Some(log) = self.log.take() {
+            if let Some(error) = self.unsent.take() {
+                tracing::debug!(parent: log.span(), %error, "application takes no more");
+            }
             log.end(outcome, now);
         }
     }

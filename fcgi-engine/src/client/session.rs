@@ -144,8 +144,9 @@ impl<W> Session<W> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection takes no more requests; [`Error::Timeout`] when the
-    /// request's total limit has passed already; [`Error::Usage`]. Nothing has changed then: the
-    /// application never gets a request that nobody waits for.
+    /// request's total limit has passed already, which is yet to be [logged](observe::logged);
+    /// [`Error::Usage`]. Nothing has changed then: the application never gets a request that nobody
+    /// waits for.
     pub fn begin(
         &mut self,
         begin: &BeginRequest,
@@ -158,7 +159,8 @@ impl<W> Session<W> {
         }
         let waited = now.saturating_duration_since(started);
         if let Some(limit) = self.settings.total.filter(|limit| waited >= *limit) {
-            return Err(observe::client_timeout(self.address.clone(), Phase::Response, limit));
+            let address = Arc::clone(&self.address);
+            return Err(Error::Timeout { address, phase: Phase::Response, limit });
         }
         let begun_at = self.sent + self.queued();
         let key = self.connection.begin(begin)?;
@@ -193,6 +195,9 @@ impl<W> Session<W> {
         }
         exchange.touched =
             self.sent > exchange.begun_at && self.received != exchange.received_before;
+        if let (Some(error), None) = (&self.write_gone, &exchange.unsent) {
+            exchange.unsent = Some(again(error));
+        }
         if let Some(slot) = self.slot(exchange.key()) {
             exchange.outcome = exchange.outcome.or(slot.outcome);
         }
@@ -273,7 +278,7 @@ impl<W> Session<W> {
     /// Whether an aborted request has ended: `Some(true)` if the connection can still be used.
     #[must_use]
     pub fn ended(&mut self, key: RequestKey) -> Option<bool> {
-        if self.failed.is_some() || self.connection.is_closed() {
+        if self.is_closed() {
             return Some(false);
         }
         match self.slot(key) {
@@ -282,12 +287,14 @@ impl<W> Session<W> {
         }
     }
 
-    /// Forgets a request that has ended or was aborted.
-    pub fn forget(&mut self, key: RequestKey) {
-        match &self.first {
-            Some((first, _)) if *first == key => self.first = None,
-            _ => drop(self.rest.remove(&key)),
-        }
+    /// Forgets a request that has ended or was aborted. Gives who waited for it, to be dropped where
+    /// no lock is held: the last waker of a task may take the task with it.
+    pub fn forget(&mut self, key: RequestKey) -> Option<W> {
+        let slot = match &self.first {
+            Some((first, _)) if *first == key => self.first.take().map(|(_, slot)| slot),
+            _ => self.rest.remove(&key),
+        };
+        slot?.who
     }
 
     /// Whether it has no requests, not counting aborted ones that were forgotten.
@@ -317,7 +324,6 @@ impl<W> Session<W> {
         let (bytes, blocked) = match pump::write(socket, &mut self.connection) {
             pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
-                tracing::debug!(parent: &self.span, %error, "application takes no more");
                 self.write_gone = Some(error);
                 (bytes, false)
             }
@@ -436,11 +442,7 @@ impl<W> Session<W> {
     }
 
     fn io_error(&self, doing: &'static str, error: &io::Error) -> Error {
-        let source = match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => error.kind().into(),
-        };
-        Error::Io { address: Arc::clone(&self.address), doing, source }
+        Error::Io { address: Arc::clone(&self.address), doing, source: again(error) }
     }
 
     // ---- Its use for other requests ------------------------------------------------------------
@@ -463,7 +465,8 @@ impl<W> Session<W> {
         self.is_usable() && self.connection.is_reusable()
     }
 
-    /// Whether it is of no more use once its requests are over.
+    /// Whether it is of no more use once its requests are over. Then no aborted request is worth
+    /// waiting for.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.is_unfit() || self.connection.is_closed()
@@ -476,13 +479,14 @@ impl<W> Session<W> {
     }
 
     /// Whether it has settled after an aborted request: true if another request can begin. A
-    /// connection that is not kept settles too, but only when the request has ended.
+    /// connection that takes no more has nothing to wait for. It is closed at once, as nginx does:
+    /// the application sees that, if not the ABORT_REQUEST before it.
     #[must_use]
     pub fn settled(&self) -> Option<bool> {
-        if self.is_closed() || self.write_gone.is_some() {
+        if self.is_closing() {
             return Some(false);
         }
-        self.connection.is_reusable().then_some(!self.closing)
+        self.connection.is_reusable().then_some(true)
     }
 
     /// Takes no more requests.
@@ -532,5 +536,13 @@ impl<W> Session<W> {
     pub fn values_passed(&self) -> Values {
         observe::timed_out(Side::Client, Phase::Values, self.settings.values, &self.address);
         Values::default()
+    }
+}
+
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
     }
 }

@@ -217,6 +217,16 @@ impl Call {
         })
     }
 
+    /// The error of a call that failed before a response came. After a redirect it is no reason to
+    /// send the request again: a script has run.
+    #[must_use]
+    pub fn failed(&self, error: HttpError) -> HttpError {
+        if self.redirects > 0 && error.is_unprocessed() {
+            return HttpError::AfterRedirect(Box::new(error));
+        }
+        error
+    }
+
     /// Takes the next chunk of the response, its end with the app status, or the error that ended
     /// it; and the application's address. Returns what the response is once that is known.
     ///
@@ -257,7 +267,7 @@ impl Call {
                     // What came is handed on first, and then the error.
                     Err(error) => match reader.give_up(&error) {
                         Some(held) => (Ok(Some(held)), Some(error)),
-                        None => return Err(error.into()),
+                        None => return Err(self.failed(error.into())),
                     },
                 };
                 match pushed {

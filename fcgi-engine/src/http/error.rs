@@ -78,6 +78,10 @@ pub enum HttpError {
         /// The status.
         app_status: u32,
     },
+    /// The call failed after a script had run and redirected it. The application has not started on
+    /// the last part of the request, but on the request it has.
+    #[error(transparent)]
+    AfterRedirect(Box<HttpError>),
     /// The application redirected the request to itself too often.
     #[error("{address}: more than {limit} local redirects")]
     Redirects {
@@ -93,6 +97,7 @@ impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
         match error {
             HttpError::Call(error) => error.into(),
+            HttpError::AfterRedirect(error) => (*error).into(),
             error => Self::new(error.io_kind(), error),
         }
     }
@@ -112,6 +117,7 @@ impl HttpError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::AfterRedirect(error) => error.status(),
             Self::Script(error) => error.status(),
             Self::Params(error) => error.status(),
             Self::RequestBody(_) | Self::Uri { .. } | Self::Call(Error::Body { .. }) => {
@@ -145,11 +151,12 @@ impl HttpError {
     /// Whether the application could not be reached; see [`Error::is_connect`].
     #[must_use]
     pub fn is_connect(&self) -> bool {
-        matches!(self, Self::Call(error) if error.is_connect())
+        self.call().is_some_and(Error::is_connect)
     }
 
     /// Whether the application has certainly not started on the request. Then even a request that
-    /// is not idempotent may be sent again, here or elsewhere. See [`Error::is_unprocessed`].
+    /// is not idempotent may be sent again, here or elsewhere. See [`Error::is_unprocessed`]. False
+    /// once a local redirect was followed.
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         matches!(self, Self::Call(error) if error.is_unprocessed())
@@ -158,7 +165,16 @@ impl HttpError {
     /// Whether the application refused the request; see [`Error::is_rejected`].
     #[must_use]
     pub fn is_rejected(&self) -> bool {
-        matches!(self, Self::Call(error) if error.is_rejected())
+        self.call().is_some_and(Error::is_rejected)
+    }
+
+    /// What a call met, also after a redirect.
+    fn call(&self) -> Option<&Error> {
+        match self {
+            Self::Call(error) => Some(error),
+            Self::AfterRedirect(error) => error.call(),
+            _ => None,
+        }
     }
 
     /// The application's address; `None` if the request did not get that far.
@@ -166,6 +182,7 @@ impl HttpError {
     pub fn address(&self) -> Option<&str> {
         match self {
             Self::Call(error) => error.address(),
+            Self::AfterRedirect(error) => error.address(),
             Self::Head { address, .. }
             | Self::Body { address, .. }
             | Self::AppStatus { address, .. }
@@ -188,6 +205,7 @@ impl HttpError {
     fn io_kind(&self) -> io::ErrorKind {
         match self {
             Self::Call(error) => error.io_kind(),
+            Self::AfterRedirect(error) => error.io_kind(),
             Self::RequestBody(source) => {
                 source.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind)
             }
@@ -228,6 +246,9 @@ mod tests {
             HttpError::Head { address: address(), source: HeadError::Empty },
             HttpError::Body { address: address(), source: length() },
             HttpError::AppStatus { address: address(), app_status: 7 },
+            HttpError::AfterRedirect(Box::new(
+                Error::Connect { address: address(), source: cause() }.into(),
+            )),
             HttpError::Redirects { address: address(), limit: 7 },
         ];
         for error in &all {
@@ -243,6 +264,7 @@ mod tests {
                 | HttpError::Head { .. }
                 | HttpError::Body { .. }
                 | HttpError::AppStatus { .. }
+                | HttpError::AfterRedirect(_)
                 | HttpError::Redirects { .. } => {}
             }
         }

@@ -60,7 +60,9 @@ macro_rules! pool_methods {
 
         /// Takes no more requests. Those that wait for a connection get
         /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed). Idle connections close now, and
-        /// the others after the request that they carry.
+        /// the others after the request that they carry: requests that have begun go on to their
+        /// end, also those that were [detached](Response::detach). [`stats`](Self::stats) says how
+        /// many connections are still open.
         pub fn close(&self) {
             self.$desk.close();
         }

@@ -9,11 +9,15 @@ use crate::{Phase, observe::RequestLog};
 
 /// What waits on one request: a waker for each event, or one condition variable for all of them.
 pub trait Waiters: Default {
-    /// Wakes what waits for this event.
-    fn wake(&mut self, what: Awaited);
+    /// What is to be woken. That runs code of others, which may use this connection: an adapter
+    /// does it once its lock is released.
+    type Woken: Default + std::fmt::Debug;
 
-    /// Wakes everything: the request has ended, or should.
-    fn wake_all(&mut self);
+    /// Notes what waits for this event, to be woken.
+    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken);
+
+    /// Notes everything that waits: the request has ended, or should.
+    fn wake_all(&mut self, woken: &mut Self::Woken);
 }
 
 /// An event to wait for.
@@ -103,9 +107,9 @@ impl<W: Waiters> Active<W> {
     }
 
     /// Makes its handler stop.
-    pub(super) fn stop(&mut self, why: Stop) {
+    pub(super) fn stop(&mut self, why: Stop, woken: &mut W::Woken) {
         self.stop.get_or_insert(why);
-        self.waiters.wake_all();
+        self.waiters.wake_all(woken);
     }
 }
 

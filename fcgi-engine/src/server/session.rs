@@ -29,10 +29,11 @@ use crate::{
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
 ///   they have to wait, and then check `take_attention`.
+/// - **Whoever releases the lock** uses `take_woken` before, and wakes them after.
 /// - **Whatever runs the handlers** uses `is_over`, `finish`.
 /// - **The server** uses `shutdown`, `cancel`.
 #[derive(Debug)]
-pub struct Session<W> {
+pub struct Session<W: Waiters> {
     pub(super) connection: ServerConnection,
     pub(super) reader: Reader,
     pub(super) requests: Requests<W>,
@@ -83,6 +84,7 @@ pub struct Session<W> {
     /// When a cancelled connection is closed, whatever is left to do.
     pub(super) close_at: Option<Instant>,
     pub(super) attention: bool,
+    pub(super) woken: W::Woken,
 }
 
 /// The stage of a connection.
@@ -161,6 +163,7 @@ impl<W: Waiters> Session<W> {
             cancelled: false,
             close_at: None,
             attention: false,
+            woken: W::Woken::default(),
         }
     }
 
@@ -212,7 +215,7 @@ impl<W: Waiters> Session<W> {
     pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: impl FnOnce() -> Instant) {
         let Some(active) = self.requests.get_mut(key) else { return };
         // The handler may have passed its handles to others, who may wait.
-        active.waiters.wake_all();
+        active.waiters.wake_all(&mut self.woken);
         if !active.ended {
             let (stop, rejection) = (active.stop, active.rejection);
             let outcome = self.end(key, stop, rejection, end);
@@ -250,7 +253,7 @@ impl<W: Waiters> Session<W> {
         let grace = self.settings().abort_grace;
         for key in self.requests.keys() {
             let Some(active) = self.requests.get_mut(key) else { continue };
-            active.stop(Stop::Aborted(AbortReason::Disconnected));
+            active.stop(Stop::Aborted(AbortReason::Disconnected), &mut self.woken);
             if active.ended {
                 continue;
             }
@@ -337,12 +340,12 @@ impl<W: Waiters> Session<W> {
             Event::Readable { key, input } => {
                 if let Some(active) = self.requests.get_mut(key) {
                     *active.input(input) = InputWait::No;
-                    active.waiters.wake(Awaited::Input(input));
+                    active.waiters.wake(Awaited::Input(input), &mut self.woken);
                 }
             }
             Event::Writable { key } => {
                 if let Some(active) = self.requests.get_mut(key) {
-                    active.waiters.wake(Awaited::Output);
+                    active.waiters.wake(Awaited::Output, &mut self.woken);
                 }
             }
             Event::Aborted { key, reason } => self.on_aborted(key, reason, now()),
@@ -352,7 +355,7 @@ impl<W: Waiters> Session<W> {
     fn on_aborted(&mut self, key: RequestKey, reason: AbortReason, now: Instant) {
         let grace = self.settings().abort_grace;
         let Some(active) = self.requests.get_mut(key) else { return };
-        active.stop(Stop::Aborted(reason));
+        active.stop(Stop::Aborted(reason), &mut self.woken);
         if !active.started || grace.is_zero() {
             return self.end_early(key, true, now);
         }
@@ -447,7 +450,7 @@ impl<W: Waiters> Session<W> {
                     }
                     (wait @ InputWait::Until(_), _) if wait.is_late(now) => {
                         *wait = InputWait::Late;
-                        active.waiters.wake(Awaited::Input(input));
+                        active.waiters.wake(Awaited::Input(input), &mut self.woken);
                     }
                     _ => {}
                 }
@@ -455,7 +458,7 @@ impl<W: Waiters> Session<W> {
             if active.ended {
                 active.over |= late(active.stop_at);
                 if active.over {
-                    active.waiters.wake_all();
+                    active.waiters.wake_all(&mut self.woken);
                 }
             } else if late(active.stop_at) && active.stop.is_some() {
                 self.end_early(key, true, now);
@@ -473,7 +476,7 @@ impl<W: Waiters> Session<W> {
     pub(super) fn time_out(&mut self, key: RequestKey, phase: Phase, now: Instant) {
         self.log_timeout(phase);
         if let Some(active) = self.requests.get_mut(key) {
-            active.stop(Stop::TimedOut(phase));
+            active.stop(Stop::TimedOut(phase), &mut self.woken);
         }
         self.end_early(key, true, now);
     }

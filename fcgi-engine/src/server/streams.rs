@@ -141,6 +141,12 @@ impl<W: Waiters> Session<W> {
         self.requests.get_mut(key).map(|active| &mut active.waiters)
     }
 
+    /// Those who are to look again since the last time, to be woken once no lock is held.
+    #[must_use]
+    pub fn take_woken(&mut self) -> W::Woken {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Bytes that wait to be sent.
     #[must_use]
     pub fn queued(&self) -> usize {

@@ -234,7 +234,7 @@ impl<W: Waiters> Session<W> {
                 if !blocked && std::mem::take(&mut self.flushing) {
                     for (_, active) in self.requests.iter_mut() {
                         if std::mem::take(&mut active.flushing) {
-                            active.waiters.wake(Awaited::Flush);
+                            active.waiters.wake(Awaited::Flush, &mut self.woken);
                         }
                     }
                 }

@@ -102,7 +102,9 @@ struct Woken {
 }
 
 impl Waiters for Woken {
-    fn wake(&mut self, what: Awaited) {
+    type Woken = ();
+
+    fn wake(&mut self, what: Awaited, (): &mut ()) {
         match what {
             Awaited::Input(input) => self.inputs[usize::from(input == Input::Data)] = true,
             Awaited::Output => self.output = true,
@@ -110,7 +112,7 @@ impl Waiters for Woken {
         }
     }
 
-    fn wake_all(&mut self) {
+    fn wake_all(&mut self, (): &mut ()) {
         self.all = true;
     }
 }

@@ -40,7 +40,8 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
     a_dropped_response_is_drained_and_its_connection_used_again,
     a_detached_response_is_read_to_its_end_and_its_connection_used_again,
     an_application_that_ignores_an_abort_loses_its_connection_q_6,
-    a_dropped_response_is_drained_on_a_connection_that_is_not_kept_too,
+    a_detached_response_goes_on_after_the_pool_was_closed,
+    a_connection_that_is_not_kept_is_closed_with_its_dropped_response,
     a_request_that_timed_out_is_drained_too,
     a_refusal_leaves_the_connection_fit_q_13,
     requests_share_a_connection_where_it_is_offered,
@@ -541,25 +542,60 @@ fn an_application_that_ignores_an_abort_loses_its_connection_q_6(suite: &Suite) 
     application.join();
 }
 
-fn a_dropped_response_is_drained_on_a_connection_that_is_not_kept_too(suite: &Suite) {
-    let app = RawApp::new();
-    let settings = Settings { keep_conn: false, ..settings(1) };
-    let pool = suite.pool(&app.address, settings);
-    let drains = Gate::default();
-    let waits = drains.clone();
-    let application = background(move || {
-        let mut peer = app.accept();
-        let id = aborted(&mut peer);
-        waits.wait();
-        peer.send(end(id, 1, 0));
-        peer.expect_end();
-        assert!(serve_one(&mut app.accept()));
-    });
-    give_up(&*pool, 0);
-    assert_eq!(pool.stats().active, 1, "the application is still busy with it");
-    drains.open();
-    assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
-    application.join();
+/// There is nothing to drain it for. The application hears of the abort, and of the end.
+fn a_connection_that_is_not_kept_is_closed_with_its_dropped_response(suite: &Suite) {
+    for request_keeps in [true, false] {
+        let app = RawApp::new();
+        let settings = Settings { keep_conn: !request_keeps, ..settings(1) };
+        let drain = drained_within(Duration::from_secs(600));
+        let pool = suite.adapter.pool(&app.address, drain, settings);
+        let application = background(move || {
+            let mut peer = app.accept();
+            aborted(&mut peer);
+            // It never ends the request.
+            peer.expect_end();
+            assert!(serve_one(&mut app.accept()));
+        });
+        let mut response = pool.send(numbered(0).keep_conn(request_keeps)).unwrap();
+        assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("part".into())));
+        drop(response);
+        assert_eq!(pool.stats().connections, 0, "it takes no place");
+        assert_eq!(call(&*pool, numbered(1)).unwrap(), b"1");
+        application.join();
+    }
+}
+
+/// It is a request like any other that is under way.
+fn a_detached_response_goes_on_after_the_pool_was_closed(suite: &Suite) {
+    for settings in [settings(1), multiplexing()] {
+        let app = RawApp::new();
+        let shared = settings.multiplex > 1;
+        let pool = suite.pool(&app.address, settings);
+        let (goes_on, body) = (Gate::default(), pattern(4 << 20, 1));
+        let (waits, expected) = (goes_on.clone(), body.clone());
+        let application = background(move || {
+            if shared {
+                answer_values(&app, MULTIPLEXES);
+            }
+            let mut peer = app.accept();
+            let begin = peer.record();
+            peer.stream_of(Type::Params, begin.id);
+            peer.send(record(Type::Stdout, begin.id, b"first"));
+            waits.wait();
+            assert!(peer.stream_of(Type::Stdin, begin.id) == expected);
+            peer.send(answer(begin.id, &[b'x'; 30_000]));
+            peer.expect_end();
+        });
+        let mut response = pool.send(TestRequest::responder().stdin(body)).unwrap();
+        assert_eq!(response.chunk().unwrap(), Some(Chunk::Stdout("first".into())));
+        response.detach();
+        pool.close();
+        assert!(matches!(call(&*pool, numbered(1)), Err(Error::PoolClosed { .. })));
+        assert_eq!(pool.stats().active, 1, "it goes on");
+        goes_on.open();
+        application.join();
+        until("it has ended", || pool.stats().connections == 0);
+    }
 }
 
 fn a_request_that_timed_out_is_drained_too(suite: &Suite) {

@@ -166,10 +166,13 @@ impl HttpClient {
         loop {
             let script = settings.script(call.parts())?;
             let variables = match &self.0.authorizer {
-                Some(authorizer) if call.asks() => match authorizer.check(call.parts().clone())? {
-                    Answered::Allowed(variables) => variables,
-                    denied => return Ok(denied),
-                },
+                Some(authorizer) if call.asks() => {
+                    let checked = authorizer.check(call.parts().clone());
+                    match checked.map_err(|error| call.failed(error))? {
+                        Answered::Allowed(variables) => variables,
+                        denied => return Ok(denied),
+                    }
+                }
                 _ => Params::new(),
             };
             let (length, stdin) = match body.take() {
@@ -183,7 +186,8 @@ impl HttpClient {
             let begin = BeginRequest { role: call.role(), keep_conn: true, params };
             let data = mem::replace(&mut data, client::Body::empty());
             let request = client::Request::from_parts(begin, [stdin, data]);
-            let mut response = self.0.pool.send(request)?;
+            let sent = self.0.pool.send(request);
+            let mut response = sent.map_err(|error| call.failed(error.into()))?;
             loop {
                 let chunk = response.chunk();
                 let status = response.app_status();

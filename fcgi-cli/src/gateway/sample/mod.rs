@@ -1,4 +1,4 @@
-//! The application that is served when there is no other: an axum router, behind FastCGI.
+//! The application that is served if there is no other: an axum router behind FastCGI.
 
 mod stream;
 
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use stream::Pieces;
 
 const PAGE: &str = include_str!("page.html");
-/// All that the page needs is in it.
+/// The page contains everything that it needs.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -30,7 +30,7 @@ pub(super) fn router() -> Router {
         .route("/upload", get(Redirect::to("/")).post(upload))
         .route("/stream", get(stream))
         .fallback((StatusCode::NOT_FOUND, "The sample application has no such page.\n"))
-        // The gateway has a limit.
+        // The gateway has its own limit.
         .layer(DefaultBodyLimit::disable())
 }
 
@@ -43,7 +43,7 @@ async fn stream() -> impl IntoResponse {
     (head, Body::from_stream(Pieces::new()))
 }
 
-/// Counts and hashes a file as it comes; nothing of it is kept.
+/// Counts and hashes a file as it comes, and stores nothing.
 async fn upload(Extension(meta): Extension<MetaVariables>, form: Multipart) -> Response {
     match receive(form).await {
         Ok(Some(file)) => respond(StatusCode::OK, &file.to_html(), &meta),
@@ -115,7 +115,7 @@ fn respond(status: StatusCode, upload: &str, meta: &MetaVariables) -> Response {
     (status, head, Html(page)).into_response()
 }
 
-/// The page with texts at its marks, in the order of the page. A mark inside a text is none.
+/// Fills the page's marks with texts, in order. A mark inside a text does not count.
 fn fill(texts: &[(&str, &str)]) -> String {
     let mut page = String::new();
     let mut rest = PAGE;
@@ -130,7 +130,7 @@ fn fill(texts: &[(&str, &str)]) -> String {
     page
 }
 
-/// Bytes of a client as text of a page.
+/// Bytes from a client as text for a page.
 fn html(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for c in escape(bytes, b"").chars() {

@@ -181,7 +181,8 @@ impl<R: Runtime> HttpClient<R> {
             let script = settings.script(call.parts())?;
             let variables = match &self.0.authorizer {
                 Some(authorizer) if call.asks() => {
-                    match authorizer.check(call.parts().clone()).await? {
+                    let checked = authorizer.check(call.parts().clone()).await;
+                    match checked.map_err(|error| call.failed(error))? {
                         Answered::Allowed(variables) => variables,
                         denied => return Ok(denied),
                     }
@@ -199,7 +200,8 @@ impl<R: Runtime> HttpClient<R> {
             let begin = BeginRequest { role: call.role(), keep_conn: true, params };
             let data = mem::replace(&mut data, client::Body::empty());
             let request = client::Request::from_parts(begin, [stdin, data]);
-            let mut response = self.0.pool.send(request).await?;
+            let sent = self.0.pool.send(request).await;
+            let mut response = sent.map_err(|error| call.failed(error.into()))?;
             loop {
                 let chunk = response.chunk().await;
                 let status = response.app_status();
