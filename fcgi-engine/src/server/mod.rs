@@ -7,6 +7,7 @@
 //! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
 //! ```
 
+mod begun;
 mod requests;
 mod session;
 mod settings;
