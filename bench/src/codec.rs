@@ -17,7 +17,7 @@ use crate::sample::Sample;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
 
-/// Everyone who takes part; the first is what the others are compared with.
+/// All participants; the others are compared with the first.
 fn subjects() -> Vec<Box<dyn Subject>> {
     vec![
         Box::new(memcpy::Memcpy::default()),
@@ -27,7 +27,7 @@ fn subjects() -> Vec<Box<dyn Subject>> {
     ]
 }
 
-/// Which way the bytes go.
+/// The direction of the bytes.
 #[derive(Clone, Copy)]
 enum Direction {
     Decode,
@@ -51,17 +51,17 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<()> {
     Ok(())
 }
 
-/// One subject's part in a comparison.
+/// One subject's results in a comparison.
 struct Entry {
     subject: Box<dyn Subject>,
-    /// How many repetitions fill a slice; nothing when it has failed or has no such thing.
+    /// How many repetitions fill a slice; `None` if it has failed or has no such function.
     times: Option<u64>,
-    /// Nanoseconds a request, by round.
+    /// Nanoseconds per request, by round.
     nanos: Vec<f64>,
     note: String,
 }
 
-/// Measures everyone on one sample in one direction, and prints the table.
+/// Measures all of them on one sample in one direction, and prints the table.
 fn compare(
     options: &Options,
     slice: Duration,
@@ -107,7 +107,8 @@ fn compare(
 }
 
 impl Entry {
-    /// Checks that `subject` does its work right, warms it up and finds how often fits a slice.
+    /// Checks that `subject` works correctly, warms it up and finds how many repetitions fit a
+    /// slice.
     fn prepare(
         mut subject: Box<dyn Subject>,
         slice: Duration,

@@ -1,4 +1,4 @@
-//! Which processor runs what, and how much of it a process has used.
+//! Pins processes to processors, and reads how much processor time they have used.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    /// The first two processors this process may use; one for both where there is only one.
+    /// The first two processors that this process may use; the same one twice if there is only one.
     pub(crate) fn choose() -> Result<Placement> {
         let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
         let mut allowed = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -34,11 +34,11 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 
 /// Seconds of processor time, user and system, that process `pid` has used so far.
 ///
-/// From /proc, so its resolution is one clock tick, as a rule 10 ms.
+/// It comes from /proc, so its resolution is one clock tick, usually 10 ms.
 pub(crate) fn used(pid: Pid) -> Result<f64> {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
     let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The command, in parentheses, may itself hold spaces and parentheses.
+    // The command is in parentheses and may itself contain spaces and parentheses.
     let after = stat.rsplit(')').next().unwrap_or_default();
     let mut fields = after.split_whitespace().skip(11).map(str::parse::<u64>);
     let mut next = || fields.next().context("a field is missing")?.context("not a number");

@@ -19,18 +19,18 @@ use crate::sample::Sample;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
 
-/// One row: a server and what has been measured of it.
+/// One row: a server and its results.
 struct Entry {
     name: &'static str,
     connections: usize,
-    /// The server, and the STDOUT that its every answer must have; nothing once it has failed.
+    /// The server, and the STDOUT that each of its answers must have; `None` once it has failed.
     running: Option<(Server, Vec<u8>)>,
     note: String,
     /// Answers in all measured rounds.
     requests: u64,
-    /// Answers a second, by round.
+    /// Answers per second, by round.
     rate: Vec<f64>,
-    /// Microseconds of processor time for an answer, by round.
+    /// Microseconds of processor time per answer, by round.
     cost: Vec<f64>,
     /// How much of the wall-clock time the server was running, by round.
     busy: Vec<f64>,
@@ -100,7 +100,7 @@ impl Entry {
         entry
     }
 
-    /// Does something with a running server; if that fails, the row has failed and its server ends.
+    /// Runs `f` with a running server. If that fails, the row fails and its server is stopped.
     fn attempt(&mut self, work: impl FnOnce(&mut Entry) -> Result<()>) {
         if self.running.is_some() {
             if let Err(error) = work(self) {

@@ -33,7 +33,7 @@ struct Cli {
     options: Options,
 }
 
-/// What holds for every run.
+/// The settings of every run.
 #[derive(Args)]
 struct Options {
     /// Seconds that each server runs in a round; a codec measurement takes a quarter of it.
@@ -48,13 +48,13 @@ struct Options {
     /// The program measured as `ours`, started as `PATH unix:SOCKET`.
     #[arg(long, global = true, value_name = "PATH")]
     ours: Option<PathBuf>,
-    /// Also count each server's system calls, with strace, over 1,000 requests.
+    /// Also count each server's system calls over 1,000 requests, with strace.
     #[arg(long, global = true)]
     strace: bool,
 }
 
 impl Options {
-    /// Whether the row of this name takes part.
+    /// Whether the row with this name takes part.
     fn selects(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
@@ -67,7 +67,7 @@ enum What {
     Codec,
     /// Whole servers on one processor over a unix socket, against the floor.
     Hello,
-    /// This project alone: what many connections and many requests at once cost.
+    /// This project alone: the cost of many connections and many concurrent requests.
     Scale,
     /// The first two (the default).
     All,

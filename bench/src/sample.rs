@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::wire::{self, put_pair, put_record};
 
-/// What the application is asked: pairs and a body, before any encoding.
+/// The content of a request: pairs and a body, before any encoding.
 pub(crate) struct Request {
     /// The parameters, in order.
     pub(crate) params: Vec<(Bytes, Bytes)>,
@@ -12,9 +12,9 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// One input, in both forms.
+/// One input in both forms.
 pub(crate) struct Sample {
-    /// What it is, for the table's title.
+    /// Its name, for the table's title.
     pub(crate) title: &'static str,
     /// The request before encoding.
     pub(crate) request: Request,
@@ -65,7 +65,7 @@ impl Sample {
         Sample::new("a 26-parameter request", Bytes::new())
     }
 
-    /// The same request with a body of 1 MiB in records as long as they can be.
+    /// The same request with a body of 1 MiB, in records of the maximum length.
     pub(crate) fn large() -> Sample {
         let body: Vec<u8> = (0..LARGE).map(|i| (i * 7 + i / 251) as u8).collect();
         Sample::new("a 1 MiB body in 64 KiB records", body.into())

@@ -1,8 +1,8 @@
-//! What many cost: idle connections, requests at once on one connection, connections that come
-//! and go.
+//! The cost of many connections or requests: idle connections, concurrent requests on one
+//! connection, connections that come and go.
 //!
-//! Each part runs in a process of its own, and so does its server, so that the memory of one is
-//! not taken for that of another.
+//! Each part runs in its own process, and so does its server, so that the memory of one part is not
+//! counted for another.
 
 mod churn;
 mod core;
@@ -25,15 +25,15 @@ use crate::hello::process::Server;
 use crate::sample::Sample;
 use crate::serve::STDOUT;
 
-/// The parameter that tells the server how many requests are to have begun before any is answered.
+/// The parameter that tells the server how many requests must have begun before any is answered.
 pub(crate) const AT_ONCE: &str = "AT_ONCE";
-/// The most connections, and the most requests at once.
+/// The largest number of connections, and of concurrent requests.
 pub(crate) const MOST: usize = 10_000;
 
 /// The parts, by the names that `--only` knows.
 const PARTS: [&str; 4] = ["idle", "multiplexed", "core", "churn"];
 
-/// How many requests there are at once, row by row.
+/// The numbers of concurrent requests, row by row.
 const REQUESTS: [usize; 4] = [10, 100, 1_000, MOST];
 
 /// Measures and prints every part.
@@ -58,7 +58,7 @@ fn is_named(options: &Options, name: &str) -> bool {
     options.only.iter().any(|only| only == name)
 }
 
-/// The numbers of requests at once that take part: those that are named, or all.
+/// The numbers of concurrent requests that take part: the given ones, or all.
 fn at_once(options: &Options) -> Vec<usize> {
     let is_chosen = |n: &usize| is_named(options, &n.to_string());
     let named: Vec<usize> = REQUESTS.into_iter().filter(is_chosen).collect();
@@ -77,7 +77,7 @@ fn again(options: &Options, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// A fresh server with its socket in `dir`, and where it is. The caller stays on the load's
+/// A fresh server with its socket in `dir`, and its address. The caller stays on the load's
 /// processor.
 fn start(dir: &Path, cpus: Placement) -> Result<(Server, Address)> {
     cpu::pin(cpus.load)?;
@@ -97,14 +97,14 @@ fn request(sample: &Sample) -> Request {
     Request::responder().params(sample.request.params.iter().map(|(name, value)| (name, value)))
 }
 
-/// One request on a connection that is open.
+/// One request on an open connection.
 async fn exchange(client: &mut Client, request: Request) -> Result<()> {
     let answer = client.send(request).await?.collect(STDOUT.len()).await?;
     ensure!(answer.app_status == 0 && answer.stdout == STDOUT, "a wrong answer: {answer:?}");
     Ok(())
 }
 
-/// The header's words on where everything ran.
+/// The part of the header that says where everything ran.
 fn placed(cpus: Placement) -> String {
     let Placement { load, server } = cpus;
     let shared = if load == server { " (the only one: they share it)" } else { "" };

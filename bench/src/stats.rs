@@ -12,9 +12,9 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The median of the ratios of `values` to `base`, each to the one of its own round.
+/// The median of the ratios of `values` to `base`, each within its own round.
 ///
-/// What slows the machine down for a while slows both sides of a round's ratio.
+/// A slowdown of the machine affects both sides of a round's ratio.
 pub(crate) fn median_ratio(values: &[f64], base: &[f64]) -> Option<f64> {
     let ratios: Vec<f64> = values.iter().zip(base).map(|(value, base)| value / base).collect();
     median(&ratios)

@@ -1,6 +1,6 @@
 //! The few facts of the FastCGI wire format that the benchmark itself needs.
 //!
-//! Written apart from every implementation under test, so that it can judge them all.
+//! It is separate from every implementation under test, so that it can judge them all.
 
 use anyhow::{Context, Result, bail, ensure};
 

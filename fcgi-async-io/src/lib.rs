@@ -40,6 +40,10 @@
 //! # }
 //! ```
 //!
+//! # Features
+//! - `async-net`, `async-std`: recognize the sockets of smol and of async-std wherever any stream
+//!   is accepted ([`Transport`]). `fcgi-smol` and `fcgi-async-std` enable this.
+//!
 //! [`Runtime`]: fcgi_driver::runtime::Runtime
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]

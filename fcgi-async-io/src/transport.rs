@@ -12,6 +12,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+#[cfg(any(feature = "async-net", feature = "async-std"))]
+use std::os::fd::OwnedFd;
+
 use async_io::Async;
 use fcgi_driver::{Over, StdListener, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
@@ -33,8 +36,8 @@ enum Stream {
     Other(Box<dyn runtime::Transport>),
 }
 
-/// Takes any stream, such as TLS, vsock, or a pipe in memory. An `Async` of one of std's sockets is
-/// used as that socket.
+/// Accepts any stream, such as TLS, vsock, or a pipe in memory. An `Async` of a socket from std is
+/// used as that socket, and so is a socket of smol or async-std if its feature is enabled.
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
     fn from(io: T) -> Self {
         let io: Box<dyn Any + Send> = Box::new(io);
@@ -46,6 +49,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> From<T> for Transport {
             Ok(tcp) => return Self::tcp(*tcp),
             Err(io) => io,
         };
+        if let Some(socket) = runtimes_socket(&*io) {
+            return socket;
+        }
         match io.downcast::<T>() {
             Ok(io) => Self::new(Stream::Other(Box::new(Over::new(*io)))),
             Err(_) => unreachable!("it was made of one"),
@@ -98,6 +104,39 @@ impl Transport {
         let _ = stream.get_ref().set_nodelay(true);
         Self::new(Stream::Tcp(stream))
     }
+}
+
+/// If this is a socket of smol or async-std, returns it as such, under another descriptor, since
+/// its clones may share the one that it has. If there is no descriptor left, it is used like any
+/// other stream.
+fn runtimes_socket(io: &(dyn Any + Send)) -> Option<Transport> {
+    #[cfg(feature = "async-net")]
+    {
+        if let Some(unix) = io.downcast_ref::<async_net::unix::UnixStream>() {
+            return Some(Transport::new(Stream::Unix(again(unix)?)));
+        }
+        if let Some(tcp) = io.downcast_ref::<async_net::TcpStream>() {
+            return Some(Transport::tcp(again(tcp)?));
+        }
+    }
+    #[cfg(feature = "async-std")]
+    {
+        if let Some(unix) = io.downcast_ref::<async_std::os::unix::net::UnixStream>() {
+            return Some(Transport::new(Stream::Unix(again(unix)?)));
+        }
+        if let Some(tcp) = io.downcast_ref::<async_std::net::TcpStream>() {
+            return Some(Transport::tcp(again(tcp)?));
+        }
+    }
+    let _ = io;
+    None
+}
+
+/// The same socket under another descriptor. It stays in non-blocking mode.
+#[cfg(any(feature = "async-net", feature = "async-std"))]
+fn again<S: From<OwnedFd> + AsFd>(socket: &impl AsFd) -> Option<Async<S>> {
+    let descriptor = socket.as_fd().try_clone_to_owned().ok()?;
+    Async::new_nonblocking(S::from(descriptor)).ok()
 }
 
 /// Looks a name up in a separate thread, since the system's resolver blocks.
@@ -229,6 +268,7 @@ impl AsFd for TransportListener {
 
 /// A listening socket.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TransportListener {
     /// A unix socket.
     Unix(Async<UnixListener>),
@@ -242,6 +282,7 @@ impl TransportListener {
         match listener {
             StdListener::Unix(unix) => Async::new_nonblocking(unix).map(Self::Unix),
             StdListener::Tcp(tcp) => Async::new_nonblocking(tcp).map(Self::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -18,7 +18,7 @@
 //!     };
 //!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //!     let serve = fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal());
-//!     async_std::task::block_on(serve.into_future())
+//!     async_std::task::block_on(serve)
 //! }
 //! ```
 //!
@@ -27,7 +27,7 @@
 //! environment variable ASYNC_STD_THREAD_COUNT says.
 //!
 //! # Features
-//! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
+//! - `http`: [`http`], with `serve_http` for tower services and `HttpClient`.
 //! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.

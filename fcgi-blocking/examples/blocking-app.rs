@@ -1,10 +1,11 @@
-//! An application for systemd, spawn-fcgi, a web server that starts it, or a shell: it takes the
-//! sockets that it was started with.
+//! An application that uses the sockets it was started with: by systemd, spawn-fcgi, a web server,
+//! or a shell.
 //!
-//! `app ADDR [ADMIN]` answers every request with `Hello, world`, and with a line that says on which
-//! of its two listeners that came. It serves what [`from_env`](fcgi::Listener::from_env) gives:
-//! systemd's sockets, descriptor 0, FCGI_ADDR, else ADDR. With ADMIN it has a second listener, which
-//! systemd calls `admin`. SIGTERM or SIGINT ends it after its requests.
+//! `app ADDR [ADMIN]` answers every request with `Hello, world`, and with a line that names the
+//! listener that the request came on. It serves the sockets of
+//! [`from_env`](fcgi::Listener::from_env): systemd's sockets, descriptor 0, FCGI_ADDR, or else
+//! ADDR. With ADMIN it has a second listener, which systemd calls `admin`. On SIGTERM or SIGINT it
+//! finishes its requests and ends.
 
 use fcgi_blocking as fcgi;
 

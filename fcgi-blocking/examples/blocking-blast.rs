@@ -1,8 +1,8 @@
-//! Sends many small requests to an application: what the client's throughput is measured on.
+//! Sends many small requests to an application, to measure the client's throughput.
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
 //! parameters and no body, from that many threads over a pool of as many connections, and prints
-//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; else one line
+//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; otherwise one line
 //! says what came, and the exit status is 1 (2 for usage).
 
 #[path = "../../fcgi-testkit/programs/blast_args.rs"]
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     args::report(&args, blast(&args))
 }
 
-/// Runs a thread for each connection, and says how long they took.
+/// Runs a thread for each connection, and returns how long they took.
 fn blast(args: &Args) -> Result<Duration, Failure> {
     let connections = usize::try_from(args.connections).unwrap_or(usize::MAX);
     let pool = fcgi::Pool::builder(args.address.clone())

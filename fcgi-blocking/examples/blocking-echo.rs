@@ -1,10 +1,11 @@
-//! An application in all three roles that answers with what it was sent: for trying out web
-//! servers, clients, and this crate.
+//! An application in all three roles that sends back what it got, for trying out web servers,
+//! clients, and this crate.
 //!
 //! `echo ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. A Responder
-//! gets its parameters and its STDIN back, a Filter its DATA too; an Authorizer allows whoever has
-//! credentials. These parameters steer it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
-//! ECHO_EXIT, ECHO_PANIC, ECHO_FAIL_AFTER_BYTES. SIGTERM or SIGINT ends it after its requests.
+//! sends back its parameters and its STDIN, a Filter its DATA too; an Authorizer allows requests
+//! with credentials. These parameters control it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
+//! ECHO_EXIT, ECHO_PANIC, ECHO_FAIL_AFTER_BYTES. On SIGTERM or SIGINT it finishes its requests and
+//! ends.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use bytes::Bytes;
 use fcgi_blocking as fcgi;
 
 const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
-/// The most STDIN that a Filter request may have, since it is held until its end.
+/// The largest STDIN of a Filter request, since it is held until its end.
 const FILTER_STDIN: usize = 1 << 30;
-/// Requests at once. Most threads sleep, for a program that tries out slow answers.
+/// The most requests at once. Most threads sleep, since this program tries out slow answers.
 const THREADS: usize = 128;
 
 fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: echo ADDR") };
-    // First: whoever sees the socket may send the signal.
+    // This comes first: whoever sees the socket may send the signal.
     let stop = fcgi::shutdown_signal();
     let listener = fcgi::Listener::bind(address)?;
     let server = fcgi::Server::from_env().threads(THREADS);

@@ -1,5 +1,5 @@
-//! `blocking-get ADDR ROOT PATH` asks the PHP application below ROOT, whose front controller is `index.php`,
-//! for a path such as `/articles?page=2`, and prints status and page.
+//! `blocking-get ADDR ROOT PATH` requests a path, such as `/articles?page=2`, from the PHP
+//! application below ROOT, whose front controller is `index.php`, and prints status and page.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 

@@ -1,7 +1,7 @@
-//! Answers every request with `Hello, world`: what throughput is measured on.
+//! Answers every request with `Hello, world`, to measure throughput.
 //!
-//! `hello ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. One thread
-//! for handlers when FCGI_THREADS=1.
+//! `hello ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. With
+//! FCGI_THREADS=1 handlers run on one thread.
 
 use fcgi_blocking as fcgi;
 
@@ -11,7 +11,7 @@ fn main() -> anyhow::Result<()> {
     if std::env::var("FCGI_THREADS").as_deref() == Ok("1") {
         server = server.threads(1);
     }
-    // First: whoever sees the socket may send the signal.
+    // This comes first: whoever sees the socket may send the signal.
     let stop = fcgi::shutdown_signal();
     let listener = fcgi::Listener::bind(address)?;
     Ok(server.serve(listener, hello).with_graceful_shutdown(stop).run()?)

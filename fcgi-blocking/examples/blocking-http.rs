@@ -1,4 +1,4 @@
-//! Answers HTTP requests with what they say: `http ADDR`, where ADDR is `unix:PATH`,
+//! Answers HTTP requests with a description of the request. `http ADDR`, where ADDR is `unix:PATH`,
 //! `tcp:HOST:PORT`, or `-` for descriptor 0. A POST gets its own body back, as it comes.
 
 use fcgi::http::{Body, MetaVariables};

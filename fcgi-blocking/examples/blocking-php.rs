@@ -1,9 +1,9 @@
-//! `blocking-php ADDR SCRIPT` runs a PHP script, such as `/srv/www/index.php`, over a pool of connections to
-//! php-fpm at ADDR, and prints its page. `blocking-php ADDR --status PATH` prints how php-fpm's pool is doing,
-//! at its `pm.status_path`.
+//! `blocking-php ADDR SCRIPT` runs a PHP script, such as `/srv/www/index.php`, over a pool of
+//! connections to php-fpm at ADDR, and prints its page. `blocking-php ADDR --status PATH` prints
+//! the status of php-fpm's pool, from its `pm.status_path`.
 //!
-//! A request that php-fpm has certainly not begun with is sent once more. The exit status says what
-//! failed: 5 there is no connection, 6 it took too long, 3 it was refused, 4 anything else.
+//! A request that php-fpm has certainly not started is sent once more. The exit status says what
+//! failed: 5 no connection could be made, 6 it took too long, 3 it was refused, 4 anything else.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -12,7 +12,7 @@ use std::{env, process::ExitCode, time::Duration};
 use fcgi::php_fpm;
 use fcgi_blocking as fcgi;
 
-/// For a connection of the pool.
+/// How long to wait for a connection of the pool.
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn run(address: &str, script: &str) -> Result<Vec<u8>, fcgi::Error> {
         sent => sent,
     };
     let answer = sent?.collect(16 << 20)?;
-    // Head and body, as CGI has them.
+    // Head and body, in CGI's form.
     Ok(answer.stdout.to_vec())
 }
 

@@ -73,5 +73,6 @@ fn accept(listener: &StdListener) -> io::Result<(Stream, Peer)> {
             let (stream, peer) = listener.accept()?;
             Ok((Stream::tcp(stream)?, Peer::Tcp(peer)))
         }
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -33,7 +33,7 @@ impl App {
         let listener = fcgi_lib::Listener::bind(address).expect("it listens");
         let serve = fcgi_lib::Server::new().serve(listener, answer);
         // It ends with the test's process.
-        thread::spawn(move || runtime.block_on(serve.into_future()));
+        thread::spawn(move || runtime.block_on(serve));
         app
     }
 

@@ -41,7 +41,7 @@ fn what_passes_exits_0() {
     let expected = "\
 FC-3.3-1/1   pass  a request is answered
 FC-3.3-1/2   pass  a request that comes byte by byte is answered
-FC-3.3-7/2   pass  id 256 is one like others
+FC-3.3-7/2   pass  id 256 is accepted
 FC-6.1-1/1   pass  STDOUT is closed by an empty record, and STDERR if there was any
 
 4 cases: 4 passed, 0 failed, 0 skipped
@@ -156,7 +156,7 @@ fn what_can_not_be_asked_is_skipped() {
     assert_eq!(
         text(&output.stdout).lines().next(),
         Some(
-            "FC-5.1-2/2   skip  the connection goes on after an unknown role: it does not keep \
+            "FC-5.1-2/2   skip  the connection can be used after an unknown role: it does not keep \
              connections (FC-3.5-1)"
         )
     );

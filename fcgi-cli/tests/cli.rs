@@ -165,7 +165,7 @@ fn a_body_from_a_pipe_gets_its_length() {
         let length = request.param_str("CONTENT_LENGTH").unwrap_or("none").to_owned();
         request.stdout().write_all(format!("{length}:{}", body.len())).await
     });
-    runtime.spawn(serve.into_future());
+    runtime.spawn(serve);
     let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
         .args(["call", &address, "--stdin", "-"])
         .stdin(Stdio::piped())

@@ -29,15 +29,17 @@ const OURS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
 const HEAD: &str = "\
 # Conformance
 
-What `fcgi check` finds: a plain request in many forms, then what the specification does not allow.
-The first four are the `echo` examples of these libraries' adapters. The others are a C program on
-libfcgi and one on Go's `net/http/fcgi`, and php-fpm with a script that prints a line. The numbers are
-those of [requirements.md](requirements.md), which also says what the specification leaves open and
-these libraries have settled: there another result is another choice. *skip* is what an application
-does not offer, and could not be asked.
+This page shows the results of `fcgi check`, which sends plain requests in many forms, and then what
+the specification does not allow. The first four columns are the `echo` examples of these libraries'
+adapters. The others are a C program on libfcgi, one on Go's `net/http/fcgi`, and php-fpm with a
+script that prints a line. The numbers are those of [requirements.md](requirements.md). It also lists
+what the specification leaves open and these libraries decided; in those cases a \"fail\" only means
+that the application decided differently. *skip* means that the application does not offer what the
+case needs.
 
-A test makes this page, and compares it in each run: `UPDATE_CLI=1 cargo test -p fcgi-cli --test
-conformance` writes it. `fcgi check ADDR` does the same for yours; see [cli.md](cli.md).
+A test makes this page, and compares it in each run. `UPDATE_CLI=1 cargo test -p fcgi-cli --test
+conformance` writes it. `fcgi check ADDR` runs the same cases against your application; see
+[cli.md](cli.md).
 
 ";
 

@@ -4,18 +4,30 @@ mod common;
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::net::UnixStream,
     thread,
     time::Duration,
 };
 
-use common::gateway::{App, Gateway, Http2, PATIENCE, Root, block_on, text, until};
+use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
 use fcgi_testkit::http::pattern;
 use http_body_util::BodyExt;
 
 /// Around every size at which files are sent in another way.
-const SIZES: [u64; 8] = [0, 1, 1000, 32 * 1024, 32 * 1024 + 1, 64 * 1024, 64 * 1024 + 1, 3_000_001];
+const SIZES: [u64; 10] = [
+    0,
+    1,
+    1000,
+    32 * 1024,
+    32 * 1024 + 1,
+    64 * 1024,
+    64 * 1024 + 1,
+    1 << 20,
+    (1 << 20) + 1,
+    3_000_001,
+];
 
 fn bytes(range: std::ops::Range<u64>) -> Vec<u8> {
     range.map(pattern).collect()
@@ -122,6 +134,79 @@ fn by_http_2_and_to_slow_readers() {
         thread::sleep(Duration::from_millis(1));
     }
     assert!(all == bytes(0..3_000_001));
+}
+
+/// Files whose bytes never pass through the gateway, between answers whose bytes do.
+#[test]
+fn files_and_other_answers_take_turns() {
+    let (app, root) = (App::start(), Root::new());
+    let size = 3_000_001;
+    fs::write(root.path().join("big.bin"), bytes(0..size)).expect("a file");
+    let socket = root.path().join("../http");
+    let listen = format!("unix:{}", socket.display());
+    let _gateway = Gateway::start(&[&app.address, "--root", &root.arg(), "--listen", &listen]);
+    let mut stream = UnixStream::connect(&socket).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let whole = bytes(0..size);
+    let mut expected: Vec<(&str, &str, &str, &[u8])> = Vec::new();
+    for _ in 0..3 {
+        expected.extend([
+            ("GET", "/big.bin", "", &whole[..]),
+            ("HEAD", "/big.bin", "", &[][..]),
+            ("GET", "/page.txt", "", PAGE.as_bytes()),
+            ("GET", "/app.php/bytes?70000", "", &whole[..70_000]),
+            ("GET", "/big.bin", "Range: bytes=99-2100000", &whole[99..=2_100_000]),
+            ("GET", "/big.bin", "Range: bytes=-40000", &whole[whole.len() - 40_000..]),
+        ]);
+    }
+    // One after the other, and all at once.
+    for pipelined in [false, true] {
+        let mut sent = expected.iter();
+        let mut send = |stream: &mut UnixStream| {
+            let Some((method, target, range, _)) = sent.next() else { return false };
+            let range = if range.is_empty() { String::new() } else { format!("{range}\r\n") };
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{range}\r\n");
+            stream.write_all(head.as_bytes()).expect("send");
+            true
+        };
+        while pipelined && send(&mut stream) {}
+        let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+        for (method, target, range, body) in &expected {
+            if !pipelined {
+                send(&mut stream);
+            }
+            let (mut length, mut is_chunked) = (0, false);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a head");
+                if line.trim_end().is_empty() {
+                    break;
+                }
+                if let Some(text) = line.strip_prefix("content-length: ") {
+                    length = text.trim_end().parse().expect("a length");
+                }
+                is_chunked |= line.starts_with("transfer-encoding: chunked");
+            }
+            let mut all = Vec::new();
+            while is_chunked {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a chunk");
+                length = usize::from_str_radix(line.trim_end(), 16).expect("its length");
+                let at = all.len();
+                all.resize(at + length + 2, 0);
+                reader.read_exact(&mut all[at..]).expect("a chunk");
+                all.truncate(at + length);
+                is_chunked = length > 0;
+                length = 0;
+            }
+            if *method == "GET" {
+                let at = all.len();
+                all.resize(at + length, 0);
+                reader.read_exact(&mut all[at..]).expect("a body");
+            }
+            assert!(all == *body, "{method} {target} {range}, pipelined: {pipelined}");
+        }
+    }
 }
 
 #[test]

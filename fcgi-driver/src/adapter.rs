@@ -71,17 +71,10 @@ macro_rules! adapter {
             Server::from_env().serve_auto(http::Responder::new(service))
         }
 
-        /// Serves one connection over any stream to its end, such as TLS, vsock, or a pipe in
-        /// memory; see [`Server::serve_connection`]. The settings are those of
-        /// [`Server::from_env`].
-        pub fn serve_connection<T, H>(
-            io: T,
-            handler: H,
-        ) -> impl ::std::future::Future<Output = ()> + Send + use<T, H>
-        where
-            T: Into<Transport>,
-            H: Handler,
-        {
+        /// Serves one connection over any stream, such as TLS, vsock, or a pipe in memory, to its
+        /// end or until a [signal](Serve::with_graceful_shutdown). Await the result to run it; see
+        /// [`Server::serve_connection`]. The settings are those of [`Server::from_env`].
+        pub fn serve_connection<H: Handler>(io: impl Into<Transport>, handler: H) -> Serve<H> {
             Server::from_env().serve_connection(io, handler)
         }
 

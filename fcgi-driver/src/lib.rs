@@ -16,6 +16,9 @@
 //! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade.
+//! - `sd-notify`: reports a server's start and end to systemd.
+//! - `tokio`: tokio's `AsyncRead` and `AsyncWrite` for streams and bodies, in addition to those of
+//!   futures-io.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -26,6 +29,7 @@ pub mod client;
 mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+mod io;
 mod over;
 #[cfg(feature = "php-fpm")]
 pub mod php_fpm;

@@ -178,6 +178,39 @@ fn a_request_is_logged_at_both_ends_and_stderr_is_escaped_h_10() {
     assert!(!log.contains('\x1b'), "{log}");
 }
 
+/// Whether the handler has dropped its request when it fails, or not.
+#[test]
+fn a_failed_handler_is_logged_with_method_and_path() {
+    let log = logs::of(|| {
+        sim::run(1, async {
+            serve(server(), |request: server::Request| async move {
+                match request.param_str("HOW") {
+                    Some("early") => drop(request),
+                    Some("panic") => panic!("as the test asked"),
+                    _ => request.stdout().flush().await.map_err(|error| error.to_string())?,
+                }
+                Err::<(), _>("no database".to_owned())
+            });
+            for how in ["early", "late", "panic"] {
+                let request = Request::responder()
+                    .param("REQUEST_METHOD", "PUT")
+                    .param("REQUEST_URI", format!("/{how}?token=secret"))
+                    .param("HOW", how);
+                let mut client = Client::<Sim>::connect(&address()).await.unwrap();
+                client.send(request).await.unwrap().collect(LIMIT).await.unwrap();
+            }
+        });
+    });
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("handler")).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    for (line, how) in lines.iter().zip(["early", "late", "panic"]) {
+        assert!(line.contains("method=PUT"), "{line}");
+        assert!(line.contains(&format!("path=/{how}")), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+        assert!(line.contains("no database") || how == "panic", "{line}");
+    }
+}
+
 #[test]
 fn a_handler_runs_on_without_its_web_server_where_that_is_wanted_w_8() {
     logs::install();

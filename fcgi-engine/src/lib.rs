@@ -13,6 +13,11 @@
 //! # Ok::<(), fcgi_engine::AddressError>(())
 //! ```
 //!
+//! # What may grow
+//! Types that applications see are `#[non_exhaustive]`, except for sets that the specification
+//! closes. Types that only adapters see are not: an adapter must know each step and each setting,
+//! and is pinned to one version of this crate.
+//!
 //! # Features
 //! - `http`: the shared part of the adapters' `http` modules.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.

@@ -11,7 +11,9 @@
 //! let request = ping.request::<Vec<u8>>();
 //! assert_eq!(request.begin().params.get_str("SCRIPT_NAME"), Some("/ping"));
 //! let stdout = "Content-Type: text/plain\r\n\r\npong".into();
-//! let body = ping.body(Collected { stdout, ..Collected::default() }, "unix:/run/fpm.sock")?;
+//! let mut answer = Collected::default();
+//! answer.stdout = stdout;
+//! let body = ping.body(answer, "unix:/run/fpm.sock")?;
 //! assert_eq!(body, "pong");
 //! # Ok::<(), fcgi_engine::php_fpm::PageError>(())
 //! ```

@@ -18,6 +18,7 @@ use rustix::{event, net};
 
 /// Where an accepted connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Peer {
     /// A unix socket. Its other end has no name.
     Unix,
@@ -46,6 +47,7 @@ pub fn is_fastcgi() -> bool {
 
 /// Whether a peer has hung up, whatever there still is to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum HangUp {
     /// Not as far as the socket knows.
     No,

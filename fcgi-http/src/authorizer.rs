@@ -58,7 +58,7 @@ fn is_length(name: &[u8]) -> bool {
     name == b"CONTENT_LENGTH"
 }
 
-/// An Authorizer's answer.
+/// An Authorizer's answer. It has no third answer (FC-6.3-2).
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The request may go on. The answer's other fields and its body are dropped.

@@ -58,12 +58,9 @@ fn cgi_4_1_1_every_meta_variable_is_there() {
         .body(())
         .unwrap()
         .into_parts();
-    let script = Script {
-        script_name: "/a.php".into(),
-        path_info: "/info".into(),
-        script_filename: Some("/srv/a.php".into()),
-        document_root: Some("/srv".into()),
-    };
+    let mut script = Script::new("/a.php", "/info");
+    script.script_filename = Some("/srv/a.php".into());
+    script.document_root = Some("/srv".into());
     let builder = ParamsBuilder::new()
         .server_software("example/1.0")
         .server_addr("[::ffff:192.0.2.1]:8080".parse().unwrap())

@@ -38,12 +38,10 @@ fn map() -> ScriptMap {
 }
 
 fn script(name: &str, info: &str) -> Script {
-    Script {
-        script_name: name.into(),
-        path_info: info.into(),
-        script_filename: Some(format!("/srv{name}").into()),
-        document_root: Some("/srv".into()),
-    }
+    let mut script = Script::new(name, info);
+    script.script_filename = Some(format!("/srv{name}").into());
+    script.document_root = Some("/srv".into());
+    script
 }
 
 fn run(name: &str, info: &str) -> Result<Target, ScriptError> {

@@ -111,7 +111,7 @@ impl RequestKey {
     }
 }
 
-/// What a web server asks an application to do (specification, section 6).
+/// What a web server asks an application to do. The specification has no other roles (section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Answers an HTTP request, as a CGI program does (section 6.2).

@@ -23,6 +23,13 @@
 //! nothing; only bytes that have arrived do. Nothing that a peer or a caller does causes a panic.
 //! Streams pass through: a byte of STDIN or STDOUT can be read as soon as it has arrived, and large
 //! chunks are never copied, in either direction.
+//!
+//! # What may grow
+//! Errors, limits, actions and statistics are `#[non_exhaustive]`. Sets that the specification
+//! closes are not: roles, streams, record types and their bodies, rejections, and the names of
+//! GET_VALUES. Events and outcomes are not either, because the code that drives a connection must
+//! know each of them. Make a configuration with `..Default::default()`, because it may get more
+//! fields.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]

@@ -17,6 +17,7 @@
 
 /// What happens when one request reaches its limit of unread bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum FullRequest {
     /// The whole connection pauses until the request is read. FastCGI has no window per request, so
     /// the other requests on the connection wait too.

@@ -1,4 +1,4 @@
-//! An application that takes the sockets it was started with: `programs/app.rs` on smol.
+//! An application that uses the sockets it was started with: `programs/app.rs` on smol.
 
 #[path = "../../fcgi-testkit/programs/app.rs"]
 mod program;

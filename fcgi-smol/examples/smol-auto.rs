@@ -1,4 +1,4 @@
-//! An application that is a CGI program too: `programs/auto.rs` on smol.
+//! An application that can also run as a CGI program: `programs/auto.rs` on smol.
 
 #[path = "../../fcgi-testkit/programs/auto.rs"]
 mod program;

@@ -1,4 +1,4 @@
-//! Asks a PHP application for a page: `programs/get.rs` on smol.
+//! Requests a page from a PHP application: `programs/get.rs` on smol.
 
 #[path = "../../fcgi-testkit/programs/get.rs"]
 mod program;

@@ -15,7 +15,7 @@
 //!     };
 //!     let listener = fcgi::Listener::from_env("unix:/run/app.sock")?;
 //!     let serve = fcgi::serve(listener, hello).with_graceful_shutdown(fcgi::shutdown_signal());
-//!     smol::block_on(serve.into_future())
+//!     smol::block_on(serve)
 //! }
 //! ```
 //!
@@ -24,11 +24,11 @@
 //! variable SMOL_THREADS says. A handler that blocks its thread holds up the others.
 //!
 //! # Features
+//! - `http`: [`http`], with `serve_http` for tower services and `HttpClient`.
 //! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
 //! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
-//! - `sd-notify`: systemd hears of a server's start and end (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

@@ -22,3 +22,22 @@ fn a_half_closed_unix_socket_is_answered() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     program::answer_a_half_closed_peer(|| smol::Async::new(ours).unwrap(), theirs);
 }
+
+#[test]
+fn a_signal_lets_the_request_under_way_finish() {
+    program::leave_after_the_request_under_way(|| fcgi_testkit::duplex::duplex(1024));
+}
+
+#[test]
+fn a_signal_ends_a_connection_without_a_request() {
+    program::leave_without_a_request(|| fcgi_testkit::duplex::duplex(1024));
+}
+
+#[test]
+fn a_half_closed_unix_socket_of_the_runtime_s_own_is_answered() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    program::answer_a_half_closed_peer(
+        || smol::net::unix::UnixStream::try_from(ours).unwrap(),
+        theirs,
+    );
+}

@@ -1,12 +1,14 @@
-//! An application for systemd, spawn-fcgi, a web server that starts it, or a shell: it takes the
-//! sockets that it was started with.
+//! An application that uses the sockets it was started with: by systemd, spawn-fcgi, a web server,
+//! or a shell.
 //!
-//! `app ADDR [ADMIN]` answers every request with `Hello, world`, and with a line that says on which
-//! of its two listeners that came. It serves what [`from_env`](fcgi::Listener::from_env) gives:
-//! systemd's sockets, descriptor 0, FCGI_ADDR, else ADDR. With ADMIN it has a second listener, which
-//! systemd calls `admin`. SIGTERM or SIGINT ends it after its requests.
+//! `app ADDR [ADMIN]` answers every request with `Hello, world`, and with a line that names the
+//! listener that the request came on. It serves the sockets of
+//! [`from_env`](fcgi::Listener::from_env): systemd's sockets, descriptor 0, FCGI_ADDR, or else
+//! ADDR. With ADMIN it has a second listener, which systemd calls `admin`. On SIGTERM or SIGINT it
+//! finishes its requests and ends.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 use crate::{fcgi, runtime};
 
@@ -18,7 +20,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
         let admin = args.next().map(|admin| fcgi::Listener::from_env_named("admin", admin));
         let admin = admin.transpose()?.map(|listener| {
             let serve = fcgi::serve(listener, async |request| answer(request, "admin").await);
-            runtime::spawn(serve.with_graceful_shutdown(stop_admin).into_future())
+            runtime::spawn(serve.with_graceful_shutdown(stop_admin))
         });
         let listener = fcgi::Listener::from_env(address)?;
         fcgi::serve(listener, async |request| answer(request, "site").await)

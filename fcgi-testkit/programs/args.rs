@@ -1,9 +1,9 @@
-//! What `call` takes, the request it makes of that, and its exit statuses: the same in the async
-//! and in the blocking adapters.
+//! The arguments of `call`, the request that it makes of them, and its exit statuses: the same in
+//! the async and in the blocking adapters.
 //!
-//! Exit status: 0 done; 1 app status not 0; 2 usage; 3 refused by the application; 4 protocol
-//! error or truncated response; 5 connect or IO error; 6 time-out. CONTENT_LENGTH is added where
-//! STDIN is given and it is not.
+//! Exit status: 0 done; 1 app status not 0; 2 usage; 3 refused by the application; 4 protocol error
+//! or truncated response; 5 connect or IO error; 6 time-out. If STDIN is given, CONTENT_LENGTH is
+//! added unless it is given too.
 
 #![allow(clippy::print_stderr, reason = "a program's one line on failure")]
 
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     pub(crate) address: fcgi::Address,
     #[arg(long, value_enum, default_value = "responder")]
     role: Role,
-    /// A parameter, as NAME=VALUE; may be given again
+    /// A parameter, as NAME=VALUE; repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
     params: Vec<(String, String)>,
     /// The request's body; - reads stdin
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// A Filter's file
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Limit for the whole request
+    /// Time limit for the whole request
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -118,7 +118,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Prints the one line on failure, with the address and the cause; gives the exit status.
+/// Prints one line about the failure, with the address and the cause; returns the exit status.
 pub(crate) fn report(address: &fcgi::Address, outcome: Result<u32, Failure>) -> ExitCode {
     let status = match outcome {
         Ok(0) => 0,

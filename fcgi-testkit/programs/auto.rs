@@ -1,10 +1,12 @@
-//! An HTTP application for wherever a site's owner may put it: started as a CGI program it answers one
-//! request, else it serves FastCGI at systemd's sockets, descriptor 0, or the address in FCGI_ADDR.
+//! An HTTP application that works wherever a site's owner puts it. Started as a CGI program, it
+//! answers one request; otherwise it serves FastCGI on systemd's sockets, descriptor 0, or the
+//! address in FCGI_ADDR.
 //!
-//! A GET gets the method and path that were asked for; any other request its own body back, as it
-//! comes. `/fail` is a service that fails. What it prints goes into the web server's log.
+//! A GET is answered with the requested method and path, any other request with its own body, as it
+//! comes. `/fail` makes the service fail. What the program prints goes into the web server's log.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 use std::io::Write;
 

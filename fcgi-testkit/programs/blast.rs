@@ -1,11 +1,12 @@
-//! Sends many small requests to an application: what the client's throughput is measured on.
+//! Sends many small requests to an application, to measure the client's throughput.
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
-//! parameters and no body, over a pool of that many connections, and prints
-//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; else one line
-//! says what came, and the exit status is 1 (2 for usage).
+//! parameters and no body, over a pool of that many connections, and prints `requests=N seconds=S
+//! rps=R`. Every answer must have app status 0 and some bytes; otherwise one line says what came,
+//! and the exit status is 1 (2 for usage).
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 #[path = "blast_args.rs"]
 mod args;

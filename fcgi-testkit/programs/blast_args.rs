@@ -1,5 +1,5 @@
-//! What `blast` takes, the requests that it sends, and what it prints: the same in the async and in
-//! the blocking adapters.
+//! The arguments of `blast`, the requests that it sends, and its output: the same in the async and
+//! in the blocking adapters.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's result, or failure")]
 
@@ -9,10 +9,10 @@ use clap::Parser;
 
 use crate::fcgi;
 
-/// The most that an answer may have, in bytes.
+/// The largest answer, in bytes.
 pub(crate) const ANSWER: usize = 1 << 20;
 
-/// What nginx sends with its `fastcgi_params` and a browser's headers.
+/// The parameters that nginx sends with its `fastcgi_params` and a browser's headers.
 pub(crate) const PARAMS: [(&str, &str); 26] = [
     ("QUERY_STRING", "page=2&order=name"),
     ("REQUEST_METHOD", "GET"),
@@ -80,7 +80,7 @@ pub(crate) fn check(answer: &fcgi::client::Collected) -> Result<(), Failure> {
 
 pub(crate) enum Failure {
     Call(fcgi::Error),
-    /// It came, but was not what it must be.
+    /// An answer came, but a wrong one.
     Answer(String),
     /// The runtime or a thread could not be started.
     Start(std::io::Error),
@@ -92,7 +92,7 @@ impl From<fcgi::Error> for Failure {
     }
 }
 
-/// Prints the result, or the one line on failure; gives the exit status.
+/// Prints the result, or one line about the failure; returns the exit status.
 pub(crate) fn report(args: &Args, outcome: Result<Duration, Failure>) -> ExitCode {
     match outcome {
         Ok(took) => {

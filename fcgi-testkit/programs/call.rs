@@ -3,7 +3,8 @@
 //! `call --help` lists its options. STDOUT goes to stdout as it comes, STDERR to stderr; `args`
 //! has the exit statuses.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 #[path = "args.rs"]
 mod args;

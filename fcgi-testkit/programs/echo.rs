@@ -1,12 +1,14 @@
-//! An application in all three roles that answers with what it was sent: for trying out web
-//! servers, clients, and these crates.
+//! An application in all three roles that sends back what it got, for trying out web servers,
+//! clients, and these crates.
 //!
 //! `echo ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. A Responder
-//! gets its parameters and its STDIN back, a Filter its DATA too; an Authorizer allows whoever has
-//! credentials. These parameters steer it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
-//! ECHO_EXIT, ECHO_PANIC, ECHO_FAIL_AFTER_BYTES. SIGTERM or SIGINT ends it after its requests.
+//! sends back its parameters and its STDIN, a Filter its DATA too; an Authorizer allows requests
+//! with credentials. These parameters control it: ECHO_SLEEP_MS, ECHO_REPEAT_BYTES, ECHO_STDERR,
+//! ECHO_EXIT, ECHO_PANIC, ECHO_FAIL_AFTER_BYTES. On SIGTERM or SIGINT it finishes its requests and
+//! ends.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 use std::time::Duration;
 
@@ -15,13 +17,13 @@ use bytes::Bytes;
 use crate::{fcgi, runtime};
 
 const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
-/// The most STDIN that a Filter request may have, since it is held until its end.
+/// The largest STDIN of a Filter request, since it is held until its end.
 const FILTER_STDIN: usize = 1 << 30;
 
 pub(crate) fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: echo ADDR") };
     runtime::block_on(async move {
-        // First: whoever sees the socket may send the signal.
+        // This comes first: whoever sees the socket may send the signal.
         let stop = fcgi::shutdown_signal();
         let listener = fcgi::Listener::bind(address)?;
         Ok(fcgi::serve(listener, echo).with_graceful_shutdown(stop).await?)

@@ -1,7 +1,8 @@
-//! `get ADDR ROOT PATH` asks the PHP application below ROOT, whose front controller is `index.php`,
-//! for a path such as `/articles?page=2`, and prints status and page.
+//! `get ADDR ROOT PATH` requests a path, such as `/articles?page=2`, from the PHP application below
+//! ROOT, whose front controller is `index.php`, and prints status and page.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 

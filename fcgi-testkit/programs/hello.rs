@@ -1,16 +1,18 @@
-//! Answers every request with `Hello, world`: what throughput is measured on.
+//! Answers every request with `Hello, world`, to measure throughput.
 //!
-//! `hello ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. One thread
-//! of handlers when FCGI_THREADS=1. SIGTERM or SIGINT ends it after its requests.
+//! `hello ADDR`, where ADDR is `unix:PATH`, `tcp:HOST:PORT`, or `-` for descriptor 0. With
+//! FCGI_THREADS=1 handlers run on one thread. On SIGTERM or SIGINT it finishes its requests and
+//! ends.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 use crate::{fcgi, runtime};
 
 pub(crate) fn main() -> anyhow::Result<()> {
     let Some(address) = std::env::args().nth(1) else { anyhow::bail!("usage: hello ADDR") };
     runtime::block_on(async move {
-        // First: whoever sees the socket may send the signal.
+        // This comes first: whoever sees the socket may send the signal.
         let stop = fcgi::shutdown_signal();
         let listener = fcgi::Listener::bind(address)?;
         Ok(fcgi::serve(listener, hello).with_graceful_shutdown(stop).await?)

@@ -1,5 +1,5 @@
-//! The names of an async adapter's module `http`, used once, as `parity.rs` has the others: what
-//! serves and calls HTTP with one adapter does so with each.
+//! Uses each name of an async adapter's module `http` once, as `parity.rs` does for the others.
+//! Code that serves and calls HTTP with one adapter works with all of them.
 
 use std::{
     convert::Infallible,
@@ -57,7 +57,7 @@ fn names() {
     named::<php_fpm::PageError>();
 }
 
-/// Answers with who asks, what was sent, and a Filter's file.
+/// Answers with the client, what was sent, and a Filter's file.
 async fn page(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let meta = request.extensions().get::<MetaVariables>().cloned().expect("always there");
     let user = meta.remote_user().unwrap_or(b"nobody").to_vec();
@@ -88,7 +88,7 @@ async fn text(response: Response<ResponseBody>) -> Result<String, HttpError> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// Serves at an address, and calls it in each way.
+/// Serves at an address, and calls it in every way.
 pub(crate) fn serve_and_call(address: &str) {
     names();
     let address: fcgi::Address = address.parse().expect("an address");
@@ -104,7 +104,7 @@ pub(crate) fn serve_and_call(address: &str) {
             }
         };
         let serve = fcgi::serve(listener, app).with_graceful_shutdown(until);
-        let server = runtime::spawn(serve.into_future());
+        let server = runtime::spawn(serve);
         let client = HttpClient::with_pool(fcgi::Pool::new(address).expect("a pool"))
             .scripts(Mount::new("").expect("the whole site"))
             .params(ParamsBuilder::new().server_name("example.org"))
@@ -138,7 +138,7 @@ async fn call(client: &HttpClient) -> Result<(), HttpError> {
     assert!(matches!(nowhere, HttpError::Call(fcgi::Error::Address(_))), "{nowhere}");
     let rootless = HttpClient::builder(client.address()).front("index.php").build();
     assert!(matches!(rootless, Err(HttpError::Config(_))));
-    // The page is no status page, and says so.
+    // The page is not a status page, which gives an error.
     let error = php_fpm::status(client.pool(), "/status").await.expect_err("no JSON");
     assert!(matches!(error, php_fpm::PageError::Json { .. }), "{error}");
     Ok(())

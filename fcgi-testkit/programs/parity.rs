@@ -1,8 +1,8 @@
-//! Every name and every setting of an async adapter, used once: a program changes its runtime by
+//! Uses every name and every setting of an async adapter once. A program changes its runtime by
 //! changing `use fcgi_tokio as fcgi`, and this file is compiled with each adapter to prove it.
 //!
-//! What it does with them is a conversation of each kind: all roles, bodies that are streamed both
-//! ways, a time limit, a request that is given up, and a shutdown that lets a request finish.
+//! It holds a conversation of each kind: all roles, bodies that are streamed both ways, a time
+//! limit, an aborted request, and a shutdown that lets a request finish.
 
 use std::{
     future::{Future, poll_fn},
@@ -28,7 +28,7 @@ use futures_core::Stream;
 
 use crate::{fcgi, runtime};
 
-/// Longer than anything takes that goes well.
+/// Longer than any successful step takes.
 const LONG: Option<Duration> = Some(Duration::from_secs(60));
 const BODY: usize = 3 << 20;
 
@@ -72,7 +72,8 @@ pub(crate) fn names() {
     let _ = (fcgi::Server::builder(), fcgi::Server::from_env());
     drop(fcgi::shutdown_signal());
     let _: fn() -> bool = fcgi::is_fastcgi;
-    assert_eq!(fcgi::IntoAppStatus::into_app_status(Err::<(), _>("why")), Err(fcgi::Failed));
+    assert!(fcgi::IntoAppStatus::into_app_status(Err::<(), _>("why")).is_err());
+    named::<fcgi::Failed>();
     assert_ne!(fcgi::FAILED, 0);
     assert_ne!(fcgi::CANCELLED, fcgi::PANICKED);
 }
@@ -111,7 +112,7 @@ fn connector() -> Connector {
         .values_timeout(Duration::from_secs(60))
 }
 
-/// How many requests have begun, and how many were given up while their handlers ran.
+/// How many requests have begun, and how many were aborted while their handlers ran.
 #[derive(Debug, Default)]
 struct Seen {
     begun: AtomicUsize,
@@ -164,7 +165,7 @@ async fn answer(request: fcgi::Request, seen: &Seen) -> Result<u32, fcgi::Error>
     Ok(7)
 }
 
-/// Serves at a unix or a TCP address, for as long as the conversation takes.
+/// Serves at a unix or TCP address, for as long as the conversation takes.
 pub(crate) fn serve_and_talk(address: &str) {
     let address: fcgi::Address = address.parse().unwrap();
     runtime::block_on(async {
@@ -180,11 +181,11 @@ pub(crate) fn serve_and_talk(address: &str) {
         };
         let serve: fcgi::Serve<_, _> =
             server().serve(listener, handler(&seen)).with_graceful_shutdown(until);
-        let server = runtime::spawn(serve.into_future());
+        let server = runtime::spawn(serve);
         let last = talk(&address, &seen).await;
         stop.store(true, Ordering::SeqCst);
         server.await.unwrap();
-        // The server finished the request that it was at.
+        // The server finished its active request.
         let answer = last.await;
         assert_eq!((&answer.stdout[..], answer.app_status), (&b"Responder false\n"[..], 7));
         if let fcgi::Target::Unix(path) = address.target() {
@@ -194,7 +195,7 @@ pub(crate) fn serve_and_talk(address: &str) {
     .unwrap();
 }
 
-/// Gives a request that is still at work.
+/// Leaves one request active and returns it.
 async fn talk(address: &fcgi::Address, seen: &Seen) -> impl Future<Output = Collected> + use<> {
     let values: fcgi::Values = connector().query_values(address).await.unwrap();
     assert_eq!((values.max_conns, values.mpxs_conns), (Some(100), Some(true)));
@@ -260,7 +261,7 @@ async fn pools(address: &fcgi::Address) {
     pool_of_text(address).await;
 }
 
-/// What becomes an address, and a request that goes on without its caller.
+/// Uses text as an address, and detaches a request.
 async fn pool_of_text(address: &fcgi::Address) {
     assert!(matches!(fcgi::Pool::new("9000"), Err(fcgi::Error::Address(_))));
     assert!(matches!(Client::connect("9000").await.map(drop), Err(fcgi::Error::Address(_))));
@@ -295,7 +296,7 @@ async fn streams_bodies(client: &mut Client) {
 
 async fn gives_up(client: &mut Client, seen: &Seen) {
     let waits = || Request::responder().param("DO", "wait").keep_conn(true);
-    // By its time limit, on a connection of its own.
+    // By its time limit, on a separate connection.
     let limit = Duration::from_millis(50);
     let address = client.address().clone();
     let hasty = connector().first_byte_timeout(Some(limit));
@@ -308,7 +309,7 @@ async fn gives_up(client: &mut Client, seen: &Seen) {
     }
     drop(other);
     seen.until(|seen| &seen.given_up, 1).await;
-    // By dropping it, once its handler runs; then the connection carries the next one.
+    // By dropping it once its handler runs; the connection then carries the next request.
     let begun = seen.begun.load(Ordering::SeqCst);
     {
         let mut send = pin!(client.send(waits()));
@@ -354,13 +355,13 @@ async fn fails(client: &mut Client, address: &fcgi::Address) {
     }
 }
 
-/// Serves a socket that was handed down, until the future is dropped.
+/// Serves an inherited socket, until the future is dropped.
 pub(crate) fn serve_a_given_socket(folder: &Path) {
     let path = folder.join("given.sock");
     let given = OwnedFd::from(UnixListener::bind(&path).unwrap());
     runtime::block_on(async {
         let listener = fcgi::Listener::from_fd(given).unwrap();
-        let serve = server().serve(listener, handler(&Arc::default())).into_future();
+        let serve = server().serve(listener, handler(&Arc::default()));
         let task = async move {
             let mut client = Client::connect(&fcgi::Address::unix(path)).await.unwrap();
             let answer = client.send(Request::responder()).await.unwrap();
@@ -381,7 +382,7 @@ fn pattern(n: usize, seed: usize) -> Vec<u8> {
     (0..n).map(|i| (i.wrapping_mul(seed + 6) >> 3) as u8).collect()
 }
 
-/// A reader that lasts: futures-io has one over a slice.
+/// A reader that owns its bytes: futures-io has one over a slice.
 fn reader(bytes: &[u8]) -> &'static [u8] {
     bytes.to_vec().leak()
 }

@@ -1,11 +1,12 @@
 //! `php ADDR SCRIPT` runs a PHP script, such as `/srv/www/index.php`, over a pool of connections to
-//! php-fpm at ADDR, and prints its page. `php ADDR --status PATH` prints how php-fpm's pool is doing,
-//! at its `pm.status_path`.
+//! php-fpm at ADDR, and prints its page. `php ADDR --status PATH` prints the status of php-fpm's
+//! pool, from its `pm.status_path`.
 //!
-//! A request that php-fpm has certainly not begun with is sent once more. The exit status says what
-//! failed: 5 there is no connection, 6 it took too long, 3 it was refused, 4 anything else.
+//! A request that php-fpm has certainly not started is sent once more. The exit status says what
+//! failed: 5 no connection could be made, 6 it took too long, 3 it was refused, 4 anything else.
 //!
-//! Every async adapter's example of this name is this file, with its `fcgi` and its `runtime`.
+//! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
+//! `runtime`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -15,7 +16,7 @@ use fcgi::php_fpm;
 
 use crate::{fcgi, runtime};
 
-/// For a connection of the pool.
+/// How long to wait for a connection of the pool.
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn main() -> ExitCode {

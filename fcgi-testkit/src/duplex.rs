@@ -1,4 +1,4 @@
-//! A pair of streams in memory, with futures-io's traits, and no runtime.
+//! A pair of in-memory streams, with futures-io's traits and without a runtime.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// One end. What is written to it is read from the other.
+/// One end. Bytes written to it are read from the other.
 #[derive(Debug)]
 pub struct Duplex {
     incoming: Arc<Mutex<Pipe>>,
@@ -26,7 +26,7 @@ struct Pipe {
     writer: Option<Waker>,
 }
 
-/// Two ends, with room for so many bytes on the way in each direction.
+/// Two ends, each with room for this many bytes in transit.
 #[must_use]
 pub fn duplex(room: usize) -> (Duplex, Duplex) {
     let pipe = || {
@@ -104,7 +104,7 @@ impl AsyncWrite for Duplex {
     }
 }
 
-/// The other end reads what is there to its end, and can't write.
+/// The other end reads the rest of the bytes, and can't write.
 impl Drop for Duplex {
     fn drop(&mut self) {
         close(&self.incoming);

@@ -1,13 +1,13 @@
-//! A client's session and its exchanges without sockets, tasks or threads: random requests, bodies,
-//! answers, faults, partial writes, aborts and times, against what must hold whatever happens.
-//! `fcgi-engine`'s tests and the fuzz target `engine_client` share it.
+//! Tests a client's session and its exchanges without sockets, tasks or threads. Requests, bodies,
+//! answers, faults, partial writes, aborts and times are random, and these invariants must hold.
+//! `fcgi-engine`'s tests and the fuzz target `engine_client` share this module.
 //!
-//! - Nobody who waits is forgotten: whoever is not woken has nothing to gain by looking, and who
-//!   moves the bytes, none to move.
-//! - No byte is lost, nor given to another request: bodies and responses are patterns.
-//! - What came of a response is handed out before its end or its error.
-//! - Every time limit is the one that a second bookkeeping says, to the millisecond.
-//! - In the end every request is over, and the session has none left.
+//! - No waiter is forgotten: a caller that is not woken would gain nothing by looking, and the
+//!   driver would have no bytes to move.
+//! - No byte is lost or given to another request: bodies and responses are patterns.
+//! - The part of a response that came is handed out before its end or its error.
+//! - Every time limit agrees with a second calculation, to the millisecond.
+//! - At the end every request is over, and the session has none left.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,10 +27,10 @@ use fcgi_proto::{
     ServerConfig, ServerConnection, server::Event,
 };
 
-/// How often what was to be tested came about.
+/// How often each situation occurred.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
-    /// Requests that were done.
+    /// Requests that were completed.
     pub complete: usize,
     /// Requests that the application refused.
     pub rejected: usize,
@@ -40,40 +40,40 @@ pub struct Seen {
     pub protocol: usize,
     /// Requests whose connection could not be read.
     pub read_failed: usize,
-    /// Requests of which nothing could be sent.
+    /// Requests that could not be sent at all.
     pub unsent: usize,
     /// Requests whose body failed.
     pub body_failed: usize,
-    /// Requests that were given up.
+    /// Requests that were aborted.
     pub aborted: usize,
     /// Waits for the first byte that took too long.
     pub first_byte: usize,
     /// Waits for the next byte that took too long.
     pub next_byte: usize,
-    /// Requests that took too long in all.
+    /// Requests that exceeded the total limit.
     pub total: usize,
-    /// Requests that a connection did not take.
+    /// Requests that a connection refused.
     pub refused: usize,
-    /// Writes that the socket took a part of.
+    /// Writes that the socket took only partly.
     pub partial: usize,
-    /// Times that the connection was paused.
+    /// How often the connection was paused.
     pub paused: usize,
-    /// Records that were no part of a response.
+    /// Records that belonged to no response.
     pub stray: usize,
 }
 
-/// Runs what the bytes say.
+/// Runs the steps that the bytes encode.
 ///
 /// # Panics
-/// When something does not hold.
+/// If an invariant does not hold.
 pub fn run(bytes: &[u8]) {
     explore(bytes);
 }
 
-/// [`run`], which also says what came about.
+/// Like [`run`], and returns how often each situation occurred.
 ///
 /// # Panics
-/// When something does not hold.
+/// If an invariant does not hold.
 pub fn explore(bytes: &[u8]) -> Seen {
     let mut world = World::new(Choices(bytes));
     while !world.input.0.is_empty() {
@@ -83,7 +83,7 @@ pub fn explore(bytes: &[u8]) -> Seen {
     world.seen
 }
 
-/// What is left of the bytes; zeros after their end.
+/// The rest of the bytes; zeros after their end.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -106,7 +106,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// The byte at a place of a stream of a request.
+/// The byte at a position of a request's stream.
 fn pattern(stream: usize, request: usize, at: usize) -> u8 {
     (stream * 83 + request * 31 + at * 7 + at / 256) as u8
 }
@@ -122,7 +122,7 @@ const STDOUT: usize = 2;
 
 // ---- The wire ---------------------------------------------------------------------------------
 
-/// Cuts bytes into records: a second, simpler reading of what goes over the wire.
+/// Cuts bytes into records: a second, simpler parser of the wire.
 #[derive(Default)]
 struct Tap {
     header: Vec<u8>,
@@ -174,20 +174,20 @@ impl Tap {
 /// The client's end of a socket.
 #[derive(Default)]
 struct Wire {
-    /// What it takes until the application reads.
+    /// How much it takes until the application reads.
     room: usize,
-    /// The most that it takes, or gives, at once.
+    /// How much it takes, or gives, at once.
     chunk: usize,
     to_app: VecDeque<u8>,
     from_app: VecDeque<u8>,
     taken: Vec<u8>,
     given: Vec<u8>,
     write_error: Option<io::ErrorKind>,
-    /// After what has come.
+    /// Set after the last byte has come.
     read_error: Option<io::ErrorKind>,
     eof: bool,
     interrupted: bool,
-    /// Who moves the bytes is told when there is something to read, or room.
+    /// The driver is woken when there is something to read, or room.
     reading: bool,
     writing: bool,
     partial: usize,
@@ -246,30 +246,30 @@ impl Socket for Wire {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Running,
-    /// Given up; its caller waits for the end.
+    /// Aborted; its caller waits for the end.
     Draining,
     Gone,
 }
 
-/// A request, as its caller and the second bookkeeping see it.
+/// A request, for its caller and for the second calculation.
 struct Req {
     exchange: Exchange,
     role: Role,
     stage: Stage,
     woken: bool,
-    /// When its caller looks at the time.
+    /// When its caller checks the time.
     alarm: Option<Instant>,
     body: [Body; 2],
-    /// Of each output: what the application wrote, what was read of that from the socket, and what
-    /// was handed out.
+    /// For each output: how much the application wrote, how much of that was read from the socket,
+    /// and how much was handed out.
     wrote: [usize; 2],
     read: [usize; 2],
     handed: [usize; 2],
     started: Instant,
-    /// From when its limit counts.
+    /// When its limit starts to count.
     since: Instant,
     waiting: bool,
-    /// Bytes of it that the socket took, and whether that was all.
+    /// How many of its bytes the socket took, and whether that was all.
     sent: usize,
     flushed: bool,
     app: Option<RequestKey>,
@@ -280,7 +280,7 @@ struct Req {
 #[derive(Clone, Copy, Default)]
 struct Body {
     len: usize,
-    /// At hand, given away, and come to the application.
+    /// Available, handed over, and received by the application.
     ready: usize,
     given: usize,
     came: usize,
@@ -292,11 +292,11 @@ struct World<'a> {
     settings: Settings,
     session: Session<usize>,
     wire: Wire,
-    /// Who moves the bytes is to look.
+    /// The driver should look.
     task: bool,
     task_over: bool,
     requests: Vec<Req>,
-    /// What of the wire was looked at.
+    /// How much of the wire was examined.
     taken: Tap,
     given: Tap,
     sent_by_id: HashMap<u16, usize>,
@@ -306,7 +306,7 @@ struct World<'a> {
     app_out: Tap,
     app_keys: HashMap<u16, usize>,
     app_over: bool,
-    /// Where in what comes something else than records begins.
+    /// Where the incoming bytes stop being records.
     garbage: Option<usize>,
     given_bytes: usize,
     seen: Seen,
@@ -415,7 +415,7 @@ impl<'a> World<'a> {
         assert!(usable);
         exchange.begin_log(&begin, self.session.span(), || self.now);
         self.begun.push_back(number);
-        // Its caller looks at once, and tells who moves the bytes.
+        // Its caller looks at once, and wakes the driver.
         self.task = true;
         self.requests.push(Req {
             exchange,
@@ -438,7 +438,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// A caller looks after its request, woken or not.
+    /// A caller looks at its request, whether it was woken or not.
     fn look(&mut self) {
         let Some(n) = self.some(|req| req.stage != Stage::Gone) else { return };
         if self.requests[n].stage == Stage::Draining {
@@ -560,7 +560,7 @@ impl<'a> World<'a> {
         self.release(n);
     }
 
-    /// The caller is done with it: waits for the end, or not.
+    /// The caller is done with the request, and waits for its end or not.
     fn release(&mut self, n: usize) {
         let key = self.requests[n].exchange.key();
         self.task |= self.session.abort(key);
@@ -616,7 +616,7 @@ impl<'a> World<'a> {
         }
     }
 
-    // ---- Who moves the bytes -------------------------------------------------------------------
+    // ---- The driver ----------------------------------------------------------------------------
 
     fn turn(&mut self) {
         if self.task && !self.task_over {
@@ -625,7 +625,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// As the async adapters do it; true at the end of the connection.
+    /// Works like the async adapters; true at the end of the connection.
     fn move_bytes(&mut self) -> bool {
         (self.wire.reading, self.wire.writing) = (false, false);
         let over = loop {
@@ -700,7 +700,7 @@ impl<'a> World<'a> {
     fn look_at_what_was_given(&mut self) {
         for byte in std::mem::take(&mut self.wire.given) {
             if self.garbage.is_some_and(|at| self.given_bytes >= at) {
-                // It is no record.
+                // It is not a record.
                 continue;
             }
             self.given_bytes += 1;
@@ -750,7 +750,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A request that the application has, and has not ended.
+    /// A request that the application has and has not ended.
     fn at_app(&mut self) -> Option<(usize, RequestKey)> {
         let n = self.some(|req| req.app.is_some() && req.ended.is_none())?;
         Some((n, self.requests[n].app?))
@@ -846,14 +846,14 @@ impl<'a> World<'a> {
                 self.task |= std::mem::take(&mut self.wire.writing);
                 return;
             }
-            // Rare, or most runs would be short.
+            // This is rare, or most runs would be short.
             _ => return,
         }
         self.app_over = true;
         self.something_came();
     }
 
-    // ---- What must hold ------------------------------------------------------------------------
+    // ---- The invariants ------------------------------------------------------------------------
 
     fn check_waits(&mut self) {
         if !self.task && !self.task_over {
@@ -884,7 +884,7 @@ impl<'a> World<'a> {
                     let now = self.now;
                     let polled = self.session.poll(&mut req.exchange, || now);
                     assert!(polled.is_pending(), "request {n} has something: {polled:?}");
-                    // It is told of room once there is half of what there may be.
+                    // It is notified of room once half of the limit is free.
                     if self.session.is_writable() && !self.session.wants_write() {
                         let pushed = self.session.push(&mut req.exchange).unwrap();
                         assert!(!pushed, "request {n} has room, and nobody was told");
@@ -900,9 +900,9 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets everything come to its end.
+    /// Lets everything reach its end.
     fn end(&mut self) {
-        // Those in which no caller got anything: with little room a long answer takes many.
+        // Counts the rounds in which no caller got anything: with little room a long answer takes many.
         let mut turns = 0;
         let handed = |world: &Self| -> usize {
             world.requests.iter().map(|req| req.handed.iter().sum::<usize>()).sum()
@@ -944,7 +944,7 @@ impl<'a> World<'a> {
                 turns -= 1;
             }
             if turns == 5_000 && !self.app_over {
-                // An application that has not got all of a request, and never will.
+                // This application has not received all of a request, and never will.
                 (self.wire.eof, self.app_over) = (true, true);
                 self.something_came();
             }
@@ -956,7 +956,7 @@ impl<'a> World<'a> {
 const GARBAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 impl Req {
-    /// The next limit to pass, by this bookkeeping.
+    /// The next limit to pass, by the second calculation.
     fn limit(&mut self, settings: &Settings, now: Instant) -> Option<(Instant, Phase)> {
         let answered = self.handed != [0; 2];
         if answered && !self.waiting {

@@ -1,13 +1,14 @@
-//! A pool's desk without sockets, tasks or threads: random callers, failures, answers and times,
-//! against what must hold whatever happens. `fcgi-engine`'s tests and the fuzz target
-//! `engine_pool` share it.
+//! Tests a pool's desk without sockets, tasks or threads. Callers, failures, answers and times are
+//! random, and these invariants must hold. `fcgi-engine`'s tests and the fuzz target `engine_pool`
+//! share this module.
 //!
-//! - Nobody who waits is forgotten: whoever is not woken has nothing to gain by looking.
-//! - There are never more connections than the limit says, those that are being closed counted, nor
+//! - No waiter is forgotten: a caller that is not woken would gain nothing by looking.
+//! - There are never more connections than the limit, including those that are being closed, nor
 //!   more requests on one.
-//! - Every wait and every idle connection ends in time, with only the reaper to look at the clock.
-//! - A request is sent again only where nothing of it can have been begun.
-//! - In the end everything was given back, and all connections are closed.
+//! - Every wait and every idle connection ends in time, although only the reaper watches the clock.
+//! - A request is sent again only if it can't have been started.
+//! - At the end everything was given back, and all connections are closed.
+//! - Closing a connection or waking a caller may call into the same pool: no lock is held.
 //! - What closes a connection or wakes a caller may call into the same pool: no lock is held.
 
 use std::{
@@ -28,12 +29,12 @@ use fcgi_proto::{
     pool::ConnectionId,
 };
 
-/// How often what was to be tested came about.
+/// How often each situation occurred.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
     /// Connections opened.
     pub opened: usize,
-    /// Connections used again by one caller.
+    /// Connections reused by one caller.
     pub reused: usize,
     /// Connections joined while others were on them.
     pub joined: usize,
@@ -43,7 +44,7 @@ pub struct Seen {
     pub retried_alone: usize,
     /// Requests not sent again.
     pub failed: usize,
-    /// Waits that ended in time.
+    /// Waits that timed out.
     pub timed_out: usize,
     /// Callers that a pool had no room for.
     pub full: usize,
@@ -57,25 +58,25 @@ pub struct Seen {
     pub expired: usize,
 }
 
-/// Runs what the bytes say.
+/// Runs the steps that the bytes encode.
 ///
 /// # Panics
-/// When something does not hold.
+/// If an invariant does not hold.
 pub fn run(bytes: &[u8]) {
     explore(bytes);
 }
 
-/// [`run`], which also says what came about.
+/// Like [`run`], and returns how often each situation occurred.
 ///
 /// # Panics
-/// When something does not hold.
+/// If an invariant does not hold.
 pub fn explore(bytes: &[u8]) -> Seen {
     let mut input = Input(bytes);
     // An async adapter's reaper also ends waits; a blocking one's callers do so themselves.
     if input.below(2) == 0 { Model::<true>::run(input) } else { Model::<false>::run(input) }
 }
 
-/// What is left of the bytes; zeros after their end.
+/// The rest of the bytes; zeros after their end.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -100,7 +101,7 @@ fn ms(n: u64) -> Duration {
 
 // ---- The adapter ------------------------------------------------------------------------------
 
-/// Who waits: a caller by its number, the reaper, or nobody who looks.
+/// A waiter: a caller by its number, the reaper, or nobody who looks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Who {
     Caller(usize),
@@ -114,11 +115,11 @@ struct World {
     now: Duration,
     woken: BTreeSet<Who>,
     connections: Vec<Connection>,
-    /// Callers that may have a connection which the pool does not know yet.
+    /// Callers that may have a connection that the pool does not know yet.
     opening: usize,
     most: usize,
     spawned: bool,
-    /// Within a call from the closing of a connection.
+    /// Inside a call from the closing of a connection.
     inside: bool,
     seen: Seen,
 }
@@ -130,7 +131,7 @@ struct Connection {
     open: bool,
     /// The application has closed it.
     dead: bool,
-    /// It takes no more requests, and closes with the last one.
+    /// It takes no more requests, and closes after the last one.
     closing: bool,
     leases: usize,
     requests: usize,
@@ -155,7 +156,7 @@ impl<const ENDS: bool> Clone for Fake<ENDS> {
 /// A connection for one request at a time.
 struct Own<const ENDS: bool>(usize, Fake<ENDS>);
 
-/// A handle of one that several requests share.
+/// A handle of a shared connection.
 #[derive(Clone)]
 struct Shared {
     number: usize,
@@ -174,7 +175,7 @@ impl<const ENDS: bool> Fake<ENDS> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As a subscriber of logs may, which has a request of its own to send.
+    /// Calls into the pool, as a log subscriber with its own requests might.
     fn reenter(&self) {
         let Some(desk) = self.desk.get().and_then(Weak::upgrade) else { return };
         if std::mem::replace(&mut self.world().inside, true) {
@@ -273,13 +274,13 @@ struct Caller<const ENDS: bool> {
 
 enum Stage<const ENDS: bool> {
     Queued,
-    /// Another one asks.
+    /// Another caller asks.
     Waits,
     Asks(Asking<Fake<ENDS>>),
     Opens,
     /// It has a connection, by its number.
     Has(usize),
-    /// Its request was begun there.
+    /// Its request was begun on it.
     Sent(usize),
 }
 
@@ -383,7 +384,7 @@ impl<const ENDS: bool> Model<ENDS> {
         self.fake.world().woken.insert(Who::Caller(self.callers.len() - 1));
     }
 
-    /// A caller that there is, if there is any.
+    /// One of the existing callers, if there are any.
     fn any(&self, input: &mut Input<'_>) -> Option<usize> {
         let there = |(at, caller): (usize, &Option<_>)| caller.is_some().then_some(at);
         let all: Vec<_> = self.callers.iter().enumerate().filter_map(there).collect();
@@ -395,7 +396,7 @@ impl<const ENDS: bool> Model<ENDS> {
         self.gone(at, false);
     }
 
-    /// A caller drops what it has, in whatever state.
+    /// A caller drops what it has, in any state.
     fn gone(&mut self, at: usize, reusable: bool) {
         let Some(Caller { lease, stage, .. }) = self.callers[at].take() else { return };
         self.unopened(&stage);
@@ -417,7 +418,7 @@ impl<const ENDS: bool> Model<ENDS> {
         }
     }
 
-    /// The place of a connection that was not opened is free.
+    /// A connection that was not opened no longer counts.
     fn unopened(&self, stage: &Stage<ENDS>) {
         if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens) {
             self.fake.world().opening -= 1;
@@ -445,7 +446,7 @@ impl<const ENDS: bool> Model<ENDS> {
         }
     }
 
-    /// What a caller waits for, other than the pool, comes.
+    /// An event that a caller waits for, other than from the pool, happens.
     fn go_on(&mut self, input: &mut Input<'_>) {
         let Some(at) = self.any(input) else { return };
         let Some(caller) = &mut self.callers[at] else { return };
@@ -601,7 +602,7 @@ impl<const ENDS: bool> Model<ENDS> {
         }
     }
 
-    // ---- Who looks ----------------------------------------------------------------------------
+    // ---- The looks -----------------------------------------------------------------------------
 
     /// Everybody who was woken, or whose time has come, looks, until nobody is left.
     fn settle(&mut self) {
@@ -716,9 +717,9 @@ impl<const ENDS: bool> Model<ENDS> {
         self.gone(at, false);
     }
 
-    // ---- What must hold -----------------------------------------------------------------------
+    // ---- The invariants ------------------------------------------------------------------------
 
-    /// Nobody who was woken is left: nothing may be overdue.
+    /// Nobody is left who was woken: nothing may be overdue.
     fn check(&mut self) {
         let now = self.fake.now();
         let (mut active, mut waiting) = (0, 0);

@@ -14,10 +14,10 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// Has cargo build these examples of a package, as it has built the test that asks.
+    /// Makes cargo build these examples of a package, like the test that calls this.
     ///
     /// # Errors
-    /// What cargo said.
+    /// The output of cargo.
     pub fn build(package: &str, names: &[&str]) -> io::Result<Self> {
         let program = env::current_exe()?;
         let built = program.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
@@ -41,7 +41,7 @@ impl Examples {
         Ok(examples)
     }
 
-    /// Where one of them is.
+    /// The path of one of them.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(self.target(name))

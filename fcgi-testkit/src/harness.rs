@@ -1,8 +1,8 @@
 //! A test's `main` for tests that need real peers (`harness = false`).
 //!
-//! A case whose peer is missing shows as ignored, with the reason before its
-//! name, and can't pass: not even when it is run with `--ignored`. With
-//! `FCGI_REQUIRE_PEERS=1` in the environment it fails instead.
+//! A case whose peer is missing shows as ignored, with the reason before its name. It can't pass,
+//! even if it is run with `--ignored`. With `FCGI_REQUIRE_PEERS=1` in the environment it fails
+//! instead.
 //!
 //! ```no_run
 //! use fcgi_testkit::harness::{self, Case};
@@ -49,13 +49,13 @@ impl Case {
         Self { name: name.into(), needs: Vec::new(), missing: None, run: Box::new(run) }
     }
 
-    /// Says which peers the test can't do without.
+    /// Declares the peers that the test needs.
     pub fn needs(mut self, peers: &[Peer]) -> Self {
         self.needs.extend_from_slice(peers);
         self
     }
 
-    /// Says that something else is missing, and why, if it is.
+    /// Declares that something else is missing, and why.
     pub fn missing(mut self, reason: Option<String>) -> Self {
         self.missing = reason;
         self
@@ -92,12 +92,12 @@ fn is_interop() -> bool {
     env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "fcgi-interop")
 }
 
-/// Runs the cases that the command line asks for, as libtest would.
+/// Runs the cases that the command line selects, like libtest.
 pub fn run(cases: impl IntoIterator<Item = Case>) -> ExitCode {
     run_with(Arguments::from_args(), cases)
 }
 
-/// As [`run`], with so many cases at once unless the command line says how many.
+/// Like [`run`], with this many cases at once unless the command line sets another number.
 pub fn run_with_threads(threads: usize, cases: impl IntoIterator<Item = Case>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(threads);

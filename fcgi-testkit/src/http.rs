@@ -24,9 +24,9 @@ pub struct HttpConnection {
 /// A request's body: bytes of the [`pattern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upload {
-    /// So many, announced by Content-Length.
+    /// This many bytes, declared by Content-Length.
     Length(u64),
-    /// So many, in chunks, announced by nothing.
+    /// This many bytes in chunks, without a declared length.
     Chunked(u64),
 }
 
@@ -123,8 +123,8 @@ impl HttpConnection {
     ///
     /// # Errors
     ///
-    /// As [`HttpConnection::get`]. A body that the server did not want to the
-    /// end is no error when it replied.
+    /// As [`HttpConnection::get`]. A body that the server did not read to its end is not an error
+    /// if the server replied.
     pub fn upload(&mut self, target: &str, body: Upload) -> io::Result<Reply> {
         let length;
         let field = match body {
@@ -170,7 +170,7 @@ impl HttpConnection {
         self.send(head.as_bytes())
     }
 
-    /// Sends bytes as they are.
+    /// Sends these bytes unchanged.
     ///
     /// # Errors
     ///
@@ -196,8 +196,8 @@ impl HttpConnection {
         }
     }
 
-    /// Reads a reply's head; its body follows by
-    /// [`HttpConnection::read_body`]. To leave half way, drop the connection.
+    /// Reads a reply's head; its body follows by [`HttpConnection::read_body`]. To leave early,
+    /// drop the connection.
     ///
     /// # Errors
     ///

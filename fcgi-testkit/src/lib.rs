@@ -1,11 +1,11 @@
-//! What the workspace's tests stand on: one suite that every adapter passes ([`suite`]), real
-//! FastCGI peers started in a temporary folder ([`peers`]), a small HTTP client to talk to the
-//! web servers among them ([`http`]), a test harness that shows a test whose peer is missing as
-//! ignored, never as passed ([`harness`]), a runtime in memory with a clock of its own ([`sim`]),
-//! raw peers that speak records made by hand ([`wire`]), what a test and its threads tell each
-//! other ([`signal`]), what the code under test logs ([`logs`]), system calls counted
-//! ([`strace`]), and models that `fcgi-engine`'s tests and fuzz targets share ([`engine_client`],
-//! [`engine_pool`], [`engine_server`]).
+//! The basis of the workspace's tests: one suite that every adapter passes ([`suite`]), real
+//! FastCGI peers started in a temporary folder ([`peers`]), a small HTTP client for the web servers
+//! among them ([`http`]), a test harness that shows a test whose peer is missing as ignored, never
+//! as passed ([`harness`]), an in-memory runtime with its own clock ([`sim`]), raw peers that speak
+//! hand-made records ([`wire`]), signals between a test and its threads ([`signal`]), the log of
+//! the code under test ([`logs`]), counts of system calls ([`strace`]), and models that
+//! `fcgi-engine`'s tests and fuzz targets share ([`engine_client`], [`engine_pool`],
+//! [`engine_server`]).
 
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
-//! What the code under test logs.
+//! The log of the code under test.
 //!
-//! `tracing` asks its subscriber once whether it wants a line, and keeps the answer for the whole
-//! process. A subscriber of one thread therefore misses lines that another thread passed first.
-//! Here the subscriber is the process's own, and sorts by thread what it writes.
+//! `tracing` asks its subscriber once whether it wants a line, and remembers the answer for the
+//! whole process. So a subscriber for one thread would miss lines that another thread passed first.
+//! This subscriber is for the whole process, and sorts its lines by thread.
 
 use std::{cell::RefCell, io, sync::Once};
 
 use tracing::Level;
 
 thread_local! {
-    /// What this thread has logged, while somebody wants to know.
+    /// What this thread has logged, while somebody collects it.
     static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -31,12 +31,12 @@ impl io::Write for OfThisThread {
     }
 }
 
-/// Listens to the whole process from now on. Every test of a program with [`of`] in it that does
-/// not call [`of`] calls this first: a line that is passed just as the listening begins may be
+/// Listens to the whole process from now on. In a program with [`of`] in it, every test that does
+/// not call [`of`] must call this first: a line that is passed just as the listening begins may be
 /// lost for good.
 ///
 /// # Panics
-/// When something else listens already.
+/// If something else listens already.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -50,11 +50,11 @@ pub fn install() {
     });
 }
 
-/// What this thread logs while `run` runs, from debug level on, one event a line. Tests on the
+/// What this thread logs while `run` runs, from debug level on, one event per line. Tests on the
 /// simulated runtime ([`crate::sim`]) run on one thread.
 ///
 /// # Panics
-/// When `run` does, or calls this itself.
+/// If `run` panics, or calls this itself.
 pub fn of(run: impl FnOnce()) -> String {
     install();
     let before = LINES.replace(Some(Vec::new()));

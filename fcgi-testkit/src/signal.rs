@@ -1,5 +1,5 @@
-//! What the test's thread and the code under test tell each other, whether that waits in a future
-//! or in a thread; and bytes that can be told apart.
+//! Signals between the test's thread and the code under test, whether that waits in a future or in
+//! a thread; and bytes that can be told apart.
 //!
 //! ```
 //! use fcgi_testkit::signal::{Gate, background};
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// How long anything may take before a test fails instead of waiting for ever. No test depends on
-/// how long it is.
+/// its length.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A value that is changed in one place and waited for in another.
@@ -37,7 +37,7 @@ impl<T> Shared<T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the value, or changes it, which wakes those who wait.
+    /// Reads or changes the value; this wakes those who wait.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut guard = self.lock();
         let result = change(&mut guard.0);
@@ -48,7 +48,7 @@ impl<T> Shared<T> {
         result
     }
 
-    /// Waits in a future until `take` gives something.
+    /// Waits in a future until `take` returns something.
     pub(crate) fn poll<R>(
         &self,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl<T> Shared<T> {
         Poll::Pending
     }
 
-    /// Waits in a thread until `take` gives something; `None` when that took too long.
+    /// Waits in a thread until `take` returns something; `None` if that took too long.
     pub(crate) fn wait<R>(&self, mut take: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
         let until = Instant::now() + PATIENCE;
         let mut guard = self.lock();
@@ -79,12 +79,12 @@ impl<T> Shared<T> {
     }
 }
 
-/// What a handler waits for until the test lets it go.
+/// A gate that a handler waits at until the test opens it.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<Shared<usize>>);
 
 impl Gate {
-    /// Lets one through, now or later.
+    /// Lets one waiter through, now or later.
     pub fn open(&self) {
         self.0.change(|open| *open += 1);
     }
@@ -112,7 +112,7 @@ fn take_one(open: &mut usize) -> Option<()> {
     Some(())
 }
 
-/// Waits until something is so that can't be waited for; `what` ends "waited too long until".
+/// Polls until a condition without a signal is true; `what` completes "waited too long until".
 ///
 /// # Panics
 /// When that takes longer than [`PATIENCE`].
@@ -153,7 +153,7 @@ impl<T> Background<T> {
     }
 }
 
-/// Bytes that show where they come from, so that none can be lost, doubled or swapped unseen.
+/// Bytes that show where they come from, so that lost, doubled or swapped ones are noticed.
 pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut bytes = Vec::with_capacity(len + 8);
@@ -164,7 +164,7 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// A small generator of numbers: a test must be the same each time.
+/// A small generator of numbers, which are the same each time.
 #[derive(Debug)]
 pub struct Random(u64);
 

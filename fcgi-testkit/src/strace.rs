@@ -1,7 +1,7 @@
-//! A server under strace: how many system calls it makes of each kind.
+//! Runs a server under strace, and counts its system calls of each kind.
 //!
-//! What a request costs can't be seen from outside, and a time says little on a machine that does
-//! other things too. The number of system calls is the same each time.
+//! The cost of a request can't be seen from outside, and a time means little on a busy machine. The
+//! number of system calls is the same each time.
 //!
 //! ```no_run
 //! use std::{path::Path, process::Command};
@@ -55,13 +55,13 @@ impl Calls {
         names.iter().filter_map(|name| self.0.get(*name)).sum()
     }
 
-    /// Whether each of these kinds was made once for each request, but for what the program does
-    /// to start and to leave.
+    /// Whether each of these kinds was made once for each request, apart from what the program does
+    /// to start and to end.
     ///
     /// # Errors
-    /// Says which kind was made how often.
+    /// Which kind was made how often.
     pub fn once_a_request(&self, requests: usize, kinds: &[&[&str]]) -> Result<(), String> {
-        // What the program does to start and to leave comes on top.
+        // The calls of the program's start and end come on top.
         let most = requests + 60;
         for kind in kinds {
             let n = self.of(kind);
@@ -92,7 +92,7 @@ pub fn count(
     strace.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut strace = strace.spawn().map_err(io)?;
     let served = wait_for(socket).and_then(|()| exchange());
-    // strace's only child: it leaves at SIGTERM, and strace writes its table.
+    // strace's only child: it ends on SIGTERM, and strace then writes its table.
     let children = format!("/proc/{0}/task/{0}/children", strace.id());
     let child = std::fs::read_to_string(children).unwrap_or_default();
     let stopped = Command::new("kill").arg("-TERM").arg(child.trim()).status().map_err(io)?;

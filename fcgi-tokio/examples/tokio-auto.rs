@@ -1,4 +1,4 @@
-//! An application that is a CGI program too: `programs/auto.rs` on tokio.
+//! An application that can also run as a CGI program: `programs/auto.rs` on tokio.
 
 #[path = "../../fcgi-testkit/programs/auto.rs"]
 mod program;

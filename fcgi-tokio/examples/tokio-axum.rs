@@ -14,7 +14,7 @@ use axum::{
 use fcgi::http::MetaVariables;
 use fcgi_tokio as fcgi;
 
-/// Who asks, as the web server says.
+/// The client's address, as the web server reports it.
 async fn client(Extension(meta): Extension<MetaVariables>) -> String {
     match meta.remote_addr() {
         Some(address) => format!("{address}\n"),

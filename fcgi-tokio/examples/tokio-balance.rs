@@ -1,11 +1,12 @@
-//! `balance REQUESTS ADDR…` sends so many GET requests to the applications at these addresses,
-//! spread over them with tower; one that fails is left alone for a while, and its requests go to
-//! the others.
+//! `balance REQUESTS ADDR…` sends this many GET requests to the applications at these addresses,
+//! and spreads them with tower. If an application fails, it gets no requests for a while, and its
+//! requests go to the others.
 //!
-//! What is put around each [`HttpClient`], from the inside: its whole response is read, so that one
-//! which breaks off can be asked for elsewhere; a limit of requests at once; a rest after a
-//! failure; a count of the requests under way, which `Balance` compares. Around them all: a queue,
-//! which is what can be cloned; load-shed, which refuses what does not fit the queue; and retry.
+//! These layers are around each [`HttpClient`], from the inside out. The first reads the whole
+//! response, so that a response that breaks off can be requested from another application. The next
+//! limits the requests at once. The next pauses after a failure. The last counts the requests in
+//! progress, which `Balance` compares. Around all applications are a queue, which makes the service
+//! cloneable; load-shed, which refuses requests that don't fit into the queue; and retry.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
 
@@ -37,13 +38,13 @@ use tower::{
     retry::Policy,
 };
 
-/// Requests at once to one application.
+/// The most requests at once to one application.
 const PER_APPLICATION: usize = 16;
-/// Requests that wait for an application to be ready; more are refused.
+/// How many requests may wait for an application to be ready; more are refused.
 const QUEUE: usize = 256;
-/// Times that a request is sent at most.
+/// How often a request is sent at most.
 const TRIES: usize = 4;
-/// How long an application that failed is left alone.
+/// How long an application gets no requests after it failed.
 const REST: Duration = Duration::from_millis(50);
 
 pub(crate) type Get = Request<Empty<Bytes>>;
@@ -76,8 +77,8 @@ async fn collect(response: Response<ResponseBody>) -> Result<Page, HttpError> {
     Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
 }
 
-/// An application that is not ready for a while after it failed, so that `Balance` passes it by:
-/// otherwise one that refuses at once would look like the one with the least to do.
+/// An application that is not ready for a while after it failed, so that `Balance` avoids it.
+/// Otherwise an application that refuses at once would look like the least busy one.
 struct Resting<S> {
     inner: S,
     rest: Duration,
@@ -124,7 +125,7 @@ where
     }
 }
 
-/// Sends a request again, so many times in all, if it is idempotent or was not begun with.
+/// Sends a request again, up to this many times in all, if it is idempotent or was not started.
 #[derive(Clone)]
 struct Again(usize);
 

@@ -1,4 +1,4 @@
-//! `tokio-below ADDR` serves an axum `Router` that may be put below any path of a site, at
+//! `tokio-below ADDR` serves an axum `Router` that can be mounted below any path of a site, at
 //! `unix:PATH` or `tcp:HOST:PORT` (or descriptor 0 when ADDR is `-`) until SIGTERM or SIGINT.
 //!
 //! It routes by PATH_INFO, and its links begin with SCRIPT_NAME. In nginx, below `/app`:
@@ -22,7 +22,7 @@ use axum::{Extension, Router, extract::Path, routing::get};
 use fcgi::http::{MetaVariables, MountPoint, PathSource, RemoteAddr};
 use fcgi_tokio as fcgi;
 
-/// The start page, whose links lead below the application wherever that is.
+/// The start page. Its links work wherever the application is mounted.
 async fn index(Extension(mount): Extension<MountPoint>) -> String {
     format!("index of {mount}/\nsee {mount}/users/ann\n")
 }
@@ -31,7 +31,8 @@ async fn user(Path(name): Path<String>) -> String {
     format!("user {name}\n")
 }
 
-/// Who asks, as the web server says: without an address the client gets a 500 that says so.
+/// The client's address, as the web server reports it. Without one the client gets a page with
+/// status 500 that says so.
 async fn who(client: RemoteAddr, meta: MetaVariables) -> String {
     let server = meta.params().get_str("SERVER_SOFTWARE").unwrap_or("an unknown server");
     format!("{client} through {server}\n")

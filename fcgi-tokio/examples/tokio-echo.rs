@@ -1,4 +1,4 @@
-//! An application that answers with what it was sent: `programs/echo.rs` on tokio.
+//! An application that sends back what it got: `programs/echo.rs` on tokio.
 
 #[path = "../../fcgi-testkit/programs/echo.rs"]
 mod program;

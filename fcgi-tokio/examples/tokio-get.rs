@@ -1,4 +1,4 @@
-//! Asks a PHP application for a page: `programs/get.rs` on tokio.
+//! Requests a page from a PHP application: `programs/get.rs` on tokio.
 
 #[path = "../../fcgi-testkit/programs/get.rs"]
 mod program;

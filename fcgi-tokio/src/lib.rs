@@ -20,7 +20,7 @@
 //! ```
 //!
 //! # Features
-//! - `http`: [`http`], with `serve_http` for tower services and a client that is one.
+//! - `http`: [`http`], with `serve_http` for tower services and `HttpClient`.
 //! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
 //! - `metrics`: counters through the `metrics` facade; see docs/observability.md.

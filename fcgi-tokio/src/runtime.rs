@@ -37,6 +37,7 @@ pub enum Transport {
 
 /// A listening socket.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TransportListener {
     /// A unix socket.
     Unix(UnixListener),
@@ -76,6 +77,7 @@ impl runtime::Runtime for Tokio {
         match listener {
             StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
             StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -140,7 +140,7 @@ impl Site {
             format!("unix:{}/app.sock", folder.path().display()).parse().unwrap();
         let listener = Listener::bind(&address).unwrap();
         let shared = Shared::default();
-        tokio::spawn(Server::new().serve_http(listener, router(shared.clone())).into_future());
+        tokio::spawn(Server::new().serve_http(listener, router(shared.clone())));
         let params = ParamsBuilder::new().remote_addr("192.0.2.7:4711".parse().unwrap());
         let client = HttpClient::with_pool(Pool::new(address).unwrap())
             .scripts(Mount::new("").unwrap())
@@ -305,7 +305,7 @@ async fn who(router: Router, params: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let address = Address::unix(folder.path().join("app.sock"));
     let listener = Listener::bind(&address).unwrap();
-    tokio::spawn(Server::new().serve_http(listener, router).into_future());
+    tokio::spawn(Server::new().serve_http(listener, router));
     let request = fcgi::client::Request::responder()
         .param("REQUEST_METHOD", "GET")
         .param("REQUEST_URI", "/who")

@@ -23,3 +23,13 @@ fn a_half_closed_unix_socket_is_answered() {
     ours.set_nonblocking(true).unwrap();
     program::answer_a_half_closed_peer(|| tokio::net::UnixStream::from_std(ours).unwrap(), theirs);
 }
+
+#[test]
+fn a_signal_lets_the_request_under_way_finish() {
+    program::leave_after_the_request_under_way(|| tokio::io::duplex(1024));
+}
+
+#[test]
+fn a_signal_ends_a_connection_without_a_request() {
+    program::leave_without_a_request(|| tokio::io::duplex(1024));
+}

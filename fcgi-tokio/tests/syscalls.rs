@@ -162,7 +162,7 @@ async fn connect(
 ) -> (Client<Counting>, tokio::task::JoinHandle<Result<(), fcgi::Error>>) {
     let listener = Listener::bind(address).unwrap();
     let address = listener.local_addr().clone();
-    let task = tokio::spawn(Server::<Counting>::new().serve(listener, echo).into_future());
+    let task = tokio::spawn(Server::<Counting>::new().serve(listener, echo));
     (Client::connect(&address).await.unwrap(), task)
 }
 
@@ -223,7 +223,7 @@ async fn a_small_http_exchange_is_one_read_and_one_write() {
         let page = format!("the page {}", request.uri());
         Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(page)))
     });
-    let _server = tokio::spawn(Server::<Counting>::new().serve_http(listener, app).into_future());
+    let _server = tokio::spawn(Server::<Counting>::new().serve_http(listener, app));
     let mut client = Client::<Counting>::connect(&address).await.unwrap();
     for round in 0..100 {
         let request = Request::responder()

@@ -8,16 +8,16 @@ use crate::{
     wire::{Sent, Side},
 };
 
-/// How many queued bytes are remembered, to see that they do not change.
+/// How many queued bytes are remembered, to check that they do not change.
 const AHEAD: usize = 64;
-/// The heap of a connection at rest, in bytes: no buffer.
+/// The heap of an idle connection, in bytes: it has no buffer.
 const IDLE: usize = 1024;
 
-/// A connection, and what must be true of it whatever happens:
+/// A connection, with invariants that always hold:
 /// - an error stays the same, and a closed connection closed; nothing more is sent then;
 /// - `wants_read` is true exactly when `recv_buffer` has room;
-/// - what is sent are well-formed records, and what was not acknowledged stays as it is;
-/// - its heap is inside [`bound`](Self::bound), and at rest inside 1 KiB.
+/// - the sent bytes are well-formed records, and unacknowledged bytes do not change;
+/// - its heap is within [`bound`](Self::bound), and within 1 KiB when idle.
 pub struct Checked<C: Connection> {
     conn: C,
     owner: Owner,
@@ -28,11 +28,11 @@ pub struct Checked<C: Connection> {
     ahead: Vec<u8>,
     error: Option<ProtocolError>,
     closed: bool,
-    /// What is queued can't become more: its length when the end came.
+    /// The length of the queue when the end came: it can't grow after that.
     frozen: Option<usize>,
-    /// Requests that may take memory: begun by the peer or by us, at most.
+    /// An upper bound of the requests that may take memory, begun by the peer or by us.
     pub requests: usize,
-    /// Bytes received, and an upper bound of the bytes queued since the queue was looked at.
+    /// Bytes received, and an upper bound of the bytes queued since the queue was last examined.
     fed: usize,
     queued: usize,
     lost: bool,
@@ -63,7 +63,7 @@ impl<C: Connection> Checked<C> {
         &self.conn
     }
 
-    /// Calls something that may queue up to `bytes` of streams or parameters.
+    /// Makes a call that may queue up to `bytes` bytes of streams or parameters.
     pub fn call<R>(&mut self, bytes: usize, f: impl FnOnce(&mut C) -> R) -> R {
         self.queued += bytes + bytes / 1000 + 256;
         let result = heap::owned(self.owner, || f(&mut self.conn));
@@ -71,7 +71,7 @@ impl<C: Connection> Checked<C> {
         result
     }
 
-    /// Reads from the peer: gives up to all of `bytes`, says how many were taken.
+    /// Reads from the peer: offers up to all of `bytes`, returns how many were taken.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let most = self.limits.recv_buffer.max(8);
         let wants = self.conn.wants_read();
@@ -106,7 +106,7 @@ impl<C: Connection> Checked<C> {
         event
     }
 
-    /// Sends up to `max` bytes; gives them back.
+    /// Sends up to `max` bytes and returns them.
     pub fn transmit(&mut self, max: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         let len = match heap::owned(self.owner, || self.conn.poll_transmit()) {
@@ -171,7 +171,7 @@ impl<C: Connection> Checked<C> {
         self.error.is_some() || self.closed
     }
 
-    /// Calls that must be refused or do nothing, and those of an end if it has come.
+    /// Makes calls that must be refused or do nothing, and those of an end if it has come.
     pub fn misuse(&mut self) {
         let over = heap::owned(self.owner, || self.conn.handle_recv(1 << 20));
         assert!(over.is_err(), "an overrun was taken");

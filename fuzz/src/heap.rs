@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicIsize, AtomicU8, Ordering::Relaxed},
 };
 
-/// Whose memory a block is: of the code that ran when it was allocated, wherever it is freed.
+/// The owner of a block: the code that ran when it was allocated, wherever it is freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
     /// The harness, playing the application, the socket and libFuzzer's caller.
@@ -24,7 +24,7 @@ pub fn live(owner: Owner) -> usize {
     usize::try_from(LIVE[owner as usize].load(Relaxed)).unwrap_or(0)
 }
 
-/// Runs `f`; what it allocates is `owner`'s.
+/// Runs `f`; its allocations belong to `owner`.
 pub fn owned<R>(owner: Owner, f: impl FnOnce() -> R) -> R {
     let before = OWNER.swap(owner as u8, Relaxed);
     let result = f();
@@ -32,7 +32,7 @@ pub fn owned<R>(owner: Owner, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Starts an input afresh, whatever a panic that was caught before left behind.
+/// Resets the counters for a new input, whatever an earlier, caught panic left behind.
 pub(crate) fn reset() {
     OWNER.store(0, Relaxed);
     LIVE.iter().for_each(|live| live.store(0, Relaxed));

@@ -1,4 +1,4 @@
-//! How a fuzzer's bytes become limits, cuts, calls and a conversation.
+//! Turns a fuzzer's bytes into limits, cuts, calls and a conversation.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
@@ -6,9 +6,9 @@ use fcgi_proto::{FullRequest, Limits};
 
 use crate::wire::{self, Side};
 
-/// `[flags] [n] [n bytes that steer] [the conversation]`: so a capture of a real connection,
-/// behind a short head, is an input, and a dictionary of records works. Flags: [`DRAWN`],
-/// [`DISCONNECT`], [`CALLS`], [`LONG`].
+/// `[flags] [n] [n control bytes] [the conversation]`. So a capture of a real connection after a
+/// short head is an input, and a dictionary of records works. Flags: [`DRAWN`], [`DISCONNECT`],
+/// [`CALLS`], [`LONG`].
 pub struct Input<'a> {
     /// See there.
     pub flags: u8,
@@ -18,20 +18,20 @@ pub struct Input<'a> {
     pub wire: Vec<u8>,
 }
 
-/// The conversation is drawn by [`wire::conversation`] from the rest, instead of being the rest.
+/// [`wire::conversation`] draws the conversation from the rest, instead of using the rest itself.
 pub const DRAWN: u8 = 1;
-/// It ends with a disconnect instead of an end of file.
+/// The conversation ends with a disconnect instead of an end of file.
 pub const DISCONNECT: u8 = 2;
-/// Random calls in between, instead of two cuts.
+/// Random calls happen in between, instead of cutting the conversation in two ways.
 pub const CALLS: u8 = 4;
-/// A drawn conversation has records of all sizes: slow, and so a thing of its own.
+/// A drawn conversation has records of all sizes. That is slow, and so separate.
 pub const LONG: u8 = 8;
 
 /// The longest conversations.
 const MAX_WIRE: usize = 4096;
 const MAX_LONG: usize = 140_000;
-/// A conversation takes about so many reads at most, and so many bytes of little room are filled:
-/// what shows in many steps shows in fewer, more often.
+/// The approximate limit of reads in a conversation, and of bytes that fill little room. A fault
+/// that shows in many steps also shows in fewer, which can be run more often.
 pub const MOST_STEPS: usize = 250;
 
 impl<'a> Input<'a> {
@@ -49,12 +49,12 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The defaults, or small limits, so that each is reached by few bytes.
+/// The defaults, or small limits, so that few bytes reach each of them.
 pub fn limits(u: &mut Unstructured<'_>, limits: Limits) -> Result<Limits> {
     limits_for(u, limits, 0)
 }
 
-/// The same, for a conversation of `len` bytes: one that is long is not read byte by byte.
+/// The same, for a conversation of `len` bytes: a long one is not read byte by byte.
 pub fn limits_for(u: &mut Unstructured<'_>, mut limits: Limits, len: usize) -> Result<Limits> {
     let which: u16 = u.arbitrary()?;
     let mut pick = |bit: u8, field: &mut usize, from: &[usize]| -> Result<()> {
@@ -114,7 +114,7 @@ impl Cuts {
         Ok(Self { sizes, next: 0, least: 1 })
     }
 
-    /// Makes the cuts of a long conversation so large that it takes no more than [`MOST_STEPS`].
+    /// Enlarges the cuts of a long conversation, so that it takes no more than [`MOST_STEPS`].
     pub fn suit(mut self, len: usize) -> Self {
         self.least = len / MOST_STEPS + 1;
         self

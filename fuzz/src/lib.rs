@@ -1,5 +1,5 @@
-//! What the fuzz targets share. Each target is the `run` of a module; README.md says what each
-//! asserts.
+//! The shared parts of the fuzz targets. Each target is the `run` of a module; README.md says what
+//! each asserts.
 
 pub mod calls;
 pub mod checked;

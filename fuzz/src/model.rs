@@ -1,4 +1,4 @@
-//! What each request of a conversation has been sent so far, by plain reading.
+//! A simple model of what each request of a conversation was sent so far.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Model {
         Self { sender, streams, requests: BTreeMap::new() }
     }
 
-    /// A request begins, under an id that no other has any more.
+    /// A request begins, under an id that no other request has now.
     pub fn begin(&mut self, id: u16) {
         self.requests.insert(id, Expected::default());
     }
@@ -84,7 +84,7 @@ impl Model {
         queue.drain(..bytes.len());
     }
 
-    /// Nothing that came was not read, nor an end.
+    /// Checks that everything was read, and no end is missing.
     pub fn check_all_read(&self, id: u16, ended: [bool; 2]) {
         let expected = &self.requests[&id];
         assert!(expected.streams.iter().all(Vec::is_empty), "bytes are missing");

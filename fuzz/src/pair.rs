@@ -1,7 +1,7 @@
-//! `pair_ops`: a client and a server in memory, and random calls on both.
+//! `pair_ops`: an in-memory client and server, and random calls on both.
 //!
-//! Every byte of a stream is told by its request, its stream and its place, so that a byte lost,
-//! doubled, out of order or in a wrong request is seen at once.
+//! Every byte of a stream follows from its request, its stream and its position, so that a byte
+//! that is lost, doubled, out of order or in a wrong request is noticed at once.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -92,7 +92,7 @@ struct Pair {
     shut: bool,
 }
 
-/// The bytes at a place of a stream of a request: a part of one long noise.
+/// The bytes at a position of a request's stream: a part of one long noise.
 fn expected(request: usize, stream: usize, from: usize, len: usize) -> &'static [u8] {
     static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -401,7 +401,7 @@ impl Pair {
         true
     }
 
-    /// Moves everything that moves by itself; says whether anything did.
+    /// Moves everything that moves by itself; true if anything did.
     fn pump(&mut self) -> bool {
         let mut moved = false;
         loop {
@@ -425,7 +425,7 @@ impl Pair {
         }
     }
 
-    /// Every request comes to its end, every byte arrives, and both ends are at rest or closed.
+    /// Every request ends, every byte arrives, and both ends become idle or close.
     fn end(&mut self) {
         for i in 0..self.requests.len() {
             for stream in 0..2 {

@@ -34,7 +34,7 @@ fn all(steer: &mut Unstructured<'_>, stream: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The decoder gives what the plain one gives, at any cut.
+/// The decoder agrees with the plain one, at any cut.
 fn decoder(stream: &[u8], cuts: &mut Cuts) {
     let mut decoder = PairDecoder::new();
     let mut found: Vec<(Vec<u8>, Vec<u8>, u32, u32)> = Vec::new();
@@ -75,7 +75,7 @@ fn decoder(stream: &[u8], cuts: &mut Cuts) {
     }
 }
 
-/// How a PARAMS stream should end: the pairs, or a failed request.
+/// How a PARAMS stream should end: with the pairs, or with a failed request.
 fn expected(stream: &[u8], limits: &Limits) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let all = wire::pairs(stream)?;
     (stream.len() <= limits.params_bytes.min(limits.params_bytes_connection)
@@ -83,7 +83,7 @@ fn expected(stream: &[u8], limits: &Limits) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         .then_some(all)
 }
 
-/// A server that is sent the stream in records gives the request or refuses it.
+/// A server that gets the stream in records reports the request or refuses it.
 fn server(stream: &[u8], records: &mut Cuts, cuts: &mut Cuts, limits: Limits) {
     if limits.requests == 0 {
         return;
@@ -147,7 +147,7 @@ fn server(stream: &[u8], records: &mut Cuts, cuts: &mut Cuts, limits: Limits) {
     }
 }
 
-/// What is encoded is the shortest form, in records of whole pairs, and decodes to the same.
+/// The encoding is the shortest form, in records of whole pairs, and decodes to the same.
 fn round_trip(stream: &[u8], cuts: &mut Cuts) {
     // Names and values of any bytes, of the sizes that cut the stream.
     let mut params = Params::new();

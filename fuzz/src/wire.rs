@@ -1,5 +1,5 @@
-//! FastCGI once more, slow and plain: what the crate under test is held against. Nothing here uses
-//! its codec.
+//! A second implementation of FastCGI, slow and plain, that the crate under test is compared with.
+//! It does not use that crate's codec.
 
 use std::sync::LazyLock;
 
@@ -154,7 +154,7 @@ pub fn pair(name: &[u8], value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Which end's bytes.
+/// The end whose bytes they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// The web server's.
@@ -163,8 +163,8 @@ pub enum Side {
     Server,
 }
 
-/// Draws a conversation: records that are mostly well-formed, so that deep states are reached,
-/// some with a field changed, and raw bytes between. At most `max` bytes, and a record.
+/// Draws a conversation: mostly well-formed records, so that deep states are reached, some with a
+/// field changed, and raw bytes in between. At most `max` bytes, plus a record.
 pub fn conversation(u: &mut Unstructured<'_>, side: Side, max: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let long = max > RECORD_MOST;
@@ -285,7 +285,7 @@ fn values(u: &mut Unstructured<'_>, long: bool) -> Result<Vec<u8>> {
 /// A record, its header and padding too.
 const RECORD_MOST: usize = 65_535 + 8 + 255;
 
-/// Few bytes mostly; now and then some more, or `long` as many as a record holds.
+/// Usually few bytes; now and then some more, or with `long` as many as a record holds.
 fn content(u: &mut Unstructured<'_>, long: bool) -> Result<Vec<u8>> {
     static NOISE: LazyLock<Vec<u8>> =
         LazyLock::new(|| (0..65_535 + 256).map(|i| (i * 7 + i / 256) as u8).collect());
@@ -303,7 +303,7 @@ fn content(u: &mut Unstructured<'_>, long: bool) -> Result<Vec<u8>> {
     Ok(NOISE[from..from + len].to_vec())
 }
 
-/// What was sent so far, as records, and that they are as this crate promises to send them.
+/// The bytes that were sent so far, as records. Checks that they are as this crate promises.
 #[derive(Debug)]
 pub struct Sent {
     side: Side,

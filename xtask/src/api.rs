@@ -1,5 +1,5 @@
-//! `cargo xtask api`: what each library offers, as text in the tree, so that a change of it is
-//! seen in review.
+//! `cargo xtask api`: writes the public API of each library as text in the tree, so that review
+//! shows every change of it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,13 +15,13 @@ use crate::command::{cargo, root, run as run_command};
 use crate::tool::target;
 
 const FOLDER: &str = "docs/api";
-/// Crates whose names say nothing about a dependency.
+/// Crates whose names tell nothing about a dependency.
 const OURS: [&str; 4] = ["std", "core", "alloc", "fcgi"];
 
-/// What `cargo xtask api` takes.
+/// The arguments of `cargo xtask api`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
-    /// Write nothing; fail when docs/api is not what the libraries offer
+    /// Write nothing; fail if docs/api is out of date
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -50,8 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// rustdoc's JSON is unstable, hence the variable. Its format changes now and then: the crate
-/// `public-api` has to know the compiler's.
+/// rustdoc's JSON is unstable, hence the variable. Its format changes now and then, so the crate
+/// `public-api` must match the compiler.
 fn public_api(name: &str) -> Result<PublicApi> {
     let build = target().join("docs");
     let mut rustdoc = cargo(["rustdoc", "--lib", "--all-features", "--locked", "--package", name]);
@@ -86,12 +86,12 @@ fn page(name: &str, api: &PublicApi) -> String {
     page
 }
 
-/// The paths in an item that lead into a crate which is neither of this workspace nor Rust's own.
+/// The paths in an item that lead into a crate outside of this workspace and of Rust itself.
 fn foreign(item: &str) -> Vec<&str> {
     item.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
         .map(|path| path.trim_matches(':'))
         .filter(|path| {
-            // Ends in a type, starts in a crate.
+            // A path to a type starts with a crate.
             let ends =
                 path.rsplit("::").next().is_some_and(|last| last.starts_with(char::is_uppercase));
             let starts = path.split_once("::").is_some_and(|(name, _)| {
@@ -104,7 +104,7 @@ fn foreign(item: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Lines that only one of both has.
+/// The lines that only one of the two has.
 fn difference(tree: &str, page: &str) -> String {
     let (old, new): (BTreeSet<&str>, BTreeSet<&str>) =
         (tree.lines().collect(), page.lines().collect());

@@ -9,7 +9,7 @@ use fcgi_testkit::peers::Peer;
 use crate::command::{cargo, run as run_command};
 use crate::peers;
 
-/// What `cargo xtask bench` takes.
+/// The arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Arguments for the benchmark program

@@ -12,16 +12,16 @@ use crate::{api, fuzz, instructions, interop as interop_task, msrv, test, tool};
 
 const UNPUBLISHED: [&str; 4] = ["fcgi-bench", "fcgi-interop", "fcgi-testkit", "xtask"];
 const NO_STD_TARGET: &str = "thumbv7em-none-eabi";
-/// Only the seeds: what chance finds is for `cargo xtask fuzz`.
+/// Runs only the seeds: random inputs are for `cargo xtask fuzz`.
 const FUZZ_SMOKE: Duration = Duration::ZERO;
 
-/// A name, and what it does.
+/// A step's name, and what it does.
 type Step = (&'static str, fn(&Options) -> Result<()>);
 
-/// What `cargo xtask ci` takes.
+/// The arguments of `cargo xtask ci`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Fail when a peer or a tool is missing and can't be installed
+    /// Fail if a peer or a tool is missing and can't be installed
     #[arg(long)]
     require_peers: bool,
     /// Steps to run, such as `clippy` [default: all]
@@ -76,7 +76,8 @@ fn cargo_step(arguments: &[&str]) -> Result<()> {
     run_command(&mut cargo(arguments))
 }
 
-/// A step whose tool is missing fails where everything is required, and says so elsewhere.
+/// Runs a step whose tool may be missing: that fails if everything is required, otherwise it is
+/// reported.
 fn with_tool<T>(
     options: &Options,
     tool: Result<T>,
@@ -117,7 +118,7 @@ fn clippy() -> Result<()> {
     ])
 }
 
-/// As docs.rs does, which labels what needs a feature. The labels are unstable, hence the variable.
+/// Builds the docs like docs.rs, with feature labels. The labels are unstable, hence the variable.
 fn docs() -> Result<()> {
     let mut doc = cargo(["doc", "--workspace", "--no-deps", "--all-features", "--locked"]);
     doc.arg("--target-dir").arg(tool::target().join("docs"));
@@ -125,8 +126,7 @@ fn docs() -> Result<()> {
     run_command(&mut doc)
 }
 
-/// Without its `std` feature, and for a target that has no std where the
-/// toolchain has one.
+/// Builds without the `std` feature, and for a target without std if the toolchain has one.
 fn no_std() -> Result<()> {
     let build = ["build", "-p", "fcgi-proto", "--no-default-features", "--locked"];
     cargo_step(&build)?;
@@ -143,7 +143,7 @@ fn has_target(target: &str) -> bool {
         .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
-/// Each published crate without features, with each alone, and with each pair.
+/// Checks each published crate without features, with each alone, and with each pair.
 fn features(options: &Options) -> Result<()> {
     with_tool(options, tool::HACK.command(), |mut hack| {
         hack.args(["check", "--locked", "--feature-powerset", "--depth", "2", "--workspace"]);
@@ -152,14 +152,14 @@ fn features(options: &Options) -> Result<()> {
     })
 }
 
-/// Licences, sources and unwanted crates, by deny.toml.
+/// Checks licences, sources and unwanted crates, by deny.toml.
 fn dependencies(options: &Options) -> Result<()> {
     with_tool(options, tool::DENY.command(), |mut deny| {
         run_command(deny.args(["--offline", "check", "bans", "licenses", "sources"]))
     })
 }
 
-/// Builds each library from what its package would hold.
+/// Builds each library from the contents of its package.
 fn package() -> Result<()> {
     let mut package = cargo(["package", "--workspace", "--locked", "--allow-dirty"]);
     for name in UNPUBLISHED {
@@ -172,13 +172,13 @@ fn fuzz_smoke(options: &Options) -> Result<()> {
     with_tool(options, fuzz::available(), |()| fuzz::run(&fuzz::Options::smoke(FUZZ_SMOKE)))
 }
 
-/// What a request costs has not grown.
+/// Checks that the cost of a request has not grown.
 fn instructions_step(options: &Options) -> Result<()> {
     let check = |()| instructions::run(&instructions::Options { check: true });
     with_tool(options, instructions::available(), check)
 }
 
-/// The crates that go to crates.io.
+/// The crates that are published on crates.io.
 pub(crate) fn published() -> Result<Vec<String>> {
     let mut names = Vec::new();
     let root = root();
@@ -195,7 +195,7 @@ pub(crate) fn published() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Those of them that are libraries.
+/// The libraries among them.
 pub(crate) fn libraries() -> Result<Vec<String>> {
     let mut names = published()?;
     names.retain(|name| root().join(name).join("src/lib.rs").is_file());
@@ -206,7 +206,7 @@ pub(crate) fn libraries() -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// What somebody sees who has a package and not the repository.
+    /// Checks what users see who have only a package, not the repository.
     #[test]
     fn packages_are_complete() {
         for name in published().unwrap() {

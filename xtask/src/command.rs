@@ -1,4 +1,4 @@
-//! Running programs at the workspace's root, with errors that show the command.
+//! Runs programs at the workspace's root; errors show the command.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ pub(crate) fn root() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
-/// A command that starts at the workspace's root.
+/// A command that runs in the workspace's root.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());
@@ -27,7 +27,7 @@ pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
     command
 }
 
-/// The nightly cargo, by rustup's proxy.
+/// The nightly cargo, through rustup's proxy.
 pub(crate) fn nightly<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = program("cargo");
     // These name the stable toolchain when `cargo xtask` itself runs on one.
@@ -38,7 +38,7 @@ pub(crate) fn nightly<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -
     command
 }
 
-/// Runs a command to its end, its output going where ours goes.
+/// Runs a command to its end, with our own output streams.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("starting `{}`", shown(command)))?;
     if !status.success() {

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the command as it is released, measured.
+//! `cargo xtask dist`: builds the command for release, and measures it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,18 +17,18 @@ use crate::peers;
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const GNU: &str = "x86_64-unknown-linux-gnu";
-/// At a fixed place in memory: without relocations it is smaller and starts sooner.
+/// At a fixed address: without relocations it is smaller and starts sooner.
 const FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static";
-/// The most that the program may have, in bytes: as it is, and compressed.
+/// The size limits of the program, in bytes: plain, and compressed.
 const MOST: u64 = 4_500_000;
 const MOST_COMPRESSED: u64 = 2_000_000;
-/// The most that `fcgi ping` may take more than cgi-fcgi, and the most memory that it may have.
+/// How much longer than cgi-fcgi `fcgi ping` may take, and how much memory it may use.
 const MOST_MORE: Duration = Duration::from_micros(500);
 const MOST_MEMORY: u64 = 4096;
-/// Runs of each program; they take turns.
+/// The number of runs of each program, which take turns.
 const RUNS: usize = 300;
 
-/// What `cargo xtask dist` takes.
+/// The arguments of `cargo xtask dist`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Leave docs/cli.md as it is
@@ -52,8 +52,8 @@ struct Figures {
 /// the figures to docs/cli.md.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let target = if has_target(MUSL) { MUSL } else { GNU };
-    // A static glibc is asked for; musl is static anyway. Given with a target, so that macros, which
-    // are loaded by the compiler, are not built so.
+    // This requests a static glibc; musl is static anyway. It is given with a target, so that macros,
+    // which the compiler loads, are not built this way.
     let build =
         ["build", "--profile", "dist", "-p", "fcgi-cli", "--no-default-features", "--locked"];
     let mut command = cargo(build);
@@ -132,15 +132,15 @@ fn has_target(target: &str) -> bool {
         .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
-/// Whether no loader is named in a program: an ELF file's INTERP header.
+/// Whether a program names no loader (an ELF file's INTERP header).
 fn is_static(path: &Path) -> Result<bool> {
     let bytes = fs::read(path)?;
     let short = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
     let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
     let long = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok());
-    // Of a 64-bit file: the table's place, a header's size, and their number.
+    // In a 64-bit file: the table's position, the size of a header, and their number.
     let (Some(place), Some(size), Some(number)) = (long(0x20), short(0x36), short(0x38)) else {
-        bail!("{} is no ELF file", path.display());
+        bail!("{} is not an ELF file", path.display());
     };
     const INTERP: u32 = 3;
     let place = u64::from_le_bytes(place) as usize;
@@ -149,7 +149,7 @@ fn is_static(path: &Path) -> Result<bool> {
     }))
 }
 
-/// Completions and man pages beside the program.
+/// Writes completions and man pages beside the program.
 fn pages(fcgi: &Path, folder: &Path) -> Result<()> {
     let completions = folder.join("completions");
     fs::create_dir_all(&completions)?;
@@ -167,7 +167,7 @@ fn compressed(path: &Path) -> Result<u64> {
     Ok(output.stdout.len() as u64)
 }
 
-/// The medians of pinging php-fpm with `fcgi` and with cgi-fcgi, which take turns.
+/// The median times for pinging php-fpm with `fcgi` and with cgi-fcgi, which take turns.
 fn times(fcgi: &Path) -> Result<(Duration, Duration)> {
     let php = PhpFpm::start(PhpFpmOptions::default()).context("starting php-fpm")?;
     let address = php.unix_address();
@@ -197,7 +197,7 @@ fn times(fcgi: &Path) -> Result<(Duration, Duration)> {
     Ok((ours, theirs))
 }
 
-/// The most that `fcgi ping` has resident until its answer comes, in KiB.
+/// The peak resident memory of `fcgi ping` until its answer comes, in KiB.
 fn memory(fcgi: &Path) -> Result<u64> {
     let folder = scratch()?;
     let path = folder.path().join("app.sock");
@@ -206,7 +206,7 @@ fn memory(fcgi: &Path) -> Result<u64> {
     ping.args(["ping", "--timeout", "60"]).arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = ping.spawn()?;
     let (mut stream, _) = listener.accept()?;
-    // Its request is sent, and it waits.
+    // The request is sent now, and the program waits.
     stream.read_exact(&mut [0; 16])?;
     thread::sleep(Duration::from_millis(50));
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
@@ -216,7 +216,7 @@ fn memory(fcgi: &Path) -> Result<u64> {
     line.trim().trim_end_matches(" kB").parse().context("VmHWM's number")
 }
 
-/// The figures, between their marks.
+/// Writes the figures between their marks.
 fn write_page(text: &str) -> Result<()> {
     let path = root().join("docs/cli.md");
     let page = fs::read_to_string(&path)?;

@@ -1,5 +1,5 @@
-//! Runs `cargo test` and says at the end which tests failed, and what they printed. A log of
-//! thousands of lines is often read from its end only.
+//! Runs `cargo test` and repeats at the end which tests failed, and what they printed: people often
+//! read only the end of a log of thousands of lines.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,20 +14,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::shown;
 
-/// Lines that are repeated of one failed test; more lose their middle.
+/// How many lines of one failed test are repeated; longer output loses its middle.
 const LINES_EACH: usize = 60;
-/// Lines that are repeated of all of them.
+/// How many lines are repeated of all failed tests.
 const LINES_ALL: usize = 400;
-/// Lines kept of a target that ends without a result, such as one that aborts.
+/// How many lines are kept of a target that ends without a result, for example by aborting.
 const LINES_LOST: usize = 30;
 
-/// After so long without a line, the end of cargo is the end of its output.
+/// After this long without a line, the end of cargo counts as the end of its output.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// One failed test, or a target that failed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The options with which `cargo test` runs its target.
+    /// The options that make `cargo test` run its target.
     target: String,
     /// `None` for the whole target.
     name: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) fn test(command: &mut Command, failures: &mut Vec<Failure>) -> Result
     }
     command.stdout(writer).stderr(copy);
     let mut child = command.spawn().with_context(|| format!("starting `{}`", shown(command)))?;
-    // They hold the pipe's other end, and so would keep it open.
+    // These would hold the pipe's other end and so keep it open.
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
 
     let mut watch = Watch::default();
@@ -64,7 +64,7 @@ pub(crate) fn test(command: &mut Command, failures: &mut Vec<Failure>) -> Result
                 let text = String::from_utf8_lossy(&line);
                 watch.line(&anstream::adapter::strip_str(text.trim_end_matches('\n')).to_string());
             }
-            // A program that a test has left behind holds the pipe open.
+            // A program that a test left behind holds the pipe open.
             Err(RecvTimeoutError::Timeout) => {
                 let ended = child.try_wait().context("asking for the tests' end")?;
                 if ended.is_some() {
@@ -99,7 +99,7 @@ fn report(failures: &[Failure]) -> Vec<String> {
             break;
         }
         lines.push(format!("==> {} printed:", failure.title()));
-        // Indented, so that nothing in it is counted as a result of ours.
+        // The output is indented, so that nothing in it counts as one of our results.
         lines
             .extend(shortened(&failure.output, each).into_iter().map(|line| format!("    {line}")));
         lines.push(String::new());
@@ -109,7 +109,8 @@ fn report(failures: &[Failure]) -> Vec<String> {
     lines
 }
 
-/// At most `most` lines and one that says how many are left out: the first third and the end.
+/// At most `most` lines and one that says how many are left out: the first third and the end are
+/// kept.
 fn shortened(lines: &[String], most: usize) -> Vec<String> {
     if lines.len() <= most {
         return lines.to_vec();
@@ -133,7 +134,7 @@ impl Failure {
     }
 }
 
-/// Where in a target's output the next line is.
+/// The part of a target's output that the next line belongs to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// One line for each test.
@@ -143,14 +144,14 @@ enum Part {
     Outputs,
     /// Their names.
     Names,
-    /// Why the target failed, in cargo's words.
+    /// Cargo's reason why the target failed.
     Cause,
 }
 
 /// Finds the failed tests in the output of `cargo test`, line by line.
 #[derive(Debug, Default)]
 struct Watch {
-    /// Whether all is built and a target runs.
+    /// Whether building is done and a target runs.
     started: bool,
     part: Part,
     /// The last lines of the running target.
@@ -190,7 +191,7 @@ impl Watch {
                 }
             }
             Part::Tests | Part::Names => {
-                // Afterwards it may be a program that a test runs.
+                // Later such a line may come from a program that a test runs.
                 if line.starts_with("error") && !self.started {
                     self.could_not_build(line);
                 }
@@ -202,7 +203,7 @@ impl Watch {
         self.recent.push_back(line.to_owned());
     }
 
-    /// What rustc or cargo itself refuses.
+    /// Errors of rustc or cargo itself.
     fn could_not_build(&mut self, line: &str) {
         let name = Some(line.to_owned());
         self.failures.push(Failure { target: String::new(), name, output: Vec::new() });

@@ -12,19 +12,20 @@ use clap::Args;
 
 use crate::command::{cargo, nightly, root, run as run_command, shown, succeeds};
 
-/// How the targets are built. Without address sanitizer: the crates under test have no unsafe code.
-/// Without comparisons traced, which take more than half of the time: the dictionary and the seeds
-/// have the numbers that matter.
+/// How the targets are built: without the address sanitizer, since the crates under test have no
+/// unsafe code, and without tracing comparisons, which takes more than half of the time: the
+/// dictionary and the seeds contain the numbers that matter.
 const BUILD: [&str; 3] = ["--sanitizer", "none", "--no-trace-compares"];
-/// How they run: small inputs, since many runs find more than long ones; quick ones more often.
+/// How they run: with small inputs, since many runs find more than long ones. Quick inputs run more
+/// often.
 const RUN: [&str; 4] =
     ["-print_final_stats=1", "-timeout=10", "-max_len=2048", "-entropic_scale_per_exec_time=1"];
 
-/// What `cargo xtask fuzz` takes.
+/// The arguments of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Seconds for each target
-    // libFuzzer takes 0 as "for ever".
+    // For libFuzzer 0 means "for ever".
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Targets to run at the same time
@@ -50,7 +51,7 @@ struct Finished {
     failure: Option<String>,
 }
 
-/// Installs cargo-fuzz where it is missing.
+/// Installs cargo-fuzz if it is missing.
 pub(crate) fn available() -> Result<()> {
     if !succeeds(&mut nightly(["--version"])) {
         bail!("fuzzing needs a nightly toolchain: rustup toolchain install nightly");
@@ -146,7 +147,7 @@ fn fuzz(target: &str, seconds: u64) -> Result<Finished> {
         command.arg(seeds);
     }
     command.arg("--").args(RUN);
-    // No time at all: the seeds and nothing new, so that the outcome does not depend on chance.
+    // With no time only the seeds run, so that the result does not depend on chance.
     command.arg(match seconds {
         0 => "-runs=0".to_owned(),
         _ => format!("-max_total_time={seconds}"),

@@ -1,5 +1,5 @@
-//! `cargo xtask instructions`: what a request costs in instructions, which callgrind counts the same
-//! each time, however loaded the machine is.
+//! `cargo xtask instructions`: counts the instructions of a request with callgrind. The result is
+//! the same each time, however busy the machine is.
 
 use std::{
     fs,
@@ -21,17 +21,17 @@ use crate::{peers, tool};
 const FILE: &str = "bench/instructions.txt";
 const HEAD: &str = "# Instructions a request of a kept connection, as `cargo xtask instructions` counts them.\n\
                     # `cargo xtask ci` fails when one has grown by more than a tenth.\n";
-/// Requests of the two runs whose difference is counted: what a program does to start and to leave
-/// is not.
+/// The numbers of requests of the two runs whose difference is counted. This excludes a program's
+/// start and end.
 const RUNS: [u64; 2] = [500, 2500];
 /// How long a program may take to listen, under valgrind.
 const START: Duration = Duration::from_secs(60);
 
-/// A program that is counted, and its crate.
+/// A program to count, and its crate.
 struct Subject {
     package: &'static str,
     example: &'static str,
-    /// It sends requests; the others answer them.
+    /// Whether it sends requests; the others answer them.
     sends: bool,
 }
 
@@ -41,19 +41,20 @@ const SUBJECTS: [Subject; 4] = [
     Subject { package: "fcgi-tokio", example: "tokio-blast", sends: true },
     Subject { package: "fcgi-blocking", example: "blocking-blast", sends: true },
 ];
-/// What the counted servers are sent requests with, and what the counted clients send them to.
+/// The program that sends requests to the counted servers, and the one that counted clients send
+/// them to.
 const SENDER: &str = "blocking-blast";
 const SERVER: &str = "tokio-hello";
 
-/// What `cargo xtask instructions` takes.
+/// The arguments of `cargo xtask instructions`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Write nothing, and fail where a count is more than a tenth above the file's
+    /// Write nothing, and fail if a count is more than a tenth above the file's
     #[arg(long)]
     pub(crate) check: bool,
 }
 
-/// Installs valgrind where it is missing.
+/// Installs valgrind if it is missing.
 pub(crate) fn available() -> Result<()> {
     let is_here = || succeeds(program("valgrind").arg("--version"));
     if !is_here() {
@@ -84,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Some(before) => println!("{name}: {counted} instructions a request; {FILE}: {before}"),
             None => println!("{name}: {counted} instructions a request"),
         }
-        // One that the file does not have is as bad as one that has grown.
+        // A count that is missing in the file is as bad as one that has grown.
         if before.is_none_or(|before| counted > before + before / 10) {
             grown.push(name);
         }
@@ -100,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A count of the file.
+/// A count in the file.
 fn of(known: &str, name: &str) -> Option<u64> {
     known.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
@@ -111,7 +112,7 @@ fn count(subject: &Subject) -> Result<u64> {
     Ok(many.saturating_sub(few) / (RUNS[1] - RUNS[0]))
 }
 
-/// All instructions of a program for so many requests.
+/// All instructions of a program for this many requests.
 fn run_for(subject: &Subject, requests: u64) -> Result<u64> {
     let folder = Folder::new()?;
     let socket = folder.0.join("app.sock");
@@ -147,7 +148,7 @@ fn counted(name: &str, log: &Path) -> Command {
     valgrind
 }
 
-/// A folder of its own, gone with this.
+/// A temporary folder, removed with this value.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -160,12 +161,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It is in the folder that cargo builds in.
+        // The folder is inside the one that cargo builds in.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A server that does not outlive this.
+/// A server that ends with this value.
 struct Running(Child);
 
 impl Running {

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: every pair of peers through the same checks, and docs/interop.md.
+//! `cargo xtask interop`: runs the same checks on every pair of peers, and writes docs/interop.md.
 
 mod table;
 
@@ -19,22 +19,22 @@ use crate::peers;
 use table::Results;
 
 const PAGE: &str = "docs/interop.md";
-/// Where the tests write what they find.
+/// Where the tests write their results.
 const RESULTS: &str = "FCGI_INTEROP_RESULTS";
 
-/// What `cargo xtask interop` takes.
+/// The arguments of `cargo xtask interop`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Run one pair, such as `nginx`, and print its table
     #[arg(long, value_name = "PAIR", conflicts_with = "check")]
     pub(crate) only: Option<String>,
-    /// Write nothing; fail when docs/interop.md is not what the run gives
+    /// Write nothing; fail if docs/interop.md differs from the run
     #[arg(long)]
     pub(crate) check: bool,
     /// Install nothing
     #[arg(long)]
     pub(crate) no_install: bool,
-    /// Fail when Cargo.lock would have to change
+    /// Fail if Cargo.lock would have to change
     #[arg(long)]
     pub(crate) locked: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         peers::provide(Peer::INTEROP)
     };
-    // One pair may do without the peers of the others.
+    // A single pair does not need the peers of the others.
     if options.only.is_none() && !missing.is_empty() {
         let missing: Vec<String> = missing.iter().map(Missing::to_string).collect();
         bail!("peers are missing: {}", missing.join("; "));
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut failed = Vec::new();
     let outcome = tests(options, file.as_os_str(), &mut failed);
     let results = fs::read_to_string(&file);
-    // It is in the folder for temporary files.
+    // The file is in the folder for temporary files.
     let _ = fs::remove_file(&file);
     let results = match (results, &outcome) {
         (Ok(results), _) => Results::read(&results)?,

@@ -34,22 +34,22 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Install the peers that are missing, where that is allowed, and run every test
+    /// Install missing peers, if possible, and run every test
     Test(test::Options),
-    /// Run all that a change must pass: tests, interop, fmt, clippy, docs, public API, no_std,
-    /// features, oldest Rust, dependencies, packages, fuzz seeds
+    /// Run everything that a change must pass: tests, interop, fmt, clippy, docs, public API,
+    /// no_std, features, oldest Rust, dependencies, packages, fuzz seeds
     Ci(ci::Options),
-    /// Write what each library offers to docs/api
+    /// Write the public API of each library to docs/api
     Api(api::Options),
     /// Run every web server and application against ours, and write docs/interop.md
     Interop(interop::Options),
     /// Run the fuzz targets, each for a given time
     Fuzz(fuzz::Options),
-    /// Build the command as it is released, static and small, and measure it
+    /// Build the release of the command, static and small, and measure it
     Dist(dist::Options),
     /// Run the benchmarks, optimised
     Bench(bench::Options),
-    /// Count what a request costs in instructions, with callgrind
+    /// Count the instructions of a request, with callgrind
     Instructions(instructions::Options),
 }
 
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Task::Instructions(options) => instructions::run(&options),
     };
     if let Err(error) = outcome {
-        // Without a backtrace: it is about a command, not about this program.
+        // No backtrace: the error is about a command, not about this program.
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }

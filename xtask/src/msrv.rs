@@ -1,7 +1,7 @@
-//! The oldest compiler that the published crates promise to build with, tried for real.
+//! Tests the oldest compiler that the published crates promise to build with.
 //!
-//! Debian 12 has Rust 1.85.0 under the name of rustc-web. Its packages are unpacked into the
-//! target folder: nothing of the machine's own Rust changes.
+//! Debian 12 has Rust 1.85.0 as rustc-web. Its packages are unpacked into the target folder, so the
+//! machine's own Rust stays unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::tool::target;
 
 const VERSION: &str = "1.85.0";
 const PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-1.85"];
-/// What rustc-web is linked with.
+/// The libraries that rustc-web is linked with.
 const LLVM: &str = "libllvm19";
 
 /// Checks each published crate, with all features, under that compiler.
@@ -51,7 +51,7 @@ impl Old {
     }
 }
 
-/// Unpacks it where it is missing.
+/// Unpacks it if it is missing.
 pub(crate) fn compiler() -> Result<Old> {
     let folder = folder();
     let old = Old {
@@ -94,7 +94,7 @@ fn unpack(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version of a package that holds the Rust that is wanted, which need not be the newest.
+/// The version of a package that holds the required Rust, which may not be the newest.
 fn offered(package: &str) -> Result<Option<String>> {
     let mut list = program("apt-cache");
     list.args(["madison", package]);

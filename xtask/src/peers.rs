@@ -1,4 +1,4 @@
-//! Installing the real peers, where that is allowed.
+//! Installs the real peers, if that is allowed.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use fcgi_testkit::peers::{Missing, Peer};
 
 use crate::command::{program, run, shown, succeeds};
 
-/// Installs those of `peers` that are missing, when the machine has apt-get
-/// and lets us; says so when not. Returns what is missing afterwards.
+/// Installs the missing `peers`, if the machine has apt-get and lets us; otherwise says so. Returns
+/// what is still missing.
 pub(crate) fn provide(peers: &[Peer]) -> Vec<Missing> {
     let absent = missing(peers);
     if absent.is_empty() {
@@ -32,7 +32,7 @@ fn install(absent: &[Missing]) -> Result<()> {
     if install_packages(&packages).is_ok() {
         return Ok(());
     }
-    // One package that this release lacks must not cost the others.
+    // If this release lacks one package, the others are still installed.
     let refused: Vec<String> = packages
         .iter()
         .filter_map(|package| install_packages(&[package]).err())
@@ -44,18 +44,18 @@ fn install(absent: &[Missing]) -> Result<()> {
     Ok(())
 }
 
-/// Has apt-get learn which packages there are.
+/// Updates apt-get's list of packages.
 pub(crate) fn update_lists() -> Result<()> {
     let mut update = apt_get()?;
-    // A stale list may still do.
+    // An old list may still be good enough.
     if let Err(error) = run(update.args(["update", "-qq"])) {
         println!("{error:#}");
     }
     Ok(())
 }
 
-/// Installs what it is given. Meanwhile a policy, unless the machine has one of its own, keeps the
-/// packages' services from starting.
+/// Installs packages. Meanwhile a policy keeps their services from starting, unless the machine has
+/// its own policy.
 const INSTALL: &str = r#"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -86,7 +86,7 @@ fn apt_get() -> Result<Command> {
     Ok(command)
 }
 
-/// The start of a command for root, or for a sudo that asks for no password.
+/// The start of a command for root, or for a sudo that needs no password.
 fn as_root() -> Result<Command> {
     let mut command = if rustix::process::geteuid().is_root() {
         program("env")

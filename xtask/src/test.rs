@@ -11,16 +11,16 @@ use fcgi_testkit::peers::{Missing, Peer};
 use crate::command::cargo;
 use crate::{failures, peers};
 
-/// What `cargo xtask test` takes.
+/// The arguments of `cargo xtask test`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
-    /// Fail when a peer is missing and can't be installed
+    /// Fail if a peer is missing and can't be installed
     #[arg(long)]
     pub(crate) require_peers: bool,
     /// Install nothing
     #[arg(long)]
     pub(crate) no_install: bool,
-    /// Fail when Cargo.lock would have to change
+    /// Fail if Cargo.lock would have to change
     #[arg(long)]
     pub(crate) locked: bool,
     /// Arguments for cargo test, such as a part of a test's name
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// Provides the peers, then runs all tests, the documentation's too.
+/// Provides the peers, then runs all tests, including those of the documentation.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let missing =
         if options.no_install { peers::missing(Peer::TESTS) } else { peers::provide(Peer::TESTS) };
@@ -52,9 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn cargo_test(options: &Options, what: &[&str]) -> Command {
     let mut test = cargo(["test", "--workspace", "--all-features"]);
-    // Interop is a task of its own.
+    // Interop is a separate task.
     test.args(["--exclude", "fcgi-bench", "--exclude", "fcgi-interop"]).args(what);
-    // Every failure in one run, and results of every test to count.
+    // Shows every failure in one run, with a result for every test.
     test.arg("--no-fail-fast");
     if options.locked {
         test.arg("--locked");

@@ -1,4 +1,4 @@
-//! Cargo's subcommands that the steps need, installed into the target folder.
+//! Cargo subcommands that the steps need, installed into the target folder.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::command::{cargo, program, root, run, succeeds};
 
 /// A program from crates.io.
 pub(crate) struct Tool {
-    /// Its crate, and its program's name.
+    /// Its crate, and the name of its program.
     name: &'static str,
     version: &'static str,
-    /// How it is called, for cargo to know it: `cargo-hack hack`.
+    /// How it must be called as a cargo subcommand: `cargo-hack hack`.
     subcommand: &'static str,
 }
 
@@ -21,7 +21,7 @@ pub(crate) const HACK: Tool = Tool { name: "cargo-hack", version: "0.6.46", subc
 pub(crate) const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", subcommand: "deny" };
 
 impl Tool {
-    /// The command of the tool, which is installed first where it is missing.
+    /// The command of the tool, which is first installed if it is missing.
     pub(crate) fn command(&self) -> Result<Command> {
         let mut own = program(self.name);
         if succeeds(own.args([self.subcommand, "--version"])) {
@@ -31,7 +31,7 @@ impl Tool {
         let installed = folder.join("bin").join(self.name);
         if !installed.is_file() {
             println!("Installing {} {}", self.name, self.version);
-            // Not optimised: it runs for seconds, and compiles for minutes.
+            // It is not optimised: it runs for seconds but would compile for minutes.
             let mut install = cargo(["install", "--locked", "--debug", self.name]);
             install.args(["--version", self.version, "--root"]).arg(&folder);
             install.env("CARGO_PROFILE_DEV_DEBUG", "0");

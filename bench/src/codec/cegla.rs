@@ -13,7 +13,7 @@ use super::subject::{Codec, Seen, Sent};
 use crate::sample::Request;
 use crate::wire;
 
-/// Its decoder, and the one buffer that a framed reader or writer would keep.
+/// Its decoder, with the one buffer that a framed reader or writer would keep.
 #[derive(Default)]
 pub(super) struct Cegla {
     decoder: Decoder,
@@ -26,7 +26,7 @@ impl Codec for Cegla {
     fn decode<S: Seen>(&mut self, wire: &[u8], seen: &mut S) -> Result<()> {
         self.buffer.clear();
         self.buffer.extend_from_slice(wire);
-        // As its own server does: the contents of PARAMS gathered, then parsed as a whole.
+        // Like its own server, gathers the contents of PARAMS, then parses them as a whole.
         let mut pairs = Vec::new();
         while let Some(record) = self.decoder.decode(&mut self.buffer)? {
             match record.record_type {

@@ -1,5 +1,5 @@
-//! This project's codec: a server connection that decodes, a client connection that encodes,
-//! both kept for the whole run as a kept connection would be.
+//! This project's codec: a server connection that decodes and a client connection that encodes.
+//! Both are kept for the whole run, like a kept connection.
 
 use std::io::IoSlice;
 use std::task::Poll;

@@ -1,4 +1,4 @@
-//! What takes part in a codec comparison, and how it is checked and timed.
+//! The participants of a codec comparison, and how they are checked and timed.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use crate::sample::{Request, Sample};
 use crate::wire::{self, Carried};
 
-/// One implementation's codec. To add one, implement this in a file of its own and list it
-/// in [`subjects`](super::subjects) as `Measured(TheCodec::default())`.
+/// One implementation's codec. To add one, implement this in a new file and list it in
+/// [`subjects`](super::subjects) as `Measured(TheCodec::default())`.
 ///
 /// `self` lives for the whole run: buffers and connections may be kept in it.
 pub(super) trait Codec {
@@ -19,11 +19,11 @@ pub(super) trait Codec {
     /// writes the body as a STDOUT stream, and is only asked for requests with a body.
     const SERVER_ONLY: bool = false;
 
-    /// Decodes one whole request, and shows `seen` every parameter and every byte of the body
-    /// in the form in which an application gets them.
+    /// Decodes one whole request, and shows `seen` every parameter and every byte of the body in
+    /// the form in which an application gets them.
     ///
-    /// `wire` stands for the socket: what an implementation reads into its own buffer, it
-    /// copies from there.
+    /// `wire` stands for the socket: an implementation copies from it what it would read into its
+    /// own buffer.
     fn decode<S: Seen>(&mut self, wire: &[u8], seen: &mut S) -> Result<()>;
 
     /// Encodes one whole request with id 1, and hands `sent` the bytes in the pieces in which
@@ -45,7 +45,7 @@ pub(super) trait Sent {
     fn bytes(&mut self, bytes: &[u8]);
 }
 
-/// Keeps everything, to compare it.
+/// Keeps everything, for comparison.
 #[derive(Default)]
 struct Keep {
     carried: Carried,
@@ -91,13 +91,13 @@ impl Sent for Count {
     }
 }
 
-/// A row of the table, whatever is behind it.
+/// A row of the table, of any kind.
 pub(super) trait Subject {
     /// The row's name.
     fn name(&self) -> &'static str;
     /// Fails unless it decodes the sample to the right parameters and body.
     fn check_decode(&mut self, sample: &Sample) -> Result<()>;
-    /// Fails unless it encodes the sample right; false if it has no such encoder.
+    /// Fails unless it encodes the sample correctly; false if it has no such encoder.
     fn check_encode(&mut self, sample: &Sample) -> Result<bool>;
     /// Times some repetitions of decoding.
     fn time_decode(&mut self, sample: &Sample, times: u64) -> Result<Duration>;
@@ -114,7 +114,7 @@ impl<C: Codec> Subject for Measured<C> {
     }
 
     fn check_decode(&mut self, sample: &Sample) -> Result<()> {
-        // Twice: what one request leaves behind must not reach the next.
+        // Runs twice: what one request leaves behind must not reach the next.
         for _ in 0..2 {
             let mut keep = Keep::default();
             self.0.decode(&sample.wire, &mut keep)?;
@@ -167,8 +167,8 @@ impl<C: Codec> Subject for Measured<C> {
     }
 }
 
-/// Compares what was carried with what was asked; neither the order of parameters nor the
-/// case of their names counts, since not every implementation keeps them.
+/// Compares the output with the request. Neither the order of parameters nor the case of their
+/// names counts, since not every implementation keeps them.
 fn compare(carried: Carried, request: &Request) -> Result<()> {
     let sorted = |pairs: Vec<(Vec<u8>, Vec<u8>)>| {
         let mut pairs: Vec<_> =

@@ -1,4 +1,4 @@
-//! The codec of the `tokio-fastcgi` crate, reached through its server's request loop.
+//! The codec of the `tokio-fastcgi` crate, called through its server's request loop.
 
 use std::io::{Cursor, Read as _};
 use std::pin::pin;
@@ -66,7 +66,7 @@ impl Codec for TokioFastcgi {
     }
 }
 
-/// The output of a future that has nothing to wait for: all of its IO is in memory.
+/// The output of a future that never has to wait: all of its IO is in memory.
 fn ready<F: Future>(future: F) -> Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),

@@ -1,4 +1,4 @@
-//! Which servers take part, and how each is started.
+//! The servers that take part, and how each is started.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,13 +12,13 @@ use crate::Options;
 
 /// The name of the row that the others are compared with.
 pub(super) const FLOOR: &str = "floor";
-/// The connections that each server is given, unless it can't serve them at once.
+/// The number of connections for each server, unless it can't serve as many at once.
 pub(super) const CONNECTIONS: usize = 16;
 
 /// The libfcgi server's source.
 const HELLO_C: &str = include_str!("../../peers/hello.c");
 
-/// One server that may take part.
+/// A server that may take part.
 pub(super) struct Candidate {
     /// The row's name.
     pub(super) name: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct Candidate {
     pub(super) connections: usize,
     /// Where it will listen.
     pub(super) socket: PathBuf,
-    /// What to run, or why it can't be.
+    /// What to run, or why it can't run.
     pub(super) command: Result<Command>,
     /// What the table says about it.
     pub(super) note: &'static str,
@@ -75,12 +75,12 @@ pub(crate) fn serve<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Com
     Ok(command)
 }
 
-/// Another program, started by this one so that both end together.
+/// Another program, started through this one so that both end together.
 fn exec<'a>(program: &'a Path, arg: &'a OsStr) -> Result<Command> {
     serve([OsStr::new("exec"), OsStr::new("--"), program.as_os_str(), arg])
 }
 
-/// This project's example `tokio-hello`, from `--ours` or from beside this program.
+/// This project's example `tokio-hello`, from `--ours` or beside this program.
 fn ours(given: Option<&Path>, socket: &Path) -> Result<Command> {
     let program = match given {
         Some(path) if path.is_file() => path.to_owned(),

@@ -37,11 +37,11 @@ pub(super) struct Load<'a> {
     buffer: Vec<u8>,
 }
 
-/// One connection and what has come of the answer on it.
+/// One connection, and the answer on it so far.
 struct Connection {
     stream: UnixStream,
     waiting: bool,
-    /// A record whose end has not arrived; as a rule empty.
+    /// An incomplete record; usually empty.
     partial: Vec<u8>,
     /// How much of the expected STDOUT has come.
     seen: usize,
@@ -114,7 +114,7 @@ impl<'a> Load<'a> {
             connection.stream.set_nonblocking(false)?;
             connection.stream.set_read_timeout(Some(PATIENCE))?;
             while !connection.receive(&mut self.buffer, self.expected)? {
-                // Each turn blocks for more, or fails when nothing comes in time.
+                // Each turn blocks for more bytes, or fails if none come in time.
             }
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once; true when the answer is complete and right.
+    /// Reads once; true if the answer is complete and correct.
     fn receive(&mut self, buffer: &mut [u8], expected: &[u8]) -> Result<bool> {
         let n = match read(&self.stream, &mut *buffer) {
             Ok(0) => bail!("the server closed a connection"),
@@ -169,7 +169,7 @@ impl Connection {
     }
 }
 
-/// Walks over the whole records of an answer: whether it ended, and what is left over.
+/// Walks over the complete records of an answer; returns whether it ended, and what is left over.
 fn walk<'b>(mut bytes: &'b [u8], seen: &mut usize, expected: &[u8]) -> Result<(bool, &'b [u8])> {
     while let Some(record) = Record::split(bytes) {
         bytes = record.rest;
@@ -201,7 +201,7 @@ fn walk<'b>(mut bytes: &'b [u8], seen: &mut usize, expected: &[u8]) -> Result<(b
     Ok((false, bytes))
 }
 
-/// Asks once, and returns the STDOUT stream after checking that it is the greeting.
+/// Sends one request, checks that the answer is the greeting, and returns its STDOUT stream.
 pub(super) fn first_answer(socket: &Path, request: &[u8]) -> Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).context("cannot connect")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -230,7 +230,7 @@ pub(super) fn first_answer(socket: &Path, request: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Every server says the same; some add a Status line, and line ends differ.
+/// Every server says the same, but some add a Status line, and line ends differ.
 fn check_greeting(stdout: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(stdout).replace("\r\n", "\n");
     let (head, body) = text.split_once("\n\n").context("the answer has no head")?;

@@ -24,7 +24,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `command` on the server's processor and waits until `socket` takes connections.
     pub(crate) fn start(mut command: Command, socket: &Path, cpus: Placement) -> Result<Server> {
-        // A child inherits the processors of its parent: be there while it starts.
+        // A child inherits its parent's processors, so move there while it starts.
         cpu::pin(cpus.server)?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         cpu::pin(cpus.load)?;
@@ -51,7 +51,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Either fails only when it has already ended.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

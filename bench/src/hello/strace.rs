@@ -20,7 +20,7 @@ pub(super) struct Calls {
     pub(super) reads: f64,
     /// Of the write family.
     pub(super) writes: f64,
-    /// That wait for sockets.
+    /// Calls that wait for sockets.
     pub(super) waits: f64,
     /// All others.
     pub(super) others: f64,
@@ -28,7 +28,7 @@ pub(super) struct Calls {
 
 /// Attaches strace to `server`, sends it some requests, and counts.
 pub(super) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<Calls> {
-    // Open and known to the server before anything is counted.
+    // The connections must be open and known to the server before counting starts.
     load.drive(Until::Sent(64))?;
     let summary = dir.join("strace.txt");
     let pid = server.pid().to_string();
@@ -39,7 +39,7 @@ pub(super) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<C
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot run strace")?;
-    // It says so on stderr when it is attached.
+    // strace reports on stderr when it is attached.
     let stderr = strace.stderr.take().context("strace has no stderr")?;
     let mut line = String::new();
     BufReader::new(stderr).read_line(&mut line)?;

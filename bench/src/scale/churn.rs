@@ -16,16 +16,16 @@ use crate::cpu::Placement;
 use crate::sample::Sample;
 use crate::table::{Table, number, thousands};
 
-/// Connections a second of the paced row.
+/// Connections per second in the paced row.
 const PACE: u32 = 1_000;
-/// Callers that open one connection after the other in the row without a pace.
+/// The number of callers that open one connection after the other in the unpaced row.
 const CALLERS: usize = 16;
 
 /// One row.
 #[derive(Default)]
 struct Counts {
     connections: usize,
-    /// What went wrong first, and how often something did.
+    /// The first failure, and the number of failures.
     error: Option<anyhow::Error>,
     errors: usize,
 }
@@ -83,7 +83,7 @@ pub(super) fn run(options: &Options, cpus: Placement) -> Result<()> {
     Ok(())
 }
 
-/// What every connection needs.
+/// The settings of every connection.
 struct Load {
     address: Address,
     sample: Sample,
@@ -96,7 +96,7 @@ impl Load {
         exchange(&mut client, request(&self.sample).keep_conn(false)).await
     }
 
-    /// Opens a connection at each tick, whether those before have ended or not.
+    /// Opens a connection at each tick, whether or not the earlier ones have ended.
     async fn paced(self: &Arc<Self>, time: Duration) -> Counts {
         let (mut counts, mut tasks) = (Counts::default(), JoinSet::new());
         let mut tick = interval(Duration::from_secs(1) / PACE);

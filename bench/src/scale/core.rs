@@ -1,5 +1,5 @@
-//! The same number of requests at once between two state machines in memory, on one thread, to
-//! tell the core's share of the cost from the driver's and the kernel's.
+//! The same numbers of concurrent requests between two in-memory state machines, on one thread, to
+//! separate the core's share of the cost from the driver's and the kernel's.
 
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::serve::STDOUT;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
 
-/// What is queued before it is moved, as a socket's buffer would take it.
+/// How much is queued before it is moved, like a socket's buffer.
 const FLUSH: usize = 64 * 1024;
 
 /// Both ends of a connection.
@@ -141,7 +141,7 @@ impl Ends {
         Ok(())
     }
 
-    /// Reads what has come of an answer, which a read of the socket may have cut in two.
+    /// Reads what has come of an answer. A read of the socket may have cut it in two.
     fn read(&mut self, key: RequestKey) {
         while let Some(mut request) = self.client.request(key) {
             let Poll::Ready(Some(bytes)) = request.read(Output::Stdout, usize::MAX) else { return };
@@ -150,7 +150,7 @@ impl Ends {
     }
 }
 
-/// Moves what fits in one read; false when there was nothing.
+/// Moves what fits in one read; false if there was nothing.
 fn pass(from: &mut impl Connection, to: &mut impl Connection) -> Result<bool> {
     let Some(mut queued) = from.poll_transmit() else { return Ok(false) };
     let chunk = queued.chunk();

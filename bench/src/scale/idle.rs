@@ -1,4 +1,4 @@
-//! Connections that are kept and do nothing.
+//! Kept connections that do nothing.
 
 use anyhow::{Context as _, Result};
 use fcgi_tokio::client::Connector;
@@ -9,9 +9,9 @@ use crate::cpu::Placement;
 use crate::sample::Sample;
 use crate::table::{Table, number, thousands};
 
-/// How many connections there are, each row with those of the row before.
+/// The numbers of connections; each row includes the connections of the row before.
 const CONNECTIONS: [usize; 3] = [100, 1_000, MOST];
-/// Descriptors beside those of the connections.
+/// Descriptors in addition to those of the connections.
 const SPARE: usize = 100;
 
 /// Measures and prints.
@@ -28,7 +28,7 @@ pub(super) fn run(cpus: Placement) -> Result<()> {
     let sample = Sample::small();
     block_on(async {
         let connector = Connector::new();
-        // What the first connection alone needs is not a connection's.
+        // Memory that only the first connection needs is not a connection's cost.
         exchange(&mut connector.connect(&address).await?, request(&sample)).await?;
         let before = (theirs.memory()?, ours.memory()?);
         let mut clients = Vec::new();

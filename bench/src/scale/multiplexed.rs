@@ -1,4 +1,4 @@
-//! Requests at once on one connection: none is answered before all have begun.
+//! Concurrent requests on one connection: none is answered before all have begun.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,15 +16,15 @@ use crate::serve::STDOUT;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
 
-/// What one number of requests at once cost.
+/// The cost of one number of concurrent requests.
 struct Entry {
     at_once: usize,
     /// In all measured rounds.
     requests: usize,
     pool: Pool,
-    /// Most bytes of memory in use, for a request: the server's and the client's.
+    /// The peak memory per request, in bytes: the server's and the client's.
     memory: (f64, f64),
-    /// Microseconds of processor time for a request, by round: both, the server's, the client's.
+    /// Microseconds of processor time per request, by round: both, the server's, the client's.
     both: Vec<f64>,
     server: Vec<f64>,
     client: Vec<f64>,
@@ -64,7 +64,7 @@ pub(super) fn run(options: &Options, cpus: Placement) -> Result<()> {
     Ok(())
 }
 
-/// One connection for as many requests at once, never closed.
+/// One connection for this many concurrent requests, never closed.
 fn pool(address: &Address, requests: usize) -> anyhow::Result<Pool> {
     let mut limits = Limits::client();
     limits.requests = requests;
@@ -79,7 +79,7 @@ fn pool(address: &Address, requests: usize) -> anyhow::Result<Pool> {
     Ok(pool)
 }
 
-/// Sends `n` requests at once and checks their answers.
+/// Sends `n` concurrent requests and checks their answers.
 async fn batch(pool: &Pool, sample: &Arc<Sample>, n: usize) -> Result<()> {
     let start = |_| {
         let (pool, sample) = (pool.clone(), Arc::clone(sample));

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A process to look at, with one thread.
+/// A process with one thread, to be observed.
 #[derive(Clone, Copy)]
 pub(super) struct Process(Pid);
 
@@ -31,7 +31,7 @@ impl Process {
         self.status("VmHWM:")
     }
 
-    /// Lets the peak begin anew.
+    /// Resets the peak.
     pub(super) fn forget_peak(self) -> Result<()> {
         let path = self.path("clear_refs");
         fs::write(&path, "5").with_context(|| format!("cannot write {path}"))

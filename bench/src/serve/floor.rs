@@ -1,8 +1,8 @@
 //! The floor: the least that a FastCGI server on epoll can do.
 //!
-//! One read finds a request, a walk over its record headers finds its end, one write answers
-//! it. No parameter is looked at, nothing is allocated for a request, and there is nothing
-//! between the socket and the loop. What a server needs beyond this is what it costs.
+//! One read gets a request, a walk over its record headers finds its end, and one write answers it.
+//! It reads no parameters, allocates nothing per request, and has nothing between the socket and
+//! the loop. Whatever a server needs more than this is its own cost.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,7 +21,7 @@ const LISTENER: u64 = u64::MAX;
 /// One connection.
 struct Connection {
     stream: UnixStream,
-    /// The start of a request whose end has not arrived; as a rule empty.
+    /// The start of an incomplete request; usually empty.
     partial: Vec<u8>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
             } else if let Some(slot) = connections.get_mut(token as usize) {
                 if let Some(connection) = slot {
                     if connection.ready(&mut buffer, &mut answer).is_err() {
-                        *slot = None; // Closed: epoll forgets it by itself.
+                        *slot = None; // Dropping it closes it, and epoll forgets it.
                     }
                 }
             }
@@ -118,9 +118,9 @@ impl Connection {
     }
 }
 
-/// Answers every whole request in `input` with one write each; returns what is left over.
+/// Answers every complete request in `input` with one write each; returns what is left over.
 ///
-/// An answer that the socket does not take at once is an error: the load generator has at most
+/// If the socket does not take an answer at once, that is an error: the load generator has at most
 /// one request on a connection, so its answers always fit.
 fn answer_all<'a>(
     stream: &UnixStream,

@@ -11,7 +11,7 @@ use tokio::sync::Barrier;
 
 use crate::scale::{AT_ONCE, MOST};
 
-/// Where requests wait for each other, by how many there are to be.
+/// Where requests wait for each other, by how many there should be.
 type Barriers = Arc<Mutex<HashMap<usize, Arc<Barrier>>>>;
 
 /// Accepts connections and answers every request on them.

@@ -10,13 +10,13 @@ use std::{
 
 use crate::waker::Waker;
 
-/// Gives a request up from another thread: the call that is blocked on its behalf, or else the
-/// next one, returns [`Error::Cancelled`](crate::Error::Cancelled), and the application is sent
+/// Cancels a request from another thread. The call that is blocked on the request, or else the next
+/// one, returns [`Error::Cancelled`](crate::Error::Cancelled), and the application gets an
 /// ABORT_REQUEST. It does nothing once the request has ended.
 ///
-/// A handle that was made with [`new`](Self::new) may be given to several calls, such as one that
-/// connects and one that sends, or requests of many threads; it cancels all of them, also those
-/// that are yet to begin.
+/// A handle that was made with [`new`](Self::new) can be given to several calls, such as one that
+/// connects and one that sends, or to the requests of many threads. It cancels all of them, and
+/// also those that begin later.
 ///
 /// ```no_run
 /// use std::{thread, time::Duration};
@@ -55,14 +55,14 @@ struct Waiting {
 /// How a blocked call is woken.
 #[derive(Debug)]
 pub(crate) enum Wake {
-    /// It polls this.
+    /// The call polls this.
     Poll(Arc<Waker>),
-    /// It is parked.
+    /// The call's thread is parked.
     Park(Thread),
 }
 
 impl Wake {
-    /// Has it look again.
+    /// Makes the call check again.
     pub(crate) fn wake(&self) {
         match self {
             Self::Poll(waker) => waker.wake(),
@@ -72,13 +72,13 @@ impl Wake {
 }
 
 impl CancelHandle {
-    /// A handle for calls that are yet to be made.
+    /// Creates a handle for later calls.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancels, once and for all; never blocks.
+    /// Cancels, for good. It never blocks.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         for (_, wake) in &self.waiting().calls {
@@ -92,8 +92,8 @@ impl CancelHandle {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Wakes a call until the guard is dropped. Ask [`is_cancelled`](Self::is_cancelled)
-    /// afterwards: whoever cancelled before does not know of it.
+    /// Makes [`cancel`](Self::cancel) wake a call until the guard is dropped. Check
+    /// [`is_cancelled`](Self::is_cancelled) after calling this: an earlier cancel wakes nobody.
     pub(crate) fn wakes(&self, wake: Wake) -> Registration<'_> {
         let mut waiting = self.waiting();
         let call = waiting.next;
@@ -107,7 +107,7 @@ impl CancelHandle {
     }
 }
 
-/// A blocked call that a handle knows of.
+/// A blocked call that is registered with a handle.
 #[derive(Debug)]
 pub(crate) struct Registration<'a> {
     handle: &'a CancelHandle,

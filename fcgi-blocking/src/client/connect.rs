@@ -38,7 +38,7 @@ impl<E: Into<io::Error>> From<E> for Failure {
     }
 }
 
-/// One attempt to connect, with its limit and what can cancel it.
+/// One attempt to connect, with its limit and its cancel handle.
 pub(super) struct Attempt<'a> {
     pub(super) limit: Option<Duration>,
     pub(super) cancel: Option<&'a CancelHandle>,
@@ -109,7 +109,7 @@ impl Attempt<'_> {
         })?;
         match net::connect(&socket, &address) {
             Ok(()) => {}
-            // Connecting goes on in the background.
+            // The system continues to connect in the background.
             Err(Errno::INPROGRESS | Errno::INTR) => {
                 let on = (socket.as_fd(), PollFlags::OUT);
                 if self.wait(Some(on), until)? == Waited::TimedOut {
@@ -141,7 +141,7 @@ fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     net::socket_with(family, SocketType::STREAM, flags, None)
 }
 
-/// Apple's systems take no flags here.
+/// Apple's systems accept no flags here.
 #[cfg(target_vendor = "apple")]
 fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     let socket = net::socket(family, SocketType::STREAM, None)?;

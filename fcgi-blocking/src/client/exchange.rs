@@ -28,14 +28,14 @@ pub(crate) struct Exchange {
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
-/// What is left after [`Exchange::feed`].
+/// The result of [`Exchange::feed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fed {
-    /// Nothing: all is queued, or the application wants no more.
+    /// Nothing is left: all is queued, or the application wants no more.
     All,
-    /// Bytes that there was no room for.
+    /// There was no room for all bytes.
     Full,
-    /// Bytes that a reader must be asked for, outside of any lock.
+    /// The reader must be asked for more bytes; hold no lock then.
     Reader,
 }
 
@@ -101,7 +101,7 @@ impl Exchange {
             let wrote = link.write();
             match fed {
                 Fed::Full if wrote.any && !wrote.blocked => continue,
-                // Reads what has come before the reader may block.
+                // Read what has arrived, before the body's reader may block.
                 Fed::Reader if !wrote.blocked && link.session.is_writable() => {
                     if !link.read() {
                         self.read_body()?;
@@ -126,7 +126,7 @@ impl Exchange {
         }
     }
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     pub(crate) fn app_status(&self) -> Option<u32> {
         self.core.app_status().filter(|_| self.pending.is_none())
     }

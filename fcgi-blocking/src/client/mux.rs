@@ -1,9 +1,9 @@
 //! A connection that several requests share, without a thread of its own.
 //!
-//! Of the callers that wait for their responses, one leads: it polls the socket, reads, and wakes
+//! One of the callers that wait for their responses leads: it polls the socket, reads, and wakes
 //! those whose bytes have come. The others are parked. When the leader's own wait is over, another
 //! waiting caller takes its place. A caller with something to send writes it under the lock. If
-//! nobody waits, nobody reads, and the socket pushes back.
+//! nobody waits, nobody reads, and the socket slows the peer down.
 
 use std::{
     io,
@@ -39,7 +39,7 @@ struct Shared {
     stream: Arc<Stream>,
     /// Interrupts the leader's poll.
     waker: Arc<Waker>,
-    /// A copy of the session's: to make one runs a subscriber's code.
+    /// A copy of the session's span: creating one runs the subscriber's code.
     span: Span,
     state: Mutex<State>,
 }

@@ -19,18 +19,18 @@ use crate::waker::Waker;
 /// What ended a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waited {
-    /// The socket is ready for this, which may be an error to be met.
+    /// The socket is ready for this. It may also be an error, which the next call reports.
     Ready(PollFlags),
     TimedOut,
     /// Somebody cancelled, or called the waker.
     Woken,
 }
 
-/// A socket and what it shall be ready for.
+/// A socket, and what it must become ready for.
 pub(crate) type On<'a> = (BorrowedFd<'a>, PollFlags);
 
-/// Waits for the socket, if there is one, and for the handle, if there is one. `waker` is made when
-/// it is needed, and kept for the next wait.
+/// Waits for the socket, if there is one, and for the handle, if there is one. `waker` is created
+/// when it is needed, and kept for the next wait.
 pub(crate) fn wait(
     on: Option<On<'_>>,
     until: Option<Instant>,
@@ -45,7 +45,7 @@ pub(crate) fn wait(
     wait_woken(on, until, Some(cancel), &waker)
 }
 
-/// [`wait`] with a waker that others know of too.
+/// [`wait`] with a waker that others can also call.
 pub(crate) fn wait_woken(
     on: Option<On<'_>>,
     until: Option<Instant>,
@@ -106,7 +106,7 @@ fn poll(on: Option<On<'_>>, until: Option<Instant>, waker: Option<&Waker>) -> io
     }
 }
 
-/// Parks the thread until then, or until it is unparked; it may also return for no reason.
+/// Parks the thread until that time, or until it is unparked. It may also return without a reason.
 pub(crate) fn park(until: Option<Instant>) {
     match until {
         Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),

@@ -1,4 +1,4 @@
-//! A response on its way to STDOUT.
+//! Sends a response to STDOUT.
 
 use std::io::Read;
 
@@ -21,9 +21,9 @@ pub(super) fn send<B: Read + 'static>(
                 request.reject(rejection);
                 continue;
             }
-            // What was written goes out before a reader is asked that may take its time.
+            // Flush what was written before asking a reader that may block.
             ReplyStep::Read if body.may_wait() && stdout.flush().is_err() => Err(()),
-            // A reader can't be asked whether it has bytes: the head waits for the first.
+            // A reader can't say whether it has bytes, so the head waits for the first ones.
             ReplyStep::Look | ReplyStep::Read => {
                 reply.handle_body(body.chunk().map_err(Into::into));
                 continue;
@@ -37,7 +37,8 @@ pub(super) fn send<B: Read + 'static>(
     }
 }
 
-/// Calls what answers, and sends what is left then; gives what the handler returns.
+/// Runs the handler's function, and sends what is then left to send. Returns what the handler
+/// returns.
 pub(super) fn finish(
     mut reply: Reply,
     request: &server::Request,

@@ -1,4 +1,4 @@
-//! A function of HTTP requests as a handler.
+//! A handler made from a function of HTTP requests.
 
 use std::io::Read;
 
@@ -9,10 +9,10 @@ use http::{Request, Response};
 use super::{Authorizer, Body, IntoAnswer, body::Source, reply};
 use crate::server::{self, Failed, Handler};
 
-/// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a function.
+/// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes from a function.
 ///
-/// It answers Responder requests, and Filter requests with [`FilterData`](super::FilterData) among their extensions;
-/// an Authorizer request gets UNKNOWN_ROLE.
+/// It answers Responder requests, and Filter requests, which have [`FilterData`](super::FilterData)
+/// among their extensions. An Authorizer request gets UNKNOWN_ROLE.
 #[derive(Clone, Debug)]
 pub struct Responder<H> {
     handler: H,
@@ -20,7 +20,7 @@ pub struct Responder<H> {
 }
 
 impl<H> Responder<H> {
-    /// A handler that calls this function for each request.
+    /// Creates a handler that calls this function for each request.
     pub const fn new<A>(handler: H) -> Self
     where
         H: Fn(Request<Body>) -> A,
@@ -28,7 +28,8 @@ impl<H> Responder<H> {
         Self { handler, path: PathSource::RequestUri }
     }
 
-    /// Where the service finds the path that it routes by. Default REQUEST_URI, the whole path.
+    /// Sets where the path comes from that the service uses for routing. The default is
+    /// REQUEST_URI, the whole path.
     ///
     /// ```
     /// use fcgi_blocking as fcgi;
@@ -43,8 +44,8 @@ impl<H> Responder<H> {
         self
     }
 
-    /// This for Responder and Filter requests, and an [`Authorizer`] for those of its role: one
-    /// server for both.
+    /// Uses this handler for Responder and Filter requests, and an [`Authorizer`] for Authorizer
+    /// requests, in one server.
     ///
     /// ```no_run
     /// use fcgi_blocking as fcgi;

@@ -1,4 +1,4 @@
-//! Requests that were given up and have not ended. One thread waits for all of a pool's, while
+//! Aborted requests that have not ended yet. One thread waits for all of them in a pool, while
 //! there are any.
 
 use std::{
@@ -22,7 +22,8 @@ use crate::{stream::Stream, waker::Waker};
 
 /// A request that was aborted, with its place on a connection.
 pub(super) struct Drain {
-    /// Dropped before the lease: a connection is closed before another is opened in its place.
+    /// It is dropped before the lease: a connection is closed before another is opened in its
+    /// place.
     stream: Arc<Stream>,
     lease: Lease<Threads>,
     key: RequestKey,
@@ -31,15 +32,15 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Waits from now on, for as long as the connector's settings say. `None` if the lease has no
-    /// request.
+    /// Starts to wait, for as long as the connector's settings say. Returns `None` if the lease has
+    /// no request.
     pub(super) fn new(mut lease: Lease<Threads>) -> Option<Self> {
         let limit = lease.desk().adapter().connector.settings.drain;
         let stream = match lease.place()? {
             Place::Own(link) => Arc::clone(&link.stream),
             Place::Shared(mux) => Arc::clone(mux.stream()),
         };
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         let until = Instant::now().checked_add(limit);
         Some(Self { key: lease.key()?, lease, until, stream, interest: PollFlags::empty() })
     }
@@ -70,7 +71,7 @@ impl Drain {
     }
 }
 
-/// All of a pool's.
+/// All of a pool's aborted requests.
 #[derive(Default)]
 pub(super) struct Drains(Mutex<Queue>);
 
@@ -78,14 +79,15 @@ pub(super) struct Drains(Mutex<Queue>);
 struct Queue {
     /// Those that the thread has not taken yet.
     new: Vec<Drain>,
-    /// Ends the thread's poll, while there is a thread.
+    /// Interrupts the thread's poll, while there is a thread.
     waker: Option<Arc<Waker>>,
 }
 
 impl Drains {
-    /// Has the connection given back once the request has ended, or closed if that takes too long.
+    /// Waits for the end of the request, and then gives the connection back; closes it if that
+    /// takes too long.
     pub(super) fn push(self: &Arc<Self>, mut drain: Drain) {
-        // Most often the end has come already.
+        // Most often the request has already ended.
         if let Poll::Ready(reusable) = drain.poll(None) {
             return drain.finish(reusable);
         }
@@ -112,7 +114,7 @@ impl Drains {
     }
 
     fn run(&self, waker: &Arc<Waker>) {
-        /// Makes way for another thread, however this one ends.
+        /// Lets another thread start, however this one ends.
         struct Gone<'a>(&'a Drains);
         impl Drop for Gone<'_> {
             fn drop(&mut self) {
@@ -146,12 +148,12 @@ impl Drains {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Waits until one of them can go on, or its time is over, or there are others.
+/// Waits until one of them can go on or its time is over, or until others are added.
 fn wait(all: &[Drain], waker: &Waker) -> Result<(), Errno> {
     // A descriptor that is polled for nothing still reports that its peer is gone, at once and for
     // ever.

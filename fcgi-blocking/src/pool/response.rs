@@ -13,19 +13,21 @@ use crate::{
     },
 };
 
-/// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
-/// back to the pool as soon as the response was read to its end. Dropping it early aborts the
-/// request, of which nothing reaches a later one (H-11): the connection is used again once the
-/// application has ended the request, or closed after
-/// [`drain_timeout`](crate::client::Connector::drain_timeout); one that is not kept is closed
-/// at once. The drop does not wait.
+/// A response in progress, for a request that a [`Pool`](super::Pool) sent. Its connection goes
+/// back to the pool as soon as the response was read to its end.
 ///
-/// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
-/// is logged in any case.
+/// Dropping it early aborts the request. The drop does not wait. None of the aborted response's
+/// bytes reach a later request (H-11): the connection is only used again once the application has
+/// ended the request. If that takes longer than
+/// [`drain_timeout`](crate::client::Connector::drain_timeout), the connection is closed. A
+/// connection that is not kept is closed at once.
+///
+/// It is also a [`Read`](io::Read) of STDOUT. That skips STDERR in between, which is logged in any
+/// case.
 #[derive(Debug)]
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response {
-    /// Until the end of the response.
+    /// `None` after the end of the response.
     lease: Option<Lease>,
     exchange: Exchange,
 }
@@ -35,7 +37,7 @@ impl Response {
         Self { lease: Some(lease), exchange }
     }
 
-    /// Waits for something to hand out. The connection is kept if that is an error: to try again.
+    /// Waits for something to hand out. After an error the connection is kept, to try again.
     pub(super) fn first(&mut self) -> Result<(), Error> {
         if let Some(lease) = &mut self.lease {
             self.exchange.pending = lease.chunk(&mut self.exchange)?;
@@ -46,7 +48,7 @@ impl Response {
         Ok(())
     }
 
-    /// Back into the queue, if the request that failed is sent again.
+    /// Queues the request that failed again, if it can be sent again.
     pub(super) fn again(
         mut self,
         sending: &mut Sending<Body>,
@@ -61,12 +63,13 @@ impl Response {
         Ok(lease)
     }
 
-    /// The next bytes, as soon as there are any; `None` once the application has done the
-    /// request, when [`app_status`](Self::app_status) is known.
+    /// Waits for the next bytes. Returns `None` once the application has finished the request;
+    /// [`app_status`](Self::app_status) is known then.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]; after one, `None`.
+    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
+    /// `None`.
     pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
         if let Some(pending) = self.exchange.pending.take() {
             return Ok(Some(pending));
@@ -79,37 +82,36 @@ impl Response {
         chunk
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
         std::sync::Arc::clone(self.exchange.core.address())
     }
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
         self.exchange.app_status()
     }
 
-    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
     ///
     /// # Errors
-    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
     pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
         self.collect_all(limit)
     }
 
-    /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
-    /// response read to the end, and dropped. It keeps its place on a connection until then, as if
-    /// its caller read it, and the time limits hold: without a
-    /// [`total_timeout`](crate::client::Connector::total_timeout) it is given up after ten minutes.
-    /// [`Pool::close`](super::Pool::close) does not end it.
+    /// Detaches the request from its caller. A new thread sends its body, reads its response to the
+    /// end, and drops it. The request keeps its place on a connection until then, and the time
+    /// limits still apply. Without a [`total_timeout`](crate::client::Connector::total_timeout) it
+    /// is aborted after ten minutes. [`Pool::close`](super::Pool::close) does not end it.
     ///
-    /// No limit and no handle ends the read of a [body](crate::client::Body::from_reader) that
-    /// blocks: the request keeps its place until that read returns. Detach such a request only if
+    /// If a read of the [body](crate::client::Body::from_reader) blocks, no limit and no handle
+    /// ends it: the request keeps its place until that read returns. Detach such a request only if
     /// its reader ends by itself, as a file does.
     ///
-    /// Where the system has no thread for it, the request is aborted.
+    /// If the system can't start a thread, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
             self.exchange.core.detach(Instant::now());
@@ -117,13 +119,14 @@ impl Response {
         }
     }
 
-    /// Gives this request up from another thread.
+    /// A handle that aborts this request from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
         self.exchange.cancel_handle()
     }
 
-    /// The request is over, well or not: its connection goes back, or is given up with it.
+    /// Called at the end of the request, successful or not. Gives the connection back, or closes
+    /// it.
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.finish(&mut self.exchange);

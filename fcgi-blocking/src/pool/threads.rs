@@ -53,16 +53,16 @@ impl pool::Pooled for Threads {
         let weak = Arc::downgrade(desk);
         let reaper = thread::Builder::new().name("fcgi-pool".to_owned());
         if let Err(error) = reaper.spawn(move || reap(&weak)) {
-            // Idle connections are closed late, when the pool is used next.
+            // Idle connections are then closed late: when the pool is used next.
             tracing::warn!(%error, "no thread to close idle connections");
             desk.reaper_gone();
         }
     }
 }
 
-/// Sleeps from one of the policy's deadlines to the next, until there is no idle connection at one
-/// of them, or no pool. A connection that is always used again costs a wake-up now and then, and no
-/// new thread.
+/// Sleeps from one of the policy's deadlines to the next, until no idle connection has one, or the
+/// pool is gone. A connection that is always used again costs a wake-up now and then, but no new
+/// thread.
 fn reap(desk: &Weak<Desk>) {
     while let Some(until) = desk.upgrade().and_then(|desk| desk.reap(thread::current())) {
         park(Some(until));

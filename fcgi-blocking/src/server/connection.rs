@@ -20,7 +20,7 @@ use fcgi_engine::{
     server::{Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
-use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
 use super::{Engine, Job, Request};
@@ -226,7 +226,15 @@ impl Connection {
     fn job(self: &Arc<Self>, job: fcgi_engine::server::Job) -> Job {
         let fcgi_engine::server::Job { key, role, keep_conn, params, whole, span } = job;
         let connection = Arc::clone(self);
-        Job { request: Request { connection, key, role, keep_conn, params }, whole, span }
+        Job { request: Request::new(connection, key, role, keep_conn, params), whole, span }
+    }
+
+    pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
+        self.lock().session.keep_params(key, params);
+    }
+
+    pub(super) fn take_params(&self, key: RequestKey) -> Params {
+        self.lock().session.take_params(key)
     }
 
     /// Takes no more requests (FC-7-1).

@@ -46,7 +46,7 @@ use std::{
 };
 
 pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
-use fcgi_engine::server::{HandlerEnd, Settings, Tally};
+use fcgi_engine::server::{HandlerEnd, Settings, Tally, log_failure, log_panic};
 use tracing::Span;
 
 #[cfg(feature = "http")]
@@ -79,8 +79,12 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: IntoAppStatus,
 {
-    fn call(&self, request: Request) -> Result<u32, Failed> {
-        self(request).into_app_status()
+    fn call(&self, mut request: Request) -> Result<u32, Failed> {
+        let (connection, key) = request.keep();
+        self(request).into_app_status().map_err(|error| {
+            log_failure(&*error, &connection.take_params(key));
+            Failed
+        })
     }
 }
 
@@ -274,7 +278,7 @@ impl Engine {
         let call = AssertUnwindSafe(|| self.handler.call(request));
         let end = catch_unwind(call).map_or_else(
             |_| {
-                tracing::error!(request_id = key.id(), "handler panicked");
+                log_panic(key.id(), &connection.take_params(key));
                 HandlerEnd::Panicked
             },
             HandlerEnd::Returned,

@@ -22,12 +22,39 @@ const CHUNK: usize = 64 * 1024;
 pub struct Request {
     pub(super) connection: Arc<Connection>,
     pub(super) key: RequestKey,
-    pub(super) role: Role,
-    pub(super) keep_conn: bool,
-    pub(super) params: Params,
+    role: Role,
+    keep_conn: bool,
+    params: Params,
+    /// The parameters are given back when it is dropped.
+    kept: bool,
+}
+
+/// So that the log can say of which request a handler has failed.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.kept {
+            self.connection.keep_params(self.key, std::mem::take(&mut self.params));
+        }
+    }
 }
 
 impl Request {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        key: RequestKey,
+        role: Role,
+        keep_conn: bool,
+        params: Params,
+    ) -> Self {
+        Self { connection, key, role, keep_conn, params, kept: false }
+    }
+
+    /// Has the request give its parameters back when its handler drops it; and where they are then.
+    pub(super) fn keep(&mut self) -> (Arc<Connection>, RequestKey) {
+        self.kept = true;
+        (Arc::clone(&self.connection), self.key)
+    }
+
     /// The role that the web server asks for.
     #[must_use]
     pub fn role(&self) -> Role {

@@ -28,7 +28,9 @@ pub fn call(client: &mut Client, request: Request) -> Result<Collected, Error> {
 }
 
 pub fn stdout(bytes: impl Into<Bytes>) -> Collected {
-    Collected { stdout: bytes.into(), ..Collected::default() }
+    let mut collected = Collected::default();
+    collected.stdout = bytes.into();
+    collected
 }
 
 pub fn connect(

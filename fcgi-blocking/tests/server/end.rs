@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi::{AbortReason, Error, Rejection, Request, Server};
+use fcgi::{AbortReason, Error, Handler, Rejection, Request, Server};
 use fcgi_blocking as fcgi;
 
 use crate::{
@@ -131,4 +131,33 @@ fn a_handle_that_outlives_its_handler_does_nothing() {
     assert!(matches!(late.stdout().write_all("x"), Err(Error::Usage(_))));
     assert!(matches!(late.stdin().chunk(), Err(Error::Usage(_))));
     assert_eq!(late.cancelled(), AbortReason::Disconnected);
+}
+
+/// Whether the handler has dropped its request when it fails, or not.
+#[test]
+fn a_failed_handler_is_logged_with_method_and_path() {
+    let (said, log) = std::sync::mpsc::channel();
+    let fails = |request: fcgi::Request| {
+        if request.param_str("HOW") == Some("early") {
+            drop(request);
+        }
+        Err::<(), _>("no database")
+    };
+    // The log is that of the thread which runs the handler.
+    let app = serve(Server::new().threads(1), move |request| {
+        let line = fcgi_testkit::logs::of(|| {
+            Handler::call(&fails, request).unwrap_err();
+        });
+        said.send(line).unwrap();
+    });
+    for how in ["early", "late"] {
+        let params = [("REQUEST_METHOD", "PUT"), ("REQUEST_URI", "/news?q=secret"), ("HOW", how)];
+        let mut peer = Peer::dial(&app.address);
+        peer.send(request(1, CLOSE, &params, b""));
+        peer.answer(1);
+        let line = log.recv().unwrap();
+        assert!(line.contains("no database"), "{line}");
+        assert!(line.contains("method=PUT") && line.contains("path=/news"), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
 }

@@ -122,10 +122,7 @@ impl Sample {
         // The environment may limit applications' web servers; this one's is the gateway.
         let server = fcgi::Server::new().web_server_addrs(None);
         let server = tokio::spawn(
-            server
-                .serve_http(listener, sample::router())
-                .with_graceful_shutdown(stopped)
-                .into_future(),
+            server.serve_http(listener, sample::router()).with_graceful_shutdown(stopped),
         );
         let program = Program {
             name: "sample application",

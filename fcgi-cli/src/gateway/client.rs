@@ -4,20 +4,21 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
     time::Duration,
 };
 
+use fcgi_tokio::http::ParamsBuilder;
 use http::StatusCode;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
-use super::{raw_head::RawHead, refusal, stream::Stream};
+use super::{raw_head::RawHead, refusal, sendfile::Sending, stream::Stream};
 
 /// The two ends of a client's connection; `None` for a unix socket.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +41,14 @@ impl fmt::Display for Ends {
 pub(super) struct Client {
     pub(super) ends: Ends,
     pub(super) stream: Stream,
+    /// The files that it gets next.
+    pub(super) sending: Sending,
     /// An answer was truncated in a way that only a reset can show.
     reset: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
+    /// What the application is told of the connection, once it is needed.
+    told: OnceLock<Arc<ParamsBuilder>>,
 }
 
 #[derive(Debug)]
@@ -89,10 +94,17 @@ impl Client {
         Self {
             ends,
             stream,
+            sending: Sending::default(),
             reset: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Notify::new(),
+            told: OnceLock::new(),
         }
+    }
+
+    /// What the application is told of each request of the connection, made the first time.
+    pub(super) fn told(&self, make: impl FnOnce() -> ParamsBuilder) -> Arc<ParamsBuilder> {
+        Arc::clone(self.told.get_or_init(|| Arc::new(make())))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,6 +115,7 @@ impl Client {
         let mut state = self.lock();
         state.under_way += 1;
         state.is_clean = false;
+        state.head.clear();
         drop(state);
         UnderWay(Arc::clone(self))
     }
@@ -140,10 +153,11 @@ impl Client {
         }
     }
 
-    /// The head of the request that has come, as it was sent. `None` if it came before the answer
-    /// to another one: nobody can say then where it began.
-    pub(super) fn take_head(&self) -> Option<Vec<u8>> {
-        self.lock().head.take()
+    /// Whether the head of the request that has come has a field of this name, which must be in lower
+    /// case. `None` if it came before the answer to another request: nobody can say then where it
+    /// began.
+    pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
+        self.lock().head.has_field(name)
     }
 
     /// Records whether the socket takes more.

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Version,
     header::{
         ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
         HeaderName, LAST_MODIFIED, RANGE, VARY,
@@ -24,17 +24,19 @@ use http::{
 };
 use http_body::{Frame, SizeHint};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::{JoinHandle, spawn_blocking},
 };
 
 use super::{
     body::{Body, BoxError, empty, full},
+    client::Client,
     coding::Coding,
     conditions::{Validators, Verdict},
     failure::Failure,
     log::{self, Title},
     root::Opened,
+    sendfile::{MOST, OpenFile},
 };
 
 /// How much of a file is read at once, in bytes.
@@ -107,6 +109,7 @@ impl Files {
         &self,
         request: &Parts,
         sent: Sent,
+        client: &Arc<Client>,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
         let is_head = request.method == Method::HEAD;
@@ -156,7 +159,7 @@ impl Files {
             Part::Beyond => {
                 let reason = format!("the file has {length} bytes");
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
-                let mut response = failure.into_response(title.id);
+                let mut response = failure.into_response(title.id());
                 insert(response.headers_mut(), CONTENT_RANGE, format!("bytes */{length}"));
                 return Ok(response);
             }
@@ -172,7 +175,10 @@ impl Files {
             let reason = "as many files as may be open are being sent";
             return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         };
-        let body = FileBody::new(file, start, amount, permit, title.clone());
+        let file = Arc::new(OpenFile { file, title: title.clone(), _permit: permit });
+        let is_http_1 = cfg!(target_os = "linux") && request.version < Version::HTTP_2;
+        let client = is_http_1.then(|| Arc::clone(client));
+        let body = FileBody { file, at: start, left: amount, client, reading: None };
         Ok(response.map(|_| Body::new(body)))
     }
 }
@@ -239,19 +245,32 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     Some(Part::Bytes(first, last.min(length - 1)))
 }
 
-/// A part of a file, read block by block.
+/// A part of a file: handed to the socket as far as it is in memory, else read block by block.
 struct FileBody {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     at: u64,
     left: u64,
+    /// Whose socket can send it, if it can.
+    client: Option<Arc<Client>>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    title: Title,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl FileBody {
-    fn new(file: File, at: u64, left: u64, permit: OwnedSemaphorePermit, title: Title) -> Self {
-        Self { file: Arc::new(file), at, left, reading: None, title, _permit: permit }
+    /// What the socket will send by itself.
+    fn handed_over(&self) -> Option<Bytes> {
+        let client = self.client.as_ref()?;
+        let length = self.left.min(MOST);
+        // Where both ends are in memory, it is taken that the rest is: nothing waits for long.
+        let is_cached = |at| read_cached(&self.file.file, at, 1).is_some();
+        (is_cached(self.at) && is_cached(self.at + length - 1))
+            .then(|| client.sending.push(&self.file, self.at, length))
+    }
+
+    /// Passes on what was taken of the file.
+    fn pass(&mut self, block: Bytes) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.at += block.len() as u64;
+        self.left -= block.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(block))))
     }
 }
 
@@ -267,29 +286,25 @@ impl http_body::Body for FileBody {
         if this.left == 0 {
             return Poll::Ready(None);
         }
-        let (file, at, length) = (&this.file, this.at, this.left.min(BLOCK as u64));
+        let (at, length) = (this.at, this.left.min(BLOCK as u64) as usize);
         // Usually everything is in memory.
         if this.reading.is_none() {
-            if let Some(block) = read_cached(file, at, length as usize) {
-                this.at += length;
-                this.left -= length;
-                return Poll::Ready(Some(Ok(Frame::data(block))));
+            let block = this.handed_over().or_else(|| read_cached(&this.file.file, at, length));
+            if let Some(block) = block {
+                return this.pass(block);
             }
         }
+        let file = &this.file;
         let reading = this.reading.get_or_insert_with(|| {
             let file = Arc::clone(file);
-            spawn_blocking(move || read(&file, at, length as usize))
+            spawn_blocking(move || read(&file.file, at, length))
         });
         let read = ready!(Pin::new(reading).poll(cx));
         this.reading = None;
         match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(block) => {
-                this.at += length;
-                this.left -= length;
-                Poll::Ready(Some(Ok(Frame::data(block))))
-            }
+            Ok(block) => this.pass(block),
             Err(error) => {
-                log::error(&this.title, &format!("read the file: {error}"));
+                log::error(&this.file.title, &format!("read the file: {error}"));
                 Poll::Ready(Some(Err(error.into())))
             }
         }

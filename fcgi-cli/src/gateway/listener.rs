@@ -89,6 +89,7 @@ impl Listener {
         let socket = match listener {
             StdListener::Tcp(tcp) => Socket::Tcp(TcpListener::from_std(tcp)?),
             StdListener::Unix(unix) => Socket::Unix(UnixListener::from_std(unix)?),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let name = match (&socket, address.target()) {
             (Socket::Tcp(tcp), _) => format!("http://{}/", tcp.local_addr()?),

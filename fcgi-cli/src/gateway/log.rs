@@ -2,11 +2,11 @@
 //! is escaped in both (H-10).
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt::{self, Write as _},
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
-        LazyLock, OnceLock,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -14,18 +14,17 @@ use std::{
 
 use clap::ValueEnum;
 use fcgi_engine::text::escape;
+use fcgi_http::script::Script;
 use http::{Method, Request, Uri};
 use serde::Serialize;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
-    span::{Attributes, Id as SpanId, Record},
 };
 use tracing_subscriber::{
     Layer,
-    filter::dynamic_filter_fn,
+    filter::{LevelFilter, dynamic_filter_fn},
     layer::{Context as Layered, SubscriberExt},
-    registry::LookupSpan,
 };
 
 use super::sink::{ERRORS, complain};
@@ -63,23 +62,46 @@ impl fmt::Display for Id {
     }
 }
 
-/// What the error log calls a request.
+/// What the error log calls a request: its method and path, or its method and script in lines of
+/// the application.
 #[derive(Clone, Debug)]
-pub(super) struct Title {
-    pub(super) id: Id,
+pub(super) struct Title(Arc<Named>);
+
+#[derive(Debug)]
+struct Named {
+    id: Id,
     method: Method,
     uri: Uri,
+    script: OnceLock<Vec<u8>>,
 }
 
 impl Title {
     pub(super) fn new<B>(request: &Request<B>, id: Id) -> Self {
-        Self { id, method: request.method().clone(), uri: request.uri().clone() }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self(Arc::new(Named { id, method, uri, script: OnceLock::new() }))
+    }
+
+    pub(super) fn id(&self) -> Id {
+        self.0.id
+    }
+
+    /// Notes the script that the application is asked for first.
+    pub(super) fn set_script(&self, script: &Script) {
+        let name = script.script_filename.as_ref().unwrap_or(&script.script_name);
+        let _ = self.0.script.set(name.clone());
+    }
+
+    fn of_script(&self) -> String {
+        match self.0.script.get() {
+            Some(script) => format!("{} {}", self.0.method, escape(script, b"")),
+            None => self.to_string(),
+        }
     }
 }
 
 impl fmt::Display for Title {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, escape(self.uri.path().as_bytes(), b""))
+        write!(f, "{} {}", self.0.method, escape(self.0.uri.path().as_bytes(), b""))
     }
 }
 
@@ -97,7 +119,7 @@ struct Json<'a> {
 
 /// Writes one line on stderr about a request.
 pub(super) fn error(title: &Title, message: &str) {
-    write(Some(title.id), &title.to_string(), message);
+    write(Some(title.id()), &title.to_string(), message);
 }
 
 /// Writes one line on stderr about something else that has a name.
@@ -135,7 +157,7 @@ pub(super) fn to_json(line: &impl Serialize) -> String {
 
 thread_local! {
     /// The request whose application is being polled.
-    static CURRENT: Cell<Option<Id>> = const { Cell::new(None) };
+    static CURRENT: RefCell<Option<Title>> = const { RefCell::new(None) };
     /// How much that application has written to STDERR meanwhile, in bytes.
     static STDERR: Cell<usize> = const { Cell::new(0) };
 }
@@ -145,8 +167,8 @@ const LOST: usize = 64 * 1024;
 
 /// Does something on behalf of a request, whose name then marks all that the library reports. Also
 /// returns how many bytes of STDERR there were.
-pub(super) fn on_behalf<T>(id: Id, what: impl FnOnce() -> T) -> (T, usize) {
-    CURRENT.set(Some(id));
+pub(super) fn on_behalf<T>(title: &Title, what: impl FnOnce() -> T) -> (T, usize) {
+    CURRENT.set(Some(title.clone()));
     STDERR.set(0);
     let done = what();
     CURRENT.set(None);
@@ -157,17 +179,16 @@ pub(super) fn on_behalf<T>(id: Id, what: impl FnOnce() -> T) -> (T, usize) {
 /// connections.
 pub(super) fn install(format: Format) {
     let _ = FORMAT.set(format);
+    let filter = dynamic_filter_fn(|metadata, _| is_logged(metadata));
+    // Everything below that level, such as the library's span of each request, then costs nothing.
+    let filter = filter.with_max_level_hint(LevelFilter::WARN);
     // If there is a subscriber already, it gets the events instead.
     let _ = tracing::subscriber::set_global_default(
-        tracing_subscriber::registry()
-            .with(ErrorLog.with_filter(dynamic_filter_fn(|metadata, _| is_logged(metadata)))),
+        tracing_subscriber::registry().with(ErrorLog.with_filter(filter)),
     );
 }
 
 fn is_logged(metadata: &Metadata<'_>) -> bool {
-    if metadata.is_span() {
-        return true;
-    }
     // Once the log is full, an application that writes to STDERR without end costs nothing more.
     let is_wanted = *metadata.level() <= Level::WARN;
     if is_wanted && !ERRORS.has_room() {
@@ -179,30 +200,8 @@ fn is_logged(metadata: &Metadata<'_>) -> bool {
 
 struct ErrorLog;
 
-/// What a request is called: its method and script.
-#[derive(Default)]
-struct Span {
-    id: Option<Id>,
-    method: String,
-    script: String,
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
-    fn on_new_span(&self, _: &Attributes<'_>, id: &SpanId, context: Layered<'_, S>) {
-        if let Some(span) = context.span(id).filter(|span| span.name() == "fcgi_request") {
-            span.extensions_mut().insert(Span { id: CURRENT.get(), ..Span::default() });
-        }
-    }
-
-    fn on_record(&self, id: &SpanId, values: &Record<'_>, context: Layered<'_, S>) {
-        if let Some(span) = context.span(id) {
-            if let Some(title) = span.extensions_mut().get_mut::<Span>() {
-                values.record(title);
-            }
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Layered<'_, S>) {
+impl<S: Subscriber> Layer<S> for ErrorLog {
+    fn on_event(&self, event: &Event<'_>, _: Layered<'_, S>) {
         // The request's own line reports a time limit that has passed.
         if event.fields().any(|field| field.name() == "phase") {
             return;
@@ -210,27 +209,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ErrorLog {
         let mut text = Text::default();
         event.record(&mut text);
         STDERR.set(STDERR.get() + text.0.len());
-        let scope = context.event_scope(event).into_iter().flatten();
-        for span in scope {
-            if let Some(Span { id, method, script }) = span.extensions().get() {
-                let id = id.or(CURRENT.get());
-                return write_escaped(id, &format!("{method} {script}"), &text.0);
-            }
-        }
-        complain(&text.0);
-    }
-}
-
-impl Visit for Span {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "method" => value.clone_into(&mut self.method),
-            "script" => value.clone_into(&mut self.script),
-            _ => {}
+        let title = CURRENT.with_borrow(Clone::clone);
+        match title {
+            Some(title) => write_escaped(Some(title.id()), &title.of_script(), &text.0),
+            None => complain(&text.0),
         }
     }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 /// The message and the fields of an event, in order. The library has escaped them.

@@ -31,6 +31,7 @@ mod replay;
 mod root;
 #[cfg(feature = "sample")]
 mod sample;
+mod sendfile;
 mod server;
 mod service;
 mod sink;

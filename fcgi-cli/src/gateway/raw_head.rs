@@ -3,6 +3,9 @@
 
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
+/// How much memory is kept for the next head, in bytes.
+const KEPT: usize = 4096;
+
 /// A head that is being read.
 #[derive(Debug, Default)]
 pub(super) struct RawHead {
@@ -30,19 +33,31 @@ impl RawHead {
             return;
         }
         let new = &self.bytes[known..];
-        self.is_whole =
-            new.windows(2).any(|end| end == b"\n\n") || new.windows(3).any(|end| end == b"\n\r\n");
+        let mut lines = new.split(|byte| *byte == b'\n').skip(1).peekable();
+        // The last one has no end yet.
+        while let (Some(line), Some(_)) = (lines.next(), lines.peek()) {
+            self.is_whole |= matches!(line, [] | [b'\r']);
+        }
     }
 
-    /// The bytes, if they start with a complete head.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
-        let bytes = std::mem::take(&mut self.bytes);
-        std::mem::take(&mut self.is_whole).then_some(bytes)
+    /// Whether there is a field of this name, which must be in lower case; `None` if the head is not
+    /// complete.
+    pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
+        self.is_whole.then(|| has_field(&self.bytes, name))
+    }
+
+    /// Starts with the next head.
+    pub(super) fn clear(&mut self) {
+        self.is_whole = false;
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
     }
 }
 
 /// Whether a head has a field of this name, which must be in lower case.
-pub(super) fn has_field(head: &[u8], name: &[u8]) -> bool {
+fn has_field(head: &[u8], name: &[u8]) -> bool {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let lines = lines.take_while(|line| !matches!(line, [] | [b'\r']));
     let names = lines.filter_map(|line| line.split(|byte| *byte == b':').next());

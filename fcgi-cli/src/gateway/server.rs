@@ -159,6 +159,8 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(client_timeout)
         // Only the gateway's own answers have a Date; hyper's have none.
         .auto_date_header(false)
+        // Slices are passed on as they are: one may stand for a file.
+        .writev(true)
         .max_headers(max_fields)
         .max_buf_size(max_head);
     builder

@@ -1,8 +1,9 @@
 //! One request of a client, from its head to its answer.
 
 use std::{
+    cell::RefCell,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fcgi_tokio::http::{ParamsError, ReasonPhrase};
@@ -29,7 +30,6 @@ use super::{
     intake::RequestBody,
     log::{self, Id, Title},
     origin::{Origin, Proxies},
-    raw_head,
     root::Wait,
     site::{Found, NotFound, Site},
     upstream::{Answer, Upstream},
@@ -61,7 +61,10 @@ impl Service {
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Response<Body> {
-        let raw = client.take_head();
+        let has_length = request
+            .headers()
+            .contains_key(TRANSFER_ENCODING)
+            .then(|| client.has_field(b"content-length"));
         let id = Id::next();
         let (origin, unclear) = match self.proxies.origin(request.headers(), client.ends) {
             Ok(origin) => (origin, None),
@@ -73,9 +76,9 @@ impl Service {
         let version = head.version;
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
-        let checked = check(&head, raw.as_deref(), self.max_fields);
+        let checked = check(&head, has_length, self.max_fields);
         let answer = match checked.and(unclear.map_or(Ok(()), Err)) {
-            Ok(()) => self.answer(head, body, &origin, &title).await,
+            Ok(()) => self.answer(head, body, &client, &origin, &title).await,
             Err(failure) => Err(failure),
         };
         let mut response = match answer {
@@ -89,8 +92,7 @@ impl Service {
         };
         reason(&mut response);
         if version != Version::HTTP_2 {
-            let date = httpdate::fmt_http_date(SystemTime::now());
-            response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|now| (DATE, now)));
+            response.headers_mut().extend(date().map(|now| (DATE, now)));
         }
         if unread.is_unread() {
             // The rest of the body would be taken for the next request.
@@ -135,6 +137,7 @@ impl Service {
         &self,
         mut head: Parts,
         body: RequestBody,
+        client: &Arc<Client>,
         origin: &Origin,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
@@ -145,13 +148,19 @@ impl Service {
         }
         let mut found = self.find(head.uri.path(), self.site.codings(&head.headers)).await?;
         if let Found::Script(script) = found {
+            title.set_script(&script);
+            let told = match self.proxies.trusted.is_empty() {
+                true => client.told(|| self.upstream.told(origin)),
+                // A proxy speaks for many.
+                false => Arc::new(self.upstream.told(origin)),
+            };
             let mut asked = head.clone();
             asked.extensions.insert(script);
-            found = match self.upstream.ask(asked, body, origin, title).await? {
+            found = match self.upstream.ask(asked, body, told, title).await? {
                 Answer::Response(response) => return Ok(response),
                 Answer::Elsewhere(found) => found,
                 Answer::Named(said, named) => {
-                    return self.hand_over(head, *said, named, title).await;
+                    return self.hand_over(head, *said, named, client, title).await;
                 }
             };
             // The client gets something other than what it asked for.
@@ -160,7 +169,7 @@ impl Service {
             body.discard();
         }
         match found {
-            Found::File(file) => self.files.send(&head, file, title),
+            Found::File(file) => self.files.send(&head, file, client, title),
             Found::Redirect(location) => moved(location, &head.uri),
             Found::Script(_) => {
                 let reason = "the application redirected in a way that can't be followed";
@@ -175,6 +184,7 @@ impl Service {
         mut head: Parts,
         said: response::Parts,
         named: Named,
+        client: &Arc<Client>,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
         let Some(handover) = self.handover.clone() else {
@@ -192,7 +202,7 @@ impl Service {
             head.method = Method::GET;
             head.headers.clear();
         }
-        let mut response = self.files.send(&head, Sent::plain(path, opened), title)?;
+        let mut response = self.files.send(&head, Sent::plain(path, opened), client, title)?;
         handover::merge(said, &mut response);
         Ok(response)
     }
@@ -212,8 +222,26 @@ impl Service {
     }
 }
 
+/// The current time as an HTTP date, which is formatted once a second.
+fn date() -> Option<HeaderValue> {
+    thread_local! {
+        static LAST: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((0, None)) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(of, date)| {
+        if date.is_none() || *of != second {
+            (*of, *date) = (second, httpdate::fmt_http_date(now).try_into().ok());
+        }
+        date.clone()
+    })
+}
+
 /// Refuses requests that hyper lets pass.
-fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Failure> {
+///
+/// `has_length` is for a message with a Transfer-Encoding: whether it also had a Content-Length, if
+/// that is known.
+fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> Result<(), Failure> {
     // Over HTTP/1 hyper checks this.
     if head.headers.len() > max_fields {
         let reason = format!("the request has more than {max_fields} fields");
@@ -227,17 +255,13 @@ fn check(head: &Parts, raw: Option<&[u8]>, max_fields: usize) -> Result<(), Fail
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, reason));
     }
     // A message with both may be an attempt at request smuggling (RFC 9112, 6.3).
-    if head.headers.contains_key(TRANSFER_ENCODING) {
-        match raw {
-            Some(raw) if raw_head::has_field(raw, b"content-length") => {
-                return Err(ParamsError::TwoLengths.into());
-            }
-            Some(_) => {}
-            None => {
-                let reason = "a body of unknown length came before the answer to another request";
-                return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
-            }
+    match has_length {
+        Some(Some(true)) => return Err(ParamsError::TwoLengths.into()),
+        Some(None) => {
+            let reason = "a body of unknown length came before the answer to another request";
+            return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
         }
+        Some(Some(false)) | None => {}
     }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";

@@ -1,6 +1,7 @@
 //! A client's socket, whose writes must make progress (H-16).
 
 use std::{
+    cell::RefCell,
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
@@ -15,7 +16,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use super::{client::Client, stream::Stream};
+use super::{client::Client, sendfile::is_marker, stream::Stream};
 
 /// How long a connection that was closed early is read on, so that its client gets the answer, for
 /// example that of a refused upload.
@@ -24,6 +25,11 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long a truncated HTTP/1.0 answer may take to reach its client before the connection is
 /// reset.
 const RESET_AFTER: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// Receives what is read. hyper's own buffer would have to be cleared before each read.
+    static BLOCK: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
 
 /// A connection that fails if its client reads no byte for this long.
 #[derive(Debug)]
@@ -66,6 +72,14 @@ impl Socket {
             }
         }
     }
+
+    /// Sends the part of a file that a marker of this length stands for.
+    fn poll_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        let client = Arc::clone(&self.client);
+        let send =
+            |stream: &Stream| stream.try_write_by(|socket| client.sending.send(socket, length));
+        self.poll_written(cx, send)
+    }
 }
 
 /// Waits until the client has closed too, or for [`LINGER`]: closing with unread bytes would
@@ -103,14 +117,16 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.client.stream.poll_read_ready(cx))?;
-            match self.client.stream.try_read(buffer.initialize_unfilled()) {
-                Ok(n) => {
-                    self.client.on_read(&buffer.initialize_unfilled()[..n]);
-                    buffer.advance(n);
-                    return Poll::Ready(Ok(()));
-                }
+            let read: io::Result<()> = BLOCK.with_borrow_mut(|block| {
+                let room = buffer.remaining().min(block.len());
+                let n = self.client.stream.try_read(&mut block[..room])?;
+                self.client.on_read(&block[..n]);
+                buffer.put_slice(&block[..n]);
+                Ok(())
+            });
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                read => return Poll::Ready(read),
             }
         }
     }
@@ -122,6 +138,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if is_marker(bytes) {
+            return self.get_mut().poll_file(cx, bytes.len());
+        }
         if self.client.is_refusal(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -136,7 +155,13 @@ impl AsyncWrite for Socket {
         if let [bytes] = slices {
             return self.poll_write(cx, bytes);
         }
-        self.get_mut().poll_written(cx, |stream| stream.try_write_vectored(slices))
+        match slices.iter().position(|slice| is_marker(slice)) {
+            None => self.get_mut().poll_written(cx, |stream| stream.try_write_vectored(slices)),
+            Some(0) => self.get_mut().poll_file(cx, slices[0].len()),
+            Some(at) => {
+                self.get_mut().poll_written(cx, |stream| stream.try_write_more(&slices[..at]))
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

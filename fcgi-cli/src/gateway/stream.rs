@@ -6,7 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::net::{TcpStream, UnixStream};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
 
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -33,8 +37,39 @@ impl Stream {
         either!(self, it => it.poll_write_ready(cx))
     }
 
+    /// Reads what has come. If that is less than there is room for, the next read waits: it need not
+    /// find out that there is no more.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, it => it.try_read(buffer))
+        let room = buffer.len();
+        let mut read = None;
+        let tried = either!(self, it => it.try_io(Interest::READABLE, || {
+            let n = rustix::io::read(it, &mut *buffer)?;
+            read = Some(n);
+            if (1..room).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        }));
+        match read {
+            Some(n) => Ok(n),
+            None => tried.map(|()| 0),
+        }
+    }
+
+    /// Writes bytes after which more come at once: they may wait for those.
+    pub(super) fn try_write_more(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let flags = SendFlags::NOSIGNAL.union(SendFlags::MORE);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let flags = SendFlags::empty();
+        self.try_write_by(|stream| {
+            Ok(sendmsg(stream, slices, &mut SendAncillaryBuffer::default(), flags)?)
+        })
+    }
+
+    /// Writes in another way. Call it when the stream is ready to be written to.
+    pub(super) fn try_write_by(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        either!(self, it => it.try_io(Interest::WRITABLE, || write(it.as_fd())))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

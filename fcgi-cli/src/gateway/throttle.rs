@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::log::{self, Id};
+use super::log::{self, Title};
 
 /// How much STDERR one request may write at once, and then each second, in bytes.
 const BURST: usize = 1 << 20;
@@ -19,7 +19,7 @@ const RATE: usize = 1 << 20;
 /// The allowance of one request.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    id: Id,
+    title: Title,
     /// How many bytes exceed the allowance so far, and when that was counted.
     level: usize,
     since: Option<Instant>,
@@ -27,8 +27,8 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(id: Id) -> Self {
-        Self { id, level: 0, since: None, pause: None }
+    pub(super) fn new(title: Title) -> Self {
+        Self { title, level: 0, since: None, pause: None }
     }
 
     /// Polls on behalf of the request, once its pause is over.
@@ -41,7 +41,7 @@ impl Throttle {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        let (polled, stderr) = log::on_behalf(self.id, || poll(cx));
+        let (polled, stderr) = log::on_behalf(&self.title, || poll(cx));
         if stderr > 0 {
             self.count(stderr);
         }
@@ -67,7 +67,42 @@ impl Throttle {
 
     /// Runs a future on behalf of the request.
     pub(super) async fn run<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| self.poll(cx, |cx| future.as_mut().poll(cx))).await
+        let mut future = OnBehalf::new(self.title.clone(), Box::pin(future));
+        std::future::poll_fn(|cx| {
+            self.poll(cx, |cx| match future.as_mut() {
+                Some(future) => future.as_mut().poll(cx),
+                None => Poll::Pending,
+            })
+        })
+        .await
+    }
+}
+
+/// A value that may log when it is dropped, on behalf of its request.
+pub(super) struct OnBehalf<T> {
+    title: Title,
+    /// `None` while it is being dropped.
+    what: Option<T>,
+}
+
+impl<T> OnBehalf<T> {
+    pub(super) fn new(title: Title, what: T) -> Self {
+        Self { title, what: Some(what) }
+    }
+
+    /// The value, which is there as long as this is.
+    pub(super) fn as_ref(&self) -> Option<&T> {
+        self.what.as_ref()
+    }
+
+    pub(super) fn as_mut(&mut self) -> Option<&mut T> {
+        self.what.as_mut()
+    }
+}
+
+impl<T> Drop for OnBehalf<T> {
+    fn drop(&mut self) {
+        let what = self.what.take();
+        log::on_behalf(&self.title, || drop(what));
     }
 }

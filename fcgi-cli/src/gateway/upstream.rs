@@ -37,7 +37,7 @@ use super::{
     ready::Ready,
     root::Wait,
     site::{Found, NotFound, Site},
-    throttle::Throttle,
+    throttle::{OnBehalf, Throttle},
 };
 use crate::{args::Param, sock_diag};
 
@@ -109,6 +109,11 @@ impl Upstream {
         Ok(Self { balance, ready, params, own: own.to_vec(), max_body, buffering, hands_over })
     }
 
+    /// What the application is told of where a request comes from.
+    pub(super) fn told(&self, origin: &Origin) -> ParamsBuilder {
+        origin.tell(self.params.clone(), &self.own)
+    }
+
     /// Sends a request and waits for the head of its answer. `title` is for the log.
     ///
     /// # Cancellation safety
@@ -117,7 +122,7 @@ impl Upstream {
         &self,
         mut head: Parts,
         body: RequestBody,
-        origin: &Origin,
+        told: Arc<ParamsBuilder>,
         title: &Title,
     ) -> Result<Answer, Failure> {
         check_length(&head.headers, self.max_body)?;
@@ -127,16 +132,16 @@ impl Upstream {
         };
         let method = head.method.clone();
         let landing = Landing::default();
-        head.extensions.insert(origin.tell(self.params.clone(), &self.own));
+        head.extensions.insert(told);
         head.extensions.insert(landing.clone());
         let request = Request::from_parts(head, body);
-        let mut throttle = Throttle::new(title.id);
+        let mut throttle = Throttle::new(title.clone());
         match throttle.run(self.balance.send(request, title)).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 if let Some(named) = handover::take(&mut parts.headers) {
                     if self.hands_over {
-                        tokio::spawn(drain(body));
+                        tokio::spawn(drain(body, throttle));
                         return Ok(Answer::Named(Box::new(parts), named));
                     }
                     let field = named.field();
@@ -215,17 +220,18 @@ fn respond(
     let (parts, body) = response.into_parts();
     if method == Method::HEAD || bodiless.contains(&parts.status) {
         // An abort would also stop other work of the application.
-        tokio::spawn(drain(body));
+        tokio::spawn(drain(body, throttle));
         return Response::from_parts(parts, empty());
     }
     let refused = parts.status == StatusCode::SERVICE_UNAVAILABLE;
+    let body = OnBehalf::new(title.clone(), body);
     let body = AnswerBody { body, throttle, title: title.clone(), refused, over: false };
     Response::from_parts(parts, Body::new(body))
 }
 
 /// Lets a request reach its end, within bounds.
-async fn drain(mut body: ResponseBody) {
-    let to_its_end = async {
+async fn drain(mut body: ResponseBody, mut throttle: Throttle) {
+    let to_its_end = async move {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
             seen += frame.data_ref().map_or(0, Bytes::len);
@@ -235,12 +241,12 @@ async fn drain(mut body: ResponseBody) {
         }
     };
     // A request that takes longer is aborted.
-    let _ = timeout(DRAIN_TIME, to_its_end).await;
+    let _ = timeout(DRAIN_TIME, throttle.run(to_its_end)).await;
 }
 
 /// The body of an answer, as it comes. Errors are logged, since its head is already sent.
 struct AnswerBody {
-    body: ResponseBody,
+    body: OnBehalf<ResponseBody>,
     throttle: Throttle,
     title: Title,
     /// The answer reported that the application is full.
@@ -260,7 +266,8 @@ impl http_body::Body for AnswerBody {
             return Poll::Ready(None);
         }
         let this = &mut *self;
-        let frame = ready!(this.throttle.poll(cx, |cx| Pin::new(&mut this.body).poll_frame(cx)));
+        let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+        let frame = ready!(this.throttle.poll(cx, |cx| Pin::new(body).poll_frame(cx)));
         self.over = !matches!(frame, Some(Ok(_)));
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),
@@ -275,10 +282,10 @@ impl http_body::Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.body.is_end_stream()
+        self.over || self.body.as_ref().is_none_or(|body| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
     }
 }

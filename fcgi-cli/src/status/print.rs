@@ -1,4 +1,4 @@
-//! A look at pools, for people.
+//! Prints the status of pools for people.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use fcgi_tokio::http::php_fpm::{Process, Status};
 use super::look::Look;
 use crate::table::Table;
 
-/// The table of pools, each with its queue below, and with its workers where they were asked for.
-/// `before` has the last look at each pool, where there was one.
+/// The table of pools, each with its queue below, and with its workers if they were requested.
+/// `before` has the previous status of each pool, if there was a query before.
 pub(crate) fn text(looks: &[&Look], before: &[Look]) -> String {
-    // Blank, and no column, before there is a rate.
+    // Until there is a rate, there is no column for it.
     let rate = if before.is_empty() { "" } else { "#PER SECOND" };
     let mut table = Table::new([
         "POOL",
@@ -86,7 +86,7 @@ fn workers(processes: &[&Process]) -> String {
         "SCRIPT",
     ]);
     for it in processes {
-        // Paths of requests are the clients' choice (H-10).
+        // Clients choose the paths of requests (H-10).
         let text = |text: &str| escape(text.as_bytes(), b"");
         table.row([
             it.pid.to_string(),
@@ -116,7 +116,7 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// A duration to three digits or so.
+/// A duration with about three digits.
 pub(crate) fn short(duration: Duration) -> String {
     match duration.as_micros() {
         micros @ 0..1_000 => format!("{micros}us"),
@@ -126,7 +126,7 @@ pub(crate) fn short(duration: Duration) -> String {
     }
 }
 
-/// Bytes to three digits or so.
+/// Bytes with about three digits.
 pub(crate) fn bytes(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for people, to one digit")]
     let scaled = |unit: u64| number as f64 / unit as f64;

@@ -11,7 +11,7 @@ use super::{look::Look, thresholds::Key};
 const STATES: [&str; 6] =
     ["Idle", "Running", "Finishing", "Reading headers", "Getting request informations", "Ending"];
 
-/// A pool at one scrape, with what is known of those before.
+/// A pool at one scrape, with what earlier scrapes found.
 #[derive(Debug)]
 pub(crate) struct Scrape {
     pub(crate) look: Look,
@@ -153,7 +153,7 @@ impl Out {
     }
 }
 
-/// A label's value, as the format wants it.
+/// A label's value, escaped as the format requires.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -21,15 +21,15 @@ use super::{
 };
 use crate::budget::Budget;
 
-/// Scrapers at once; others wait.
+/// The most scrapers at once; others wait.
 const CONNECTIONS: usize = 64;
-/// For a request's head, and for a connection as a whole.
+/// The time limits for a request's head, and for a whole connection.
 const HEAD: Duration = Duration::from_secs(10);
 const CONNECTION: Duration = Duration::from_secs(300);
-/// Pause after an accept that failed for want of descriptors or memory.
+/// The pause after an accept that failed because there were no descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pools, and what is known from earlier scrapes.
+/// The pools, and what earlier scrapes found.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     pools: Vec<Pool>,
@@ -44,14 +44,14 @@ struct Known {
 }
 
 impl Exporter {
-    /// A scrape of each pool takes `limit` at most.
+    /// A scrape takes at most `limit` for each pool.
     pub(crate) fn new(pools: Vec<Pool>, limit: Duration) -> Self {
         let known = Mutex::new(vec![Known::default(); pools.len()]);
         Self { pools, limit, known }
     }
 
-    /// Looks at all pools at the same time: one that does not answer delays no other. The looks are
-    /// in the pools' order.
+    /// Queries all pools at the same time, so a pool that does not answer does not delay the
+    /// others. The results are in the order of the pools.
     pub(crate) async fn scrape(&self) -> Vec<Scrape> {
         let looks = looks(&self.pools, true, self.limit).await;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ impl Exporter {
     }
 }
 
-/// A look at each pool, all at the same time, in the pools' order.
+/// Queries all pools at the same time. The results are in the order of the pools.
 pub(crate) async fn looks(pools: &[Pool], full: bool, limit: Duration) -> Vec<Look> {
     let mut tasks = JoinSet::new();
     for (n, pool) in pools.iter().cloned().enumerate() {
@@ -81,14 +81,14 @@ pub(crate) async fn looks(pools: &[Pool], full: bool, limit: Duration) -> Vec<Lo
     looks.into_iter().map(|(_, look)| look).collect()
 }
 
-/// Where `--serve` listens: `:PORT` is every address of this machine.
+/// Opens the address on which `--serve` listens. `:PORT` means every address of this machine.
 pub(crate) async fn bind(address: &str) -> io::Result<TcpListener> {
     let Some(port) = address.strip_prefix(':').and_then(|port| port.parse().ok()) else {
         return TcpListener::bind(address).await;
     };
     let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match TcpListener::bind(all).await {
-        // A machine without IPv6.
+        // This machine has no IPv6.
         Err(error)
             if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
         {
@@ -115,7 +115,7 @@ pub(crate) async fn serve(listener: TcpListener, exporter: Arc<Exporter>) -> Inf
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            // A scraper that leaves is no failure of ours.
+            // If a scraper leaves, that is not an error.
             let _ = timeout(CONNECTION, connection).await;
             drop(slot);
         });

@@ -1,4 +1,4 @@
-//! `--max KEY=N` and its like: when a pool's figures are not as wanted.
+//! `--max KEY=N` and similar options: limits for a pool's figures.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use fcgi_tokio::http::php_fpm::Status;
 
 use super::look::Look;
 
-/// What can be held against a threshold: the kernel's queue, and php-fpm's words.
+/// What can have a threshold: the kernel's queue, and php-fpm's figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Key {
     Queue,
@@ -53,15 +53,15 @@ impl Key {
         }
     }
 
-    /// `accepted conn`, `accepted_conn` and `accepted-conn` are one key; `idle`, `active` and
-    /// `total` are short for those of processes.
+    /// `accepted conn`, `accepted_conn` and `accepted-conn` are the same key. `idle`, `active` and
+    /// `total` are short names for the numbers of processes.
     fn parse(text: &str) -> Option<Self> {
         let name = text.replace([' ', '_'], "-");
         let of_processes = |key: Self| key.name().strip_suffix("-processes") == Some(&name);
         Self::ALL.into_iter().find(|key| key.name() == name || of_processes(*key))
     }
 
-    /// php-fpm's word; `None` for what it does not say.
+    /// The figure from php-fpm; `None` if php-fpm does not report it.
     pub(crate) const fn of_status(self, status: &Status) -> Option<u64> {
         Some(match self {
             Self::Queue => return None,
@@ -81,7 +81,7 @@ impl Key {
     fn of(self, look: &Look) -> Option<u64> {
         match self {
             Self::Queue => look.waiting().map(|(waiting, _)| waiting),
-            // Its users want the true one, where it is known.
+            // Users of this key want the true length, if it is known.
             Self::ListenQueue => {
                 let waiting = look.waiting().map(|(waiting, _)| waiting);
                 waiting.or_else(|| self.of_status(look.status.as_ref().ok()?))
@@ -90,7 +90,7 @@ impl Key {
         }
     }
 
-    /// What 100% is.
+    /// The figure that is 100%.
     fn whole(self, look: &Look) -> Option<u64> {
         match self.percent_of()? {
             Self::Queue => look.waiting().map(|(_, limit)| limit),
@@ -98,7 +98,7 @@ impl Key {
         }
     }
 
-    /// Whose whole, or limit, it is a share of.
+    /// The key of the figure that is 100%, if this one can be given in percent.
     const fn percent_of(self) -> Option<Self> {
         match self {
             Self::Queue | Self::ListenQueue | Self::MaxListenQueue => Some(Self::Queue),
@@ -110,12 +110,12 @@ impl Key {
     }
 }
 
-/// How much may be.
+/// The limit.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Amount {
     Number(u64),
     Percent(f64),
-    /// More than a look before.
+    /// By how much the figure may rise between two queries.
     Rise(u64),
 }
 
@@ -165,7 +165,7 @@ fn split<'a>(text: &'a str, expected: &str) -> Result<(Key, &'a str), String> {
     Ok((key, amount))
 }
 
-/// A threshold that does not hold; its text says which.
+/// A threshold that was passed; its text says which.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Passed(String);
 
@@ -180,18 +180,18 @@ impl Threshold {
         Self { key, amount: Amount::Number(number), least: false }
     }
 
-    /// Whether it takes two looks.
+    /// Whether the threshold needs two queries.
     pub(crate) fn is_rise(&self) -> bool {
         matches!(self.amount, Amount::Rise(_))
     }
 
-    /// Holds it against a look, and the one before. What is not known does not hold: a check must
-    /// not pass for want of a figure.
+    /// Checks a query, and the one before, against the threshold. A figure that is not known fails:
+    /// a check must not pass because a figure is missing.
     pub(crate) fn check(&self, look: &Look, before: Option<&Look>) -> Option<Passed> {
         let name = self.key.name();
         let unknown = || Some(Passed(format!("{name} is not known")));
         let Some(value) = self.key.of(look) else {
-            // Why there is no status page is said elsewhere.
+            // If there is no status page, the reason is printed elsewhere.
             return if self.key == Key::Queue || look.status.is_ok() { unknown() } else { None };
         };
         let (limit, written) = match self.amount {
@@ -209,7 +209,7 @@ impl Threshold {
             Amount::Rise(limit) => {
                 let before = before?;
                 let Some(old) = self.key.of(before) else { return unknown() };
-                // A pool that was started again counts from 0.
+                // A pool that was restarted counts from 0.
                 let rise = value.saturating_sub(old);
                 let text = format!("{name} rose by {rise}, to {value}; at most {limit} is wanted");
                 return (rise > limit).then_some(Passed(text));
@@ -223,7 +223,7 @@ impl Threshold {
         }
     }
 
-    /// The limit for Nagios's performance data, where it is a number.
+    /// The limit for Nagios's performance data, if it is a number.
     pub(crate) fn warns(&self, key: Key) -> Option<String> {
         match (self.key == key, self.amount, self.least) {
             (true, Amount::Number(limit), false) => Some(limit.to_string()),

@@ -207,6 +207,7 @@ impl Tap {
         let listener = match socket.listener {
             StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
             StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         };
         let listener = listener.map_err(io(format!("listen at {}", self.listen)))?;
         complain(&format!("{} is carried on to {application}", socket.address));
@@ -486,5 +487,6 @@ async fn accept(listener: &TransportListener) -> io::Result<(Transport, Option<S
             let _ = stream.set_nodelay(true);
             Ok((Transport::Tcp(stream), Some(peer)))
         }
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

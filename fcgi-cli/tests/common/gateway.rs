@@ -315,7 +315,7 @@ impl App {
                 status
             }
         });
-        runtime.spawn(serve.into_future());
+        runtime.spawn(serve);
         Self { address: address.to_string(), state, _runtime: runtime, _folder: folder }
     }
 }

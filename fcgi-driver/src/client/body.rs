@@ -10,6 +10,9 @@ use bytes::Bytes;
 use fcgi_engine::pool::Replay;
 use futures_core::Stream;
 
+#[cfg(feature = "tokio")]
+use crate::io::FromTokio;
+
 /// The most that is read from a reader at once, in bytes.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -40,6 +43,12 @@ impl Body {
     /// What a reader gives, to its end. An error aborts the request.
     pub fn from_reader(reader: impl futures_io::AsyncRead + Send + 'static) -> Self {
         Self::from_stream(ReaderStream { reader: Box::pin(reader), done: false })
+    }
+
+    /// What a reader of tokio's gives, to its end. An error aborts the request.
+    #[cfg(feature = "tokio")]
+    pub fn from_tokio_reader(reader: impl tokio::io::AsyncRead + Send + 'static) -> Self {
+        Self::from_reader(FromTokio(Box::pin(reader)))
     }
 
     /// How many bytes there are, where that is known before they are read.

@@ -14,7 +14,8 @@ use tracing::Span;
 use super::{Body, Chunk};
 use crate::{Error, runtime::Runtime};
 
-/// One request, from BEGIN_REQUEST until its response is read to its end or given up.
+/// One request, from BEGIN_REQUEST until its response was read to its end or the request was
+/// aborted.
 pub(crate) struct Exchange<R: Runtime> {
     pub(super) core: client::Exchange,
     bodies: [Body; 2],
@@ -32,7 +33,7 @@ impl<R: Runtime> Exchange<R> {
         Self { core, bodies, runtime: PhantomData }
     }
 
-    /// Its caller does not wait for it any more.
+    /// Called when the caller no longer waits for the request.
     pub(crate) fn detach(&mut self) {
         self.core.detach(R::now());
     }
@@ -46,7 +47,7 @@ impl<R: Runtime> Exchange<R> {
         self.core.is_over()
     }
 
-    /// How far it got.
+    /// How far the request got.
     pub(crate) fn reached(&self) -> Reached {
         Reached::of(&self.core)
     }

@@ -30,7 +30,7 @@ pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
 #[derive(Debug)]
 struct Shared<R: Runtime> {
-    /// A copy of the session's: to make one runs a subscriber's code.
+    /// A copy of the session's span: creating one runs the subscriber's code.
     span: Span,
     state: Mutex<State<R>>,
 }
@@ -43,7 +43,7 @@ struct State<R: Runtime> {
     session: Session<Waker>,
     /// Wakes the connection's task, unless it is running and will look anyway.
     task: Option<Waker>,
-    /// A socket is closed before anybody hears of that.
+    /// A socket to drop before anybody is told that it is closed.
     closed: Option<R::Transport>,
     woken: Wakes,
 }
@@ -239,7 +239,7 @@ impl<R: Runtime> Task<R> {
     }
 }
 
-/// The task has ended, or no runtime is left to run it: nothing else will come.
+/// The task has ended, or no runtime is left to run it. Either way nothing else will arrive.
 impl<R: Runtime> Drop for Task<R> {
     fn drop(&mut self) {
         let State { io, session, closed, woken, .. } = &mut *self.mux.lock();

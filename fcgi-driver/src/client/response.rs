@@ -3,17 +3,25 @@
 use std::{
     fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
+
 use super::{Chunk, Client, Collected, Collector, Exchange, Place};
-use crate::{Error, runtime::Runtime};
+use crate::{
+    Error,
+    io::{byte_reader, poll_stdout},
+    runtime::Runtime,
+};
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped;
 /// dropping it early aborts the request, of which nothing reaches a later one (H-11).
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks too.
+/// It is a [`Stream`](futures_core::Stream) of chunks too, and a [`futures_io::AsyncRead`] of STDOUT, with
+/// the feature `tokio` tokio's too. A reader passes over STDERR, which is logged in any case.
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
@@ -82,7 +90,18 @@ impl<R: Runtime> Response<'_, R> {
             _ => Poll::Ready(Ok(None)),
         }
     }
+
+    /// Bytes of STDOUT, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let (bytes, rest) = ready!(poll_stdout(max, || self.poll_chunk(cx)))?;
+        if rest.is_some() {
+            self.first = rest;
+        }
+        Poll::Ready(Ok(bytes))
+    }
 }
+
+byte_reader!([R: Runtime] Response<'_, R>);
 
 impl<R: Runtime> fmt::Debug for Response<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

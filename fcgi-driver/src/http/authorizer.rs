@@ -10,22 +10,24 @@ use tower_service::Service;
 use super::{Body, BoxError, reply};
 use crate::server::{self, Failed, Handler};
 
-/// A [`Handler`] that asks a tower service whether requests may go on (FC-6.3-2).
+/// A [`Handler`] that asks a tower service whether to allow a request (FC-6.3-2).
 ///
-/// The service gets `http::Request<()>`: an Authorizer's request has no body. SCRIPT_NAME and
-/// PATH_INFO are not among its parameters (FC-6.3-1); its URI is REQUEST_URI, and
-/// [`MetaVariables`](super::MetaVariables) are in its extensions. It answers with a [`Decision`].
+/// The service gets an `http::Request<()>`, since an Authorizer's request has no body. SCRIPT_NAME
+/// and PATH_INFO are not among its parameters (FC-6.3-1). Its URI is REQUEST_URI, and its
+/// extensions contain the [`MetaVariables`](super::MetaVariables). The service answers with a
+/// [`Decision`].
 ///
-/// Whatever goes wrong denies: a service that fails, panics, or denies with status 200 gives a page
-/// with status 500, parameters that describe no HTTP request one with 400. Requests of other roles
-/// get UNKNOWN_ROLE; [`Responder::authorizer`](super::Responder::authorizer) is for both.
+/// Any failure denies the request. If the service fails, panics, or denies with status 200, the
+/// client gets a page with status 500; if the parameters do not describe an HTTP request, one with
+/// status 400. Requests of other roles get UNKNOWN_ROLE; use
+/// [`Responder::authorizer`](super::Responder::authorizer) for both roles.
 #[derive(Clone, Debug)]
 pub struct Authorizer<S> {
     service: S,
 }
 
 impl<S> Authorizer<S> {
-    /// A handler that clones the service for each request.
+    /// Creates a handler that clones the service for each request.
     pub const fn new(service: S) -> Self {
         Self { service }
     }

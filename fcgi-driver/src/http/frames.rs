@@ -1,4 +1,4 @@
-//! The data of any body.
+//! Reads the data of any body.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use http_body::Body;
 
 use super::BoxError;
 
-/// The next bytes of a body; trailers, which CGI does not have, are dropped.
+/// The next bytes of a body. Trailers are dropped, since CGI does not have them.
 pub(super) fn poll_data<B>(
     mut body: Pin<&mut B>,
     cx: &mut Context<'_>,

@@ -1,9 +1,11 @@
-//! HTTP over FastCGI: any tower service behind a web server, and a client that is a tower service.
+//! HTTP over FastCGI: a server for any tower service, behind a web server, and a client that is a
+//! tower service.
 //!
-//! `fcgi-http` says what a request's parameters and a response's head mean; this module moves them
-//! over a [`Server`] and a [`Pool`](crate::pool::Pool), with the bodies streamed both ways.
-//! [`Server::serve_http`] takes any tower service of HTTP requests, an axum `Router` for example;
-//! [`HttpClient`] is one, so that tower's balance, limits and retry go around it.
+//! `fcgi-http` defines what a request's parameters and a response's head mean. This module sends
+//! and receives them with a [`Server`] and a [`Pool`](crate::pool::Pool), and streams the bodies in
+//! both directions. [`Server::serve_http`] takes any tower service of HTTP requests, such as an
+//! axum `Router`. [`HttpClient`] is such a service, so tower's balance, limits and retry work with
+//! it.
 //!
 //! ```no_run
 //! use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
@@ -21,28 +23,31 @@
 //! ```
 //!
 //! # What a service gets
-//! `http::Request<`[`Body`]`>`, and among its extensions the [`MetaVariables`], which are every
-//! parameter as it came, and the [`Role`](fcgi_proto::Role). The body is over when as many
-//! bytes have come as CONTENT_LENGTH says, and ends with an error when there are fewer or more
-//! (FC-6.2-2, W-16); without CONTENT_LENGTH it ends where STDIN does (W-10).
+//! The service gets an `http::Request<`[`Body`]`>`. Its extensions contain the [`MetaVariables`],
+//! which are all parameters as they were received, and the [`Role`](fcgi_proto::Role).
+//!
+//! The body ends after CONTENT_LENGTH bytes. If there are fewer or more, it ends with an error
+//! (FC-6.2-2, W-16). Without CONTENT_LENGTH it ends where STDIN ends (W-10).
 //!
 //! # What the web server gets
-//! - Status always (W-2), no hop-by-hop field (W-3), and the whole head in one STDOUT record (W-1),
-//!   with as much of the body as is there. A small response is one write.
+//! - A Status in every response (W-2), no hop-by-hop fields (W-3), and the whole head in one STDOUT
+//!   record (W-1), together with the part of the body that is available. A small response is one
+//!   write.
 //! - A Content-Length, if the response has none and its body knows its length.
-//! - No body after HEAD, nor with 204 and 304. A body too long for its Content-Length is cut (W-4).
-//! - A page with status 500 and a non-zero app status after an error of the service or of its body, a
-//!   body shorter than its Content-Length, or a panic. Once the head was sent, the response is cut
-//!   instead, so that the web server sees it (W-12).
-//! - A page with status 400 for parameters that describe no HTTP request.
-//! - Never a 1xx response: CGI has none. One from the service is an error.
+//! - No body after HEAD, nor with 204 and 304. A body that is longer than its Content-Length is cut
+//!   off (W-4).
+//! - A page with status 500 and a non-zero app status after an error of the service or of its body,
+//!   after a panic, or if the body is shorter than its Content-Length. If the head was already
+//!   sent, the response is cut off instead, so that the web server notices (W-12).
+//! - A page with status 400 if the parameters do not describe an HTTP request.
+//! - Never a 1xx response, since CGI has none. If the service returns one, that is an error.
 //!
-//! When the web server gives the request up, the service's future is dropped, or the response's
-//! body.
+//! When the web server aborts the request, the service's future or the response's body is dropped.
 //!
-//! nginx sends no more of a request's body once it has the response's head: read the body first
-//! where it matters. It gathers a response, too, before it passes it on: one that is to arrive bit
-//! by bit, such as server-sent events, needs the field `X-Accel-Buffering: no`.
+//! nginx sends no more of a request's body once it has the head of the response. If the service
+//! needs the whole body, it must read it before it responds. nginx also buffers a response before
+//! it passes it on. A response that must arrive bit by bit, such as server-sent events, needs the
+//! field `X-Accel-Buffering: no`.
 
 mod authorizer;
 mod body;
@@ -63,7 +68,7 @@ pub use fcgi_http::{
 };
 pub use responder::Responder;
 
-/// A Filter's file, in the extensions of its request; see [`fcgi_engine::http::FilterData`].
+/// A Filter's file, in the extensions of the request; see [`fcgi_engine::http::FilterData`].
 pub type FilterData = fcgi_engine::http::FilterData<Body>;
 
 use tower_service::Service;
@@ -75,13 +80,13 @@ use crate::{
 };
 
 impl<R: Runtime> Server<R> {
-    /// Serves a tower service, once what this gives is awaited; see [`http`](crate::http).
+    /// Serves a tower service; await the result to run it. See [`http`](crate::http).
     ///
-    /// The service is cloned for each request and then asked whether it is ready, so that what
-    /// limits requests has to be shared by its clones, as tower's `ConcurrencyLimit` is. One that
-    /// is not `Sync` goes into tower's `BoxCloneSyncService` or `Buffer`.
+    /// The service is cloned for each request, and the clone is then asked whether it is ready. So
+    /// anything that limits requests must be shared by the clones, as tower's `ConcurrencyLimit`
+    /// is. Wrap a service that is not `Sync` in tower's `BoxCloneSyncService` or `Buffer`.
     ///
-    /// Authorizer requests get UNKNOWN_ROLE; [`Responder::authorizer`] answers them too.
+    /// Authorizer requests get UNKNOWN_ROLE; use [`Responder::authorizer`] to answer them too.
     pub fn serve_http<S, B>(
         self,
         listener: impl Into<Acceptor<R>>,
@@ -96,8 +101,9 @@ impl<R: Runtime> Server<R> {
         let path = self.settings.path;
         self.serve(listener, Responder::new(service).path(path))
     }
-    /// Serves a tower service as the process was started: one request as a CGI program, else FastCGI;
-    /// see [`serve_auto`](Self::serve_auto) and [`serve_http`](Self::serve_http).
+    /// Serves a tower service in the way in which the process was started: one request as a CGI
+    /// program, otherwise FastCGI. See [`serve_auto`](Self::serve_auto) and
+    /// [`serve_http`](Self::serve_http).
     pub fn serve_http_auto<S, B>(self, service: S) -> Serve<R, Responder<S>>
     where
         S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,

@@ -1,4 +1,4 @@
-//! A response on its way to STDOUT.
+//! Sends a response to STDOUT.
 
 use std::{
     future::poll_fn,
@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::{Body, BoxError, frames::poll_data};
 use crate::server::{self, Failed};
 
-/// Asks a clone of the service.
+/// Calls a clone of the service.
 pub(super) async fn ask<S, Q>(service: &S, request: Q) -> Result<S::Response, BoxError>
 where
     S: Service<Q, Error: Into<BoxError>> + Clone,
@@ -56,7 +56,8 @@ where
     }
 }
 
-/// Waits for what answers, and sends what is left then; gives what the handler returns.
+/// Awaits the handler's answer, and sends what is then left to send. Returns what the handler
+/// returns.
 pub(super) async fn finish(
     mut reply: Reply,
     request: &server::Request,

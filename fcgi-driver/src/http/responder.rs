@@ -1,4 +1,4 @@
-//! A tower service as a handler of requests.
+//! A handler made from a tower service.
 
 use std::pin::pin;
 
@@ -10,11 +10,11 @@ use tower_service::Service;
 use super::{Authorizer, Body, BoxError, reply};
 use crate::server::{self, Failed, Handler};
 
-/// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes of a tower
+/// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes from a tower
 /// service.
 ///
-/// It answers Responder requests, and Filter requests with [`FilterData`](super::FilterData) among their extensions;
-/// an Authorizer request gets UNKNOWN_ROLE.
+/// It answers Responder requests, and Filter requests, which have [`FilterData`](super::FilterData)
+/// among their extensions. An Authorizer request gets UNKNOWN_ROLE.
 #[derive(Clone, Debug)]
 pub struct Responder<S> {
     service: S,
@@ -22,12 +22,13 @@ pub struct Responder<S> {
 }
 
 impl<S> Responder<S> {
-    /// A handler that clones the service for each request.
+    /// Creates a handler that clones the service for each request.
     pub const fn new(service: S) -> Self {
         Self { service, path: PathSource::RequestUri }
     }
 
-    /// Where the service finds the path that it routes by. Default REQUEST_URI, the whole path.
+    /// Sets where the path comes from that the service uses for routing. The default is
+    /// REQUEST_URI, the whole path.
     ///
     /// ```
     /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
@@ -44,8 +45,8 @@ impl<S> Responder<S> {
         self
     }
 
-    /// This for Responder and Filter requests, and an [`Authorizer`] for those of its role: one
-    /// server for both.
+    /// Uses this handler for Responder and Filter requests, and an [`Authorizer`] for Authorizer
+    /// requests, in one server.
     ///
     /// ```no_run
     /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`

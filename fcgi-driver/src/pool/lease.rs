@@ -19,10 +19,10 @@ use crate::{
     wakers::wait,
 };
 
-/// A place in the queue or a connection. Dropping it gives up either.
+/// A place in the queue or a connection. Dropping it gives either of them back.
 pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
-    /// Of a shared connection, which has no timer for each of its requests.
+    /// For a request on a shared connection, which has no timers for its requests.
     deadline: Deadline<R>,
 }
 
@@ -32,10 +32,10 @@ impl<R: Runtime> Lease<R> {
         Ok(Self { inner: pool::Lease::acquire(desk)?, deadline: Deadline::new() })
     }
 
-    /// Waits for a connection, and opens it if it is to be opened.
+    /// Waits for a connection, and opens it if it must be opened.
     pub(super) async fn ready(&mut self) -> Result<(), Error> {
         if self.granted(false).await? {
-            // In a box: most callers share or reuse one, and need not be as large.
+            // In a box, so that the future stays small: most callers share or reuse a connection.
             Box::pin(self.open()).await?;
         }
         Ok(())
@@ -82,7 +82,7 @@ impl<R: Runtime> Lease<R> {
         }
         let (io, name) = connector.dial(address).await?;
         let (mux, task) = Mux::new(io, name, connector.settings(), requests);
-        // First, so that the pool knows of the connection when it hears of its end.
+        // Do this first, so that the pool knows the connection when it learns of its end.
         let connection = self.inner.connected(Place::Shared(mux));
         let ended = Ended { desk: Arc::downgrade(&desk), connection };
         let spawned = R::spawn(async move {
@@ -92,7 +92,7 @@ impl<R: Runtime> Lease<R> {
         spawned.map_err(|source| Error::Connect { address: desk.name(), source })
     }
 
-    /// Begins a request on the connection. It takes the bodies only if it can.
+    /// Begins a request on the connection. It takes the bodies only on success.
     pub(super) fn begin(
         &mut self,
         sending: &mut Sending<Body>,
@@ -108,7 +108,7 @@ impl<R: Runtime> Lease<R> {
         Ok(exchange)
     }
 
-    /// Moves its request on.
+    /// Drives the request.
     pub(super) fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,8 +121,8 @@ impl<R: Runtime> Lease<R> {
         }
     }
 
-    /// The request has ended, or is given up now. Gives the connection back if it is fit for
-    /// another one, after an abort once that has ended.
+    /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
+    /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &Exchange<R>) {
         let key = exchange.key();
         let over = match (self.inner.place(), exchange.outcome()) {
@@ -139,7 +139,7 @@ impl<R: Runtime> Lease<R> {
             Some(reusable) => self.inner.finish(reusable),
             None => {
                 let address = self.inner.desk().name();
-                // Where it can't, the connection is closed.
+                // If there is no task for it, the connection is closed.
                 spawn_or_warn::<R>(&address, self.drain(key));
             }
         }
@@ -164,7 +164,7 @@ impl<R: Runtime> Lease<R> {
     }
 }
 
-/// Tells the pool of a shared connection's end, also where no runtime runs its task.
+/// Tells the pool that a shared connection has ended, even if no runtime runs its task.
 struct Ended<R: Runtime> {
     desk: Weak<Desk<R>>,
     connection: Option<ConnectionId>,

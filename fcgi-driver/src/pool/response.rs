@@ -3,33 +3,39 @@
 use std::{
     fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use fcgi_engine::pool::Sending;
 
 use super::lease::Lease;
 use crate::{
     Error,
     client::{Body, Chunk, Collected, Collector, Exchange},
+    io::{byte_reader, poll_stdout},
     runtime::{Runtime, spawn_or_warn},
 };
 
-/// A response in progress, of a request that a [`Pool`](super::Pool) sent. Its connection goes
-/// back to the pool as soon as the response was read to its end. Dropping it early aborts the
-/// request, of which nothing reaches a later one (H-11): the connection is used again once the
-/// application has ended the request, or closed after
-/// [`drain_timeout`](crate::client::Connector::drain_timeout); one that is not kept is closed
-/// at once.
+/// A response in progress, for a request that a [`Pool`](super::Pool) sent. Its connection goes
+/// back to the pool as soon as the response was read to its end.
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks too.
+/// Dropping it early aborts the request. None of the aborted response's bytes reach a later request
+/// (H-11): the connection is only used again once the application has ended the request. If that
+/// takes longer than [`drain_timeout`](crate::client::Connector::drain_timeout), the connection is
+/// closed. A connection that is not kept is closed at once.
+///
+/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] of
+/// STDOUT, and with the feature `tokio` an `AsyncRead` of tokio. A reader skips STDERR, which is
+/// logged in any case.
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<R: Runtime> {
-    /// Until the end of the response.
+    /// `None` after the end of the response.
     lease: Option<Lease<R>>,
     exchange: Exchange<R>,
-    /// Handed out next.
+    /// The chunk to hand out next.
     first: Option<Chunk>,
 }
 
@@ -47,7 +53,7 @@ impl<R: Runtime> Response<R> {
         Ok(())
     }
 
-    /// Back into the queue, if the request that failed is sent again.
+    /// Queues the request that failed again, if it can be sent again.
     pub(super) fn again(
         mut self,
         sending: &mut Sending<Body>,
@@ -61,12 +67,12 @@ impl<R: Runtime> Response<R> {
         Ok(lease)
     }
 
-    /// The next bytes, as soon as there are any; `None` once the application has done the
-    /// request, when [`app_status`](Self::app_status) is known.
+    /// Waits for the next bytes. Returns `None` once the application has finished the request;
+    /// [`app_status`](Self::app_status) is known then.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`]; after one, `None`.
+    /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -74,16 +80,16 @@ impl<R: Runtime> Response<R> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
         self.exchange.app_status()
     }
 
-    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
     ///
     /// # Errors
-    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
     ///
     /// # Cancellation safety
     /// Dropping the future aborts the request.
@@ -95,13 +101,12 @@ impl<R: Runtime> Response<R> {
         Ok(collector.finish(self.app_status()))
     }
 
-    /// Lets the request go on without its caller, in a task of its own: its body is sent and its
-    /// response read to the end, and dropped. It keeps its place on a connection until then, as if
-    /// its caller read it, and the time limits hold: without a
-    /// [`total_timeout`](crate::client::Connector::total_timeout) it is given up after ten minutes.
-    /// [`Pool::close`](super::Pool::close) does not end it.
+    /// Detaches the request from its caller. A new task sends its body, reads its response to the
+    /// end, and drops it. The request keeps its place on a connection until then, and the time
+    /// limits still apply. Without a [`total_timeout`](crate::client::Connector::total_timeout) it
+    /// is aborted after ten minutes. [`Pool::close`](super::Pool::close) does not end it.
     ///
-    /// Where no runtime runs the task, the request is aborted.
+    /// If no runtime can run the task, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
             self.exchange.detach();
@@ -113,7 +118,7 @@ impl<R: Runtime> Response<R> {
         }
     }
 
-    /// Where the application is.
+    /// The address of the application.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
         self.exchange.address()
@@ -140,13 +145,25 @@ impl<R: Runtime> Response<R> {
         }
     }
 
-    /// The request is over, well or not: its connection goes back, or is given up with it.
+    /// Called at the end of the request, successful or not. Gives the connection back, or closes
+    /// it.
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.finish(&self.exchange);
         }
     }
+
+    /// Bytes of STDOUT, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let (bytes, rest) = ready!(poll_stdout(max, || self.poll_chunk(cx)))?;
+        if rest.is_some() {
+            self.first = rest;
+        }
+        Poll::Ready(Ok(bytes))
+    }
 }
+
+byte_reader!([R: Runtime] Response<R>);
 
 impl<R: Runtime> fmt::Debug for Response<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

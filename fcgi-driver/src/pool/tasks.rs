@@ -58,10 +58,10 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     }
 }
 
-/// The task that closes idle connections and ends waits when their time is up. It lives only while
+/// The task that closes idle connections and ends waits when their time is up. It runs only while
 /// there is something to wait for.
 async fn reaper<R: Runtime>(desk: Weak<Desk<R>>) {
-    /// Makes way for another reaper, however this one ends.
+    /// Lets another reaper start, however this one ends.
     struct Gone<R: Runtime>(Weak<Desk<R>>);
     impl<R: Runtime> Drop for Gone<R> {
         fn drop(&mut self) {
@@ -77,7 +77,7 @@ async fn reaper<R: Runtime>(desk: Weak<Desk<R>>) {
             let Some(desk) = gone.0.upgrade() else { return Poll::Ready(()) };
             let until = desk.reap(cx.waker().clone());
             if until.is_none() {
-                // There may be another one from now on.
+                // From now on there may be another one.
                 gone.0 = Weak::new();
                 return Poll::Ready(());
             }

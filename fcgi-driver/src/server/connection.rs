@@ -29,7 +29,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
         let Job { key, role, keep_conn, params, span, .. } = job;
-        let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
+        let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
         // A handler may panic before it returns its future.
         let handler = pin!(async { state.handler.call(request).await });
         let mut run = pin!(handler::run(&shared, key, span, true, handler));
@@ -111,7 +111,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
             let Job { key, role, keep_conn, params, span, .. } = job;
-            let request = Request { shared: Arc::clone(&shared), key, role, keep_conn, params };
+            let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
             let handler = pin!(async { state.handler.call(request).await });
             handler::run(&shared, key, span, false, handler).await;
         }

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus};
+use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus, log_failure, log_panic};
 use fcgi_proto::RequestKey;
 use tracing::Span;
 
@@ -24,8 +24,12 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAppStatus> + Send,
 {
-    async fn call(&self, request: Request) -> Result<u32, Failed> {
-        self(request).await.into_app_status()
+    async fn call(&self, mut request: Request) -> Result<u32, Failed> {
+        let (shared, key) = request.keep();
+        self(request).await.into_app_status().map_err(|error| {
+            log_failure(&*error, &shared.take_params(key));
+            Failed
+        })
     }
 }
 
@@ -50,7 +54,7 @@ pub(super) async fn run(
             Ok(Poll::Pending) if fresh => shared.poll_over(cx, key).map(|()| HandlerEnd::Dropped),
             Ok(Poll::Pending) => Poll::Pending,
             Err(_) => {
-                tracing::error!(request_id = key.id(), "handler panicked");
+                log_panic(key.id(), &shared.take_params(key));
                 Poll::Ready(HandlerEnd::Panicked)
             }
         }

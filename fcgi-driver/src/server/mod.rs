@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, future::Future, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use fcgi_engine::server::Settings;
 
@@ -119,23 +119,21 @@ impl<R: Runtime> Server<R> {
         Serve::auto(self.settings, handler)
     }
 
-    /// Serves one connection to its end, over any stream of the runtime: TLS, vsock, a pipe in
-    /// memory, or a socket that was accepted elsewhere. Whoever made the connection has decided who
-    /// may connect.
+    /// Serves one connection, over any stream of the runtime: TLS, vsock, a pipe in memory, or a
+    /// socket that was accepted elsewhere. Await the result to run it. It serves until the end of
+    /// the connection, or until a [signal](Serve::with_graceful_shutdown). It does not check who
+    /// connects; whoever made the connection has decided that.
     ///
-    /// Each call is a separate server: limits on requests count for each connection by itself.
+    /// Each call is a separate server, so limits on requests apply to each connection alone. The
+    /// result is never an error: the way in which the connection ended is only logged.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection and cancels its requests.
-    pub fn serve_connection<T, H>(
+    pub fn serve_connection<H: Handler>(
         self,
-        io: T,
+        io: impl Into<R::Transport>,
         handler: H,
-    ) -> impl Future<Output = ()> + Send + use<R, T, H>
-    where
-        T: Into<R::Transport>,
-        H: Handler,
-    {
-        serve::connection::<R, H>(self.settings, io.into(), handler)
+    ) -> Serve<R, H> {
+        Serve::connection(self.settings, io.into(), handler)
     }
 }

@@ -13,7 +13,10 @@ use fcgi_engine::server::Write;
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
 
 use super::shared::Shared;
-use crate::Error;
+use crate::{
+    Error,
+    io::{byte_reader, tokio_writer},
+};
 
 /// The largest read of a stream, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -22,14 +25,41 @@ const CHUNK: usize = 64 * 1024;
 /// written. Once the handler has returned they do nothing.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) shared: Arc<Shared>,
-    pub(super) key: RequestKey,
-    pub(super) role: Role,
-    pub(super) keep_conn: bool,
-    pub(super) params: Params,
+    shared: Arc<Shared>,
+    key: RequestKey,
+    role: Role,
+    keep_conn: bool,
+    params: Params,
+    /// The parameters are given back when it is dropped.
+    kept: bool,
+}
+
+/// So that the log can say of which request a handler has failed.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.kept {
+            self.shared.keep_params(self.key, std::mem::take(&mut self.params));
+        }
+    }
 }
 
 impl Request {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: RequestKey,
+        role: Role,
+        keep_conn: bool,
+        params: Params,
+    ) -> Self {
+        Self { shared, key, role, keep_conn, params, kept: false }
+    }
+
+    /// Has the request give its parameters back when its handler drops it; and where they are then.
+    pub(super) fn keep(&mut self) -> (Arc<Shared>, RequestKey) {
+        self.kept = true;
+        (Arc::clone(&self.shared), self.key)
+    }
+
     /// The role that the web server asks for.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -109,14 +139,15 @@ impl Request {
     }
 
     fn output(&self, output: Output) -> OutputStream {
-        OutputStream { shared: Arc::clone(&self.shared), key: self.key, output }
+        OutputStream { shared: Arc::clone(&self.shared), key: self.key, output, closed: false }
     }
 }
 
 /// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to one
 /// of them. One task at a time may wait for a stream.
 ///
-/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`].
+/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`], and with
+/// the feature `tokio` an `AsyncRead` of tokio.
 #[derive(Debug)]
 pub struct InputStream {
     shared: Arc<Shared>,
@@ -179,6 +210,12 @@ impl InputStream {
     ) -> Poll<Result<Option<Bytes>, Error>> {
         self.shared.poll_read(cx, self.key, self.input, CHUNK)
     }
+
+    /// No more than the caller has room for: what a handle kept would be lost with it.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let chunk = ready!(self.shared.poll_read(cx, self.key, self.input, max.min(CHUNK)))?;
+        Poll::Ready(Ok(chunk.unwrap_or_default()))
+    }
 }
 
 impl futures_core::Stream for InputStream {
@@ -189,34 +226,22 @@ impl futures_core::Stream for InputStream {
     }
 }
 
-impl futures_io::AsyncRead for InputStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        // Takes no more than the caller has room for: bytes kept here would be lost with the handle.
-        let max = buf.len().min(CHUNK);
-        let chunk = ready!(self.shared.poll_read(cx, self.key, self.input, max))?;
-        let chunk = chunk.unwrap_or_default();
-        buf[..chunk.len()].copy_from_slice(&chunk);
-        Poll::Ready(Ok(chunk.len()))
-    }
-}
+byte_reader!([] InputStream);
 
 /// STDOUT or STDERR of a request.
 ///
 /// Written bytes are sent when the handler next waits for something, or returns; writes in between
-/// share records and the write to the socket. One task at a time may wait for a stream. It is also
-/// a [`futures_io::AsyncWrite`].
+/// share records and the write to the socket. One task at a time may wait for a stream.
+///
+/// It is also a [`futures_io::AsyncWrite`], and with the feature `tokio` an `AsyncWrite` of tokio. To
+/// close it there flushes it and ends this handle, which takes no more bytes. The stream itself
+/// ends with the request, when the handler has returned (FC-5.5-1).
 #[derive(Debug)]
 pub struct OutputStream {
     shared: Arc<Shared>,
     key: RequestKey,
     output: Output,
+    closed: bool,
 }
 
 impl OutputStream {
@@ -279,6 +304,10 @@ impl futures_io::AsyncWrite for OutputStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.closed {
+            let closed = "the stream was closed by this handle";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, closed)));
+        }
         // Copies small pieces, so that a full queue does not cost a large copy.
         let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
         let written = self.shared.poll_write(cx, self.key, self.output, &mut bytes, Write::Stream);
@@ -290,7 +319,10 @@ impl futures_io::AsyncWrite for OutputStream {
         self.shared.poll_flush(cx, self.key).map_err(Into::into)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closed = true;
         self.poll_flush(cx)
     }
 }
+
+tokio_writer!(OutputStream);

@@ -2,12 +2,12 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture, Pending, pending, poll_fn},
+    future::{Future, Pending, pending, poll_fn},
     io,
     os::unix::net::UnixStream,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -31,10 +31,10 @@ use crate::{
     runtime::{Runtime, Transport},
 };
 
-/// A server that is ready to start: await it, as it is or [with a
+/// A server that is ready to start: await or spawn it, as it is or [with a
 /// signal](Self::with_graceful_shutdown).
 ///
-/// Without a signal it serves until the future is dropped.
+/// Without a signal it serves until the future is dropped, or a single connection to its end.
 ///
 /// # Errors
 /// [`Error::Io`] when the listener can't accept any more. Failures of single connections are only
@@ -45,15 +45,27 @@ use crate::{
 /// server gets no answer, as if the process had been killed.
 #[must_use = "it serves once it is awaited"]
 pub struct Serve<R: Runtime, H, S = Pending<()>> {
+    /// `None` once it was polled.
+    start: Option<Plan<R, H, S>>,
+    running: Option<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>>,
+}
+
+/// Everything that it needs to start.
+struct Plan<R: Runtime, H, S> {
     settings: Settings,
     source: Source<R>,
     handler: H,
     signal: S,
 }
 
+/// None of the fields is pinned in place: the running future is in a box.
+impl<R: Runtime, H, S> Unpin for Serve<R, H, S> {}
+
 /// Where requests come from.
 enum Source<R: Runtime> {
     Acceptor(Acceptor<R>),
+    /// There is only this connection.
+    Connection(R::Transport),
     /// The single request of a CGI program.
     Cgi(Relay, UnixStream),
     /// There is none, for this reason.
@@ -62,7 +74,11 @@ enum Source<R: Runtime> {
 
 impl<R: Runtime, H: Handler> Serve<R, H> {
     pub(super) fn new(settings: Settings, acceptor: Acceptor<R>, handler: H) -> Self {
-        Self { settings, source: Source::Acceptor(acceptor), handler, signal: pending() }
+        Self::start(settings, Source::Acceptor(acceptor), handler)
+    }
+
+    pub(super) fn connection(settings: Settings, io: R::Transport, handler: H) -> Self {
+        Self::start(settings, Source::Connection(io), handler)
     }
 
     /// A server that serves in the way in which the process was started.
@@ -73,7 +89,12 @@ impl<R: Runtime, H: Handler> Serve<R, H> {
             Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
             Err(error) => Source::Failed(error),
         };
-        Self { settings, source, handler, signal: pending() }
+        Self::start(settings, source, handler)
+    }
+
+    fn start(settings: Settings, source: Source<R>, handler: H) -> Self {
+        let start = Plan { settings, source, handler, signal: pending() };
+        Self { start: Some(start), running: None }
     }
 }
 
@@ -85,20 +106,27 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
     /// and keeps connections without a request open for [`shutdown_grace`] (W-13). The next process
     /// may listen on the same socket meanwhile.
     ///
+    /// Call it before the server is first polled: a server that already runs keeps the signal that
+    /// it has.
+    ///
     /// [`shutdown_timeout`]: super::Server::shutdown_timeout
     /// [`shutdown_grace`]: super::Server::shutdown_grace
     pub fn with_graceful_shutdown<F>(self, signal: F) -> Serve<R, H, F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { settings, source, handler, .. } = self;
-        Serve { settings, source, handler, signal }
+        let start = self.start.map(|Plan { settings, source, handler, .. }| Plan {
+            settings,
+            source,
+            handler,
+            signal,
+        });
+        Serve { start, running: self.running }
     }
+}
 
-    async fn run(self) -> Result<(), Error>
-    where
-        S: Future<Output = ()>,
-    {
+impl<R: Runtime, H: Handler, S: Future<Output = ()>> Plan<R, H, S> {
+    async fn run(self) -> Result<(), Error> {
         let Self { settings, source, handler, signal } = self;
         let limit = settings.shutdown;
         let state = Arc::new(State::new(settings, handler));
@@ -108,6 +136,10 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
                 let accepted = take_connections(acceptor, &state, signal).await;
                 finish::<R, H>(&state, limit).await;
                 accepted
+            }
+            Source::Connection(io) => {
+                serve_one::<R, H>(&state, io, signal, limit).await;
+                Ok(())
             }
             Source::Cgi(relay, connection) => {
                 let relay = Relayed::<R>::start(relay).map_err(cgi::failed)?;
@@ -122,25 +154,33 @@ impl<R: Runtime, H: Handler, S> Serve<R, H, S> {
     }
 }
 
-impl<R, H, S> IntoFuture for Serve<R, H, S>
+impl<R, H, S> Future for Serve<R, H, S>
 where
     R: Runtime,
     H: Handler,
     S: Future<Output = ()> + Send + 'static,
 {
     type Output = Result<(), Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { start, running } = self.get_mut();
+        if let Some(start) = start.take() {
+            *running = Some(Box::pin(start.run()));
+        }
+        match running {
+            Some(running) => running.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
 impl<R: Runtime, H, S> fmt::Debug for Serve<R, H, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, source, .. } = self;
         let mut fields = f.debug_struct("Serve");
-        fields.field("settings", settings).field("source", source).finish_non_exhaustive()
+        if let Some(start) = &self.start {
+            fields.field("settings", &start.settings).field("source", &start.source);
+        }
+        fields.finish_non_exhaustive()
     }
 }
 
@@ -148,6 +188,7 @@ impl<R: Runtime> fmt::Debug for Source<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Acceptor(acceptor) => acceptor.fmt(f),
+            Self::Connection(io) => io.fmt(f),
             Self::Cgi(relay, _) => relay.fmt(f),
             Self::Failed(error) => error.fmt(f),
         }
@@ -265,18 +306,30 @@ async fn accept_last<R: Runtime, H: Handler>(acceptor: &mut Acceptor<R>, state: 
     .await;
 }
 
-/// Serves one connection, without a listener.
-pub(super) async fn connection<R: Runtime, H: Handler>(
-    settings: Settings,
+/// Serves one connection, without a listener, to its end. After the signal its requests may finish
+/// within the limit.
+async fn serve_one<R: Runtime, H: Handler>(
+    state: &Arc<State<H>>,
     io: R::Transport,
-    handler: H,
+    signal: impl Future<Output = ()>,
+    limit: Duration,
 ) {
-    let state = Arc::new(State::new(settings, handler));
-    let _abandon = AbandonOnDrop(&state);
     let (id, shared) = state.connect(io.peer(), R::now);
-    let registered = Registered { state: Arc::clone(&state), id };
-    connection::serve::<R, H>(io, Arc::clone(&state), shared).await;
-    drop(registered);
+    let _registered = Registered { state: Arc::clone(state), id };
+    let mut serving = pin!(connection::serve::<R, H>(io, Arc::clone(state), shared));
+    let mut leaving = pin!(async {
+        signal.await;
+        finish::<R, H>(state, limit).await;
+    });
+    poll_fn(|cx| {
+        let served = serving.as_mut().poll(cx);
+        // `leaving` does not end before the connection, which is registered until then.
+        if served.is_pending() && leaving.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        served
+    })
+    .await;
 }
 
 /// Serves a connection in its own task.

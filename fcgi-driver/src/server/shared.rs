@@ -12,7 +12,7 @@ use fcgi_engine::{
     server::{Awaited, HandlerEnd, Session, Tally, Waiters, Write},
     socket::Peer,
 };
-use fcgi_proto::{Input, Output, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 
 use crate::{
     Error,
@@ -203,6 +203,14 @@ impl Shared {
 
     pub(super) fn reject(&self, key: RequestKey, rejection: Rejection) {
         self.lock().session.reject(key, rejection);
+    }
+
+    pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
+        self.lock().session.keep_params(key, params);
+    }
+
+    pub(super) fn take_params(&self, key: RequestKey) -> Params {
+        self.lock().session.take_params(key)
     }
 
     pub(super) fn finish(&self, key: RequestKey, end: HandlerEnd) {

@@ -185,7 +185,8 @@ fn what_is_no_response_is_502() {
     }
     sim::run(1, async {
         serve(Server::new(), raw(format!("X: {}\n\n", "x".repeat(500)), 0));
-        let limits = HeadLimits { bytes: 400, fields: 10 };
+        let mut limits = HeadLimits::default();
+        (limits.bytes, limits.fields) = (400, 10);
         let client = HttpClient::with_pool(builder().build().unwrap())
             .scripts(mount())
             .head_limits(limits)

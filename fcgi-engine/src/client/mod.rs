@@ -128,7 +128,8 @@ impl<B> Request<B> {
     }
 }
 
-/// Bytes of a response, in the order in which they came.
+/// Bytes of a response, in the order in which they came. The specification has these two streams and
+/// no other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Chunk {
     /// Of STDOUT: the CGI response.
@@ -139,6 +140,7 @@ pub enum Chunk {
 
 /// A whole response.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Collected {
     /// STDOUT: the CGI response.
     pub stdout: Bytes,

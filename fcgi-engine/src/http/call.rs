@@ -210,7 +210,7 @@ impl Call {
             return Ok(authorizer::params(&told));
         }
         self.state = State::Head(HeadReader::new(settings.head));
-        let params = authorizer::merge(&told, variables);
+        let params = if variables.is_empty() { told } else { authorizer::merge(&told, variables) };
         Ok(match self.file {
             Some(file) => file.add_to(&params),
             None => params,

@@ -28,6 +28,7 @@ impl<B> Clone for FilterData<B> {
 
 /// One handler for Authorizer requests, another for the others.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ByRole<R, A> {
     /// For Responder and Filter requests.
     pub responder: R,
@@ -48,7 +49,7 @@ impl<R, A> ByRole<R, A> {
 #[macro_export]
 macro_rules! http_decision {
     ($body:ty) => {
-        /// The decision of an Authorizer.
+        /// The decision of an Authorizer. It has no third answer (FC-6.3-2).
         #[derive(Debug)]
         pub enum Decision<B = $body> {
             /// The request may go on.

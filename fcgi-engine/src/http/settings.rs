@@ -1,6 +1,6 @@
 //! The settings of an HTTP client: what its requests say to the application.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use fcgi_http::{
     Head, HeadLimits, Kind, ParamsBuilder, RequestBody, Script, authorizer, request::ParamsError,
@@ -12,6 +12,7 @@ use super::{HttpError, Scripts};
 
 /// What to do with a request body of unknown length, such as a chunked one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum UnknownLength {
     /// Read it whole before the request is sent, and send its CONTENT_LENGTH: php-fpm reads no body
     /// without one. What exceeds `memory` goes to a temporary file without a name, in the
@@ -110,7 +111,9 @@ impl CallSettings {
         script: &Script,
         length: RequestBody,
     ) -> Result<Params, ParamsError> {
-        let builder = parts.extensions.get::<ParamsBuilder>().unwrap_or(&self.params);
+        let shared = parts.extensions.get::<Arc<ParamsBuilder>>().map(|builder| &**builder);
+        let own = shared.or_else(|| parts.extensions.get::<ParamsBuilder>());
+        let builder = own.unwrap_or(&self.params);
         let params = builder.build(parts, script, length)?;
         Ok(match parts.extensions.get::<Variables>() {
             Some(Variables(variables)) => authorizer::merge(&params, variables),

@@ -57,6 +57,7 @@ pub struct ListeningSocket {
 
 /// A listening socket of the standard library.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StdListener {
     /// A unix socket.
     Unix(UnixListener),

@@ -1,13 +1,16 @@
 //! The application's side of a connection: all decisions of an adapter, except how to wait.
 //!
 //! ```
-//! use fcgi_engine::server::{Failed, IntoAppStatus};
+//! use fcgi_engine::server::IntoAppStatus;
 //!
-//! assert_eq!(().into_app_status(), Ok(0));
-//! assert_eq!(Err::<(), _>("no database").into_app_status(), Err(Failed));
+//! assert_eq!(().into_app_status()?, 0);
+//! let error = Err::<(), _>("no database").into_app_status().unwrap_err();
+//! assert_eq!(error.to_string(), "no database");
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 
 mod begun;
+mod failure;
 mod requests;
 mod session;
 mod settings;
@@ -17,8 +20,7 @@ mod turn;
 
 use std::{error::Error, io, time::Duration};
 
-use crate::text::chain;
-
+pub use failure::{log_failure, log_panic};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
 pub use settings::{EndOfFile, Settings};
@@ -51,36 +53,43 @@ pub const LONGEST_LINGER: Duration = Duration::from_secs(30);
 pub struct Failed;
 
 /// What a handler may return: nothing, an app status, or a result. The error of a result is logged
-/// with its causes and becomes [`Failed`]. It may be any [`Error`], a text, or anything that
-/// converts into a boxed error, such as `anyhow::Error`.
+/// with its causes, and the request ends as [`Failed`]. It may be any [`Error`] that is `Send + Sync`,
+/// a text, or anything that converts into such a boxed error, as `anyhow::Error` does.
+///
+/// A plain `Box<dyn Error>` is not accepted, as in tower and axum: it can't change threads.
+#[diagnostic::on_unimplemented(
+    message = "a handler of requests can't return `{Self}`",
+    label = "this handler's result can't end a request",
+    note = "a handler returns `()`, an app status (`u32`), or a `Result` of either whose error is \
+            `Send + Sync`: an error type, a text, `anyhow::Error`",
+    note = "write `Box<dyn Error + Send + Sync>` in place of `Box<dyn Error>`"
+)]
 pub trait IntoAppStatus {
     /// The app status.
     ///
     /// # Errors
-    /// [`Failed`] when the response is incomplete.
-    fn into_app_status(self) -> Result<u32, Failed>;
+    /// Why the response is incomplete.
+    fn into_app_status(self) -> Result<u32, Box<dyn Error + Send + Sync>>;
 }
 
 impl IntoAppStatus for () {
-    fn into_app_status(self) -> Result<u32, Failed> {
+    fn into_app_status(self) -> Result<u32, Box<dyn Error + Send + Sync>> {
         Ok(0)
     }
 }
 
 impl IntoAppStatus for u32 {
-    fn into_app_status(self) -> Result<u32, Failed> {
+    fn into_app_status(self) -> Result<u32, Box<dyn Error + Send + Sync>> {
         Ok(self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: IntoAppStatus, E: Into<Box<dyn Error + Send + Sync>>> IntoAppStatus for Result<T, E> {
-    fn into_app_status(self) -> Result<u32, Failed> {
+    fn into_app_status(self) -> Result<u32, Box<dyn Error + Send + Sync>> {
         match self {
             Ok(status) => status.into_app_status(),
-            Err(error) => {
-                tracing::warn!(error = %chain(&*error.into()), "the handler of a request failed");
-                Err(Failed)
-            }
+            Err(error) => Err(error.into()),
         }
     }
 }

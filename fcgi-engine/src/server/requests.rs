@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use fcgi_proto::{Input, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Params, Rejection, RequestKey, server::AbortReason};
 
 use super::tally::Counted;
 use crate::{Phase, observe::RequestLog};
@@ -52,6 +52,8 @@ pub(super) struct Active<W> {
     pub(super) flushing: bool,
     _counted: Counted,
     pub(super) log: Option<RequestLog>,
+    /// What its handler has left of them.
+    pub(super) params: Params,
 }
 
 /// Whether a handler waits for more of a stream.
@@ -99,6 +101,7 @@ impl<W: Waiters> Active<W> {
             flushing: false,
             _counted: counted,
             log: Some(log),
+            params: Params::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{Phase, socket::Peer};
 /// A unix socket tells the two apart, so this setting does not apply to it: a peer that has closed
 /// is gone, and one that has only shut down its sending side is answered (FC-3.5-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum EndOfFile {
     /// The web server is gone: handlers are cancelled if
     /// [`cancel_on_disconnect`](Settings::cancel_on_disconnect) says so. nginx, Apache, lighttpd,

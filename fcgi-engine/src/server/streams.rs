@@ -4,7 +4,7 @@ use std::{task::Poll, time::Instant};
 
 use bytes::Bytes;
 use fcgi_proto::{
-    Connection, Input, Output, Rejection, RequestKey, UsageError, server::AbortReason,
+    Connection, Input, Output, Params, Rejection, RequestKey, UsageError, server::AbortReason,
 };
 
 use super::{
@@ -127,6 +127,21 @@ impl<W: Waiters> Session<W> {
             Some(Some(Stop::Aborted(reason))) => Poll::Ready(reason),
             None | Some(Some(Stop::TimedOut(_))) => Poll::Ready(AbortReason::Disconnected),
         }
+    }
+
+    /// Keeps the parameters of a request that its handler no longer needs.
+    pub fn keep_params(&mut self, key: RequestKey, params: Params) {
+        if let Some(active) = self.requests.get_mut(key) {
+            active.params = params;
+        }
+    }
+
+    /// Takes the parameters that were [kept](Self::keep_params).
+    pub fn take_params(&mut self, key: RequestKey) -> Params {
+        self.requests
+            .get_mut(key)
+            .map(|active| std::mem::take(&mut active.params))
+            .unwrap_or_default()
     }
 
     /// Makes the request end with a protocol status once its handler returns (FC-5.5-1).

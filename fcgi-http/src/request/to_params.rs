@@ -1,6 +1,6 @@
 //! The web server's side: turns a request's head into parameters.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use fcgi_proto::Params;
 use http::{
@@ -17,7 +17,7 @@ use crate::{
     text::excerpt,
 };
 
-/// What is known about a request's body before it is sent.
+/// What is known about a request's body before it is sent. There is no other case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestBody {
     /// There is no body: no CONTENT_LENGTH.
@@ -69,8 +69,8 @@ impl From<RequestBody> for BodyLength {
 pub struct ParamsBuilder {
     server_software: Option<String>,
     server_name: Option<String>,
-    server_addr: Option<SocketAddr>,
-    remote_addr: Option<SocketAddr>,
+    server_addr: Option<Shown>,
+    remote_addr: Option<Shown>,
     remote_host: Option<String>,
     remote_ident: Option<String>,
     auth_type: Option<String>,
@@ -78,6 +78,21 @@ pub struct ParamsBuilder {
     https: bool,
     headers: HeaderPolicy,
     extra: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// An address as it is sent: written once, for all requests of a connection.
+#[derive(Clone, Debug)]
+struct Shown {
+    ip: String,
+    port: String,
+    is_v6: bool,
+}
+
+impl Shown {
+    fn new(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        Self { ip: ip.to_string(), port: address.port().to_string(), is_v6: ip.is_ipv6() }
+    }
 }
 
 impl ParamsBuilder {
@@ -106,7 +121,7 @@ impl ParamsBuilder {
     /// SERVER_ADDR, and the port of the host that the request names, or the scheme's.
     #[must_use]
     pub fn server_addr(mut self, address: SocketAddr) -> Self {
-        self.server_addr = Some(address);
+        self.server_addr = Some(Shown::new(address));
         self
     }
 
@@ -114,7 +129,7 @@ impl ParamsBuilder {
     /// inside an IPv6 one is shown as IPv4. Default: neither is sent.
     #[must_use]
     pub fn remote_addr(mut self, address: SocketAddr) -> Self {
-        self.remote_addr = Some(address);
+        self.remote_addr = Some(Shown::new(address));
         self
     }
 
@@ -241,25 +256,23 @@ impl ParamsBuilder {
         if self.https {
             out.put("HTTPS", "on");
         }
-        if let Some(remote) = self.remote_addr {
-            out.put("REMOTE_ADDR", remote.ip().to_canonical().to_string());
-            out.put("REMOTE_PORT", remote.port().to_string());
+        if let Some(remote) = &self.remote_addr {
+            out.put("REMOTE_ADDR", &remote.ip);
+            out.put("REMOTE_PORT", &remote.port);
         }
-        let server = self.server_addr.map(|address| address.ip().to_canonical());
-        if let Some(server) = server {
-            out.put("SERVER_ADDR", server.to_string());
+        if let Some(server) = &self.server_addr {
+            out.put("SERVER_ADDR", &server.ip);
         }
-        let port = match (self.server_addr, host.port, self.https) {
-            (Some(address), _, _) => address.port(),
-            (None, Some(port), _) => port,
-            (None, None, true) => 443,
-            (None, None, false) => 80,
-        };
-        out.put("SERVER_PORT", port.to_string());
-        match (&self.server_name, &host.name, server) {
+        match (&self.server_addr, host.port, self.https) {
+            (Some(server), _, _) => out.put("SERVER_PORT", &server.port),
+            (None, Some(port), _) => out.put("SERVER_PORT", port.to_string()),
+            (None, None, true) => out.put("SERVER_PORT", "443"),
+            (None, None, false) => out.put("SERVER_PORT", "80"),
+        }
+        match (&self.server_name, &host.name, &self.server_addr) {
             (Some(name), _, _) | (None, Some(name), _) => out.put("SERVER_NAME", name),
-            (None, None, Some(IpAddr::V4(ip))) => out.put("SERVER_NAME", ip.to_string()),
-            (None, None, Some(IpAddr::V6(ip))) => out.put("SERVER_NAME", format!("[{ip}]")),
+            (None, None, Some(Shown { ip, is_v6: false, .. })) => out.put("SERVER_NAME", ip),
+            (None, None, Some(Shown { ip, .. })) => out.put("SERVER_NAME", format!("[{ip}]")),
             (None, None, None) => out.put("SERVER_NAME", "localhost"),
         }
         if let Some(name) = &self.remote_host {

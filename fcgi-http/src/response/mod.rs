@@ -44,6 +44,7 @@ pub use writer::{HeadBlock, HeadWriteError};
 
 /// The head of a response.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Head {
     /// What the response is.
     pub kind: Kind,
@@ -79,6 +80,7 @@ impl ReasonPhrase {
 
 /// The kinds of CGI response (RFC 3875, 6.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Kind {
     /// A response for the client, with a body.
     Document,

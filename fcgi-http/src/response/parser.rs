@@ -7,6 +7,7 @@ use super::{Head, fields::Fields};
 
 /// Limits on a head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct HeadLimits {
     /// Its bytes, including the empty line at its end. Default: 65,536.
     pub bytes: usize,

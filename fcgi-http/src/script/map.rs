@@ -22,6 +22,7 @@ pub struct ScriptMap {
 
 /// The kind of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum FileKind {
     /// A file that may be served or run, links followed.
     File,

@@ -50,6 +50,7 @@ pub use mount::Mount;
 ///
 /// SCRIPT_NAME followed by PATH_INFO is the requested path, except under a front controller.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Script {
     /// SCRIPT_NAME: the part of the URL's path that names the script; may be empty.
     pub script_name: Vec<u8>,
@@ -104,6 +105,7 @@ fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
 /// A file system takes an encoded slash for a separator, a URL does not; a backslash is a separator
 /// on some systems only. So programs that pass a path along disagree about them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum EncodedSlashes {
     /// Refuse the request with 404, as Apache does. The default of [`ScriptMap`].
     #[default]

@@ -27,7 +27,8 @@ pub struct BeginRequest {
     pub params: Params,
 }
 
-/// What a [`ClientConnection`](super::ClientConnection) reports.
+/// What a [`ClientConnection`](super::ClientConnection) reports. It is exhaustive on purpose: the
+/// code that drives the connection must know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stream without unread bytes now has some, or has ended.

@@ -47,6 +47,7 @@ pub enum Action {
 
 /// The state in which a caller gives its connection back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Release {
     /// The request is over, and the connection can carry another.
     Reusable,

@@ -2,7 +2,8 @@
 
 use crate::{Input, Params, RequestKey, Role};
 
-/// What a [`ServerConnection`](super::ServerConnection) reports.
+/// What a [`ServerConnection`](super::ServerConnection) reports. It is exhaustive on purpose: the
+/// code that drives the connection must know each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A request whose PARAMS are complete.
@@ -41,6 +42,7 @@ pub enum Event {
 
 /// Why a request was aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum AbortReason {
     /// ABORT_REQUEST.
     Requested,

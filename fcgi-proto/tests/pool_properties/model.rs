@@ -163,6 +163,7 @@ impl Model {
             Release::Reusable => conn.last_use = (self.now, self.uses),
             Release::Closed => conn.given_up = true,
             Release::Unused => conn.requests -= 1,
+            _ => panic!("the model does not know {how:?}"),
         }
         if conn.callers.is_empty() {
             conn.alone = false;

@@ -1,11 +1,11 @@
-//! What the programs need of smol besides `fcgi-smol`.
+//! What the programs need from smol besides `fcgi-smol`.
 
 #![allow(dead_code, reason = "no program needs all of it")]
 
 use std::{future::Future, io, time::Duration};
 
-/// Runs a program. smol runs tasks, and so handlers, on as many threads as its SMOL_THREADS says,
-/// on one where that is not set: FCGI_THREADS=1 asks for nothing else.
+/// Runs a program. smol runs tasks, and so handlers, on SMOL_THREADS threads, or on one if it is
+/// not set. So FCGI_THREADS=1 needs nothing else.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let one = std::env::var("FCGI_THREADS").is_ok_and(|threads| threads == "1");
     if one && std::env::var("SMOL_THREADS").is_ok_and(|threads| threads != "1") {
@@ -14,7 +14,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(smol::block_on(future))
 }
 
-/// Runs a future beside the others, until what this gives is dropped or ready.
+/// Runs a future in the background, until the result is dropped or ready.
 pub(crate) fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> {

@@ -1,12 +1,13 @@
-//! A server's session without sockets, tasks or threads: random records, faults, handlers and times,
-//! against what must hold whatever happens. `fcgi-engine`'s tests and a fuzz target share it.
+//! Tests a server's session without sockets, tasks or threads. Records, faults, handlers and times
+//! are random, and these invariants must hold. `fcgi-engine`'s tests and a fuzz target share this
+//! module.
 //!
-//! - What a handler reads is what the web server sent to that request, and nothing of it is missing.
-//! - What the web server gets is what that handler wrote, whole where END_REQUEST says so; a handler
-//!   that fails after a part of it gets no END_REQUEST where it is alone.
-//! - Nobody who waits is forgotten: whoever was not woken has nothing to gain by looking.
-//! - No deadline is missed, and none comes again and again.
-//! - In the end the connection is closed and everything was given back.
+//! - A handler reads exactly what the web server sent to its request.
+//! - The web server gets exactly what the handler wrote, complete if END_REQUEST follows. If a
+//!   handler fails after part of its output and is alone, END_REQUEST does not follow.
+//! - No waiter is forgotten: one that was not woken would gain nothing by looking.
+//! - No deadline is missed, and none repeats without end.
+//! - At the end the connection is closed and everything was given back.
 
 mod peer;
 
@@ -27,22 +28,22 @@ use fcgi_proto::{Input, Limits, Output, Rejection, RequestKey};
 
 use peer::Peer;
 
-/// How often what was to be tested came about.
+/// How often each situation occurred.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
     /// Handlers that ran.
     pub ran: usize,
     /// Requests that ended with END_REQUEST.
     pub ended: usize,
-    /// Handlers that failed when they had written something, alone on their connection.
+    /// Handlers that failed after output, alone on their connection.
     pub cut: usize,
-    /// Handlers that learned of their cancellation.
+    /// Handlers that noticed their cancellation.
     pub cancelled: usize,
     /// Waits that ended with a wake-up.
     pub woken: usize,
     /// Waits that went on.
     pub waited: usize,
-    /// Deadlines that came.
+    /// Deadlines that passed.
     pub deadlines: usize,
     /// Connections that were closed before their end was asked for.
     pub closed: usize,
@@ -50,18 +51,18 @@ pub struct Seen {
     pub whole: usize,
 }
 
-/// Runs what the bytes say.
+/// Runs the steps that the bytes encode.
 ///
 /// # Panics
-/// When what must hold does not.
+/// If an invariant does not hold.
 pub fn run(bytes: &[u8]) {
     let _ = explore(bytes);
 }
 
-/// The same, and says what came about.
+/// The same, and returns how often each situation occurred.
 ///
 /// # Panics
-/// As [`run`] does.
+/// Like [`run`].
 #[must_use]
 pub fn explore(bytes: &[u8]) -> Seen {
     let (mut choices, mut seen) = (Choices(bytes), Seen::default());
@@ -92,7 +93,7 @@ impl Choices<'_> {
     }
 }
 
-/// What was woken since it was last waited for.
+/// What was woken since the last wait.
 #[derive(Debug, Default)]
 struct Woken {
     inputs: [bool; 2],
@@ -262,7 +263,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// Does what a handler waits for, if it can be done now.
+    /// Completes what a handler waits for, if that is possible now.
     fn attempt(&mut self, index: usize, wait: Wait) -> bool {
         let Handler { key, number, .. } = self.handlers[index];
         if let Some(woken) = self.session.waiters(key) {
@@ -319,7 +320,7 @@ impl<'a> World<'a> {
         assert!(self.session.cancelled(key).is_ready() && self.session.is_over(key));
     }
 
-    /// Turns until nothing can be done, and what must hold then.
+    /// Takes turns until nothing can be done, and checks the invariants.
     fn settle(&mut self) {
         let mut turns = 0;
         self.seen.deadlines +=
@@ -342,7 +343,7 @@ impl<'a> World<'a> {
                 }
                 Turn::Again => {}
                 Turn::Wait => {
-                    // It would be here again and again.
+                    // It would come here again and again.
                     assert!(self.session.deadline().is_none_or(|at| at > self.now));
                     break;
                 }
@@ -381,7 +382,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The peer takes and sends no more than it has to, the handlers return, the server leaves.
+    /// The peer reads and sends only what it must, the handlers return, the server shuts down.
     fn end(mut self) -> (Choices<'a>, Seen) {
         self.peer.deliver(usize::MAX);
         self.peer.take(usize::MAX);
@@ -401,7 +402,7 @@ impl<'a> World<'a> {
         for jumps in 0.. {
             self.peer.take(usize::MAX);
             self.settle();
-            // What it took meanwhile was taken in good faith.
+            // Requests that it took meanwhile were taken in good faith.
             while let Some(index) = self.handlers.len().checked_sub(1) {
                 if self.start(index) {
                     self.finish(index, HandlerEnd::Returned(Ok(0)));

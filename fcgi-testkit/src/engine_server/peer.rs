@@ -11,7 +11,7 @@ use fcgi_proto::record::{HEADER_LEN, RecordHeader, RecordType as Type};
 
 use crate::wire;
 
-/// One request, as the web server has it.
+/// One request from the web server's point of view.
 #[derive(Debug, Default)]
 struct Request {
     id: u16,
@@ -20,7 +20,7 @@ struct Request {
     aborted: bool,
     /// What its handler wrote.
     written: usize,
-    /// What of that came, or of a page.
+    /// How much of that has come, or of a page.
     came: Vec<u8>,
     stdout_ended: bool,
     cut: bool,
@@ -31,20 +31,20 @@ struct Request {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     requests: Vec<Request>,
-    /// The active ones by id.
+    /// The active requests by id.
     active: HashMap<u16, usize>,
-    /// Sent, and not there yet.
+    /// Sent, but not arrived yet.
     sent: Vec<u8>,
-    /// There, and not read.
+    /// Arrived, but not read yet.
     inbox: VecDeque<u8>,
     ends: bool,
     at_end: bool,
     closed: bool,
     garbage: bool,
-    /// Written, and not taken.
+    /// Written, but not taken yet.
     outbox: Vec<u8>,
     room: usize,
-    /// Taken, and no whole record yet.
+    /// Taken, but not a complete record yet.
     taken: Vec<u8>,
     shut: Cell<bool>,
 }
@@ -111,7 +111,7 @@ impl Peer {
         self.garbage = true;
     }
 
-    /// So many bytes of what was sent are there.
+    /// This many of the sent bytes arrive.
     pub(super) fn deliver(&mut self, n: usize) {
         let n = n.min(self.sent.len());
         self.inbox.extend(self.sent.drain(..n));
@@ -128,7 +128,7 @@ impl Peer {
         self.sent.clear();
     }
 
-    /// Takes so many bytes, and makes room for as many.
+    /// Takes this many bytes, and makes room for as many.
     pub(super) fn take(&mut self, n: usize) {
         if self.closed {
             return;
@@ -206,7 +206,7 @@ impl Peer {
         assert!(request.input_ended && read == request.input, "request {number}: {read} bytes");
     }
 
-    /// A handler failed. Says whether that is to be seen as a cut: it has written something, and no
+    /// A handler failed. True if the response must look truncated: it has written something, and no
     /// other request is active.
     pub(super) fn cut(&mut self, number: usize) -> bool {
         let request = &mut self.requests[number];

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::daemon::{self, Daemon, doing};
 use super::{Peer, StartError};
 
-/// The version that is asked from PyPI.
+/// The version to install from PyPI.
 const FLUP: &str = "flup==1.0.3";
 
 /// What an [`Application`] is written with.
@@ -20,7 +20,7 @@ const FLUP: &str = "flup==1.0.3";
 pub enum ApplicationKind {
     /// Go's net/http/fcgi: it multiplexes.
     Go,
-    /// libfcgi, in so many processes, each with one connection at a time.
+    /// libfcgi, in this many processes, each with one connection at a time.
     Libfcgi {
         /// Processes, at least 1.
         workers: usize,
@@ -103,7 +103,7 @@ impl Application {
     }
 }
 
-/// Python's flup, from PyPI, in a folder of its own.
+/// Python's flup, from PyPI, in its own folder.
 #[derive(Debug, Clone)]
 pub struct Flup {
     folder: PathBuf,

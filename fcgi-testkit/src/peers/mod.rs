@@ -1,8 +1,7 @@
-//! Real peers: where they are on this machine, and running them for a test.
+//! Real peers: finds them on this machine, and runs them for a test.
 //!
-//! Every daemon runs in the foreground in a temporary folder of its own, on
-//! unix sockets and free loopback ports, and is stopped by its process id
-//! when its value is dropped.
+//! Every daemon runs in the foreground in its own temporary folder, on unix sockets and free
+//! loopback ports. It is stopped by its process id when its value is dropped.
 
 mod application;
 mod daemon;
@@ -83,6 +82,8 @@ impl Peer {
         Self::Apache,
         Self::Fcgid,
         Self::Haproxy,
+        Self::Lighttpd,
+        Self::Fcgiwrap,
         Self::PhpFpm,
         Self::Chromium,
         Self::CgiFcgi,
@@ -174,7 +175,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`Missing`] when it is in none of the places looked at.
+    /// [`Missing`] if it is in none of the usual places.
     pub fn find(self) -> Result<PathBuf, Missing> {
         let found = match self {
             Self::PhpFpm => find_php_fpm(),

@@ -1,9 +1,9 @@
-//! A runtime in memory, with a clock of its own: for tests of `fcgi-driver` that never sleep.
+//! An in-memory runtime with its own clock, for tests of `fcgi-driver` that never sleep.
 //!
-//! [`run`] drives a future and everything it spawns on this thread. Which of the tasks that are
-//! ready goes first, and where a read or a write is cut, is drawn from a seed, so that a failure
-//! happens again. When nothing is ready the clock jumps to the next timer; when there is no timer
-//! either, the test has hung and [`run`] panics, which is how a lost wake-up shows.
+//! [`run`] drives a future and everything it spawns on this thread. A seed decides which of the
+//! ready tasks goes first, and where a read or a write is cut, so that a failure can be repeated.
+//! If nothing is ready the clock jumps to the next timer. If there is no timer either, the test has
+//! hung and [`run`] panics: so a lost wake-up shows.
 //!
 //! ```
 //! use fcgi_driver::{Acceptor, client::{Client, Request}, server::{self, Server}};
@@ -42,7 +42,7 @@ use fcgi_engine::{Address, listener::StdListener, socket::Peer};
 pub use pipe::Pipe;
 pub use world::{Backlog, run};
 
-/// The runtime: the one that [`run`] drives on this thread. There is no value of it.
+/// The runtime that [`run`] drives on this thread. No value of it exists.
 #[derive(Clone, Copy, Debug)]
 pub enum Sim {}
 
@@ -108,7 +108,7 @@ impl Drop for SimTimer {
     }
 }
 
-/// Listens at an address of this run.
+/// Listens on an address of this run.
 ///
 /// # Panics
 /// If somebody listens there already, or outside of [`run`].
@@ -117,7 +117,7 @@ pub fn listen(address: &Address) -> Acceptor<Sim> {
     Acceptor::from_runtime(backlog(address), address.clone())
 }
 
-/// Listens at an address of this run, for an application made by hand.
+/// Listens on an address of this run, for a hand-made application.
 ///
 /// # Panics
 /// As for [`listen`].
@@ -126,7 +126,7 @@ pub fn backlog(address: &Address) -> Backlog {
     world::listen(address)
 }
 
-/// Runs a future beside the others.
+/// Runs a future in its own task.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     world::spawn(Box::pin(future));
 }
@@ -163,7 +163,7 @@ pub async fn pass() {
     .await;
 }
 
-/// Polls a future a few times, then drops it unless it is ready: a caller that gives up.
+/// Polls a future a few times, then drops it unless it is ready, like a caller that gives up.
 pub async fn poll_some<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut left = polls;

@@ -1,4 +1,4 @@
-//! A connection in memory.
+//! An in-memory connection.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use fcgi_engine::socket::HangUp;
 
 use super::world;
 
-/// What one direction holds before a writer has to wait, in bytes.
+/// How much one direction holds before a writer must wait, in bytes.
 const CAPACITY: usize = 64 * 1024;
 
-/// One end of a connection in memory. Dropping it closes both directions.
+/// One end of an in-memory connection. Dropping it closes both directions.
 #[derive(Debug)]
 pub struct Pipe {
     incoming: Arc<Mutex<Half>>,
@@ -58,7 +58,7 @@ impl Pipe {
     /// Reads some bytes; none at the end.
     ///
     /// # Errors
-    /// None, but as a socket has it.
+    /// None, but the signature is that of a socket.
     pub async fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; 4096];
         let n = std::future::poll_fn(|cx| self.poll_read(cx, &mut buffer)).await?;

@@ -26,7 +26,7 @@ struct World {
     random: u64,
     start: Instant,
     now: Instant,
-    /// By number; a task that is being polled is not there.
+    /// By number. A task that is being polled is not in it.
     tasks: HashMap<u64, Task>,
     ready: Arc<Mutex<Vec<u64>>>,
     numbers: u64,
@@ -43,13 +43,13 @@ fn with<T>(f: impl FnOnce(&mut World) -> T) -> Option<T> {
     WORLD.with_borrow_mut(|world| world.as_mut().map(f))
 }
 
-/// The number of the future that [`run`] was given.
+/// The number of the future that [`run`] got.
 const MAIN: u64 = 0;
 
 /// Longer than any test takes on its own clock.
 const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Puts a task among those that are ready.
+/// Marks a task as ready.
 struct TaskWaker {
     number: u64,
     ready: Arc<Mutex<Vec<u64>>>,
@@ -64,7 +64,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// Runs a future to its end, and what it spawned until then.
+/// Runs a future to its end, with the tasks that it spawned until then.
 ///
 /// # Panics
 /// If nothing can happen any more and the future is not ready; inside another run; as the future
@@ -149,7 +149,7 @@ fn random() -> u64 {
     .unwrap_or_default()
 }
 
-/// Some of so many bytes, at least one: often all of them.
+/// Some of this many bytes, at least one and often all.
 pub(super) fn cut(len: usize) -> usize {
     match random() % 4 {
         0 if len > 0 => 1 + (random() % len as u64) as usize,
@@ -219,7 +219,7 @@ impl Backlog {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// How many connections nobody has accepted yet.
+    /// How many connections were not accepted yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).pipes.len()

@@ -1,4 +1,4 @@
-//! What an adapter shows of itself to the suite.
+//! The interface of an adapter to the suite.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub trait Adapter: Send + Sync + 'static {
     /// The package whose examples the suite builds and runs.
     fn package(&self) -> &'static str;
 
-    /// Whether a handler is a future, which can be dropped, and a body can be waited for beside the
-    /// response. The cases that need it are left out of the suite of an adapter that is not.
+    /// Whether a handler is a future, which can be dropped, and a body can be waited for while the
+    /// response is read. If not, the cases that need this are left out.
     fn is_async(&self) -> bool;
 
-    /// The threads that `hello` has with `FCGI_THREADS=1`: one, and those that wait for others.
+    /// The number of threads of `hello` with `FCGI_THREADS=1`: one, and those that wait for others.
     fn fewest_threads(&self) -> u64;
 
-    /// Serves from now on in threads of its own, with these settings.
+    /// Starts to serve with these settings, in its own threads.
     fn serve(
         &self,
         listener: Listener,
@@ -35,7 +35,7 @@ pub trait Adapter: Send + Sync + 'static {
     /// Connects a client with these settings.
     ///
     /// # Errors
-    /// The client's.
+    /// Errors of the client.
     fn connect(
         &self,
         address: &Address,
@@ -53,26 +53,26 @@ pub trait Adapter: Send + Sync + 'static {
     /// Asks an application for its capacity.
     ///
     /// # Errors
-    /// The client's.
+    /// Errors of the client.
     fn query_values(&self, address: &Address, settings: client::Settings) -> Result<Values, Error>;
 }
 
-/// A server that runs. Dropping it ends it.
+/// A running server. Dropping it ends it.
 pub trait Serving: Send {
     /// Where it listens.
     fn address(&self) -> &Address;
 
-    /// Begins the shutdown.
+    /// Starts the shutdown.
     fn stop(&mut self);
 
     /// Ends it without a shutdown, as dropping its future does.
     fn abandon(&mut self);
 
-    /// How it ended, once it has; `None` when it still runs after so long.
+    /// Its result when it has ended; `None` if it still runs after this time.
     fn ended(&mut self, within: Duration) -> Option<Result<(), Error>>;
 }
 
-/// A request of the suite's.
+/// A request of the suite.
 pub type TestRequest = client::Request<TestBody>;
 
 /// A request's body.
@@ -81,9 +81,9 @@ pub enum TestBody {
     /// No bytes.
     #[default]
     Empty,
-    /// All at hand.
+    /// In memory.
     Bytes(Bytes),
-    /// As the test sends them.
+    /// As the test sends it.
     Feed(FeedBody),
 }
 
@@ -111,18 +111,18 @@ impl From<FeedBody> for TestBody {
     }
 }
 
-/// A client's connection, in calls that wait.
+/// A client's connection, with blocking calls.
 pub trait TestClient: Send {
     /// Sends a request and waits for the first bytes of its response, or its end.
     ///
     /// # Errors
-    /// The client's.
+    /// Errors of the client.
     fn send<'a>(&'a mut self, request: TestRequest) -> Result<Box<dyn TestResponse + 'a>, Error>;
 
-    /// Sends a request, and gives it up at some point on the way.
+    /// Sends a request, and aborts it at some point on the way.
     ///
     /// # Errors
-    /// The client's.
+    /// Errors of the client.
     fn send_and_cancel(
         &mut self,
         request: TestRequest,
@@ -133,22 +133,22 @@ pub trait TestClient: Send {
     fn is_reusable(&self) -> bool;
 }
 
-/// A pool, in calls that wait.
+/// A pool, with blocking calls.
 pub trait TestPool: Send + Sync {
     /// Sends a request as soon as there is a connection, and waits for the first bytes of its
     /// response, or its end.
     ///
     /// # Errors
-    /// The pool's.
+    /// Errors of the pool.
     fn send(&self, request: TestRequest) -> Result<Box<dyn TestResponse>, Error>;
 
-    /// What the application says of its capacity.
+    /// The application's capacity.
     ///
     /// # Errors
-    /// The pool's.
+    /// Errors of the pool.
     fn values(&self) -> Result<Values, Error>;
 
-    /// How many connections and callers there are.
+    /// The numbers of connections and callers.
     fn stats(&self) -> PoolStats;
 
     /// Takes no more requests.
@@ -160,39 +160,38 @@ pub trait TestResponse {
     /// The next bytes.
     ///
     /// # Errors
-    /// The response's.
+    /// Errors of the response.
     fn chunk(&mut self) -> Result<Option<Chunk>, Error>;
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     fn app_status(&self) -> Option<u32>;
 
     /// All of the response.
     ///
     /// # Errors
-    /// The response's.
+    /// Errors of the response.
     fn collect(self: Box<Self>, limit: usize) -> Result<Collected, Error>;
 
-    /// Lets the request go on without its caller.
+    /// Detaches the request from its caller.
     fn detach(self: Box<Self>);
 }
 
-/// Where a request is given up. What a unit is, is the adapter's: a poll of a future, or some
-/// time.
+/// Where a request is aborted. The adapter defines the unit: a poll of a future, or some time.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelPoint {
-    /// Units that sending may take.
+    /// How many units sending may take.
     pub sending: u32,
-    /// Chunks that are read.
+    /// How many chunks are read.
     pub chunks: u32,
-    /// Units that each chunk may take.
+    /// How many units each chunk may take.
     pub reading: u32,
 }
 
-/// How far a request came that was to be given up.
+/// How far an aborted request got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It was given up.
+    /// It was aborted.
     Cancelled,
-    /// It was done before that.
+    /// It had ended before.
     Finished,
 }

@@ -1,7 +1,7 @@
-//! Every async adapter: the engine is the same, the runtime is the adapter's.
+//! All async adapters: the driver is the same, only the runtime differs.
 
 use std::{
-    future::{Future, IntoFuture, poll_fn},
+    future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering, mpsc},
     task::{Context, Poll, Waker},
@@ -37,11 +37,11 @@ pub trait AsyncAdapter: Send + Sync + 'static {
     /// The package whose examples the suite builds and runs.
     const PACKAGE: &'static str;
 
-    /// The threads that `hello` has with `FCGI_THREADS=1`, those of the runtime's own included.
+    /// The threads of `hello` with `FCGI_THREADS=1`, including those of the runtime.
     const FEWEST_THREADS: u64;
 
-    /// Runs a future on the calling thread to its end. What it spawns, and the sockets that it
-    /// makes, must outlive the call.
+    /// Runs a future to its end on the calling thread. Tasks that it spawns, and sockets that it
+    /// creates, must outlive the call.
     fn block_on<F: Future>(future: F) -> F::Output;
 }
 
@@ -75,13 +75,12 @@ impl<A: AsyncAdapter> Adapter for Async<A> {
         std::thread::spawn(move || {
             let (stop, abandon) = gates;
             let result = A::block_on(async {
-                let serve = server::<A::Runtime>(settings)
+                let mut serve = server::<A::Runtime>(settings)
                     .serve(listener, handler(Arc::new(script)))
                     .with_graceful_shutdown(async move { stop.pass().await });
-                let mut serve = serve.into_future();
                 poll_fn(|cx| match abandon.poll_pass(cx) {
                     Poll::Ready(()) => Poll::Ready(Ok(())),
-                    Poll::Pending => serve.as_mut().poll(cx),
+                    Poll::Pending => Pin::new(&mut serve).poll(cx),
                 })
                 .await
             });
@@ -288,7 +287,7 @@ async fn perform(
     Ok(())
 }
 
-/// One read by way of `AsyncRead`.
+/// One read through `AsyncRead`.
 async fn read(mut stream: impl AsyncRead + Unpin, size: usize) -> Result<Bytes, Error> {
     let mut buffer = vec![0; size];
     let n = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buffer)).await;
@@ -373,7 +372,7 @@ impl<A: AsyncAdapter> TestPool for AsyncPool<A> {
     }
 }
 
-/// Dropped inside the runtime, as an application's would be.
+/// Dropped inside the runtime, like an application's.
 struct PoolResponse<A: AsyncAdapter>(Option<fcgi_driver::pool::Response<A::Runtime>>);
 
 impl<A: AsyncAdapter> TestResponse for PoolResponse<A> {

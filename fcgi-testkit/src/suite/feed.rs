@@ -1,4 +1,4 @@
-//! A request body whose chunks the test sends while the request is under way.
+//! A request body whose chunks the test sends while the request is active.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use futures_core::Stream;
 
 use super::signal::Shared;
 
-/// Chunks that are sent before they are read; then the sender waits.
+/// How many chunks can be sent before they are read; then the sender waits.
 const AHEAD: usize = 4;
 
 #[derive(Debug, Default)]
@@ -31,11 +31,11 @@ pub struct Feeder(Arc<Shared<State>>);
 #[derive(Debug)]
 pub struct FeedBody {
     state: Arc<Shared<State>>,
-    /// What `Read` has taken and not handed out.
+    /// Bytes that `Read` took and has not handed out yet.
     rest: Bytes,
 }
 
-/// A body and the end that feeds it.
+/// A body, and the end that feeds it.
 #[must_use]
 pub fn feed() -> (Feeder, FeedBody) {
     let state = Arc::<Shared<State>>::default();
@@ -43,8 +43,8 @@ pub fn feed() -> (Feeder, FeedBody) {
 }
 
 impl Feeder {
-    /// The next chunk, or the failure of the body. Waits while the client is behind; false once
-    /// it has let the body go.
+    /// Sends the next chunk, or the failure of the body. Waits while the client is behind. Returns
+    /// false once the client has dropped the body.
     pub fn send(&self, chunk: io::Result<Bytes>) -> bool {
         let mut chunk = Some(chunk);
         let sent = self.0.wait(|state| {
@@ -61,7 +61,7 @@ impl Feeder {
         sent.unwrap_or(false)
     }
 
-    /// Whether the client has let the body go.
+    /// Whether the client has dropped the body.
     #[must_use]
     pub fn is_let_go(&self) -> bool {
         self.0.change(|state| state.let_go)

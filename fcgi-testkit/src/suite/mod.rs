@@ -2,8 +2,8 @@
 //!
 //! The adapters have the same names and do the same things, so they pass the same tests. The other
 //! end of the wire is always a plain socket of the standard library on the test's thread, which
-//! speaks records made by hand; the adapter under test is behind [`Adapter`]. An async adapter
-//! implements [`AsyncAdapter`], which is a few lines, and is wrapped in [`Async`].
+//! speaks hand-made records. The adapter under test is behind [`Adapter`]. An async adapter
+//! implements [`AsyncAdapter`] in a few lines, and is wrapped in [`Async`].
 //!
 //! A test program of an adapter is a few lines (`harness = false`):
 //!
@@ -31,9 +31,9 @@
 //! ```
 //!
 //! Five groups of cases, by the first part of their names: `server`, `client` and `pool` run the
-//! adapter in this process; `programs` and `blackbox` run its example programs, the latter with raw bytes
-//! for every rule that can be seen from outside. A case's name ends in the ids of the rules that
-//! it shows.
+//! adapter in this process; `programs` and `blackbox` run its example programs, the latter with raw
+//! bytes for every rule that is visible from outside. A case's name ends in the ids of the rules
+//! that it shows.
 
 /// Cases by name: each is named after its group and its function.
 macro_rules! cases {
@@ -69,7 +69,7 @@ pub use script::{Event, Probe, Script, Step};
 use crate::{harness, signal, wire};
 use programs::Programs;
 
-/// Cases that run at once: most of them wait for something most of the time.
+/// How many cases run at once: most of them are waiting most of the time.
 const THREADS: usize = 8;
 
 /// One test.

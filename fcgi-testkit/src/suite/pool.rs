@@ -1,4 +1,4 @@
-//! The pool against applications made of raw bytes, and against the adapter's own server.
+//! Tests the pool against raw applications, and against the adapter's own server.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! What a handler of a test does, as data: so that it is written once for all async adapters and
-//! once for the blocking one.
+//! A test handler's actions as data, so that they are written once for all async adapters and once
+//! for the blocking one.
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
@@ -8,14 +8,14 @@ use fcgi_proto::{Input, Params, Rejection, Role, server::AbortReason};
 
 use super::{Gate, signal::Shared};
 
-/// One thing that a handler does. An error of a stream ends the handler.
+/// One action of a handler. A stream's error ends the handler.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Writes to STDOUT.
     Stdout(Bytes),
     /// Writes to STDERR.
     Stderr(Bytes),
-    /// Writes a parameter's value to STDOUT; nothing when it is not there.
+    /// Writes a parameter's value to STDOUT, or nothing if it is not set.
     Param(&'static str),
     /// Writes the role, `keep` or `close`, and every parameter as `NAME=VALUE`, separated by
     /// spaces.
@@ -26,20 +26,20 @@ pub enum Step {
     Stdin,
     /// Copies DATA to STDOUT, chunk by chunk.
     Data,
-    /// Copies a stream to STDOUT, each piece by a handle of its own: by `read` into a buffer of
-    /// the size that is next, or as a chunk where that is 0. The sizes begin anew after the last.
+    /// Copies a stream to STDOUT, each piece through a new handle: by `read` into a buffer of the
+    /// next size, or as a chunk if that is 0. After the last size the first follows.
     Handles(Input, &'static [usize]),
-    /// Reads all of STDIN, of at most this many bytes, and its length becomes the app status; or
-    /// 99 when there is more.
+    /// Reads all of STDIN, of at most this many bytes. Its length becomes the app status, or 99 if
+    /// there is more.
     Count(usize),
     /// Writes a chunk to STDOUT this many times, and adds each to the counter once it is taken.
     Flood(Bytes, usize, Arc<AtomicUsize>),
-    /// Waits until the test opens the gate. A handler that has no other way to let what it wrote
-    /// go out flushes first.
+    /// Waits until the test opens the gate. It flushes first if nothing else would send what the
+    /// handler wrote.
     Pass(Gate),
-    /// Waits until it is stopped: for ever in a future, until it is cancelled in a thread.
+    /// Waits until it is stopped: a future waits for ever, a thread until it is cancelled.
     Stuck,
-    /// Waits until the request is cancelled, and says so in an event.
+    /// Waits until the request is cancelled, and records that as an event.
     Cancelled,
     /// Reads STDIN and writes STDOUT; their errors become events and do not end the handler.
     TryStreams,
@@ -47,7 +47,7 @@ pub enum Step {
     Yield,
     /// Panics.
     Panic,
-    /// Fails, as a handler does whose own work went wrong.
+    /// Fails, like a handler whose own work went wrong.
     Fail,
     /// Refuses the request.
     Reject(Rejection),
@@ -62,7 +62,7 @@ impl Step {
     }
 }
 
-/// What all handlers of a server do.
+/// The actions of all handlers of a server.
 #[derive(Clone, Debug)]
 pub struct Script {
     default: Vec<Step>,
@@ -71,13 +71,13 @@ pub struct Script {
 }
 
 impl Script {
-    /// These steps for every request.
+    /// Uses these steps for every request.
     #[must_use]
     pub fn new(steps: impl Into<Vec<Step>>) -> Self {
         Self { default: steps.into(), cases: Vec::new(), probe: Probe::default() }
     }
 
-    /// Other steps for a request with this parameter.
+    /// Uses other steps for a request with this parameter.
     #[must_use]
     pub fn when(
         mut self,
@@ -96,7 +96,7 @@ impl Script {
         case.map_or(&self.default, |(_, _, steps)| steps)
     }
 
-    /// What [`Step::Describe`] writes.
+    /// The output of [`Step::Describe`].
     #[must_use]
     pub fn describe(role: Role, keep_conn: bool, params: &Params) -> Vec<u8> {
         let kept = if keep_conn { "keep" } else { "close" };
@@ -107,17 +107,17 @@ impl Script {
         text
     }
 
-    /// Where the handlers' events are seen.
+    /// A probe, which observes the handlers' events.
     #[must_use]
     pub fn probe(&self) -> Probe {
         self.probe.clone()
     }
 }
 
-/// What a handler did that the peer can't see.
+/// An event in a handler that the peer can't see.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// It learned of its cancellation.
+    /// It noticed its cancellation.
     Cancelled(AbortReason),
     /// A stream's error.
     Failed(String),
@@ -129,23 +129,23 @@ pub enum Event {
 #[derive(Clone, Debug, Default)]
 pub struct Probe(Arc<Shared<Vec<Event>>>);
 
-/// Says that a handler has ended when it is dropped.
+/// Records that a handler has ended when it is dropped.
 #[derive(Debug)]
 pub struct EndsOnDrop(Probe);
 
 impl Probe {
-    /// Called by a handler when it begins; it keeps what it gets to its end.
+    /// A handler calls this when it starts, and keeps the result to its end.
     #[must_use]
     pub fn begin(&self) -> EndsOnDrop {
         EndsOnDrop(self.clone())
     }
 
-    /// Called by a handler.
+    /// A handler calls this.
     pub fn note(&self, event: Event) {
         self.0.change(|events| events.push(event));
     }
 
-    /// How many handlers have ended.
+    /// The number of handlers that have ended.
     pub(crate) fn ended(&self) -> usize {
         self.0.change(|events| events.iter().filter(|event| **event == Event::Ended).count())
     }

@@ -1,10 +1,9 @@
-//! Raw bytes of FastCGI: records made by hand, what an application answered, and the other end of
-//! a connection that speaks them ([`Peer`], [`RawApp`]).
+//! Raw FastCGI bytes: hand-made records, an application's answer, and the other end of a connection
+//! that speaks them ([`Peer`], [`RawApp`]).
 //!
-//! A test that shows what goes over the wire must not read it with the code under test. So this
-//! knows as little of the protocol as it can: [`fcgi_proto`] gives the layout of a header and of
-//! the fixed bodies, and nothing else. Everything here is for tests: it panics where a test has
-//! failed.
+//! A test of what goes over the wire must not read it with the code under test. So this module uses
+//! as little of the protocol crate as it can: only [`fcgi_proto`]'s layout of a header and of the
+//! fixed bodies. Everything here is for tests: it panics if a test has failed.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;
@@ -32,9 +31,9 @@ pub use peer::{Peer, RawApp, unix_address};
 
 /// The role of a request that is answered with a page (FC-6.2-1).
 pub const RESPONDER: u16 = 1;
-/// The role of a request that asks for permission (FC-6.3-1).
+/// The role of a request for permission (FC-6.3-1).
 pub const AUTHORIZER: u16 = 2;
-/// The role of a request that has DATA (FC-6.4-1).
+/// The role of a request with DATA (FC-6.4-1).
 pub const FILTER: u16 = 3;
 /// The connection stays open after the request.
 pub const KEEP: bool = true;
@@ -75,7 +74,7 @@ pub fn record(kind: Type, id: u16, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A record with so much padding, all of it 0xFF, and a reserved byte that is not 0.
+/// A record with this much padding, all of it 0xFF, and a reserved byte that is not 0.
 pub fn padded(kind: Type, id: u16, content: &[u8], padding: u8) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap();
     let mut header =
@@ -169,28 +168,28 @@ pub fn answer(id: u16, stdout: &[u8]) -> Vec<u8> {
     [stream(Type::Stdout, id, stdout), close(Type::Stdout, id), end(id, 0, 0)].concat()
 }
 
-/// What an application answered to one request.
+/// An application's answer to one request.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answer {
     /// All of STDOUT.
     pub stdout: Vec<u8>,
     /// All of STDERR.
     pub stderr: Vec<u8>,
-    /// Whether STDOUT was ended by a record of its own (FC-6.1-1).
+    /// Whether STDOUT was ended by its own record (FC-6.1-1).
     pub stdout_closed: bool,
-    /// The same of STDERR.
+    /// The same for STDERR.
     pub stderr_closed: bool,
-    /// What the handler ended with.
+    /// The handler's app status.
     pub app_status: u32,
     /// REQUEST_COMPLETE (0), or why the request was refused (FC-5.5-1).
     pub protocol_status: u8,
 }
 
 impl Answer {
-    /// Takes a record; says whether it was the last.
+    /// Takes a record; true if it was the last.
     ///
     /// # Panics
-    /// When the record has no place in an answer, or comes after the end of its stream.
+    /// If the record has no place in an answer, or comes after the end of its stream.
     pub fn take(&mut self, record: &Record) -> bool {
         let (bytes, closed) = match record.kind {
             Type::Stdout => (&mut self.stdout, &mut self.stdout_closed),
@@ -212,14 +211,14 @@ pub fn complete(stdout: impl AsRef<[u8]>) -> Answer {
     Answer { stdout: stdout.as_ref().to_vec(), stdout_closed: true, ..Answer::default() }
 }
 
-/// The end of a request that failed with nothing written, with the page that goes with it (W-15).
+/// The end of a request that failed before anything was written, with its page (W-15).
 pub fn failed(app_status: u32) -> Answer {
     let page = "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\
                 Content-Length: 22\r\n\r\nInternal Server Error\n";
     Answer { app_status, ..complete(page) }
 }
 
-/// A refusal, with the page that goes with it (W-2).
+/// A refusal, with its page (W-2).
 pub fn rejected(rejection: Rejection) -> Answer {
     let page = "Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
                 Content-Length: 20\r\n\r\nService Unavailable\n";

@@ -50,7 +50,7 @@ impl Write for Io {
     }
 }
 
-/// The other end of a connection, which speaks records made by hand. Whatever waits too long
+/// The other end of a connection, which speaks hand-made records. Anything that waits too long
 /// fails.
 #[derive(Debug)]
 pub struct Peer {
@@ -78,7 +78,7 @@ impl Peer {
         Self::new(Io::Tcp(stream))
     }
 
-    /// Of what was read before.
+    /// A peer of bytes that were read before.
     pub fn replay(bytes: Vec<u8>) -> Self {
         Self::new(Io::Bytes(Cursor::new(bytes)))
     }
@@ -92,7 +92,7 @@ impl Peer {
         }
     }
 
-    /// Sends to an end that must take it.
+    /// Sends to an end that must take the bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.io.write_all(bytes.as_ref()).unwrap();
     }
@@ -100,12 +100,12 @@ impl Peer {
     /// Sends to an end that may be gone.
     ///
     /// # Errors
-    /// What the socket says.
+    /// The socket's error.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.io.write_all(bytes.as_ref())
     }
 
-    /// Sends beside the test, which reads meanwhile.
+    /// Sends in a thread, while the test reads.
     pub fn send_beside(&self, bytes: Vec<u8>) -> Background<bool> {
         let mut writer = self.writer();
         background(move || writer.write_all(&bytes).is_ok())
@@ -129,7 +129,7 @@ impl Peer {
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending side.
     pub fn shutdown_write(&self) {
         match &self.io {
             Io::Unix(stream) => stream.shutdown(Shutdown::Write).unwrap(),
@@ -138,14 +138,14 @@ impl Peer {
         }
     }
 
-    /// Has the last close be a reset, over TCP.
+    /// Makes the last close a reset, over TCP.
     pub fn reset_on_close(&self) {
         if let Io::Tcp(stream) = &self.io {
             rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
         }
     }
 
-    /// Ends the connection in both directions, whoever else has a hold of it.
+    /// Ends the connection in both directions, even if others have handles of it.
     pub fn shutdown(&self) {
         // The other end may have done so before.
         let _ = match &self.io {
@@ -164,14 +164,14 @@ impl Peer {
         }
     }
 
-    /// The next record; `None` at the end of the connection, which may come between records only.
+    /// The next record; `None` at the end of the connection, which must be between records.
     ///
     /// # Errors
-    /// What the socket says.
+    /// The socket's error.
     ///
     /// # Panics
-    /// When it is a record that nobody may send: not aligned (FC-3.3-2), reserved bytes that are
-    /// not zero (FC-3.3-3), padding without content.
+    /// If it is a record that nobody may send: not aligned (FC-3.3-2), reserved bytes that are not
+    /// zero (FC-3.3-3), padding without content.
     pub fn try_record(&mut self) -> io::Result<Option<Record>> {
         if !self.fill(HEADER_LEN)? {
             assert!(self.bytes.is_empty(), "the connection ended inside a record");
@@ -215,7 +215,7 @@ impl Peer {
         self.try_record().unwrap().expect("a record, not the end of the connection")
     }
 
-    /// The next record of this kind; the others are passed over.
+    /// The next record of this kind; others are skipped.
     pub fn record_of(&mut self, kind: Type) -> Record {
         loop {
             let record = self.record();
@@ -238,7 +238,7 @@ impl Peer {
         assert_eq!(came, expected);
     }
 
-    /// The answer to the only request under way.
+    /// The answer to the only active request.
     pub fn answer(&mut self, id: u16) -> Answer {
         let mut answer = Answer::default();
         loop {
@@ -250,7 +250,7 @@ impl Peer {
         }
     }
 
-    /// The answers to two requests under way, whichever ends first.
+    /// The answers to two active requests, whichever ends first.
     pub fn answers(&mut self, ids: [u16; 2]) -> [Answer; 2] {
         let mut answers = [Answer::default(), Answer::default()];
         let mut ended = 0;
@@ -262,12 +262,12 @@ impl Peer {
         answers
     }
 
-    /// Nothing more comes, and the connection ends in good order.
+    /// Nothing more comes, and the connection ends normally.
     pub fn expect_close(&mut self) {
         assert_eq!(self.try_record().unwrap(), None);
     }
 
-    /// The rest of a response that breaks off: these bytes of STDOUT, neither its end nor END_REQUEST,
+    /// The rest of a truncated response: these bytes of STDOUT, neither its end nor END_REQUEST,
     /// and the end of the connection (W-12).
     pub fn expect_cut(&mut self, id: u16, expected: impl AsRef<[u8]>) {
         let mut came = Vec::new();
@@ -279,14 +279,14 @@ impl Peer {
         assert!(came == expected.as_ref(), "{} bytes before the end", came.len());
     }
 
-    /// Nothing more comes. A reset is as good, where bytes that were sent were left unread.
+    /// Nothing more comes. A reset is fine too if sent bytes were left unread.
     pub fn expect_end(&mut self) {
         if let Ok(record) = self.try_record() {
             assert_eq!(record, None);
         }
     }
 
-    /// The connection ends, after what a cancelled request still had to say, if anything.
+    /// The connection ends, after the rest of a cancelled request's answer, if there is any.
     pub fn expect_end_of_answer(&mut self) {
         while let Ok(Some(record)) = self.try_record() {
             let ends = matches!(record.kind, Type::Stdout | Type::Stderr | Type::EndRequest);
@@ -358,10 +358,10 @@ impl Peer {
     }
 }
 
-/// An application made by hand, on a unix socket in a temporary folder.
+/// A hand-made application, on a unix socket in a temporary folder.
 #[derive(Debug)]
 pub struct RawApp {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: Address,
     /// Listens until this is dropped.
     pub listener: UnixListener,
@@ -383,7 +383,7 @@ impl RawApp {
         Peer::unix(self.listener.accept().unwrap().0)
     }
 
-    /// Serves each connection on a thread of its own, for as long as the test runs.
+    /// Serves each connection on its own thread, for as long as the test runs.
     pub fn serve(self, app: impl Fn(Peer) + Clone + Send + 'static) -> Address {
         let address = self.address.clone();
         std::thread::spawn(move || {

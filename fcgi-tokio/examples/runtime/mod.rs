@@ -1,4 +1,4 @@
-//! What the programs need of tokio besides `fcgi-tokio`.
+//! What the programs need from tokio besides `fcgi-tokio`.
 
 #![allow(dead_code, reason = "no program needs all of it")]
 
@@ -6,7 +6,7 @@ use std::{future::Future, io, time::Duration};
 
 use tokio::runtime::Builder;
 
-/// Runs a program; on one thread when FCGI_THREADS=1, else on one for each core.
+/// Runs a program: on one thread if FCGI_THREADS=1, otherwise on one for each core.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let mut builder = match std::env::var("FCGI_THREADS").as_deref() {
         Ok("1") => Builder::new_current_thread(),
@@ -15,7 +15,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(builder.enable_all().build()?.block_on(future))
 }
 
-/// Runs a future beside the others, until what this gives is dropped or ready.
+/// Runs a future in the background, until the result is dropped or ready.
 pub(crate) fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> {

@@ -37,7 +37,7 @@ impl App {
             let _ = stopped.await;
         };
         let serve = fcgi::Server::new().serve(listener, handler);
-        let server = runtime.spawn(serve.with_graceful_shutdown(until).into_future());
+        let server = runtime.spawn(serve.with_graceful_shutdown(until));
         Ok(Self { address, stop, server, runtime, _dir: dir })
     }
 

@@ -2,6 +2,7 @@
 //! own two ends talk to each other. A case whose peer is missing shows as ignored.
 
 mod app;
+mod cgi;
 mod haproxy;
 mod http;
 mod libfcgi;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         http::cases(),
         ours::cases(),
         paths::cases(),
+        cgi::cases(),
         libfcgi::cases(),
     ];
     harness::run(cases.into_iter().flatten())

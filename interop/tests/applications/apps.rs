@@ -1,4 +1,4 @@
-//! The applications, and what they are asked.
+//! The applications, and their requests.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::compare::{Both, Process, Request, wait_for};
 
 const PARAMS: &str = "/etc/nginx/fastcgi_params";
 
-/// A front controller under php-fpm. Paths that name it, with more behind, are PATH_INFO.
+/// A front controller under php-fpm. The rest of a path that names it is PATH_INFO.
 pub(crate) fn php() -> Result<()> {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let dir = peers::scratch()?;

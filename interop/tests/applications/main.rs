@@ -1,5 +1,5 @@
-//! Applications as people have them, through `fcgi gateway` and through nginx: the same requests
-//! have to get the same answers.
+//! Real applications through `fcgi gateway` and through nginx: the same requests must get the same
+//! answers.
 
 mod apps;
 mod compare;

@@ -1,5 +1,5 @@
-//! Does what docs/deploy.md says, with the files that it shows: each is given to the real program,
-//! with other paths and ports and otherwise as it is.
+//! Follows docs/deploy.md with the files that it shows: each is given to the real program; only
+//! paths and ports differ.
 
 mod application;
 mod page;

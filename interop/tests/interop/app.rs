@@ -38,7 +38,7 @@ impl App {
             let _ = stopped.await;
         };
         let serve = fcgi::Server::new().serve(listener, handler);
-        let server = runtime.spawn(serve.with_graceful_shutdown(until).into_future());
+        let server = runtime.spawn(serve.with_graceful_shutdown(until));
         let wire = runtime.block_on(Wire::start(&dir.path().join("wire.sock"), &socket));
         let (wire, port) = wire.context("listening before the application")?;
         Ok(Self { seen, wire, port, dir, _stop: stop, _server: server, _runtime: runtime })

@@ -1,4 +1,4 @@
-//! The list that every pair goes through, and what is seen of our server on the wire.
+//! The checks of every pair, and what is observed of our server on the wire.
 
 use std::{collections::HashMap, fs::File, io::ErrorKind, thread, time::Duration};
 
@@ -19,11 +19,11 @@ const AT_ONCE: usize = 50;
 const SLOW_AT_ONCE: usize = 110;
 /// What is sent before a response breaks: more than web servers hold back.
 const BROKEN: u64 = 1 << 20;
-/// How long something that is known not to happen is given.
+/// How long to wait for something that is known not to happen.
 const TOLD: Duration = Duration::from_secs(2);
-/// What the table says when the handler runs on after its client left …
+/// What the table says if the handler runs on after its client left.
 const NOBODY: &str = "nobody";
-/// … and when the web server never called it.
+/// What it says if the web server never called the handler.
 const NOT_CALLED: &str = "not called";
 
 /// A check, the same for every pair that it applies to.

@@ -1,4 +1,4 @@
-//! The pairs, and how they differ: what each is known to do otherwise, and why.
+//! The pairs and their known differences, with the reasons.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Stands between a web server and our server and reads along: what was really on the wire. It
-//! knows the eight bytes of a record's header, and nothing of this project's own parser.
+//! Sits between a web server and our server and reads along, to see what was really on the wire. It
+//! knows only the eight bytes of a record's header, and does not use this project's parser.
 
 use std::{
     collections::HashMap,

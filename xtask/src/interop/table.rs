@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 
-/// The tables: a side of the results, and what the page says above it.
+/// The tables: a side of the results, and the page's text above it.
 const TABLES: [(&str, &str); 3] = [
     (
         "server",
@@ -22,7 +22,7 @@ const TABLES: [(&str, &str); 3] = [
     ("client", "## Our client before each application"),
 ];
 
-/// What one run found.
+/// The results of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     /// Peer and version.
@@ -182,8 +182,8 @@ fn version_row(peer: &str, version: &str) -> String {
     format!("| {peer} | {version} |")
 }
 
-/// What is not the same in two pages, line by line; `None` when nothing is. Of a version only the
-/// first two numbers count: distributions move the rest under us.
+/// The difference of two pages, line by line; `None` if there is none. Of a version only the first
+/// two numbers count, since distributions change the rest at any time.
 pub(crate) fn difference(tree: &str, run: &str) -> Option<String> {
     let (tree, run) = (comparable(tree), comparable(run));
     if tree == run {

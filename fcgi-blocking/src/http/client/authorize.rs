@@ -1,4 +1,4 @@
-//! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
+//! Asks an Authorizer whether a request is allowed (FC-6.3-1, FC-6.3-2).
 
 use fcgi_engine::http::{Answered, Call, Variables};
 use http::{Request, Response, request::Parts};
@@ -6,17 +6,17 @@ use http::{Request, Response, request::Parts};
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body};
 
-/// What an Authorizer said of a request.
+/// An Authorizer's answer about a request. There is no third answer (FC-6.3-2).
 #[derive(Debug)]
 pub enum Authorized<B> {
-    /// It may go on. The Authorizer's [`Variables`] are in its extensions.
+    /// The request is allowed. The Authorizer's [`Variables`] are in its extensions.
     Allowed(Request<B>),
-    /// The client gets this.
+    /// Send this response to the client.
     Denied(Response<ResponseBody>),
 }
 
 impl HttpClient {
-    /// Asks the Authorizer that this client calls. It gets the request's head only.
+    /// Asks the Authorizer that this client calls. It gets only the head of the request.
     ///
     /// ```no_run
     /// use fcgi_blocking as fcgi;
@@ -32,8 +32,8 @@ impl HttpClient {
     /// ```
     ///
     /// # Errors
-    /// See [`HttpError`]. The request must not go on then: a bad answer does not allow, nor does an
-    /// Authorizer that broke off, or ended with a status other than 0.
+    /// See [`HttpError`]. An error does not allow the request: neither a bad answer does, nor an
+    /// Authorizer that broke off or ended with a status other than 0.
     pub fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B>, HttpError> {
         let (mut parts, body) = request.into_parts();
         Ok(match self.check(parts.clone())? {

@@ -1,4 +1,4 @@
-//! Calls a Filter with the file that it is to filter (FC-6.4-1).
+//! Calls a Filter with the file that it filters (FC-6.4-1).
 
 use std::{
     fs::File,
@@ -21,14 +21,15 @@ pub struct FilterFile {
 }
 
 impl FilterFile {
-    /// A file at hand.
+    /// A file in memory.
     pub fn from_bytes(bytes: impl Into<Bytes>, last_modified: SystemTime) -> Self {
         let bytes = bytes.into();
         let info = FileInfo::new(bytes.len() as u64, last_modified);
         Self { data: bytes.into(), info }
     }
 
-    /// What a reader gives, which is `length` bytes; a reader of another length fails the request.
+    /// A file of `length` bytes from a reader. If the reader gives more or fewer, the request
+    /// fails.
     pub fn from_reader(
         reader: impl Read + Send + 'static,
         length: u64,
@@ -38,10 +39,10 @@ impl FilterFile {
         Self { data, info: FileInfo::new(length, last_modified) }
     }
 
-    /// An open file, from where it stands at its start.
+    /// An open file, from its current position.
     ///
     /// # Errors
-    /// The system's, when it can't say the file's length and time.
+    /// Any error of the system when it is asked for the file's length and time.
     pub fn from_file(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self::from_reader(file, metadata.len(), metadata.modified()?))
@@ -49,8 +50,8 @@ impl FilterFile {
 }
 
 impl HttpClient {
-    /// Sends a request to a Filter, and waits for the head of its response. Local redirects are
-    /// passed on, as 302.
+    /// Sends a request to a Filter, and waits for the head of its response. A local redirect is not
+    /// followed, but returned with status 302.
     ///
     /// # Errors
     /// See [`HttpError`].

@@ -39,7 +39,8 @@ use crate::{Address, Error, Pool, client};
 /// # Requests
 /// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
 /// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
-/// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
+/// `ParamsBuilder`, or an `Arc` of one, for what a gateway knows of one connection, such as the
+/// client's address.
 ///
 /// Bodies are any reader; those of a [`Body`](super::Body) may have a known length. They are
 /// streamed while the response is read. What is at hand, and up to 64 KiB of known length,

@@ -1,4 +1,4 @@
-//! A request's body becomes STDIN, of a known length where that can be.
+//! Turns a request's body into STDIN, with a known length if possible.
 
 use std::io::{self, Read};
 
@@ -10,7 +10,7 @@ use http::HeaderMap;
 use super::super::{HttpError, body::Source};
 use crate::client;
 
-/// A body ready to be sent, and what CONTENT_LENGTH is to say.
+/// A body that is ready to be sent, and the value of CONTENT_LENGTH.
 pub(super) fn prepare<B: Read + Send + 'static>(
     headers: &HeaderMap,
     body: B,
@@ -40,13 +40,13 @@ pub(super) fn prepare<B: Read + Send + 'static>(
     }
 }
 
-/// A reader that fails when it is not as long as was declared (FC-6.2-2, Q-4).
+/// A reader that fails if its length is not the declared one (FC-6.2-2, Q-4).
 pub(super) struct Counted<B> {
-    /// Handed out first.
+    /// These are handed out first.
     head: std::vec::IntoIter<Bytes>,
     source: Source<B>,
     length: BodyLength,
-    /// What `Read` has taken and not handed out.
+    /// Bytes that `Read` took from the body and has not handed out yet.
     rest: Bytes,
 }
 

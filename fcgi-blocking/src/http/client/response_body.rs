@@ -1,4 +1,4 @@
-//! A response's body as it comes.
+//! A response's body, read piece by piece.
 
 use std::{
     fmt,
@@ -13,17 +13,17 @@ use fcgi_engine::http::Incoming;
 use super::super::HttpError;
 use crate::pool;
 
-/// The body of a response, held against its Content-Length (CGI-6.3.5-1). It is a [`Read`].
+/// The body of a response, checked against its Content-Length (CGI-6.3.5-1). It is a [`Read`].
 ///
-/// It ends with an error when it is shorter or longer than that, when the application breaks off
-/// or when it ends with a status other than 0 and has not said how long the body is.
-/// Dropping it before its end aborts the request.
+/// It ends with an error if it is shorter or longer than its Content-Length, if the application
+/// breaks off, or if it has no Content-Length and the application ends with a status other
+/// than 0. Dropping the body before its end aborts the request.
 #[must_use = "dropping a body before its end aborts the request"]
 pub struct ResponseBody {
-    /// Until its end has come.
+    /// `None` after the end.
     response: Option<Box<pool::Response>>,
     incoming: Incoming,
-    /// What `Read` has taken and not handed out.
+    /// Bytes that `Read` took from the response and has not handed out yet.
     rest: Bytes,
 }
 
@@ -33,7 +33,7 @@ impl ResponseBody {
         Self { response, incoming, rest: Bytes::new() }
     }
 
-    /// Lets the request go on without its caller; see
+    /// Detaches the request from its caller; see
     /// [`pool::Response::detach`](crate::pool::Response::detach).
     pub fn detach(self) {
         if let Some(response) = self.response {
@@ -41,10 +41,11 @@ impl ResponseBody {
         }
     }
 
-    /// The next bytes, as soon as there are any; `None` at a good end.
+    /// Waits for the next bytes. Returns `None` at the end of a complete body.
     ///
     /// # Errors
-    /// See the type; [`HttpError::Call`] with what the call meets. After one, `None`.
+    /// The errors that the type describes; [`HttpError::Call`] with an error of the call. Calls
+    /// after an error return `None`.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         if !self.rest.is_empty() {
             return Ok(Some(mem::take(&mut self.rest)));
@@ -62,7 +63,7 @@ impl ResponseBody {
         }
     }
 
-    /// How many bytes are still to be read, where that is known.
+    /// The number of bytes that are still to come, if it is known.
     #[must_use]
     pub fn size_hint(&self) -> Option<u64> {
         Some(self.incoming.remaining()? + self.rest.len() as u64)

@@ -1,4 +1,4 @@
-//! Asks an Authorizer whether a request may go on (FC-6.3-1, FC-6.3-2).
+//! Asks an Authorizer whether a request is allowed (FC-6.3-1, FC-6.3-2).
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use http::{Request, Response, request::Parts};
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body, runtime::Runtime};
 
-/// What an Authorizer said of a request.
+/// An Authorizer's answer about a request. There is no third answer (FC-6.3-2).
 pub enum Authorized<B, R: Runtime> {
-    /// It may go on. The Authorizer's [`Variables`] are in its extensions.
+    /// The request is allowed. The Authorizer's [`Variables`] are in its extensions.
     Allowed(Request<B>),
-    /// The client gets this.
+    /// Send this response to the client.
     Denied(Response<ResponseBody<R>>),
 }
 
@@ -26,7 +26,7 @@ impl<B: fmt::Debug, R: Runtime> fmt::Debug for Authorized<B, R> {
 }
 
 impl<R: Runtime> HttpClient<R> {
-    /// Asks the Authorizer that this client calls. It gets the request's head only.
+    /// Asks the Authorizer that this client calls. It gets only the head of the request.
     ///
     /// ```no_run
     /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
@@ -42,8 +42,8 @@ impl<R: Runtime> HttpClient<R> {
     /// ```
     ///
     /// # Errors
-    /// See [`HttpError`]. The request must not go on then: a bad answer does not allow, nor does an
-    /// Authorizer that broke off, or ended with a status other than 0.
+    /// See [`HttpError`]. An error does not allow the request: neither a bad answer does, nor an
+    /// Authorizer that broke off or ended with a status other than 0.
     ///
     /// # Cancellation safety
     /// Dropping the future aborts the call.

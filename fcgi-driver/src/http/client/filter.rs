@@ -1,4 +1,4 @@
-//! Calls a Filter with the file that it is to filter (FC-6.4-1).
+//! Calls a Filter with the file that it filters (FC-6.4-1).
 
 use std::{fs::File, io, time::SystemTime};
 
@@ -21,14 +21,15 @@ pub struct FilterFile {
 }
 
 impl FilterFile {
-    /// A file at hand.
+    /// A file in memory.
     pub fn from_bytes(bytes: impl Into<Bytes>, last_modified: SystemTime) -> Self {
         let bytes = bytes.into();
         let info = FileInfo::new(bytes.len() as u64, last_modified);
         Self { data: bytes.into(), info }
     }
 
-    /// A file of `length` bytes as it comes; a stream of another length fails the request.
+    /// A file of `length` bytes from a stream. If the stream gives more or fewer, the request
+    /// fails.
     pub fn from_stream(
         stream: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
         length: u64,
@@ -38,11 +39,11 @@ impl FilterFile {
         Self { data, info: FileInfo::new(length, last_modified) }
     }
 
-    /// An open file, from where it stands at its start. It is read on the task itself, in pieces of
-    /// 64 KiB, which blocks its thread as long as the disk takes.
+    /// An open file, from its current position. It is read on the task itself, in pieces of 64 KiB,
+    /// which blocks the thread for as long as the disk takes.
     ///
     /// # Errors
-    /// The system's, when it can't say the file's length and time.
+    /// Any error of the system when it is asked for the file's length and time.
     pub fn from_file(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self::from_stream(Pieces(file), metadata.len(), metadata.modified()?))
@@ -50,8 +51,8 @@ impl FilterFile {
 }
 
 impl<R: Runtime> HttpClient<R> {
-    /// Sends a request to a Filter, and waits for the head of its response. Local redirects are
-    /// passed on, as 302.
+    /// Sends a request to a Filter, and waits for the head of its response. A local redirect is not
+    /// followed, but returned with status 302.
     ///
     /// # Errors
     /// See [`HttpError`].

@@ -48,7 +48,8 @@ use crate::{Address, Error, client, pool::Pool, runtime::Runtime};
 /// # Requests
 /// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
 /// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
-/// `ParamsBuilder`, for what a gateway knows of one connection, such as the client's address.
+/// `ParamsBuilder`, or an `Arc` of one, for what a gateway knows of one connection, such as the
+/// client's address.
 ///
 /// Bodies are streamed while the response is read. What can be had of one at once, without
 /// waiting, is sent as bytes, which the pool can send again. A body of unknown length is

@@ -1,7 +1,7 @@
-//! A response's body as it comes.
+//! A response's body, read piece by piece.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,27 +11,32 @@ use fcgi_engine::http::Incoming;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::HttpError;
-use crate::{pool, runtime::Runtime};
+use crate::{io::byte_reader, pool, runtime::Runtime};
 
-/// The body of a response, held against its Content-Length (CGI-6.3.5-1).
+/// The body of a response, checked against its Content-Length (CGI-6.3.5-1).
 ///
-/// It ends with an error when it is shorter or longer than that, when the application breaks off
-/// or when it ends with a status other than 0 and has not said how long the body is.
-/// Dropping it before its end aborts the request.
+/// It ends with an error if it is shorter or longer than its Content-Length, if the application
+/// breaks off, or if it has no Content-Length and the application ends with a status other
+/// than 0. Dropping the body before its end aborts the request.
+///
+/// It is also an [`AsyncRead`](futures_io::AsyncRead), and with the feature `tokio` an `AsyncRead`
+/// of tokio.
 #[must_use = "dropping a body before its end aborts the request"]
 pub struct ResponseBody<R: Runtime> {
-    /// Until its end has come.
+    /// `None` after the end.
     response: Option<Box<pool::Response<R>>>,
     incoming: Incoming,
+    /// Bytes that a reader took and has not handed out yet.
+    rest: Bytes,
 }
 
 impl<R: Runtime> ResponseBody<R> {
     pub(super) fn new(response: pool::Response<R>, incoming: Incoming) -> Self {
         let response = (!incoming.has_end()).then(|| Box::new(response));
-        Self { response, incoming }
+        Self { response, incoming, rest: Bytes::new() }
     }
 
-    /// Lets the request go on without its caller; see
+    /// Detaches the request from its caller; see
     /// [`pool::Response::detach`](crate::pool::Response::detach).
     pub fn detach(self) {
         if let Some(response) = self.response {
@@ -39,8 +44,11 @@ impl<R: Runtime> ResponseBody<R> {
         }
     }
 
-    /// The next bytes of STDOUT, counted.
+    /// The next bytes of STDOUT, checked against the declared length.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        }
         loop {
             if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 if self.incoming.looks_ahead() {
@@ -50,6 +58,14 @@ impl<R: Runtime> ResponseBody<R> {
             }
             ready!(self.poll_response(cx));
         }
+    }
+
+    /// A part of the next bytes, for a reader.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        let mut data = ready!(self.poll_data(cx))?.unwrap_or_default();
+        let taken = data.split_to(data.len().min(max));
+        self.rest = data;
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -62,6 +78,8 @@ impl<R: Runtime> ResponseBody<R> {
         Poll::Ready(())
     }
 }
+
+byte_reader!([R: Runtime] ResponseBody<R>);
 
 impl<R: Runtime> fmt::Debug for ResponseBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,10 +100,11 @@ impl<R: Runtime> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_over()
+        self.rest.is_empty() && self.incoming.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let more = self.incoming.remaining().map(|more| more + self.rest.len() as u64);
+        more.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

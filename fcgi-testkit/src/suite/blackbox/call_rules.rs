@@ -1,4 +1,4 @@
-//! `call` against applications made of raw bytes: what it sends, and what it takes.
+//! `call` against applications that send raw bytes: what it sends, and what it accepts.
 
 use std::process::Output;
 
@@ -48,7 +48,7 @@ pub(super) fn run_against(
     (output, address)
 }
 
-/// What `call` comes to when the application reads its request and answers with these bytes.
+/// The result of `call` if the application reads its request and answers with these bytes.
 pub(super) fn answered(suite: &Suite, bytes: Vec<u8>) -> (Output, String) {
     run_against(suite, &["--stdin", "-"], move |peer| {
         peer.request();
@@ -100,7 +100,7 @@ fn fc_6_1_1_every_stream_is_sent_and_closed(suite: &Suite) {
                 assert_eq!(peer.stream_of(Type::Data, 1), content.as_bytes());
             }
             peer.send(answer(1, b"ok"));
-            // FC-6.3-1: nothing more, to an Authorizer neither.
+            // FC-6.3-1: an Authorizer gets nothing more either.
             peer.shutdown_write();
             assert_eq!(peer.rest(), b"");
         });
@@ -134,7 +134,7 @@ fn q_1_pairs_are_not_cut_across_records(suite: &Suite) {
             if record.content.is_empty() {
                 break;
             }
-            // Whole pairs, or this panics.
+            // All pairs are whole, or this panics.
             names += decode(&record.content).len();
         }
         assert_eq!(names, 40);
@@ -185,7 +185,7 @@ fn fc_3_3_2_padding_and_reserved_bytes_are_ignored(suite: &Suite) {
             padded(Type::Stderr, 1, b"two", padding),
             padded(Type::Stderr, 1, b"", padding),
             padded(Type::Stdout, 1, b"", padding),
-            // END_REQUEST's reserved bytes hold what was there before.
+            // END_REQUEST's reserved bytes contain old data.
             padded(Type::EndRequest, 1, &[0, 0, 0, 0, 0, 0xDE, 0xAD, 0xFF], padding),
         ];
         let (output, _) = answered(suite, wire.concat());
@@ -207,7 +207,7 @@ fn fc_5_5_1_app_statuses(suite: &Suite) {
         assert_fails(&output, 1, &address, &status.to_string());
         assert_eq!(output.stdout, b"partial");
     }
-    // A refusal's app status says nothing.
+    // A refusal's app status means nothing.
     let (output, address) = answered(suite, end(1, 7, 2));
     assert_fails(&output, 3, &address, "OVERLOADED");
 }
@@ -236,8 +236,8 @@ fn fc_6_2_1_an_end_before_stdin_is_read(suite: &Suite) {
     let file = folder.path().join("body");
     let body = pattern(30 << 20, 2);
     std::fs::write(&file, &body).unwrap();
-    // The application reads nothing after its answer until `call` has ended: what `call` sends is
-    // then what the socket holds, whoever of the two is scheduled when.
+    // The application reads nothing after its answer until `call` has ended. So `call` sends what
+    // the socket holds, in whatever order the two are scheduled.
     let (app, ended) = (RawApp::new(), Gate::default());
     let address = app.address.to_string();
     let application = background({

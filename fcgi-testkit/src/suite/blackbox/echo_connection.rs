@@ -28,7 +28,8 @@ fn fc_3_5_1_keep_conn(suite: &Suite) {
     peer.send(request(1, CLOSE, &[], b"last"));
     assert_eq!(peer.answer(1), echoed(&[], "last"));
     peer.expect_close();
-    // The flag is each request's own; those that are under way are finished first.
+    // Each request has its own flag. Requests in progress are finished before the connection
+    // closes.
     let mut peer = echo.dial();
     let slow = [("ECHO_SLEEP_MS", "300")];
     peer.send([request(1, KEEP, &slow, b"slow"), request(2, CLOSE, &[], b"fast")].concat());
@@ -50,7 +51,7 @@ fn fc_3_5_2_a_half_close_still_gets_the_response(suite: &Suite) {
 
 const NAMES: [&str; 3] = ["FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS"];
 
-/// Asks, and gives the pairs of the answer.
+/// Queries, and returns the pairs of the answer.
 fn query(peer: &mut Peer, names: &[&str]) -> Vec<(String, String)> {
     let pairs: Vec<_> = names.iter().map(|name| (*name, "")).collect();
     peer.send(record(Type::GetValues, 0, &encode(&pairs)));
@@ -88,7 +89,7 @@ fn fc_4_1_1_get_values_at_any_time_w_9(suite: &Suite) {
     }
     peer.send([close(Type::Params, 1), stream(Type::Stdin, 1, b"body")].concat());
     peer.expect_stdout(1, &echoed(&pairs, "body").stdout);
-    // The response has begun, its request's STDIN has not ended.
+    // The response has begun, but the request's STDIN has not ended.
     assert_eq!(query(&mut peer, &NAMES), first);
     peer.send(close(Type::Stdin, 1));
     assert_eq!(peer.answer(1), complete(""));
@@ -100,7 +101,7 @@ fn fc_4_1_1_unknown_names_values_and_empty_queries(suite: &Suite) {
     for name in NAMES {
         assert_eq!(asked(&query(&mut peer, &[name])), [name]);
     }
-    // A subset in another order, and unknown names between.
+    // A subset in another order, mixed with unknown names.
     let some = ["X", "FCGI_MPXS_CONNS", "FCGI_MAX_CONN", "fcgi_max_reqs", "FCGI_MAX_CONNS", ""];
     let mut got = query(&mut peer, &some);
     got.sort();
@@ -110,7 +111,7 @@ fn fc_4_1_1_unknown_names_values_and_empty_queries(suite: &Suite) {
     let given: Vec<_> = NAMES.iter().map(|name| (*name, "77")).collect();
     peer.send(record(Type::GetValues, 0, &encode(&given)));
     assert_eq!(values(&mut peer), expected);
-    // Nothing asked, nothing known: an empty result.
+    // An empty query, or only unknown names: an empty result.
     assert_eq!(query(&mut peer, &[]), []);
     assert_eq!(query(&mut peer, &["UNKNOWN"]), []);
     // A name of 60,000 bytes, and a pair that is cut off.
@@ -161,7 +162,7 @@ fn fc_4_2_1_unknown_management_records_at_any_time(suite: &Suite) {
     }
     peer.send([close(Type::Params, 1), close(Type::Stdin, 1)].concat());
     assert_eq!(peer.answer(1), echoed(&[("A", "1")], ""));
-    // 0 is no type either.
+    // 0 is not a type either.
     peer.send(record(Type::Other(0), 0, b""));
     assert_eq!(peer.record().content, [0; 8]);
 }
@@ -197,13 +198,13 @@ fn w_8_a_web_server_that_leaves_cancels_its_requests(suite: &Suite) {
         .map(|_| {
             let mut peer = echo.dial();
             peer.send([request(1, KEEP, &SLEEPS, b""), request(2, KEEP, &SLEEPS, b"")].concat());
-            // Its answer says that the requests run.
+            // The answer shows that the requests run.
             query(&mut peer, &[]);
             peer
         })
         .collect();
     drop(peers);
-    // Though they would sleep for an hour.
+    // They would sleep for an hour.
     echo.until_closed();
     echo.assert_alive();
     echo.0.signal("-TERM");
@@ -216,7 +217,7 @@ fn h_16_silent_connections_stop_no_other(suite: &Suite) {
     let silent: Vec<_> = (0..300)
         .map(|n| {
             let mut peer = echo.dial();
-            // None, a part of a header, of a body, of PARAMS.
+            // Nothing, or a part of a header, of a body, or of PARAMS.
             peer.send(&whole[..n % (whole.len() - 8)]);
             peer
         })

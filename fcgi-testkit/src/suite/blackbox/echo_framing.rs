@@ -21,7 +21,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     h_13_a_request_may_come_byte_by_byte,
 ];
 
-/// A request under way, then bytes that nothing can follow: the connection closes without a word.
+/// Sends a request, then bytes that are a fatal error: the connection closes without an answer.
 pub(super) fn assert_fatal(echo: &Echo, bytes: impl AsRef<[u8]>) {
     let mut peer = echo.dial();
     peer.send(request(1, KEEP, &SLEEPS, b""));
@@ -31,7 +31,7 @@ pub(super) fn assert_fatal(echo: &Echo, bytes: impl AsRef<[u8]>) {
     echo.until_closed();
 }
 
-/// Bytes before, in and behind a request: its answer is as if they were not there.
+/// Sends the bytes before, in and after a request: its answer is as if they were not there.
 fn assert_ignored(peer: &mut Peer, bytes: &[u8]) {
     let pairs = [("A", "1"), ("ECHO_STDERR", "e")];
     let parts = [
@@ -80,7 +80,7 @@ fn fc_3_3_2_padding_is_ignored(suite: &Suite) {
             padded(Type::BeginRequest, 1, &[0, 1, 1, 0, 0, 0, 0, 0], padding),
             padded(Type::AbortRequest, 7, b"", padding),
             padded(Type::Params, 1, &encode(&pairs), padding),
-            // On empty records too.
+            // Empty records are padded too.
             padded(Type::Params, 1, b"", padding),
             padded(Type::Stdin, 1, b"body", padding),
             padded(Type::Stdin, 1, b"", padding),
@@ -107,7 +107,7 @@ fn fc_3_3_3_reserved_bytes_and_undefined_flags_are_ignored(suite: &Suite) {
     for (flags, kept) in [(0xFF, true), (0x01, true), (0xFE, false), (0x80, false)] {
         let mut peer = echo.dial();
         let body = [0, 1, flags, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
-        // `padded` has a reserved byte that is not 0 either.
+        // `padded` also sets a reserved byte to a value other than 0.
         let wire = [
             padded(Type::BeginRequest, 1, &body, 0),
             params(1, &[]),
@@ -155,7 +155,7 @@ fn fc_3_3_6_records_of_inactive_ids_are_ignored(suite: &Suite) {
     for kind in [Type::AbortRequest, Type::Params, Type::Stdin, Type::Data] {
         assert_ignored(&mut peer, &record(kind, 9, b"whatever"));
         assert_ignored(&mut peer, &record(kind, 9, b""));
-        // A request that has ended is not active any more.
+        // A request that has ended is no longer active.
         peer.send(record(kind, 1, b"whatever"));
     }
     assert_ignored(&mut peer, b"");

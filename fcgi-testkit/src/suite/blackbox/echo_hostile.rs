@@ -22,8 +22,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     h_12_stdin_that_nobody_reads,
 ];
 
-/// Sends blocks for as long as they are taken, and reads nothing meanwhile; then leaves. Memory
-/// stays within bounds, and others are served.
+/// Sends blocks for as long as they are accepted, reads nothing, and then disconnects. Memory must
+/// stay within bounds, and others must be served.
 fn flood(echo: &Echo, block: Vec<u8>) {
     echo.assert_alive();
     let before = echo.peak_memory();
@@ -37,12 +37,12 @@ fn flood(echo: &Echo, block: Vec<u8>) {
             }
         }
     });
-    // Long enough for memory to show; a server that takes it all needs no longer.
+    // Long enough for the memory to grow; a server that accepts everything needs no longer.
     std::thread::sleep(Duration::from_millis(500));
     echo.assert_alive();
     let grown = echo.peak_memory() - before;
     assert!(grown < SOME_MEMORY, "{grown} KiB");
-    // Ends the flood, whether it is stuck or not.
+    // This ends the flood, whether it is stuck or not.
     peer.shutdown();
     flooding.join();
     echo.assert_alive();
@@ -53,7 +53,7 @@ fn h_9_get_values_flood(suite: &Suite) {
     let query = record(Type::GetValues, 0, &encode(&names));
     let echo = suite.echo_program();
     flood(&echo, query.repeat(1000));
-    // Who reads the replies gets all of them.
+    // A peer that reads the replies gets all of them.
     const QUERIES: usize = 20_000;
     let mut peer = echo.dial();
     let sending = peer.send_beside(query.repeat(QUERIES));

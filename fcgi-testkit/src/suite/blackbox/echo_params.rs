@@ -28,7 +28,7 @@ fn with_params(content: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// END_REQUEST with a page that says 400, and the connection goes on.
+/// The answer is a page with status 400 and END_REQUEST, and the connection can be used again.
 fn assert_bad_request(peer: &mut Peer, wire: Vec<u8>, what: &str) {
     let sending = peer.send_beside(wire);
     let answer = peer.answer(1);
@@ -119,7 +119,7 @@ fn fc_3_4_5_a_stream_that_ends_inside_a_pair_fails_its_request(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
     let content = [encode(&[("A", "1")]), pair(b"NAME", &[b'v'; 130])].concat();
-    // Not where the first pair ends.
+    // But not at the end of the first pair.
     for cut in (1..content.len()).filter(|cut| *cut != 4) {
         assert_bad_request(&mut peer, with_params(&content[..cut]), &format!("cut at {cut}"));
     }
@@ -162,7 +162,7 @@ fn h_1_lengths_near_the_largest_cost_nothing(suite: &Suite) {
         let some = [&lengths[..], b"some bytes of them"].concat();
         assert_bad_request(&mut peer, with_params(&some), &format!("{name} and {value}"));
     }
-    // At once on many connections, whose PARAMS don't end.
+    // On many connections at once, with PARAMS that don't end.
     let peers: Vec<_> = (0..50)
         .map(|_| {
             let mut peer = echo.dial();
@@ -181,7 +181,7 @@ fn h_6_half_a_megabyte_of_empty_pairs(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
     assert_bad_request(&mut peer, with_params(&vec![0; 512 * 1024]), "empty pairs");
-    // Some are nothing unusual.
+    // A few empty pairs are nothing unusual.
     peer.send(with_params(&[0; 200]));
     assert_eq!(peer.answer(1), echoed(&[("", ""); 100], "body"));
 }

@@ -1,4 +1,4 @@
-//! Requests: roles, ends, aborts, many at once.
+//! Requests: roles, ends, aborts, and many at once.
 
 use super::{HEAD, SLEEPS, echo_framing::assert_fatal, echoed};
 use crate::suite::{Case, Suite, signal::pattern, wire::*};
@@ -72,12 +72,12 @@ fn fc_5_4_1_abort_ends_a_request_at_once(suite: &Suite) {
         peer.send([wire, abort(1)].concat());
         let answer = peer.answer(1);
         assert_eq!(answer.protocol_status, 0, "REQUEST_COMPLETE: {answer:?}");
-        // What was under way of its streams is ignored, and the connection goes on.
+        // The rest of its streams is ignored, and the connection can be used again.
         peer.send([stream(Type::Stdin, 1, b"late"), close(Type::Stdin, 1)].concat());
         peer.send(request(1, KEEP, &[], b"next"));
         assert_eq!(peer.answer(1), echoed(&[], "next"));
     }
-    // Beside another, which knows nothing of it; and twice.
+    // Together with another request, which is not affected; and twice.
     let slow = [("ECHO_SLEEP_MS", "300")];
     let wire =
         [request(1, KEEP, &slow, b"slow"), request(2, KEEP, &SLEEPS, b""), abort(2), abort(2)];
@@ -85,7 +85,7 @@ fn fc_5_4_1_abort_ends_a_request_at_once(suite: &Suite) {
     let [other, aborted] = peer.answers([1, 2]);
     assert_eq!(other, echoed(&slow, "slow"));
     assert_eq!(aborted.protocol_status, 0);
-    // The last one of a connection that is not kept.
+    // The last request of a connection that is not kept.
     peer.send([request(1, CLOSE, &SLEEPS, b""), abort(1)].concat());
     assert_eq!(peer.answer(1).protocol_status, 0);
     peer.expect_close();
@@ -117,7 +117,7 @@ fn fc_5_5_2_requests_past_the_limit_are_refused(suite: &Suite) {
     let mut peer = echo.dial();
     let wire: Vec<u8> = (1..=20_000).flat_map(|id| request(id, KEEP, &SLEEPS, b"")).collect();
     let sending = peer.send_beside(wire);
-    // CANT_MPX_CONN where there is one at a time, else OVERLOADED; a page may come before it.
+    // CANT_MPX_CONN if the server takes one at a time, else OVERLOADED. A page may come before it.
     let end = loop {
         let record = peer.record();
         if record.kind == Type::EndRequest {
@@ -135,8 +135,8 @@ fn fc_5_5_2_requests_past_the_limit_are_refused(suite: &Suite) {
 fn fc_6_1_1_empty_streams_are_closed(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
-    // STDOUT is closed after a panic too, behind the page that says so (W-15); STDERR when it had
-    // some data.
+    // STDOUT is also closed after a panic, after the error page (W-15). STDERR is closed if it had
+    // data.
     peer.send(request(1, KEEP, &[("ECHO_PANIC", "1")], b""));
     assert_eq!(peer.answer(1), failed(101));
     let pairs = [("ECHO_STDERR", "text")];
@@ -278,7 +278,7 @@ fn q_15_large_bodies_in_both_directions(suite: &Suite) {
 fn a_panic_ends_its_request_alone(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
-    // Its STDIN stays open: it is under way for as long as the other's panic takes.
+    // Its STDIN stays open, so it is in progress for as long as the other one's panic takes.
     let open = [begin(1, RESPONDER, KEEP), params(1, &[]), stream(Type::Stdin, 1, b"open")];
     let panics = [("ECHO_PANIC", "1")];
     peer.send([open.concat(), request(2, KEEP, &panics, b"body")].concat());
@@ -306,7 +306,7 @@ fn w_12_a_response_that_breaks_half_way_is_cut(suite: &Suite) {
             let mut peer = echo.dial();
             let fails = [("ECHO_FAIL_AFTER_BYTES", &*n.to_string())];
             peer.send(request(1, keep_conn, &fails, b"body"));
-            // All that was written, then neither the end of STDOUT nor END_REQUEST.
+            // All that was written arrives, but neither the end of STDOUT nor END_REQUEST.
             peer.expect_cut(1, [HEAD.as_bytes(), &vec![b'x'; n]].concat());
         }
     }

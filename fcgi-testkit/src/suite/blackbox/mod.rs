@@ -1,5 +1,6 @@
-//! The example programs from outside, with raw bytes: every rule of the protocol, and every known
-//! fault of a peer, that `echo` or `call` can show. A case is named after the ids of what it shows.
+//! Tests the example programs from outside, with raw bytes: every rule of the protocol, and every
+//! known fault of a peer, that `echo` or `call` can show. The name of a case ends in the ids of the
+//! requirements that it tests.
 
 mod call_hostile;
 mod call_rules;
@@ -31,7 +32,7 @@ const HEAD: &str = "Content-Type: text/plain\r\n\r\n";
 /// A parameter that keeps a request of `echo` active for as long as a test lasts.
 const SLEEPS: [(&str, &str); 1] = [("ECHO_SLEEP_MS", "3600000")];
 
-/// `echo` while it runs.
+/// A running `echo`.
 struct Echo(Running);
 
 impl Suite {
@@ -45,28 +46,29 @@ impl Echo {
         self.0.dial()
     }
 
-    /// It serves others whatever happened to one connection.
+    /// Checks that it still serves others.
     fn assert_alive(&self) {
         let mut peer = self.dial();
         peer.send(request(1, KEEP, &[("A", "1")], b"body"));
         assert_eq!(peer.answer(1), echoed(&[("A", "1")], "body"));
     }
 
-    /// The most memory that it ever had, in KiB.
+    /// Its peak memory, in KiB.
     fn peak_memory(&self) -> u64 {
         proc_status(self.0.child.id(), "VmHWM")
     }
 
-    /// Waits until it has let go of every connection.
+    /// Waits until it has closed every connection.
     fn until_closed(&self) {
         until("the connections are closed", || self.0.connections() == 0);
     }
 }
 
-/// Memory that a connection of a peer may cost, in KiB: limits, threads and what an allocator keeps.
+/// The memory that a peer's connection may cost, in KiB: limits, threads and what an allocator
+/// keeps.
 const SOME_MEMORY: u64 = 48 * 1024;
 
-/// What `echo` answers to these parameters and this body.
+/// `echo`'s answer to these parameters and this body.
 fn echoed(pairs: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     let pairs: Vec<_> =
         pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();

@@ -1,4 +1,4 @@
-//! Requests that are given up: nothing of them reaches the next.
+//! Aborted requests: none of their bytes reach the next.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Requests that go on without their caller.
+//! Detached requests.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn a_detached_request_has_its_time_limits(suite: &Suite) {
     application.join();
 }
 
-/// The caller is told in time, and the application gets no request that nobody waits for.
+/// The caller gets its timeout, and the application gets no request that nobody waits for.
 fn a_request_behind_a_detached_one_has_its_own_limit(suite: &Suite) {
     let total = Some(Duration::from_millis(100));
     let drain = Duration::from_secs(600);

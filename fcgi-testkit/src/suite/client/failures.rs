@@ -1,4 +1,4 @@
-//! What goes wrong, and how it is told.
+//! Failures, and how they are reported.
 
 use std::{io, net::TcpListener, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Applications that go away by halves, and what is no part of a response: the same for a request
-//! that has its connection to itself and for one that shares it.
+//! Applications that half-close, and records that belong to no response. The results are the same
+//! for a request with its own connection and for one on a shared connection.
 
 use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
@@ -30,7 +30,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 
 /// The limit that a case waits for.
 const LIMIT: Duration = Duration::from_millis(400);
-/// Limits that none of these cases lives to see.
+/// Limits that none of these cases reaches.
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn unlimited() -> Settings {
@@ -55,7 +55,7 @@ impl Way {
         Ok(self.send(request)?.collect(64 << 20)?.stdout.to_vec())
     }
 
-    /// What is handed out of a response that fails, and how.
+    /// What is handed out of a response that fails, and the error.
     pub(super) fn fails(&mut self, request: TestRequest) -> (Vec<u8>, Error) {
         let mut out = Vec::new();
         let mut response = match self.send(request) {
@@ -72,7 +72,7 @@ impl Way {
     }
 }
 
-/// Answers GET_VALUES: the connections that follow are shared.
+/// Answers GET_VALUES, so that the following connections are shared.
 fn offer_to_share(app: &RawApp) {
     let mut peer = app.accept();
     assert_eq!(peer.record().kind, Type::GetValues);
@@ -85,7 +85,7 @@ pub(super) type Serve = fn(&RawApp, Peer, bool);
 /// Whether it is the error of a case.
 type Expected = fn(&Error) -> bool;
 
-/// Runs a case alone and shared. `serve` has a thread of its own.
+/// Runs a case alone and shared. `serve` has its own thread.
 pub(super) fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
         let app = RawApp::new();

@@ -1,4 +1,4 @@
-//! The client against applications made of raw bytes, and against the adapter's own server.
+//! Tests the client against raw applications, and against the adapter's own server.
 
 mod cancel;
 mod detach;
@@ -92,5 +92,7 @@ fn fails(client: &mut dyn TestClient, request: TestRequest) -> Error {
 }
 
 fn stdout(bytes: impl Into<Bytes>) -> Collected {
-    Collected { stdout: bytes.into(), ..Collected::default() }
+    let mut collected = Collected::default();
+    collected.stdout = bytes.into();
+    collected
 }

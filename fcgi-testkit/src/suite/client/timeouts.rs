@@ -1,4 +1,4 @@
-//! Time limits, short and in real time: which one it was, and that the request is given up.
+//! Time limits, short and in real time: which one passed, and that the request is aborted.
 
 use std::{
     io::{self, Write},

@@ -20,7 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = cases!["programs":
 ];
 
 /// As a web server starts a CGI program.
-fn cgi(suite: &Suite, method: &str, path: &str) -> Command {
+pub(super) fn cgi(suite: &Suite, method: &str, path: &str) -> Command {
     let mut command = suite.programs().command("auto");
     command
         .env_clear()

@@ -50,7 +50,7 @@ fn echo_sends_a_large_body_back_q_15(suite: &Suite) {
     let head = format!("{HEAD}CONTENT_LENGTH={}\n\n", body.len());
     assert!(output.stdout.starts_with(head.as_bytes()));
     assert!(output.stdout[head.len()..] == body, "the body came back changed");
-    // A Filter's both streams.
+    // Both streams of a Filter.
     let half = echo.folder.path().join("half");
     std::fs::write(&half, &body[..3 << 20]).unwrap();
     let files = ["--stdin", half.to_str().unwrap(), "--data", file.to_str().unwrap()];
@@ -100,7 +100,7 @@ fn echo_is_steered_by_parameters(suite: &Suite) {
     assert!(output.status.success());
     let output = programs.call(&[&echo.address, "--param", "ECHO_PANIC=1"]);
     assert_fails(&output, 1, &echo.address, "101");
-    // Empty values steer nothing.
+    // Empty values have no effect.
     let steers = ["SLEEP_MS", "REPEAT_BYTES", "STDERR", "EXIT", "PANIC", "FAIL_AFTER_BYTES"];
     let empty = steers.map(|name| format!("ECHO_{name}="));
     let args = empty.iter().flat_map(|param| ["--param", param]);
@@ -108,7 +108,7 @@ fn echo_is_steered_by_parameters(suite: &Suite) {
     let output = programs.call(&args);
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     assert_eq!(output.stdout, format!("{HEAD}{}\n\n", empty.join("\n")).as_bytes());
-    // It goes on after all that.
+    // It still serves after all that.
     let start = Instant::now();
     let output = programs.call(&[&echo.address, "--param", "ECHO_SLEEP_MS=300"]);
     assert!(output.status.success());

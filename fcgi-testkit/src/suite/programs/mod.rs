@@ -4,8 +4,10 @@ mod call;
 mod cgi;
 mod echo;
 mod inherit;
+mod notify;
 mod restart;
 mod servers;
+mod small;
 
 use std::{
     io::Write,
@@ -23,15 +25,26 @@ use super::{
     wire::Peer,
 };
 
-pub(super) const CASES: &[&[(&str, Case)]] =
-    &[cgi::CASES, echo::CASES, call::CASES, servers::CASES, inherit::CASES, restart::CASES];
+pub(super) const CASES: &[&[(&str, Case)]] = &[
+    cgi::CASES,
+    echo::CASES,
+    call::CASES,
+    servers::CASES,
+    inherit::CASES,
+    restart::CASES,
+    notify::CASES,
+    small::CASES,
+];
+
+/// The examples that the cases run.
+const NAMES: &[&str] = &["app", "auto", "echo", "call", "hello", "handler", "duplex", "blast"];
 
 /// The adapter's examples.
 pub(super) struct Programs(Examples);
 
 impl Programs {
     pub(super) fn build(package: &str) -> Self {
-        Self(Examples::build(package, &["app", "auto", "echo", "call", "hello", "blast"]).unwrap())
+        Self(Examples::build(package, NAMES).unwrap())
     }
 
     pub(super) fn command(&self, name: &str) -> Command {
@@ -43,7 +56,7 @@ impl Programs {
         self.call_with(b"", args)
     }
 
-    /// Runs `call`; with what its stdin is.
+    /// Runs `call` with these bytes on its stdin.
     pub(super) fn call_with(&self, stdin: &[u8], args: &[&str]) -> Output {
         let mut child = self
             .command("call")
@@ -55,7 +68,7 @@ impl Programs {
             .unwrap();
         let mut input = child.stdin.take().unwrap();
         let bytes = stdin.to_vec();
-        // It need not read it.
+        // It does not have to read it.
         let writer = background(move || drop(input.write_all(&bytes)));
         let output = background(move || child.wait_with_output().unwrap()).join();
         writer.join();
@@ -81,7 +94,7 @@ impl Programs {
     }
 }
 
-/// The sockets of a server at a path, each until the server closes it: whether it listens.
+/// The open sockets of a server at this path. Each item says whether that socket listens.
 fn sockets(path: &Path) -> impl Iterator<Item = bool> + use<> {
     const ACCEPTS: u32 = 0x10000;
     let path = path.to_str().unwrap().to_owned();
@@ -118,7 +131,7 @@ impl Running {
         self.folder.path().join("app.sock")
     }
 
-    /// Whether it listens, which its socket's path does not say: that is there a moment before.
+    /// Whether it listens. Its socket's path exists a moment earlier.
     pub(super) fn listens(&self) -> bool {
         sockets(&self.path()).any(|listens| listens)
     }
@@ -147,7 +160,7 @@ impl Running {
     }
 }
 
-/// Asserts the exit status, and the one line that says why and where.
+/// Asserts the exit status, and that one line names the cause and the address.
 pub(super) fn assert_fails(output: &Output, status: i32, address: &str, cause: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");

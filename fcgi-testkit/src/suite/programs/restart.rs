@@ -1,4 +1,4 @@
-//! Restarts: no request is lost that was sent before its connection was closed (W-13, FC-7-1).
+//! Restarts: a request that was sent before its connection was closed is never lost (W-13, FC-7-1).
 
 use std::{
     io,
@@ -27,8 +27,8 @@ const RESTARTS: usize = 20;
 const CALLERS: usize = 16;
 
 impl Running {
-    /// Sends SIGTERM while the process stands still, behind what `meanwhile` does: the process sees
-    /// all of it at once.
+    /// Stops the process, does `meanwhile`, sends SIGTERM, and lets the process continue: it sees
+    /// everything at once.
     fn terminate_behind<R>(&self, meanwhile: impl FnOnce() -> R) -> R {
         self.signal("-STOP");
         until("it stands still", || self.state() == 'T');
@@ -38,7 +38,7 @@ impl Running {
         result
     }
 
-    /// The process's state in `/proc`: `T` for one that stands still.
+    /// The process's state in `/proc`: `T` if it is stopped.
     fn state(&self) -> char {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         stat.rsplit(") ").next().unwrap().chars().next().unwrap()
@@ -51,18 +51,18 @@ impl Running {
     }
 }
 
-/// `hello` on a socket that others may have too.
+/// Starts `hello` on a socket that other processes may have too.
 fn hello_on(suite: &Suite, path: &Path, listener: OwnedFd) -> Running {
     let mut command = suite.programs().command("hello");
     let child = command.arg("-").stdin(Stdio::from(listener)).spawn().unwrap();
     let address = format!("unix:{}", path.display());
-    // Whoever bound the socket removes its folder.
+    // The process that bound the socket removes its folder.
     let running = Running { child, address, folder: tempfile::tempdir().unwrap() };
     until("it has taken descriptor 0 over", || running.has_taken_over());
     running
 }
 
-/// Requests on connections that nobody has accepted.
+/// Sends requests on connections that nobody has accepted.
 fn wait_in_the_backlog(dial: impl Fn() -> Peer) -> Vec<Peer> {
     let dial_and_send = |_| {
         let mut peer = dial();
@@ -79,7 +79,7 @@ fn answered(mut peer: Peer) {
 
 fn sigterm_serves_what_was_sent_before_w_13(suite: &Suite) {
     let mut hello = suite.programs().start("hello");
-    // One that was used before, and one that only asked.
+    // One connection that was used before, and one that only sent a query.
     let (mut kept, mut fresh) = (hello.dial(), hello.dial());
     kept.send(request(1, KEEP, &[], b""));
     assert_eq!(kept.answer(1), complete(HELLO));
@@ -104,7 +104,7 @@ fn sigterm_serves_what_waits_at_descriptor_0_w_13(suite: &Suite) {
     assert_eq!(hello.exit_status().code(), Some(0));
 }
 
-/// What became of the requests.
+/// Counts what happened to the requests.
 #[derive(Debug, Default)]
 struct Figures {
     answered: AtomicUsize,
@@ -115,7 +115,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// A request on a connection; `None` when the connection is no good for another.
+    /// Sends a request. Returns `None` if the connection can't carry another one.
     fn call(&self, peer: &mut Peer, keep_conn: bool) -> Option<()> {
         // A unix socket takes bytes only for as long as its peer is open.
         if peer.try_send(request(1, keep_conn, &[], b"")).is_err() {
@@ -128,7 +128,7 @@ impl Figures {
         (whole && keep_conn).then_some(())
     }
 
-    /// Whether the answer comes to its end.
+    /// Reads the answer. Returns whether it was complete.
     fn answer(&self, peer: &mut Peer) -> io::Result<bool> {
         let mut answer = Answer::default();
         while let Some(record) = peer.try_record()? {
@@ -140,7 +140,7 @@ impl Figures {
     }
 }
 
-/// The next process listens on the same socket before the one before it has to leave.
+/// The next process listens on the same socket before the previous one has to exit.
 fn restarts(suite: &Suite, keep_conn: bool) {
     let (_folder, path, address) = unix_address();
     let listener = UnixListener::bind(&path).unwrap();
@@ -152,7 +152,7 @@ fn restarts(suite: &Suite, keep_conn: bool) {
             while figures.call(&mut peer, keep_conn).is_some() && !over.load(Ordering::SeqCst) {}
         }
     };
-    // Behind the callers' end it is no longer asked.
+    // After the callers have ended, it gets no more requests.
     let mut running = start();
     thread::scope(|scope| {
         (0..CALLERS).for_each(|_| drop(scope.spawn(load)));
@@ -172,7 +172,7 @@ fn restarts(suite: &Suite, keep_conn: bool) {
     assert_eq!(figures.lost.load(Ordering::SeqCst), 0, "keep_conn {keep_conn}: {figures:?}");
 }
 
-/// Ends the callers however the test ends.
+/// Ends the callers, however the test ends.
 struct EndOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for EndOnDrop<'_> {

@@ -1,4 +1,4 @@
-//! The servers' own ends: signals, descriptor 0, and what can't be listened on.
+//! How servers end: signals, descriptor 0, and addresses that can't be listened on.
 
 use std::{
     io::ErrorKind,
@@ -31,7 +31,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 fn finishes_its_request_after(suite: &Suite, signal: &str) {
     let mut echo = suite.programs().start("echo");
     let mut peer = echo.dial();
-    // GET_VALUES comes with the request and behind it: its answer says that the request runs.
+    // GET_VALUES is sent together with the request, after it: its answer shows that the request
+    // runs.
     let pairs = [("ECHO_SLEEP_MS", "700")];
     peer.send([request(1, KEEP, &pairs, b"body"), record(Type::GetValues, 0, b"")].concat());
     assert_eq!(peer.record().kind, Type::GetValuesResult);
@@ -54,7 +55,7 @@ fn sigint_finishes_requests_and_exits_0(suite: &Suite) {
 fn sigterm_ends_an_idle_server_fc_7_1(suite: &Suite) {
     for name in ["echo", "hello"] {
         let mut server = suite.programs().start(name);
-        // One that never was used, one that waits for its next request.
+        // One connection that was never used, and one that waits for its next request.
         let (mut silent, mut kept) = (server.dial(), server.dial());
         kept.send(request(1, KEEP, &[], b""));
         assert_eq!(kept.answer(1).app_status, 0);
@@ -86,7 +87,7 @@ fn hello_says_hello_and_leaves_at_sigterm(suite: &Suite) {
 
 fn tcp_addresses_are_listened_on(suite: &Suite) {
     let programs = suite.programs();
-    // A port that was free a moment ago may be taken now; not ten times.
+    // A port that was free a moment ago may be taken now, but not ten times.
     let served = (0..10).any(|_| {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let address = format!("tcp:localhost:{}", free.port());
@@ -120,7 +121,7 @@ fn the_socket_of_a_killed_server_is_replaced(suite: &Suite) {
     killed.child = next;
     until("it listens", || killed.listens());
     assert!(programs.call(&[&killed.address]).status.success());
-    // A live one is not.
+    // The socket of a running server is not replaced.
     let output = programs.command("hello").arg(&killed.address).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
@@ -142,7 +143,7 @@ fn descriptor_0_is_listened_on_fc_2_2_1(suite: &Suite) {
     assert!(path.exists(), "the web server's socket is not ours to remove");
 }
 
-/// The descriptors of a process that are this file.
+/// The descriptors of a process that refer to this file.
 fn descriptors(pid: u32, file: &Path) -> Vec<String> {
     let folder = format!("/proc/{pid}/fd");
     let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
@@ -160,13 +161,13 @@ fn descriptor_0_is_given_up_when_it_was_taken_over_fc_2_2_1(suite: &Suite) {
     let socket = format!("/proc/self/fd/{}", given.as_raw_fd());
     let socket = std::fs::read_link(socket).unwrap();
     let stdin = Stdio::from(OwnedFd::from(given));
-    // The command holds this process's copy, and is gone behind this line.
+    // The command holds this process's copy; it is dropped after this line.
     let child = programs.command("echo").arg("-").stdin(stdin).spawn().unwrap();
     let mut echo = Running { child, address: address.to_string(), folder };
     let mut peer = echo.dial();
     peer.send([begin(1, RESPONDER, KEEP), params(1, &[("A", "1")])].concat());
     peer.expect_stdout(1, "Content-Type: text/plain\r\n\r\nA=1\n\n");
-    // Not its children's, and nothing is left of it where it was.
+    // The children don't inherit it, and it is no longer open as descriptor 0.
     let pid = echo.child.id();
     let zero = std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
     assert_eq!(zero, Path::new("/dev/null"));
@@ -176,7 +177,7 @@ fn descriptor_0_is_given_up_when_it_was_taken_over_fc_2_2_1(suite: &Suite) {
         let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
         assert_ne!(flags & CLOSE_ON_EXEC, 0, "descriptor {fd}: {flags:o}");
     }
-    // Nobody else listens: who connects to an application that leaves is refused.
+    // Nobody else listens, so connections to an application that is shutting down are refused.
     echo.signal("-TERM");
     until("it takes no more connections", || {
         let error = UnixStream::connect(&path).err();
@@ -215,7 +216,7 @@ fn descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1(suite: &Suite) {
             assert_eq!(output.status.code(), Some(4), "closed without a word: {said}");
         }
     }
-    // A unix socket's peer is none of the listed addresses.
+    // A unix socket's peer is not in the list of addresses.
     let hello = programs.start_with("hello", |command| {
         command.env("FCGI_WEB_SERVER_ADDRS", "127.0.0.1");
     });

@@ -53,13 +53,13 @@ fn abort_reaches_a_handler_beside_others_and_only_that(suite: &Suite) {
     let stuck = [("STUCK", "yes")];
     peer.send([request(1, KEEP, &[], b""), request(2, KEEP, &stuck, b"")].concat());
     peer.expect_stdout(2, "started");
-    // Ids that are not active, first (FC-3.3-6).
+    // First, ids that are not active (FC-3.3-6).
     peer.send([abort(9), abort(2)].concat());
     assert_eq!(peer.answer(2), cancelled());
     app.probe.wait_ended(1);
     gate.open();
     assert_eq!(peer.answer(1), complete("fine"));
-    // Again, now that the other one came first.
+    // Again, with the other request first.
     peer.send([request(2, KEEP, &stuck, b""), request(1, KEEP, &[], b"")].concat());
     peer.expect_stdout(2, "started");
     peer.send(abort(2));
@@ -77,7 +77,7 @@ fn abort_with_grace_lets_the_handler_answer_fc_5_4_1(suite: &Suite) {
     peer.send(abort(1));
     assert_eq!(peer.answer(1), Answer { app_status: 42, ..complete("") });
     app.probe.wait_ended(1);
-    // Its streams say so too, both of them.
+    // Both streams report it too.
     let aborted = Event::Failed(Error::Aborted(AbortReason::Requested).to_string());
     let expected =
         [Event::Cancelled(AbortReason::Requested), aborted.clone(), aborted, Event::Ended];
@@ -103,7 +103,7 @@ fn a_lost_peer_is_told_to_a_handler_with_grace_w_8(suite: &Suite) {
     peer.expect_stdout(1, "started");
     drop(peer);
     app.probe.wait(&Event::Cancelled(AbortReason::Disconnected));
-    // And it holds nothing up.
+    // It does not delay the shutdown.
     app.serving.stop();
     app.stopped();
 }

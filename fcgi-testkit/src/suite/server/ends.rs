@@ -1,4 +1,4 @@
-//! Connections that end at one of their ends: nothing is lost, and it is noticed.
+//! Connections that one end closes: nothing is lost, and the other end notices.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Handlers that fail: what a web server sees of it, since it looks at no app status.
+//! Handlers that fail, and how the web server notices, since it ignores the app status.
 
 use fcgi_engine::server::{FAILED, PANICKED, Settings};
 
@@ -16,7 +16,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     no_page_where_that_is_wanted_w_15,
 ];
 
-/// Another way for each request that says so: at once, or after a part of a response.
+/// Each request chooses how its handler fails: at once, or after a part of a response.
 fn ways() -> Script {
     let half = || Step::Stdout(pattern(100_000, 1).into());
     Script::new([Step::say("fine")])
@@ -41,13 +41,13 @@ fn a_response_that_breaks_half_way_is_cut_w_12(suite: &Suite) {
                 let mut peer = Peer::dial(address);
                 peer.send(request(1, keep_conn, &[("DO", way)], b"body"));
                 peer.expect_cut(1, pattern(100_000, 1));
-                // Though its input has not ended.
+                // This also works if the input has not ended.
                 let mut peer = Peer::dial(address);
                 peer.send([begin(1, RESPONDER, keep_conn), params(1, &[("DO", way)])].concat());
                 peer.expect_cut(1, pattern(100_000, 1));
             }
         }
-        // An app status is no failure.
+        // An app status is not a failure.
         let mut peer = Peer::dial(address);
         peer.send(request(1, KEEP, &[("DO", "exit half way")], b""));
         assert_eq!(peer.answer(1), Answer { app_status: 3, ..complete("whole") });
@@ -91,7 +91,7 @@ fn a_handler_that_writes_nothing_gets_a_page_w_15(suite: &Suite) {
     let app = suite.app(settings(), ways());
     let mut peer = app.dial();
     for (way, app_status) in [("fail", FAILED), ("panic", PANICKED), ("exit", 3), ("nothing", 0)] {
-        // An Authorizer's denies.
+        // An Authorizer that fails denies.
         for role in [RESPONDER, AUTHORIZER, FILTER] {
             peer.send([begin(1, role, KEEP), params(1, &[("DO", way)])].concat());
             if role != AUTHORIZER {

@@ -27,7 +27,7 @@ fn get_values_tells_the_configuration_fc_4_1_1_fc_4_1_2_w_9(suite: &Suite) {
         let result = peer.record();
         assert_eq!((result.kind, result.id), (Type::GetValuesResult, 0));
         assert_eq!(result.content, encode(&expected));
-        // In the middle of a request too, and in another one's PARAMS.
+        // This also works in the middle of a request, and in the PARAMS of another one.
         peer.send(request(1, KEEP, &[], b""));
         peer.expect_stdout(1, "started");
         peer.send(record(Type::GetValues, 0, &encode(&names[2..])));
@@ -50,7 +50,7 @@ fn max_reqs_is_what_one_connection_takes_fc_4_1_2_w_14(suite: &Suite) {
         peer.send(record(Type::GetValues, 0, &encode(&[("FCGI_MAX_REQS", "")])));
         let expected = encode(&[("FCGI_MAX_REQS", &most.to_string())]);
         assert_eq!(peer.record().content, expected);
-        // It takes as many as it said, and no more.
+        // It takes exactly as many as it reported.
         for id in 1..=most {
             peer.send(request(id, KEEP, &[], b""));
             peer.expect_stdout(id, "started");

@@ -1,4 +1,4 @@
-//! The server against web servers made of raw bytes.
+//! Tests the server against raw web servers.
 
 mod abort;
 mod ends;

@@ -1,5 +1,5 @@
-//! Time limits, short and in real time: what passes, and that the connection closes. How exactly
-//! they are kept is shown on a clock that the test owns, in `fcgi-tokio`.
+//! Time limits, short and in real time: which limit passes, and that the connection closes. How
+//! exact they are is tested with a simulated clock, in `fcgi-tokio`.
 
 use std::{
     io::Write,
