@@ -30,7 +30,7 @@ use crate::{
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
 ///   they have to wait, and then check `take_attention`.
-/// - **Whoever releases the lock** uses `take_woken` before, and wakes them after.
+/// - **Whoever releases the lock** takes what is in `woken` before, and wakes it after.
 /// - **Whatever runs the handlers** uses `is_over`, `finish`.
 /// - **The server** uses `shutdown`, `cancel`.
 #[derive(Debug)]
