@@ -1,6 +1,7 @@
 //! Decoding and encoding in memory, against a memcpy of the same bytes.
 
 mod cegla;
+mod count;
 mod memcpy;
 mod ours;
 mod subject;
@@ -9,10 +10,13 @@ mod tokio_fastcgi;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
+pub(crate) use self::count::Once;
 use self::subject::{Measured, Subject};
 use crate::Options;
 use crate::cpu::{self, Placement};
+use crate::goals::Goal;
 use crate::sample::Sample;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
@@ -28,27 +32,58 @@ fn subjects() -> Vec<Box<dyn Subject>> {
 }
 
 /// The direction of the bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Direction {
     Decode,
     Encode,
 }
 
+/// A codec without a release for our version of Rust.
+const RAMA: (&str, &str) = ("rama-fastcgi", "not run: 0.4.0 needs Rust 1.96");
+
 /// Measures and prints every sample in both directions.
-pub(crate) fn run(options: &Options, cpus: Placement) -> Result<()> {
+pub(crate) fn run(options: &Options, cpus: Placement) -> Result<Vec<Goal>> {
     cpu::pin(cpus.load)?;
     let slice = Duration::from_secs_f64(options.seconds / 4.0);
+    println!("### Codec\n");
     println!(
-        "codec: medians of {} rounds of {:.2} s each, interleaved; ratios are medians of per-round ratios\n",
-        options.rounds,
+        "In memory, on processor {}, in slices of {:.2} s. `memcpy` copies the same wire bytes once. \
+         Instructions are callgrind's.\n",
+        cpus.load,
         slice.as_secs_f64()
     );
-    for sample in [Sample::small(), Sample::large()] {
+    let mut goals = Vec::new();
+    for (index, sample) in Sample::all().iter().enumerate() {
         for direction in [Direction::Decode, Direction::Encode] {
-            compare(options, slice, &sample, direction)?;
+            if direction == Direction::Encode && !sample.encodes {
+                continue;
+            }
+            let entries = compare(options, slice, (index, sample), direction)?;
+            let ours = entries.iter().find(|entry| entry.subject.name() == ours::NAME);
+            let Some(ours) = ours else { continue };
+            let ratio = median_ratio(&ours.nanos, &entries[0].nanos);
+            match (index, direction) {
+                (0, Direction::Decode) => goals.push(Goal::at_most(
+                    "codec: 26 parameters decoded and looked at, ns",
+                    400.0,
+                    median(&ours.nanos),
+                )),
+                (1, Direction::Encode) => goals.push(Goal::at_most(
+                    "codec: records of 64 KiB encoded, of a memcpy",
+                    0.01,
+                    ratio,
+                )),
+                // Its window is filled by a copy, in place of the read.
+                (1, Direction::Decode) => goals.push(Goal::at_most(
+                    "codec: records of 64 KiB decoded beyond the read, of a memcpy",
+                    0.01,
+                    ratio.map(|ratio| ratio - 1.0),
+                )),
+                _ => {}
+            }
         }
     }
-    Ok(())
+    Ok(goals)
 }
 
 /// One subject's results in a comparison.
@@ -65,9 +100,9 @@ struct Entry {
 fn compare(
     options: &Options,
     slice: Duration,
-    sample: &Sample,
+    (index, sample): (usize, &Sample),
     direction: Direction,
-) -> Result<()> {
+) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = subjects()
         .into_iter()
         .filter(|subject| options.selects(subject.name()) || subject.name() == memcpy::NAME)
@@ -85,25 +120,35 @@ fn compare(
         Direction::Decode => "decode",
         Direction::Encode => "encode",
     };
-    println!("{what} {} ({} bytes)", sample.title, sample.wire.len());
+    println!("**{what} {} ({} bytes)**\n", sample.title, thousands(Some(sample.wire.len() as f64)));
     let base = entries[0].nanos.clone();
-    let mut table = Table::new(&["codec", "ns/request", "GB/s", "time / memcpy"]);
-    for entry in &entries {
+    let mut table = Table::new(&["", "ns/request", "GB/s", "time / memcpy", "instructions"]);
+    for entry in &mut entries {
         let nanos = median(&entry.nanos);
         let ratio = median_ratio(&entry.nanos, &base);
         let rate = nanos.map(|nanos| sample.wire.len() as f64 / nanos);
+        let counted = entry.times.map(|_| {
+            count::instructions(entry.subject.name(), index, direction).inspect_err(|error| {
+                entry.note = format!("instructions not counted: {error:#}");
+            })
+        });
+        let counted = counted.and_then(Result::ok).map(|count| count as f64);
         table.row(
             vec![
                 entry.subject.name().to_owned(),
                 thousands(nanos),
                 number(rate, 2),
                 number(ratio, 2),
+                thousands(counted),
             ],
             entry.note.as_str(),
         );
     }
+    if options.selects(RAMA.0) {
+        table.row(vec![RAMA.0.to_owned()], RAMA.1);
+    }
     table.print();
-    Ok(())
+    Ok(entries)
 }
 
 impl Entry {

@@ -1,4 +1,4 @@
-//! The two inputs of every run: a realistic request as nginx sends it, and a large body.
+//! The inputs of every run: a realistic request as nginx sends it, and bodies.
 
 use bytes::Bytes;
 
@@ -20,6 +20,8 @@ pub(crate) struct Sample {
     pub(crate) request: Request,
     /// The same request on the wire.
     pub(crate) wire: Vec<u8>,
+    /// Whether encoders are measured with it too.
+    pub(crate) encodes: bool,
 }
 
 /// The 26 parameters of a browser's request through nginx's own `fastcgi_params`.
@@ -60,41 +62,72 @@ const PARAMS: [(&str, &str); 26] = [
 const LARGE: usize = 1 << 20;
 
 impl Sample {
+    /// All samples for codecs.
+    pub(crate) fn all() -> [Sample; 3] {
+        [Sample::small(), Sample::large(), Sample::tiny()]
+    }
+
     /// A 26-parameter request without a body.
     pub(crate) fn small() -> Sample {
-        Sample::new("a 26-parameter request", Bytes::new())
+        Sample::new("a 26-parameter request", 0, wire::FULL_RECORD)
     }
 
-    /// The same request with a body of 1 MiB, in records of the maximum length.
-    pub(crate) fn large() -> Sample {
-        let body: Vec<u8> = (0..LARGE).map(|i| (i * 7 + i / 251) as u8).collect();
-        Sample::new("a 1 MiB body in 64 KiB records", body.into())
+    /// The same request with a body of 1 MiB in records of the greatest length.
+    fn large() -> Sample {
+        Sample::new("a 1 MiB body in 64 KiB records", LARGE, wire::FULL_RECORD)
     }
 
-    /// Puts the parameters and `body` together in both forms.
-    fn new(title: &'static str, body: Bytes) -> Sample {
+    /// The same request with a body in records of one byte. No encoder here would write these.
+    fn tiny() -> Sample {
+        let sample = Sample::new("a body in 1,000 records of one byte", 1_000, 1);
+        Sample { encodes: false, ..sample }
+    }
+
+    /// Creates both forms from the parameters and a body of this many bytes.
+    fn new(title: &'static str, length: usize, record: usize) -> Sample {
+        let body: Vec<u8> = (0..length).map(|i| (i * 7 + i / 251) as u8).collect();
         let params = PARAMS.map(|(name, value)| (name.into(), value.into())).into();
-        let request = Request { params, body };
-        let wire = request.to_wire();
-        Sample { title, request, wire }
+        let request = Request { params, body: body.into() };
+        let wire = request.to_wire(wire::ID, true, record);
+        Sample { title, request, wire, encodes: true }
+    }
+
+    /// The request on the wire with this id, for a connection that is kept or not.
+    pub(crate) fn wire(&self, id: u16, keep: bool) -> Vec<u8> {
+        self.request.to_wire(id, keep, wire::FULL_RECORD)
+    }
+
+    /// The same request as a browser sends it over HTTP/1.1.
+    pub(crate) fn http(&self, keep: bool) -> Vec<u8> {
+        let mut out = b"GET /articles?page=2&sort=date HTTP/1.1\r\n".to_vec();
+        for (name, value) in &self.request.params {
+            let Some(name) = name.strip_prefix(b"HTTP_") else { continue };
+            let name: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+            let value = if name == b"CONNECTION" && !keep { b"close" } else { &value[..] };
+            for part in [&name[..], b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        out
     }
 }
 
 impl Request {
     /// BEGIN_REQUEST, PARAMS, STDIN and the two ends of stream, as one block.
-    fn to_wire(&self) -> Vec<u8> {
+    fn to_wire(&self, id: u16, keep: bool, record: usize) -> Vec<u8> {
         let mut pairs = Vec::new();
         for (name, value) in &self.params {
             put_pair(&mut pairs, name, value);
         }
         let mut out = Vec::with_capacity(pairs.len() + self.body.len() + 1024);
-        put_record(&mut out, wire::BEGIN_REQUEST, wire::ID, &wire::BEGIN_BODY);
-        put_record(&mut out, wire::PARAMS, wire::ID, &pairs);
-        put_record(&mut out, wire::PARAMS, wire::ID, &[]);
-        for chunk in self.body.chunks(wire::FULL_RECORD) {
-            put_record(&mut out, wire::STDIN, wire::ID, chunk);
+        put_record(&mut out, wire::BEGIN_REQUEST, id, &wire::begin_body(keep));
+        put_record(&mut out, wire::PARAMS, id, &pairs);
+        put_record(&mut out, wire::PARAMS, id, &[]);
+        for chunk in self.body.chunks(record) {
+            put_record(&mut out, wire::STDIN, id, chunk);
         }
-        put_record(&mut out, wire::STDIN, wire::ID, &[]);
+        put_record(&mut out, wire::STDIN, id, &[]);
         out
     }
 }

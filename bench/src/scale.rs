@@ -5,12 +5,15 @@
 //! counted for another.
 
 mod churn;
+mod connections;
 mod core;
 mod idle;
 mod multiplexed;
-mod usage;
+pub(crate) mod params;
+mod quiet;
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,9 +22,9 @@ use fcgi_tokio::client::Request;
 use fcgi_tokio::{Address, Client};
 
 use crate::Options;
+use crate::candidates;
 use crate::cpu::{self, Placement};
-use crate::hello::candidates;
-use crate::hello::process::Server;
+use crate::process::Server;
 use crate::sample::Sample;
 use crate::serve::STDOUT;
 
@@ -31,7 +34,7 @@ pub(crate) const AT_ONCE: &str = "AT_ONCE";
 pub(crate) const MOST: usize = 10_000;
 
 /// The parts, by the names that `--only` knows.
-const PARTS: [&str; 4] = ["idle", "multiplexed", "core", "churn"];
+const PARTS: [&str; 7] = ["connections", "quiet", "idle", "multiplexed", "core", "churn", "params"];
 
 /// The numbers of concurrent requests, row by row.
 const REQUESTS: [usize; 4] = [10, 100, 1_000, MOST];
@@ -46,6 +49,9 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<()> {
     let named: Vec<&str> = PARTS.into_iter().filter(|part| is_named(options, part)).collect();
     let parts = if named.is_empty() { PARTS.to_vec() } else { named };
     match parts[..] {
+        ["connections"] => connections::run(options, cpus),
+        ["quiet"] => quiet::run(options, cpus),
+        ["params"] => params::run(options, cpus),
         ["idle"] => idle::run(cpus),
         ["multiplexed"] => multiplexed::run(options, cpus),
         ["core"] => core::run(options, cpus),
@@ -72,6 +78,7 @@ fn again(options: &Options, part: &str) -> Result<()> {
         .args(at_once(options).iter().flat_map(|n| ["--only".to_owned(), n.to_string()]))
         .args(["--seconds", &options.seconds.to_string()])
         .args(["--rounds", &options.rounds.to_string()])
+        .args(options.programs.iter().flat_map(|path| [OsStr::new("--programs"), path.as_os_str()]))
         .status()?;
     ensure!(status.success(), "{part} failed");
     Ok(())

@@ -16,7 +16,12 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 ///
 /// A slowdown of the machine affects both sides of a round's ratio.
 pub(crate) fn median_ratio(values: &[f64], base: &[f64]) -> Option<f64> {
-    let ratios: Vec<f64> = values.iter().zip(base).map(|(value, base)| value / base).collect();
+    let ratios: Vec<f64> = values
+        .iter()
+        .zip(base)
+        .map(|(value, base)| value / base)
+        .filter(|r| r.is_finite())
+        .collect();
     median(&ratios)
 }
 

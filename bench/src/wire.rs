@@ -22,9 +22,14 @@ pub(crate) const HEADER: usize = 8;
 /// The longest content that is a multiple of eight, so that it needs no padding.
 pub(crate) const FULL_RECORD: usize = 65_528;
 /// The body of a BEGIN_REQUEST for a responder whose connection is kept.
-pub(crate) const BEGIN_BODY: [u8; 8] = [0, 1, 1, 0, 0, 0, 0, 0];
+pub(crate) const BEGIN_BODY: [u8; 8] = begin_body(true);
 /// The request id that every benchmark uses, as web servers without multiplexing do.
 pub(crate) const ID: u16 = 1;
+
+/// The body of a BEGIN_REQUEST for a responder.
+pub(crate) const fn begin_body(keep: bool) -> [u8; 8] {
+    [0, 1, keep as u8, 0, 0, 0, 0, 0]
+}
 
 /// One record at the front of some bytes.
 pub(crate) struct Record<'a> {

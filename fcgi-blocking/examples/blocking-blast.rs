@@ -2,8 +2,9 @@
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
 //! parameters and no body, from that many threads over a pool of as many connections, and prints
-//! `requests=N seconds=S rps=R`. Every answer must have app status 0 and some bytes; otherwise one line
-//! says what came, and the exit status is 1 (2 for usage).
+//! `requests=N seconds=S rps=R`. With `--no-keep-conn` each request gets its own connection. Every
+//! answer must have app status 0 and some bytes; otherwise one line says what came, and the exit
+//! status is 1 (2 for usage).
 
 #[path = "../../fcgi-testkit/programs/blast_args.rs"]
 mod args;
@@ -28,13 +29,13 @@ fn blast(args: &Args) -> Result<Duration, Failure> {
     let connections = usize::try_from(args.connections).unwrap_or(usize::MAX);
     let pool = fcgi::Pool::builder(args.address.clone())
         .max_connections(connections)
-        .keep_conn(true)
+        .keep_conn(!args.no_keep_conn)
         .build()?;
     let started = Instant::now();
     let mut threads = Vec::new();
     for share in args.shares() {
-        let pool = pool.clone();
-        let thread = thread::Builder::new().spawn(move || send(&pool, share));
+        let (pool, keep_conn) = (pool.clone(), !args.no_keep_conn);
+        let thread = thread::Builder::new().spawn(move || send(&pool, share, keep_conn));
         threads.push(thread.map_err(Failure::Start)?);
     }
     for thread in threads {
@@ -47,9 +48,9 @@ fn blast(args: &Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a thread's share of the requests.
-fn send(pool: &fcgi::Pool, share: u64) -> Result<(), Failure> {
+fn send(pool: &fcgi::Pool, share: u64, keep_conn: bool) -> Result<(), Failure> {
     for _ in 0..share {
-        check(&pool.send(request())?.collect(ANSWER)?)?;
+        check(&pool.send(request(keep_conn))?.collect(ANSWER)?)?;
     }
     Ok(())
 }

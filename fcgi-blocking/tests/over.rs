@@ -9,7 +9,7 @@ use std::{
 use fcgi::client::Request;
 use fcgi_blocking as fcgi;
 
-/// More than is on the way at a time.
+/// More than is ever in transit at a time.
 const BODY: usize = 300_000;
 
 fn body() -> Vec<u8> {
@@ -110,7 +110,7 @@ fn a_half_closed_unix_socket_is_answered() {
     theirs.write_all(b"\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0").unwrap();
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
     let late = |request: fcgi::Request| {
-        // The end of file is heard of before the answer.
+        // The end of file is noticed before the answer.
         std::thread::sleep(Duration::from_millis(50));
         request.stdout().write_all("answered")
     };

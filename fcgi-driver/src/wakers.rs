@@ -6,8 +6,8 @@ use std::{
     task::{Context, Waker},
 };
 
-/// Remembers the task to wake. Returns the waker before, to be dropped where no lock is held: the
-/// last waker of a task may drop the task.
+/// Remembers the task to wake. Returns the previous waker. Drop it where no lock is held: the last
+/// waker of a task may drop the task.
 #[must_use = "drop it without a lock"]
 pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
@@ -16,7 +16,8 @@ pub(crate) fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> 
     }
 }
 
-/// Those who are woken when this is dropped; most often it is one, which needs no allocation.
+/// Wakers that are woken when this is dropped. Usually there is only one, which needs no
+/// allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     first: Option<Waker>,
@@ -37,7 +38,7 @@ impl Wakes {
         }
     }
 
-    /// Whoever waits there is to be woken.
+    /// Takes the waker from a slot, to wake it later.
     #[inline]
     pub(crate) fn take(&mut self, slot: &mut Option<Waker>) {
         if let Some(waker) = slot.take() {
@@ -62,20 +63,20 @@ impl Extend<Waker> for Wakes {
     }
 }
 
-/// What is behind a [`lock`].
+/// State behind a [`lock`].
 pub(crate) trait Wakeful {
-    /// What runs code of others when it is dropped: those who are to be [woken](Wakes), a socket.
+    /// Values whose drop runs other people's code, such as [wakers](Wakes) or a socket.
     type Later;
 
-    /// What is to be dropped once the lock is released, if anything is.
+    /// The values to drop once the lock is released, if there are any.
     fn later(&mut self) -> Option<Self::Later>;
 }
 
-/// Locks; once that is released, wakes those whom its holder has noted. A waker is code of the
-/// runtime's, which may drop or poll what takes this lock too.
+/// Locks. When the lock is released, it wakes those whom its holder has noted. A waker is code of
+/// the runtime, which may drop or poll something that takes this lock too.
 #[inline]
 pub(crate) fn lock<T: Wakeful>(mutex: &Mutex<T>) -> Locked<'_, T> {
-    // Nothing panics while it is held.
+    // Nothing panics while the lock is held.
     let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
     Locked { guard, later: None }
 }

@@ -32,6 +32,7 @@ pub mod client;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
+mod joined;
 pub mod listener;
 pub mod notify;
 pub mod observe;

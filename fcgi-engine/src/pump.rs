@@ -151,7 +151,7 @@ pub struct Broken {
     pub error: io::Error,
 }
 
-/// Writes what is queued until the socket is full.
+/// Writes queued bytes until the socket is full.
 pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
     let mut bytes = 0;
     while let Some(mut queued) = connection.poll_transmit() {

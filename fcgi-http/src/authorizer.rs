@@ -1,6 +1,6 @@
 //! The requests and answers of an Authorizer (FC-6.3-1, FC-6.3-2).
 //!
-//! An Authorizer decides whether a request may go on. Its answer is a CGI response. Status 200
+//! An Authorizer decides whether a request is allowed. Its answer is a CGI response. Status 200
 //! allows: the `Variable-NAME` fields become parameters of the request to the Responder. Any other
 //! status denies: the client gets the response.
 //!
@@ -42,7 +42,7 @@ pub fn params(params: &Params) -> Params {
 }
 
 /// The parameters of a request that was allowed. Each variable replaces all parameters of the same
-/// name, so that nothing the client caused remains beside it.
+/// name, so that nothing that the client caused remains.
 ///
 /// A variable CONTENT_LENGTH is left out: that parameter must be the length of STDIN.
 #[must_use]
@@ -61,7 +61,7 @@ fn is_length(name: &[u8]) -> bool {
 /// An Authorizer's answer. It has no third answer (FC-6.3-2).
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The request may go on. The answer's other fields and its body are dropped.
+    /// The request is allowed. The answer's other fields and its body are dropped.
     Allow {
         /// NAME=value for each `Variable-NAME: value`, in order; names keep their case.
         variables: Params,
@@ -90,7 +90,7 @@ impl AnswerParser {
     /// Takes the next bytes of STDOUT, like [`HeadParser::push`].
     ///
     /// # Errors
-    /// The answer is bad: the request must not go on, and a gateway answers 502.
+    /// The answer is bad: the request is not allowed, and a gateway answers 502.
     pub fn push(&mut self, input: &mut Bytes) -> Result<Option<Answer>, HeadError> {
         let Some(parsed) = self.head.push_fields(input)? else { return Ok(None) };
         Ok(Some(if parsed.head.parts.status == StatusCode::OK {
@@ -103,7 +103,7 @@ impl AnswerParser {
     /// STDOUT has ended, as in [`HeadParser::finish`].
     ///
     /// # Errors
-    /// It ended inside the answer or before it: the request must not go on.
+    /// It ended inside the answer or before it: the request is not allowed.
     pub fn finish(&self) -> Result<(), HeadError> {
         self.head.finish()
     }

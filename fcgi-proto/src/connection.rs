@@ -31,7 +31,7 @@ pub trait Connection: sealed::Sealed {
     fn wants_buffer(&self) -> Option<usize>;
 
     /// Lends the connection a buffer for [`recv_buffer`](Self::recv_buffer), so that it allocates
-    /// none of its own. Take it back with [`reclaim`](Self::reclaim) once the events are drained:
+    /// none itself. Take it back with [`reclaim`](Self::reclaim) once the events are drained:
     /// an idle connection needs no buffer.
     ///
     /// # Errors

@@ -26,6 +26,10 @@ use crate::{
 /// Bytes reserved for the first parameter: enough for what a web server sends with a request of few
 /// headers, so that the block does not grow pair by pair.
 const FIRST_BLOCK: usize = 512;
+/// The usual size of a pair: the average of a web server's parameters.
+const USUAL_PAIR: usize = 40;
+/// The most bytes to reserve before the parameters are seen.
+const MOST_ROOM: usize = 8 * 1024;
 
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
@@ -151,6 +155,10 @@ impl<'a> IntoIterator for &'a Params {
 
 impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Extend<(N, V)> for Params {
     fn extend<T: IntoIterator<Item = (N, V)>>(&mut self, iter: T) {
+        let iter = iter.into_iter();
+        // An iterator's size hint is only trusted up to a block that costs nothing.
+        let room = iter.size_hint().0.saturating_mul(USUAL_PAIR);
+        self.block.reserve(room.min(MOST_ROOM));
         for (name, value) in iter {
             self.push(name, value);
         }

@@ -64,7 +64,7 @@ state_table! {
         Input,
         /// All of its input has come.
         Complete,
-        /// The web server gave it up; the application is told and answers with its status.
+        /// The web server aborted it; the application learns this and answers with its status.
         Aborted,
     }
     /// What moves a [`ServerState`].
@@ -119,7 +119,7 @@ state_table! {
     }
     /// What moves a [`ClientState`].
     ClientTrigger {
-        /// `begin` of a role with input beside PARAMS.
+        /// `begin` of a role with input besides PARAMS.
         Begin = "begin",
         /// `begin` of an Authorizer.
         BeginAll = "begin (Authorizer)",

@@ -2,8 +2,9 @@
 //!
 //! `blast ADDR REQUESTS CONNECTIONS` sends that many keep-alive requests, each with nginx's
 //! parameters and no body, over a pool of that many connections, and prints `requests=N seconds=S
-//! rps=R`. Every answer must have app status 0 and some bytes; otherwise one line says what came,
-//! and the exit status is 1 (2 for usage).
+//! rps=R`. With `--no-keep-conn` each request gets its own connection. Every answer must have app
+//! status 0 and some bytes; otherwise one line says what came, and the exit status is 1 (2 for
+//! usage).
 //!
 //! The example of this name of every async adapter is this file, with the adapter's `fcgi` and
 //! `runtime`.
@@ -35,12 +36,14 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
     let most = usize::try_from(args.connections).unwrap_or(usize::MAX);
     let pool = fcgi::Pool::builder(args.address.clone())
         .max_connections(most)
-        .keep_conn(true)
+        .keep_conn(!args.no_keep_conn)
         .build()
         .unwrap();
     let started = Instant::now();
-    let tasks: Vec<_> =
-        args.shares().map(|share| runtime::spawn(send(pool.clone(), share))).collect();
+    let tasks: Vec<_> = args
+        .shares()
+        .map(|share| runtime::spawn(send(pool.clone(), share, !args.no_keep_conn)))
+        .collect();
     for task in tasks {
         task.await?;
     }
@@ -48,9 +51,9 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a task's share of the requests.
-async fn send(pool: fcgi::Pool, share: u64) -> Result<(), Failure> {
+async fn send(pool: fcgi::Pool, share: u64, keep_conn: bool) -> Result<(), Failure> {
     for _ in 0..share {
-        check(&pool.send(request()).await?.collect(ANSWER).await?)?;
+        check(&pool.send(request(keep_conn)).await?.collect(ANSWER).await?)?;
     }
     Ok(())
 }

@@ -51,6 +51,9 @@ pub(crate) struct Args {
     pub(crate) requests: u64,
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) connections: u64,
+    /// A connection for each request, instead of kept ones
+    #[arg(long)]
+    pub(crate) no_keep_conn: bool,
 }
 
 impl Args {
@@ -61,9 +64,9 @@ impl Args {
     }
 }
 
-/// One of the requests.
-pub(crate) fn request() -> fcgi::client::Request {
-    fcgi::client::Request::responder().params(PARAMS).keep_conn(true)
+/// A request, over a connection that is kept or not.
+pub(crate) fn request(keep_conn: bool) -> fcgi::client::Request {
+    fcgi::client::Request::responder().params(PARAMS).keep_conn(keep_conn)
 }
 
 /// Every answer must have app status 0 and some bytes.

@@ -66,7 +66,7 @@ async fn run(address: &str, script: &str) -> Result<Vec<u8>, fcgi::Error> {
         sent => sent,
     };
     let answer = sent?.collect(16 << 20).await?;
-    // Head and body, as CGI has them.
+    // Head and body, in CGI's form.
     Ok(answer.stdout.to_vec())
 }
 

@@ -128,7 +128,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub struct Background<T>(std::sync::mpsc::Receiver<std::thread::Result<T>>);
 
-/// Runs beside the test.
+/// Runs in a thread next to the test.
 pub fn background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Background<T> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

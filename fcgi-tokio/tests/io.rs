@@ -18,7 +18,7 @@ use tokio::{
     task::yield_now,
 };
 
-/// More than is on the way at a time.
+/// More than is ever in transit at a time.
 const BODY: usize = 300_000;
 
 fn body(seed: usize) -> Vec<u8> {

@@ -463,7 +463,7 @@ impl Pair {
         for (i, request) in self.requests.iter().enumerate() {
             let unheard = closed && request.server.is_none();
             assert!(request.outcome.is_some() || unheard, "request {i} has not ended: {request:?}");
-            // What a refused request wrote is not told from the page that says so.
+            // The output of a refused request can't be distinguished from the error page.
             let refused = matches!(request.answer, Some(Outcome::Rejected(_)));
             let whole = request.outcome.is_some() && !request.aborted_by_client && !refused;
             if whole && request.server.is_some() {
@@ -496,7 +496,7 @@ impl Pair {
         assert!(self.requests.iter().all(|request| request.outcome.is_some()));
     }
 
-    /// Before an answer in the end: all input has come, unless the request was given up.
+    /// Checked before an answer at the end: all input has arrived, unless the request was aborted.
     fn check_input(&self, i: usize) {
         let request = &self.requests[i];
         let given_up = request.aborted_by_client || request.aborted_at_server;

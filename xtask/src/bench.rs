@@ -1,29 +1,103 @@
 //! `cargo xtask bench`.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use fcgi_testkit::peers::Peer;
 
-use crate::command::{cargo, run as run_command};
-use crate::peers;
+use crate::command::{cargo, program, root, run as run_command, shown, succeeds};
+use crate::{peers, tool};
+
+/// A whole run writes a part of this document.
+const FILE: &str = "docs/performance.md";
+/// The marks around that part.
+const MARKS: [&str; 2] = ["<!-- cargo xtask bench: begin -->\n", "<!-- cargo xtask bench: end -->"];
+/// The peers that it compares with, and the tools that measure.
+const PEERS: [Peer; 7] =
+    [Peer::Gcc, Peer::Libfcgi, Peer::Go, Peer::Nginx, Peer::Caddy, Peer::PhpFpm, Peer::Strace];
+/// Programs that are not peers, each in a package of its name.
+const TOOLS: [&str; 2] = ["wrk", "valgrind"];
+/// The suffixes of the crates whose examples take part.
+const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
 
 /// The arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Arguments for the benchmark program
+    /// Arguments for the benchmark program, such as `server --rounds 9`; without them all of it runs,
+    /// and docs/performance.md is written
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-/// Provides what the C peer is built with, then runs the benchmarks.
+/// Installs the peers, builds the measured programs, and runs the benchmarks.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    for missing in peers::provide(&[Peer::Gcc, Peer::Libfcgi]) {
-        println!("No comparison with the C peer: {missing}");
+    for missing in peers::provide(&PEERS) {
+        println!("Left out: {missing}");
     }
-    let hello = ["build", "--profile", "bench", "-p", "fcgi-tokio", "--example", "tokio-hello"];
-    run_command(&mut cargo(hello))?;
-    let bench = ["run", "--profile", "bench", "-p", "fcgi-bench", "--"];
-    run_command(cargo(bench).args(&options.arguments))
+    for tool in TOOLS {
+        if !succeeds(program("sh").args(["-c", "command -v \"$0\"", tool])) {
+            if let Err(error) = peers::install_packages(&[tool]) {
+                println!("Left out: what needs {tool}: {error:#}");
+            }
+        }
+    }
+    let mut build = cargo(["build", "--release", "-p", "fcgi-bench", "-p", "fcgi-cli"]);
+    build.args(["--bin", "fcgi-bench", "--bin", "fcgi"]);
+    for adapter in ADAPTERS {
+        build.args(["-p", &format!("fcgi-{adapter}")]);
+        for example in ["hello", "blast"] {
+            build.args(["--example", &format!("{adapter}-{example}")]);
+        }
+    }
+    run_command(&mut build)?;
+    let mut bench = program(tool::target().join("release/fcgi-bench"));
+    if !options.arguments.is_empty() {
+        return run_command(bench.args(&options.arguments));
+    }
+    let mut child = bench.args(["all", "--strace"]).stdout(Stdio::piped()).spawn()?;
+    let mut said = String::new();
+    let stdout = child.stdout.take().context("the benchmark has no stdout")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{} failed: {status}", shown(&bench));
+    }
+    let path = root().join(FILE);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {FILE}"))?;
+    fs::write(&path, with(&text, &said)?).with_context(|| format!("writing {FILE}"))
+}
+
+/// Replaces the part between the marks of the document.
+fn with(text: &str, said: &str) -> Result<String> {
+    let [begin, end] = MARKS;
+    let parts = text.split_once(begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(end)?;
+        Some((before, after))
+    });
+    let (before, after) = parts.with_context(|| format!("{FILE} has not the marks {MARKS:?}"))?;
+    Ok(format!("{before}{begin}\n{}\n\n{end}{after}", said.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_replaces_its_own_part_alone() {
+        let [begin, end] = MARKS;
+        let text = format!("# Title\n{begin}\nold\n\n{end}\n## Learnt\n");
+        let new = format!("# Title\n{begin}\nnew\n\n{end}\n## Learnt\n");
+        assert_eq!(with(&text, "new\n\n").unwrap(), new);
+        assert_eq!(with(&new, "new\n").unwrap(), new);
+        assert!(with("# Title\n", "new").is_err());
+    }
 }

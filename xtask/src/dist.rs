@@ -149,7 +149,7 @@ fn is_static(path: &Path) -> Result<bool> {
     }))
 }
 
-/// Writes completions and man pages beside the program.
+/// Writes completions and man pages next to the program.
 fn pages(fcgi: &Path, folder: &Path) -> Result<()> {
     let completions = folder.join("completions");
     fs::create_dir_all(&completions)?;

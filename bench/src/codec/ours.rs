@@ -14,6 +14,9 @@ use fcgi_proto::{
 use super::subject::{Codec, Seen, Sent};
 use crate::sample::Request;
 
+/// The row's name.
+pub(super) const NAME: &str = "fcgi-proto";
+
 /// The connection that decodes.
 pub(super) struct Ours {
     server: ServerConnection,
@@ -26,7 +29,7 @@ impl Default for Ours {
 }
 
 impl Codec for Ours {
-    const NAME: &'static str = "fcgi-proto";
+    const NAME: &'static str = NAME;
 
     fn decode<S: Seen>(&mut self, mut wire: &[u8], seen: &mut S) -> Result<()> {
         let server = &mut self.server;

@@ -9,12 +9,12 @@ use fcgi_tokio::client::Connector;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use super::usage::{Process, own_time};
 use super::{block_on, exchange, placed, request, start};
 use crate::Options;
 use crate::cpu::Placement;
 use crate::sample::Sample;
 use crate::table::{Table, number, thousands};
+use crate::usage::{Process, own_time};
 
 /// Connections per second in the paced row.
 const PACE: u32 = 1_000;

@@ -11,7 +11,6 @@ use fcgi_proto::{
     RequestKey, Role, ServerConfig, ServerConnection, client, server,
 };
 
-use super::usage::own_time;
 use super::{MOST, at_once};
 use crate::Options;
 use crate::cpu::{self, Placement};
@@ -19,6 +18,7 @@ use crate::sample::Sample;
 use crate::serve::STDOUT;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
+use crate::usage::own_time;
 
 /// How much is queued before it is moved, like a socket's buffer.
 const FLUSH: usize = 64 * 1024;

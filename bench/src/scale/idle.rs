@@ -3,11 +3,11 @@
 use anyhow::{Context as _, Result};
 use fcgi_tokio::client::Connector;
 
-use super::usage::{Process, allow_descriptors};
 use super::{MOST, block_on, exchange, placed, request, start};
 use crate::cpu::Placement;
 use crate::sample::Sample;
 use crate::table::{Table, number, thousands};
+use crate::usage::{Process, allow_descriptors};
 
 /// The numbers of connections; each row includes the connections of the row before.
 const CONNECTIONS: [usize; 3] = [100, 1_000, MOST];

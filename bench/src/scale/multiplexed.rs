@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use fcgi_tokio::client::Connector;
 use fcgi_tokio::{Address, Limits, Pool};
 
-use super::usage::{Process, own_time};
 use super::{AT_ONCE, at_once, block_on, placed, request, start};
 use crate::Options;
 use crate::cpu::Placement;
@@ -15,6 +14,7 @@ use crate::sample::Sample;
 use crate::serve::STDOUT;
 use crate::stats::{median, median_ratio};
 use crate::table::{Table, number, thousands};
+use crate::usage::{Process, own_time};
 
 /// The cost of one number of concurrent requests.
 struct Entry {

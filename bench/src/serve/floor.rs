@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::{Errno, read, write};
 
-use crate::wire::{self, Record, put_record};
+use super::bare::Bare;
 
 /// The listener's token; connections have their index.
 const LISTENER: u64 = u64::MAX;
@@ -23,36 +23,6 @@ struct Connection {
     stream: UnixStream,
     /// The start of an incomplete request; usually empty.
     partial: Vec<u8>,
-}
-
-/// The answer to a request, with room for its id in three headers.
-struct Answer {
-    bytes: Vec<u8>,
-    /// Where the ids are.
-    ids: Vec<usize>,
-}
-
-impl Answer {
-    /// STDOUT, its end, END_REQUEST.
-    fn new() -> Answer {
-        let mut bytes = Vec::new();
-        let mut ids = Vec::new();
-        let records: [(u8, &[u8]); 3] =
-            [(wire::STDOUT, super::STDOUT), (wire::STDOUT, &[]), (wire::END_REQUEST, &[0; 8])];
-        for (kind, content) in records {
-            ids.push(bytes.len() + 2);
-            put_record(&mut bytes, kind, 0, content);
-        }
-        Answer { bytes, ids }
-    }
-
-    /// The answer to request `id`.
-    fn to(&mut self, id: u16) -> &[u8] {
-        for at in &self.ids {
-            self.bytes[*at..at + 2].copy_from_slice(&id.to_be_bytes());
-        }
-        &self.bytes
-    }
 }
 
 /// Serves for ever.
@@ -65,7 +35,7 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = [MaybeUninit::<Event>::uninit(); 64];
     let mut buffer = vec![0; 1 << 16];
-    let mut answer = Answer::new();
+    let mut answers = (Bare::new(), Vec::new());
     loop {
         let (ready, _) = match epoll::wait(&epoll, &mut events, None) {
             Err(Errno::INTR) => continue,
@@ -88,8 +58,8 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
                 }
             } else if let Some(slot) = connections.get_mut(token as usize) {
                 if let Some(connection) = slot {
-                    if connection.ready(&mut buffer, &mut answer).is_err() {
-                        *slot = None; // Dropping it closes it, and epoll forgets it.
+                    if connection.ready(&mut buffer, &mut answers).is_err() {
+                        *slot = None; // Closed: epoll forgets it by itself.
                     }
                 }
             }
@@ -98,45 +68,33 @@ pub(super) fn serve(socket: &Path) -> Result<()> {
 }
 
 impl Connection {
-    /// Reads once and answers every request that has now ended. An error closes the connection.
-    fn ready(&mut self, buffer: &mut [u8], answer: &mut Answer) -> io::Result<()> {
+    /// Reads once and answers every request that has ended, in one write. An error closes the
+    /// connection, and so does the last answer on a connection that is not kept.
+    ///
+    /// An answer that the socket does not take at once is an error: the load generator waits for its
+    /// answers, so they always fit.
+    fn ready(&mut self, buffer: &mut [u8], (bare, out): &mut (Bare, Vec<u8>)) -> io::Result<()> {
         let n = match read(&self.stream, &mut *buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        if self.partial.is_empty() {
-            let rest = answer_all(&self.stream, &buffer[..n], answer)?;
+        out.clear();
+        let kept = if self.partial.is_empty() {
+            let (rest, kept) = bare.answer(&buffer[..n], out);
             self.partial.extend_from_slice(rest);
+            kept
         } else {
             self.partial.extend_from_slice(&buffer[..n]);
-            let rest = answer_all(&self.stream, &self.partial, answer)?.len();
-            self.partial.drain(..self.partial.len() - rest);
+            let (rest, kept) = bare.answer(&self.partial, out);
+            let done = self.partial.len() - rest.len();
+            self.partial.drain(..done);
+            kept
+        };
+        if !out.is_empty() && write(&self.stream, out)? != out.len() {
+            return Err(io::ErrorKind::WriteZero.into());
         }
-        Ok(())
+        if kept || out.is_empty() { Ok(()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
     }
-}
-
-/// Answers every complete request in `input` with one write each; returns what is left over.
-///
-/// If the socket does not take an answer at once, that is an error: the load generator has at most
-/// one request on a connection, so its answers always fit.
-fn answer_all<'a>(
-    stream: &UnixStream,
-    mut input: &'a [u8],
-    answer: &mut Answer,
-) -> io::Result<&'a [u8]> {
-    let mut at = input;
-    while let Some(record) = Record::split(at) {
-        at = record.rest;
-        if record.kind == wire::STDIN && record.content.is_empty() {
-            let bytes = answer.to(record.id);
-            if write(stream, bytes)? != bytes.len() {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            input = at;
-        }
-    }
-    Ok(input)
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fcgi_tokio::{Error, Limits, Listener, Request, Server};
 use tokio::sync::Barrier;
 
-use crate::scale::{AT_ONCE, MOST};
+use crate::scale::{AT_ONCE, MOST, params};
 
 /// Where requests wait for each other, by how many there should be.
 type Barriers = Arc<Mutex<HashMap<usize, Arc<Barrier>>>>;
@@ -18,6 +18,9 @@ type Barriers = Arc<Mutex<HashMap<usize, Arc<Barrier>>>>;
 pub(super) async fn serve(socket: &Path) -> Result<()> {
     let mut limits = Limits::server();
     limits.requests = 2 * MOST;
+    limits.params_bytes = params::BYTES;
+    limits.params_bytes_connection = params::BYTES;
+    limits.params_pairs = 2 * MOST;
     let barriers = Barriers::default();
     let handler = move |request| answer(Arc::clone(&barriers), request);
     Server::new()

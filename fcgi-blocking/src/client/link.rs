@@ -1,6 +1,6 @@
-//! A connection: the socket, and what the engine makes of it.
+//! A connection: the socket, and the engine's session.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Instant};
+use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
 use fcgi_engine::{
     client::{self, Settings, Wrote},
@@ -15,13 +15,15 @@ use super::{
 use crate::{Error, Phase, stream::Stream, waker::Waker};
 
 pub(crate) type Session = client::Session<Wake>;
+/// Where the connection of a client is.
+pub(super) type Place = client::Place<Box<Link>, Thread>;
 
 /// A connection to an application.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) stream: Arc<Stream>,
     pub(crate) session: Session,
-    /// Ends a wait; made when it is needed.
+    /// Ends a wait; created when it is needed.
     pub(crate) waker: Option<Arc<Waker>>,
 }
 
@@ -39,23 +41,22 @@ impl Link {
         self.session.is_reusable()
     }
 
-    /// Hands on what has happened.
+    /// Passes on what has happened.
     pub(crate) fn handle_events(&mut self) {
         self.session.handle_events(|who| who.wake());
     }
 
-    /// Writes what is queued until the socket is full.
+    /// Writes queued bytes until the socket is full.
     pub(crate) fn write(&mut self) -> Wrote {
         self.session.write(&mut self.stream.as_ref(), Instant::now)
     }
 
-    /// Takes in what has come; says whether there is anything new, the end included.
+    /// Reads what has arrived. Returns whether there is anything new, which includes the end.
     pub(crate) fn read(&mut self) -> bool {
         self.session.read(&mut self.stream.as_ref())
     }
 
-    /// What the socket is to be ready for: bytes, if there is room for them, and room, if it was
-    /// full.
+    /// What to poll the socket for: readable if there is room for bytes, writable if it was full.
     pub(crate) fn interest(&self) -> PollFlags {
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::IN, self.session.wants_read());
@@ -63,7 +64,7 @@ impl Link {
         interest
     }
 
-    /// Waits until there are bytes to read, or to write if that was blocked.
+    /// Waits until there are bytes to read, or until it is writable if it was full.
     pub(crate) fn wait(
         &mut self,
         until: Option<Instant>,
@@ -76,8 +77,8 @@ impl Link {
         }
     }
 
-    /// Takes in what there is and sends what can be sent, until `done` says that it is. It learns
-    /// whether the last read has found nothing.
+    /// Reads what there is and sends what can be sent, until `done` returns something. `done` gets
+    /// to know whether the last read found nothing.
     pub(crate) fn wait_for<T>(
         &mut self,
         until: Option<Instant>,
@@ -93,7 +94,7 @@ impl Link {
                 return Ok(Some(done));
             }
             let waited = if quiet { self.wait(until, cancel)? } else { Waited::Woken };
-            // An application that never stops is not read for ever either.
+            // Don't read for ever from an application that never stops sending.
             if cancel.is_some_and(CancelHandle::is_cancelled) {
                 return Err(Error::Cancelled { address: Arc::clone(self.session.address()) });
             }
@@ -104,8 +105,8 @@ impl Link {
         }
     }
 
-    /// Waits for the end of a request that was aborted, and notices a connection that the
-    /// application has closed meanwhile: for a request whose time counts from `started`.
+    /// Waits for the end of an aborted request, and notices if the application closes the
+    /// connection meanwhile. The time of the next request counts from `started`.
     pub(crate) fn settle(
         &mut self,
         started: Instant,
@@ -115,7 +116,7 @@ impl Link {
         let late = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         let drained = Instant::now().checked_add(self.session.settings().drain);
         let until = drained.into_iter().chain(late.map(|(at, _)| at)).min();
-        // What is still to be read may end the connection.
+        // Unread bytes may end the connection.
         let settled = |session: &mut Session, quiet: bool| {
             session.settled().filter(|settled| quiet || !settled)
         };
@@ -131,8 +132,9 @@ impl Link {
         Err(self.session.closed())
     }
 
-    /// Takes in what has come, and sends what can be sent, after a request was aborted: whether the
-    /// connection is at rest once that has ended. Else what is to be waited for.
+    /// Reads what has arrived and sends what can be sent, after a request was aborted. Returns
+    /// whether the connection can be used again, if the request has ended; otherwise what to wait
+    /// for.
     pub(crate) fn poll_settled(&mut self) -> Result<bool, PollFlags> {
         self.write();
         self.read();
@@ -140,14 +142,14 @@ impl Link {
         self.session.settled().ok_or_else(|| self.interest())
     }
 
-    /// Whether a connection at rest is fit for a request that is about to be sent: it was not
-    /// closed, and nothing came that nobody asked for.
+    /// Whether an idle connection can carry the next request: it was not closed, and no unexpected
+    /// bytes have arrived.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.is_reusable() && !self.read()
     }
 }
 
-/// The system could not wait, for want of a descriptor or of memory.
+/// The system could not wait, because there was no descriptor or memory.
 pub(crate) fn wait_failed(address: &Arc<str>, source: io::Error) -> Error {
     Error::Io { address: Arc::clone(address), doing: "wait for", source }
 }

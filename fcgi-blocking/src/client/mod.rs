@@ -27,15 +27,15 @@ pub(crate) mod exchange;
 pub(crate) mod link;
 pub(crate) mod mux;
 mod over;
+mod patience;
 mod response;
 pub(crate) mod wait;
 
-use std::{sync::Arc, task::Poll, time::Instant};
+use std::{sync::Arc, task::Poll, thread, time::Instant};
 
 use fcgi_engine::{client::Settings, observe};
 use fcgi_proto::Values;
 
-use away::Away;
 pub use body::Body;
 pub use cancel::CancelHandle;
 pub(crate) use cancel::Wake;
@@ -45,7 +45,8 @@ pub use response::Response;
 use crate::{Address, Error, Phase};
 use connect::{Attempt, Failure};
 use exchange::Exchange;
-use link::Link;
+use link::{Link, Place};
+pub(crate) use patience::Patience;
 
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
@@ -82,7 +83,7 @@ impl Connector {
 
     fn client(&self, address: Address, cancel: Option<&CancelHandle>) -> Result<Client, Error> {
         let link = self.link(&address, &address.to_string().into(), cancel)?;
-        Ok(Client { place: Place::Here(Box::new(link)), address, used: false, cancel: None })
+        Ok(Client::new(link, address))
     }
 
     /// Like [`connect`](Self::connect), but another thread can cancel it.
@@ -149,17 +150,10 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 pub struct Client {
     place: Place,
     address: Address,
-    /// A request was sent on it before.
+    /// Whether a request was sent on it before.
     used: bool,
-    /// Belongs to the next request.
+    /// Cancels the next request.
     cancel: Option<CancelHandle>,
-}
-
-#[derive(Debug)]
-enum Place {
-    Here(Box<Link>),
-    /// A detached request has the connection.
-    Away(Away),
 }
 
 impl Client {
@@ -209,10 +203,7 @@ impl Client {
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        match &self.place {
-            Place::Here(link) => link.is_reusable(),
-            Place::Away(away) => away.is_reusable(),
-        }
+        self.place.is_reusable(|link| link.is_reusable())
     }
 
     /// The address of the application.
@@ -221,36 +212,9 @@ impl Client {
         &self.address
     }
 
-    fn name(&self) -> &Arc<str> {
-        match &self.place {
-            Place::Here(link) => link.session.address(),
-            Place::Away(away) => away.address(),
-        }
-    }
-
-    /// The connection, once no detached request has it.
-    fn here(
-        &mut self,
-        started: Instant,
-        cancel: Option<&CancelHandle>,
-    ) -> Result<&mut Link, Error> {
-        if let Place::Away(away) = &self.place {
-            self.place = Place::Here(away.wait(started, cancel)?);
-        }
-        match &mut self.place {
-            Place::Here(link) => Ok(link),
-            Place::Away(away) => Err(away.gone()),
-        }
-    }
-
-    /// Detaches a request.
-    fn detach(&mut self, mut exchange: Exchange) {
-        exchange.core.detach(Instant::now());
-        let Place::Here(link) = &self.place else { return };
-        let (away, home) = Away::new(&link.session);
-        if let Place::Here(link) = std::mem::replace(&mut self.place, Place::Away(away)) {
-            away::run(link, exchange, home);
-        }
+    fn new(link: Link, address: Address) -> Self {
+        let place = Place::new(Box::new(link), |link| &link.session);
+        Self { place, address, used: false, cancel: None }
     }
 
     fn begin(
@@ -258,19 +222,23 @@ impl Client {
         request: Request,
         cancel: Option<CancelHandle>,
     ) -> Result<Response<'_>, Error> {
+        let name = Arc::clone(self.place.address());
         if cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
-            let address = Arc::clone(self.name());
-            return Err(Error::Cancelled { address });
+            return Err(Error::Cancelled { address: name });
         }
         let started = Instant::now();
         let used = std::mem::replace(&mut self.used, true);
-        let link = self.here(started, cancel.as_ref())?;
+        // Wait until no detached request uses the connection.
+        let patience = Patience::new(started, self.place.total(), cancel.as_ref());
+        let wait = |who: &mut Option<_>| *who = Some(thread::current());
+        patience.wait(&name, || (self.place.poll_back(wait), None))?;
+        let link = self.place.here()?;
         if used {
             link.settle(started, cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
         let exchange = Exchange::begin(link, &begin, || bodies, started, cancel)?;
-        let mut response = Response::new(self, exchange);
+        let mut response = Response::new(&mut self.place, exchange);
         response.first()?;
         Ok(response)
     }

@@ -1,4 +1,4 @@
-//! A connection that several requests share, without a thread of its own.
+//! A connection that several requests share, without a thread for it.
 //!
 //! One of the callers that wait for their responses leads: it polls the socket, reads, and wakes
 //! those whose bytes have come. The others are parked. When the leader's own wait is over, another
@@ -61,7 +61,7 @@ impl Mux {
         })))
     }
 
-    /// Begins a request beside the others. It takes the bodies only on success.
+    /// Begins another request on the connection. It takes the bodies only on success.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
@@ -195,7 +195,7 @@ impl Mux {
     }
 
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still
-    /// be used, once the request has ended. Until then, returns what to wait for beside the waker:
+    /// be used, once the request has ended. Until then, returns what to wait for besides the waker:
     /// nothing if somebody leads, who will call the waker. Without a waker nobody waits.
     pub(crate) fn poll_ended(
         &self,

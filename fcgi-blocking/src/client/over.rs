@@ -1,24 +1,19 @@
-//! A client over a stream that is connected already.
+//! A client over a stream that is already connected.
 
 use std::os::fd::OwnedFd;
 
-use super::{Client, Connector, Place, link::Link};
+use super::{Client, Connector, link::Link};
 use crate::{Address, stream::Stream};
 
 impl Connector {
-    /// A client over a stream that is connected already. It may be anything with a descriptor that
+    /// A client over a stream that is already connected. It may be anything with a descriptor that
     /// poll(2) can wait for, such as a socket of any family, and becomes nonblocking. A stream with
-    /// a buffer of its own, such as TLS, does not work: poll(2) can't see that buffer. Errors and
-    /// logs name the client `(stream)`.
+    /// its own buffer, such as TLS, does not work: poll(2) can't see that buffer. Errors and logs
+    /// name the client `(stream)`.
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
         let link = Link::new(Stream::over(io.into()), name, self.settings, None);
-        Client {
-            place: Place::Here(Box::new(link)),
-            address: Address::STREAM,
-            used: false,
-            cancel: None,
-        }
+        Client::new(link, Address::STREAM)
     }
 }
 

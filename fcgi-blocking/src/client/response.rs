@@ -1,28 +1,30 @@
-//! A response as it comes, while the request's body still goes out.
+//! A response, received while the body of the request is still sent.
 
 use std::io;
 
 use super::{
-    CancelHandle, Chunk, Client, Collected, Place,
+    CancelHandle, Chunk, Collected, away,
     exchange::{Chunks, Exchange},
+    link::Place,
 };
 use crate::Error;
 
-/// A response in progress. It borrows the connection until it is read to its end or dropped;
-/// dropping it early aborts the request, of which nothing reaches a later one (H-11).
+/// A response in progress. It borrows the connection until it is read to its end or dropped.
+/// Dropping it early aborts the request, and none of the response's bytes reach a later request
+/// (H-11).
 ///
-/// It is a [`Read`](io::Read) of STDOUT too. STDERR that comes in between is passed over then; it
-/// is logged in any case.
+/// It is also a [`Read`](io::Read) of STDOUT. That skips STDERR in between, which is logged in any
+/// case.
 #[derive(Debug)]
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a> {
     /// `None` once it was detached.
-    running: Option<(&'a mut Client, Exchange)>,
+    running: Option<(&'a mut Place, Exchange)>,
 }
 
 impl<'a> Response<'a> {
-    pub(super) fn new(client: &'a mut Client, exchange: Exchange) -> Self {
-        Self { running: Some((client, exchange)) }
+    pub(super) fn new(place: &'a mut Place, exchange: Exchange) -> Self {
+        Self { running: Some((place, exchange)) }
     }
 
     /// Waits for something to hand out.
@@ -34,49 +36,48 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
-    /// The next bytes, as soon as there are any; `None` once the application has done the
-    /// request, when [`app_status`](Self::app_status) is known.
+    /// Waits for the next bytes. Returns `None` once the application has finished the request;
+    /// [`app_status`](Self::app_status) is known then.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]; after one, `None`.
+    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
+    /// `None`.
     pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        match &mut self.running {
-            Some((Client { place: Place::Here(link), .. }, exchange)) => exchange.chunk(link),
-            _ => Ok(None),
-        }
+        let Some((place, exchange)) = &mut self.running else { return Ok(None) };
+        place.connection().map_or(Ok(None), |link| exchange.chunk(link))
     }
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
         self.running.as_ref()?.1.app_status()
     }
 
-    /// Lets the request go on without its caller, in a thread of its own: its body is sent and its
-    /// response read to the end, and dropped. The client's time limits hold: without a
-    /// [`total_timeout`](super::Connector::total_timeout) it is given up after ten minutes. The client's
-    /// next request waits for that end; the client may be dropped before it.
+    /// Detaches the request from its caller. A new thread sends its body, reads its response to the
+    /// end, and drops it. The client's time limits still apply. Without a
+    /// [`total_timeout`](super::Connector::total_timeout) the request is aborted after ten minutes.
+    /// The client's next request waits until it has ended. The client may be dropped earlier.
     ///
-    /// No limit and no handle ends the read of a [body](super::Body::from_reader) that blocks: the
-    /// connection is not free until that read returns.
+    /// If a read of the [body](super::Body::from_reader) blocks, no limit and no handle ends it:
+    /// the connection is not free until that read returns.
     ///
-    /// Where the system has no thread for it, the request is aborted.
+    /// If the system can't start a thread, the request is aborted.
     pub fn detach(mut self) {
-        if let Some((client, exchange)) = self.running.take() {
-            client.detach(exchange);
+        if let Some((place, exchange)) = self.running.take() {
+            away::run(place, exchange);
         }
     }
 
-    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
     ///
     /// # Errors
-    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
     pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
         self.collect_all(limit)
     }
 
-    /// Gives this request up from another thread.
+    /// A handle that aborts this request from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
         match &self.running {
@@ -104,7 +105,8 @@ impl io::Read for Response<'_> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        if let Some((Client { place: Place::Here(link), .. }, exchange)) = &mut self.running {
+        let Some((place, exchange)) = &mut self.running else { return };
+        if let Some(link) = place.connection() {
             exchange.abort(link);
             link.session.forget(exchange.core.key());
         }

@@ -1,8 +1,10 @@
-//! What a handler of HTTP requests may return.
+//! The types that a handler of HTTP requests can return.
 
 use http::Response;
 
-use super::{BoxError, Decision};
+use super::{Body, BoxError};
+
+fcgi_engine::http_decision!(Body);
 
 /// An `http::Response` or a [`Decision`]; or a `Result` of either. An error of the `Result` is
 /// logged, and the web server gets a page with status 500. It may be any error that is `Send +
@@ -21,7 +23,7 @@ pub trait IntoAnswer {
     /// The answer.
     ///
     /// # Errors
-    /// What is to be logged, when there is none.
+    /// The error to log, if there is no answer.
     fn into_answer(self) -> Result<Self::Answer, BoxError>;
 }
 

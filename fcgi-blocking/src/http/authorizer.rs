@@ -1,4 +1,4 @@
-//! An Authorizer as a function of requests' heads.
+//! An Authorizer as a function of HTTP requests.
 
 use std::io::Read;
 
@@ -6,26 +6,27 @@ use fcgi_engine::http::{ByRole, Reply};
 use fcgi_proto::Role;
 use http::Request;
 
-use super::{Body, IntoAnswer, body::Source, reply};
+use super::{Decision, IntoAnswer, body::Source, reply};
 use crate::server::{self, Failed, Handler};
 
-/// A [`Handler`] that asks a function whether requests may go on (FC-6.3-2).
+/// A [`Handler`] that asks a function whether to allow a request (FC-6.3-2).
 ///
-/// The function gets `http::Request<()>`: an Authorizer's request has no body. SCRIPT_NAME and
-/// PATH_INFO are not among its parameters (FC-6.3-1); its URI is REQUEST_URI, and
-/// [`MetaVariables`](super::MetaVariables) are in its extensions. It answers with a [`Decision`], or
-/// a `Result` of one.
+/// The function gets an `http::Request<()>`, since an Authorizer's request has no body. SCRIPT_NAME
+/// and PATH_INFO are not among its parameters (FC-6.3-1). Its URI is REQUEST_URI, and its
+/// extensions contain the [`MetaVariables`](super::MetaVariables). The function answers with a
+/// [`Decision`], or a `Result` of one.
 ///
-/// Whatever goes wrong denies: a function that fails, panics, or denies with status 200 gives a
-/// page with status 500, parameters that describe no HTTP request one with 400. Requests of other
-/// roles get UNKNOWN_ROLE; [`Responder::authorizer`](super::Responder::authorizer) is for both.
+/// Any failure denies the request. If the function fails, panics, or denies with status 200, the
+/// client gets a page with status 500; if the parameters do not describe an HTTP request, one with
+/// status 400. Requests of other roles get UNKNOWN_ROLE; use
+/// [`Responder::authorizer`](super::Responder::authorizer) for both roles.
 #[derive(Clone, Debug)]
 pub struct Authorizer<H> {
     handler: H,
 }
 
 impl<H> Authorizer<H> {
-    /// A handler that calls this function for each request.
+    /// Creates a handler that calls this function for each request.
     pub const fn new<A>(handler: H) -> Self
     where
         H: Fn(Request<()>) -> A,
@@ -33,8 +34,6 @@ impl<H> Authorizer<H> {
         Self { handler }
     }
 }
-
-fcgi_engine::http_decision!(Body);
 
 impl<H, A, B> Handler for Authorizer<H>
 where

@@ -1,4 +1,4 @@
-//! The bodies that a handler reads, or answers with.
+//! The bodies that a handler reads or answers with.
 
 use std::{
     any::Any,
@@ -8,15 +8,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use fcgi_engine::http::{InputBody, length_error, read_piece};
+use fcgi_engine::{
+    client::read_piece,
+    http::{InputBody, length_error},
+};
 use fcgi_http::BodyLength;
 
 #[cfg(doc)]
 use crate::Error;
 use crate::server::InputStream;
 
-/// The body of a request, as it comes on STDIN; or the body of a response: bytes at hand, or any
-/// reader. It is a [`Read`].
+/// The body of a request, as it arrives on STDIN; or the body of a response: bytes in memory, or
+/// any reader. It is a [`Read`].
 ///
 /// ```
 /// use std::io::Read;
@@ -30,14 +33,14 @@ use crate::server::InputStream;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A request's is over when as many bytes have come as CONTENT_LENGTH says, whether or not STDIN was
-/// ended (W-16). It ends with [`Error::InputLength`] when STDIN has fewer bytes, since the HTTP
-/// client went away, or more (FC-6.2-2); with [`Error::Aborted`] when the web server gives the
-/// request up. These are inside of the [`io::Error`]. It can be read until the response has ended.
+/// A request's body ends after CONTENT_LENGTH bytes, whether or not STDIN has ended (W-16). It ends
+/// with [`Error::InputLength`] if STDIN has fewer bytes, because the HTTP client disconnected, or
+/// more (FC-6.2-2). It ends with [`Error::Aborted`] if the web server aborts the request. These
+/// errors are inside of the [`io::Error`]. The body can be read until the response has ended.
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
-    /// What `Read` has taken and not handed out.
+    /// Bytes that `Read` took and has not handed out yet.
     rest: Bytes,
 }
 
@@ -57,18 +60,18 @@ impl Body {
         Self::default()
     }
 
-    /// What a reader gives, to its end.
+    /// All bytes of a reader.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
         Self::new(Kind::Reader(Box::new(reader), BodyLength::new(None)))
     }
 
-    /// What a reader gives that has so many bytes: a file, for example. One with fewer or more ends
+    /// A reader of known length, such as a file. If it gives fewer or more bytes, the body ends
     /// with an error.
     pub fn sized(reader: impl Read + Send + 'static, length: u64) -> Self {
         Self::new(Kind::Reader(Box::new(reader), BodyLength::exactly(length)))
     }
 
-    /// A stream of so many bytes, or of as many as there are.
+    /// A stream of the declared length, or of unknown length.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
         match InputBody::new(declared, || stream.try_chunk()) {
             Some(body) => Self::new(Kind::Input(stream, body)),
@@ -80,7 +83,7 @@ impl Body {
         Self { kind, rest: Bytes::new() }
     }
 
-    /// How many bytes are still to be read, where that is known.
+    /// The number of bytes that are still to come, if it is known.
     #[must_use]
     pub fn size_hint(&self) -> Option<u64> {
         let more = match &self.kind {
@@ -92,11 +95,12 @@ impl Body {
         Some(more? + self.rest.len() as u64)
     }
 
-    /// The next bytes, as soon as there are any; `None` at the end. Those of a request are slices
-    /// of the receive buffer, not copies.
+    /// Waits for the next bytes. Returns `None` at the end. The bytes of a request are slices of
+    /// the receive buffer, not copies.
     ///
     /// # Errors
-    /// The reader's; [`Error::InputLength`] and those of [`InputStream::chunk`]. After one, `None`.
+    /// Errors of the reader; [`Error::InputLength`] and those of [`InputStream::chunk`]. Calls
+    /// after an error return `None`.
     pub fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         if !self.rest.is_empty() {
             return Ok(Some(std::mem::take(&mut self.rest)));
@@ -121,7 +125,7 @@ impl Body {
                     |wait| if wait { Poll::Ready(stream.chunk()) } else { stream.try_chunk() };
                 match body.poll(read) {
                     Poll::Ready(chunk) => Ok(chunk?),
-                    // What is not waited for is the end.
+                    // `None` only means that nothing was waited for.
                     Poll::Pending => Ok(None),
                 }
             }
@@ -133,8 +137,7 @@ impl Body {
         }
     }
 
-    /// Whether what was written is to be sent before the body is asked for more: STDIN itself sees
-    /// to that.
+    /// Whether to send what was written before reading more of the body. STDIN does that by itself.
     fn is_foreign(&self) -> bool {
         matches!(self.kind, Kind::Reader(..))
     }
@@ -166,7 +169,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Any reader; of a [`Body`] more is known.
+/// Any reader. If it is a [`Body`], more is known about it.
 pub(super) struct Source<B>(B);
 
 impl<B: Read + 'static> Source<B> {
@@ -182,12 +185,12 @@ impl<B: Read + 'static> Source<B> {
         (&mut self.0 as &mut dyn Any).downcast_mut()
     }
 
-    /// Whether all bytes are at hand.
+    /// Whether all bytes are in memory.
     pub(super) fn is_at_hand(&self) -> bool {
         self.body().is_some_and(|body| matches!(body.kind, Kind::Empty | Kind::Bytes(_)))
     }
 
-    /// How many bytes there are, where that is known.
+    /// The number of bytes, if it is known.
     pub(super) fn size_hint(&self) -> Option<u64> {
         self.body().and_then(Body::size_hint)
     }

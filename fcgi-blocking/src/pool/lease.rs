@@ -1,4 +1,4 @@
-//! One caller's turn: in the queue, then with a connection, until that is given back.
+//! One caller's turn: first in the queue, then with a connection, until it gives that back.
 
 use std::{sync::Arc, thread, time::Instant};
 
@@ -7,18 +7,17 @@ use fcgi_proto::Values;
 
 use super::{
     drain::{Drain, Drains},
-    patience::Patience,
     threads::{Desk, Place, Threads},
 };
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, exchange::Exchange, link::Link, link::wait_failed, mux::Mux,
-        query,
+        Body, CancelHandle, Chunk, Patience, exchange::Exchange, link::Link, link::wait_failed,
+        mux::Mux, query,
     },
 };
 
-/// A place in the queue or a connection. Dropping it gives up either.
+/// A place in the queue or a connection. Dropping it gives either of them back.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) inner: pool::Lease<Threads>,
@@ -31,7 +30,7 @@ impl Lease {
         Ok(Self { inner: pool::Lease::acquire(desk)?, drains: Arc::clone(drains) })
     }
 
-    /// Waits for a connection, and opens it if it is to be opened.
+    /// Waits for a connection, and opens it if it must be opened.
     pub(super) fn ready(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
         if self.granted(false, patience)? { self.open(patience) } else { Ok(()) }
     }
@@ -40,7 +39,7 @@ impl Lease {
         let name = self.inner.desk().name();
         patience.wait(&name, || {
             if self.inner.deadline().is_some_and(|end| Instant::now() >= end) {
-                // The policy says whether the time is up, or there is a connection just now.
+                // The policy decides whether the time is up, or a connection has just become free.
                 self.inner.handle_time();
             }
             let granted = self.inner.poll_ready(only_fresh, |who| *who = Some(thread::current()));
@@ -64,7 +63,7 @@ impl Lease {
         if let Some(asking) = asking {
             let asked = self.connect(1, patience);
             let asked = asked.and_then(|mut link| query(&mut link, patience.cancel));
-            // A limit or a handle of this caller's that cut the question short is no answer.
+            // If this caller's limit or handle ended the query, that is not an answer.
             patience.check(&name)?;
             match asked {
                 Ok(values) => asking.answer(values),
@@ -84,7 +83,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Opens a connection for as many requests at once.
+    /// Opens a connection for this many requests at once.
     fn connect(&self, requests: usize, patience: &Patience<'_>) -> Result<Link, Error> {
         let (desk, name) = (self.inner.desk(), self.inner.desk().name());
         let mut connector = desk.adapter().connector.clone();
@@ -111,7 +110,7 @@ impl Lease {
         }
     }
 
-    /// Begins a request on the connection. It takes the bodies only if it can.
+    /// Begins a request on the connection. It takes the bodies only on success.
     pub(super) fn begin(
         &mut self,
         sending: &mut Sending<Body>,
@@ -131,7 +130,7 @@ impl Lease {
         Ok(exchange)
     }
 
-    /// Moves its request on.
+    /// Drives the request.
     pub(super) fn chunk(&mut self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
         match self.inner.place() {
             Some(Place::Own(link)) => exchange.chunk(link),
@@ -140,8 +139,8 @@ impl Lease {
         }
     }
 
-    /// The request has ended, or is given up now. Gives the connection back if it is fit for
-    /// another one, after an abort once that has ended.
+    /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
+    /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
         let (reusable, drained) = match self.inner.place() {
             Some(Place::Own(link)) => {

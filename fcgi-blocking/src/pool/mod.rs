@@ -1,11 +1,11 @@
 //! Many requests over few connections to one application.
 //!
-//! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open (Q-5). A [`Pool`] never opens more of them than you allow, and hands them to its callers
-//! in arrival order. By default each request has a connection of its own; with
-//! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
-//! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
-//! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
+//! A connection costs the application resources: php-fpm reserves a worker for it as long as it is
+//! open (Q-5). A [`Pool`] never opens more connections than you allow, and gives them to its
+//! callers in the order in which they asked. By default each request gets a new connection. With
+//! [`Builder::keep_conn`] a connection is used again when that is safe: the previous request has
+//! ended, its STDIN was read to the end, and no bytes are left in the buffers. The decisions are
+//! made by [`fcgi_proto::pool`] and [`fcgi_engine::pool`]; this module opens, sends and waits.
 //!
 //! ```no_run
 //! use fcgi_blocking as fcgi;
@@ -30,30 +30,28 @@
 //! ```
 //!
 //! # Retries
-//! An application may close a kept connection just when it is used again. A request that meets
-//! this before the first byte of its answer is sent once more, on a fresh connection, if its bodies
-//! are bytes at hand (Q-10). One whose body is a reader is not, nor one that was sent on a fresh
-//! connection, timed out, or met a protocol error.
+//! An application may close a kept connection at the moment when it is used again. If that happens
+//! before the first byte of the response, the request is sent once more, on a new connection, if
+//! its bodies are bytes in memory (Q-10). It is not sent again if a body is a reader, if it was
+//! sent on a new connection, if it timed out, or after a protocol error.
 //!
 //! # Multiplexing
-//! With [`Builder::multiplex`] the application is asked with GET_VALUES, once, on a connection of
-//! its own. If it says FCGI_MPXS_CONNS=1, requests share connections. One that refuses a request
-//! with CANT_MPX_CONN all the same gets one request a connection from then on, and the refused
-//! request is sent again.
+//! With [`Builder::multiplex`] the pool sends the application GET_VALUES, once, on a separate
+//! connection. If the answer is FCGI_MPXS_CONNS=1, requests share connections. If the application
+//! still refuses a request with CANT_MPX_CONN, it gets one request per connection from then on, and
+//! the refused request is sent again.
 //!
-//! A shared connection has no thread of its own: of the callers that wait for their responses, one
-//! reads for all. While nobody waits, nobody reads. A response that is not read holds up those that
-//! share its connection once it has [`Limits::unread_request`](fcgi_proto::Limits::unread_request)
-//! bytes.
+//! A shared connection has no thread. Of the callers that wait for their responses, one reads for
+//! all. While nobody waits, nobody reads. If a response is not read, it blocks the others on its
+//! connection once it has [`Limits::unread_request`](fcgi_proto::Limits::unread_request) bytes.
 //!
 //! # Threads
-//! Callers' threads do all the work, with two exceptions. While there are idle connections, one
-//! thread, `fcgi-pool`, sleeps until the first of them is to be closed. While there are requests
-//! that were given up and have not ended, one thread, `fcgi-drain`, waits for all of them.
+//! The callers' threads do all the work, with two exceptions. While there are idle connections, one
+//! thread, `fcgi-pool`, sleeps until the first of them must be closed. While there are aborted
+//! requests that have not ended, one thread, `fcgi-drain`, waits for all of them.
 
 mod drain;
 mod lease;
-mod patience;
 mod response;
 mod threads;
 
@@ -67,14 +65,13 @@ pub use response::Response;
 
 use crate::{
     Address, Error,
-    client::{CancelHandle, Connector, Request},
+    client::{CancelHandle, Connector, Patience, Request},
 };
 use drain::Drains;
 use lease::Lease;
-use patience::Patience;
 use threads::{Desk, Threads};
 
-/// Settings of a [`Pool`], each with a default.
+/// Settings for a [`Pool`], each with a default.
 #[derive(Debug)]
 pub struct Builder {
     address: Result<Address, Error>,
@@ -83,19 +80,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How to connect, and the time limits of each request.
-    #[must_use]
-    pub fn connector(mut self, connector: Connector) -> Self {
-        self.connector = connector;
-        self
-    }
+    fcgi_engine::pool_setters!(Connector);
 
-    fcgi_engine::pool_setters!();
-
-    /// The pool, which has no connection yet: none is opened ahead of a request (Q-5).
+    /// Creates the pool. It has no connections yet: none is opened before a request needs it (Q-5).
     ///
     /// # Errors
-    /// [`Error::Address`] for a text that is no address.
+    /// [`Error::Address`] if the text is not an address.
     pub fn build(self) -> Result<Pool, Error> {
         let adapter = Threads { connector: self.connector };
         let desk = Arc::new(Desk::new(self.address?, adapter, self.pool));
@@ -103,8 +93,8 @@ impl Builder {
     }
 }
 
-/// Connections to one application, shared by all clones of this. Idle connections close when the
-/// last clone is dropped.
+/// Connections to one application. All clones share them. Idle connections are closed when the last
+/// clone is dropped.
 #[derive(Clone)]
 pub struct Pool {
     desk: Arc<Desk>,
@@ -112,40 +102,24 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
-    /// such as `/run/app.sock` or `host:9000`.
-    ///
-    /// # Errors
-    /// [`Error::Address`] for a text that is no address.
-    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
-        Self::builder(address).build()
-    }
-
-    /// The settings of a pool, to be changed.
-    #[must_use]
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder {
-        let address = address.try_into().map_err(Into::into);
-        Builder { address, connector: Connector::new(), pool: Settings::new() }
-    }
-
     /// Sends a request as soon as a connection is free, and waits for the first bytes of its
-    /// response, or its end. STDIN and DATA go on being sent while the response is read (Q-15).
+    /// response, or its end. STDIN and DATA are still sent while the response is read (Q-15).
     ///
-    /// [`total_timeout`](Connector::total_timeout) counts from this call on.
+    /// [`total_timeout`](Connector::total_timeout) counts from this call.
     ///
     /// # Errors
     /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with
-    /// [`Phase::Acquire`](crate::Phase::Acquire) when no connection became free in time; those of
-    /// [`Connector::connect`]; what [`Response::chunk`] can meet.
+    /// [`Phase::Acquire`](crate::Phase::Acquire) if no connection became free in time; those of
+    /// [`Connector::connect`] and [`Response::chunk`].
     pub fn send(&self, request: Request) -> Result<Response, Error> {
         self.try_send(request, None)
     }
 
-    /// [`send`](Self::send) that another thread can end, from the wait for a connection to the end
-    /// of the response.
+    /// Like [`send`](Self::send), but another thread can cancel it, from the wait for a connection
+    /// to the end of the response.
     ///
     /// # Errors
-    /// As for [`send`](Self::send); [`Error::Cancelled`].
+    /// Those of [`send`](Self::send), and [`Error::Cancelled`].
     pub fn send_cancellable(
         &self,
         request: Request,
@@ -172,22 +146,22 @@ impl Pool {
         }
     }
 
-    /// What the application says of its capacity (FC-4.1-2): what is known, or else an answer to
-    /// GET_VALUES, asked on a connection of its own and kept. All `None` for one that does not
-    /// answer (Q-7, Q-9).
+    /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with
+    /// GET_VALUES, on a separate connection, and keeps the answer. All fields are `None` if the
+    /// application does not answer (Q-7, Q-9).
     ///
     /// # Errors
-    /// As for [`Connector::query_values`]; those of [`send`](Self::send) that have to do with the
-    /// wait for a connection.
+    /// Those of [`Connector::query_values`], and those errors of [`send`](Self::send) that concern
+    /// the wait for a connection.
     pub fn values(&self) -> Result<Values, Error> {
         if let Some(values) = self.desk.values() {
             return Ok(values);
         }
-        // It counts among the connections while it is open.
+        // It counts as a connection while it is open.
         Lease::acquire(&self.desk, &self.drains)?.ask(&Patience::new(Instant::now(), None, None))
     }
 
-    fcgi_engine::pool_methods!(desk);
+    fcgi_engine::pool_methods!(desk, Builder);
 }
 
 impl fmt::Debug for Pool {

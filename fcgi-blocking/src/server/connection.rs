@@ -17,13 +17,13 @@ use std::{
 use bytes::Bytes;
 use fcgi_engine::{
     pump::Socket,
-    server::{Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
+    server::{self, Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
-use super::{Engine, Job, Request};
+use super::Engine;
 use crate::{Error, stream::Stream};
 
 /// How many bytes may be queued before a handler's write sends them.
@@ -36,6 +36,19 @@ pub(super) struct Connection {
     /// Its slot in the leader's table.
     pub(super) slot: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// A request whose handler must be run.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) connection: Arc<Connection>,
+    pub(super) request: server::Job,
+}
+
+impl Job {
+    pub(super) fn is(&self, connection: &Connection, key: RequestKey) -> bool {
+        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.connection), connection)
+    }
 }
 
 #[derive(Debug)]
@@ -73,7 +86,7 @@ impl Watch {
 struct Threads(Option<Arc<Condvar>>);
 
 impl Waiters for Threads {
-    /// To notify runs no code of others.
+    /// Notifying runs no foreign code.
     type Woken = ();
 
     fn wake(&mut self, _: Awaited, woken: &mut ()) {
@@ -217,16 +230,14 @@ impl Connection {
         }
         for key in session.whole_now() {
             match jobs.iter_mut().find(|job| job.is(self, key)) {
-                Some(job) => job.whole = true,
+                Some(job) => job.request.whole = true,
                 None => self.engine.pool.promote(self, key),
             }
         }
     }
 
-    fn job(self: &Arc<Self>, job: fcgi_engine::server::Job) -> Job {
-        let fcgi_engine::server::Job { key, role, keep_conn, params, whole, span } = job;
-        let connection = Arc::clone(self);
-        Job { request: Request::new(connection, key, role, keep_conn, params), whole, span }
+    fn job(self: &Arc<Self>, request: server::Job) -> Job {
+        Job { connection: Arc::clone(self), request }
     }
 
     pub(super) fn keep_params(&self, key: RequestKey, params: Params) {

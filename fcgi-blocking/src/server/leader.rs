@@ -19,8 +19,8 @@ use rustix::{
 };
 
 use super::{
-    Engine, Job,
-    connection::Connection,
+    Engine,
+    connection::{Connection, Job},
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };

@@ -47,7 +47,6 @@ use std::{
 
 pub use fcgi_engine::server::{CANCELLED, EndOfFile, FAILED, Failed, IntoAppStatus, PANICKED};
 use fcgi_engine::server::{HandlerEnd, Settings, Tally, log_failure, log_panic};
-use tracing::Span;
 
 #[cfg(feature = "http")]
 pub use request::Cancelled;
@@ -56,8 +55,7 @@ pub use serve::Serve;
 pub use shutdown::{Shutdown, shutdown_signal};
 
 use crate::{Error, Listener};
-use connection::Connection;
-use fcgi_proto::RequestKey;
+use connection::Job;
 use pool::{Pool, Task};
 use wakeups::Wakeups;
 
@@ -184,7 +182,7 @@ impl Server {
     /// a descriptor that poll(2) can wait for, such as a socket of any family, and becomes
     /// nonblocking. Whoever made the connection has decided who may connect.
     ///
-    /// A stream with a buffer of its own, such as TLS, does not work: poll(2) can't see that
+    /// A stream with its own buffer, such as TLS, does not work: poll(2) can't see that
     /// buffer. For such streams use an async adapter, or a socket pair with a thread that copies
     /// the bytes.
     ///
@@ -205,21 +203,6 @@ struct Engine {
     shutdown: Shutdown,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
-}
-
-/// A request whose handler must be run.
-#[derive(Debug)]
-struct Job {
-    request: Request,
-    /// All of its input has come, so that the handler never waits for any.
-    whole: bool,
-    span: Span,
-}
-
-impl Job {
-    fn is(&self, connection: &Connection, key: RequestKey) -> bool {
-        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.request.connection), connection)
-    }
 }
 
 impl Engine {
@@ -258,7 +241,7 @@ impl Engine {
                 },
                 Task::Exit => return,
             };
-            let whole = job.whole;
+            let whole = job.request.whole;
             let took = pool::timed(|| self.answer(job));
             if self.pool.ran(took, whole) {
                 // The leader waits for the last handler.
@@ -269,11 +252,12 @@ impl Engine {
     }
 
     /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { request, span, .. }: Job) {
-        let (connection, key) = (Arc::clone(&request.connection), request.key);
+    fn answer(&self, Job { connection, request }: Job) {
+        let key = request.key;
         if !connection.start(key) {
             return;
         }
+        let (request, span) = Request::new(Arc::clone(&connection), request);
         let _entered = span.enter();
         let call = AssertUnwindSafe(|| self.handler.call(request));
         let end = catch_unwind(call).map_or_else(

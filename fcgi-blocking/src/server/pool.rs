@@ -18,7 +18,10 @@ use std::{
 
 use fcgi_proto::RequestKey;
 
-use super::{Job, connection::Connection, leader::Leader};
+use super::{
+    connection::{Connection, Job},
+    leader::Leader,
+};
 
 /// How often the watcher checks.
 const TICK: Duration = Duration::from_millis(1);
@@ -77,7 +80,7 @@ impl Queue {
     fn extend(&mut self, jobs: impl IntoIterator<Item = Job>) {
         for job in jobs {
             self.last += 1;
-            let queue = if job.whole { &mut self.whole } else { &mut self.open };
+            let queue = if job.request.whole { &mut self.whole } else { &mut self.open };
             queue.push_back((self.last, job));
         }
     }
@@ -100,8 +103,10 @@ impl Queue {
 
     fn promote(&mut self, connection: &Connection, key: RequestKey) -> bool {
         let place = self.open.iter().position(|(_, job)| job.is(connection, key));
-        let Some((_, job)) = place.and_then(|place| self.open.remove(place)) else { return false };
-        self.extend([Job { whole: true, ..job }]);
+        let removed = place.and_then(|place| self.open.remove(place));
+        let Some((_, mut job)) = removed else { return false };
+        job.request.whole = true;
+        self.extend([job]);
         true
     }
 
@@ -305,7 +310,7 @@ impl State {
         }
         let job = self.queue.pop(self.may_wait(threads))?;
         self.running += 1;
-        self.open += usize::from(!job.whole);
+        self.open += usize::from(!job.request.whole);
         Some(job)
     }
 

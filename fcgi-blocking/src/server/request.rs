@@ -6,30 +6,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use fcgi_engine::server::Write;
-use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, Role, server::AbortReason};
+use bytes::Bytes;
+use fcgi_engine::server::{CHUNK, Whole, Write};
+use fcgi_proto::{Input, Output, Params, RequestKey, Role, server::AbortReason};
 
 use super::connection::Connection;
 use crate::Error;
-
-/// The largest read of a stream, in bytes.
-const CHUNK: usize = 64 * 1024;
 
 /// A request to answer. Its streams are separate handles, which other threads may use too. Once the
 /// handler has returned they do nothing.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) connection: Arc<Connection>,
-    pub(super) key: RequestKey,
+    connection: Arc<Connection>,
+    key: RequestKey,
     role: Role,
     keep_conn: bool,
     params: Params,
-    /// The parameters are given back when it is dropped.
+    /// Whether the parameters are given back when the request is dropped.
     kept: bool,
 }
 
-/// So that the log can say of which request a handler has failed.
+/// This lets the log name the request of a handler that failed.
 impl Drop for Request {
     fn drop(&mut self) {
         if self.kept {
@@ -39,87 +36,7 @@ impl Drop for Request {
 }
 
 impl Request {
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        key: RequestKey,
-        role: Role,
-        keep_conn: bool,
-        params: Params,
-    ) -> Self {
-        Self { connection, key, role, keep_conn, params, kept: false }
-    }
-
-    /// Has the request give its parameters back when its handler drops it; and where they are then.
-    pub(super) fn keep(&mut self) -> (Arc<Connection>, RequestKey) {
-        self.kept = true;
-        (Arc::clone(&self.connection), self.key)
-    }
-
-    /// The role that the web server asks for.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The parameters, in the order in which they came.
-    #[must_use]
-    pub fn params(&self) -> &Params {
-        &self.params
-    }
-
-    /// The value of one parameter.
-    #[must_use]
-    pub fn param(&self, name: &str) -> Option<&[u8]> {
-        self.params.get(name)
-    }
-
-    /// The value of one parameter, if it is UTF-8.
-    #[must_use]
-    pub fn param_str(&self, name: &str) -> Option<&str> {
-        self.params.get_str(name)
-    }
-
-    /// Takes the parameters out of the request.
-    #[cfg(feature = "http")]
-    pub(crate) fn take_params(&mut self) -> Params {
-        std::mem::take(&mut self.params)
-    }
-
-    /// Whether the connection stays open after this request (FCGI_KEEP_CONN).
-    #[must_use]
-    pub fn keep_conn(&self) -> bool {
-        self.keep_conn
-    }
-
-    /// The body of the HTTP request. Empty for an Authorizer.
-    #[must_use]
-    pub fn stdin(&self) -> InputStream {
-        self.input(Input::Stdin)
-    }
-
-    /// A Filter's file. Empty for other roles.
-    #[must_use]
-    pub fn data(&self) -> InputStream {
-        self.input(Input::Data)
-    }
-
-    /// The response.
-    #[must_use]
-    pub fn stdout(&self) -> OutputStream {
-        self.output(Output::Stdout)
-    }
-
-    /// Text for the web server's error log.
-    #[must_use]
-    pub fn stderr(&self) -> OutputStream {
-        self.output(Output::Stderr)
-    }
-
-    /// Makes the request end with a protocol status instead of REQUEST_COMPLETE, once the handler
-    /// returns (FC-5.5-1).
-    pub fn reject(&self, rejection: Rejection) {
-        self.connection.reject(self.key, rejection);
-    }
+    fcgi_engine::request_methods!(connection: Connection);
 
     /// Waits until the web server aborts the request or is gone, or until the request has ended,
     /// which counts as [`AbortReason::Disconnected`]. The request also ends after
@@ -199,8 +116,8 @@ pub struct InputStream {
 }
 
 impl InputStream {
-    /// The next bytes, as soon as there are any; `None` at the end. Large chunks are slices of the
-    /// receive buffer, not copies. Written bytes are sent before it waits.
+    /// Waits for the next bytes. Returns `None` at the end. Large chunks are slices of the receive
+    /// buffer, not copies. Written bytes are sent before it waits.
     ///
     /// # Errors
     /// [`Error::Aborted`] when the web server has aborted the request or is gone,
@@ -216,29 +133,16 @@ impl InputStream {
         self.connection.try_read(self.key, self.input, CHUNK)
     }
 
-    /// Everything up to the end.
+    /// Reads everything up to the end.
     ///
     /// # Errors
-    /// [`Error::InputTooLarge`] for more than `limit` bytes; as for [`chunk`](Self::chunk).
+    /// [`Error::InputTooLarge`] for more than `limit` bytes; those of [`chunk`](Self::chunk).
     pub fn read_to_end(&mut self, limit: usize) -> Result<Bytes, Error> {
-        let first = self.chunk()?.unwrap_or_default();
-        let Some(second) = self.chunk()? else {
-            return if first.len() > limit {
-                Err(Error::InputTooLarge { limit })
-            } else {
-                Ok(first)
-            };
-        };
-        let mut all = BytesMut::from(&first[..]);
-        let mut next = Some(second);
-        while let Some(chunk) = next {
-            if all.len().saturating_add(chunk.len()) > limit {
-                return Err(Error::InputTooLarge { limit });
-            }
-            all.extend_from_slice(&chunk);
-            next = self.chunk()?;
+        let mut whole = Whole::new(limit);
+        while let Some(chunk) = self.chunk()? {
+            whole.push(chunk)?;
         }
-        Ok(all.freeze())
+        Ok(whole.finish())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a server is told to shut down.
+//! The signal for a server to shut down.
 
 use std::{
     io,

@@ -131,7 +131,7 @@ fn a_lost_peer_is_told_to_every_handler_w_8() {
         }
         drop(peer);
         until("both handlers are told", || count.load(Ordering::SeqCst) == 2);
-        // And it holds nothing up.
+        // It does not delay the shutdown.
         app.stop();
         app.stopped();
     }

@@ -1,4 +1,4 @@
-//! The server against web servers made of raw bytes.
+//! Tests the server against raw web servers.
 
 #![allow(unreachable_pub, reason = "what the modules share")]
 

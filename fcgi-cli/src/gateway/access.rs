@@ -34,7 +34,7 @@ pub(super) const CLIENT_CLOSED: u16 = 499;
 pub(super) struct Left;
 
 /// One request in the access log. The line is written when this is dropped, that is, when the
-/// answer was sent or given up.
+/// answer was sent or aborted.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// `None` if nothing should be logged.

@@ -41,19 +41,19 @@ impl fmt::Display for Ends {
 pub(super) struct Client {
     pub(super) ends: Ends,
     pub(super) stream: Stream,
-    /// The files that it gets next.
+    /// The parts of files to send next.
     pub(super) sending: Sending,
     /// An answer was truncated in a way that only a reset can show.
     reset: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
-    /// What the application is told of the connection, once it is needed.
+    /// The parameters for the application about the connection; made when they are needed.
     told: OnceLock<Arc<ParamsBuilder>>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests whose answers are neither given up nor handed over for sending.
+    /// Requests whose answers are neither aborted nor handed over for sending.
     under_way: usize,
     /// When the last of them ended, or the connection started.
     idle_since: Instant,
@@ -102,7 +102,8 @@ impl Client {
         }
     }
 
-    /// What the application is told of each request of the connection, made the first time.
+    /// The parameters for the application in each request of the connection. `make` creates them
+    /// the first time.
     pub(super) fn told(&self, make: impl FnOnce() -> ParamsBuilder) -> Arc<ParamsBuilder> {
         Arc::clone(self.told.get_or_init(|| Arc::new(make())))
     }
@@ -153,9 +154,9 @@ impl Client {
         }
     }
 
-    /// Whether the head of the request that has come has a field of this name, which must be in lower
-    /// case. `None` if it came before the answer to another request: nobody can say then where it
-    /// began.
+    /// Whether the head of the request that has arrived has a field of this name, which must be in
+    /// lower case. `None` if it arrived before the answer to another request, since it is then
+    /// unknown where it began.
     pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
         self.lock().head.has_field(name)
     }

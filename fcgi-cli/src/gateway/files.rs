@@ -245,28 +245,30 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     Some(Part::Bytes(first, last.min(length - 1)))
 }
 
-/// A part of a file: handed to the socket as far as it is in memory, else read block by block.
+/// A part of a file. The socket sends it directly if it is in memory; otherwise it is read block by
+/// block.
 struct FileBody {
     file: Arc<OpenFile>,
     at: u64,
     left: u64,
-    /// Whose socket can send it, if it can.
+    /// The client, if its socket can send files.
     client: Option<Arc<Client>>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl FileBody {
-    /// What the socket will send by itself.
+    /// The marker of a part that the socket will send.
     fn handed_over(&self) -> Option<Bytes> {
         let client = self.client.as_ref()?;
         let length = self.left.min(MOST);
-        // Where both ends are in memory, it is taken that the rest is: nothing waits for long.
+        // If the first and the last byte are in memory, the rest is assumed to be too, so nothing
+        // waits for long.
         let is_cached = |at| read_cached(&self.file.file, at, 1).is_some();
         (is_cached(self.at) && is_cached(self.at + length - 1))
             .then(|| client.sending.push(&self.file, self.at, length))
     }
 
-    /// Passes on what was taken of the file.
+    /// Passes on bytes of the file.
     fn pass(&mut self, block: Bytes) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.at += block.len() as u64;
         self.left -= block.len() as u64;

@@ -62,8 +62,8 @@ impl fmt::Display for Id {
     }
 }
 
-/// What the error log calls a request: its method and path, or its method and script in lines of
-/// the application.
+/// The name of a request in the error log: its method and path, or in lines of the application its
+/// method and script.
 #[derive(Clone, Debug)]
 pub(super) struct Title(Arc<Named>);
 
@@ -85,7 +85,7 @@ impl Title {
         self.0.id
     }
 
-    /// Notes the script that the application is asked for first.
+    /// Notes the first script of the request.
     pub(super) fn set_script(&self, script: &Script) {
         let name = script.script_filename.as_ref().unwrap_or(&script.script_name);
         let _ = self.0.script.set(name.clone());
@@ -180,7 +180,7 @@ pub(super) fn on_behalf<T>(title: &Title, what: impl FnOnce() -> T) -> (T, usize
 pub(super) fn install(format: Format) {
     let _ = FORMAT.set(format);
     let filter = dynamic_filter_fn(|metadata, _| is_logged(metadata));
-    // Everything below that level, such as the library's span of each request, then costs nothing.
+    // Everything below that level, such as the library's span for each request, then costs nothing.
     let filter = filter.with_max_level_hint(LevelFilter::WARN);
     // If there is a subscriber already, it gets the events instead.
     let _ = tracing::subscriber::set_global_default(

@@ -21,7 +21,7 @@ const X_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// nginx's name for a client at a unix socket.
 const UNIX: &str = "unix:";
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     /// `None` for a unix socket.

@@ -34,7 +34,7 @@ impl RawHead {
         }
         let new = &self.bytes[known..];
         let mut lines = new.split(|byte| *byte == b'\n').skip(1).peekable();
-        // The last one has no end yet.
+        // The last line is not complete yet.
         while let (Some(line), Some(_)) = (lines.next(), lines.peek()) {
             self.is_whole |= matches!(line, [] | [b'\r']);
         }
@@ -46,7 +46,7 @@ impl RawHead {
         self.is_whole.then(|| has_field(&self.bytes, name))
     }
 
-    /// Starts with the next head.
+    /// Prepares for the next head.
     pub(super) fn clear(&mut self) {
         self.is_whole = false;
         if self.bytes.capacity() > KEPT {

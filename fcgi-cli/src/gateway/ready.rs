@@ -37,7 +37,7 @@ impl Ready {
     /// Whether it can be reached at one address at least. If not, the log says why.
     ///
     /// # Cancellation safety
-    /// A test that was started goes on, for whoever asks next.
+    /// A test that was started continues; the next caller gets its result.
     pub(super) async fn ask(&self) -> bool {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(answer) = last.filter(|answer| answer.at.elapsed() < KEPT) {

@@ -1,9 +1,10 @@
-//! Files that go from the page cache to a socket, without a copy through this process.
+//! Sends files from the page cache to a socket, without a copy through this process.
 //!
-//! hyper writes what a body gives it, and that is bytes. So a part of a file gives a *marker* in the
-//! place of its bytes: a slice, as long as the part, of one block that nobody reads. The
-//! [`Socket`](super::socket::Socket) knows it by its address, and sends the file instead. A marker
-//! is good for HTTP/1 alone, whose connection writes a body as it is; HTTP/2 copies it into frames.
+//! hyper writes the bytes that a body gives it. So for a part of a file the body gives a *marker*
+//! instead: a slice of one block that nobody reads, as long as the part. The
+//! [`Socket`](super::socket::Socket) recognizes the marker by its address, and sends the file
+//! instead. Markers only work with HTTP/1, where hyper writes a body as it is; with HTTP/2 it
+//! copies the body into frames.
 
 use std::{
     collections::VecDeque,
@@ -18,12 +19,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::log::{self, Title};
 
-/// The most that one marker stands for, in bytes, so that other connections get their turn.
+/// The largest part for one marker, in bytes, so that other connections get their turn.
 pub(super) const MOST: u64 = 1 << 20;
-/// Never read or written: it takes no memory.
+/// This is never read or written, so it takes no memory.
 static MARKER: [u8; MOST as usize] = [0; MOST as usize];
 
-/// Whether a slice stands for a file.
+/// Whether a slice is a marker.
 pub(super) fn is_marker(slice: &[u8]) -> bool {
     !slice.is_empty() && MARKER.as_ptr_range().contains(&slice.as_ptr())
 }
@@ -43,7 +44,7 @@ struct Part {
     left: u64,
 }
 
-/// The parts of files whose markers a connection has, in their order.
+/// The parts of files whose markers a connection was given, in order.
 #[derive(Debug, Default)]
 pub(super) struct Sending(Mutex<VecDeque<Part>>);
 
@@ -52,14 +53,14 @@ impl Sending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The marker for the next part: `length` bytes, [`MOST`] at most.
+    /// Creates the marker for the next part: `length` bytes, at most [`MOST`].
     pub(super) fn push(&self, file: &Arc<OpenFile>, at: u64, length: u64) -> Bytes {
         let left = length.min(MOST);
         self.lock().push_back(Part { file: Arc::clone(file), at, left });
         Bytes::from_static(&MARKER[..left as usize])
     }
 
-    /// Sends what the next marker stands for, or the beginning of it, and `most` at most.
+    /// Sends the part of the next marker, or its beginning, at most `most` bytes.
     pub(super) fn send(&self, socket: impl AsFd, most: usize) -> io::Result<usize> {
         let mut parts = self.lock();
         // Each marker has its part.

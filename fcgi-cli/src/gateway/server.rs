@@ -159,7 +159,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(client_timeout)
         // Only the gateway's own answers have a Date; hyper's have none.
         .auto_date_header(false)
-        // Slices are passed on as they are: one may stand for a file.
+        // Slices are written as they are, since one may be a file's marker.
         .writev(true)
         .max_headers(max_fields)
         .max_buf_size(max_head);

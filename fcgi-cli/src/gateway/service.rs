@@ -151,7 +151,7 @@ impl Service {
             title.set_script(&script);
             let told = match self.proxies.trusted.is_empty() {
                 true => client.told(|| self.upstream.told(origin)),
-                // A proxy speaks for many.
+                // A proxy's connection carries requests of many clients.
                 false => Arc::new(self.upstream.told(origin)),
             };
             let mut asked = head.clone();
@@ -222,7 +222,7 @@ impl Service {
     }
 }
 
-/// The current time as an HTTP date, which is formatted once a second.
+/// The current time as an HTTP date. It is formatted once a second.
 fn date() -> Option<HeaderValue> {
     thread_local! {
         static LAST: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((0, None)) };
@@ -239,8 +239,8 @@ fn date() -> Option<HeaderValue> {
 
 /// Refuses requests that hyper lets pass.
 ///
-/// `has_length` is for a message with a Transfer-Encoding: whether it also had a Content-Length, if
-/// that is known.
+/// `has_length` is only for a message with a Transfer-Encoding: whether it also had a
+/// Content-Length, if that is known.
 fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> Result<(), Failure> {
     // Over HTTP/1 hyper checks this.
     if head.headers.len() > max_fields {

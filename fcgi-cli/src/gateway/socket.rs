@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const RESET_AFTER: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// Receives what is read. hyper's own buffer would have to be cleared before each read.
+    /// The read buffer. hyper's own buffer would have to be cleared before each read.
     static BLOCK: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
@@ -73,7 +73,7 @@ impl Socket {
         }
     }
 
-    /// Sends the part of a file that a marker of this length stands for.
+    /// Sends the part of a file that belongs to a marker of this length.
     fn poll_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         let client = Arc::clone(&self.client);
         let send =

@@ -1,4 +1,4 @@
-//! A gateway that can't go on.
+//! A gateway that can't continue.
 
 /// Why the gateway did not start, and its exit status.
 pub(super) struct Stopped(pub(super) u8, pub(super) String);

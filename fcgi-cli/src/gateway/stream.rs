@@ -37,8 +37,8 @@ impl Stream {
         either!(self, it => it.poll_write_ready(cx))
     }
 
-    /// Reads what has come. If that is less than there is room for, the next read waits: it need not
-    /// find out that there is no more.
+    /// Reads what has arrived. If that does not fill the buffer, the stream counts as not readable
+    /// until more arrives, which saves a read that would find nothing.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len();
         let mut read = None;
@@ -53,7 +53,7 @@ impl Stream {
         }
     }
 
-    /// Writes bytes after which more come at once: they may wait for those.
+    /// Writes bytes that may wait in the socket, because more follow at once.
     pub(super) fn try_write_more(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let flags = SendFlags::NOSIGNAL.union(SendFlags::MORE);
@@ -64,7 +64,7 @@ impl Stream {
         })
     }
 
-    /// Writes in another way. Call it when the stream is ready to be written to.
+    /// Writes with another system call. Only call it when the stream is writable.
     pub(super) fn try_write_by(
         &self,
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,

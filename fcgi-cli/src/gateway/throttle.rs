@@ -78,7 +78,7 @@ impl Throttle {
     }
 }
 
-/// A value that may log when it is dropped, on behalf of its request.
+/// A value that may log for its request when it is dropped.
 pub(super) struct OnBehalf<T> {
     title: Title,
     /// `None` while it is being dropped.
@@ -90,7 +90,7 @@ impl<T> OnBehalf<T> {
         Self { title, what: Some(what) }
     }
 
-    /// The value, which is there as long as this is.
+    /// The value. It is there as long as this is.
     pub(super) fn as_ref(&self) -> Option<&T> {
         self.what.as_ref()
     }

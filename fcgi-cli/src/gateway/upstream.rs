@@ -109,7 +109,7 @@ impl Upstream {
         Ok(Self { balance, ready, params, own: own.to_vec(), max_body, buffering, hands_over })
     }
 
-    /// What the application is told of where a request comes from.
+    /// The parameters for the application about the origin of a request.
     pub(super) fn told(&self, origin: &Origin) -> ParamsBuilder {
         origin.tell(self.params.clone(), &self.own)
     }

@@ -39,7 +39,7 @@ struct Watched {
 struct Shared(Mutex<State>);
 
 struct State {
-    /// `None` once it was given up.
+    /// `None` once it was aborted.
     body: Option<Body>,
     /// Since when nobody has asked for more; `None` while it waits for the application.
     idle: Option<Instant>,

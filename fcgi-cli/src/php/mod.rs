@@ -444,7 +444,7 @@ fn is_unseen(ran: &Ran) -> bool {
     holds_back(ran) && said.iter().any(|said| contains(&ran.stderr, said))
 }
 
-/// The line in which PHP reports that it could not go on.
+/// The line in which PHP reports a fatal error.
 fn fatal(stderr: &[u8]) -> Option<&[u8]> {
     stderr.split(|byte| *byte == b'\n').find_map(|line| {
         let at = line.windows(FATAL[0].len()).position(|window| FATAL.contains(&window))?;

@@ -108,7 +108,7 @@ pub(crate) struct Status {
     /// Time limit for each pool
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
     timeout: Duration,
-    /// Print nothing: the exit status tells
+    /// Print nothing; the exit status is the result
     #[arg(long, short, conflicts_with_all = ["prometheus", "serve", "watch"])]
     quiet: bool,
     #[command(flatten)]

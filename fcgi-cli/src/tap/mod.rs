@@ -483,7 +483,7 @@ async fn accept(listener: &TransportListener) -> io::Result<(Transport, Option<S
         }
         TransportListener::Tcp(tcp) => {
             let (stream, peer) = tcp.accept().await?;
-            // The bytes were put together by their sender already.
+            // The sender has already combined the bytes.
             let _ = stream.set_nodelay(true);
             Ok((Transport::Tcp(stream), Some(peer)))
         }

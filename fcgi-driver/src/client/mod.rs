@@ -17,6 +17,7 @@
 
 mod away;
 mod body;
+mod connection;
 mod exchange;
 mod mux;
 mod over;
@@ -29,30 +30,26 @@ use std::{
     marker::PhantomData,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::Poll,
     time::Instant,
 };
 
 use fcgi_engine::{
-    client::{CONNECT_PAUSES, Session, Settings, Wrote},
+    client::{CONNECT_PAUSES, Settings},
     observe,
 };
-use fcgi_proto::{BeginRequest, RequestKey, Values};
+use fcgi_proto::Values;
 
-use away::Away;
 pub use body::Body;
+pub(crate) use connection::Connection;
+use connection::Place;
 pub(crate) use exchange::Exchange;
 pub(crate) use fcgi_engine::client::Collector;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
 pub use response::Response;
 
-use crate::{
-    Address, Error, Phase,
-    deadline::Deadline,
-    pump::{Io, MAX_ROUNDS},
-    runtime::{Runtime, Transport},
-};
+use crate::{Address, Error, Phase, deadline::Deadline, runtime::Runtime, wakers::wait};
 
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
@@ -109,8 +106,8 @@ impl<R: Runtime> Connector<R> {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Client<R>, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        let place = Place::Here(Box::new(self.open(&address).await?));
-        Ok(Client { place, address })
+        let connection = Box::new(self.open(&address).await?);
+        Ok(Client { place: connection.into_place(), address })
     }
 
     /// Opens a connection.
@@ -179,22 +176,6 @@ pub struct Client<R: Runtime> {
     address: Address,
 }
 
-enum Place<R: Runtime> {
-    Here(Box<Connection<R>>),
-    /// A detached request has the connection.
-    Away(Away<R>),
-}
-
-/// The connection of a [`Client`] or of a pool.
-pub(crate) struct Connection<R: Runtime> {
-    io: R::Transport,
-    /// It holds no wakers: whoever uses it polls the socket.
-    session: Session<Waker>,
-    deadline: Deadline<R>,
-    /// A request was sent on it before.
-    used: bool,
-}
-
 impl<R: Runtime> Client<R> {
     /// Connects with the default settings; use a [`Connector`] for others.
     ///
@@ -223,25 +204,20 @@ impl<R: Runtime> Client<R> {
     /// Dropping the future aborts the request. None of its bytes reach a later one.
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
-        let connection = self.ready(started).await?;
         let (begin, bodies) = request.into_parts();
-        let exchange = connection.begin(&begin, bodies, started)?;
-        let mut response = Response { running: Some((self, exchange)), first: None };
+        let exchange = self.ready(started).await?.begin(&begin, bodies, started)?;
+        let mut response = Response { running: Some((&mut self.place, exchange)), first: None };
         response.first = response.chunk().await?;
         Ok(response)
     }
 
     /// The connection, once it can carry a request whose time counts from `started`.
     async fn ready(&mut self, started: Instant) -> Result<&mut Connection<R>, Error> {
-        let (name, total) = match &self.place {
-            Place::Here(connection) if !connection.used => (None, None),
-            Place::Here(connection) => {
-                let session = &connection.session;
-                (Some(Arc::clone(session.address())), session.settings().total)
-            }
-            Place::Away(away) => (Some(Arc::clone(away.address())), away.total()),
+        let fresh = self.place.connection().is_some_and(|connection| !connection.used);
+        let Some(limit) = self.place.total().filter(|_| !fresh) else {
+            return self.at_rest().await;
         };
-        let (Some(name), Some(limit)) = (name, total) else { return self.at_rest().await };
+        let name = Arc::clone(self.place.address());
         let until = started.checked_add(limit);
         let mut deadline = Deadline::<R>::new();
         {
@@ -268,33 +244,19 @@ impl<R: Runtime> Client<R> {
 
     /// The connection, once no detached request has it.
     async fn here(&mut self) -> Result<&mut Connection<R>, Error> {
-        if let Place::Away(away) = &self.place {
-            self.place = Place::Here(poll_fn(|cx| away.poll_back(cx)).await?);
-        }
-        match &mut self.place {
-            Place::Here(connection) => Ok(connection),
-            Place::Away(away) => Err(away.gone()),
-        }
-    }
-
-    /// Detaches a request.
-    fn detach(&mut self, mut exchange: Exchange<R>) {
-        exchange.detach();
-        let Place::Here(connection) = &self.place else { return };
-        let (away, home) = Away::new(&connection.session);
-        if let Place::Here(connection) = std::mem::replace(&mut self.place, Place::Away(away)) {
-            away::run(connection, exchange, home);
-        }
+        poll_fn(|cx| {
+            let mut _before = None;
+            self.place.poll_back(|who| _before = wait(who, cx))
+        })
+        .await;
+        Ok(self.place.here()?)
     }
 
     /// Whether another request can be sent, as far as is known: the application may close a kept
     /// connection at any time.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        match &self.place {
-            Place::Here(connection) => connection.is_reusable(),
-            Place::Away(away) => away.is_reusable(),
-        }
+        self.place.is_reusable(|connection| connection.is_reusable())
     }
 
     /// The address of the application.
@@ -307,159 +269,5 @@ impl<R: Runtime> Client<R> {
 impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> fmt::Debug for Connection<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("io", &self.io).finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> Connection<R> {
-    fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
-        let session = Session::new(address, settings);
-        Self { io, session, deadline: Deadline::new(), used: false }
-    }
-
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
-    }
-
-    /// Queues the start of a request, on an idle connection.
-    pub(crate) fn begin(
-        &mut self,
-        begin: &BeginRequest,
-        bodies: [Body; 2],
-        started: Instant,
-    ) -> Result<Exchange<R>, Error> {
-        self.used = true;
-        let core = self.session.begin(begin, started, R::now()).map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, self.session.span(), bodies))
-    }
-
-    /// Drives a request; returns the next chunk, or its end.
-    pub(crate) fn poll_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        exchange: &mut Exchange<R>,
-    ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
-        let polled = ready!(self.poll_io(cx, exchange));
-        let polled = exchange.hand_out(polled);
-        if exchange.is_over() {
-            self.abort(exchange.key());
-        }
-        Poll::Ready(polled)
-    }
-
-    fn poll_io(
-        &mut self,
-        cx: &mut Context<'_>,
-        exchange: &mut Exchange<R>,
-    ) -> Poll<Result<Option<Chunk>, Error>> {
-        for _ in 0..MAX_ROUNDS {
-            self.session.handle_events(Waker::wake);
-            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
-                return ready;
-            }
-            let mut fed = false;
-            loop {
-                exchange.fill(cx)?;
-                if !self.session.push(&mut exchange.core)? {
-                    break;
-                }
-                fed = true;
-            }
-            if self.session.write(&mut Io(&mut self.io, cx), R::now).any
-                && (fed || exchange.core.is_feeding())
-            {
-                continue;
-            }
-            if !self.session.read(&mut Io(&mut self.io, cx)) {
-                let now = R::now();
-                let Some(limit) = self.session.limit(&mut exchange.core, now) else {
-                    return Poll::Pending;
-                };
-                ready!(self.deadline.poll(cx, Some(limit.at), now));
-                return Poll::Ready(Err(exchange.core.passed(limit)));
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
-    pub(crate) fn abort(&mut self, key: RequestKey) {
-        self.session.forget(key);
-        if self.session.abort(key) {
-            self.write(&mut Context::from_waker(Waker::noop()));
-        }
-    }
-
-    /// Waits for the end of an aborted request, and notices if the application closes the
-    /// connection meanwhile.
-    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
-        let until = R::now().checked_add(self.session.settings().drain);
-        if poll_fn(|cx| self.poll_settled(cx, until)).await {
-            return Ok(());
-        }
-        self.session.close();
-        Err(self.session.closed())
-    }
-
-    /// Whether an idle connection has neither unread bytes nor an end of file. Unread bytes would
-    /// be taken as part of the next response (H-11).
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_reusable() && !self.io.is_readable()
-    }
-
-    /// Whether it has settled after an aborted request: true if another can begin.
-    pub(crate) fn settled(&self) -> Option<bool> {
-        self.session.settled()
-    }
-
-    /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
-    /// time limit between turns, since the application may never stop.
-    fn move_on(&mut self, cx: &mut Context<'_>) -> bool {
-        for _ in 0..MAX_ROUNDS {
-            self.session.handle_events(Waker::wake);
-            self.write(cx);
-            if !self.session.read(&mut Io(&mut self.io, cx)) {
-                return false;
-            }
-        }
-        self.session.handle_events(Waker::wake);
-        cx.waker().wake_by_ref();
-        true
-    }
-
-    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
-        let more = self.move_on(cx);
-        match self.session.settled() {
-            // Bytes still to be read may end the connection. The runtime will notice them.
-            Some(true) if more || self.io.is_readable() => {}
-            Some(settled) => return Poll::Ready(settled),
-            None => {}
-        }
-        self.deadline.poll(cx, until, R::now()).map(|()| false)
-    }
-
-    fn poll_values(
-        &mut self,
-        cx: &mut Context<'_>,
-        until: Option<Instant>,
-    ) -> Poll<Result<Values, Error>> {
-        self.move_on(cx);
-        if let ready @ Poll::Ready(_) = self.session.poll_values() {
-            return ready;
-        }
-        self.deadline.poll(cx, until, R::now()).map(|()| Ok(self.session.values_passed()))
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
-        self.session.write(&mut Io(&mut self.io, cx), R::now)
     }
 }

@@ -77,7 +77,7 @@ impl<R: Runtime> Mux<R> {
         (mux, async move { poll_fn(|cx| task.poll(cx)).await })
     }
 
-    /// Begins a request beside the others. It takes the bodies only on success.
+    /// Begins another request on the connection. It takes the bodies only on success.
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,

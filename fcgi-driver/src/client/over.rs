@@ -1,15 +1,15 @@
-//! A client over a stream that is connected already.
+//! A client over a stream that is already connected.
 
-use super::{Client, Connection, Connector, Place};
+use super::{Client, Connection, Connector};
 use crate::{Address, runtime::Runtime};
 
 impl<R: Runtime> Connector<R> {
-    /// A client over a stream that is connected already, such as TLS, vsock, a pipe in memory, or a
+    /// A client over a stream that is already connected, such as TLS, vsock, a pipe in memory, or a
     /// socket. Errors and logs name it `(stream)`.
     pub fn over(&self, io: impl Into<R::Transport>) -> Client<R> {
         let name = Address::STREAM.to_string().into();
-        let place = Place::Here(Box::new(Connection::new(io.into(), name, self.settings())));
-        Client { place, address: Address::STREAM }
+        let connection = Box::new(Connection::new(io.into(), name, self.settings()));
+        Client { place: connection.into_place(), address: Address::STREAM }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A response as it comes, while the request's body still goes out.
+//! A response, received while the body of the request is still sent.
 
 use std::{
     fmt,
@@ -10,33 +10,35 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Chunk, Client, Collected, Collector, Exchange, Place};
+use super::{Chunk, Collected, Collector, Exchange, away, connection::Place};
 use crate::{
     Error,
     io::{byte_reader, poll_stdout},
     runtime::Runtime,
 };
 
-/// A response in progress. It borrows the connection until it is read to its end or dropped;
-/// dropping it early aborts the request, of which nothing reaches a later one (H-11).
+/// A response in progress. It borrows the connection until it is read to its end or dropped.
+/// Dropping it early aborts the request, and none of the response's bytes reach a later request
+/// (H-11).
 ///
-/// It is a [`Stream`](futures_core::Stream) of chunks too, and a [`futures_io::AsyncRead`] of STDOUT, with
-/// the feature `tokio` tokio's too. A reader passes over STDERR, which is logged in any case.
+/// It is also a [`Stream`](futures_core::Stream) of chunks and a [`futures_io::AsyncRead`] of
+/// STDOUT, and with the feature `tokio` an `AsyncRead` of tokio. A reader skips STDERR, which is
+/// logged in any case.
 #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
-    pub(super) running: Option<(&'a mut Client<R>, Exchange<R>)>,
-    /// Handed out next.
+    pub(super) running: Option<(&'a mut Place<R>, Exchange<R>)>,
+    /// The chunk to hand out next.
     pub(super) first: Option<Chunk>,
 }
 
 impl<R: Runtime> Response<'_, R> {
-    /// The next bytes, as soon as there are any; `None` once the application has done the
-    /// request, when [`app_status`](Self::app_status) is known.
+    /// Waits for the next bytes. Returns `None` once the application has finished the request;
+    /// [`app_status`](Self::app_status) is known then.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`]; after one, `None`.
+    /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
     ///
     /// # Cancellation safety
     /// Dropping the future loses nothing.
@@ -44,28 +46,28 @@ impl<R: Runtime> Response<'_, R> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The application's status, once the response was read to its end.
+    /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
         self.running.as_ref()?.1.app_status()
     }
 
-    /// Lets the request go on without its caller, in a task of its own: its body is sent and its
-    /// response read to the end, and dropped. The client's time limits hold: without a
-    /// [`total_timeout`](super::Connector::total_timeout) it is given up after ten minutes. The client's next
-    /// request waits for that end; the client may be dropped before it.
+    /// Detaches the request from its caller. A new task sends its body, reads its response to the
+    /// end, and drops it. The client's time limits still apply. Without a
+    /// [`total_timeout`](super::Connector::total_timeout) the request is aborted after ten minutes.
+    /// The client's next request waits until it has ended. The client may be dropped earlier.
     ///
-    /// Where no runtime runs the task, the request is aborted.
+    /// If no runtime can run the task, the request is aborted.
     pub fn detach(mut self) {
-        if let Some((client, exchange)) = self.running.take() {
-            client.detach(exchange);
+        if let Some((place, exchange)) = self.running.take() {
+            away::run(place, exchange);
         }
     }
 
-    /// The whole response, of at most `limit` bytes of STDOUT and as many of STDERR.
+    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
     ///
     /// # Errors
-    /// As for [`chunk`](Self::chunk); [`Error::TooLarge`].
+    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
     ///
     /// # Cancellation safety
     /// Dropping the future aborts the request.
@@ -83,11 +85,10 @@ impl<R: Runtime> Response<'_, R> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }
-        match &mut self.running {
-            Some((Client { place: Place::Here(connection), .. }, exchange)) => {
-                connection.poll_exchange(cx, exchange)
-            }
-            _ => Poll::Ready(Ok(None)),
+        let Some((place, exchange)) = &mut self.running else { return Poll::Ready(Ok(None)) };
+        match place.connection() {
+            Some(connection) => connection.poll_exchange(cx, exchange),
+            None => Poll::Ready(Ok(None)),
         }
     }
 
@@ -120,7 +121,8 @@ impl<R: Runtime> futures_core::Stream for Response<'_, R> {
 
 impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
-        if let Some((Client { place: Place::Here(connection), .. }, exchange)) = &mut self.running {
+        let Some((place, exchange)) = &mut self.running else { return };
+        if let Some(connection) = place.connection() {
             connection.abort(exchange.key());
         }
     }

@@ -1,4 +1,4 @@
-//! One caller's turn: in the queue, then with a connection, until that is given back.
+//! One caller's turn: first in the queue, then with a connection, until it gives that back.
 
 use std::{
     future::poll_fn,

@@ -1,11 +1,11 @@
 //! Many requests over few connections to one application.
 //!
-//! A connection costs the application something: php-fpm gives it a worker of its own for as long
-//! as it is open (Q-5). A [`Pool`] never opens more of them than you allow, and hands them to its callers
-//! in arrival order. By default each request has a connection of its own; with
-//! [`Builder::keep_conn`] a connection is used again where that is safe: the request before has
-//! ended, its STDIN was read to the end, and nothing is left in the buffers. What a pool decides is
-//! [`fcgi_proto::pool`]'s and [`fcgi_engine::pool`]'s; this module opens, sends and waits.
+//! A connection costs the application resources: php-fpm reserves a worker for it as long as it is
+//! open (Q-5). A [`Pool`] never opens more connections than you allow, and gives them to its
+//! callers in the order in which they asked. By default each request gets a new connection. With
+//! [`Builder::keep_conn`] a connection is used again when that is safe: the previous request has
+//! ended, its STDIN was read to the end, and no bytes are left in the buffers. The decisions are
+//! made by [`fcgi_proto::pool`] and [`fcgi_engine::pool`]; this module opens, sends and waits.
 //!
 //! ```no_run
 //! use fcgi_tokio as fcgi; // or any other adapter
@@ -23,16 +23,16 @@
 //! ```
 //!
 //! # Retries
-//! An application may close a kept connection just when it is used again. A request that meets
-//! this before the first byte of its answer is sent once more, on a fresh connection, if its bodies
-//! are bytes at hand (Q-10). One whose body is a stream is not, nor one that was sent on a fresh
-//! connection, timed out, or met a protocol error.
+//! An application may close a kept connection at the moment when it is used again. If that happens
+//! before the first byte of the response, the request is sent once more, on a new connection, if
+//! its bodies are bytes in memory (Q-10). It is not sent again if a body is a stream, if it was
+//! sent on a new connection, if it timed out, or after a protocol error.
 //!
 //! # Multiplexing
-//! With [`Builder::multiplex`] the application is asked with GET_VALUES, once, on a connection of
-//! its own. If it says FCGI_MPXS_CONNS=1, requests share connections. One that refuses a request
-//! with CANT_MPX_CONN all the same gets one request a connection from then on, and the refused
-//! request is sent again.
+//! With [`Builder::multiplex`] the pool sends the application GET_VALUES, once, on a separate
+//! connection. If the answer is FCGI_MPXS_CONNS=1, requests share connections. If the application
+//! still refuses a request with CANT_MPX_CONN, it gets one request per connection from then on, and
+//! the refused request is sent again.
 
 mod lease;
 mod response;
@@ -66,7 +66,7 @@ use lease::Lease;
 pub use response::Response;
 use tasks::{Desk, Tasks};
 
-/// Settings of a [`Pool`], each with a default.
+/// Settings for a [`Pool`], each with a default.
 pub struct Builder<R: Runtime> {
     address: Result<Address, Error>,
     connector: Connector<R>,
@@ -74,58 +74,34 @@ pub struct Builder<R: Runtime> {
 }
 
 impl<R: Runtime> Builder<R> {
-    /// How to connect, and the time limits of each request.
-    #[must_use]
-    pub fn connector(mut self, connector: Connector<R>) -> Self {
-        self.connector = connector;
-        self
-    }
+    fcgi_engine::pool_setters!(Connector<R>);
 
-    fcgi_engine::pool_setters!();
-
-    /// The pool, which has no connection yet: none is opened ahead of a request (Q-5).
+    /// Creates the pool. It has no connections yet: none is opened before a request needs it (Q-5).
     ///
     /// # Errors
-    /// [`Error::Address`] for a text that is no address.
+    /// [`Error::Address`] if the text is not an address.
     pub fn build(self) -> Result<Pool<R>, Error> {
         let adapter = Tasks { connector: self.connector };
         Ok(Pool(Arc::new(Desk::new(self.address?, adapter, self.pool))))
     }
 }
 
-/// Connections to one application, shared by all clones of this. Idle connections close when the
-/// last clone is dropped.
+/// Connections to one application. All clones share them. Idle connections are closed when the last
+/// clone is dropped.
 pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
-    /// A pool with the default settings, for the application at an [`Address`], or what becomes one,
-    /// such as `/run/app.sock` or `host:9000`.
-    ///
-    /// # Errors
-    /// [`Error::Address`] for a text that is no address.
-    pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
-        Self::builder(address).build()
-    }
-
-    /// The settings of a pool, to be changed.
-    #[must_use]
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> Builder<R> {
-        let address = address.try_into().map_err(Into::into);
-        Builder { address, connector: Connector::new(), pool: Settings::new() }
-    }
-
     /// Sends a request as soon as a connection is free, and waits for the first bytes of its
-    /// response, or its end. STDIN and DATA go on being sent while the response is read (Q-15).
+    /// response, or its end. STDIN and DATA are still sent while the response is read (Q-15).
     ///
-    /// [`total_timeout`](Connector::total_timeout) counts from this call on.
+    /// [`total_timeout`](Connector::total_timeout) counts from this call.
     ///
     /// # Errors
-    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with [`Phase::Acquire`] when
-    /// no connection became free in time; those of [`Connector::connect`]; what
-    /// [`Response::chunk`] can meet.
+    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with [`Phase::Acquire`] if no
+    /// connection became free in time; those of [`Connector::connect`] and [`Response::chunk`].
     ///
     /// # Cancellation safety
-    /// Dropping the future leaves the queue, or aborts the request: nothing of it reaches a later
+    /// Dropping the future leaves the queue, or aborts the request. None of its bytes reach a later
     /// one (H-11).
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
         let started = R::now();
@@ -144,9 +120,9 @@ impl<R: Runtime> Pool<R> {
         }
     }
 
-    /// What the application says of its capacity (FC-4.1-2): what is known, or else an answer to
-    /// GET_VALUES, asked on a connection of its own and kept. All `None` for one that does not
-    /// answer (Q-7, Q-9).
+    /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with
+    /// GET_VALUES, on a separate connection, and keeps the answer. All fields are `None` if the
+    /// application does not answer (Q-7, Q-9).
     ///
     /// # Errors
     /// As for [`Connector::query_values`].
@@ -157,14 +133,14 @@ impl<R: Runtime> Pool<R> {
         if let Some(values) = self.0.values() {
             return Ok(values);
         }
-        // It counts among the connections while it is open.
+        // It counts as a connection while it is open.
         let mut lease = Lease::acquire(&self.0)?;
         lease.ask().await
     }
 
-    fcgi_engine::pool_methods!(0);
+    fcgi_engine::pool_methods!(0, Builder<R>);
 
-    /// Waits for a future, as long as a whole request may take.
+    /// Waits for a future, up to the time limit of a whole request.
     async fn within<T>(
         &self,
         started: Instant,

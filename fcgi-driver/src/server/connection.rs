@@ -28,8 +28,8 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     let mut task = Task::<R, H> { io: Some(io), span, state, shared, deadline: Deadline::new() };
     let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
-        let Job { key, role, keep_conn, params, span, .. } = job;
-        let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
+        let key = job.key;
+        let (request, span) = Request::new(Arc::clone(&shared), job);
         // A handler may panic before it returns its future.
         let handler = pin!(async { state.handler.call(request).await });
         let mut run = pin!(handler::run(&shared, key, span, true, handler));
@@ -110,8 +110,8 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn run(&self, job: Job) -> impl Future<Output = ()> + Send + use<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
-            let Job { key, role, keep_conn, params, span, .. } = job;
-            let request = Request::new(Arc::clone(&shared), key, role, keep_conn, params);
+            let key = job.key;
+            let (request, span) = Request::new(Arc::clone(&shared), job);
             let handler = pin!(async { state.handler.call(request).await });
             handler::run(&shared, key, span, false, handler).await;
         }

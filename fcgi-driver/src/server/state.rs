@@ -78,7 +78,7 @@ impl<H> State<H> {
         self.open().iter().for_each(|shared| shared.abandon());
     }
 
-    /// The connections, without the lock: what is done to them runs code of others.
+    /// The connections, without the lock, since using them may run foreign code.
     fn open(&self) -> Vec<Arc<Shared>> {
         self.lock().open.values().cloned().collect()
     }

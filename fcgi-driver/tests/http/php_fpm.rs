@@ -64,7 +64,7 @@ fn what_is_no_status_page_is_an_error() {
         app(b"<html>".to_vec());
         let error = php_fpm::status(&builder().build().unwrap(), "/status").await.unwrap_err();
         assert!(matches!(error, PageError::Json { .. }), "{error}");
-        assert!(error.to_string().starts_with("unix:/app: /status is no "), "{error}");
+        assert!(error.to_string().starts_with("unix:/app: /status is not "), "{error}");
     });
     sim::run(1, async {
         serve(Server::new(), async |request: server::Request| {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-
 use super::{Chunk, Collected};
-use crate::Error;
+use crate::{Error, joined::Joined};
 
 /// The response so far.
 #[derive(Debug)]
@@ -31,11 +29,10 @@ impl Collector {
             Chunk::Stdout(bytes) => (&mut self.stdout, bytes),
             Chunk::Stderr(bytes) => (&mut self.stderr, bytes),
         };
-        if to.len().saturating_add(bytes.len()) > self.limit {
-            return Err(Error::TooLarge { address: Arc::clone(address), limit: self.limit });
+        match to.push(bytes, self.limit) {
+            true => Ok(()),
+            false => Err(Error::TooLarge { address: Arc::clone(address), limit: self.limit }),
         }
-        to.push(bytes);
-        Ok(())
     }
 
     /// The whole response.
@@ -46,33 +43,5 @@ impl Collector {
             stderr: self.stderr.bytes(),
             app_status: app_status.unwrap_or_default(),
         }
-    }
-}
-
-/// Joined chunks; a single one is not copied.
-#[derive(Debug, Default)]
-struct Joined {
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl Joined {
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if self.len() == 0 {
-            self.first = bytes;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.all.extend_from_slice(&bytes);
-    }
-
-    fn bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }

@@ -11,8 +11,10 @@
 //! assert_eq!(request.begin().params.get_str("REQUEST_METHOD"), Some("GET"));
 //! ```
 
+mod body;
 mod collector;
 mod exchange;
+mod place;
 mod session;
 
 use std::{io, time::Duration};
@@ -20,8 +22,10 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
+pub use body::{PIECE, Pieces, read_piece};
 pub use collector::Collector;
 pub use exchange::{Exchange, Limit};
+pub use place::{Home, Place};
 pub use session::{Session, Wrote};
 
 /// A request to send. `B` is the adapter's body.

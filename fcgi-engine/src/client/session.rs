@@ -144,7 +144,7 @@ impl<W> Session<W> {
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection takes no more requests; [`Error::Timeout`] when the
-    /// request's total limit has passed already, which is yet to be [logged](observe::logged);
+    /// request's total limit has already passed, which the caller must [log](observe::logged);
     /// [`Error::Usage`]. Nothing has changed then: the application never gets a request that nobody
     /// waits for.
     pub fn begin(
@@ -316,7 +316,7 @@ impl<W> Session<W> {
 
     // ---- Its socket ----------------------------------------------------------------------------
 
-    /// Writes what is queued until the socket is full.
+    /// Writes queued bytes until the socket is full.
     pub fn write(&mut self, socket: &mut impl Socket, now: impl FnOnce() -> Instant) -> Wrote {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };

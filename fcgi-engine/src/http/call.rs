@@ -75,7 +75,7 @@ enum State {
 pub enum Received {
     /// The call is over.
     Answered(Answered<Incoming>),
-    /// It was a local redirect: the call goes on with another request.
+    /// It was a local redirect: the call continues with another request.
     Again,
 }
 

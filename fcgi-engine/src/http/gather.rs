@@ -101,7 +101,7 @@ impl Gather {
                     (length, Spooled::File(file)) => (length, Gathered::File(file, length)),
                 },
             };
-            // An empty body without a declared length is no body.
+            // An empty body without a declared length counts as no body.
             let is_none = length == 0 && !self.is_declared;
             let length = if is_none { RequestBody::None } else { RequestBody::Length(length) };
             return Ok(GatherStep::Done(length, body));

@@ -44,7 +44,7 @@ pub use reply::{Asked, Reply, ReplyStep};
 pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
 pub use settings::{CallSettings, UnknownLength, Variables};
-pub use spool::{PIECE, Spool, Spooled, read_piece};
+pub use spool::{Spool, Spooled};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

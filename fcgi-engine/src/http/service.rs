@@ -52,7 +52,7 @@ macro_rules! http_decision {
         /// The decision of an Authorizer. It has no third answer (FC-6.3-2).
         #[derive(Debug)]
         pub enum Decision<B = $body> {
-            /// The request may go on.
+            /// The request is allowed.
             Allow {
                 /// Parameters that the web server adds to the request, replacing those of the same
                 /// names. A name must be valid in a header field, and a value must be one line

@@ -93,7 +93,7 @@ impl CallSettings {
     /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
     ///
     /// # Errors
-    /// No script serves it.
+    /// If no script serves it.
     pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
         match parts.extensions.get::<Script>() {
             Some(script) => Ok(script.clone()),
@@ -101,10 +101,10 @@ impl CallSettings {
         }
     }
 
-    /// The request's parameters, with the variables in its extensions.
+    /// The request's parameters, including the variables in its extensions.
     ///
     /// # Errors
-    /// The request can't be expressed as parameters.
+    /// If the request can't be expressed as parameters.
     pub fn tell(
         &self,
         parts: &Parts,
@@ -121,8 +121,8 @@ impl CallSettings {
         })
     }
 
-    /// Where a response redirects its request within the application, if that should be followed:
-    /// only for GET and HEAD (CGI-6.2.2-1).
+    /// The target of a local redirect, if it should be followed: only for GET and HEAD
+    /// (CGI-6.2.2-1).
     #[must_use]
     pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
         let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
@@ -148,7 +148,26 @@ impl fmt::Debug for CallSettings {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! http_client_setters {
-    () => {
+    ($client:ty) => {
+        /// Asks this Authorizer before each request and each local redirect: its variables are merged
+        /// into the request, or the client gets its response. Default none.
+        #[must_use]
+        pub fn authorizer(mut self, authorizer: $client) -> Self {
+            self.authorizer = Some(authorizer);
+            self
+        }
+
+        /// Creates the client.
+        ///
+        /// # Errors
+        /// [`HttpError::Config`] if the root or the front controller makes no sense;
+        /// [`Error::Address`] in [`HttpError::Call`] if the text is not an address.
+        pub fn build(self) -> Result<$client, HttpError> {
+            let Self { pool, scripts, mut settings, authorizer } = self;
+            settings.set_scripts(scripts.build()?);
+            Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
+        }
+
         /// The document root whose scripts are called, as the application sees it. This side does
         /// not look at the files; see
         /// [`ScriptMap::resolve_unseen`](::fcgi_http::ScriptMap::resolve_unseen). Default: the
@@ -167,7 +186,7 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// What decides which script serves a request, in place of [`root`](Self::root) and
+        /// Sets what decides which script serves a request, instead of [`root`](Self::root) and
         /// [`front`](Self::front): a [`ScriptMap`](::fcgi_http::ScriptMap), a
         /// [`Mount`](::fcgi_http::Mount), or a function.
         #[must_use]
@@ -176,8 +195,8 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// The parameters of all requests: the server's name and address, header policy, parameters of
-        /// your own. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
+        /// The parameters of all requests: the server's name and address, the header policy, and
+        /// your own parameters. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
         #[must_use]
         pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {
             self.settings.params = params;
@@ -191,8 +210,8 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// How many local redirects of one request to follow. With 0 they are passed on as 302.
-        /// Default 10.
+        /// How many local redirects of one request to follow. With 0 they are returned with status
+        /// 302. Default 10.
         #[must_use]
         pub fn redirect_limit(mut self, limit: usize) -> Self {
             self.settings.redirects = limit;
@@ -205,6 +224,49 @@ macro_rules! http_client_setters {
         pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {
             self.settings.head = limits;
             self
+        }
+    };
+}
+
+/// The methods of an `HttpClient(Arc<Inner>)` that create its `HttpClientBuilder` or return where
+/// it calls. Both have the fields `pool`, `settings` and `authorizer`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! http_client_methods {
+    ($pool:ty, $builder:ty) => {
+        /// A client over this pool, with the default settings.
+        pub fn new(pool: $pool, scripts: impl Scripts) -> Self {
+            let settings = CallSettings::new(scripts);
+            Self(Arc::new(Inner { pool, settings, authorizer: None }))
+        }
+
+        /// Settings for a client of the application at an [`Address`], or what converts into one,
+        /// such as `/run/app.sock` or `host:9000`. The client has its own pool, with the default
+        /// settings.
+        pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
+            Self::builder_of(Pool::new(address))
+        }
+
+        /// Settings for a client that uses this pool.
+        pub fn with_pool(pool: $pool) -> $builder {
+            Self::builder_of(Ok(pool))
+        }
+
+        fn builder_of(pool: Result<$pool, Error>) -> $builder {
+            let (scripts, settings) = (ScriptsBuilder::default(), CallSettings::default());
+            HttpClientBuilder { pool, scripts, settings, authorizer: None }
+        }
+
+        /// The pool that sends the requests.
+        #[must_use]
+        pub fn pool(&self) -> &$pool {
+            &self.0.pool
+        }
+
+        /// The address of the application.
+        #[must_use]
+        pub fn address(&self) -> &Address {
+            self.0.pool.address()
         }
     };
 }

@@ -2,15 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{Seek, Write},
 };
 
 use bytes::{Bytes, BytesMut};
 
 use super::HttpError;
-
-/// The size of the pieces in which a file is read, in bytes.
-pub const PIECE: usize = 64 * 1024;
 
 /// A body that is being stored in memory, or in a temporary file without a name.
 #[derive(Debug)]
@@ -75,24 +72,5 @@ impl Spool {
             }
         };
         Ok((self.length, kept))
-    }
-}
-
-/// The result of one read of at most [`PIECE`] bytes; empty at the end.
-///
-/// # Errors
-/// The reader's, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it reads
-/// again.
-pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
-    let mut piece = vec![0; PIECE];
-    loop {
-        match reader.read(&mut piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Guards against a reader that reports more bytes than there was room for.
-            read => {
-                piece.truncate(read?.min(PIECE));
-                return Ok(piece.into());
-            }
-        }
     }
 }

@@ -19,6 +19,22 @@ pub struct ListenerBuilder {
     options: Options,
 }
 
+impl Listener {
+    /// A listener with a chosen mode, owner or backlog.
+    ///
+    /// ```
+    /// use fcgi_engine::Listener;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("app.sock");
+    /// let listener = Listener::builder(path).mode(0o660).backlog(1024).bind()?;
+    /// # Ok::<(), fcgi_engine::Error>(())
+    /// ```
+    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> ListenerBuilder {
+        ListenerBuilder::new(address.try_into().map_err(Into::into))
+    }
+}
+
 impl ListenerBuilder {
     pub(super) fn new(address: Result<Address, Error>) -> Self {
         Self { address, name: None, options: Options::default() }

@@ -79,20 +79,6 @@ impl Listener {
         Self::builder(address).bind()
     }
 
-    /// A listener with a chosen mode, owner or backlog.
-    ///
-    /// ```
-    /// use fcgi_engine::Listener;
-    ///
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("app.sock");
-    /// let listener = Listener::builder(path).mode(0o660).backlog(1024).bind()?;
-    /// # Ok::<(), fcgi_engine::Error>(())
-    /// ```
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> ListenerBuilder {
-        ListenerBuilder::new(address.try_into().map_err(Into::into))
-    }
-
     /// The socket that the process was started with, whoever started it:
     ///
     /// 1. all sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`) and that nobody has taken by

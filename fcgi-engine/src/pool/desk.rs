@@ -3,7 +3,6 @@
 //! closing connections run other code, so both are noted under the lock and done after it.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
@@ -15,7 +14,7 @@ use fcgi_proto::{
     pool::{AcquireError, Action, ConnectionId, PoolPolicy, PoolStats, Release, Ticket},
 };
 
-use super::{Settings, discovery::Discovery};
+use super::{Settings, counted::Counted, discovery::Discovery};
 use crate::{
     Address, Error, Phase,
     observe::{self, PoolEvent},
@@ -23,6 +22,8 @@ use crate::{
 
 /// When the reaper looks again if nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the reaper stays while connections are in use, at least.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// An adapter's connections and clock, and how its callers wait.
 pub trait Pooled: Sized + 'static {
@@ -82,9 +83,9 @@ pub struct Desk<K: Pooled> {
 
 struct State<K: Pooled> {
     policy: PoolPolicy,
-    waiting: HashMap<Ticket, Waiting<K::Who>>,
-    idle: HashMap<ConnectionId, K::Own>,
-    shared: HashMap<ConnectionId, K::Shared>,
+    waiting: Counted<Ticket, Waiting<K::Who>>,
+    idle: Counted<ConnectionId, K::Own>,
+    shared: Counted<ConnectionId, K::Shared>,
     discovery: Discovery<K::Who>,
     /// When the reaper looks again, while it exists, and how to wake it.
     reaper: Option<(Duration, Option<K::Who>)>,
@@ -118,9 +119,9 @@ impl<K: Pooled> Desk<K> {
             settings,
             state: Mutex::new(State {
                 policy: PoolPolicy::new(settings.limits),
-                waiting: HashMap::new(),
-                idle: HashMap::new(),
-                shared: HashMap::new(),
+                waiting: Counted::default(),
+                idle: Counted::default(),
+                shared: Counted::default(),
                 discovery: Discovery::new(),
                 reaper: None,
                 todo: Todo::default(),
@@ -161,12 +162,16 @@ impl<K: Pooled> Desk<K> {
 
     // ---- A caller's turn -----------------------------------------------------------------------
 
-    /// Joins the queue; returns the ticket and the time.
-    pub(super) fn acquire(self: &Arc<Self>) -> Result<(Ticket, Instant), Error> {
+    /// Joins the queue. Returns the ticket, the time, and an open connection if one was available
+    /// at once.
+    pub(super) fn acquire(self: &Arc<Self>) -> Result<(Ticket, Instant, Option<Turn<K>>), Error> {
         let acquired = self.update(|state, now| {
+            if let Some((ticket, connection)) = state.policy.acquire_open(now) {
+                return Ok((ticket, self.epoch + now, Some(state.open(connection))));
+            }
             let ticket = state.policy.acquire(now)?;
             state.waiting.insert(ticket, Waiting::Queued(None));
-            Ok((ticket, self.epoch + now))
+            Ok((ticket, self.epoch + now, None))
         });
         acquired.map_err(|error| match error {
             AcquireError::Full { waiting } => {
@@ -201,9 +206,7 @@ impl<K: Pooled> Desk<K> {
                 if fresh {
                     return Poll::Ready(Ok(Turn::Fresh));
                 }
-                let own = state.idle.remove(&connection).map(Place::Own);
-                let shared = || state.shared.get(&connection).cloned().map(Place::Shared);
-                return Poll::Ready(Ok(own.or_else(shared).map_or(Turn::Gone, Turn::Open)));
+                return Poll::Ready(Ok(state.open(connection)));
             }
             Some(Waiting::TimedOut) => {
                 drop(guard);
@@ -370,8 +373,10 @@ impl<K: Pooled> Desk<K> {
     /// woken earlier. `None` ends the reaper.
     pub fn reap(&self, who: K::Who) -> Option<Instant> {
         let mut state = self.lock();
-        state.carry_out(self.elapsed());
-        let next = state.deadline();
+        let now = self.elapsed();
+        state.carry_out(now);
+        let next =
+            state.deadline().or_else(|| state.linger(now, self.settings.limits.idle_timeout));
         state.reaper = next.map(|next| (next, Some(who)));
         self.finish(state);
         // A time too far ahead to add never comes.
@@ -473,6 +478,24 @@ impl<K: Pooled> State<K> {
             _ => None,
         });
         granted.collect()
+    }
+
+    /// The open connection that a caller was granted.
+    fn open(&mut self, connection: ConnectionId) -> Turn<K> {
+        let own = self.idle.remove(&connection).map(Place::Own);
+        let shared = || self.shared.get(&connection).cloned().map(Place::Shared);
+        own.or_else(shared).map_or(Turn::Gone, Turn::Open)
+    }
+
+    /// While connections are in use, the reaper stays although it has nothing to do. They will soon
+    /// be idle again, and otherwise each request would start a reaper: a task or a thread. It looks
+    /// again at the time that it already had, so that nobody has to wake it.
+    fn linger(&self, now: Duration, idle_timeout: Duration) -> Option<Duration> {
+        if self.policy.stats().connections == 0 {
+            return None;
+        }
+        let known = self.reaper.as_ref().map(|(until, _)| *until).filter(|until| *until > now);
+        known.or_else(|| now.checked_add(idle_timeout.max(LINGER)))
     }
 
     fn deadline(&self) -> Option<Duration> {

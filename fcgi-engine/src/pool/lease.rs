@@ -21,6 +21,8 @@ pub struct Lease<K: Pooled> {
     ticket: Ticket,
     queued: Instant,
     place: Option<Place<K>>,
+    /// There was an open connection at once. It was not asked yet whether it can carry a request.
+    at_hand: bool,
     /// This caller had to open the connection.
     fresh: bool,
     stage: Stage,
@@ -42,9 +44,16 @@ impl<K: Pooled> Lease<K> {
     /// # Errors
     /// [`Error::PoolFull`], [`Error::PoolClosed`].
     pub fn acquire(desk: &Arc<Desk<K>>) -> Result<Self, Error> {
-        let (ticket, queued) = desk.acquire()?;
-        let desk = Arc::clone(desk);
-        Ok(Self { desk, ticket, queued, place: None, fresh: false, stage: Stage::Unused })
+        let (ticket, queued, turn) = desk.acquire()?;
+        let (desk, stage) = (Arc::clone(desk), Stage::Unused);
+        let mut lease =
+            Self { desk, ticket, queued, place: None, at_hand: false, fresh: false, stage };
+        match turn {
+            Some(Turn::Open(place)) => (lease.place, lease.at_hand) = (Some(place), true),
+            Some(Turn::Gone) => lease.retry(),
+            Some(Turn::Fresh) | None => {}
+        }
+        Ok(lease)
     }
 
     /// The pool.
@@ -73,21 +82,22 @@ impl<K: Pooled> Lease<K> {
         mut wait: impl FnMut(&mut Option<K::Who>),
     ) -> Poll<Result<bool, Error>> {
         loop {
-            match ready!(self.desk.poll_turn(self.ticket, &mut wait))? {
-                Turn::Fresh => {
-                    self.fresh = true;
-                    return Poll::Ready(Ok(true));
-                }
-                Turn::Open(mut place) => {
-                    let fit = !only_fresh && self.desk.adapter().is_quiet(&mut place);
-                    (self.place, self.fresh) = (Some(place), false);
-                    if fit {
-                        return Poll::Ready(Ok(false));
+            if !std::mem::take(&mut self.at_hand) {
+                match ready!(self.desk.poll_turn(self.ticket, &mut wait))? {
+                    Turn::Fresh => {
+                        self.fresh = true;
+                        return Poll::Ready(Ok(true));
                     }
-                    self.retry();
+                    Turn::Open(place) => self.place = Some(place),
+                    Turn::Gone => {}
                 }
-                Turn::Gone => self.retry(),
             }
+            self.fresh = false;
+            let adapter = self.desk.adapter();
+            if self.place.as_mut().is_some_and(|place| !only_fresh && adapter.is_quiet(place)) {
+                return Poll::Ready(Ok(false));
+            }
+            self.retry();
         }
     }
 

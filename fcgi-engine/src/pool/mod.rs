@@ -11,6 +11,7 @@
 //! assert_eq!((settings.multiplex, settings.keep_conn), (1, false), "unless set otherwise");
 //! ```
 
+mod counted;
 mod desk;
 mod discovery;
 mod lease;
@@ -51,18 +52,34 @@ impl Default for Settings {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_methods {
-    ($desk:tt) => {
+    ($desk:tt, $builder:ty) => {
+        /// A pool with the default settings, for the application at an [`Address`], or what
+        /// converts into one, such as `/run/app.sock` or `host:9000`.
+        ///
+        /// # Errors
+        /// [`Error::Address`] if the text is not an address.
+        pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
+            Self::builder(address).build()
+        }
+
+        /// Settings for a pool.
+        #[must_use]
+        pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
+            let address = address.try_into().map_err(Into::into);
+            Builder { address, connector: Connector::new(), pool: Settings::new() }
+        }
+
         /// How many connections and callers there are now.
         #[must_use]
         pub fn stats(&self) -> PoolStats {
             self.$desk.stats()
         }
 
-        /// Takes no more requests. Those that wait for a connection get
+        /// Accepts no more requests. Callers that wait for a connection get
         /// [`Error::PoolClosed`](fcgi_engine::Error::PoolClosed). Idle connections close now, and
-        /// the others after the request that they carry: requests that have begun go on to their
-        /// end, also those that were [detached](Response::detach). [`stats`](Self::stats) says how
-        /// many connections are still open.
+        /// the others after their current request. Requests that have begun run to their end, even
+        /// those that were [detached](Response::detach). [`stats`](Self::stats) says how many
+        /// connections are still open.
         pub fn close(&self) {
             self.$desk.close();
         }
@@ -79,14 +96,21 @@ macro_rules! pool_methods {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_setters {
-    () => {
+    ($connector:ty) => {
+        /// How to connect, and the time limits of each request.
+        #[must_use]
+        pub fn connector(mut self, connector: $connector) -> Self {
+            self.connector = connector;
+            self
+        }
+
         /// Whether to keep a connection after a request and use it for others (FC-3.5-1). Default
         /// false: each request has its own connection, as with nginx, Caddy and HAProxy.
         ///
         /// Keeping saves a connect and an accept per request, some 50 µs. It is safe for
         /// applications that are done when they end a request, such as this library's servers and
-        /// Go's. In general it is not safe for php-fpm. A script that goes on after
-        /// `fastcgi_finish_request()` holds up the next request on its connection, for ever if the
+        /// Go's. In general it is not safe for php-fpm. A script that continues after
+        /// `fastcgi_finish_request()` delays the next request on its connection, for ever if the
         /// script waits for that request (Q-16). A worker that exits at `pm.max_requests` loses the
         /// request that is just being sent to it (Q-17). And an idle connection occupies a worker
         /// (Q-5).
@@ -98,16 +122,16 @@ macro_rules! pool_setters {
             self
         }
 
-        /// How many connections there may be, whether being opened, in use or idle. More callers
-        /// wait. Each occupies a worker of php-fpm, so more than its `pm.max_children` are of no
-        /// use (Q-5). Default 8.
+        /// How many connections there may be, whether opening, in use or idle. More callers wait.
+        /// Each connection occupies a worker of php-fpm, so more than its `pm.max_children` do not
+        /// help (Q-5). Default 8.
         #[must_use]
         pub fn max_connections(mut self, n: usize) -> Self {
             self.pool.limits.connections = n;
             self
         }
 
-        /// Kept connections that may be idle at once. Default 8.
+        /// The most kept connections that may be idle at once. Default 8.
         #[must_use]
         pub fn max_idle(mut self, n: usize) -> Self {
             self.pool.limits.idle = n;
@@ -115,15 +139,16 @@ macro_rules! pool_setters {
         }
 
         /// How long a kept connection may be idle before it is closed. Default 1.5 s, less than the
-        /// 2 s after which libfcgi closes (Q-10); an idle connection also occupies a worker of
-        /// php-fpm (Q-5). Zero keeps none; `None` keeps it until the application closes.
+        /// 2 s after which libfcgi closes (Q-10). An idle connection also occupies a worker of
+        /// php-fpm (Q-5). With zero no connection is kept; with `None` it is kept until the
+        /// application closes it.
         #[must_use]
         pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
             self.pool.limits.idle_timeout = limit.into().unwrap_or(::std::time::Duration::MAX);
             self
         }
 
-        /// Requests that one kept connection carries before it is closed. Default no limit.
+        /// How many requests a kept connection carries before it is closed. Default no limit.
         #[must_use]
         pub fn max_requests_per_connection(mut self, n: impl Into<Option<u64>>) -> Self {
             self.pool.limits.requests_per_connection = n.into();
@@ -139,7 +164,7 @@ macro_rules! pool_setters {
             self
         }
 
-        /// Callers that may wait for a connection; the next one gets
+        /// How many callers may wait for a connection; the next one gets
         /// [`Error::PoolFull`](fcgi_engine::Error::PoolFull). Default 1,024.
         #[must_use]
         pub fn max_waiting(mut self, n: usize) -> Self {

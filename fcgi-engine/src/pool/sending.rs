@@ -15,7 +15,7 @@ const TRIES: usize = 3;
 
 /// A body that may be sent more than once.
 pub trait Replay: Default {
-    /// The same bytes once more, unless they can be read only once.
+    /// The same bytes once more, unless they can only be read once.
     fn replay(&self) -> Option<Self>;
 }
 

@@ -11,6 +11,7 @@
 
 mod begun;
 mod failure;
+mod handles;
 mod requests;
 mod session;
 mod settings;
@@ -21,6 +22,7 @@ mod turn;
 use std::{error::Error, io, time::Duration};
 
 pub use failure::{log_failure, log_panic};
+pub use handles::{CHUNK, Whole};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
 pub use settings::{EndOfFile, Settings};

@@ -273,7 +273,7 @@ impl<W: Waiters> Session<W> {
         self.cancel(now);
     }
 
-    /// A request whose handler must be run, beside those that [`turn`](Self::turn) returns.
+    /// A request whose handler must be run, in addition to those that [`turn`](Self::turn) returns.
     pub fn poll_job(&mut self) -> Option<Job> {
         let Beginning { key, role, keep_conn, params } = self.begun.pop()?;
         let request = self.connection.request(key);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use fcgi_proto::Params;
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, Uri, Version,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName},
     request::Parts,
     uri::PathAndQuery,
 };
 
 use super::{
-    MetaVariables, MountPoint, PathSource,
+    MetaVariables, MountPoint, PathSource, RequestError,
     path_source::{self, Split},
 };
 use crate::{
@@ -202,44 +202,4 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
 
 fn invalid(name: &'static str, value: &[u8]) -> RequestError {
     RequestError::Invalid { name, value: excerpt(value) }
-}
-
-/// The parameters do not describe an HTTP request.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestError {
-    /// A required parameter is missing.
-    #[error("the request has no parameter {0}")]
-    Missing(&'static str),
-    /// A parameter has an impossible value.
-    #[error("the request's {name} is \"{value}\"")]
-    Invalid {
-        /// The parameter.
-        name: &'static str,
-        /// The start of its value, escaped.
-        value: String,
-    },
-    /// An HTTP_* parameter whose name is not that of a header field.
-    #[error("the request's parameter \"{0}\" does not name a header field")]
-    FieldName(String),
-    /// An HTTP_* parameter with a value that a header field can't have: it holds NUL, a line end or
-    /// another control byte.
-    #[error("the request's {name} is \"{value}\", which a header field can't hold")]
-    FieldValue {
-        /// The parameter, escaped.
-        name: String,
-        /// The start of its value, escaped.
-        value: String,
-    },
-    /// More header fields than the `http` crate can hold.
-    #[error("the request has too many header fields")]
-    TooManyFields,
-}
-
-impl RequestError {
-    /// The status to answer with: 400.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        StatusCode::BAD_REQUEST
-    }
 }

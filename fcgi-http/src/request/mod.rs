@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod from_params;
 mod meta;
 mod path_source;
@@ -37,7 +38,8 @@ mod policy;
 mod redirect;
 mod to_params;
 
-pub use from_params::{RequestError, from_params, from_params_by};
+pub use error::RequestError;
+pub use from_params::{from_params, from_params_by};
 pub use meta::{MetaVariables, MissingMeta, RemoteAddr, RemoteAddrError};
 pub use path_source::{MountPoint, PathSource};
 pub use policy::HeaderPolicy;

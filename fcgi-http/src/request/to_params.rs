@@ -80,7 +80,7 @@ pub struct ParamsBuilder {
     extra: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// An address as it is sent: written once, for all requests of a connection.
+/// An address as text, written once for all requests of a connection.
 #[derive(Clone, Debug)]
 struct Shown {
     ip: String,

@@ -9,8 +9,15 @@ use http::{
     uri::PathAndQuery,
 };
 
-use super::{Head, HeadError, Kind, ReasonPhrase, parser::Parsed};
+use super::{Head, HeadError, Kind, ReasonPhrase};
 use crate::{body::parse_length, hop, text::excerpt};
+
+/// A head, and the variables of an Authorizer's response.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) head: Head,
+    pub(crate) variables: fcgi_proto::Params,
+}
 
 /// The contents of the lines so far.
 #[derive(Debug)]

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod fields;
 mod page;
 mod parser;
@@ -37,8 +38,9 @@ mod writer;
 use bytes::Bytes;
 use http::{StatusCode, response::Parts, uri::PathAndQuery};
 
+pub use error::HeadError;
 pub use page::page;
-pub use parser::{HeadError, HeadLimits, HeadParser};
+pub use parser::{HeadLimits, HeadParser};
 pub(crate) use writer::BlockWriter;
 pub use writer::{HeadBlock, HeadWriteError};
 

@@ -18,8 +18,19 @@ pub struct ScriptMapBuilder {
     hidden_files: bool,
 }
 
+impl ScriptMap {
+    /// A map of the scripts below `document_root`, a path as the application sees it.
+    ///
+    /// Defaults: scripts end with `.php`, the index is `index.php`, no front controller, encoded
+    /// slashes and hidden files are refused.
+    #[must_use]
+    pub fn builder(document_root: impl Into<Vec<u8>>) -> ScriptMapBuilder {
+        ScriptMapBuilder::new(document_root.into())
+    }
+}
+
 impl ScriptMapBuilder {
-    pub(super) fn new(document_root: Vec<u8>) -> Self {
+    fn new(document_root: Vec<u8>) -> Self {
         Self {
             document_root,
             local_root: None,

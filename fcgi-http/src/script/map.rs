@@ -1,7 +1,7 @@
 //! Scripts in files below a document root.
 
 use super::{
-    EncodedSlashes, Script, ScriptError, ScriptMapBuilder, join,
+    EncodedSlashes, Script, ScriptError, join,
     path::{self, folder},
 };
 
@@ -51,15 +51,6 @@ pub enum Target {
 }
 
 impl ScriptMap {
-    /// A map of the scripts below `document_root`, a path as the application sees it.
-    ///
-    /// Defaults: scripts end with `.php`, the index is `index.php`, no front controller, encoded
-    /// slashes and hidden files are refused.
-    #[must_use]
-    pub fn builder(document_root: impl Into<Vec<u8>>) -> ScriptMapBuilder {
-        ScriptMapBuilder::new(document_root.into())
-    }
-
     /// What serves the path of a URL, which must be in the form of [`http::Uri::path`]. `kind` is
     /// called with file names below the local root: first the candidates for the split, from the
     /// left up to the first one that is missing; then the index names; then the front controller.

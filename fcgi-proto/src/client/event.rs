@@ -1,4 +1,4 @@
-//! What the web server's end of a connection is told, and what it reports.
+//! The input of the web server's end of a connection, and the events that it reports.
 
 use crate::{Limits, Output, Params, Rejection, RequestKey, Role, Values};
 

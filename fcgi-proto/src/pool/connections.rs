@@ -1,6 +1,9 @@
 //! The connections of a pool, and the order in which they are used and closed.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::time::Duration;
 
 use super::{ConnectionId, PoolLimits, Release};
@@ -39,9 +42,11 @@ pub(super) struct Connections {
     age: Option<Duration>,
     requests: u64,
     all: BTreeMap<ConnectionId, Connection>,
-    /// In use and able to take more, by leases. Full ones are included, so that a change of the
-    /// number of concurrent requests needs no change here.
+    /// In use and able to take more, by leases, once connections may be shared. Full ones are
+    /// included, so that a change of the number of concurrent requests needs no change here.
     shared: BTreeSet<(usize, ConnectionId)>,
+    /// Whether connections may be shared, now or later.
+    shares: bool,
     /// Open, without leases.
     idle: BTreeMap<Used, ConnectionId>,
     /// The same connections by when they were connected, if age matters.
@@ -60,12 +65,26 @@ impl Connections {
             requests: limits.requests_per_connection.map_or(u64::MAX, |requests| requests.max(1)),
             all: BTreeMap::new(),
             shared: BTreeSet::new(),
+            shares: false,
             idle: BTreeMap::new(),
             aging: BTreeSet::new(),
             closing: BTreeSet::new(),
             opened: 0,
             uses: 0,
         }
+    }
+
+    /// Allows connections to be shared from now on.
+    pub(super) fn share(&mut self) {
+        if !core::mem::replace(&mut self.shares, true) {
+            let ids: Vec<ConnectionId> = self.all.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.index(id));
+        }
+    }
+
+    /// Whether there is a connection to close now.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        !self.closing.is_empty() || due(self.next_deadline(), now)
     }
 
     /// All connections except those about to be closed.
@@ -248,7 +267,9 @@ impl Connections {
     fn unindex(&mut self, id: ConnectionId) {
         let Some(connection) = self.all.get(&id) else { return };
         if connection.leases > 0 {
-            self.shared.remove(&(connection.leases, id));
+            if self.shares {
+                self.shared.remove(&(connection.leases, id));
+            }
         } else {
             self.idle.remove(&connection.used);
             if let (Some(_), Some(opened)) = (self.age, connection.opened) {
@@ -265,7 +286,8 @@ impl Connections {
             if self.age.is_some() {
                 self.aging.insert((opened, id));
             }
-        } else if connection.fate == Fate::Kept
+        } else if self.shares
+            && connection.fate == Fate::Kept
             && !connection.alone
             && connection.requests < self.requests
         {

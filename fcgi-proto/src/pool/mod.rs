@@ -48,7 +48,7 @@
 //!     Some(Action::Grant { ticket: second, connection, fresh: false })
 //! );
 //!
-//! // It was dead: the second caller opens one of its own, before all others.
+//! // It was dead: the second caller opens a new one, before all others.
 //! pool.retry(second, ms(21))?;
 //! let Some(Action::Grant { fresh: true, .. }) = pool.poll_action(ms(21)) else { unreachable!() };
 //! pool.connected(second, ms(22))?;
@@ -76,9 +76,9 @@ use connections::Connections;
 
 /// The decisions of a pool; see the [module](self).
 ///
-/// - Commands: [`acquire`](Self::acquire), [`connected`](Self::connected),
-///   [`release`](Self::release), [`cancel`](Self::cancel), [`retry`](Self::retry),
-///   [`retry_shared`](Self::retry_shared), [`close`](Self::close).
+/// - Commands: [`acquire`](Self::acquire), [`acquire_open`](Self::acquire_open),
+///   [`connected`](Self::connected), [`release`](Self::release), [`cancel`](Self::cancel),
+///   [`retry`](Self::retry), [`retry_shared`](Self::retry_shared), [`close`](Self::close).
 /// - Reports: [`handle_closed`](Self::handle_closed),
 ///   [`set_multiplexing`](Self::set_multiplexing),
 ///   [`set_max_connections`](Self::set_max_connections).
@@ -163,6 +163,25 @@ impl PoolPolicy {
         let ticket = Ticket(self.tickets);
         self.enqueue(ticket, Need::Any, now);
         Ok(ticket)
+    }
+
+    /// A caller wants a connection and gets an open one at once, if nobody waits and nothing else is
+    /// due: [`acquire`](Self::acquire) and [`poll_action`](Self::poll_action) in one step. Returns
+    /// `None` in every other case; call `acquire` then.
+    pub fn acquire_open(&mut self, now: Duration) -> Option<(Ticket, ConnectionId)> {
+        let now = self.tick(now);
+        let is_free = !self.closed && self.waiting.is_empty();
+        // Idle ones above the limit are closed first.
+        let too_many = self.connections.len() > self.connections_max && self.connections.idle() > 0;
+        if !is_free || too_many || self.connections.is_due(now) {
+            return None;
+        }
+        let connection = self.open_one(now)?;
+        self.connections.lease(connection, false);
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.leases.insert(ticket, connection);
+        Some((ticket, connection))
     }
 
     /// The caller has opened its connection. Its age counts from now, and others may share it if
@@ -269,6 +288,9 @@ impl PoolPolicy {
     /// number may go down at any time: connections with more requests get no new ones.
     pub fn set_multiplexing(&mut self, requests: usize) {
         self.multiplexing = requests.max(1);
+        if self.multiplexing > 1 {
+            self.connections.share();
+        }
     }
 
     /// Sets how many connections the peer takes, as FCGI_MAX_CONNS reports; 0 counts as 1. The pool
@@ -313,10 +335,7 @@ impl PoolPolicy {
     fn grant(&mut self, now: Duration) -> Option<Action> {
         let (&ticket, &Waiting { need, .. }) = self.waiting.first_key_value()?;
         let reused = match need {
-            Need::Any => self
-                .connections
-                .room(self.multiplexing, now)
-                .or_else(|| self.connections.newest_idle()),
+            Need::Any => self.open_one(now),
             Need::Alone => self.connections.newest_idle(),
             Need::Fresh => None,
         };
@@ -339,6 +358,12 @@ impl PoolPolicy {
         Some(Action::Grant { ticket, connection, fresh: reused.is_none() })
     }
 
+    /// An open connection for any caller: one in use with room, otherwise an idle one.
+    fn open_one(&mut self, now: Duration) -> Option<ConnectionId> {
+        let room = self.connections.room(self.multiplexing, now);
+        room.or_else(|| self.connections.newest_idle())
+    }
+
     fn time_out(&mut self, now: Duration) -> Option<Action> {
         let &(_, ticket) = self.wait_ends.first().filter(|(end, _)| *end <= now)?;
         self.dequeue(ticket);
@@ -355,7 +380,7 @@ impl PoolPolicy {
 
     // ---- Getters -------------------------------------------------------------------------------
 
-    /// How many connections and callers there are.
+    /// The numbers of connections and callers.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {

@@ -239,7 +239,7 @@ impl ServerConnection {
         self.cut
     }
 
-    /// Whether the bytes so far end at the end of a record. If not, the peer owes the rest of one.
+    /// Whether the bytes so far end at the end of a record. If not, the peer must still send the rest of one.
     #[must_use]
     pub fn is_between_records(&self) -> bool {
         self.recv.is_at_boundary()

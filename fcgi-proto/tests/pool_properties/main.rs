@@ -19,6 +19,7 @@ fn ms(n: u64) -> Duration {
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Acquire,
+    AcquireOpen,
     Connected(Pick),
     Release(Pick, Release),
     Cancel(Pick),
@@ -58,7 +59,8 @@ fn pick() -> impl Strategy<Value = Pick> {
 fn call() -> impl Strategy<Value = Call> {
     let how = || select(vec![Release::Reusable, Release::Closed, Release::Unused]);
     prop_oneof![
-        40 => Just(Call::Acquire),
+        25 => Just(Call::Acquire),
+        15 => Just(Call::AcquireOpen),
         25 => pick().prop_map(Call::Connected),
         20 => pick().prop_map(|pick| Call::Release(pick, Release::Reusable)),
         8 => (pick(), how()).prop_map(|(pick, how)| Call::Release(pick, how)),
@@ -108,6 +110,7 @@ struct Both {
 #[derive(Default, Debug)]
 struct Seen {
     shared: usize,
+    at_once: usize,
     reused: usize,
     timed_out: usize,
     closed: usize,
@@ -154,6 +157,28 @@ impl Both {
                     self.model.ever.push(ticket);
                     let since = self.model.now;
                     self.model.queue.push(Waiter { ticket, need: Need::Any, since });
+                }
+                Ok(())
+            }
+            Call::AcquireOpen => {
+                match self.pool.acquire_open(at) {
+                    Some((ticket, connection)) => {
+                        assert_eq!(self.model.acquire(), Ok(()));
+                        self.model.ever.push(ticket);
+                        let since = self.model.now;
+                        self.model.queue.push(Waiter { ticket, need: Need::Any, since });
+                        self.model.action(Action::Grant { ticket, connection, fresh: false });
+                        self.seen.at_once += 1;
+                    }
+                    // The two calls must not come to what was not to be had in one.
+                    None => {
+                        let alone = self.model.queue.is_empty();
+                        self.call(Call::Acquire, at);
+                        let action = self.pool.poll_action(at);
+                        let missed = matches!(action, Some(Action::Grant { fresh: false, .. }));
+                        assert!(!(alone && missed), "{action:?}");
+                        action.into_iter().for_each(|action| self.model.action(action));
+                    }
                 }
                 Ok(())
             }
@@ -330,12 +355,13 @@ fn the_steps_reach_every_kind_of_action() {
         let seen = run(limits, &steps);
         all.shared += seen.shared;
         all.reused += seen.reused;
+        all.at_once += seen.at_once;
         all.timed_out += seen.timed_out;
         all.closed += seen.closed;
         all.misused += seen.misused;
         all.retried += seen.retried;
     }
-    let Seen { shared, reused, timed_out, closed, misused, retried } = all;
-    let fewest = [shared, reused, timed_out, closed, misused, retried].into_iter().min();
+    let Seen { shared, at_once, reused, timed_out, closed, misused, retried } = all;
+    let fewest = [shared, at_once, reused, timed_out, closed, misused, retried].into_iter().min();
     assert!(fewest.is_some_and(|fewest| fewest >= 100), "{all:?}");
 }

@@ -83,7 +83,7 @@ impl NginxOptions {
 /// | path | does |
 /// | --- | --- |
 /// | `/kept/…` | passes the request on over a connection that is kept |
-/// | `/plain/…` | passes it on over a connection of its own, without FCGI_KEEP_CONN |
+/// | `/plain/…` | passes it on over a new connection, without FCGI_KEEP_CONN |
 /// | `/unbuffered/…` | as `/kept`, with both bodies passed on as they come |
 /// | `/static` | answers `Hello, world\n` by itself |
 #[derive(Debug)]

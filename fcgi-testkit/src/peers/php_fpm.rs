@@ -32,7 +32,7 @@ pub struct PhpFpmOptions {
     /// Worker processes of each pool, 4 by default. A kept connection pins
     /// one, even while it is idle.
     pub children: usize,
-    /// Requests after which a worker leaves; 0, the default, is no limit.
+    /// The number of requests after which a worker exits; 0, the default, means no limit.
     pub max_requests: usize,
     /// Whether the pool on a unix socket has `pm.status_listen`, which takes another process; off
     /// by default.
@@ -100,12 +100,12 @@ impl PhpFpmOptions {
 /// | `err.php` | writes a line to STDERR, answers `teapot\n` with status 418 |
 /// | `slow.php` | five lines, 200 ms apart |
 /// | `sleep.php?s=` | sleeps `s` seconds, printing nothing, then `awake\n` |
-/// | `finish.php?gate=&url=` | answers `finished\n`, then goes on: gets `url`, if it is given, then waits until the file `gate` of the document root is there |
+/// | `finish.php?gate=&url=` | answers `finished\n`, then continues: gets `url`, if it is given, then waits until the file `gate` of the document root is there |
 /// | `interop.php` | has the routes of [`Application`](super::Application), by REQUEST_URI |
 /// | `exit.php?c=` | answers `exiting\n`, exits with `c`; the app status is 0 all the same |
 ///
 /// Root's workers run as an ordinary user: the loopback port is open to
-/// everybody on the machine, and runs any script that it is told.
+/// everybody on the machine, and runs any script.
 #[derive(Debug)]
 pub struct PhpFpm {
     // Stopped before its folder is removed.

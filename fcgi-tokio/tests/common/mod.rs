@@ -128,7 +128,7 @@ pub fn request(id: u16, keep_conn: bool, pairs: &[(&str, &str)], stdin: &[u8]) -
     bytes
 }
 
-/// What an application answered to one request.
+/// An application's answer to one request.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answer {
     pub stdout: Vec<u8>,
@@ -140,7 +140,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Takes a record; says whether it was the last.
+    /// Takes a record; true if it was the last.
     pub fn take(&mut self, record: &Record) -> bool {
         let (bytes, closed) = match record.kind {
             Type::Stdout => (&mut self.stdout, &mut self.stdout_closed),
@@ -173,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         within(self.io.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// The next record; `None` at the end of the connection, which may come between records only.
+    /// The next record; `None` at the end of the connection, which must be between records.
     pub async fn try_record(&mut self) -> io::Result<Option<Record>> {
         let mut header = [0; HEADER_LEN];
         if !self.fill(HEADER_LEN).await? {
@@ -211,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.try_record().await.unwrap().expect("a record, not the end of the connection")
     }
 
-    /// The next record of this kind; the others are passed over.
+    /// The next record of this kind; others are skipped.
     pub async fn record_of(&mut self, kind: Type) -> Record {
         loop {
             let record = self.record().await;
@@ -221,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// The answer to the only request under way.
+    /// The answer to the only active request.
     pub async fn answer(&mut self, id: u16) -> Answer {
         let mut answer = Answer::default();
         loop {
@@ -233,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// Nothing more comes, and the connection ends in good order.
+    /// Nothing more comes, and the connection ends normally.
     pub async fn expect_close(&mut self) {
         assert_eq!(self.try_record().await.unwrap(), None);
     }

@@ -204,7 +204,7 @@ impl Caller for WebServer {
                 }
                 let wild = &self.wild[&key];
                 let ended = wild.finished || wild.aborted || over;
-                // A request that was given up under `FullRequest::Abort` takes no more input.
+                // A request that was aborted under `FullRequest::Abort` takes no more input.
                 let refused = conn.call(0, |conn| {
                     conn.request(key).is_none_or(|mut request| {
                         let none = request.write(Input::Stdin, &mut Bytes::new());

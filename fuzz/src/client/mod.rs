@@ -19,7 +19,7 @@ const ROLES: [Role; 4] = [Role::Responder, Role::Responder, Role::Authorizer, Ro
 pub fn run(data: &[u8]) {
     heap::reset();
     if let Some(input) = input::Input::new(data, Side::Server) {
-        // What steers has come to its end: nothing more to try.
+        // No choices are left: nothing more to try.
         let _ = all(input);
     }
 }

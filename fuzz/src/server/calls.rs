@@ -19,7 +19,7 @@ use crate::{
 /// A request in [`run`].
 #[derive(Default)]
 struct Wild {
-    /// Streams whose reader was told to wait.
+    /// Streams whose reader must wait.
     parked: BTreeSet<usize>,
     /// A write took less than it was given.
     blocked: bool,

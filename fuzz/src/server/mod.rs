@@ -18,7 +18,7 @@ const INPUTS: [Input; 2] = [Input::Stdin, Input::Data];
 pub fn run(data: &[u8]) {
     heap::reset();
     if let Some(input) = input::Input::new(data, Side::Client) {
-        // What steers has come to its end: nothing more to try.
+        // No choices are left: nothing more to try.
         let _ = all(input);
     }
 }

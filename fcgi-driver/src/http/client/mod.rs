@@ -46,20 +46,21 @@ use crate::{Address, Error, client, pool::Pool, runtime::Runtime};
 /// ```
 ///
 /// # Requests
-/// [`Scripts`] find the script of a request, a [`ParamsBuilder`](super::ParamsBuilder) makes its
-/// parameters. A request may bring its own in its extensions, which take their place: a `Script`, or a
-/// `ParamsBuilder`, or an `Arc` of one, for what a gateway knows of one connection, such as the
+/// [`Scripts`] find the script of a request, and a [`ParamsBuilder`](super::ParamsBuilder) creates
+/// its parameters. A request can replace either with one in its extensions: a `Script`; or a
+/// `ParamsBuilder` or an `Arc` of one, for what a gateway knows about one connection, such as the
 /// client's address.
 ///
-/// Bodies are streamed while the response is read (Q-15). What can be had of one at once, without
-/// waiting, is sent as bytes, which the pool can send again (Q-10). A body of unknown length is
-/// spooled, or streamed as [`UnknownLength`](super::UnknownLength) says (Q-4). One that is not as long as its
-/// Content-Length fails the request.
+/// Bodies are streamed while the response is read (Q-15). If the whole body is available without
+/// waiting, it is sent as bytes; the pool can send these again (Q-10). A body of unknown length is
+/// spooled or streamed, as [`UnknownLength`](super::UnknownLength) says (Q-4). If a body's length
+/// differs from its Content-Length, the request fails.
 ///
 /// # Responses
-/// A local redirect (CGI-6.2.2-1) of a GET or HEAD is followed; of another method it is passed on,
-/// as the 302 that it is to a client. STDERR goes to `tracing`, at warn level. What the application
-/// said is checked: [`HttpError::status`] is what a gateway answers when it is no response.
+/// A local redirect (CGI-6.2.2-1) after GET or HEAD is followed. After other methods it is returned
+/// with status 302. STDERR is logged with `tracing`, at warn level. The application's answer is
+/// checked; if it is not a response, [`HttpError::status`] is the status that a gateway answers
+/// with.
 pub struct HttpClient<R: Runtime>(Arc<Inner<R>>);
 
 struct Inner<R: Runtime> {
@@ -68,7 +69,7 @@ struct Inner<R: Runtime> {
     authorizer: Option<HttpClient<R>>,
 }
 
-/// Settings of an [`HttpClient`], each with a default.
+/// Settings for an [`HttpClient`], each with a default.
 pub struct HttpClientBuilder<R: Runtime> {
     pool: Result<Pool<R>, Error>,
     scripts: ScriptsBuilder,
@@ -77,69 +78,17 @@ pub struct HttpClientBuilder<R: Runtime> {
 }
 
 impl<R: Runtime> HttpClientBuilder<R> {
-    fcgi_engine::http_client_setters!();
-
-    /// Asks this Authorizer before each request and each local redirect: its variables are merged
-    /// into the request, or the client gets its response. Default none.
-    #[must_use]
-    pub fn authorizer(mut self, authorizer: HttpClient<R>) -> Self {
-        self.authorizer = Some(authorizer);
-        self
-    }
-
-    /// The client.
-    ///
-    /// # Errors
-    /// [`HttpError::Config`] for a root or a front controller that can't be meant;
-    /// [`Error::Address`] in [`HttpError::Call`] for a text that is no address.
-    pub fn build(self) -> Result<HttpClient<R>, HttpError> {
-        let Self { pool, scripts, mut settings, authorizer } = self;
-        settings.set_scripts(scripts.build()?);
-        Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
-    }
+    fcgi_engine::http_client_setters!(HttpClient<R>);
 }
 
 impl<R: Runtime> HttpClient<R> {
-    /// A client over this pool, with the default settings.
-    pub fn new(pool: Pool<R>, scripts: impl Scripts) -> Self {
-        let settings = CallSettings::new(scripts);
-        Self(Arc::new(Inner { pool, settings, authorizer: None }))
-    }
+    fcgi_engine::http_client_methods!(Pool<R>, HttpClientBuilder<R>);
 
-    /// The settings of a client, to be changed, for the application at an [`Address`], or what becomes
-    /// one, such as `/run/app.sock` or `host:9000`. It has a pool of its own, with the default
-    /// settings.
-    pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> HttpClientBuilder<R> {
-        Self::builder_of(Pool::new(address))
-    }
-
-    /// The settings of a client, to be changed, over this pool.
-    pub fn with_pool(pool: Pool<R>) -> HttpClientBuilder<R> {
-        Self::builder_of(Ok(pool))
-    }
-
-    fn builder_of(pool: Result<Pool<R>, Error>) -> HttpClientBuilder<R> {
-        let (scripts, settings) = (ScriptsBuilder::default(), CallSettings::default());
-        HttpClientBuilder { pool, scripts, settings, authorizer: None }
-    }
-
-    /// Where the requests go.
-    #[must_use]
-    pub fn pool(&self) -> &Pool<R> {
-        &self.0.pool
-    }
-
-    /// Where the application is.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        self.0.pool.address()
-    }
-
-    /// Asks with GET for a path, such as `/articles?page=2`, or a whole URL, and waits for the head of
-    /// the response.
+    /// Sends a GET request for a path, such as `/articles?page=2`, or a whole URL, and waits for
+    /// the head of the response.
     ///
     /// # Errors
-    /// [`HttpError::Uri`] for a text that is no URL; else as for [`send`](Self::send).
+    /// [`HttpError::Uri`] if the text is not a URL; otherwise those of [`send`](Self::send).
     ///
     /// # Cancellation safety
     /// Dropping the future leaves the pool's queue, or aborts the request.
@@ -226,7 +175,7 @@ where
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
 
-    /// Always ready: the pool has a queue, with a limit of its own.
+    /// Always ready: the pool has a queue with its own limit.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
         Poll::Ready(Ok(()))
     }

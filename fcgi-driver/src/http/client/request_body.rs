@@ -1,4 +1,4 @@
-//! A request's body becomes STDIN, of a known length where that can be.
+//! Turns a request's body into STDIN, with a known length if possible.
 
 use std::{
     fs::File,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::http::{Gather, GatherStep, Gathered, UnknownLength, length_error, read_piece};
+use fcgi_engine::{
+    client::read_piece,
+    http::{Gather, GatherStep, Gathered, UnknownLength, length_error},
+};
 use fcgi_http::{BodyLength, RequestBody};
 use futures_core::Stream;
 use http::HeaderMap;
@@ -18,7 +21,7 @@ use http_body::Body;
 use super::super::{BoxError, HttpError, frames::poll_data};
 use crate::client;
 
-/// A body ready to be sent, and what CONTENT_LENGTH is to say.
+/// A body that is ready to be sent, and the value of CONTENT_LENGTH.
 pub(super) async fn prepare<B>(
     headers: &HeaderMap,
     body: B,
@@ -31,7 +34,7 @@ where
     let mut body = Box::pin(body);
     loop {
         match gather.step()? {
-            // So that its caller need not be polled to its end.
+            // The caller of a body need not poll it to its end.
             GatherStep::Look | GatherStep::Wait if body.is_end_stream() => {
                 gather.handle_chunk(Ok(None))?;
             }
@@ -61,7 +64,7 @@ where
     }
 }
 
-/// What was at hand of a body, then the rest.
+/// The chunks of a body that were available at once, then the rest.
 struct Joined<B> {
     head: std::vec::IntoIter<Bytes>,
     body: Pin<Box<B>>,
@@ -82,7 +85,7 @@ impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
     }
 }
 
-/// A stream that fails when it is not as long as was declared (FC-6.2-2, Q-4).
+/// A stream that fails if its length is not the declared one (FC-6.2-2, Q-4).
 pub(super) struct Counted<S> {
     stream: S,
     length: BodyLength,
@@ -104,7 +107,7 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Counted<S> {
     }
 }
 
-/// A file from where it stands to its end, piece by piece.
+/// A file from its current position to its end, piece by piece.
 pub(super) struct Pieces(pub(super) File);
 
 impl Stream for Pieces {

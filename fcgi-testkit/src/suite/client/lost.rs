@@ -236,7 +236,7 @@ fn every_byte_that_came_is_handed_on_before_the_failure_q_20(suite: &Suite) {
     }
 }
 
-/// Records that are no part of the response under this id.
+/// Records that are not part of the response under this id.
 fn stray(id: u16) -> Vec<u8> {
     let unknown = record(Type::UnknownType, 0, &[99, 0, 0, 0, 0, 0, 0, 0]);
     let others = [record(Type::Stdout, id + 1, b"another's"), end(id + 1, 0, 0)];

@@ -33,7 +33,7 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[
     timeouts::CASES,
 ];
 
-/// Where a body can be waited for beside the response.
+/// For adapters where a body can be awaited while the response is read.
 pub(super) const ASYNC_CASES: &[(&str, Case)] = streams::ASYNC_CASES;
 
 /// The adapter's own server, which echoes.

@@ -100,7 +100,7 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
     both_ways(suite, settings, serve, |way| {
         let (feeder, stdin) = feed();
         let uploading = background(move || {
-            // A slow upload is no slow application.
+            // A slow upload is not a slow application.
             (0..3).all(|_| {
                 std::thread::sleep(PAUSE);
                 feeder.send(Ok("piece".into()))

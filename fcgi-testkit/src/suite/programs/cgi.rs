@@ -55,7 +55,7 @@ fn cgi_answers_one_request(suite: &Suite) {
     assert!(head.starts_with("Status: 200"), "{head}");
     assert!(head.to_ascii_lowercase().contains("content-type: text/plain"), "{head}");
     assert_eq!(body, b"GET /app.cgi/news?a=b\n");
-    // What it prints is no part of the answer.
+    // What it prints is not part of the answer.
     assert_eq!(log, "asked for /app.cgi/news?a=b\n");
 }
 

@@ -134,7 +134,7 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_is_not(suite: &Suite) {
     assert!(path.exists());
     end(first);
     assert!(!path.exists(), "removed at the end");
-    // A file that is no socket is left alone.
+    // A file that is not a socket is left alone.
     std::fs::write(&path, "precious").unwrap();
     assert_eq!(again(), ErrorKind::AddrInUse);
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");

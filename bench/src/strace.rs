@@ -8,27 +8,27 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::load::{Load, Until};
-use super::process::Server;
+use crate::load::{Load, Until};
+use crate::process::Server;
 
 /// How many requests are counted.
-pub(super) const REQUESTS: u64 = 1_000;
+pub(crate) const REQUESTS: u64 = 1_000;
 
 /// Calls per request.
-pub(super) struct Calls {
+pub(crate) struct Calls {
     /// Of the read family.
-    pub(super) reads: f64,
+    pub(crate) reads: f64,
     /// Of the write family.
-    pub(super) writes: f64,
+    pub(crate) writes: f64,
     /// Calls that wait for sockets.
-    pub(super) waits: f64,
-    /// All others.
-    pub(super) others: f64,
+    pub(crate) waits: f64,
+    /// All other calls.
+    pub(crate) others: f64,
 }
 
 /// Attaches strace to `server`, sends it some requests, and counts.
-pub(super) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<Calls> {
-    // The connections must be open and known to the server before counting starts.
+pub(crate) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<Calls> {
+    // Open the connections, and let the server accept them, before anything is counted.
     load.drive(Until::Sent(64))?;
     let summary = dir.join("strace.txt");
     let pid = server.pid().to_string();
@@ -42,7 +42,9 @@ pub(super) fn count(server: &Server, mut load: Load<'_>, dir: &Path) -> Result<C
     // strace reports on stderr when it is attached.
     let stderr = strace.stderr.take().context("strace has no stderr")?;
     let mut line = String::new();
-    BufReader::new(stderr).read_line(&mut line)?;
+    // Keep it open to the end, since strace may print more.
+    let mut stderr = BufReader::new(stderr);
+    stderr.read_line(&mut line)?;
     let driven = if line.contains("attached") {
         load.drive(Until::Sent(REQUESTS)).map(drop)
     } else {

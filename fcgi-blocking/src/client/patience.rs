@@ -1,4 +1,4 @@
-//! What ends a call before its time.
+//! What can end a call early.
 
 use std::{
     sync::Arc,
@@ -9,38 +9,36 @@ use std::{
 
 use fcgi_engine::observe;
 
-use crate::{
-    Error, Phase,
-    client::{CancelHandle, Wake, wait::park},
-};
+use super::{CancelHandle, Wake, wait::park};
+use crate::{Error, Phase};
 
-/// A call's handle, and its limit.
-pub(super) struct Patience<'a> {
-    pub(super) cancel: Option<&'a CancelHandle>,
-    /// Until when the whole request may take, and how long that is.
+/// A call's cancel handle, and its time limit.
+pub(crate) struct Patience<'a> {
+    pub(crate) cancel: Option<&'a CancelHandle>,
+    /// When the whole request must have ended, and its limit.
     total: Option<(Instant, Duration)>,
 }
 
 impl<'a> Patience<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         started: Instant,
         total: Option<Duration>,
         cancel: Option<&'a CancelHandle>,
     ) -> Self {
-        // A limit that is too long to add never ends.
+        // A limit too large to add means no limit.
         let total = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         Self { cancel, total }
     }
 
-    /// A limit that ends no later than the whole request's.
-    pub(super) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
+    /// Shortens a limit so that it does not end after that of the whole request.
+    pub(crate) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
         let left = self.total.map(|(end, _)| end.saturating_duration_since(Instant::now()));
         limit.into_iter().chain(left).min()
     }
 
-    /// Parks the thread until `poll` is ready. It looks again when somebody unparks the thread, and
-    /// at the time that it gives.
-    pub(super) fn wait<T>(
+    /// Parks the thread until `poll` is ready. It polls again when somebody unparks the thread, and
+    /// at the time that `poll` returns.
+    pub(crate) fn wait<T>(
         &self,
         address: &Arc<str>,
         mut poll: impl FnMut() -> (Poll<T>, Option<Instant>),
@@ -57,7 +55,7 @@ impl<'a> Patience<'a> {
         }
     }
 
-    pub(super) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
+    pub(crate) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
         if self.cancel.is_some_and(CancelHandle::is_cancelled) {
             return Err(Error::Cancelled { address: Arc::clone(address) });
         }

@@ -8,37 +8,37 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A process with one thread, to be observed.
 #[derive(Clone, Copy)]
-pub(super) struct Process(Pid);
+pub(crate) struct Process(Pid);
 
 impl Process {
     /// The server.
-    pub(super) fn of(pid: Pid) -> Process {
+    pub(crate) fn of(pid: Pid) -> Process {
         Process(pid)
     }
 
     /// This process.
-    pub(super) fn own() -> Process {
+    pub(crate) fn own() -> Process {
         Process(rustix::process::getpid())
     }
 
     /// Bytes of memory in use.
-    pub(super) fn memory(self) -> Result<f64> {
+    pub(crate) fn memory(self) -> Result<f64> {
         self.status("VmRSS:")
     }
 
     /// The most bytes of memory in use since [`forget_peak`](Self::forget_peak).
-    pub(super) fn peak(self) -> Result<f64> {
+    pub(crate) fn peak(self) -> Result<f64> {
         self.status("VmHWM:")
     }
 
     /// Resets the peak.
-    pub(super) fn forget_peak(self) -> Result<()> {
+    pub(crate) fn forget_peak(self) -> Result<()> {
         let path = self.path("clear_refs");
         fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
     }
 
     /// Seconds of processor time, user and system, up to when it last waited.
-    pub(super) fn time(self) -> Result<f64> {
+    pub(crate) fn time(self) -> Result<f64> {
         let path = self.path("schedstat");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let nanoseconds = text.split_whitespace().next().context("schedstat is empty")?;
@@ -60,13 +60,13 @@ impl Process {
 }
 
 /// Seconds of processor time that this process has used.
-pub(super) fn own_time() -> f64 {
+pub(crate) fn own_time() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Lets this process, and those that it starts from now on, open `n` descriptors.
-pub(super) fn allow_descriptors(n: u64) -> Result<()> {
+pub(crate) fn allow_descriptors(n: u64) -> Result<()> {
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|current| current >= n) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! A server under test as a child process, which never outlives its handle.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,15 +24,32 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `command` on the server's processor and waits until `socket` takes connections.
-    pub(crate) fn start(mut command: Command, socket: &Path, cpus: Placement) -> Result<Server> {
-        // A child inherits its parent's processors, so move there while it starts.
+    pub(crate) fn start(command: Command, socket: &Path, cpus: Placement) -> Result<Server> {
+        Server::start_when(command, socket, cpus, || UnixStream::connect(socket).is_ok())
+    }
+
+    /// Starts `command` on the server's processor and waits until `port` of this machine accepts
+    /// connections.
+    pub(crate) fn start_on(command: Command, port: u16, cpus: Placement) -> Result<Server> {
+        let address = (Ipv4Addr::LOCALHOST, port);
+        Server::start_when(command, Path::new(""), cpus, || TcpStream::connect(address).is_ok())
+    }
+
+    fn start_when(
+        mut command: Command,
+        socket: &Path,
+        cpus: Placement,
+        is_ready: impl Fn() -> bool,
+    ) -> Result<Server> {
+        // A child inherits the processors of its parent, so switch to them while it starts.
         cpu::pin(cpus.server)?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         cpu::pin(cpus.load)?;
         let mut server =
             Server { child: child.context("cannot start")?, socket: socket.to_owned() };
         let start = Instant::now();
-        while UnixStream::connect(socket).is_err() {
+        while !is_ready() {
             if let Some(status) = server.child.try_wait()? {
                 bail!("it ended at once: {status}");
             }
@@ -46,6 +64,11 @@ impl Server {
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Seconds of processor time that it and its children have used so far.
+    pub(crate) fn used(&self) -> Result<f64> {
+        cpu::used(self.pid())
     }
 }
 

@@ -1,0 +1,194 @@
+//! The connection of a client or of a pool, with one request at a time.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
+};
+
+use fcgi_engine::{
+    client::{self, Session, Settings, Wrote},
+    observe,
+};
+use fcgi_proto::{BeginRequest, RequestKey, Values};
+
+use super::{Body, Chunk, Exchange};
+use crate::{
+    Error,
+    deadline::Deadline,
+    pump::{Io, MAX_ROUNDS},
+    runtime::{Runtime, Transport},
+};
+
+/// Where the connection of a [`Client`](super::Client) is.
+pub(super) type Place<R> = client::Place<Box<Connection<R>>, Waker>;
+
+/// The connection of a [`Client`](super::Client) or of a pool.
+pub(crate) struct Connection<R: Runtime> {
+    pub(super) io: R::Transport,
+    /// It holds no wakers: whoever uses it polls the socket.
+    pub(super) session: Session<Waker>,
+    deadline: Deadline<R>,
+    /// Whether a request was sent on it before.
+    pub(super) used: bool,
+}
+
+impl<R: Runtime> fmt::Debug for Connection<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("io", &self.io).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Connection<R> {
+    pub(super) fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
+        let session = Session::new(address, settings);
+        Self { io, session, deadline: Deadline::new(), used: false }
+    }
+
+    pub(super) fn into_place(self: Box<Self>) -> Place<R> {
+        Place::new(self, |connection| &connection.session)
+    }
+
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.session.is_reusable()
+    }
+
+    /// Queues the start of a request, on an idle connection.
+    pub(crate) fn begin(
+        &mut self,
+        begin: &BeginRequest,
+        bodies: [Body; 2],
+        started: Instant,
+    ) -> Result<Exchange<R>, Error> {
+        self.used = true;
+        let core = self.session.begin(begin, started, R::now()).map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, self.session.span(), bodies))
+    }
+
+    /// Drives a request; returns the next chunk, or its end.
+    pub(crate) fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        if exchange.is_over() {
+            return Poll::Ready(Ok(None));
+        }
+        let polled = ready!(self.poll_io(cx, exchange));
+        let polled = exchange.hand_out(polled);
+        if exchange.is_over() {
+            self.abort(exchange.key());
+        }
+        Poll::Ready(polled)
+    }
+
+    fn poll_io(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        for _ in 0..MAX_ROUNDS {
+            self.session.handle_events(Waker::wake);
+            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
+                return ready;
+            }
+            let mut fed = false;
+            loop {
+                exchange.fill(cx)?;
+                if !self.session.push(&mut exchange.core)? {
+                    break;
+                }
+                fed = true;
+            }
+            if self.session.write(&mut Io(&mut self.io, cx), R::now).any
+                && (fed || exchange.core.is_feeding())
+            {
+                continue;
+            }
+            if !self.session.read(&mut Io(&mut self.io, cx)) {
+                let now = R::now();
+                let Some(limit) = self.session.limit(&mut exchange.core, now) else {
+                    return Poll::Pending;
+                };
+                ready!(self.deadline.poll(cx, Some(limit.at), now));
+                return Poll::Ready(Err(exchange.core.passed(limit)));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
+    pub(crate) fn abort(&mut self, key: RequestKey) {
+        self.session.forget(key);
+        if self.session.abort(key) {
+            self.write(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    /// Waits for the end of an aborted request, and notices if the application closes the
+    /// connection meanwhile.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        let until = R::now().checked_add(self.session.settings().drain);
+        if poll_fn(|cx| self.poll_settled(cx, until)).await {
+            return Ok(());
+        }
+        self.session.close();
+        Err(self.session.closed())
+    }
+
+    /// Whether an idle connection has neither unread bytes nor an end of file. Unread bytes would
+    /// be taken as part of the next response (H-11).
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_reusable() && !self.io.is_readable()
+    }
+
+    /// Whether it has settled after an aborted request: true if another can begin.
+    pub(crate) fn settled(&self) -> Option<bool> {
+        self.session.settled()
+    }
+
+    /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
+    /// time limit between turns, since the application may never stop.
+    fn move_on(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..MAX_ROUNDS {
+            self.session.handle_events(Waker::wake);
+            self.write(cx);
+            if !self.session.read(&mut Io(&mut self.io, cx)) {
+                return false;
+            }
+        }
+        self.session.handle_events(Waker::wake);
+        cx.waker().wake_by_ref();
+        true
+    }
+
+    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
+        let more = self.move_on(cx);
+        match self.session.settled() {
+            // Bytes still to be read may end the connection. The runtime will notice them.
+            Some(true) if more || self.io.is_readable() => {}
+            Some(settled) => return Poll::Ready(settled),
+            None => {}
+        }
+        self.deadline.poll(cx, until, R::now()).map(|()| false)
+    }
+
+    pub(super) fn poll_values(
+        &mut self,
+        cx: &mut Context<'_>,
+        until: Option<Instant>,
+    ) -> Poll<Result<Values, Error>> {
+        self.move_on(cx);
+        if let ready @ Poll::Ready(_) = self.session.poll_values() {
+            return ready;
+        }
+        self.deadline.poll(cx, until, R::now()).map(|()| Ok(self.session.values_passed()))
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
+        self.session.write(&mut Io(&mut self.io, cx), R::now)
+    }
+}
