@@ -17,13 +17,21 @@ pub(crate) fn param(argument: OsString) -> Result<Param, &'static str> {
     Ok((name, value))
 }
 
-/// A time limit in seconds, with or without a fraction.
+/// A time in seconds, with or without a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
     if seconds > MAX_SECONDS {
         return Err(format!("expected at most {MAX_SECONDS} seconds"));
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A time limit in seconds, of more than 0.
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("expected more than 0 seconds".to_owned()),
+        limit => Ok(limit),
+    }
 }
 
 /// A number of bytes, with or without K, M or G for powers of 1024.

@@ -8,7 +8,10 @@ use clap::{
 };
 use fcgi_tokio as fcgi;
 
-use crate::help;
+use crate::{
+    help,
+    report::{Form, Report},
+};
 
 /// The exit status of a command.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -66,25 +69,39 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The status for invalid arguments. They, or the variables of the subcommand's options, may still
-/// select whose statuses to use; the command line takes precedence.
-pub(crate) fn usage(command: &Command) -> ExitCode {
+/// Says which arguments make no sense, and gives the exit status. They, or the variables of the
+/// subcommand's options, may still say who reads that. What is typed goes first.
+pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).take_while(|arg| arg != "--").collect();
     let is_typed = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let subcommand = arguments.iter().find_map(|word| command.find_subcommand(word));
+    let has = |option: &str| {
+        subcommand.is_some_and(|it| it.get_arguments().any(|arg| arg.get_id() == option))
+    };
     let is_set = |option: &str| {
-        let Some(subcommand) = subcommand else { return false };
+        let Some(subcommand) = subcommand.filter(|_| has(option)) else { return false };
         let variable = help::variable_of(subcommand, option);
         let value = env::var_os(&variable).unwrap_or_default();
-        let parsed = FalseyValueParser::new().parse_ref(command, None, &value);
-        subcommand.get_arguments().any(|arg| arg.get_id() == option) && parsed.unwrap_or_default()
+        FalseyValueParser::new().parse_ref(command, None, &value).unwrap_or_default()
     };
-    let is_nagios = || is_set("nagios") && !is_typed("--json");
-    match () {
-        () if is_typed("--docker") => ExitCode::from(Exit::Usage.docker()),
-        () if is_typed("--nagios") => ExitCode::from(Exit::Usage.nagios().0),
-        () if is_set("docker") => ExitCode::from(Exit::Usage.docker()),
-        () if is_nagios() => ExitCode::from(Exit::Usage.nagios().0),
-        () => Exit::Usage.into(),
+    let (json, docker, nagios) =
+        (is_typed("--json"), is_typed("--docker"), is_typed("--nagios") && !is_typed("--docker"));
+    let docker = docker || (is_set("docker") && !nagios);
+    let form = Form {
+        json: has("json") && (json || (is_set("json") && !nagios)),
+        docker,
+        nagios: has("nagios") && (nagios || (is_set("nagios") && !json && !docker)),
+    };
+    if form.json || form.nagios {
+        let text = error.render().to_string();
+        let lines: Vec<&str> =
+            text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let message = lines.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let name = subcommand.map_or("fcgi", Command::get_name);
+        return Report::new(name, Exit::Usage, message).finish(form, false);
     }
+    // There is nowhere left to report a failure of the terminal.
+    let _ = error.print();
+    ExitCode::from(form.status(Exit::Usage))
 }

@@ -14,7 +14,7 @@ use fcgi_tokio::{self as fcgi, Address, Phase, Target, client::Connector};
 use tokio::task::JoinSet;
 
 use crate::{
-    args::seconds,
+    args::limit,
     budget::{self, Budget},
     causes::{self, Cause},
     discovery,
@@ -37,7 +37,7 @@ pub(crate) struct Ls {
     #[arg(long, value_name = "FILE")]
     fpm_config: Vec<PathBuf>,
     /// Time limit for an answer; all are asked at the same time
-    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
     form: Form,

@@ -23,6 +23,7 @@ mod php;
 mod ping;
 mod place;
 mod report;
+mod signals;
 mod sink;
 mod snippets;
 mod sock_diag;
@@ -34,49 +35,96 @@ mod trace;
 mod writer;
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::{FromArgMatches, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, error::ErrorKind};
 use tokio::runtime::Builder;
 
 use exit::Exit;
 
-#[derive(Subcommand)]
-enum Command {
-    Ping(ping::Ping),
-    Status(Box<status::Status>),
-    Doctor(Box<doctor::Doctor>),
-    Call(Box<call::Call>),
-    Tap(tap::Tap),
-    Decode(decode::Decode),
-    Check(check::Check),
-    Ls(ls::Ls),
-    Php(Box<php::Php>),
-    Bench(Box<bench::Bench>),
-    Demo(demo::Demo),
-    Gateway(Box<gateway::Gateway>),
-    NginxConf(snippets::NginxConf),
-    ApacheConf(snippets::ApacheConf),
-    SystemdUnit(snippets::SystemdUnit),
-    Completions(generate::Completions),
-    Man(generate::Man),
-    #[command(hide = true)]
-    Guard(gateway::Guard),
-    #[command(hide = true)]
-    ScriptGuard(php::ScriptGuard),
+/// The subcommands by name, with their options.
+macro_rules! commands {
+    ($($name:literal => $variant:ident($options:ty),)*) => {
+        enum Command {
+            $($variant(Box<$options>),)*
+        }
+
+        impl Command {
+            const NAMES: &[&str] = &[$($name),*];
+
+            /// Adds the subcommands that are wanted.
+            fn augment(root: clap::Command, is_wanted: impl Fn(&str) -> bool) -> clap::Command {
+                let mut root = root;
+                $(if is_wanted($name) {
+                    let command = <$options>::augment_args(clap::Command::new($name));
+                    root = root.subcommand(command.hide(HIDDEN.contains(&$name)));
+                })*
+                root
+            }
+
+            fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($name, given)) => {
+                        Ok(Self::$variant(Box::new(<$options>::from_arg_matches(given)?)))
+                    })*
+                    _ => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    "ping" => Ping(ping::Ping),
+    "status" => Status(status::Status),
+    "doctor" => Doctor(doctor::Doctor),
+    "call" => Call(call::Call),
+    "tap" => Tap(tap::Tap),
+    "decode" => Decode(decode::Decode),
+    "check" => Check(check::Check),
+    "ls" => Ls(ls::Ls),
+    "php" => Php(php::Php),
+    "bench" => Bench(bench::Bench),
+    "demo" => Demo(demo::Demo),
+    "gateway" => Gateway(gateway::Gateway),
+    "nginx-conf" => NginxConf(snippets::NginxConf),
+    "apache-conf" => ApacheConf(snippets::ApacheConf),
+    "systemd-unit" => SystemdUnit(snippets::SystemdUnit),
+    "completions" => Completions(generate::Completions),
+    "man" => Man(generate::Man),
+    "guard" => Guard(gateway::Guard),
+    "script-guard" => ScriptGuard(php::ScriptGuard),
+}
+
+/// What this command starts itself.
+const HIDDEN: [&str; 2] = ["guard", "script-guard"];
+
+/// The subcommand that is named first, or nothing where none is needed. Most of a short command's
+/// time would go into the options of all the others: they are made only where this knows no better.
+fn named_first() -> Option<&'static str> {
+    let first = env::args_os().nth(1)?;
+    if first == "--version" || first == "-V" {
+        return Some("");
+    }
+    Command::NAMES.iter().find(|name| first == ***name).copied()
 }
 
 fn main() -> ExitCode {
-    let command = || Command::augment_subcommands(clap::Command::new("fcgi"));
-    let parsed = help::parse(Command::augment_subcommands);
-    let command = match parsed.and_then(|matches| Command::from_arg_matches(&matches)) {
+    let only = named_first();
+    let augment = |root| Command::augment(root, |name| only.is_none_or(|only| only == name));
+    let parsed = help::parse(augment);
+    let command = match parsed.and_then(|matches| Command::of(&matches)) {
         Ok(command) => command,
         Err(error) => {
-            // A failure of the terminal can't be reported anywhere.
+            if error.use_stderr() {
+                return exit::usage(&augment(clap::Command::new("fcgi")), &error);
+            }
+            // There is nowhere left to report a failure of the terminal.
             let _ = error.print();
-            return if error.use_stderr() { exit::usage(&command()) } else { Exit::Done.into() };
+            return Exit::Done.into();
         }
     };
     let mut builder = match command {
@@ -92,24 +140,26 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            Command::Ping(ping) => ping.run().await,
+            Command::Ping(ping) => signals::plain(ping.run()).await,
             Command::Status(status) => status.run().await,
-            Command::Ls(ls) => ls.run().await,
-            Command::Doctor(doctor) => doctor.run().await,
+            Command::Ls(ls) => signals::plain(ls.run()).await,
+            Command::Doctor(doctor) => signals::plain(doctor.run()).await,
             Command::Php(php) => php.run().await,
             Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
-            Command::Check(check) => check.run().await,
-            Command::Demo(demo) => demo.run().await,
+            Command::Check(check) => signals::plain(check.run()).await,
+            Command::Demo(demo) => signals::plain(demo.run()).await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::NginxConf(site) => site.run(),
             Command::ApacheConf(site) => site.run(),
             Command::SystemdUnit(units) => units.run(),
-            Command::Completions(shell) => shell.run(help::whole(Command::augment_subcommands)),
-            Command::Man(page) => page.run(help::whole(Command::augment_subcommands)),
+            Command::Completions(shell) => {
+                shell.run(help::whole(|root| Command::augment(root, |_| true)))
+            }
+            Command::Man(page) => page.run(help::whole(|root| Command::augment(root, |_| true))),
             Command::Guard(guard) => guard.run(),
         }
     });

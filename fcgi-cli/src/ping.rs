@@ -11,7 +11,7 @@ use fcgi_tokio::Address;
 use tokio::time::sleep;
 
 use crate::{
-    args::seconds,
+    args::{limit, seconds},
     ask::{self, Answer},
     budget::{self, Budget},
     causes::{self, Cause},
@@ -47,8 +47,8 @@ pub(crate) struct Ping {
     /// The whole body, without line ends at its end; default pong, and any body with --script
     #[arg(long, value_name = "TEXT")]
     expect: Option<String>,
-    /// Time limit for everything, retries included; with --wait, for one attempt
-    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
+    /// Time limit for all of it, tries included; with --wait, for one try
+    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     /// Try again up to N times, while there is time
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "wait")]
@@ -204,11 +204,11 @@ impl Ping {
                 "{address}: {asked} was answered with {} instead of {expected:?}",
                 excerpt(body)
             );
-            let cause = Cause::new(
-                "body",
-                "something else answers there, or ping.response says otherwise",
-                "--expect names what is expected",
-            );
+            let likely = match &self.script {
+                Some(_) => "the script prints something else",
+                None => "something else answers there, or ping.response says otherwise",
+            };
+            let cause = Cause::new("body", likely, "--expect names what is expected");
             return with_status(outcome(Exit::Unwanted, message, Some(cause)));
         }
         if answer.app_status != 0 {

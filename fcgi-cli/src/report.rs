@@ -45,7 +45,7 @@ impl Form {
 /// The result of a command for one application.
 #[derive(Debug)]
 pub(crate) struct Report {
-    command: &'static str,
+    command: String,
     exit: Exit,
     address: Option<String>,
     message: String,
@@ -55,10 +55,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// `message` says what happened, and at which address.
-    pub(crate) fn new(command: &'static str, exit: Exit, message: impl Into<String>) -> Self {
+    /// `message` says what happened, and to which address.
+    pub(crate) fn new(command: impl Into<String>, exit: Exit, message: impl Into<String>) -> Self {
         Self {
-            command,
+            command: command.into(),
             exit,
             address: None,
             message: message.into(),
@@ -124,7 +124,7 @@ impl Report {
             object.insert(name.to_owned(), value);
         };
         put("v", VERSION.into());
-        put("command", self.command.into());
+        put("command", self.command.as_str().into());
         if let Some(address) = &self.address {
             put("address", address.as_str().into());
         }
@@ -149,7 +149,16 @@ impl Report {
         format!("{name} {state} - {line}{bar}{data}")
     }
 
-    /// Like [`finish`](Self::finish), for a command whose output is enough on success.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The process's exit status with this outcome.
+    pub(crate) const fn status(&self, form: Form) -> u8 {
+        form.status(self.exit)
+    }
+
+    /// As [`finish`](Self::finish), for a command whose output says enough when all is well.
     pub(crate) fn finish_unless_done(&self, form: Form) -> ExitCode {
         self.finish(form, self.exit == Exit::Done)
     }

@@ -7,20 +7,27 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     budget::Budget,
+    complain,
     exit::Exit,
     report::{Form, Report},
 };
+
+/// How long the last line waits for its reader when time is up, or a signal has come.
+const LAST_LINE: Duration = Duration::from_millis(500);
 
 /// Where bytes go.
 #[derive(Clone, Debug)]
 pub(crate) enum Writer {
     Stdout,
+    Stderr,
     File(Arc<File>),
 }
 
@@ -48,6 +55,7 @@ impl Writer {
                 stdout.write_all(&bytes)?;
                 stdout.flush()
             }
+            Self::Stderr => io::stderr().lock().write_all(&bytes),
             Self::File(file) => (&*file).write_all(&bytes),
         })
         .await
@@ -63,9 +71,38 @@ async fn within<T: Send + 'static>(
         .await
 }
 
-/// Prints a report, which may be long, and returns the exit status.
-pub(crate) async fn finish(report: Report, form: Form, quiet: bool) -> ExitCode {
-    apart(move || report.finish(form, quiet)).await
+/// Prints what a command ends with, and gives the exit status: `status` if nobody has read it soon
+/// after the time is up.
+pub(crate) async fn end(
+    budget: &Budget,
+    status: u8,
+    print: impl FnOnce() -> ExitCode + Send + 'static,
+) -> ExitCode {
+    let late = async {
+        match budget.left() {
+            Some(left) => sleep(left.saturating_add(LAST_LINE)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        code = apart(print) => code,
+        () = late => ExitCode::from(status),
+    }
+}
+
+/// [`end`], with a report.
+pub(crate) async fn finish(report: Report, form: Form, quiet: bool, budget: &Budget) -> ExitCode {
+    end(budget, report.status(form), move || report.finish(form, quiet)).await
+}
+
+/// The line on stderr after a signal, for as long as it may take.
+pub(crate) async fn last_line(line: String) {
+    let print = move || {
+        complain(&line);
+        ExitCode::SUCCESS
+    };
+    // There is nowhere left to report a failure of stderr.
+    let _ = timeout(LAST_LINE, apart(print)).await;
 }
 
 /// Does work that may have to wait for a reader.

@@ -25,6 +25,7 @@ use serde_json::Value;
 use common::{
     Pty, fcgi,
     gateway::{App, until},
+    pages::compare_shape,
 };
 
 type Result = std::result::Result<(), Failed>;
@@ -119,6 +120,13 @@ fn a_report_for_people() -> Result {
     }
     assert!((all - 100.0).abs() < 0.2, "{all} in {plot}");
     assert!(plot.contains(&"#".repeat(50)), "{plot}");
+    // docs/cli.md's sample.
+    let script = php.script("hello.php").display().to_string();
+    let args = [&*php.unix_address(), "--script", &script, "-c", "8", "-t", "1"];
+    let (_, out, _) = ended(&run(&args));
+    let command = "fcgi bench unix:/run/php/php.sock --script /srv/www/index.php -c 8 -t 10";
+    let names = [(&*php.unix_address(), "unix:/run/php/php.sock")];
+    compare_shape("bench", &format!("$ {command}\n{out}"), &names);
     // Nagios takes one line.
     let (code, out, _) = ended(&run(&[&php.unix_address(), "-n", "5", "--nagios"]));
     assert_eq!((code, out.lines().count()), (0, 1), "{out}");
@@ -275,6 +283,12 @@ fn a_signal_ends_it_with_what_there_is() -> Result {
     let (code, out, _) = ended(&child.wait_with_output()?);
     assert_eq!(code, 130, "{out}");
     assert!(out.contains("\nsucceeded "), "{out}");
+    // It waits for no request that hangs.
+    let child = start(&[&app.address, "--path", "/hang", "-c", "1", "--timeout", "3600"]);
+    let asked = app.state.asked();
+    until("it hangs", || app.state.asked() > asked);
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(ended(&child.wait_with_output()?).0, 143);
     Ok(())
 }
 

@@ -374,8 +374,9 @@ fn until_it_writes(child: &Child) {
         let tasks = fs::read_dir(&tasks).into_iter().flatten().flatten();
         tasks.into_iter().any(|task| {
             let at = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
-            // write(2) to stdout, on x86-64 and on others.
-            at.starts_with("1 0x1 ") || at.starts_with("64 0x1 ")
+            // write(2) to stdout or stderr, on x86-64 and on others.
+            let to = |start: &&str| at.starts_with(&format!("{start} "));
+            ["1 0x1", "1 0x2", "64 0x1", "64 0x2"].iter().any(to)
         })
     });
 }
@@ -400,6 +401,37 @@ fn a_signal_ends_it_while_nobody_reads_stdout() {
     let app = App::start();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let child = unread(&app, &[]);
+        until_it_writes(&child);
+        let kill =
+            Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+        assert_eq!(wait(child), Some(code));
+    }
+}
+
+/// A call that has far more to say on stderr than a pipe holds.
+fn unheard(app: &App, args: &[&str]) -> Child {
+    let noise = format!("ECHO_STDERR={}", "noise ".repeat(10_000));
+    let mut command = app.call(&["--param", &noise, "-v"]);
+    let many: Vec<String> = (0..100).map(|n| format!("NAME_{n}={}", "x".repeat(1000))).collect();
+    for param in &many {
+        command.args(["--param", param]);
+    }
+    command.args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("fcgi call runs")
+}
+
+#[test]
+fn a_time_limit_holds_while_nobody_reads_stderr() {
+    let app = App::start();
+    assert_eq!(wait(unheard(&app, &["--timeout", "0.5"])), Some(6));
+}
+
+#[test]
+fn a_signal_ends_it_while_nobody_reads_stderr() {
+    let app = App::start();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let child = unheard(&app, &["--timeout", "0"]);
         until_it_writes(&child);
         let kill =
             Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();

@@ -108,6 +108,17 @@ fn usage_errors_exit_as_their_reader_wants() {
     assert_eq!(with(&nagios, &[("FCGI_PING_DOCKER", "1")]), Some(3));
     let json = [&wrong[..], &["--json"]].concat();
     assert_eq!(with(&json, &[("FCGI_PING_NAGIOS", "1")]), Some(2));
+    // Programs read what is wrong on stdout.
+    let said = |args: &[&str]| {
+        let output = fcgi_command(args);
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (out, err) = said(&nagios);
+    assert!(out.starts_with("PING UNKNOWN - invalid value 'x' for '--timeout "), "{out}");
+    assert_eq!((out.lines().count(), &*err), (1, ""), "{out}");
+    let (out, err) = said(&json);
+    assert!(out.starts_with(r#"{"v":1,"command":"ping","ok":false,"exit_status":2,"#), "{out}");
+    assert_eq!((out.lines().count(), &*err), (1, ""), "{out}");
     // Of a value that only a variable has too, and of other subcommands.
     let variables = [("FCGI_STATUS_TIMEOUT", "x"), ("FCGI_STATUS_NAGIOS", "1")];
     assert_eq!(with(&["status"], &variables), Some(3));
@@ -152,6 +163,20 @@ fn silence_exits_6() {
     let (status, _, stderr) = call(&address, &["--timeout", "0.1"]);
     assert_eq!(status, Some(6));
     assert!(stderr.contains(&address) && stderr.contains("100ms"), "{stderr}");
+}
+
+/// No limit at all would be an accident waiting for its night.
+#[test]
+fn a_time_limit_is_more_than_0() {
+    for command in ["ping", "status", "doctor", "ls", "check", "php", "bench"] {
+        let output = fcgi_command(&[command, "--timeout", "0"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("more than 0 seconds"), "{command}: {said}");
+    }
+    let (folder, _, address) = place();
+    drop(folder);
+    assert_eq!(call(&address, &["--timeout", "0"]).0, Some(5), "for a call it is no limit");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use fcgi_testkit::{
 };
 use serde_json::Value;
 
-use common::{fcgi, gateway::until};
+use common::{fcgi, gateway::until, pages::compare_shape, pool::Busy};
 
 type Result = std::result::Result<(), Failed>;
 
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     harness::run([
         Case::new("the_pools_of_a_php_fpm_that_runs", the_pools_of_a_php_fpm_that_runs)
             .needs(&[Peer::PhpFpm]),
+        Case::new("sample", sample).needs(&[Peer::PhpFpm]),
         Case::new("what_a_configuration_names", what_a_configuration_names),
         Case::new("a_file_that_is_not_there", a_file_that_is_not_there),
         Case::new("a_pipe_that_a_title_names", a_pipe_that_a_title_names),
@@ -102,6 +103,58 @@ fn what_a_configuration_names() -> Result {
         }
     }
     drop(silent);
+    Ok(())
+}
+
+/// docs/cli.md's sample: a pool that answers, a busy one, and a stale socket.
+fn sample() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default().children(1))?;
+    let (tcp, unix) = (php.tcp_address(), php.unix_address());
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pool.conf");
+    let stale = folder.path().join("old.sock");
+    drop(UnixListener::bind(&stale)?);
+    fs::write(&file, format!("[old]\nlisten = {}\n", stale.display()))?;
+    let _busy = Busy::start(&php, &unix, 1);
+    let config = file.display().to_string();
+    let mut rows = Vec::new();
+    until("its only worker is busy", || {
+        let output = fcgi().args(["ls", "--timeout", "2", "--fpm-config", &config]).output();
+        let text = String::from_utf8_lossy(&output.expect("fcgi runs").stdout).into_owned();
+        rows.clear();
+        let stale = format!("unix:{}", stale.display());
+        let mut is_ours = true;
+        for line in text.lines() {
+            if !line.starts_with(' ') {
+                let address = line.split(' ').next().unwrap_or_default();
+                is_ours = ["ADDRESS", &*tcp, &*unix, &*stale].contains(&address);
+            }
+            if is_ours {
+                rows.push(line.to_owned());
+            }
+        }
+        // Each look leaves a connection that waits.
+        rows.iter().any(|row| row.contains("connections wait"))
+    });
+    // The page has them in the order of other names.
+    let start = |address: &str| rows.iter().position(|row| row.starts_with(address));
+    let of = |address: &str, lines: usize| {
+        let at = start(address).unwrap_or_else(|| panic!("{address} in {rows:?}"));
+        rows[at..at + lines].to_vec()
+    };
+    let stale_address = format!("unix:{}", stale.display());
+    let order =
+        [of("ADDRESS", 1), of(&tcp, 1), of(&stale_address, 2), of(&unix, 2)].concat().join("\n");
+    let seen = format!("$ fcgi ls\n{order}\n");
+    let names = [
+        (&*stale.display().to_string(), "/run/php/old.sock"),
+        (&*tcp, "tcp:127.0.0.1:9001"),
+        (&*unix, "unix:/run/php/www.sock"),
+        ("  tcp  ", "  api  "),
+        ("  unix  ", "  www  "),
+        ("root:root", "www-data:www-data"),
+    ];
+    compare_shape("ls", &seen, &names);
     Ok(())
 }
 

@@ -17,13 +17,13 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{fcgi, gateway::until};
+use common::{fcgi, gateway::until, pages::compare_shape};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 13] = [
+    let cases: [(&str, Run); 15] = [
         ("code_runs_as_the_worker", code_runs_as_the_worker),
         ("what_php_says_and_how_it_ends", what_php_says_and_how_it_ends),
         ("a_file", a_file),
@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         ("usage", usage),
         ("a_time_limit_holds_while_stdin_is_silent", a_time_limit_holds_while_stdin_is_silent),
         ("a_signal_ends_it_while_stdin_is_silent", a_signal_ends_it_while_stdin_is_silent),
-        ("it_ends_while_nobody_reads_stdout", it_ends_while_nobody_reads_stdout),
+        ("it_ends_while_nobody_reads_its_output", it_ends_while_nobody_reads_its_output),
+        ("a_pool_that_is_not_there", a_pool_that_is_not_there),
+        ("sample", sample),
         ("code_goes_before_variables", code_goes_before_variables),
     ];
     let cases = cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]));
@@ -442,7 +444,7 @@ fn a_signal_ends_it_while_stdin_is_silent() -> Result {
     Ok(())
 }
 
-fn it_ends_while_nobody_reads_stdout() -> Result {
+fn it_ends_while_nobody_reads_its_output() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let address = php.unix_address();
     let endless = "while (true) { echo str_repeat('x', 65536); flush(); }";
@@ -457,6 +459,54 @@ fn it_ends_while_nobody_reads_stdout() -> Result {
     std::thread::sleep(std::time::Duration::from_millis(500));
     signal(&child, Signal::TERM)?;
     assert_eq!(wait(child), Some(143));
+    // The same of stderr.
+    let noisy = "flush(); while (true) { error_log(str_repeat('noise ', 100)); }";
+    let start = |timeout: &str| {
+        let mut command = fcgi();
+        command.args(["php", &address, noisy, "--timeout", timeout]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
+    assert_eq!(wait(start("1")?), Some(6));
+    let child = start("1000")?;
+    until("it catches signals", || catches(&child, 15));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&child, Signal::TERM)?;
+    assert_eq!(wait(child), Some(143));
+    Ok(())
+}
+
+/// No worker is known of a pool that is not there.
+fn a_pool_that_is_not_there() -> Result {
+    for (address, cause) in
+        [("unix:/nonexistent/php.sock", "no-socket"), ("127.0.0.1:1", "nobody-listens")]
+    {
+        let output = run(&[address, "echo 1;", "--json"]);
+        let (code, out, _) = ended(&output);
+        let object: Value = serde_json::from_str(&out)?;
+        assert_eq!((code, &object["cause"]), (5, &cause.into()), "{out}");
+        assert!(object["time_ms"].is_number(), "{out}");
+    }
+    Ok(())
+}
+
+/// docs/cli.md's sample.
+fn sample() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default().ini("zend_extension=opcache"))?;
+    let address = php.unix_address();
+    let mut seen = String::new();
+    for (shown, args) in [
+        (
+            "unix:/run/php/php.sock 'echo ini_get(\"memory_limit\"), \"\\n\";'",
+            &["echo ini_get(\"memory_limit\"), \"\\n\";"][..],
+        ),
+        ("--opcache status", &["--opcache", "status"]),
+        ("--opcache reset", &["--opcache", "reset"]),
+    ] {
+        let (code, out, err) = ended(&run(&[&[&*address], args].concat()));
+        assert_eq!((code, &*err), (0, ""));
+        seen.push_str(&format!("$ fcgi php {shown}\n{out}"));
+    }
+    compare_shape("php", &seen, &[(&address, "unix:/run/php/php.sock")]);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::{
     os::unix::net::UnixListener,
     path::Path,
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ use fcgi_testkit::{
     harness::{self, Case, Failed},
     peers::{Nginx, NginxOptions, Peer, PhpFpm, PhpFpmOptions, scratch},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 type Result = std::result::Result<(), Failed>;
 
@@ -37,7 +39,46 @@ fn main() -> ExitCode {
         on_php("the_address_comes_from_the_environment", environment),
         on_php("options_come_from_the_environment", options_from_environment),
         Case::new("usage", usage),
+        Case::new("a_signal_ends_the_first_process_of_a_container", first_process)
+            .missing(no_namespaces()),
     ])
+}
+
+/// A command as the first process of a namespace of its own.
+fn first(args: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]).args(args);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn no_namespaces() -> Option<String> {
+    let made = first(&["true"]).status().is_ok_and(|status| status.success());
+    (!made).then(|| "no namespace of processes can be made here".to_owned())
+}
+
+/// It gets only the signals that it waits for.
+fn first_process() -> Result {
+    let fcgi = env!("CARGO_BIN_EXE_fcgi");
+    for args in
+        [["ping", "unix:/none", "--wait", "600"], ["status", "unix:/none", "--watch", "600"]]
+    {
+        let mut child = first(&[&[fcgi], &args[..]].concat()).spawn()?;
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let mut ended = None;
+        until("it ends", || {
+            let ids = std::fs::read_to_string(&children).unwrap_or_default();
+            let id = ids.split_whitespace().next().and_then(|id| Pid::from_raw(id.parse().ok()?));
+            // Again and again: it may not wait for it yet.
+            if let Some(id) = id {
+                let _ = kill_process(id, Signal::TERM);
+            }
+            ended = child.try_wait().expect("it can be waited for");
+            ended.is_some()
+        });
+        assert_eq!(ended.and_then(|status| status.code()), Some(143), "{args:?}");
+    }
+    Ok(())
 }
 
 /// docs/cli.md's table.
@@ -265,6 +306,9 @@ fn environment() -> Result {
     let folder = Path::new(path).parent().ok_or("a folder")?;
     let output = relative.env("FCGI_CONNECT", "php.sock").current_dir(folder).output()?;
     assert_eq!(seen(&output).0, 0, "cgi-fcgi takes what has no colon for a path");
+    let (status, _, said) = seen(&command(&["ping"]).env("FCGI_CONNECT", "no/such").output()?);
+    assert_eq!(status, 5, "{said}");
+    assert!(said.contains("the path exists up to .;"), "{said}");
     let (status, _, said) = seen(&command(&["ping"]).env("FCGI_ADDR", "x:y:z").output()?);
     assert_eq!(status, 2);
     assert!(said.contains("FCGI_ADDR"), "{said}");

@@ -16,13 +16,13 @@ use fcgi_testkit::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use common::{Pty, fcgi, gateway::until};
+use common::{Pty, fcgi, gateway::until, pages::compare_shape};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 13] = [
+    let cases: [(&str, Run); 15] = [
         ("a_table_of_pools", a_table_of_pools),
         ("a_table_of_workers", a_table_of_workers),
         ("the_kernels_queue_beside_php_fpms", the_kernels_queue_beside_php_fpms),
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         ("a_rise", a_rise),
         ("a_status_path_that_is_not_set", a_status_path_that_is_not_set),
         ("values", values),
+        ("values_of_several", values_of_several),
+        ("no_values", no_values),
         ("metrics", metrics),
         ("a_dead_pool_delays_no_other", a_dead_pool_delays_no_other),
         ("a_folder_of_sockets", a_folder_of_sockets),
@@ -99,6 +101,11 @@ queue N/N (kernel; php-fpm says N)
 ";
     assert_eq!(masked(&out(&output), &php), expected, "{}", out(&output));
     assert_eq!(err(&output), "");
+    // docs/cli.md's sample.
+    let output = run(&[&php.unix_address()]);
+    let sample = format!("$ fcgi status unix:/run/php/php.sock\n{}", out(&output));
+    let names = [(&*php.unix_address(), "unix:/run/php/php.sock"), ("\nunix ", "\nwww ")];
+    compare_shape("status", &sample, &names);
     // From the environment, as php-fpm-healthcheck's users have it.
     let mut command = fcgi();
     command.args(["status", "--listen-queue=10"]).env("FCGI_CONNECT", php.tcp_address());
@@ -144,7 +151,7 @@ impl Saturated {
         let script = php.script("sleep.php").display().to_string();
         let mut command = fcgi();
         command.args(["call", &address, "--param", "QUERY_STRING=s=600"]);
-        command.args(["--param", "REQUEST_METHOD=GET"]);
+        command.args(["--param", "REQUEST_METHOD=GET", "--timeout", "0"]);
         command.arg("--param").arg(format!("SCRIPT_FILENAME={script}"));
         let busy = Busy(command.stdout(Stdio::null()).spawn()?);
         until("the worker is busy", || {
@@ -276,6 +283,42 @@ fn a_status_path_that_is_not_set() -> Result {
     assert_eq!(code(&run(&[&address, "--path", "/ping"])), 7);
     let output = run(&["unix:/nonexistent/socket"]);
     assert_eq!(code(&output), 5);
+    Ok(())
+}
+
+/// Each of several pools is asked, and what would not be looked at is refused.
+fn values_of_several() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let both = [&*php.unix_address(), "unix:/nonexistent/socket", "--values"];
+    let output = run(&[&both[..], &["--json"]].concat());
+    let lines: Vec<Value> =
+        out(&output).lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
+    assert_eq!(code(&output), 5);
+    assert_eq!((&lines[0]["exit_status"], &lines[1]["exit_status"]), (&0.into(), &5.into()));
+    assert!(lines.iter().all(|line| line["v"] == 1 && line["time_ms"].is_number()), "{lines:?}");
+    let output = run(&[&both[..], &["--nagios"]].concat());
+    assert_eq!((code(&output), out(&output).lines().count()), (2, 1), "{}", out(&output));
+    assert!(out(&output).starts_with("STATUS CRITICAL - "), "{}", out(&output));
+    for more in ["--values", "--prometheus", "--serve=127.0.0.1:0"] {
+        for threshold in ["--max=queue=3", "--min=idle=1", "--listen-queue=3"] {
+            let output = run(&[&php.unix_address(), more, threshold]);
+            assert_eq!(code(&output), 2, "{more} {threshold}");
+        }
+    }
+    Ok(())
+}
+
+/// An application that takes connections, and knows no GET_VALUES.
+fn no_values() -> Result {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("app.sock");
+    let listener = UnixListener::bind(&path)?;
+    let accepting = listener.try_clone()?;
+    let taken = std::thread::spawn(move || accepting.accept());
+    let output = run(&[&path.display().to_string(), "--values", "--timeout", "1"]);
+    assert_eq!(code(&output), 6);
+    assert!(err(&output).contains("does not answer GET_VALUES"), "{}", err(&output));
+    taken.join().map_err(|_| "the thread")??;
     Ok(())
 }
 

@@ -155,13 +155,20 @@ impl TryFrom<&str> for Address {
 }
 
 /// A text that is not an [`Address`].
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} is not an address: expected unix:PATH, /PATH, ./PATH, tcp:HOST:PORT, fcgi://HOST:PORT, \
      HOST:PORT, [IPV6]:PORT, :PORT, or - for descriptor 0"
 )]
 pub struct AddressError {
     given: String,
+}
+
+/// The same as its text: a `main` that returns it prints this.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl FromStr for Address {

@@ -27,7 +27,7 @@ use crate::{AddressError, text::chain};
 /// assert!(error.is_timeout() && !error.is_unprocessed());
 /// assert_eq!(error.address(), Some("unix:/run/app.sock"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The connection could not be made.
@@ -175,6 +175,13 @@ pub enum Error {
     /// A mistake of the caller; the call changed nothing.
     #[error(transparent)]
     Usage(#[from] UsageError),
+}
+
+/// The error and its causes, on one line: a `main` that returns it prints this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&chain(self), f)
+    }
 }
 
 /// For what is an address already, so that parsing can't fail.
@@ -437,6 +444,16 @@ mod tests {
             let wrapped = io::Error::from(error);
             assert_no_repetition(&wrapped);
         }
+    }
+
+    /// What `main` prints, and `unwrap`.
+    #[test]
+    fn debug_says_what_the_report_says() {
+        for error in all() {
+            assert_eq!(format!("{error:?}"), error.report().to_string());
+        }
+        let error = "9000".parse::<crate::Address>().unwrap_err();
+        assert!(format!("{error:?}").contains("HOST:PORT"), "{error:?}");
     }
 
     #[test]

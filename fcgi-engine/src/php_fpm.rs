@@ -137,7 +137,7 @@ fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
 }
 
 /// Why there is no page.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PageError {
     /// The call failed, or its answer is not a response.
@@ -168,6 +168,13 @@ pub enum PageError {
 impl From<crate::Error> for PageError {
     fn from(error: crate::Error) -> Self {
         Self::Http(error.into())
+    }
+}
+
+/// The error and its causes, on one line: a `main` that returns it prints this.
+impl fmt::Debug for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&chain(self), f)
     }
 }
 

@@ -51,7 +51,7 @@ struct Figures {
 /// Builds the program, its completions and man pages in target/dist-fcgi, measures it, and writes
 /// the figures to docs/cli.md.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let target = if has_target(MUSL) { MUSL } else { GNU };
+    let target = if has_target(MUSL) || fetch_target(MUSL) { MUSL } else { GNU };
     // This requests a static glibc; musl is static anyway. It is given with a target, so that macros,
     // which the compiler loads, are not built this way.
     let build =
@@ -123,6 +123,11 @@ impl Figures {
         ensure!(self.memory <= MOST_MEMORY, "fcgi ping has {} KiB resident", self.memory);
         Ok(())
     }
+}
+
+/// Fetches a target's standard library, if rustup is here and reaches its server.
+fn fetch_target(target: &str) -> bool {
+    succeeds(program("rustup").args(["target", "add", target])) && has_target(target)
 }
 
 fn has_target(target: &str) -> bool {

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    args::{Param, param, seconds, size},
+    args::{Param, limit, param, seconds, size},
     ask,
     budget::Budget,
     causes, complain,
@@ -46,9 +46,9 @@ const PROGRESS: Duration = Duration::from_millis(250);
 
 /// Measure how many requests an application answers, and how fast
 ///
-/// At full speed (closed loop), or with --rate at a given rate (open loop). The latency of a
-/// request counts from when it was due, so that one slow answer does not hide the wait of those
-/// behind it (coordinated omission). SIGINT ends the run early and prints what was measured so far.
+/// As fast as it answers (closed loop), or with --rate at a rate of its own (open loop). A request
+/// that is late then counts from when it was due, so that one slow answer does not hide the wait of
+/// those behind it (coordinated omission). SIGINT ends it at once, with what was measured so far.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Bench {
@@ -99,7 +99,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "M", default_value = "1", value_parser = at_least_one)]
     multiplex: usize,
     /// Time limit for each request
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
     form: Form,
@@ -277,11 +277,10 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
             tokio::select! {
                 outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
+                    // Requests under way are given up: they may hang.
                     load.stop();
-                    // A second signal does not wait for active requests.
-                    if caught.replace(number).is_some() {
-                        break load.outcome();
-                    }
+                    caught = Some(number);
+                    break load.outcome();
                 }
                 _ = ticks.tick(), if is_shown => draw(load),
             }

@@ -9,8 +9,7 @@ mod watched;
 
 use std::{
     fmt,
-    future::pending,
-    io,
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -25,7 +24,6 @@ use fcgi_driver::{
 use fcgi_http::HeadError;
 use fcgi_tokio::{self as fcgi, Address, Phase, proto};
 use serde_json::{Map, Value};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use options::Call;
 use output::Output;
@@ -36,9 +34,9 @@ use crate::{
     ask::Answer,
     budget::Budget,
     causes::{self, Cause},
-    complain,
     exit::Exit,
     report::Report,
+    signals::signalled,
     writer,
 };
 
@@ -116,27 +114,35 @@ impl Call {
                 return report.finish(self.form, false);
             }
         };
-        let budget = Budget::new(self.timeout);
+        let budget = Budget::new(self.limit());
         let mut output = Output::new(&self, to.path.is_some(), budget);
         let mut seen = Seen::default();
         let called = tokio::select! {
             called = self.call(&to, &budget, &mut output, &mut seen) => called,
             // Dropping the call aborts the request.
             (name, number) = signalled() => {
-                output.end_line();
-                complain(&format!("fcgi call: {}: request aborted by {name}", to.address));
+                let end = output.line_end();
+                let line = format!("{end}fcgi call: {}: request aborted by {name}", to.address);
+                writer::last_line(line).await;
                 return ExitCode::from(128 + number);
             }
         };
-        output.end_line();
+        let mut end = output.line_end();
+        if called.is_ok() && !output.is_held() && causes::is_body_too_large(&output.stderr) {
+            let (address, cause) = (&to.address, causes::body_too_large());
+            end.push_str(&format!("fcgi call: {address}: warning: {cause}\n"));
+        }
         let form = self.form;
-        match self.report(&to, called, &output, &seen, &budget) {
-            None => ExitCode::SUCCESS,
-            // Writing a long object may have to wait for its reader.
-            Some(report) => tokio::select! {
-                code = writer::apart(move || report.finish_unless_done(form)) => code,
-                (_, number) = signalled() => ExitCode::from(128 + number),
-            },
+        let report = self.report(&to, called, &output, &seen, &budget);
+        let status = report.as_ref().map_or(Exit::Done as u8, |report| report.status(form));
+        let print = move || {
+            // There is nowhere left to report a failure of stderr.
+            let _ = io::stderr().write_all(end.as_bytes());
+            report.map_or(ExitCode::SUCCESS, |report| report.finish_unless_done(form))
+        };
+        tokio::select! {
+            code = writer::end(&budget, status, print) => code,
+            (_, number) = signalled() => ExitCode::from(128 + number),
         }
     }
 
@@ -152,11 +158,12 @@ impl Call {
             budget.hold(&to.address, Phase::Stdin, async { Ok(self.request(to, output).await) });
         let request = request.await??;
         if let Some((name, length)) = request::too_long(&request.begin().params) {
-            complain(&format!(
+            let warning = format!(
                 "fcgi call: {}: warning: the parameter {name} has {length} bytes; php-fpm takes \
-                 none that is longer than a record, and closes the connection",
+                 none that is longer than a record, and closes the connection\n",
                 to.address
-            ));
+            );
+            output.warn(warning).await?;
         }
         seen.script =
             request.begin().params.get_str("SCRIPT_FILENAME").unwrap_or_default().to_owned();
@@ -186,12 +193,15 @@ impl Call {
         let mut client =
             connecting.hold(address, Phase::Connect, connector.connect(address)).await?;
         seen.connected = Some(started.elapsed());
-        let mut response = budget.hold(address, Phase::Response, client.send(request)).await?;
+        let sent = budget.hold(address, Phase::FirstByte, client.send(request));
+        let mut response = output.watch(sent).await??;
         seen.first_byte = Some(started.elapsed());
-        while let Some(chunk) = budget.hold(address, Phase::Response, response.chunk()).await? {
-            match chunk {
-                Chunk::Stdout(bytes) => output.stdout(bytes).await?,
-                Chunk::Stderr(bytes) => output.stderr(&bytes)?,
+        loop {
+            let chunk = budget.hold(address, Phase::Response, response.chunk());
+            match output.watch(chunk).await?? {
+                Some(Chunk::Stdout(bytes)) => output.stdout(bytes).await?,
+                Some(Chunk::Stderr(bytes)) => output.stderr(bytes).await?,
+                None => break,
             }
         }
         output.finish().await?;
@@ -252,10 +262,6 @@ impl Call {
         let answer = output.answer();
         let report = match called {
             Ok(()) => {
-                if !output.is_held() && causes::is_body_too_large(&output.stderr) {
-                    let cause = causes::body_too_large();
-                    complain(&format!("fcgi call: {address}: warning: {cause}"));
-                }
                 let status = answer.as_ref().map(Answer::status_line).unwrap_or_default();
                 Report::new("call", Exit::Done, format!("{status} from {address}"))
             }
@@ -267,7 +273,7 @@ impl Call {
                 Report::new("call", failure.exit(), failure.message(address)).cause(cause)
             }
         };
-        let mut report = report.address(address).duration("time", budget.elapsed(), self.timeout);
+        let mut report = report.address(address).duration("time", budget.elapsed(), self.limit());
         for (name, time) in [("connect", seen.connected), ("first_byte", seen.first_byte)] {
             if let Some(time) = time {
                 report = report.field_ms(name, time);
@@ -323,14 +329,4 @@ fn headers(headers: &http::HeaderMap) -> Value {
         (name.as_str().to_owned(), value)
     });
     names.collect::<Map<_, _>>().into()
-}
-
-/// Waits for a signal that ends the command; returns its name and number.
-async fn signalled() -> (&'static str, u8) {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
-    tokio::select! {
-        _ = interrupt.recv() => ("SIGINT", 2),
-        _ = terminate.recv() => ("SIGTERM", 15),
-    }
 }

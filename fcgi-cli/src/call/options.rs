@@ -123,24 +123,29 @@ pub(crate) struct Call {
     /// Ask the application to keep the connection open
     #[arg(long, help_heading = "FastCGI")]
     pub(super) keep_conn: bool,
-    /// Time limit for everything; default none, since an answer may take its time
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(super) timeout: Option<Duration>,
-    /// Time limit for connecting; default that of --timeout, or 60 without it
+    /// Time limit for all of it, the body of the answer too; 0 is none
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(super) timeout: Duration,
+    /// Limit for connecting; default that of --timeout, or 60 where that is 0
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) connect_timeout: Option<Duration>,
 }
 
-/// The limit without --timeout and --connect-timeout, as in nginx.
+/// With no limit for all of it, and none of its own.
 const CONNECT: Duration = Duration::from_secs(60);
 
 impl Call {
+    /// The limit for all of it.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        Some(self.timeout).filter(|limit| !limit.is_zero())
+    }
+
     /// The part of the budget that connecting may take.
     pub(super) fn connecting(&self, budget: &Budget) -> Budget {
-        match (self.connect_timeout, self.timeout) {
-            (Some(limit), _) => budget.part(limit),
-            (None, Some(_)) => *budget,
-            (None, None) => budget.part(CONNECT),
+        match (self.connect_timeout, self.limit()) {
+            (Some(limit), _) if !limit.is_zero() => budget.part(limit),
+            (_, Some(_)) => *budget,
+            (_, None) => budget.part(CONNECT),
         }
     }
 }
@@ -233,7 +238,9 @@ mod tests {
     fn connecting_has_a_limit_of_its_own() {
         let second = Duration::from_secs(1);
         for (options, least, most) in [
-            (&[][..], second * 30, CONNECT),
+            (&[][..], second * 30, second * 60),
+            (&["--timeout", "0"], second * 30, CONNECT),
+            (&["--timeout", "0", "--connect-timeout", "10"], second, second * 10),
             (&["--timeout", "100"], second * 70, second * 100),
             (&["--connect-timeout", "10"], second, second * 10),
             (&["--timeout", "5", "--connect-timeout", "10"], second, second * 5),
@@ -241,7 +248,7 @@ mod tests {
             let words = ["call", "/x"].iter().chain(options);
             let matches = Call::augment_args(clap::Command::new("call")).get_matches_from(words);
             let call = Call::from_arg_matches(&matches).expect("options");
-            let left = call.connecting(&Budget::new(call.timeout)).left().expect("a limit");
+            let left = call.connecting(&Budget::new(call.limit())).left().expect("a limit");
             assert!(least <= left && left <= most, "{options:?}: {left:?}");
         }
     }

@@ -1,17 +1,20 @@
 //! Where the answer of a call goes.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    future::Future,
+    io::{self, IsTerminal},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
 };
 
+use anstream::adapter::strip_str;
 use bytes::Bytes;
 use fcgi_engine::text::Escaper;
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
 
-use super::{Failure, options::Call, progress::Progress};
-use crate::{budget::Budget, complain, writer::Writer};
+use super::{Failure, options::Call, progress::Progress, watched::LINES};
+use crate::{budget::Budget, exit::Exit, writer::Writer};
 
 /// How many bytes of a body go into a JSON object, at most.
 const MOST_JSON: usize = 1 << 20;
@@ -152,14 +155,14 @@ impl Output {
     }
 
     /// More of STDERR.
-    pub(super) fn stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn stderr(&mut self, bytes: Bytes) -> Result<(), Failure> {
         let room = MOST_JSON.saturating_sub(self.stderr.len());
         self.stderr.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if self.is_held {
             return Ok(());
         }
-        let escaped = self.escaper.as_mut().map(|escaper| escaper.push(bytes));
-        self.write_stderr(escaped.as_deref().map_or(bytes, str::as_bytes))
+        let escaped = self.escaper.as_mut().map(|escaper| escaper.push(&bytes));
+        self.write_stderr(escaped.map_or(bytes, Bytes::from)).await
     }
 
     /// The end of both.
@@ -174,26 +177,66 @@ impl Output {
         if self.writer.is_none() && !self.is_failed() {
             self.write(Bytes::new()).await?;
         }
-        self.finish_stderr()
-    }
-
-    fn finish_stderr(&mut self) -> Result<(), Failure> {
         let rest = self.escaper.as_mut().map(Escaper::finish).unwrap_or_default();
-        self.write_stderr(rest.as_bytes())
+        self.write_stderr(rest.into()).await
     }
 
-    fn write_stderr(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    /// A line on stderr.
+    pub(super) async fn warn(&mut self, line: String) -> Result<(), Failure> {
+        self.write_stderr(line.into()).await
+    }
+
+    /// What goes to stderr before a message, so that it starts on a line of its own.
+    pub(super) fn line_end(&mut self) -> String {
+        self.progress.clear();
+        let mut rest = self.escaper.as_mut().map(Escaper::finish).unwrap_or_default();
+        self.mid_line = rest.chars().last().map_or(self.mid_line, |last| last != '\n');
+        if self.mid_line {
+            rest.push('\n');
+        }
+        rest
+    }
+
+    /// Waits for work, and writes the records that it shows as they come.
+    ///
+    /// # Errors
+    /// There is no time left.
+    pub(super) async fn watch<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut work = pin!(work);
+        loop {
+            let done = tokio::select! {
+                biased;
+                () = LINES.some() => None,
+                done = &mut work => Some(done),
+            };
+            let lines = self.lines();
+            match self.write_stderr(lines.into()).await {
+                Err(error) if error.exit() == Exit::Timeout => return Err(error),
+                // Who reads them has had enough.
+                _ => {}
+            }
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn write_stderr(&mut self, bytes: Bytes) -> Result<(), Failure> {
         let Some(last) = bytes.last() else { return Ok(()) };
         self.progress.clear();
         self.mid_line = *last != b'\n';
-        io::stderr().lock().write_all(bytes).map_err(|error| Failure::Output("stderr", error))
+        let written = Writer::Stderr.write(bytes, &self.budget).await;
+        written.map_err(|error| Failure::Output("stderr", error))
     }
 
-    /// Lets a message start on a new line.
-    pub(super) fn end_line(&mut self) {
-        self.progress.clear();
-        if self.finish_stderr().is_ok() && self.mid_line {
-            complain("");
-        }
+    /// The records that are to be shown, in colours for a terminal.
+    fn lines(&self) -> String {
+        let lines = LINES.take();
+        let choice = anstream::AutoStream::choice(&io::stderr());
+        let lines = match choice {
+            anstream::ColorChoice::Never => strip_str(&lines).to_string(),
+            _ => lines,
+        };
+        if self.mid_line && !lines.is_empty() { format!("\n{lines}") } else { lines }
     }
 }

@@ -1,9 +1,11 @@
-//! tokio's sockets, with every record that crosses them shown on stderr.
+//! tokio's sockets, with every record that crosses them as lines for stderr.
 
 use std::{
     future::Future,
-    io::{self, IoSlice, Write},
+    io::{self, IoSlice},
+    mem,
     os::fd::BorrowedFd,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -15,7 +17,37 @@ use fcgi_driver::{
 use fcgi_engine::socket::{HangUp, Peer};
 use fcgi_tokio::{self as fcgi, Address, Tokio};
 
+use tokio::sync::Notify;
+
 use crate::trace::{self, Direction, Recorder};
+
+/// The lines of the process's only call. A transport can't wait for stderr: whoever polls it writes
+/// them, and polls no further meanwhile.
+pub(super) static LINES: Lines =
+    Lines { text: Mutex::new(String::new()), some: Notify::const_new() };
+
+/// Lines that are not written yet.
+#[derive(Debug)]
+pub(super) struct Lines {
+    text: Mutex<String>,
+    some: Notify,
+}
+
+impl Lines {
+    fn push(&self, line: &str) {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).push_str(line);
+        self.some.notify_one();
+    }
+
+    /// Waits until there are some.
+    pub(super) async fn some(&self) {
+        self.some.notified().await;
+    }
+
+    pub(super) fn take(&self) -> String {
+        mem::take(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// [`Tokio`], watched.
 #[derive(Debug)]
@@ -122,16 +154,14 @@ impl Transport for Socket {
     }
 }
 
-/// Shows the records that these bytes complete. It stops at bytes that are not FastCGI: the call's
-/// own error then says what came.
+/// Adds the records that these bytes complete. What is no FastCGI ends that: the call's own error
+/// says what came.
 fn show(recorder: &mut Option<Recorder>, bytes: &[u8]) {
     let Some(some) = recorder else { return };
     let mut records = Vec::new();
     let pushed = some.push(bytes, &mut records);
-    let mut stderr = anstream::stderr().lock();
     for record in &records {
-        // A failure of stderr can't be reported anywhere.
-        let _ = write!(stderr, "{}", trace::line(record));
+        LINES.push(&trace::line(record));
     }
     if pushed.is_err() {
         *recorder = None;

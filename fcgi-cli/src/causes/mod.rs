@@ -50,6 +50,7 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
         fcgi::Error::Truncated { .. } => Some(closed(address)),
         fcgi::Error::Protocol { source, .. } => Some(not_fastcgi(&source.to_string())),
         fcgi::Error::Timeout { phase: Phase::Connect, .. } => Some(no_connection(address)),
+        fcgi::Error::Timeout { phase: Phase::Values, .. } => Some(process::no_values(address)),
         fcgi::Error::Timeout { .. } => Some(process::silent(address)),
         fcgi::Error::Rejected { rejection: fcgi::Rejection::Overloaded, .. } => Some(Cause::new(
             "overloaded",

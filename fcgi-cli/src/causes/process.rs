@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use super::Cause;
-use crate::sock_diag;
+use crate::sock_diag::{self, Queue};
 
 /// A process, from `/proc`.
 #[derive(Debug)]
@@ -46,7 +46,24 @@ pub(super) fn silent(address: &Address) -> Cause {
     )
 }
 
-/// Why no connection can be made: the kernel's queue is full.
+/// The same for GET_VALUES, which not every application answers: no worker need be busy.
+pub(super) fn no_values(address: &Address) -> Cause {
+    match sock_diag::queue_now(address) {
+        Some(Queue { waiting: 0, .. }) => {}
+        _ => return silent(address),
+    }
+    if let Some(cause) = workers(address).as_ref().and_then(stopped) {
+        return cause;
+    }
+    Cause::new(
+        "no-values",
+        "it took the connection, and does not answer GET_VALUES: some applications, such as \
+         uwsgi, do not know that; or what it runs hangs",
+        "send it a request (fcgi ping, fcgi call)",
+    )
+}
+
+/// Why no connection is made: the kernel holds as many as may wait.
 pub(super) fn queue_full(address: &Address) -> Cause {
     if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;

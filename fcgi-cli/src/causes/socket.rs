@@ -34,11 +34,17 @@ fn missing(path: &Path) -> Cause {
         format!("start the application, or look at its `listen`; there is {}", there.join(", "))
     };
     match path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.is_dir()) {
-        Some(folder) if Some(folder) != path.parent() => Cause::new(
-            "no-socket",
-            format!("there is no such socket, nor its folder: {} ends there", folder.display()),
-            remedy,
-        ),
+        Some(folder) if Some(folder) != path.parent() => {
+            let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            Cause::new(
+                "no-socket",
+                format!(
+                    "there is no such socket, nor its folder: the path exists up to {}",
+                    here.display()
+                ),
+                remedy,
+            )
+        }
         _ => Cause::new("no-socket", "there is no such socket", remedy),
     }
 }

@@ -24,7 +24,7 @@ use fcgi_tokio::Address;
 use serde_json::Map;
 
 use crate::{
-    args::{Param, param, seconds},
+    args::{Param, limit, param},
     budget,
     exit::Exit,
     place::{NoPlace, Place},
@@ -67,8 +67,8 @@ pub(crate) struct Check {
         value_parser = OsStringValueParser::new().try_map(param)
     )]
     params: Vec<Param>,
-    /// Time limit for each expected answer
-    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = seconds)]
+    /// How long to wait for each thing that must come
+    #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     /// List the cases without running them
     #[arg(long)]
@@ -174,6 +174,7 @@ impl Check {
             let report = Report::new("check", exit, why).address(&address).cause(cause);
             return Ok(report.field("event", "end").finish(form, false));
         }
+        let began = Instant::now();
         let mut counts = Counts::default();
         let mut junit = String::new();
         for numbered in &chosen {
@@ -207,7 +208,7 @@ impl Check {
         for (name, n) in [("passed", passed), ("failed", failed), ("skipped", skipped)] {
             report = report.field(name, n).performance(format!("{name}={n};;;0;{total}"));
         }
-        Ok(report.finish(form, false))
+        Ok(report.duration("time", began.elapsed(), None).finish(form, false))
     }
 
     /// Writes the results to --junit's file, if there is one.
@@ -321,6 +322,7 @@ fn as_json(numbered: &Numbered, verdict: &Verdict, took: Duration) -> String {
         object.insert(name.to_owned(), value);
     };
     put("v", 1.into());
+    put("command", "check".into());
     put("event", "case".into());
     put("case", numbered.number.as_str().into());
     put("id", numbered.case.id.into());

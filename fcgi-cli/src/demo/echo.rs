@@ -48,12 +48,12 @@ async fn send_back(request: &fcgi::Request) -> Result<(), fcgi::Error> {
 }
 
 async fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> {
-    static BLOCK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    let block = Bytes::from(vec![b'x'; 64 * 1024]);
     let mut out = request.stdout();
     out.write_all(HEAD).await?;
     while n > 0 {
-        let take = n.min(BLOCK.len() as u64);
-        out.write_all(Bytes::from_static(&BLOCK[..take as usize])).await?;
+        let take = n.min(block.len() as u64);
+        out.write_all(block.slice(..take as usize)).await?;
         n -= take;
     }
     Ok(())

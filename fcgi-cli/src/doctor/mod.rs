@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::Args;
 
 use crate::{
-    args::{seconds, size},
+    args::{limit, size},
     place::Place,
     report::Form,
 };
@@ -35,8 +35,8 @@ pub(crate) struct Doctor {
     /// php-fpm's configuration; default that of packages, and of the running php-fpm
     #[arg(long, value_name = "FILE")]
     fpm_config: Option<PathBuf>,
-    /// Time limit for each step that asks the application
-    #[arg(long, value_name = "SECONDS", default_value = crate::budget::PROBE, value_parser = seconds)]
+    /// Time limit for all steps together
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
     form: Form,

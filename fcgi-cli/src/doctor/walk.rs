@@ -24,7 +24,7 @@ use crate::{
     ls,
     place::NoPlace,
     report::Report,
-    sock_diag,
+    sock_diag::{self, NoQueue, Queue},
     status::{Look, Pool as Asked},
 };
 
@@ -35,6 +35,8 @@ const NO_SCRIPT: &str = "File not found.";
 
 pub(super) struct Walk<'a> {
     doctor: &'a Doctor,
+    /// For all steps together.
+    budget: Budget,
     steps: Steps,
 }
 
@@ -46,7 +48,8 @@ type Step<T = ()> = Result<T, Stop>;
 impl<'a> Walk<'a> {
     pub(super) fn new(doctor: &'a Doctor) -> Self {
         let is_printed = !doctor.form.json && !doctor.form.nagios;
-        Self { doctor, steps: Steps::new(is_printed) }
+        let budget = Budget::new(Some(doctor.timeout));
+        Self { doctor, budget, steps: Steps::new(is_printed) }
     }
 
     pub(super) async fn walk(&mut self) -> Report {
@@ -74,8 +77,13 @@ impl<'a> Walk<'a> {
 
     async fn all(&mut self, address: &Address) -> Step {
         let pool = self.configuration(address)?;
+        // Read before the connections of the other steps wait there too.
+        let queue = sock_diag::accept_queue(address);
+        let queue = self.budget.hold_io(async { Ok(queue.await) }).await;
         self.socket(address, pool.as_ref()).await?;
-        self.queue(address).await;
+        if let Ok(queue) = queue {
+            self.queue(queue);
+        }
         let is_php = self.speaks(address, pool.as_ref()).await?;
         if is_php {
             self.status(address, pool.as_ref()).await;
@@ -84,10 +92,6 @@ impl<'a> Walk<'a> {
             self.script(address, script, pool.as_ref()).await;
         }
         Ok(())
-    }
-
-    fn budget(&self) -> Budget {
-        Budget::new(Some(self.doctor.timeout))
     }
 
     /// The pool of php-fpm's configuration that listens there.
@@ -130,7 +134,7 @@ impl<'a> Walk<'a> {
             }
         }
         let started = Instant::now();
-        match ask::connect(address, &self.budget()).await {
+        match ask::connect(address, &self.budget).await {
             Ok(_) => {
                 self.steps.well("connect", format!("in {:.1?}", started.elapsed()));
                 Ok(())
@@ -147,20 +151,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn queue(&mut self, address: &Address) {
-        let left = self.doctor.timeout;
-        match tokio::time::timeout(left, sock_diag::accept_queue(address)).await {
-            Ok(Ok(queue)) => {
-                let text = format!("{} of {} wait (kernel)", queue.waiting, queue.limit);
-                // The connection of the previous step may still be among them.
-                if queue.waiting > 1 {
+    fn queue(&mut self, queue: Result<Queue, NoQueue>) {
+        match queue {
+            Ok(Queue { waiting, limit }) => {
+                let text = format!("{waiting} of {limit} wait (kernel)");
+                if waiting > 0 {
                     self.steps.note("queue", text);
                 } else {
                     self.steps.well("queue", text);
                 }
             }
-            Ok(Err(why)) => self.steps.note("queue", format!("the kernel can't tell: {why}")),
-            Err(_) => {}
+            Err(why) => self.steps.note("queue", format!("the kernel can't tell: {why}")),
         }
     }
 
@@ -169,7 +170,9 @@ impl<'a> Walk<'a> {
         let configured = pool.and_then(|pool| pool.get("ping.path"));
         let path = configured.as_deref().unwrap_or("/ping");
         let started = Instant::now();
-        let answer = match ask::ask(address, ask::get(path), &self.budget(), MOST).await {
+        // If it is silent, there must be time left to ask whether it is HTTP.
+        let budget = self.budget.part(self.doctor.timeout / 2);
+        let answer = match ask::ask(address, ask::get(path), &budget, MOST).await {
             Ok(answer) => answer,
             Err(Failed::Head { stdout, .. }) => {
                 self.steps.well("FastCGI", "it speaks it");
@@ -211,7 +214,10 @@ impl<'a> Walk<'a> {
         let mut cause = causes::of(error, address);
         let is_connect = matches!(error, fcgi::Error::Timeout { phase: Phase::Connect, .. });
         let is_known = cause.as_ref().is_some_and(|cause| matches!(cause.id, "http" | "stopped"));
-        if !is_known && !is_connect && speaks_http(address, self.doctor.timeout).await {
+        if !is_known
+            && !is_connect
+            && speaks_http(address, self.budget.left().unwrap_or_default()).await
+        {
             cause = Some(causes::http());
         }
         let allowed = pool.and_then(|pool| pool.get("listen.allowed_clients"));
@@ -231,7 +237,7 @@ impl<'a> Walk<'a> {
         let path = pool.and_then(|pool| pool.get("pm.status_path"));
         let path = path.unwrap_or_else(|| "/status".to_owned());
         let asked = Asked { address: address.clone(), status_address: None, path: path.clone() };
-        let look = Look::take(asked, false, self.budget()).await;
+        let look = Look::take(asked, false, self.budget).await;
         match &look.status {
             Ok(status) => {
                 let (active, total) = (status.active_processes, status.total_processes);
@@ -278,7 +284,7 @@ impl<'a> Walk<'a> {
                 .param("CONTENT_LENGTH", body.to_string())
                 .stdin(fcgi::client::Body::from_stream(zeros(body)));
         }
-        let answer = match ask::ask(address, request, &self.budget(), MOST).await {
+        let answer = match ask::ask(address, request, &self.budget, MOST).await {
             Ok(answer) => answer,
             Err(failed) => {
                 let cause = causes::of_failed(&failed, address);

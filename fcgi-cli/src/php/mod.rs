@@ -7,7 +7,7 @@ mod worker;
 use std::{
     env, fs,
     future::pending,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -21,11 +21,10 @@ use fcgi_tokio::{self as fcgi, Address, Phase, client::Chunk};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    args::seconds,
+    args::limit,
     ask::{self, Failed},
     budget::Budget,
     causes::{self, Cause},
-    complain,
     exit::Exit,
     input::Input,
     place,
@@ -75,8 +74,8 @@ pub(crate) struct Php {
     /// The worker's user, by name or number, if it can't be found out
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Time limit for everything
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    /// Time limit for all of it
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
     form: Form,
@@ -128,26 +127,26 @@ enum Stopped {
 
 impl Php {
     pub(crate) async fn run(self) -> ExitCode {
+        let budget = Budget::new(Some(self.timeout));
         tokio::select! {
             // Dropping it aborts the request, and removes the script.
             code = async {
-                match self.run_to_its_end().await {
-                    Some(report) => writer::finish(report, self.form, false).await,
+                match self.run_to_its_end(&budget).await {
+                    Some(report) => writer::finish(report, self.form, false, &budget).await,
                     None => ExitCode::from(self.form.status(Exit::Done)),
                 }
             } => code,
             (name, number) = signalled() => {
-                complain(&format!("fcgi php: aborted by {name}"));
+                writer::last_line(format!("fcgi php: aborted by {name}")).await;
                 ExitCode::from(128 + number)
             }
         }
     }
 
-    /// `None` if everything has been printed already.
-    async fn run_to_its_end(&self) -> Option<Report> {
-        let budget = Budget::new(Some(self.timeout));
+    /// `None` where all there is to say has been printed.
+    async fn run_to_its_end(&self, budget: &Budget) -> Option<Report> {
         let usage = |message: String| Some(Report::new("php", Exit::Usage, message));
-        let (address, text) = match self.read(&budget).await {
+        let (address, text) = match self.read(budget).await {
             Ok(read) => read,
             Err((exit, message)) => return Some(Report::new("php", exit, message)),
         };
@@ -162,7 +161,11 @@ impl Php {
         };
         let user = match user {
             Ok(user) => user,
-            Err(message) => return usage(message),
+            // A pool that is not there has no workers either.
+            Err(message) => match ask::connect(&address, budget).await {
+                Err(error) => return self.report(&address, Err(error.into()), budget),
+                Ok(_) => return usage(message),
+            },
         };
         let mut tried = Vec::new();
         for (folder, seen_as) in self.folders(&worker) {
@@ -175,11 +178,11 @@ impl Php {
             };
             let name = script.path().file_name().unwrap_or_default();
             let path = seen_as.join(name).display().to_string();
-            match self.ask(&address, &path, &budget).await {
+            match self.ask(&address, &path, budget).await {
                 Err(Stopped::Unseen { said }) => {
                     tried.push(format!("{}: {said}", folder.display()))
                 }
-                ended => return self.report(&address, ended),
+                ended => return self.report(&address, ended, budget),
             }
         }
         if tried.is_empty() {
@@ -333,7 +336,7 @@ impl Php {
                 }
             }
             if is_headed && self.streams() && !holds_back(&ran) {
-                log(&ran.stderr[printed..], escaper.as_mut());
+                log(&ran.stderr[printed..], escaper.as_mut(), budget).await?;
                 printed = ran.stderr.len();
             }
         }
@@ -347,13 +350,28 @@ impl Php {
             return Err(Stopped::Unseen { said: escape(said.unwrap_or_default(), b"") });
         }
         if self.streams() && holds_back(&ran) {
-            log(&ran.stderr, escaper.as_mut());
+            log(&ran.stderr, escaper.as_mut(), budget).await?;
             print(ran.output.clone().freeze(), budget).await?;
+        }
+        if self.streams() && ran.stderr.last().is_some_and(|last| *last != b'\n') {
+            // A message starts on a line of its own.
+            log(b"\n", None, budget).await?;
         }
         Ok(ran)
     }
 
-    fn report(&self, address: &Address, ended: Result<Ran, Stopped>) -> Option<Report> {
+    fn report(
+        &self,
+        address: &Address,
+        ended: Result<Ran, Stopped>,
+        budget: &Budget,
+    ) -> Option<Report> {
+        let report = self.outcome(address, ended)?;
+        Some(report.duration("time", budget.elapsed(), Some(self.timeout)))
+    }
+
+    /// `None` where all there is to say has been printed.
+    fn outcome(&self, address: &Address, ended: Result<Ran, Stopped>) -> Option<Report> {
         let ran = match ended {
             Ok(ran) => ran,
             // The reader of stdout has closed it.
@@ -361,7 +379,7 @@ impl Php {
                 return None;
             }
             Err(Stopped::Output(error)) => {
-                let message = format!("{address}: write to stdout: {error}");
+                let message = format!("{address}: write to stdout or stderr: {error}");
                 let is_late = error.kind() == io::ErrorKind::TimedOut;
                 let exit = if is_late { Exit::Timeout } else { Exit::Io };
                 return Some(Report::new("php", exit, message).address(address));
@@ -376,10 +394,6 @@ impl Php {
             // The caller has handled it.
             Err(Stopped::Unseen { .. }) => return None,
         };
-        // The last output may not have ended its line.
-        if self.streams() && ran.stderr.last().is_some_and(|last| *last != b'\n') {
-            complain("");
-        }
         let failure = match fatal(&ran.stderr) {
             Some(line) => Some(escape(line, b"")),
             None if ran.status.as_u16() >= 400 => {
@@ -427,11 +441,18 @@ async fn print(bytes: Bytes, budget: &Budget) -> Result<(), Stopped> {
     Writer::Stdout.write(bytes, budget).await.map_err(Stopped::Output)
 }
 
-/// STDERR, unchanged or, on a terminal, escaped (H-10).
-fn log(bytes: &[u8], escaper: Option<&mut Escaper>) {
+/// STDERR, as it is or, for a terminal, escaped (H-10).
+async fn log(bytes: &[u8], escaper: Option<&mut Escaper>, budget: &Budget) -> Result<(), Stopped> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     let text = escaper.map(|escaper| escaper.push(bytes));
-    // A failure of stderr can't be reported anywhere.
-    let _ = io::stderr().write_all(text.as_deref().map_or(bytes, str::as_bytes));
+    let text = text.map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from);
+    match Writer::Stderr.write(text, budget).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Stopped::Output(error)),
+        // There is nowhere left to report a failure of stderr.
+        _ => Ok(()),
+    }
 }
 
 /// Whether php-fpm did not run the script, because it did not find it or may not open it.

@@ -163,7 +163,11 @@ async fn ask_status(pool: &Pool, full: bool, budget: &Budget) -> Result<Status, 
     serde_json::from_str(&String::from_utf8_lossy(&answer.body)).map_err(|error| Trouble {
         exit: Exit::Unwanted,
         message: format!("{address}: {path} is not php-fpm's status page: {error}"),
-        why: Why::Known(Some(no_page(path))),
+        why: Why::Known(Some(Cause::new(
+            "status-path",
+            format!("something else answers there, or pm.status_path of the pool is not {path}"),
+            "name the right path with --path; other applications than php-fpm have no such page",
+        ))),
     })
 }
 

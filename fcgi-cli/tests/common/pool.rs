@@ -41,7 +41,8 @@ impl Busy {
         let script = format!("SCRIPT_FILENAME={}", php.script("sleep.php").display());
         let call = || {
             let args = ["call", address, "--param", &script, "--param", "QUERY_STRING=s=600"];
-            let mut command = command(&[&args[..], &["--param", "REQUEST_METHOD=GET"]].concat());
+            let more = ["--param", "REQUEST_METHOD=GET", "--timeout", "0"];
+            let mut command = command(&[&args[..], &more].concat());
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fcgi call runs")
         };
         Self((0..requests).map(|_| call()).collect())

@@ -47,8 +47,10 @@ use crate::{
 pub struct Serve<R: Runtime, H, S = Pending<()>> {
     /// `None` once it was polled.
     start: Option<Plan<R, H, S>>,
-    running: Option<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>>,
+    running: Option<Running>,
 }
+
+type Running = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Everything that it needs to start.
 struct Plan<R: Runtime, H, S> {

@@ -55,12 +55,15 @@ impl<H> State<H> {
     }
 
     fn disconnect(&self, id: u64) {
-        let _gone;
-        let Connections { open, idle, woken, .. } = &mut *self.lock();
-        _gone = open.remove(&id);
+        let mut connections = self.lock();
+        let Connections { open, idle, woken, .. } = &mut *connections;
+        let gone = open.remove(&id);
         if open.is_empty() {
             woken.take(idle);
         }
+        drop(connections);
+        // It may hold the last of the handler's values.
+        drop(gone);
     }
 
     /// Lets every connection finish its requests.

@@ -18,7 +18,7 @@ use crate::{Error, Phase, text::chain};
 ///
 /// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) gives
 /// both on one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
     /// The client's settings are contradictory.
@@ -90,6 +90,13 @@ pub enum HttpError {
         /// The number of redirects that are followed.
         limit: usize,
     },
+}
+
+/// The error and its causes, on one line: a `main` that returns it prints this.
+impl fmt::Debug for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&chain(self), f)
+    }
 }
 
 /// For code that reads a response's body.

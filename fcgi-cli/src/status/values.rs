@@ -1,0 +1,75 @@
+//! `--values`: what an application says of its capacity.
+
+use std::{process::ExitCode, time::Duration};
+
+use fcgi_tokio::{Phase, client::Connector};
+use tokio::task::JoinSet;
+
+use super::look::Pool;
+use crate::{
+    budget::Budget,
+    causes,
+    exit::Exit,
+    report::{Form, Report},
+};
+
+/// GET_VALUES, on a connection of its own. All pools are asked at the same time, each for
+/// `limit` at most.
+pub(super) async fn ask(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bool) -> ExitCode {
+    let mut tasks = JoinSet::new();
+    for (n, pool) in pools.into_iter().enumerate() {
+        tasks.spawn(async move { (n, one(&pool, limit).await) });
+    }
+    let mut asked = tasks.join_all().await;
+    asked.sort_by_key(|(n, _)| *n);
+    let reports: Vec<Report> = asked.into_iter().map(|(_, report)| report).collect();
+    let exit = reports.iter().map(Report::exit).find(|exit| *exit != Exit::Done);
+    let exit = exit.unwrap_or(Exit::Done);
+    if form.nagios {
+        return together(reports, exit).finish(form, quiet);
+    }
+    for report in &reports {
+        report.finish(form, quiet);
+    }
+    ExitCode::from(form.status(exit))
+}
+
+async fn one(pool: &Pool, limit: Duration) -> Report {
+    let address = &pool.address;
+    let budget = Budget::new(Some(limit));
+    // The budget is the limit.
+    let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
+    let asked = budget.hold(address, Phase::Values, connector.query_values(address)).await;
+    let report = match asked {
+        Ok(values) => {
+            let said = [
+                ("FCGI_MAX_CONNS", values.max_conns.map(u64::from)),
+                ("FCGI_MAX_REQS", values.max_reqs.map(u64::from)),
+                ("FCGI_MPXS_CONNS", values.mpxs_conns.map(u64::from)),
+            ];
+            let text: Vec<String> = said
+                .iter()
+                .map(|(name, value)| match value {
+                    Some(value) => format!("{name}={value}"),
+                    None => format!("{name} is not said"),
+                })
+                .collect();
+            let message = format!("{address}: {}", text.join(", "));
+            let report = Report::new("status", Exit::Done, message);
+            said.into_iter().fold(report, |report, (name, value)| report.field(name, value))
+        }
+        Err(error) => Report::new("status", Exit::of(&error), error.report().to_string())
+            .cause(causes::of(&error, address)),
+    };
+    report.address(address).duration("time", budget.elapsed(), Some(limit))
+}
+
+/// Nagios takes one line.
+fn together(mut reports: Vec<Report>, exit: Exit) -> Report {
+    if reports.len() == 1 {
+        return reports.remove(0);
+    }
+    let is_meant = |report: &&Report| exit == Exit::Done || report.exit() != Exit::Done;
+    let lines: Vec<String> = reports.iter().filter(is_meant).map(Report::line).collect();
+    Report::new("status", exit, lines.join("; "))
+}
