@@ -430,7 +430,8 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
 #[test]
 fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     let app = RawApp::new();
-    let pool = builder(&app).max_connections(1).build().unwrap();
+    let connector = Connector::new().drain_timeout(AMPLE);
+    let pool = builder(&app).max_connections(1).connector(connector).build().unwrap();
     let sent = Gate::default();
     let came = sent.clone();
     let serving = background(move || {

@@ -19,7 +19,7 @@ fn threads() -> usize {
 fn there_is_one_thread_while_there_are_idle_connections() {
     let app = RawApp::new();
     let builder = Pool::builder(app.address.clone()).keep_conn(true).max_age(None);
-    let pool = builder.idle_timeout(Duration::from_secs(2)).build().unwrap();
+    let pool = builder.idle_timeout(Duration::from_secs(4)).build().unwrap();
     app.serve(|mut peer| peer.echo());
     assert_eq!(threads(), 0);
     for _ in 0..2 {

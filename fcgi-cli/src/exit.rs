@@ -69,8 +69,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Says which arguments make no sense, and gives the exit status. They, or the variables of the
-/// subcommand's options, may still say who reads that. What is typed goes first.
+/// Reports wrong arguments, and returns the exit status. The form of the report comes from the
+/// arguments, or otherwise from the variables of the subcommand's options.
 pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).take_while(|arg| arg != "--").collect();
     let is_typed = |flag: &str| arguments.iter().any(|argument| argument == flag);
@@ -101,7 +101,7 @@ pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
         let name = subcommand.map_or("fcgi", Command::get_name);
         return Report::new(name, Exit::Usage, message).finish(form, false);
     }
-    // There is nowhere left to report a failure of the terminal.
+    // A failure of the terminal can't be reported anywhere.
     let _ = error.print();
     ExitCode::from(form.status(Exit::Usage))
 }

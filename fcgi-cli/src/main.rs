@@ -55,7 +55,7 @@ macro_rules! commands {
         impl Command {
             const NAMES: &[&str] = &[$($name),*];
 
-            /// Adds the subcommands that are wanted.
+            /// Adds the subcommands for which `is_wanted` is true.
             fn augment(root: clap::Command, is_wanted: impl Fn(&str) -> bool) -> clap::Command {
                 let mut root = root;
                 $(if is_wanted($name) {
@@ -99,11 +99,12 @@ commands! {
     "script-guard" => ScriptGuard(php::ScriptGuard),
 }
 
-/// What this command starts itself.
+/// Subcommands that only this command itself starts.
 const HIDDEN: [&str; 2] = ["guard", "script-guard"];
 
-/// The subcommand that is named first, or nothing where none is needed. Most of a short command's
-/// time would go into the options of all the others: they are made only where this knows no better.
+/// The subcommand that the first argument names, or nothing if none is needed. A short command
+/// would spend most of its time on the options of all others, so these are only created if this
+/// does not know better.
 fn named_first() -> Option<&'static str> {
     let first = env::args_os().nth(1)?;
     if first == "--version" || first == "-V" {
@@ -122,7 +123,7 @@ fn main() -> ExitCode {
             if error.use_stderr() {
                 return exit::usage(&augment(clap::Command::new("fcgi")), &error);
             }
-            // There is nowhere left to report a failure of the terminal.
+            // A failure of the terminal can't be reported anywhere.
             let _ = error.print();
             return Exit::Done.into();
         }

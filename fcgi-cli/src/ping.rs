@@ -47,7 +47,7 @@ pub(crate) struct Ping {
     /// The whole body, without line ends at its end; default pong, and any body with --script
     #[arg(long, value_name = "TEXT")]
     expect: Option<String>,
-    /// Time limit for all of it, tries included; with --wait, for one try
+    /// Time limit for everything, retries included; with --wait, for one attempt
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     /// Try again up to N times, while there is time

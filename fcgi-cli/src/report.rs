@@ -55,7 +55,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// `message` says what happened, and to which address.
+    /// Creates a report. `message` says what happened, and at which address.
     pub(crate) fn new(command: impl Into<String>, exit: Exit, message: impl Into<String>) -> Self {
         Self {
             command: command.into(),
@@ -153,12 +153,12 @@ impl Report {
         self.exit
     }
 
-    /// The process's exit status with this outcome.
+    /// The process's exit status for this outcome.
     pub(crate) const fn status(&self, form: Form) -> u8 {
         form.status(self.exit)
     }
 
-    /// As [`finish`](Self::finish), for a command whose output says enough when all is well.
+    /// Like [`finish`](Self::finish), for a command whose output is enough if all is well.
     pub(crate) fn finish_unless_done(&self, form: Form) -> ExitCode {
         self.finish(form, self.exit == Exit::Done)
     }

@@ -1,10 +1,10 @@
-//! Signals that ask the command to leave.
+//! Signals that end the command.
 
 use std::{future::Future, future::pending, process::ExitCode};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGINT or SIGTERM; its name and number.
+/// Waits for SIGINT or SIGTERM. Returns its name and number.
 pub(crate) async fn signalled() -> (&'static str, u8) {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
@@ -14,8 +14,8 @@ pub(crate) async fn signalled() -> (&'static str, u8) {
     }
 }
 
-/// Runs a command that has nothing to put in order when a signal comes: the system ends it, but not
-/// where it is the first process of a container, which gets only the signals that it waits for.
+/// Runs a command that has nothing to clean up when a signal comes. The system ends such a process,
+/// except the first process of a container, which only gets the signals that it waits for.
 pub(crate) async fn plain(work: impl Future<Output = ExitCode>) -> ExitCode {
     if std::process::id() != 1 {
         return work.await;

@@ -20,7 +20,7 @@ use crate::{
     report::{Form, Report},
 };
 
-/// How long the last line waits for its reader when time is up, or a signal has come.
+/// How long the last line waits for its reader after the time is up or a signal came.
 const LAST_LINE: Duration = Duration::from_millis(500);
 
 /// Where bytes go.
@@ -71,7 +71,7 @@ async fn within<T: Send + 'static>(
         .await
 }
 
-/// Prints what a command ends with, and gives the exit status: `status` if nobody has read it soon
+/// Prints the end of a command's output, and gives the exit status: `status` if nobody has read it soon
 /// after the time is up.
 pub(crate) async fn end(
     budget: &Budget,
@@ -95,13 +95,13 @@ pub(crate) async fn finish(report: Report, form: Form, quiet: bool, budget: &Bud
     end(budget, report.status(form), move || report.finish(form, quiet)).await
 }
 
-/// The line on stderr after a signal, for as long as it may take.
+/// Writes the line about a signal to stderr, unless that takes too long.
 pub(crate) async fn last_line(line: String) {
     let print = move || {
         complain(&line);
         ExitCode::SUCCESS
     };
-    // There is nowhere left to report a failure of stderr.
+    // A failure of stderr can't be reported anywhere.
     let _ = timeout(LAST_LINE, apart(print)).await;
 }
 

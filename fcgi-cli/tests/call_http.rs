@@ -322,6 +322,9 @@ fn one_argument() -> Result {
     assert_eq!(status, 2);
     assert!(stderr.contains("URL-PATH"), "{stderr}");
     assert_eq!(seen(&run(&["call"])).0, 2);
+    let (status, _, stderr) = seen(&run(&["call", &site.address, "/a b"]));
+    assert_eq!(status, 2, "{stderr}");
+    assert!(stderr.contains(r#"the URL-PATH "/a b""#) && stderr.contains("%20"), "{stderr}");
     let (status, _, stderr) = seen(&run(&["call", "/no/app.sock", "--param", "A=1"]));
     assert_eq!(status, 5, "{stderr}");
     Ok(())

@@ -121,7 +121,7 @@ fn faults_are_found() {
         ),
     ];
     for (name, case, answer, why) in faults {
-        let output = check(&application(answer), &["--only", case, "--timeout", "1"]);
+        let output = check(&application(answer), &["--only", case, "--timeout", "4"]);
         // Some faults show in a plain request already.
         let said = text(&[output.stdout, output.stderr].concat());
         assert!(said.contains(why), "{name}: {said}");

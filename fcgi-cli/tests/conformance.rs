@@ -16,6 +16,7 @@ use common::{fcgi, gateway::until};
 use fcgi_testkit::{
     examples::Examples,
     harness::{self, Case, Failed},
+    listening::listens,
     peers::{Application, ApplicationKind, Peer, PhpFpm, PhpFpmOptions, scratch},
 };
 use serde_json::Value;
@@ -66,7 +67,7 @@ impl Echo {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        until("it listens", || socket.exists());
+        until("it listens", || listens(&socket));
         Ok(Self { child, address, _folder: folder })
     }
 }

@@ -9,6 +9,7 @@ use fcgi_testkit::{
     harness::{self, Case, Failed},
     http::pattern,
     peers::{Peer, PhpFpm, PhpFpmOptions},
+    program,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -257,8 +258,9 @@ fn a_private_php_fpm_is_started_again() -> Result {
         }
         let again = who(&gateway);
         assert!(again.iter().all(|id| !ids.contains(id)), "{again:?}, {ids:?}");
-        let said = gateway.error_log().matches("php-fpm has ended; it is started again").count();
-        assert_eq!(said, n + 1, "{}", gateway.error_log());
+        let said = || gateway.error_log().matches("php-fpm has ended; it is started again").count();
+        until("it is said", || said() > n);
+        assert_eq!(said(), n + 1, "{}", gateway.error_log());
     }
     let ids = who(&gateway);
     gateway.signal(Signal::TERM);
@@ -324,8 +326,7 @@ fn the_php_fpm_can_be_named() -> Result {
     });
     let real = found.ok_or("no php-fpm")?;
     let wrapper = site.path().join("my-fpm");
-    fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", real.display()))?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    program::script(&format!("#!/bin/sh\nexec {} \"$@\"\n", real.display()), &wrapper)?;
     let gateway = Gateway::start(&["--php-fpm", &wrapper.display().to_string(), "--root", &root]);
     assert!(gateway.line.contains("a private my-fpm"), "{}", gateway.line);
     assert_eq!(text(&gateway.get("/x.php")), "named");

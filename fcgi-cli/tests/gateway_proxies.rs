@@ -2,7 +2,14 @@
 
 mod common;
 
-use std::{collections::HashSet, fs, net::TcpListener, sync::mpsc, thread, time::Instant};
+use std::{
+    collections::HashSet,
+    fs,
+    net::TcpListener,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use common::gateway::{App, Gateway, Root, text, until};
 use fcgi_testkit::http::Reply;
@@ -215,17 +222,25 @@ fn it_can_be_said_which_of_them_the_proxies_write() {
 fn requests_go_to_several_applications() {
     let (one, two) = (App::start(), App::start());
     let gateway = Gateway::start(&[&one.address, &two.address, "--mount", "/"]);
-    for _ in 0..10 {
+    // One that was just answered may count for a moment more.
+    let get = |held: usize| {
         assert_eq!(gateway.get("/x").head.status, 200);
-    }
+        until("its connection is closed", || {
+            let page = text(&gateway.get("/-/metrics"));
+            let lines = page.lines();
+            let open = lines.filter_map(|it| {
+                it.strip_prefix("fcgi_gateway_application_connections{")?.rsplit(' ').next()
+            });
+            open.map(|n| n.parse::<usize>().expect("a number")).sum::<usize>() == held
+        });
+    };
+    (0..10).for_each(|_| get(0));
     assert_eq!((one.state.asked(), two.state.asked()), (5, 5));
     // One with something to do gets less.
     let mut held = gateway.connect();
     held.send_head("GET", "/hold", &[]).expect("send");
     held.read_head().expect("a head");
-    for _ in 0..4 {
-        assert_eq!(gateway.get("/x").head.status, 200);
-    }
+    (0..4).for_each(|_| get(1));
     let mut asked = [one.state.asked(), two.state.asked()];
     asked.sort_unstable();
     assert_eq!(asked, [6, 9]);
@@ -240,13 +255,18 @@ fn what_was_not_processed_goes_to_another() {
     let up = App::start();
     for addresses in [[&*down, &*up.address], [&*up.address, &*down]] {
         let gateway = Gateway::start(&[&addresses[..], &["--mount", "/"]].concat());
+        let started = Instant::now();
         for length in [0, 3, 100_000] {
             let reply = gateway.connect().post("/x", length).expect("an answer");
             assert_eq!(reply.head.status, 200, "{}", text(&reply));
             assert!(text(&reply).contains(&format!("STDIN={length}\n")));
         }
+        let in_time = started.elapsed() < Duration::from_secs(1);
         until("it is said", || gateway.error_log().contains("it rests for 1s"));
-        assert_eq!(gateway.error_log().lines().count(), 1, "and then it rests");
+        // On a machine under load its rest may have been over before the last request.
+        if in_time {
+            assert_eq!(gateway.error_log().lines().count(), 1, "and then it rests");
+        }
     }
     // One that is full refuses, and another takes it.
     let full = App::start();

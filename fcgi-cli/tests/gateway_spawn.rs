@@ -165,11 +165,12 @@ fn a_program_that_ends_is_started_again_with_growing_pauses() {
     let runs =
         || fs::read_to_string(folder.path().join("runs")).unwrap_or_default().lines().count();
     until("it runs again and again", || runs() >= 4);
+    let said = |pause| format!("spawned program has ended; it is started again in {pause}\n");
+    until("all pauses are logged", || gateway.error_log().contains(&said("400ms")));
     let log = gateway.error_log();
     assert!(log.contains("exit status: 3"), "{log}");
     for pause in ["100ms", "200ms", "400ms"] {
-        let line = format!("spawned program has ended; it is started again in {pause}\n");
-        assert_eq!(log.matches(&line).count(), 1, "{log}");
+        assert_eq!(log.matches(&said(pause)).count(), 1, "{log}");
     }
 }
 

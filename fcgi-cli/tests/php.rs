@@ -12,6 +12,7 @@ use std::{
 use fcgi_testkit::{
     harness::{self, Case, Failed},
     peers::{Peer, PhpFpm, PhpFpmOptions},
+    program,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
@@ -320,10 +321,10 @@ fn an_ordinary_users_script() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let folder = open_folder()?;
     // The program may be where others can't go.
-    let program: PathBuf = folder.path().join("fcgi");
-    fs::copy(fcgi().get_program(), &program)?;
+    let path: PathBuf = folder.path().join("fcgi");
+    program::copy(fcgi().get_program(), &path)?;
     let scripts = open_folder()?;
-    let mut command = Command::new(&program);
+    let mut command = Command::new(&path);
     command.args(["php", &php.unix_address(), "echo fileperms($_SERVER['SCRIPT_FILENAME']) & 07;"]);
     command.arg("--dir").arg(scripts.path()).env_clear();
     let output = command.uid(65534).gid(65534).output()?;

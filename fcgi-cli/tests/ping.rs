@@ -111,7 +111,10 @@ fn table() -> Result {
     assert_eq!(row("wrong body", &run(&["ping", &address, "--expect", "healthy"]), &[]), 7);
 
     let busy = Busy::start(&php, &address, 1);
-    until("its only worker is busy", || seen(&run(&["ping", &address, "--timeout", "0.3"])).0 == 6);
+    until("its only worker is busy", || {
+        let (status, _, said) = seen(&run(&["ping", &address, "--timeout", "0.3"]));
+        status == 6 && said.contains(" connections wait in its queue")
+    });
     let output = run(&["ping", &address, "--timeout", "1"]);
     // Those that gave up before wait too, until they are accepted.
     let (_, _, said) = seen(&output);
@@ -233,8 +236,11 @@ fn nagios() -> Result {
         let (_, data) = stdout.trim().rsplit_once(" | ").ok_or("performance data")?;
         let data = data.strip_prefix("time=").ok_or("its time")?;
         let (time, limits) = data.split_once("s;;;0;").ok_or("its limits")?;
-        assert!(time.parse::<f64>().is_ok() && limits == "2", "{stdout}");
+        assert!(time.parse::<f64>().is_ok() && limits == "60", "{stdout}");
     }
+    let unset =
+        command(&["ping", &address, "--nagios"]).env_remove("FCGI_PING_TIMEOUT").output()?;
+    assert!(seen(&unset).1.ends_with("s;;;0;2\n"), "the time limit is 2 s by itself");
     assert_eq!(seen(&run(&["ping", "unix:/no", "--nagios"])).0, 2);
     assert_eq!(seen(&run(&["ping", "-", "--nagios"])).0, 3);
     assert_eq!(seen(&run(&["ping", "--nagios", "--no-such-option"])).0, 3);

@@ -47,10 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[&str]) -> Output {
-    let mut command = fcgi();
-    // The machine may be busy; where a time-out is wanted, the arguments have it.
-    command.env("FCGI_STATUS_TIMEOUT", "20");
-    command.arg("status").args(args).output().expect("fcgi runs")
+    fcgi().arg("status").args(args).output().expect("fcgi runs")
 }
 
 fn out(output: &Output) -> String {
@@ -402,7 +399,7 @@ fn a_dead_pool_delays_no_other() -> Result {
     let _dead = UnixListener::bind(&path)?;
     let dead = format!("unix:{}", path.display());
     let mut child = fcgi()
-        .args(["status", &dead, &php.unix_address(), "--timeout", "2", "--serve", "127.0.0.1:0"])
+        .args(["status", &dead, &php.unix_address(), "--timeout", "4", "--serve", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
@@ -430,7 +427,7 @@ fn a_dead_pool_delays_no_other() -> Result {
             line.rsplit(' ').next().and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
         };
         assert!(took("unix") < took(""), "{text}");
-        assert!(took("") >= 2.0, "{text}");
+        assert!(took("") >= 4.0, "{text}");
     }
     let reply = HttpConnection::connect(("127.0.0.1", port))?.get("/other")?;
     assert_eq!(reply.head.status, 404);

@@ -25,67 +25,86 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
+    /// Whether there is nobody to wake, which is the usual case.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn push(&mut self, waker: Waker) {
+        match &self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.rest.push(waker),
+        }
+    }
+
     /// Takes the waker from a slot, to wake it later.
+    #[inline]
     pub(crate) fn take(&mut self, slot: &mut Option<Waker>) {
-        self.extend(slot.take());
+        if let Some(waker) = slot.take() {
+            self.push(waker);
+        }
     }
 }
 
 impl Drop for Wakes {
+    #[inline]
     fn drop(&mut self) {
-        self.first.take().into_iter().chain(self.rest.drain(..)).for_each(Waker::wake);
+        if let Some(first) = self.first.take() {
+            first.wake();
+            std::mem::take(&mut self.rest).into_iter().for_each(Waker::wake);
+        }
     }
 }
 
 impl Extend<Waker> for Wakes {
     fn extend<T: IntoIterator<Item = Waker>>(&mut self, wakers: T) {
-        for waker in wakers {
-            match &self.first {
-                None => self.first = Some(waker),
-                Some(_) => self.rest.push(waker),
-            }
-        }
+        wakers.into_iter().for_each(|waker| self.push(waker));
     }
 }
 
 /// State behind a [`lock`].
 pub(crate) trait Wakeful {
     /// Values whose drop runs other people's code, such as [wakers](Wakes) or a socket.
-    type Later: Default;
+    type Later;
 
-    /// The values to drop once the lock is released.
-    fn later(&mut self) -> Self::Later;
+    /// The values to drop once the lock is released, if there are any.
+    fn later(&mut self) -> Option<Self::Later>;
 }
 
 /// Locks. When the lock is released, it wakes those whom its holder has noted. A waker is code of
 /// the runtime, which may drop or poll something that takes this lock too.
+#[inline]
 pub(crate) fn lock<T: Wakeful>(mutex: &Mutex<T>) -> Locked<'_, T> {
     // Nothing panics while the lock is held.
     let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-    Locked { guard, later: T::Later::default() }
+    Locked { guard, later: None }
 }
 
 /// See [`lock`]. The fields are dropped in this order.
 pub(crate) struct Locked<'a, T: Wakeful> {
     guard: MutexGuard<'a, T>,
-    later: T::Later,
+    later: Option<T::Later>,
 }
 
 impl<T: Wakeful> Deref for Locked<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.guard
     }
 }
 
 impl<T: Wakeful> DerefMut for Locked<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
 }
 
 impl<T: Wakeful> Drop for Locked<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.later = self.guard.later();
     }

@@ -41,9 +41,6 @@ use fcgi_proto::Connection;
 pub const MAX_ROUNDS: usize = 32;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 32;
-/// The most bytes that one [`skip`] drops. The buffer is cleared each time, and usually nothing
-/// comes.
-const MAX_SKIPPED: usize = 8 * 1024;
 /// Size of the buffer that is lent to connections: the window of one that reads little.
 const LENT: usize = 4096;
 
@@ -53,16 +50,17 @@ thread_local! {
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Lends the connection a buffer, unless it has one or wants a larger one; true if it did. The
-/// buffer may hold bytes of another connection's requests. It is cleared for a socket whose code
-/// could mistake them for its own.
+/// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
-    if connection.wants_buffer() != Some(LENT) {
-        return false;
-    }
-    // A thread that is ending has none.
-    let spare = SPARE.try_with(Cell::take).ok().flatten();
-    let buffer = match spare {
+    connection.wants_buffer() == Some(LENT) && connection.lend(spare(socket)).is_ok()
+}
+
+/// The thread's buffer. It may hold bytes of another connection's requests, so it is cleared for a
+/// socket whose code could mistake them for its own.
+#[inline]
+fn spare(socket: &impl Socket) -> BytesMut {
+    // A thread that is ending has no buffer.
+    match SPARE.try_with(Cell::take).ok().flatten() {
         Some(mut spare) => {
             if !socket.fills() {
                 spare.fill(0);
@@ -70,8 +68,12 @@ fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
             spare
         }
         None => fresh(),
-    };
-    connection.lend(buffer).is_ok()
+    }
+}
+
+#[inline]
+fn put_back(spare: BytesMut) {
+    let _ = SPARE.try_with(|slot| slot.set(Some(spare)));
 }
 
 #[cold]
@@ -84,7 +86,7 @@ fn fresh() -> BytesMut {
 #[inline]
 pub fn reclaim(connection: &mut impl Connection) {
     if let Some(buffer) = connection.reclaim() {
-        let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+        put_back(buffer);
     }
 }
 
@@ -271,8 +273,10 @@ fn take_in(connection: &mut impl Connection, read: Read) -> Read {
 /// Reads once and drops the bytes, which nobody needs.
 pub fn skip(socket: &mut impl Socket) -> Read {
     read_once(socket, |socket| {
-        let mut scratch = [0; MAX_SKIPPED];
-        Ok((socket.read(&mut scratch)?, MAX_SKIPPED))
+        let mut scratch = spare(socket);
+        let read = socket.read(&mut scratch);
+        put_back(scratch);
+        Ok((read?, LENT))
     })
 }
 

@@ -72,6 +72,28 @@ fn a_connection_that_has_ended_unused_is_closed_to_requests() {
     assert!(matches!(session.begin(&begin(), now, now), Err(Error::Closed { .. })));
 }
 
+/// Whoever waits for such a connection to settle has nothing to wait for once its last request has
+/// ended.
+#[test]
+fn a_connection_with_too_many_aborted_requests_settles_at_once() {
+    let mut settings = Settings::new();
+    settings.limits.tombstones = 0;
+    let (mut session, start) = (session(settings), Instant::now());
+    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    exchange.handle_body(Ok(None)).unwrap();
+    session.push(&mut exchange).unwrap();
+    let mut socket = Script { said: io::Cursor::default(), closes: false };
+    session.write(&mut socket, || start);
+    session.abort(exchange.key());
+    session.forget(exchange.key());
+    session.write(&mut socket, || start);
+    assert_eq!(session.settled(), None, "its END_REQUEST is still to come");
+    socket.said = io::Cursor::new(end(1, 1, 0));
+    while session.read(&mut socket) {}
+    session.handle_events(|()| ());
+    assert_eq!(session.settled(), Some(false));
+}
+
 /// Nobody waits for it any more: the application is not asked for it.
 #[test]
 fn a_request_that_is_late_already_does_not_begin() {

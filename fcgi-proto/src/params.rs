@@ -221,16 +221,14 @@ impl ParamsDecoder {
         let Some(mut rest) = block.get(self.next..) else { return Ok(()) };
         loop {
             // The fast path: whole pairs with lengths of one byte each, as nearly all are.
-            let mut at = 0;
-            while let Some(&[name, value]) = rest.get(at..).and_then(|pair| pair.first_chunk()) {
-                let next = at + 2 + usize::from(name) + usize::from(value);
-                if (name | value) >= 0x80 || next > rest.len() {
+            while let [name, value, behind @ ..] = rest {
+                let content = usize::from(*name) + usize::from(*value);
+                if (name | value) >= 0x80 || content > behind.len() {
                     break;
                 }
-                at = next;
+                rest = &behind[content..];
                 pairs += 1;
             }
-            rest = rest.get(at..).unwrap_or_default();
             self.next = block.len() - rest.len();
             let Some((name, value, head)) = read_lengths(rest) else { break };
             self.long_form |= head != pairs::lengths_len(name as usize, value as usize);

@@ -17,12 +17,19 @@ const PAGE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Requests<T> {
     first: Option<(RequestKey, T)>,
-    /// The others, by slot.
-    rest: Vec<Option<Box<(RequestKey, T)>>>,
-    /// Slots of `rest` that are empty.
+    /// `None` until there was a second request: most connections have one at a time.
+    beside: Option<Box<Beside<T>>>,
+    generation: u64,
+}
+
+/// All requests except the first.
+#[derive(Debug)]
+struct Beside<T> {
+    /// By slot.
+    slots: Vec<Option<Box<(RequestKey, T)>>>,
+    /// Slots that are empty.
     free: Vec<u16>,
     index: Index,
-    generation: u64,
 }
 
 /// Maps ids to slots. Its memory is proportional to the requests, at most one page for each plus 8
@@ -41,13 +48,7 @@ type Place = core::num::NonZeroU16;
 
 impl<T> Requests<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            first: None,
-            rest: Vec::new(),
-            free: Vec::new(),
-            index: Index(Vec::new()),
-            generation: 0,
-        }
+        Self { first: None, beside: None, generation: 0 }
     }
 
     /// Adds a request under a free id.
@@ -60,32 +61,12 @@ impl<T> Requests<T> {
             self.first = Some((key, request));
             return key;
         }
-        self.insert_beside(id, generation, request)
-    }
-
-    #[cold]
-    fn insert_beside(&mut self, id: u16, generation: u64, request: T) -> RequestKey {
-        // There are fewer requests than ids, and 0 is never a request id: every slot is below FIRST.
-        let place = self.free.pop().unwrap_or(self.rest.len() as u16);
-        let key = RequestKey { id, place, generation };
-        let entry = Some(Box::new((key, request)));
-        match self.rest.get_mut(usize::from(place)) {
-            Some(slot) => *slot = entry,
-            None => self.rest.push(entry),
-        }
-        self.index.insert(id, place);
-        key
+        self.beside.get_or_insert_with(Beside::new).insert(id, generation, request)
     }
 
     #[inline]
     pub(crate) fn key(&self, id: u16) -> Option<RequestKey> {
-        match &self.first {
-            Some((key, _)) if key.id == id => Some(*key),
-            _ => {
-                let place = self.index.get(id)?;
-                self.rest.get(usize::from(place))?.as_ref().map(|entry| entry.0)
-            }
-        }
+        self.find(id).map(|(key, _)| key)
     }
 
     /// An active request by its id.
@@ -94,8 +75,8 @@ impl<T> Requests<T> {
         match &self.first {
             Some((key, request)) if key.id == id => Some((*key, request)),
             _ => {
-                let place = self.index.get(id)?;
-                self.rest.get(usize::from(place))?.as_ref().map(|entry| (entry.0, &entry.1))
+                let beside = self.beside.as_ref()?;
+                beside.get(beside.index.get(id)?).map(|entry| (entry.0, &entry.1))
             }
         }
     }
@@ -113,9 +94,9 @@ impl<T> Requests<T> {
     #[inline]
     pub(crate) fn get(&self, key: RequestKey) -> Option<&T> {
         let (found, request) = if key.place == FIRST {
-            self.first.as_ref().map(|(key, request)| (key, request))?
+            self.first.as_ref()?
         } else {
-            self.rest.get(usize::from(key.place))?.as_ref().map(|entry| (&entry.0, &entry.1))?
+            self.beside.as_ref()?.get(key.place)?
         };
         (*found == key).then_some(request)
     }
@@ -123,10 +104,9 @@ impl<T> Requests<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut T> {
         let (found, request) = if key.place == FIRST {
-            self.first.as_mut().map(|(key, request)| (&*key, request))?
+            self.first.as_mut()?
         } else {
-            let entry = self.rest.get_mut(usize::from(key.place))?.as_mut()?;
-            (&entry.0, &mut entry.1)
+            self.beside.as_mut()?.slots.get_mut(usize::from(key.place))?.as_deref_mut()?
         };
         (*found == key).then_some(request)
     }
@@ -136,38 +116,69 @@ impl<T> Requests<T> {
         if key.place == FIRST {
             return self.first.take().map(|(_, request)| request);
         }
-        let entry = self.rest.get_mut(usize::from(key.place))?.take()?;
-        self.index.remove(key.id);
-        self.free.push(key.place);
-        if self.free.len() == self.rest.len() {
-            self.release();
+        let beside = self.beside.as_mut()?;
+        let entry = beside.remove(key)?;
+        if beside.is_empty() {
+            if beside.slots.capacity() > KEEP {
+                self.beside = None;
+            } else {
+                beside.index = Index::default();
+            }
         }
         Some(entry.1)
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len() - self.free.len()
+        let beside = self.beside.as_ref().map_or(0, |b| b.slots.len() - b.free.len());
+        usize::from(self.first.is_some()) + beside
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.first.is_none() && self.beside.as_ref().is_none_or(|beside| beside.is_empty())
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (RequestKey, &mut T)> {
-        self.first
-            .iter_mut()
-            .map(|(key, request)| (*key, request))
-            .chain(self.rest.iter_mut().flatten().map(|entry| (entry.0, &mut entry.1)))
+        let first = self.first.iter_mut().map(|(key, request)| (*key, request));
+        let beside = self.beside.iter_mut().flat_map(|beside| beside.slots.iter_mut().flatten());
+        first.chain(beside.map(|entry| (entry.0, &mut entry.1)))
+    }
+}
+
+impl<T> Beside<T> {
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { slots: Vec::new(), free: Vec::new(), index: Index::default() })
     }
 
-    /// Frees the slots, all empty now, if there are many.
-    fn release(&mut self) {
-        if self.rest.capacity() > KEEP {
-            self.rest = Vec::new();
-            self.free = Vec::new();
+    #[cold]
+    fn insert(&mut self, id: u16, generation: u64, request: T) -> RequestKey {
+        // There are fewer requests than ids, and 0 is never a request id: every slot is below FIRST.
+        let place = self.free.pop().unwrap_or(self.slots.len() as u16);
+        let key = RequestKey { id, place, generation };
+        let entry = Some(Box::new((key, request)));
+        match self.slots.get_mut(usize::from(place)) {
+            Some(slot) => *slot = entry,
+            None => self.slots.push(entry),
         }
-        self.index.0 = Vec::new();
+        self.index.insert(id, place);
+        key
+    }
+
+    fn get(&self, place: u16) -> Option<&(RequestKey, T)> {
+        self.slots.get(usize::from(place))?.as_deref()
+    }
+
+    fn remove(&mut self, key: RequestKey) -> Option<Box<(RequestKey, T)>> {
+        let entry = self.slots.get_mut(usize::from(key.place))?.take()?;
+        self.index.remove(key.id);
+        self.free.push(key.place);
+        Some(entry)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
     }
 }
 

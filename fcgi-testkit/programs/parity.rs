@@ -296,8 +296,8 @@ async fn streams_bodies(client: &mut Client) {
 
 async fn gives_up(client: &mut Client, seen: &Seen) {
     let waits = || Request::responder().param("DO", "wait").keep_conn(true);
-    // By its time limit, on a separate connection.
-    let limit = Duration::from_millis(50);
+    // By its time limit, on a separate connection: long enough for its handler to begin.
+    let limit = Duration::from_secs(3);
     let address = client.address().clone();
     let hasty = connector().first_byte_timeout(Some(limit));
     let mut other = hasty.connect(&address).await.unwrap();

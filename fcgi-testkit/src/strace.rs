@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::peers::Peer;
+use crate::{listening::listens, peers::Peer};
 
 /// The calls that read.
 pub const READS: &[&str] = &["read", "readv", "recv", "recvfrom", "recvmsg"];
@@ -73,11 +73,11 @@ impl Calls {
     }
 }
 
-/// Starts a server under strace, runs `exchange` once its socket is there, ends the server with
+/// Starts a server under strace, runs `exchange` once it listens, ends the server with
 /// SIGTERM, and counts.
 ///
 /// # Errors
-/// When there is no strace, the server does not listen within a minute or does not end well, or
+/// If there is no strace, the server does not listen within a minute or does not end well, or
 /// `exchange` fails.
 pub fn count(
     server: &Command,
@@ -109,7 +109,7 @@ pub fn count(
 
 fn wait_for(socket: &Path) -> Result<(), String> {
     let start = Instant::now();
-    while !socket.exists() {
+    while !listens(socket) {
         if start.elapsed() > Duration::from_secs(60) {
             return Err(format!("nothing listens at {}", socket.display()));
         }

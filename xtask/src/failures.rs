@@ -22,7 +22,7 @@ const LINES_ALL: usize = 400;
 const LINES_LOST: usize = 30;
 
 /// After this long without a line, the end of cargo counts as the end of its output.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// One failed test, or a target that failed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

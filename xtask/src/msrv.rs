@@ -83,7 +83,8 @@ fn unpack(folder: &Path) -> Result<()> {
         });
     }
     let mut download = program("apt-get");
-    run(download.arg("download").arg("-qq").args(&packages).current_dir(folder))?;
+    download.args(["download", "-qq", "-o", "Acquire::Retries=5"]);
+    run(download.args(&packages).current_dir(folder))?;
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {

@@ -64,7 +64,7 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' > "$policy"
     chmod 755 "$policy"
 fi
-apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@"
+apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 install -qq -y --no-install-recommends "$@"
 "#;
 
 pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
@@ -82,7 +82,7 @@ fn apt_get() -> Result<Command> {
         bail!("there is no apt-get here");
     }
     let mut command = as_root()?;
-    command.args(["apt-get", "-o", "DPkg::Lock::Timeout=300"]);
+    command.args(["apt-get", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=5"]);
     Ok(command)
 }
 

@@ -222,7 +222,7 @@ fn caddy(dir: &Path, site: &Site, port: u16) -> Result<Command> {
         format!("reverse_proxy unix/{socket} {{\n transport fastcgi {{\n root {root}\n }}\n}}")
     };
     let conf = format!(
-        "{{\n admin off\n auto_https off\n persist_config off\n}}\n\
+        "{{\n admin off\n auto_https off\n}}\n\
          http://127.0.0.1:{port} {{\n root * {root}\n {handlers}\n}}\n"
     );
     let file = dir.join("Caddyfile");
@@ -235,6 +235,6 @@ fn caddy(dir: &Path, site: &Site, port: u16) -> Result<Command> {
         "caddyfile".as_ref(),
     ];
     let mut command = exec(&program, &args)?;
-    command.env("GOMAXPROCS", "1").env("HOME", dir);
+    command.env("GOMAXPROCS", "1").env("HOME", dir).env("XDG_CONFIG_HOME", dir);
     Ok(command)
 }

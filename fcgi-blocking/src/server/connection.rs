@@ -5,6 +5,7 @@
 //! writes, ends or waits, its thread takes the same steps, except reading.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -17,13 +18,12 @@ use std::{
 use bytes::Bytes;
 use fcgi_engine::{
     pump::Socket,
-    server::{self, Awaited, Duplex, HandlerEnd, Session, Turn, Waiters, Write},
+    server::{self, Awaited, Duplex, HandlerEnd, Session, Tally, Turn, Waiters, Write},
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
-use super::Engine;
 use crate::{Error, stream::Stream};
 
 /// How many bytes may be queued before a handler's write sends them.
@@ -32,10 +32,32 @@ const SEND_AT: usize = 64 * 1024;
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    engine: Arc<Engine>,
+    crew: Arc<dyn Crew>,
     /// Its slot in the leader's table.
     pub(super) slot: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// The threads that serve a connection, as it tells them what there is to do.
+pub(super) trait Crew: fmt::Debug + Send + Sync {
+    /// Makes the leader look at a connection; see [`Wakeups`](super::wakeups::Wakeups::touch).
+    fn touch(
+        &self,
+        connection: &Arc<Connection>,
+        listed: bool,
+        urgent: bool,
+        deadline: Option<Instant>,
+    );
+    /// Takes requests that a handler's thread has received.
+    fn submit(&self, jobs: Vec<Job>);
+    /// Drops a request whose handler need not run any more.
+    fn forget(&self, connection: &Connection, key: RequestKey);
+    /// Lets a request run whose input is complete now.
+    fn promote(&self, connection: &Connection, key: RequestKey);
+    /// A handler starts to wait for something that only a leader does.
+    fn begin_wait(&self);
+    /// It goes on.
+    fn end_wait(&self);
 }
 
 /// A request whose handler must be run.
@@ -149,12 +171,16 @@ impl Duplex for Ready<'_> {
 }
 
 impl Connection {
-    pub(super) fn new(engine: &Arc<Engine>, stream: Arc<Stream>, peer: Peer) -> Self {
-        let session = Session::new(&engine.tally, peer, Instant::now());
+    pub(super) fn new(
+        crew: Arc<dyn Crew>,
+        tally: &Arc<Tally>,
+        stream: Arc<Stream>,
+        peer: Peer,
+    ) -> Self {
+        let session = Session::new(tally, peer, Instant::now());
         let told = Watch::new(&session);
         let inner = Inner { session, stream: Some(stream), told, dirty: false };
-        let (engine, slot) = (Arc::clone(engine), AtomicUsize::new(usize::MAX));
-        Self { engine, slot, inner: Mutex::new(inner) }
+        Self { crew, slot: AtomicUsize::new(usize::MAX), inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -220,18 +246,18 @@ impl Connection {
                 Turn::Run(job) => jobs.push(self.job(job)),
                 Turn::Again => {
                     let listed = std::mem::replace(&mut inner.dirty, true);
-                    break self.engine.wakeups.touch(self, listed, true, None);
+                    break self.crew.touch(self, listed, true, None);
                 }
                 Turn::Wait | Turn::Closed => break,
             }
         }
         while let Some(key) = session.poll_unstarted() {
-            self.engine.pool.forget(self, key);
+            self.crew.forget(self, key);
         }
         for key in session.whole_now() {
             match jobs.iter_mut().find(|job| job.is(self, key)) {
                 Some(job) => job.request.whole = true,
-                None => self.engine.pool.promote(self, key),
+                None => self.crew.promote(self, key),
             }
         }
     }
@@ -385,7 +411,7 @@ impl Connection {
     ) -> MutexGuard<'a, Inner> {
         let Some(threads) = inner.session.waiters(key) else { return inner };
         let condvar = Arc::clone(threads.0.get_or_insert_default());
-        self.engine.pool.begin_wait();
+        self.crew.begin_wait();
         let inner = match until {
             None => condvar.wait(inner).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {
@@ -393,7 +419,7 @@ impl Connection {
                 condvar.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner).0
             }
         };
-        self.engine.pool.end_wait();
+        self.crew.end_wait();
         inner
     }
 
@@ -411,14 +437,14 @@ impl Connection {
             begun.extend(std::iter::from_fn(|| inner.session.poll_job()).map(|job| self.job(job)));
         }
         if !begun.is_empty() {
-            self.engine.pool.submit(begun);
+            self.crew.submit(begun);
         }
         let (wanted, told) = (Watch::new(&inner.session), inner.told);
         let urgent = inner.session.is_closed() || !told.events.contains(wanted.events);
         let sooner = wanted.until.is_some_and(|until| told.until.is_none_or(|told| until < told));
         if urgent || sooner {
             let listed = std::mem::replace(&mut inner.dirty, true);
-            self.engine.wakeups.touch(self, listed, urgent, wanted.until);
+            self.crew.touch(self, listed, urgent, wanted.until);
         }
     }
 }

@@ -19,8 +19,8 @@ use rustix::{
 };
 
 use super::{
-    Engine,
-    connection::{Connection, Job},
+    connection::{Connection, Crew, Job},
+    engine::{Engine, Lead},
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
@@ -73,6 +73,28 @@ enum Stage {
     },
 }
 
+impl Lead for Leader {
+    fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
+        loop {
+            // This comes first, since it may close the connection that a shutdown waits for.
+            self.look_again(engine);
+            if self.is_done(engine) {
+                drop(self);
+                engine.stop();
+                return None;
+            }
+            if self.jobs.is_empty() {
+                self.poll(engine);
+            }
+            if !self.jobs.is_empty() {
+                if let Some(turn) = engine.pool.hand_over(&mut self.jobs) {
+                    return Some(turn.put_down(self));
+                }
+            }
+        }
+    }
+}
+
 impl Leader {
     pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
         let mut leader = Self::with(Some(acceptor));
@@ -102,28 +124,6 @@ impl Leader {
         // The end of its last handler may be that of the server.
         engine.pool.drain();
         leader
-    }
-
-    /// Leads until there is a request to run. `None` when the server ends.
-    pub(super) fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
-        loop {
-            // This comes first, since it may close the connection that a shutdown waits for.
-            self.look_again(engine);
-            if self.is_done(engine) {
-                drop(self);
-                engine.stop();
-                return None;
-            }
-            if self.jobs.is_empty() {
-                self.poll(engine);
-            }
-            if !self.jobs.is_empty() {
-                self = match engine.pool.hand_over(self) {
-                    Ok(job) => return Some(job),
-                    Err(leader) => leader,
-                };
-            }
-        }
     }
 
     /// Drives the shutdown, step by step.
@@ -354,7 +354,9 @@ impl Leader {
     /// Adds a new connection and returns its slot.
     fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
         let stream = Arc::new(stream);
-        let connection = Arc::new(Connection::new(engine, Arc::clone(&stream), peer));
+        let crew = Arc::clone(engine) as Arc<dyn Crew>;
+        let connection = Connection::new(crew, &engine.tally, Arc::clone(&stream), peer);
+        let connection = Arc::new(connection);
         let watch = connection.watch();
         self.push(Slot { connection, stream, watch, silent: 0 })
     }

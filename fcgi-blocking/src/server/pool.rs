@@ -18,10 +18,7 @@ use std::{
 
 use fcgi_proto::RequestKey;
 
-use super::{
-    connection::{Connection, Job},
-    leader::Leader,
-};
+use super::connection::{Connection, Job};
 
 /// How often the watcher checks.
 const TICK: Duration = Duration::from_millis(1);
@@ -38,18 +35,18 @@ const SLOW_RUN: u32 = 16;
 const RESERVED: usize = 8;
 
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Pool<L: ?Sized> {
     /// N: how many handlers run at once.
     threads: usize,
-    state: Mutex<State>,
+    state: Mutex<State<L>>,
     work: Condvar,
     done: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<L: ?Sized> {
     /// The leadership, while nobody leads.
-    lead: Option<Box<Leader>>,
+    lead: Option<Box<L>>,
     /// A thread should take it now.
     wanted: bool,
     queue: Queue,
@@ -119,17 +116,48 @@ impl Queue {
 }
 
 /// What a thread should do next.
-pub(super) enum Task {
+pub(super) enum Task<L: ?Sized> {
     Run(Job),
-    Lead(Box<Leader>),
+    Lead(Box<L>),
     Exit,
 }
 
-impl Pool {
+/// A job that the leader's thread runs once it has put down the leadership.
+pub(super) struct HandOver<'a, L: ?Sized> {
+    pool: &'a Pool<L>,
+    state: MutexGuard<'a, State<L>>,
+    job: Job,
+}
+
+impl<L: ?Sized> HandOver<'_, L> {
+    /// Puts the leadership down, for another thread to take.
+    pub(super) fn put_down(mut self, leader: Box<L>) -> Job {
+        self.state.lead = Some(leader);
+        self.state.turn += 1;
+        self.state.wanted = !self.state.is_quick();
+        self.pool.call_others(&mut self.state);
+        self.job
+    }
+}
+
+impl<L: ?Sized> Pool<L> {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             threads,
-            state: Mutex::new(State { slow: SLOW_RUN, ..State::default() }),
+            state: Mutex::new(State {
+                lead: None,
+                wanted: false,
+                queue: Queue::default(),
+                running: 0,
+                open: 0,
+                waiting: 0,
+                watched: false,
+                called: false,
+                turn: 0,
+                slow: SLOW_RUN,
+                draining: false,
+                stopped: false,
+            }),
             work: Condvar::new(),
             done: Condvar::new(),
         }
@@ -146,7 +174,7 @@ impl Pool {
 
     /// Waits for something to do. A thread that `comes_back` from a handler takes the leadership if
     /// nobody has it.
-    pub(super) fn next(&self, comes_back: bool) -> Task {
+    pub(super) fn next(&self, comes_back: bool) -> Task<L> {
         let mut state = self.lock();
         let mut take = comes_back;
         let mut watching = false;
@@ -198,17 +226,13 @@ impl Pool {
         task
     }
 
-    /// Puts the leadership down and returns the job to run; `Err` if all threads that may run it
-    /// are busy.
-    pub(super) fn hand_over(&self, mut leader: Box<Leader>) -> Result<Job, Box<Leader>> {
+    /// Takes what the leader has received; gives a job for its thread to run, if any thread may run
+    /// one. Then the leader is [put down](HandOver::put_down).
+    pub(super) fn hand_over(&self, jobs: &mut Vec<Job>) -> Option<HandOver<'_, L>> {
         let mut state = self.lock();
-        state.queue.extend(leader.jobs.drain(..));
-        let Some(job) = state.next_job(self.threads) else { return Err(leader) };
-        state.lead = Some(leader);
-        state.turn += 1;
-        state.wanted = !state.is_quick();
-        self.call_others(&mut state);
-        Ok(job)
+        state.queue.extend(jobs.drain(..));
+        let job = state.next_job(self.threads)?;
+        Some(HandOver { pool: self, state, job })
     }
 
     /// Requests that a handler's thread has received, but can't run because its handler goes on.
@@ -235,7 +259,7 @@ impl Pool {
     }
 
     /// Starts with the first leader.
-    pub(super) fn start(&self, leader: Box<Leader>) {
+    pub(super) fn start(&self, leader: Box<L>) {
         let mut state = self.lock();
         (state.lead, state.wanted) = (Some(leader), true);
         self.call_others(&mut state);
@@ -243,7 +267,7 @@ impl Pool {
 
     /// Wakes a thread for a job, for the leadership, or to watch. That thread wakes the next one if
     /// needed.
-    fn call_others(&self, state: &mut State) {
+    fn call_others(&self, state: &mut State<L>) {
         let few = if state.is_quick() { BATCH } else { 0 };
         let may_wait = state.may_wait(self.threads);
         let run = state.queue.len(may_wait) > few && state.running < self.threads;
@@ -298,12 +322,12 @@ impl Pool {
         state.running
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<L>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl<L: ?Sized> State<L> {
     fn next_job(&mut self, threads: usize) -> Option<Job> {
         if self.running >= threads {
             return None;

@@ -11,7 +11,7 @@ use fcgi_engine::{
     cgi::{self, Relay, Start},
 };
 
-use super::{Engine, Handler, Server, Shutdown, leader::Leader};
+use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
 use crate::{
     Address, Error,
     acceptor::{self, Acceptor},
@@ -26,6 +26,40 @@ pub struct Serve<H> {
     source: Source,
     handler: H,
     shutdown: Shutdown,
+}
+
+impl Server {
+    /// Serves once [`run`](Serve::run) is called: for ever, or until a
+    /// [signal](Serve::with_graceful_shutdown).
+    pub fn serve<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Serve<H> {
+        Serve::new(self, listener.into(), handler)
+    }
+
+    /// Serves in the way in which the process was started, once [`run`](Serve::run) is called. As a
+    /// CGI program, with GATEWAY_INTERFACE in the environment and no listening socket on descriptor
+    /// 0, it serves one request. Otherwise it serves FastCGI with the listener that
+    /// [`Listener::from_env`] finds.
+    ///
+    /// A CGI program gives up descriptor 1 at once: what it prints goes to standard error, which is
+    /// the web server's log. `run` fails with [`Error::Listen`] if the process was started in
+    /// neither way, and with [`Error::Io`] if a CGI response could not be written whole.
+    pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<H> {
+        Serve::auto(self, handler)
+    }
+
+    /// Serves one connection to its end once [`run`](Serve::run) is called. It may be anything with
+    /// a descriptor that poll(2) can wait for, such as a socket of any family, and becomes
+    /// nonblocking. Whoever made the connection has decided who may connect.
+    ///
+    /// A stream with its own buffer, such as TLS, does not work: poll(2) can't see that
+    /// buffer. For such streams use an async adapter, or a socket pair with a thread that copies
+    /// the bytes.
+    ///
+    /// Each call is a separate server with its own threads: by default four of them run handlers
+    /// ([`threads`](Self::threads)), and one waits.
+    pub fn serve_connection<H: Handler>(self, io: impl Into<OwnedFd>, handler: H) -> Serve<H> {
+        Serve::connection(self, io.into(), handler)
+    }
 }
 
 /// Where connections come from.
@@ -109,7 +143,8 @@ impl<H: Handler> Serve<H> {
             doing: "start threads for",
             source,
         };
-        let engine = Engine::new(server, source.threads(), Box::new(handler), shutdown.clone())
+        let threads = server.threads.unwrap_or(source.threads());
+        let engine = Engine::new(server.settings, threads, Box::new(handler), shutdown.clone())
             .map_err(start)?;
         let engine = Arc::new(engine);
         let mut relay = None;

@@ -46,9 +46,10 @@ const PROGRESS: Duration = Duration::from_millis(250);
 
 /// Measure how many requests an application answers, and how fast
 ///
-/// As fast as it answers (closed loop), or with --rate at a rate of its own (open loop). A request
-/// that is late then counts from when it was due, so that one slow answer does not hide the wait of
-/// those behind it (coordinated omission). SIGINT ends it at once, with what was measured so far.
+/// Requests are sent as fast as the application answers (closed loop), or with --rate at a fixed
+/// rate (open loop). With --rate the time of a late request counts from when it was due, so that a
+/// slow answer does not hide the wait of the requests behind it (coordinated omission). SIGINT ends
+/// the run at once and prints what was measured so far.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Bench {
@@ -277,7 +278,7 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
             tokio::select! {
                 outcome = &mut run => break outcome?,
                 number = next_of(&mut signals) => {
-                    // Requests under way are given up: they may hang.
+                    // Abort requests in progress: they may hang.
                     load.stop();
                     caught = Some(number);
                     break load.outcome();

@@ -136,7 +136,7 @@ impl Call {
         let report = self.report(&to, called, &output, &seen, &budget);
         let status = report.as_ref().map_or(Exit::Done as u8, |report| report.status(form));
         let print = move || {
-            // There is nowhere left to report a failure of stderr.
+            // A failure of stderr can't be reported anywhere.
             let _ = io::stderr().write_all(end.as_bytes());
             report.map_or(ExitCode::SUCCESS, |report| report.finish_unless_done(form))
         };

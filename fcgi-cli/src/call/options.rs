@@ -123,19 +123,19 @@ pub(crate) struct Call {
     /// Ask the application to keep the connection open
     #[arg(long, help_heading = "FastCGI")]
     pub(super) keep_conn: bool,
-    /// Time limit for all of it, the body of the answer too; 0 is none
+    /// Time limit for everything, including the body of the answer; 0 means no limit
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(super) timeout: Duration,
-    /// Limit for connecting; default that of --timeout, or 60 where that is 0
+    /// Time limit for connecting; default that of --timeout, or 60 if that is 0
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) connect_timeout: Option<Duration>,
 }
 
-/// With no limit for all of it, and none of its own.
+/// The limit for connecting if there is no other limit.
 const CONNECT: Duration = Duration::from_secs(60);
 
 impl Call {
-    /// The limit for all of it.
+    /// The limit for the whole call.
     pub(super) fn limit(&self) -> Option<Duration> {
         Some(self.timeout).filter(|limit| !limit.is_zero())
     }

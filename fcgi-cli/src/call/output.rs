@@ -181,12 +181,12 @@ impl Output {
         self.write_stderr(rest.into()).await
     }
 
-    /// A line on stderr.
+    /// Writes a line to stderr.
     pub(super) async fn warn(&mut self, line: String) -> Result<(), Failure> {
         self.write_stderr(line.into()).await
     }
 
-    /// What goes to stderr before a message, so that it starts on a line of its own.
+    /// What to write to stderr before a message, so that the message starts on a new line.
     pub(super) fn line_end(&mut self) -> String {
         self.progress.clear();
         let mut rest = self.escaper.as_mut().map(Escaper::finish).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Output {
         rest
     }
 
-    /// Waits for work, and writes the records that it shows as they come.
+    /// Does work, and meanwhile writes the records that it shows.
     ///
     /// # Errors
     /// There is no time left.
@@ -212,7 +212,7 @@ impl Output {
             let lines = self.lines();
             match self.write_stderr(lines.into()).await {
                 Err(error) if error.exit() == Exit::Timeout => return Err(error),
-                // Who reads them has had enough.
+                // Nobody reads them any more.
                 _ => {}
             }
             if let Some(done) = done {
@@ -229,7 +229,7 @@ impl Output {
         written.map_err(|error| Failure::Output("stderr", error))
     }
 
-    /// The records that are to be shown, in colours for a terminal.
+    /// The records to show, in colours for a terminal.
     fn lines(&self) -> String {
         let lines = LINES.take();
         let choice = anstream::AutoStream::choice(&io::stderr());

@@ -109,7 +109,10 @@ impl Call {
         for (name, value) in fields {
             request = request.header(name, value);
         }
-        let (request, ()) = request.body(()).map_err(|error| usage(&error))?.into_parts();
+        let request = request.body(()).map_err(|error| {
+            Failure::Usage(format!("the URL-PATH {path:?}: {error}; write a space as %20"))
+        })?;
+        let (request, ()) = request.into_parts();
         let script = self.script(request.uri.path())?;
         let mut builder =
             ParamsBuilder::new().server_software(AGENT).param("REMOTE_ADDR", "127.0.0.1");

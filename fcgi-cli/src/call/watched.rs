@@ -1,4 +1,4 @@
-//! tokio's sockets, with every record that crosses them as lines for stderr.
+//! tokio's sockets. Every record on them is shown as lines on stderr.
 
 use std::{
     future::Future,
@@ -21,12 +21,12 @@ use tokio::sync::Notify;
 
 use crate::trace::{self, Direction, Recorder};
 
-/// The lines of the process's only call. A transport can't wait for stderr: whoever polls it writes
-/// them, and polls no further meanwhile.
+/// The lines of the process's only call. A transport can't wait for stderr. Whoever polls the
+/// transport writes them, and does not poll further meanwhile.
 pub(super) static LINES: Lines =
     Lines { text: Mutex::new(String::new()), some: Notify::const_new() };
 
-/// Lines that are not written yet.
+/// Lines that were not written yet.
 #[derive(Debug)]
 pub(super) struct Lines {
     text: Mutex<String>,
@@ -154,8 +154,8 @@ impl Transport for Socket {
     }
 }
 
-/// Adds the records that these bytes complete. What is no FastCGI ends that: the call's own error
-/// says what came.
+/// Adds the records that these bytes complete. At bytes that are not FastCGI it stops; the call's
+/// own error reports them.
 fn show(recorder: &mut Option<Recorder>, bytes: &[u8]) {
     let Some(some) = recorder else { return };
     let mut records = Vec::new();

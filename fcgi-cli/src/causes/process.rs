@@ -46,7 +46,7 @@ pub(super) fn silent(address: &Address) -> Cause {
     )
 }
 
-/// The same for GET_VALUES, which not every application answers: no worker need be busy.
+/// The same for GET_VALUES. Not every application answers it, so the workers need not be busy.
 pub(super) fn no_values(address: &Address) -> Cause {
     match sock_diag::queue_now(address) {
         Some(Queue { waiting: 0, .. }) => {}
@@ -63,7 +63,7 @@ pub(super) fn no_values(address: &Address) -> Cause {
     )
 }
 
-/// Why no connection is made: the kernel holds as many as may wait.
+/// The cause if no connection can be made because the kernel's queue is full.
 pub(super) fn queue_full(address: &Address) -> Cause {
     if let Some(cause) = workers(address).as_ref().and_then(stopped) {
         return cause;

@@ -67,7 +67,7 @@ pub(crate) struct Check {
         value_parser = OsStringValueParser::new().try_map(param)
     )]
     params: Vec<Param>,
-    /// How long to wait for each thing that must come
+    /// Time limit for each expected answer
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     /// List the cases without running them

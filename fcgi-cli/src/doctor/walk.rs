@@ -35,7 +35,7 @@ const NO_SCRIPT: &str = "File not found.";
 
 pub(super) struct Walk<'a> {
     doctor: &'a Doctor,
-    /// For all steps together.
+    /// The time for all steps together.
     budget: Budget,
     steps: Steps,
 }
@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
 
     async fn all(&mut self, address: &Address) -> Step {
         let pool = self.configuration(address)?;
-        // Read before the connections of the other steps wait there too.
+        // Read it before the connections of the other steps wait there too.
         let queue = sock_diag::accept_queue(address);
         let queue = self.budget.hold_io(async { Ok(queue.await) }).await;
         self.socket(address, pool.as_ref()).await?;

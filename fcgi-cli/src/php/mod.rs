@@ -74,7 +74,7 @@ pub(crate) struct Php {
     /// The worker's user, by name or number, if it can't be found out
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Time limit for all of it
+    /// Time limit for everything
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = limit)]
     timeout: Duration,
     #[command(flatten)]
@@ -143,7 +143,7 @@ impl Php {
         }
     }
 
-    /// `None` where all there is to say has been printed.
+    /// Returns `None` if everything was already printed.
     async fn run_to_its_end(&self, budget: &Budget) -> Option<Report> {
         let usage = |message: String| Some(Report::new("php", Exit::Usage, message));
         let (address, text) = match self.read(budget).await {
@@ -161,7 +161,7 @@ impl Php {
         };
         let user = match user {
             Ok(user) => user,
-            // A pool that is not there has no workers either.
+            // If the pool is not there, it has no workers either.
             Err(message) => match ask::connect(&address, budget).await {
                 Err(error) => return self.report(&address, Err(error.into()), budget),
                 Ok(_) => return usage(message),
@@ -354,7 +354,7 @@ impl Php {
             print(ran.output.clone().freeze(), budget).await?;
         }
         if self.streams() && ran.stderr.last().is_some_and(|last| *last != b'\n') {
-            // A message starts on a line of its own.
+            // A message starts on a new line.
             log(b"\n", None, budget).await?;
         }
         Ok(ran)
@@ -370,7 +370,7 @@ impl Php {
         Some(report.duration("time", budget.elapsed(), Some(self.timeout)))
     }
 
-    /// `None` where all there is to say has been printed.
+    /// Returns `None` if everything was already printed.
     fn outcome(&self, address: &Address, ended: Result<Ran, Stopped>) -> Option<Report> {
         let ran = match ended {
             Ok(ran) => ran,
@@ -441,7 +441,7 @@ async fn print(bytes: Bytes, budget: &Budget) -> Result<(), Stopped> {
     Writer::Stdout.write(bytes, budget).await.map_err(Stopped::Output)
 }
 
-/// STDERR, as it is or, for a terminal, escaped (H-10).
+/// Prints STDERR: escaped for a terminal, otherwise as it is (H-10).
 async fn log(bytes: &[u8], escaper: Option<&mut Escaper>, budget: &Budget) -> Result<(), Stopped> {
     if bytes.is_empty() {
         return Ok(());
@@ -450,7 +450,7 @@ async fn log(bytes: &[u8], escaper: Option<&mut Escaper>, budget: &Budget) -> Re
     let text = text.map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from);
     match Writer::Stderr.write(text, budget).await {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Stopped::Output(error)),
-        // There is nowhere left to report a failure of stderr.
+        // A failure of stderr can't be reported anywhere.
         _ => Ok(()),
     }
 }

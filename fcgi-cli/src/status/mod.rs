@@ -1,4 +1,4 @@
-//! `fcgi status`: how php-fpm's pools are doing.
+//! `fcgi status`: the status of php-fpm's pools.
 
 mod look;
 mod options;
@@ -32,7 +32,7 @@ use serve::Exporter;
 use thresholds::Threshold;
 use verdict::{Verdict, judge, together};
 
-/// Between the looks of `--max KEY=+N`, where `--watch` says nothing else.
+/// The time between the queries for `--max KEY=+N`, unless `--watch` says otherwise.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Status {
@@ -58,11 +58,11 @@ impl Status {
         signals::plain(self.look(&pools)).await
     }
 
-    /// Looks once, or twice where something may only rise, or again and again.
+    /// Queries once; twice if a threshold is a rise; or again and again.
     async fn look(&self, pools: &[Pool]) -> ExitCode {
         let thresholds = self.thresholds();
         let rises = thresholds.iter().any(Threshold::is_rise);
-        // Both looks have to fit into the one limit.
+        // Both queries must fit into the one limit.
         let (limit, pause) = match self.watch {
             Some(pause) => (self.timeout, pause),
             None if rises => {
@@ -92,7 +92,7 @@ impl Status {
         }
     }
 
-    /// Prints what was seen; gives the exit status, and whether stdout still has a reader.
+    /// Prints the results. Returns the exit status, and whether stdout still has a reader.
     fn show(
         &self,
         verdicts: &[Verdict],
@@ -117,7 +117,7 @@ impl Status {
         let mut text = print::text(&looks, before);
         if self.watch.is_some() {
             if io::stdout().is_terminal() {
-                // From the top; what is below is of the last look.
+                // Move to the top, and erase the last output below.
                 text.insert_str(0, "\x1b[H\x1b[J");
             } else {
                 text.push('\n');
@@ -144,7 +144,7 @@ impl Status {
             Err(error) => return failed(error),
         };
         match listener.local_addr() {
-            // Nobody needs to read it.
+            // It does not matter whether anybody reads it.
             Ok(address) => drop(print_line(&format!("http://{address}/metrics"))),
             Err(error) => return failed(error),
         }
@@ -158,7 +158,7 @@ impl Status {
     }
 }
 
-/// Prints text, and says whether anybody reads it.
+/// Prints text. Returns whether anybody reads it.
 fn print_text(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()

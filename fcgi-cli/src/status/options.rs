@@ -1,4 +1,4 @@
-//! What `fcgi status` can be told.
+//! The options of `fcgi status`.
 
 use std::{
     ffi::OsString,
@@ -22,9 +22,9 @@ use crate::{args::limit, budget, place, report::Form};
 
 /// Show how php-fpm's pools are doing, and how many callers wait
 ///
-/// The queue is the kernel's (as in `ss -xln`), and shows when php-fpm does not answer too: of
-/// unix sockets php-fpm itself says 0, whatever waits. What php-fpm knows comes from its status
-/// page (pm.status_path), which takes a free worker unless pm.status_listen has it elsewhere.
+/// The queue is the kernel's (as in `ss -xln`), so it is shown even if php-fpm does not answer; for
+/// unix sockets php-fpm itself always reports 0. The other figures come from php-fpm's status page
+/// (pm.status_path), which needs a free worker unless pm.status_listen gives it its own socket.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Status {
@@ -35,19 +35,19 @@ pub(crate) struct Status {
     /// The page's path, as in pm.status_path
     #[arg(long, value_name = "PATH", default_value = "/status", value_parser = path)]
     pub(super) path: String,
-    /// Ask for the page here, where pm.status_listen says: free when all workers are busy
+    /// Request the page here, the address of pm.status_listen: it answers while all workers are busy
     #[arg(long, value_name = "ADDR")]
     pub(super) status_addr: Option<Address>,
     /// Show each worker too
     #[arg(long)]
     pub(super) full: bool,
-    /// Ask for the application's capacity instead (GET_VALUES)
+    /// Show the application's capacity instead (GET_VALUES)
     #[arg(
         long,
         conflicts_with_all = ["full", "watch", "prometheus", "serve", "max", "min", "Healthcheck"]
     )]
     pub(super) values: bool,
-    /// Look again every S seconds
+    /// Query again every S seconds
     #[arg(
         long,
         value_name = "S",
@@ -57,8 +57,8 @@ pub(crate) struct Status {
         conflicts_with_all = ["prometheus", "serve", "nagios"]
     )]
     pub(super) watch: Option<Duration>,
-    /// Fail (7) if a figure is above N, above N% of what there is, or rises by more than N; several
-    /// are given again, or with commas between them
+    /// Fail (7) if a figure is above N, above N% of its limit, or rises by more than N; for several,
+    /// repeat the option, or separate them with commas
     #[arg(
         long,
         value_name = "KEY=N|N%|+N",
@@ -94,12 +94,12 @@ pub(crate) struct Status {
     /// Time limit for each pool
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     pub(super) timeout: Duration,
-    /// Print nothing: the exit status tells
+    /// Print nothing; the exit status is the result
     #[arg(long, short, conflicts_with_all = ["prometheus", "serve", "watch"])]
     pub(super) quiet: bool,
     #[command(flatten)]
     pub(super) form: Form,
-    // Last, since what follows would be under its heading.
+    // This comes last, since options after it would appear under its heading.
     #[command(flatten)]
     pub(super) healthcheck: Healthcheck,
 }
@@ -128,7 +128,7 @@ pub(super) struct Healthcheck {
     pub(super) max_children_reached: Option<u64>,
     #[arg(long, value_name = "N", hide_env = true)]
     pub(super) slow_requests: Option<u64>,
-    /// What it would print is printed anyway.
+    /// Accepted but not needed: what it would print is always printed.
     #[arg(long, short, hide = true)]
     pub(super) verbose: bool,
 }
@@ -153,34 +153,34 @@ impl Healthcheck {
 }
 
 const AFTER_HELP: &str = "\
-KEY is queue (the kernel's, or php-fpm's over TCP), listen-queue (the same, and php-fpm's of unix
-sockets where the kernel can't tell), or one of php-fpm's: accepted-conn, max-listen-queue,
+KEY is queue (the kernel's, or php-fpm's over TCP), listen-queue (the same, or php-fpm's for unix
+sockets if the kernel can't tell), or one of php-fpm's figures: accepted-conn, max-listen-queue,
 listen-queue-len, idle-processes, active-processes, total-processes, max-active-processes,
-max-children-reached, slow-requests; idle, active and total are short for processes. N% is a share
-of the queue's length, or of all processes. +N is a rise between two looks, a second apart or as
+max-children-reached, slow-requests; idle, active and total are short forms. N% is a percentage of
+the queue's limit, or of all processes. +N is a rise between two queries, a second apart or as
 --watch says. A figure that is not known fails.
 
 Exit status:
   0  every pool answered, and no threshold is passed
-  2  usage, or no address to be found
+  2  usage, or no address found
   3  refused by the application
   4  protocol error or truncated response
   5  connect or IO error
-  6  time-out: the queue shows all the same
-  7  answered, but not as wanted: no status page there, or a threshold is passed
-Of several pools the first one that is not well tells the status.
+  6  time-out; the queue is still shown
+  7  answered, but not as wanted: not a status page, or a threshold is passed
+With several pools, the first one that fails decides the status.
 
 Examples:
   Every pool of a machine
     fcgi status /run/php
   A readiness probe: no traffic while more than 10 wait
     fcgi status --max queue=10
-  Who is busy with what, again every second
+  What each worker does, every second
     fcgi status unix:/run/php/php-fpm.sock --full --watch 1
   An exporter for Prometheus
     fcgi status /run/php --serve :9253";
 
-/// One ADDR or DIR.
+/// One ADDR or DIR argument.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Pool(Address),
@@ -208,7 +208,7 @@ fn path(text: &str) -> Result<String, &'static str> {
 }
 
 impl Status {
-    /// The pools that are meant.
+    /// The pools that the arguments mean.
     pub(super) fn pools(&self) -> Result<Vec<Pool>, String> {
         let mut addresses = Vec::new();
         for target in &self.targets {
@@ -235,14 +235,14 @@ impl Status {
         Ok(addresses.into_iter().map(pool).collect())
     }
 
-    /// All that is not to be passed.
+    /// All thresholds.
     pub(super) fn thresholds(&self) -> Vec<Threshold> {
         let given = self.max.iter().chain(&self.min).copied();
         given.chain(self.healthcheck.thresholds()).collect()
     }
 }
 
-/// The sockets in a folder, sorted, each once where a link leads to one of them.
+/// The sockets in a folder, sorted. If links lead to a socket, it is listed only once.
 fn sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut sockets = Vec::new();
     for entry in fs::read_dir(folder)? {

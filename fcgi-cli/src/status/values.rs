@@ -1,4 +1,4 @@
-//! `--values`: what an application says of its capacity.
+//! `--values`: an application's capacity, as it reports it.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -13,8 +13,8 @@ use crate::{
     report::{Form, Report},
 };
 
-/// GET_VALUES, on a connection of its own. All pools are asked at the same time, each for
-/// `limit` at most.
+/// Sends GET_VALUES on separate connections. All pools are queried at the same time, each for
+/// at most `limit`.
 pub(super) async fn ask(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bool) -> ExitCode {
     let mut tasks = JoinSet::new();
     for (n, pool) in pools.into_iter().enumerate() {
@@ -64,7 +64,7 @@ async fn one(pool: &Pool, limit: Duration) -> Report {
     report.address(address).duration("time", budget.elapsed(), Some(limit))
 }
 
-/// Nagios takes one line.
+/// For Nagios, joins the reports into one line.
 fn together(mut reports: Vec<Report>, exit: Exit) -> Report {
     if reports.len() == 1 {
         return reports.remove(0);

@@ -1,4 +1,4 @@
-//! A pool's look, held against the thresholds, for people and for programs.
+//! Checks the result of a query against the thresholds, for people and for programs.
 
 use fcgi_tokio::http::php_fpm::Status as Page;
 use serde_json::{Map, Value};
@@ -12,14 +12,14 @@ use crate::{
     report::{Report, milliseconds},
 };
 
-/// A pool, and how it is.
+/// A pool and its state.
 pub(super) struct Verdict {
     pub(super) look: Look,
     pub(super) exit: Exit,
     passed: Vec<Passed>,
 }
 
-/// Holds a look against the thresholds, and the look before.
+/// Checks a query against the thresholds, with the query before it.
 pub(super) fn judge(look: Look, before: Option<&Look>, thresholds: &[Threshold]) -> Verdict {
     let passed: Vec<Passed> =
         thresholds.iter().filter_map(|threshold| threshold.check(&look, before)).collect();
@@ -51,7 +51,7 @@ impl Verdict {
         }
     }
 
-    /// What there is to say of it.
+    /// The report about it.
     pub(super) fn report(&self, thresholds: &[Threshold]) -> Report {
         let Look { pool, status, queue, took, .. } = &self.look;
         let mut report = Report::new("status", self.exit, self.message()).address(&pool.address);
@@ -85,7 +85,7 @@ impl Verdict {
     }
 }
 
-/// php-fpm's words as fields.
+/// php-fpm's figures as fields.
 fn fields(report: Report, page: &Page) -> Report {
     let mut report = report
         .field("pool", page.pool.as_str())
@@ -139,7 +139,7 @@ const FIGURES: [(&str, Key); 10] = [
     ("slow_requests", Key::SlowRequests),
 ];
 
-/// Nagios's performance data.
+/// The performance data for Nagios.
 fn performance(look: &Look, thresholds: &[Threshold], start: &str) -> Vec<String> {
     let warn = |key| thresholds.iter().find_map(|it| it.warns(key)).unwrap_or_default();
     let mut data = Vec::new();
@@ -157,7 +157,7 @@ fn performance(look: &Look, thresholds: &[Threshold], start: &str) -> Vec<String
     data
 }
 
-/// Nagios takes one line.
+/// For Nagios, joins the reports into one line.
 pub(super) fn together(verdicts: &[Verdict], exit: Exit, thresholds: &[Threshold]) -> Report {
     if let [only] = verdicts {
         return only.report(thresholds);

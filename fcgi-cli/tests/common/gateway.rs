@@ -130,13 +130,16 @@ impl Gateway {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for all that it said.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         until("the gateway ends", || {
             status = self.child.try_wait().expect("it can be waited for");
             status.is_some()
         });
+        for text in [&self.stdout, &self.stderr] {
+            until("all is read", || Arc::strong_count(text) == 1);
+        }
         status.expect("it has ended")
     }
 }
@@ -146,7 +149,8 @@ impl Drop for Gateway {
         // SIGTERM first, so that it can end what it started.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
-        for _ in 0..500 {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }

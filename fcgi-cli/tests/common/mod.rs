@@ -16,8 +16,14 @@ use std::{
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+/// The command. What looks after others gives up after 2 s, which is short on a machine under load:
+/// here it waits longer, unless a test says otherwise.
 pub(crate) fn fcgi() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_fcgi"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fcgi"));
+    for name in ["CHECK", "DOCTOR", "LS", "PING", "STATUS"] {
+        command.env(format!("FCGI_{name}_TIMEOUT"), "60");
+    }
+    command
 }
 
 /// A terminal.

@@ -6,7 +6,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use fcgi_testkit::peers::{PhpFpm, scratch};
+use fcgi_testkit::{
+    peers::{PhpFpm, scratch},
+    program,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -104,7 +107,7 @@ pub(crate) struct ForAll {
 impl ForAll {
     pub(crate) fn copy() -> Self {
         let folder = scratch().expect("a folder");
-        fs::copy(env!("CARGO_BIN_EXE_fcgi"), folder.path().join("fcgi")).expect("a copy");
+        program::copy(env!("CARGO_BIN_EXE_fcgi"), folder.path().join("fcgi")).expect("a copy");
         Self { folder }
     }
 

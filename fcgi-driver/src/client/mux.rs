@@ -51,8 +51,10 @@ struct State<R: Runtime> {
 impl<R: Runtime> Wakeful for State<R> {
     type Later = (Option<R::Transport>, Wakes);
 
-    fn later(&mut self) -> Self::Later {
-        (self.closed.take(), std::mem::take(&mut self.woken))
+    #[inline]
+    fn later(&mut self) -> Option<Self::Later> {
+        let some = self.closed.is_some() || !self.woken.is_empty();
+        some.then(|| (self.closed.take(), std::mem::take(&mut self.woken)))
     }
 }
 

@@ -41,8 +41,13 @@ impl Wakeful for Inner {
     /// Handlers, and the connection's task.
     type Later = (Wakes, Wakes);
 
-    fn later(&mut self) -> Self::Later {
-        (self.session.take_woken(), std::mem::take(&mut self.woken))
+    #[inline]
+    fn later(&mut self) -> Option<Self::Later> {
+        let handlers = self.session.woken();
+        if handlers.is_empty() && self.woken.is_empty() {
+            return None;
+        }
+        Some((std::mem::take(handlers), std::mem::take(&mut self.woken)))
     }
 }
 

@@ -34,8 +34,8 @@ struct Connections {
 impl Wakeful for Connections {
     type Later = Wakes;
 
-    fn later(&mut self) -> Wakes {
-        std::mem::take(&mut self.woken)
+    fn later(&mut self) -> Option<Wakes> {
+        (!self.woken.is_empty()).then(|| std::mem::take(&mut self.woken))
     }
 }
 

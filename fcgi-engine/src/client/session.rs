@@ -486,7 +486,12 @@ impl<W> Session<W> {
         if self.is_closing() {
             return Some(false);
         }
-        self.connection.is_reusable().then_some(true)
+        if self.connection.is_reusable() {
+            return Some(true);
+        }
+        // Too many requests were aborted for another one to begin: nothing is left to wait for.
+        let is_over = self.connection.active_requests() == 0 && !self.connection.can_begin();
+        is_over.then_some(false)
     }
 
     /// Takes no more requests.

@@ -9,6 +9,7 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 
+mod begun;
 mod failure;
 mod handles;
 mod requests;

@@ -120,19 +120,22 @@ impl<W: Waiters> Active<W> {
 #[derive(Debug)]
 pub(super) struct Requests<W> {
     first: Option<(RequestKey, Active<W>)>,
-    rest: HashMap<RequestKey, Active<W>>,
+    /// `None` while there are none.
+    #[expect(clippy::box_collection, reason = "most connections never have one")]
+    rest: Option<Box<HashMap<RequestKey, Active<W>>>>,
 }
 
 impl<W> Requests<W> {
     pub(super) fn new() -> Self {
-        Self { first: None, rest: HashMap::new() }
+        Self { first: None, rest: None }
     }
 
+    #[inline]
     pub(super) fn add(&mut self, key: RequestKey, active: Active<W>) {
         if self.first.is_none() {
             self.first = Some((key, active));
         } else {
-            self.rest.insert(key, active);
+            self.rest.get_or_insert_default().insert(key, active);
         }
     }
 
@@ -140,7 +143,7 @@ impl<W> Requests<W> {
     pub(super) fn get(&self, key: RequestKey) -> Option<&Active<W>> {
         match &self.first {
             Some((first, active)) if *first == key => Some(active),
-            _ => self.rest.get(&key),
+            _ => self.rest.as_ref()?.get(&key),
         }
     }
 
@@ -148,34 +151,39 @@ impl<W> Requests<W> {
     pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Active<W>> {
         match &mut self.first {
             Some((first, active)) if *first == key => Some(active),
-            _ => self.rest.get_mut(&key),
+            _ => self.rest.as_mut()?.get_mut(&key),
         }
     }
 
     /// Drops a request in place.
+    #[inline]
     pub(super) fn forget(&mut self, key: RequestKey) {
         if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
             self.first = None;
-            return;
-        }
-        self.rest.remove(&key);
-        if self.rest.is_empty() && self.rest.capacity() > 0 {
-            self.rest = HashMap::new();
+        } else if let Some(rest) = &mut self.rest {
+            rest.remove(&key);
+            if rest.is_empty() {
+                self.rest = None;
+            }
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (RequestKey, &Active<W>)> {
         let first = self.first.iter().map(|(key, active)| (*key, active));
-        first.chain(self.rest.iter().map(|(key, active)| (*key, active)))
+        first.chain(
+            self.rest.iter().flat_map(|rest| rest.iter()).map(|(key, active)| (*key, active)),
+        )
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (RequestKey, &mut Active<W>)> {
         let first = self.first.iter_mut().map(|(key, active)| (*key, active));
-        first.chain(self.rest.iter_mut().map(|(key, active)| (*key, active)))
+        let rest = self.rest.iter_mut().flat_map(|rest| rest.iter_mut());
+        first.chain(rest.map(|(key, active)| (*key, active)))
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
     pub(super) fn keys(&self) -> Vec<RequestKey> {

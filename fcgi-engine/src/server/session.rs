@@ -1,6 +1,6 @@
 //! A connection's requests: how they begin, are aborted, time out, and end.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use fcgi_proto::{
     Connection, Input, Params, Rejection, RequestKey, Role, ServerConnection,
@@ -10,6 +10,7 @@ use tracing::Span;
 
 use super::{
     CANCELLED, FAILED, Failed, LINGER, PANICKED, Settings,
+    begun::{Beginning, Begun},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     tally::{Counted, Tally},
 };
@@ -29,7 +30,7 @@ use crate::{
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
 ///   they have to wait, and then check `take_attention`.
-/// - **Whoever releases the lock** uses `take_woken` before, and wakes them after.
+/// - **Whoever releases the lock** takes what is in `woken` before, and wakes it after.
 /// - **Whatever runs the handlers** uses `is_over`, `finish`.
 /// - **The server** uses `shutdown`, `cancel`.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct Session<W: Waiters> {
     pub(super) peer: Peer,
     span: Span,
     /// Requests whose handlers must be run.
-    pub(super) begun: VecDeque<Job>,
+    begun: Begun,
     /// Requests that an adapter took but need not run any more.
     unstarted: Vec<RequestKey>,
     /// Requests that it took before all of their input had come, and has not started.
@@ -138,7 +139,7 @@ impl<W: Waiters> Session<W> {
             tally: Arc::clone(tally),
             peer,
             span: observe::connection_span(Side::Server, &peer),
-            begun: VecDeque::new(),
+            begun: Begun::default(),
             unstarted: Vec::new(),
             waiting: Vec::new(),
             open: Some(OpenConnection::new(Side::Server)),
@@ -274,13 +275,15 @@ impl<W: Waiters> Session<W> {
 
     /// A request whose handler must be run, in addition to those that [`turn`](Self::turn) returns.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let mut job = self.begun.pop_front()?;
-        let request = self.connection.request(job.key);
-        job.whole = request.is_none_or(|request| request.is_input_complete());
-        if !job.whole {
-            self.waiting.push(job.key);
+        let Beginning { key, role, keep_conn, params } = self.begun.pop()?;
+        let request = self.connection.request(key);
+        let whole = request.is_none_or(|request| request.is_input_complete());
+        if !whole {
+            self.waiting.push(key);
         }
-        Some(job)
+        let log = self.requests.get(key).and_then(|active| active.log.as_ref());
+        let span = log.map_or_else(Span::none, |log| log.span().clone());
+        Some(Job { key, role, keep_conn, params, whole, span })
     }
 
     /// Passes every event to those who wait for it, without a turn. For a handler that made room
@@ -331,11 +334,10 @@ impl<W: Waiters> Session<W> {
                 let log = self
                     .span
                     .in_scope(|| RequestLog::begin(Side::Server, key.id(), role, &params, now));
-                let span = log.span().clone();
                 let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
                 self.remind(stop_at);
                 self.requests.add(key, Active::new(counted, log, stop_at));
-                self.begun.push_back(Job { key, role, keep_conn, params, whole: false, span });
+                self.begun.push(Beginning { key, role, keep_conn, params });
             }
             Event::Readable { key, input } => {
                 if let Some(active) = self.requests.get_mut(key) {
@@ -380,9 +382,7 @@ impl<W: Waiters> Session<W> {
         if !started {
             self.requests.forget(key);
             self.waiting.retain(|waiting| *waiting != key);
-            let before = self.begun.len();
-            self.begun.retain(|job| job.key != key);
-            if self.begun.len() == before {
+            if !self.begun.remove(key) {
                 self.unstarted.push(key);
             }
         }

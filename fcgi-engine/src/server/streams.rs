@@ -156,10 +156,9 @@ impl<W: Waiters> Session<W> {
         self.requests.get_mut(key).map(|active| &mut active.waiters)
     }
 
-    /// Those who are to look again since the last time, to be woken once no lock is held.
-    #[must_use]
-    pub fn take_woken(&mut self) -> W::Woken {
-        std::mem::take(&mut self.woken)
+    /// Wakers of those who must check again. Take them, and wake them once no lock is held.
+    pub fn woken(&mut self) -> &mut W::Woken {
+        &mut self.woken
     }
 
     /// Bytes that wait to be sent.

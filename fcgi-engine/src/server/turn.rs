@@ -115,8 +115,13 @@ impl<W: Waiters> Session<W> {
         if !self.has_deadline() {
             return None;
         }
-        let own = [self.until, self.look_at, self.leaving, self.shutdown_at, self.close_at];
-        own.into_iter().chain([self.bound]).flatten().min()
+        let mut next = self.bound;
+        for at in [self.until, self.look_at, self.leaving, self.shutdown_at, self.close_at] {
+            if at.is_some_and(|at| next.is_none_or(|next| at < next)) {
+                next = at;
+            }
+        }
+        next
     }
 
     #[inline]

@@ -199,6 +199,7 @@ impl ServerConnection {
     }
 
     /// An active request that was reported. `None` once it has ended, and after a protocol error.
+    #[inline]
     pub fn request(&mut self, key: RequestKey) -> Option<Request<'_>> {
         if self.error.is_some() {
             return None;
@@ -280,8 +281,8 @@ impl ServerConnection {
                 return Ok(None);
             }
             if self.requests.is_empty() {
-                if let Some(key) = self.whole_start() {
-                    return Ok(self.request_event(key));
+                if let Some(event) = self.whole_start() {
+                    return Ok(Some(event));
                 }
             }
             if let Some(event) = self.end_of_whole() {

@@ -263,7 +263,7 @@ impl ServerConnection {
     /// BEGIN_REQUEST, PARAMS in one record, and their end. Anything else is taken record by record,
     /// with the same result. The end of STDIN behind it is left to the next event, as it would be
     /// then.
-    pub(super) fn whole_start(&mut self) -> Option<RequestKey> {
+    pub(super) fn whole_start(&mut self) -> Option<Event> {
         const BEGIN: u8 = RecordType::BeginRequest.as_u8();
         const PARAMS: u8 = RecordType::Params.as_u8();
         const STDIN: u8 = RecordType::Stdin.as_u8();
@@ -304,9 +304,11 @@ impl ServerConnection {
             && matches!(behind, &[VERSION, STDIN, o, p, 0, 0, 0, _, ..] if [o, p] == [i, j]);
         self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
         self.recv.progress();
-        let key = self.requests.insert(id, State::new(state, role, flags & 1 != 0, params));
+        let (keep_conn, params) = (flags & 1 != 0, params.finish());
+        let request = State::new(state, role, keep_conn, ParamsDecoder::default());
+        let key = self.requests.insert(id, request);
         self.bodiless = bodiless.then_some(key);
-        Some(key)
+        Some(Event::Request { key, role, params, keep_conn })
     }
 
     /// Takes the end of STDIN behind a request's [`whole_start`](Self::whole_start). In the

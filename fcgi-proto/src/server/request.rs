@@ -41,6 +41,7 @@ impl Request<'_> {
 
     /// Whether all of its input has come, read or not.
     #[must_use]
+    #[inline]
     pub fn is_input_complete(&self) -> bool {
         self.state().is_some_and(|request| request.state == ServerState::Complete)
     }
@@ -53,6 +54,7 @@ impl Request<'_> {
 
     /// Whether anything was written to STDOUT.
     #[must_use]
+    #[inline]
     pub fn has_begun(&self) -> bool {
         self.state().is_some_and(|request| request.stdout_used)
     }
@@ -82,6 +84,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// [`UsageError::Closed`] once the peer is gone.
+    #[inline]
     pub fn write(&mut self, output: Output, bytes: &mut Bytes) -> Result<usize, UsageError> {
         self.queue(output, bytes, false)
     }
@@ -140,6 +143,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// [`UsageError::RequestEnded`].
+    #[inline]
     pub fn finish(self, app_status: u32) -> Result<(), UsageError> {
         self.end(Ending::Complete(app_status))
     }
@@ -178,10 +182,12 @@ impl Request<'_> {
         self.end(Ending::Rejected(rejection))
     }
 
+    #[inline]
     fn end(self, ending: Ending) -> Result<(), UsageError> {
         if self.connection.end(self.key, ending) { Ok(()) } else { Err(UsageError::RequestEnded) }
     }
 
+    #[inline]
     fn state(&self) -> Option<&State> {
         self.connection.requests.get(self.key)
     }

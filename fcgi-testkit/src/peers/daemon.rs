@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use super::{Peer, StartError};
 
 /// Generous: the machine may be busy with the other tests.
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(5);
+const START: Duration = Duration::from_secs(120);
+const STOP: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a log goes into an error.
 const LOG_TAIL: usize = 4096;

@@ -57,6 +57,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use fcgi_engine::client::Settings;
+
 pub use crate::signal::Gate;
 pub use adapter::{
     Adapter, CancelPoint, Progress, Serving, TestBody, TestClient, TestPool, TestRequest,
@@ -85,6 +87,12 @@ impl Suite {
     fn programs(&self) -> &Programs {
         self.programs.get_or_init(|| Programs::build(self.adapter.package()))
     }
+}
+
+/// A client's defaults, without the limits that a slow machine could pass.
+fn patient() -> Settings {
+    let limit = signal::PATIENCE;
+    Settings { connect: Some(limit), drain: limit, values: limit, ..Settings::new() }
 }
 
 /// Runs the suite on an adapter, as the command line asks (libtest's arguments).

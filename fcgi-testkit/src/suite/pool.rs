@@ -15,8 +15,8 @@ use fcgi_engine::{Address, Error, Listener, Phase, client, client::Chunk, pool::
 use fcgi_proto::{Rejection, Values};
 
 use super::{
-    Case, Script, Step, Suite, TestPool, TestRequest,
-    signal::{Background, Gate, background, pattern, until},
+    Case, Script, Step, Suite, TestPool, TestRequest, patient,
+    signal::{Background, Gate, PATIENCE, background, pattern, until},
     wire::*,
 };
 
@@ -59,16 +59,18 @@ pub(super) const CASES: &[&[(&str, Case)]] = &[cases![
 
 impl Suite {
     fn pool(&self, address: &Address, settings: Settings) -> Box<dyn TestPool> {
-        self.adapter.pool(address, client::Settings::new(), settings)
+        self.adapter.pool(address, patient(), settings)
     }
 }
 
-/// Connections that are kept, whatever their age.
+/// Connections are kept, whatever their age, and callers wait long for one.
 fn settings(connections: usize) -> Settings {
     let mut settings = Settings::new();
     settings.keep_conn = true;
     settings.limits.connections = connections;
     settings.limits.age = None;
+    settings.limits.idle_timeout = PATIENCE;
+    settings.limits.wait_timeout = Some(PATIENCE);
     settings
 }
 
@@ -176,7 +178,7 @@ fn a_request_may_ask_for_a_connection_that_is_not_kept_fc_3_5_1(suite: &Suite) {
 
 fn without_a_request_nothing_is_kept_by_default_q_5(suite: &Suite) {
     let app = RawApp::new();
-    let mut connection = client::Settings::new();
+    let mut connection = patient();
     connection.limits.requests = 0;
     let pool = suite.adapter.pool(&app.address, connection, Settings::new());
     let application = background(move || app.accept().expect_end());
@@ -514,7 +516,7 @@ fn a_detached_response_is_read_to_its_end_and_its_connection_used_again(suite: &
 }
 
 fn drained_within(limit: Duration) -> client::Settings {
-    let mut connection = client::Settings::new();
+    let mut connection = patient();
     connection.drain = limit;
     connection
 }
@@ -601,8 +603,9 @@ fn a_detached_response_goes_on_after_the_pool_was_closed(suite: &Suite) {
 fn a_request_that_timed_out_is_drained_too(suite: &Suite) {
     for settings in [settings(1), multiplexing()] {
         let app = RawApp::new();
-        let mut connection = client::Settings::new();
-        connection.first_byte = Some(Duration::from_millis(100));
+        let mut connection = patient();
+        // Long enough for an answer that needs no time, on any machine.
+        connection.first_byte = Some(Duration::from_secs(3));
         let pool = suite.adapter.pool(&app.address, connection, settings);
         let application = background(move || {
             if settings.multiplex > 1 {
@@ -854,7 +857,7 @@ fn cant_mpx_conn_makes_it_fall_back_q_11(suite: &Suite) {
 
 fn a_silent_get_values_is_given_up_q_9(suite: &Suite) {
     let app = RawApp::new();
-    let mut limits = client::Settings::new();
+    let mut limits = patient();
     limits.values = Duration::from_millis(100);
     let pool = suite.adapter.pool(&app.address, limits, multiplexing());
     let application = background(move || {

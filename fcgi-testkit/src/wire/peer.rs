@@ -16,7 +16,10 @@ use fcgi_proto::record::{HEADER_LEN, RecordHeader};
 use tempfile::TempDir;
 
 use super::{Answer, Record, Type, close, end, record};
-use crate::signal::{Background, PATIENCE, background};
+use crate::{
+    listening::has_arrived,
+    signal::{Background, PATIENCE, background, until},
+};
 
 #[derive(Debug)]
 enum Io {
@@ -103,6 +106,14 @@ impl Peer {
     /// The socket's error.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.io.write_all(bytes.as_ref())
+    }
+
+    /// Waits until all sent bytes have arrived at the other end's socket.
+    pub fn until_it_has_arrived(&self) {
+        if let Io::Tcp(stream) = &self.io {
+            let local = stream.local_addr().unwrap();
+            until("it has arrived", || has_arrived(local));
+        }
     }
 
     /// Sends in a thread, while the test reads.

@@ -192,7 +192,7 @@ async fn first_byte_limit_counts_from_the_last_byte_sent() {
     let (_app, mut client, mut peer) = limited(Connector::first_byte_timeout).await;
     let (sender, stdin) = channel();
     tokio::spawn(async move {
-        // A slow upload is no slow application.
+        // A slow upload is not a slow application.
         for _ in 0..4 {
             tokio::time::sleep(LIMIT - Duration::from_secs(2)).await;
             sender.send(Ok("piece".into())).await.unwrap();

@@ -1,7 +1,7 @@
 //! An application below a path of a site: it is asked for the paths below, whatever web server and
 //! rewrite are in front of it.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, ensure};
 use axum::{Extension, Router, extract, routing::get};
@@ -10,6 +10,7 @@ use fcgi_testkit::{
     harness::Case,
     http::HttpConnection,
     peers::{Nginx, NginxOptions, Peer, WebServer, scratch},
+    program,
 };
 use fcgi_tokio::http::{MetaVariables, MountPoint, PathSource, RemoteAddr, Responder};
 use tempfile::TempDir;
@@ -164,15 +165,12 @@ ProxyPass "/" "fcgi://{at}/"
 /// A folder as on shared hosting: a program, and a .htaccess that sends every path to it.
 fn hosted() -> anyhow::Result<TempDir> {
     let folder = scratch()?;
-    let program = Examples::build("fcgi-tokio", &["below"])?.path("below");
+    let built = Examples::build("fcgi-tokio", &["below"])?.path("below");
     // Apache's user may not reach the folder that it was built in.
     let copy = folder.path().join("below");
-    fs::copy(program, &copy)?;
-    let script = folder.path().join("app.fcgi");
-    fs::write(&script, format!("#!/bin/sh\nexec {} -\n", copy.display()))?;
-    for file in [&copy, &script] {
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
-    }
+    program::copy(built, &copy)?;
+    let script = format!("#!/bin/sh\nexec {} -\n", copy.display());
+    program::script(&script, folder.path().join("app.fcgi"))?;
     let rules = "RewriteEngine on\nRewriteCond %{REQUEST_FILENAME} !-f\n\
                  RewriteRule ^(.*)$ app.fcgi/$1 [QSA,L]\n";
     fs::write(folder.path().join(".htaccess"), rules)?;

@@ -1,4 +1,4 @@
-//! Random calls of a web server in between, stale keys and end of file.
+//! Random calls of a web server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Poll;
@@ -12,10 +12,13 @@ use fcgi_proto::{
 
 use super::{OUTPUTS, ROLES};
 use crate::{
+    calls::{self, Caller, quiet},
     checked::Checked,
     heap::Owner,
     input::{Cuts, filler},
 };
+
+const INPUTS: [Input; 2] = [Input::Stdin, Input::Data];
 
 /// A request in [`run`].
 #[derive(Default)]
@@ -26,7 +29,8 @@ struct Wild {
     finished: bool,
 }
 
-struct Chaos {
+#[derive(Default)]
+struct WebServer {
     wild: BTreeMap<RequestKey, Wild>,
     keys: Vec<RequestKey>,
 }
@@ -39,77 +43,22 @@ pub(super) fn run(
     u: &mut Unstructured<'_>,
 ) -> Result<()> {
     let mut conn = Checked::new(Owner::Client, config.limits, || ClientConnection::new(config));
-    let mut state = Chaos { wild: BTreeMap::new(), keys: Vec::new() };
-    let mut at = 0;
-    state.begin(&mut conn, 0);
-    while !u.is_empty() {
-        let op: u8 = u.arbitrary()?;
-        let key = (!state.keys.is_empty()).then(|| {
-            let at = usize::from(op >> 4) % state.keys.len();
-            state.keys[state.keys.len() - 1 - at]
-        });
-        match (op % 16, key) {
-            (0..=2, _) => {
-                let end = (at + cuts.size()).min(wire.len());
-                at += conn.feed(&wire[at..end]);
-            }
-            (3 | 4, _) => {
-                for _ in 0..=op >> 4 {
-                    state.poll(&mut conn);
-                }
-            }
-            (5, _) => drop(conn.transmit(usize::from(op >> 4) * 13)),
-            (6, _) => drop(conn.transmit(usize::MAX)),
-            (7, _) => state.begin(&mut conn, op),
-            (8 | 9, Some(key)) => {
-                let max = *u.choose(&[0, 1, 10, 5000, usize::MAX])?;
-                let _ = state.read(&mut conn, key, usize::from(op % 2), max);
-            }
-            (10 | 11, Some(key)) => {
-                let len = *u.choose(&[0, 1, 100, 4096, 4097, 70_000])?;
-                let input = if op & 1 == 0 { Input::Stdin } else { Input::Data };
-                state.write(&mut conn, key, input, len);
-            }
-            (12, Some(key)) => {
-                let input = if u.arbitrary()? { Input::Stdin } else { Input::Data };
-                let done = conn.call(8, |conn| conn.request(key).map(|mut r| r.finish(input)));
-                if done == Some(Ok(())) {
-                    // Nothing more to write, or another stream, which was not refused yet.
-                    state.wild.get_mut(&key).expect("known").blocked = false;
-                }
-            }
-            (13, Some(key)) => state.abort(&mut conn, key),
-            (14, _) => match op >> 4 {
-                0 => conn.call(0, |conn| conn.handle_eof()),
-                1..=4 => drop(conn.call(128, ClientConnection::query_values)),
-                _ => {}
-            },
-            (15, _) => conn.misuse(),
-            _ => {}
-        }
-    }
-    loop {
-        state.settle(&mut conn);
-        let n = conn.feed(&wire[at..(at + 3000).min(wire.len())]);
-        at += n;
-        if n == 0 {
-            break;
-        }
-    }
-    assert!(at == wire.len() || conn.is_over() || !conn.get().wants_read());
+    let mut caller = WebServer::default();
+    caller.begin(&mut conn, 0);
+    calls::run(&mut caller, &mut conn, wire, cuts, u)?;
     conn.call(0, |conn| conn.handle_eof());
-    state.settle(&mut conn);
+    caller.settle(&mut conn);
     conn.misuse();
     conn.transmit(usize::MAX);
     conn.transmit(0);
     if conn.get().error().is_none() {
         assert!(conn.get().is_closed() && conn.get().active_requests() == 0);
-        assert!(state.wild.values().all(|wild| wild.finished), "a request without its end");
+        assert!(caller.wild.values().all(|wild| wild.finished), "a request without its end");
     }
     Ok(())
 }
 
-impl Chaos {
+impl WebServer {
     fn begin(&mut self, conn: &mut Checked<ClientConnection>, op: u8) {
         conn.requests += 1;
         let len = if op >> 4 == 15 { 130_000 } else { usize::from(op) };
@@ -123,6 +72,30 @@ impl Chaos {
             self.keys.push(key);
             self.wild.insert(key, Wild::default());
         }
+    }
+
+    fn finish(&mut self, conn: &mut Checked<ClientConnection>, key: RequestKey, input: Input) {
+        let done = conn.call(8, |conn| conn.request(key).map(|mut r| r.finish(input)));
+        if done == Some(Ok(())) {
+            // Nothing more to write, or another stream, which was not refused yet.
+            self.wild.get_mut(&key).expect("known").blocked = false;
+        }
+    }
+
+    fn abort(&mut self, conn: &mut Checked<ClientConnection>, key: RequestKey) {
+        if conn.call(8, |conn| conn.request(key).map(|r| r.abort())).is_some() {
+            let wild = self.wild.get_mut(&key).expect("known");
+            wild.aborted = true;
+            wild.parked.clear();
+        }
+    }
+}
+
+impl Caller for WebServer {
+    type Conn = ClientConnection;
+
+    fn keys(&self) -> &[RequestKey] {
+        &self.keys
     }
 
     fn poll(&mut self, conn: &mut Checked<ClientConnection>) -> bool {
@@ -150,15 +123,14 @@ impl Chaos {
         true
     }
 
-    /// Says whether bytes came.
     fn read(
         &mut self,
         conn: &mut Checked<ClientConnection>,
         key: RequestKey,
-        i: usize,
+        stream: usize,
         max: usize,
     ) -> bool {
-        let read = conn.call(0, |conn| conn.request(key).map(|mut r| r.read(OUTPUTS[i], max)));
+        let read = conn.call(0, |conn| conn.request(key).map(|mut r| r.read(OUTPUTS[stream], max)));
         let wild = self.wild.get_mut(&key).expect("known");
         match read {
             None => {
@@ -167,12 +139,12 @@ impl Chaos {
             }
             Some(Poll::Pending) => {
                 assert!(!wild.finished && !wild.aborted, "an ended request is pending");
-                wild.parked.insert(i);
+                wild.parked.insert(stream);
             }
             Some(Poll::Ready(Some(bytes))) => {
                 assert!(bytes.len() <= max && (max == 0 || !bytes.is_empty()));
                 assert!(!wild.aborted, "output of an aborted request");
-                assert!(!wild.parked.contains(&i), "no Readable after Pending");
+                assert!(!wild.parked.contains(&stream), "no Readable after Pending");
                 return true;
             }
             Some(Poll::Ready(None)) => {}
@@ -184,9 +156,10 @@ impl Chaos {
         &mut self,
         conn: &mut Checked<ClientConnection>,
         key: RequestKey,
-        input: Input,
+        stream: usize,
         len: usize,
     ) {
+        let input = INPUTS[stream];
         let mut bytes = filler(len);
         let taken =
             conn.call(len, |conn| conn.request(key).map(|mut r| r.write(input, &mut bytes)));
@@ -201,28 +174,33 @@ impl Chaos {
         }
     }
 
-    fn abort(&mut self, conn: &mut Checked<ClientConnection>, key: RequestKey) {
-        if conn.call(8, |conn| conn.request(key).map(|r| r.abort())).is_some() {
-            let wild = self.wild.get_mut(&key).expect("known");
-            wild.aborted = true;
-            wild.parked.clear();
+    fn call(
+        &mut self,
+        conn: &mut Checked<ClientConnection>,
+        op: u8,
+        key: Option<RequestKey>,
+        u: &mut Unstructured<'_>,
+    ) -> Result<()> {
+        match (op % 16, op >> 4, key) {
+            (7, ..) => self.begin(conn, op),
+            (12, _, Some(key)) => {
+                self.finish(conn, key, INPUTS[usize::from(u.arbitrary::<bool>()?)])
+            }
+            (13, _, Some(key)) => self.abort(conn, key),
+            (14, 0, _) => conn.call(0, |conn| conn.handle_eof()),
+            (14, 1..=4, _) => drop(conn.call(128, ClientConnection::query_values)),
+            _ => {}
         }
+        Ok(())
     }
 
     fn settle(&mut self, conn: &mut Checked<ClientConnection>) {
         loop {
-            let mut progress = false;
-            while self.poll(conn) {
-                progress = true;
-            }
-            progress |= !conn.transmit(usize::MAX).is_empty();
-            if progress {
-                continue;
-            }
+            quiet(self, conn);
             let over = conn.is_over();
             for key in self.keys.clone() {
-                for i in 0..2 {
-                    while self.read(conn, key, i, usize::MAX) {}
+                for stream in 0..2 {
+                    while self.read(conn, key, stream, usize::MAX) {}
                 }
                 let wild = &self.wild[&key];
                 let ended = wild.finished || wild.aborted || over;

@@ -1,4 +1,4 @@
-//! Random calls of an application in between, stale keys, shutdown, end of file and disconnect.
+//! Random calls of an application.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Poll;
@@ -10,6 +10,7 @@ use fcgi_proto::{
 
 use super::INPUTS;
 use crate::{
+    calls::{self, Caller, quiet},
     checked::Checked,
     heap::Owner,
     input::{Cuts, filler},
@@ -32,10 +33,13 @@ enum End {
     Fail,
 }
 
-struct Chaos {
+#[derive(Default)]
+struct Application {
     live: BTreeMap<RequestKey, Wild>,
     /// Every key there was, ended requests' too.
     keys: Vec<RequestKey>,
+    /// The connection was lost.
+    gone: bool,
 }
 
 /// Runs a conversation once.
@@ -47,72 +51,12 @@ pub(super) fn run(
 ) -> Result<()> {
     let mut conn = Checked::new(Owner::Server, config.limits, || ServerConnection::new(config));
     conn.requests = config.limits.requests;
-    let mut state = Chaos { live: BTreeMap::new(), keys: Vec::new() };
-    let mut at = 0;
-    let mut gone = false;
-    while !u.is_empty() {
-        let op: u8 = u.arbitrary()?;
-        let key = (!state.keys.is_empty()).then(|| {
-            let at = usize::from(op >> 4) % state.keys.len();
-            state.keys[state.keys.len() - 1 - at]
-        });
-        match (op % 16, key) {
-            (0..=2, _) => {
-                let end = (at + cuts.size()).min(wire.len());
-                at += conn.feed(&wire[at..end]);
-            }
-            (3..=5, _) => {
-                for _ in 0..=op >> 4 {
-                    state.poll(&mut conn);
-                }
-            }
-            (6, _) => drop(conn.transmit(usize::from(op >> 4) * 13)),
-            (7, _) => drop(conn.transmit(usize::MAX)),
-            (8 | 9, Some(key)) => {
-                let max = *u.choose(&[0, 1, 10, 5000, usize::MAX])?;
-                state.read(&mut conn, key, usize::from(op % 2), max);
-            }
-            (10 | 11, Some(key)) => {
-                let len = *u.choose(&[0, 1, 100, 4096, 4097, 70_000])?;
-                let output = if op & 1 == 0 { Output::Stdout } else { Output::Stderr };
-                state.write(&mut conn, key, output, len);
-            }
-            (12, Some(key)) => state.end(&mut conn, key, End::Finish),
-            (13, Some(key)) => {
-                state.end(&mut conn, key, if op >> 4 < 8 { End::Reject } else { End::Fail });
-            }
-            (14, _) => match op >> 4 {
-                0 => conn.call(0, |conn| conn.shutdown()),
-                1 => conn.call(0, |conn| conn.handle_eof()),
-                2 => {
-                    conn.call(0, |conn| conn.handle_disconnect());
-                    conn.forget_queue();
-                    gone = true;
-                }
-                3 => {
-                    conn.call(300 * config.limits.requests.min(300), |conn| conn.fail_all(1));
-                    state.live.clear();
-                }
-                _ => {}
-            },
-            (15, _) => conn.misuse(),
-            _ => {}
-        }
+    let mut app = Application::default();
+    calls::run(&mut app, &mut conn, wire, cuts, u)?;
+    if !app.gone {
+        app.disconnect(&mut conn);
     }
-    // In the end all is read, ended and sent.
-    loop {
-        state.settle(&mut conn);
-        let n = conn.feed(&wire[at..(at + 3000).min(wire.len())]);
-        at += n;
-        if n == 0 {
-            break;
-        }
-    }
-    if !gone {
-        conn.call(0, |conn| conn.handle_disconnect());
-        conn.forget_queue();
-    }
-    state.settle(&mut conn);
+    app.settle(&mut conn);
     assert!(
         conn.get().is_closed() && conn.get().active_requests() == 0 || conn.get().error().is_some()
     );
@@ -122,7 +66,44 @@ pub(super) fn run(
     Ok(())
 }
 
-impl Chaos {
+impl Application {
+    fn disconnect(&mut self, conn: &mut Checked<ServerConnection>) {
+        conn.call(0, |conn| conn.handle_disconnect());
+        conn.forget_queue();
+        self.gone = true;
+    }
+
+    /// Whether there should be such a request, checked against whether there is.
+    fn check(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey) -> bool {
+        let live = self.live.contains_key(&key) && conn.get().error().is_none();
+        assert_eq!(conn.call(0, |conn| conn.request(key).is_some()), live, "a stale key");
+        live
+    }
+
+    fn end(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey, how: End) {
+        if self.check(conn, key) {
+            conn.call(300, |conn| {
+                let request = conn.request(key).unwrap();
+                match how {
+                    End::Finish => request.finish(0),
+                    End::Reject => request.reject(Rejection::UnknownRole),
+                    End::Fail => request.fail(9),
+                }
+            })
+            .expect("live");
+            self.live.remove(&key);
+            self.check(conn, key);
+        }
+    }
+}
+
+impl Caller for Application {
+    type Conn = ServerConnection;
+
+    fn keys(&self) -> &[RequestKey] {
+        &self.keys
+    }
+
     fn poll(&mut self, conn: &mut Checked<ServerConnection>) -> bool {
         let Ok(event) = conn.poll() else { return false };
         match event {
@@ -149,31 +130,33 @@ impl Chaos {
         true
     }
 
-    /// Whether there should be such a request, checked against whether there is.
-    fn check(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey) -> bool {
-        let live = self.live.contains_key(&key) && conn.get().error().is_none();
-        assert_eq!(conn.call(0, |conn| conn.request(key).is_some()), live, "a stale key");
-        live
-    }
-
     fn read(
         &mut self,
         conn: &mut Checked<ServerConnection>,
         key: RequestKey,
-        i: usize,
+        stream: usize,
         max: usize,
-    ) {
+    ) -> bool {
         if !self.check(conn, key) {
-            return;
+            return false;
         }
         let wild = self.live.get_mut(&key).expect("live");
-        match conn.call(0, |conn| conn.request(key).unwrap().read(INPUTS[i], max)) {
-            Poll::Pending => drop(wild.parked.insert(i)),
+        match conn.call(0, |conn| conn.request(key).unwrap().read(INPUTS[stream], max)) {
+            Poll::Pending => {
+                wild.parked.insert(stream);
+                false
+            }
             Poll::Ready(Some(bytes)) => {
                 assert!(bytes.len() <= max && (max == 0 || !bytes.is_empty()));
-                assert!(!wild.parked.contains(&i), "no Readable after Pending");
+                assert!(!wild.parked.contains(&stream), "no Readable after Pending");
+                true
             }
-            Poll::Ready(None) => {}
+            Poll::Ready(None) => {
+                let told = !wild.parked.contains(&stream);
+                let aborted = conn.call(0, |conn| conn.request(key).unwrap().is_aborted());
+                assert!(told || aborted, "no Readable before the end");
+                false
+            }
         }
     }
 
@@ -181,12 +164,13 @@ impl Chaos {
         &mut self,
         conn: &mut Checked<ServerConnection>,
         key: RequestKey,
-        output: Output,
+        stream: usize,
         len: usize,
     ) {
         if !self.check(conn, key) {
             return;
         }
+        let output = [Output::Stdout, Output::Stderr][stream];
         let mut bytes = filler(len);
         let taken = conn.call(len, |conn| conn.request(key).unwrap().write(output, &mut bytes));
         if let Ok(taken) = taken {
@@ -195,40 +179,40 @@ impl Chaos {
         }
     }
 
-    fn end(&mut self, conn: &mut Checked<ServerConnection>, key: RequestKey, how: End) {
-        if self.check(conn, key) {
-            conn.call(300, |conn| {
-                let request = conn.request(key).unwrap();
-                match how {
-                    End::Finish => request.finish(0),
-                    End::Reject => request.reject(Rejection::UnknownRole),
-                    End::Fail => request.fail(9),
-                }
-            })
-            .expect("live");
-            self.live.remove(&key);
-            self.check(conn, key);
+    fn call(
+        &mut self,
+        conn: &mut Checked<ServerConnection>,
+        op: u8,
+        key: Option<RequestKey>,
+        _: &mut Unstructured<'_>,
+    ) -> Result<()> {
+        match (op % 16, op >> 4, key) {
+            (12, _, Some(key)) => self.end(conn, key, End::Finish),
+            (13, 0..8, Some(key)) => self.end(conn, key, End::Reject),
+            (13, _, Some(key)) => self.end(conn, key, End::Fail),
+            (14, 0, _) => conn.call(0, |conn| conn.shutdown()),
+            (14, 1, _) => conn.call(0, |conn| conn.handle_eof()),
+            (14, 2, _) => self.disconnect(conn),
+            (14, 3, _) => {
+                conn.call(300 * conn.requests.min(300), |conn| conn.fail_all(1));
+                self.live.clear();
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     fn settle(&mut self, conn: &mut Checked<ServerConnection>) {
         loop {
-            let mut progress = false;
-            while self.poll(conn) {
-                progress = true;
-            }
-            progress |= !conn.transmit(usize::MAX).is_empty();
-            if progress {
-                continue;
-            }
+            quiet(self, conn);
             for wild in self.live.values() {
                 let lost = conn.get().error().is_some();
                 assert!(!wild.blocked || lost, "no Writable, and nothing is queued");
             }
             let keys: Vec<_> = self.live.keys().copied().collect();
             for key in &keys {
-                for i in 0..2 {
-                    self.read(conn, *key, i, usize::MAX);
+                for stream in 0..2 {
+                    self.read(conn, *key, stream, usize::MAX);
                 }
                 self.end(conn, *key, End::Finish);
             }

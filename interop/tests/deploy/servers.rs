@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result};
-use fcgi_testkit::peers::{WebServer, WebServerKind, apache_modules, user};
+use fcgi_testkit::{
+    peers::{WebServer, WebServerKind, apache_modules, user},
+    program::copy,
+};
 
 use crate::{
     application::{Place, Process, get, is, program, serves},
@@ -41,8 +44,7 @@ pub(crate) fn fcgid() -> Result<()> {
     let place = Place::new()?;
     let public = place.path("public");
     let app = public.join("app.fcgi");
-    fs::copy(program(), &app).context("copying the application")?;
-    fs::set_permissions(&app, fs::Permissions::from_mode(0o755)).context("making it a program")?;
+    copy(program(), &app).context("copying the application")?;
     fs::write(public.join(".htaccess"), adapted("fcgid.htaccess", &[])?).context(".htaccess")?;
     let server = WebServer::with_config(WebServerKind::Apache, |dir, port| {
         let site = format!(

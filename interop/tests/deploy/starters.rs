@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use fcgi_testkit::peers::Peer;
+use fcgi_testkit::{listening::listens, peers::Peer};
 
 use crate::{
     application::{LIMIT, Place, Process, first, get, program, serves, terminate},
@@ -42,7 +42,7 @@ pub(crate) fn socket_activation() -> Result<()> {
     let mut command = Command::new(Peer::Systemd.find()?);
     command.arg("--listen").arg(&socket).arg(program());
     let systemd = Process::start(&mut command)?;
-    wait_for(|| socket.exists())?;
+    wait_for(|| listens(&socket))?;
     let server = place.nginx(None)?;
     serves(&server)?;
     // It became the application.

@@ -10,7 +10,7 @@ use fcgi_engine::{
 
 use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{
-    CancelPoint, Case, Progress, Suite, feed,
+    CancelPoint, Case, Progress, Suite, feed, patient,
     signal::{Random, background, pattern},
     wire::*,
 };
@@ -24,7 +24,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 ];
 
 fn a_dropped_response_is_aborted_and_drained_h_11(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         let (id, ..) = peer.request();
         peer.send(record(Type::Stdout, id, b"first"));
@@ -47,7 +47,7 @@ fn a_dropped_response_is_aborted_and_drained_h_11(suite: &Suite) {
 
 fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
     let limit = std::time::Duration::from_millis(200);
-    let settings = Settings { drain: limit, ..Settings::new() };
+    let settings = Settings { drain: limit, ..patient() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let application = background(move || {
         let (id, ..) = peer.request();
@@ -64,7 +64,7 @@ fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
 
 fn an_application_that_never_stops_after_an_abort_is_given_up_q_6(suite: &Suite) {
     let limit = std::time::Duration::from_millis(200);
-    let settings = Settings { drain: limit, ..Settings::new() };
+    let settings = Settings { drain: limit, ..patient() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let flood = background(move || {
         let (id, ..) = peer.request();

@@ -9,7 +9,7 @@ use fcgi_engine::{
 
 use super::{call, post, stdout};
 use crate::suite::{
-    Case, Suite, TestClient,
+    Case, Suite, TestClient, patient,
     signal::{Gate, background, pattern},
     wire::*,
 };
@@ -47,7 +47,7 @@ fn detach(client: &mut dyn TestClient) {
 }
 
 fn a_detached_request_goes_on_and_the_next_one_waits(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let goes_on = Gate::default();
     let gate = goes_on.clone();
     let application = background(move || {
@@ -65,7 +65,7 @@ fn a_detached_request_goes_on_and_the_next_one_waits(suite: &Suite) {
 }
 
 fn a_detached_request_outlives_its_client(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let goes_on = Gate::default();
     let gate = goes_on.clone();
     let application = background(move || {
@@ -80,8 +80,7 @@ fn a_detached_request_outlives_its_client(suite: &Suite) {
 
 fn a_detached_request_has_its_time_limits(suite: &Suite) {
     let limit = Some(Duration::from_millis(100));
-    let (_app, mut client, mut peer) =
-        suite.connected(Settings { next_byte: limit, ..Settings::new() });
+    let (_app, mut client, mut peer) = suite.connected(Settings { next_byte: limit, ..patient() });
     let application = background(move || {
         let (id, ..) = peer.request();
         peer.send(record(Type::Stdout, id, b"first"));
@@ -102,10 +101,10 @@ fn a_detached_request_has_its_time_limits(suite: &Suite) {
 
 /// The caller gets its timeout, and the application gets no request that nobody waits for.
 fn a_request_behind_a_detached_one_has_its_own_limit(suite: &Suite) {
-    let total = Some(Duration::from_millis(100));
+    // Long enough for work that needs no time, on any machine.
+    let total = Some(Duration::from_secs(3));
     let drain = Duration::from_secs(600);
-    let (_app, mut client, mut peer) =
-        suite.connected(Settings { total, drain, ..Settings::new() });
+    let (_app, mut client, mut peer) = suite.connected(Settings { total, drain, ..patient() });
     let application = background(move || {
         let (id, ..) = peer.request();
         peer.send(record(Type::Stdout, id, b"first"));

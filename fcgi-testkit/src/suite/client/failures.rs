@@ -2,15 +2,12 @@
 
 use std::{io, net::TcpListener, time::Duration};
 
-use fcgi_engine::{
-    Address, Error,
-    client::{Chunk, Settings},
-};
+use fcgi_engine::{Address, Error, client::Chunk};
 use fcgi_proto::{ProtocolErrorKind, Rejection};
 
 use super::{fails, post};
 use crate::suite::{
-    Case, Suite, TestRequest, feed,
+    Case, Suite, TestRequest, feed, patient,
     signal::{background, until},
     wire::*,
 };
@@ -28,7 +25,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 /// One request, and what the application does when it has it: the bytes that were handed out, the
 /// error after them, and whether the connection can be used again.
 fn answered(suite: &Suite, bytes: impl AsRef<[u8]>) -> (Vec<u8>, Error, bool) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let bytes = bytes.as_ref().to_vec();
     let application = background(move || {
         peer.request();
@@ -126,7 +123,7 @@ fn protocol_errors_come_after_the_bytes_before_them(suite: &Suite) {
 }
 
 fn no_application_is_a_connect_error_that_names_the_address(suite: &Suite) {
-    let connect = |address| match suite.adapter.connect(&address, Settings::new()) {
+    let connect = |address| match suite.adapter.connect(&address, patient()) {
         Ok(_) => panic!("connected to {address}"),
         Err(error) => error,
     };
@@ -139,7 +136,7 @@ fn no_application_is_a_connect_error_that_names_the_address(suite: &Suite) {
 }
 
 fn a_body_that_fails_aborts_the_request(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let (feeder, stdin) = feed();
     assert!(feeder.send(Ok("half".into())));
     let sending = background(move || {

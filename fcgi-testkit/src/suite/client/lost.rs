@@ -13,7 +13,7 @@ use fcgi_proto::ProtocolErrorKind;
 
 use super::post;
 use crate::suite::{
-    Case, Suite, TestClient, TestPool, TestRequest, TestResponse,
+    Case, Suite, TestClient, TestPool, TestRequest, TestResponse, patient,
     signal::{background, until},
     wire::*,
 };
@@ -34,7 +34,9 @@ const LIMIT: Duration = Duration::from_millis(400);
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn unlimited() -> Settings {
-    Settings { connect: NEVER, first_byte: NEVER, next_byte: NEVER, ..Settings::new() }
+    // After a response that failed, its rest is only read for a moment.
+    let drain = LIMIT;
+    Settings { connect: NEVER, first_byte: NEVER, next_byte: NEVER, drain, ..patient() }
 }
 
 /// A way to send requests.
@@ -291,7 +293,7 @@ fn a_record_that_stalls_is_no_progress_q_21(suite: &Suite) {
             peer.rest();
         },
     ];
-    let settings = Settings { first_byte: Some(LIMIT), drain: LIMIT, ..unlimited() };
+    let settings = Settings { first_byte: Some(LIMIT), ..unlimited() };
     for serve in serves {
         both_ways(suite, settings, serve, |way| {
             let (_, error) = way.fails(post(b"body"));

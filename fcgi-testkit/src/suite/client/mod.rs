@@ -18,7 +18,7 @@ use fcgi_engine::{
 use tempfile::TempDir;
 
 use super::{
-    Case, Script, Serving, Step, Suite, TestClient, TestRequest,
+    Case, Script, Serving, Step, Suite, TestClient, TestRequest, patient,
     wire::{Peer, RawApp, unix_address},
 };
 
@@ -52,7 +52,7 @@ impl Suite {
     }
 
     fn client(&self, address: &Address) -> Box<dyn TestClient> {
-        self.adapter.connect(address, Settings::new()).unwrap()
+        self.adapter.connect(address, patient()).unwrap()
     }
 
     /// A client, and the application's end of its connection.

@@ -1,10 +1,10 @@
 //! When a kept connection can carry another request.
 
-use fcgi_engine::{Error, client::Settings};
+use fcgi_engine::Error;
 
 use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{
-    Case, Suite, TestRequest,
+    Case, Suite, TestRequest, patient,
     signal::{background, pattern},
     wire::*,
 };
@@ -20,7 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 ];
 
 fn a_kept_connection_carries_a_hundred_requests_fc_3_5_1(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         for _ in 0..100 {
             let (id, _, body) = peer.request();
@@ -48,7 +48,7 @@ fn without_keep_conn_there_is_one_request_fc_3_5_1(suite: &Suite) {
 }
 
 fn a_connection_closed_while_idle_is_noticed(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         let (id, _, body) = peer.request();
         peer.send(answer(id, &body));
@@ -61,7 +61,7 @@ fn a_connection_closed_while_idle_is_noticed(suite: &Suite) {
 }
 
 fn what_nobody_asked_for_is_no_part_of_the_next_response_h_11(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         let (id, _, body) = peer.request();
         peer.send(answer(id, &body));
@@ -88,7 +88,7 @@ fn what_nobody_asked_for_is_no_part_of_the_next_response_h_11(suite: &Suite) {
 
 fn an_end_before_stdin_was_read_stops_the_upload_and_the_reuse_q_10_fc_6_2_1(suite: &Suite) {
     // Most of the body is on its way: it need not be taken.
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         peer.record_of(Type::Stdin);
         peer.send(answer(1, b"enough"));
@@ -108,7 +108,7 @@ fn content_length_that_is_not_so_poisons_the_connection_q_4(suite: &Suite) {
         ("1", "", false),
         ("0", "", true),
     ] {
-        let (_app, mut client, mut peer) = suite.connected(Settings::new());
+        let (_app, mut client, mut peer) = suite.connected(patient());
         let application = background(move || {
             let (id, _, body) = peer.request();
             peer.send(answer(id, &body));

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use fcgi_engine::{
     Error,
-    client::{Chunk, Collected, Settings},
+    client::{Chunk, Collected},
 };
 
 use super::{call, fails, post, server_settings, stdout};
 use crate::suite::{
-    Case, Suite, TestRequest, feed,
+    Case, Suite, TestRequest, feed, patient,
     signal::{background, pattern},
     wire::*,
 };
@@ -44,7 +44,7 @@ fn all_roles_against_our_server(suite: &Suite) {
 }
 
 fn what_goes_over_the_wire_fc_6_1_1_fc_6_3_1(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         let begin = peer.record();
         assert_eq!((begin.kind, begin.id), (Type::BeginRequest, 1));
@@ -68,7 +68,7 @@ fn what_goes_over_the_wire_fc_6_1_1_fc_6_3_1(suite: &Suite) {
 }
 
 fn stdout_and_stderr_come_apart_and_in_order_fc_6_1_2(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let application = background(move || {
         let (id, ..) = peer.request();
         let steps: [(Type, &[u8]); 3] =
@@ -158,7 +158,7 @@ fn a_response_over_the_callers_limit_is_an_error_and_is_aborted(suite: &Suite) {
 }
 
 fn an_end_while_the_body_is_not_there_yet_lets_it_go_q_10_fc_6_2_1(suite: &Suite) {
-    let (_app, mut client, mut peer) = suite.connected(Settings::new());
+    let (_app, mut client, mut peer) = suite.connected(patient());
     let (feeder, stdin) = feed();
     let application = background(move || {
         let begin = peer.record();

@@ -9,7 +9,7 @@ use fcgi_engine::{Error, client::Settings, server};
 use fcgi_proto::Values;
 
 use super::server_settings;
-use crate::suite::{Case, Suite, signal::background, wire::*};
+use crate::suite::{Case, Suite, patient, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "client":
@@ -40,7 +40,7 @@ fn query(
         }
     });
     let start = Instant::now();
-    let settings = Settings { values: limit, ..Settings::new() };
+    let settings = Settings { values: limit, ..patient() };
     let values = suite.adapter.query_values(&address, settings);
     let took = start.elapsed();
     application.join();
@@ -72,7 +72,7 @@ fn query_values_takes_every_kind_of_answer_q_7_q_9(suite: &Suite) {
 fn query_values_of_our_server_fc_4_1_2(suite: &Suite) {
     let settings = server::Settings { max_connections: 7, max_requests: 8, ..server_settings() };
     let app = suite.echo(settings);
-    let values = suite.adapter.query_values(app.address(), Settings::new()).unwrap();
+    let values = suite.adapter.query_values(app.address(), patient()).unwrap();
     let expected = Values { max_conns: Some(7), max_reqs: Some(8), mpxs_conns: Some(true) };
     assert_eq!(values, expected);
 }
@@ -85,7 +85,7 @@ fn query_values_of_an_application_that_never_stops_q_21(suite: &Suite) {
         let unknown = record(Type::UnknownType, 0, &[99, 0, 0, 0, 0, 0, 0, 0]).repeat(1000);
         while to.write_all(&unknown).is_ok() {}
     });
-    let settings = Settings { values: Duration::from_secs(3600), ..Settings::new() };
+    let settings = Settings { values: Duration::from_secs(3600), ..patient() };
     match suite.adapter.query_values(&address, settings) {
         Ok(values) => assert_eq!(values, Values::default()),
         Err(error) => assert!(matches!(error, Error::Protocol { .. }), "{error}"),

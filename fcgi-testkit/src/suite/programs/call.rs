@@ -110,8 +110,8 @@ fn call_exit_6_time_out(suite: &Suite) {
         while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
     });
     let address = format!("unix:{}", path.display());
-    let output = suite.programs().call(&[&address, "--timeout", "1.5"]);
-    assert_fails(&output, 6, &address, "1.5s");
+    let output = suite.programs().call(&[&address, "--timeout", "4.5"]);
+    assert_fails(&output, 6, &address, "4.5s");
     assert_eq!(output.stdout, b"partial!", "after the bytes that came");
 }
 

@@ -16,6 +16,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::Running;
+use crate::listening;
 use crate::suite::{
     Case, Suite,
     signal::until,
@@ -144,7 +145,7 @@ fn another_processs_sockets_are_left_alone(suite: &Suite) {
 
 /// Whether somebody accepts there, which the path does not say: that is there a moment before.
 fn listens(places: &Places, name: &str) -> bool {
-    super::sockets(&places.0.path().join(name)).any(|listens| listens)
+    listening::listens(&places.0.path().join(name))
 }
 
 fn what_systemd_passed_by_mistake_is_named(suite: &Suite) {

@@ -11,13 +11,16 @@ mod small;
 
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use tempfile::TempDir;
 
-use crate::examples::Examples;
+use crate::{
+    examples::Examples,
+    listening::{self, sockets},
+};
 
 use super::{
     Case,
@@ -94,23 +97,6 @@ impl Programs {
     }
 }
 
-/// The open sockets of a server at this path. Each item says whether that socket listens.
-fn sockets(path: &Path) -> impl Iterator<Item = bool> + use<> {
-    const ACCEPTS: u32 = 0x10000;
-    let path = path.to_str().unwrap().to_owned();
-    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-    let flags = move |socket: &str| {
-        let flags = socket.strip_suffix(&path)?.split_whitespace().nth(3)?;
-        u32::from_str_radix(flags, 16).ok()
-    };
-    sockets
-        .lines()
-        .filter_map(flags)
-        .map(|flags| flags & ACCEPTS != 0)
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
 /// A program that does not outlive its test.
 pub(super) struct Running {
     pub(super) child: Child,
@@ -133,12 +119,12 @@ impl Running {
 
     /// Whether it listens. Its socket's path exists a moment earlier.
     pub(super) fn listens(&self) -> bool {
-        sockets(&self.path()).any(|listens| listens)
+        listening::listens(&self.path())
     }
 
     /// Connections that the server has not closed.
     pub(super) fn connections(&self) -> usize {
-        sockets(&self.path()).filter(|listens| !listens).count()
+        sockets(&self.path()).into_iter().filter(|listens| !listens).count()
     }
 
     pub(super) fn dial(&self) -> Peer {

@@ -11,7 +11,10 @@ use std::{
 use tempfile::TempDir;
 
 use super::Running;
-use crate::suite::{Case, Suite, signal::until, wire::*};
+use crate::{
+    listening::listens,
+    suite::{Case, Suite, signal::until, wire::*},
+};
 
 pub(super) const CASES: &[(&str, Case)] = cases!["programs":
     systemd_hears_of_a_server_that_listens_and_of_one_that_leaves,
@@ -73,7 +76,7 @@ fn systemd_hears_of_a_server_that_listens_and_of_one_that_leaves(suite: &Suite) 
     assert_eq!(systemd.next(), "READY=1");
     // It listens by now.
     let mut peer = echo.dial();
-    let pairs = [("ECHO_SLEEP_MS", "500")];
+    let pairs = [("ECHO_SLEEP_MS", "3000")];
     peer.send([request(1, KEEP, &pairs, b""), record(Type::GetValues, 0, b"")].concat());
     assert_eq!(peer.record().kind, Type::GetValuesResult);
     echo.signal("-TERM");
@@ -90,7 +93,13 @@ fn systemd_hears_of_two_servers_as_one_service(suite: &Suite) {
     let admin = systemd.folder.path().join("admin.sock");
     let mut app = systemd.start(suite, "app", Some(admin.clone()));
     assert_eq!(systemd.next(), "READY=1");
-    until("both listen", || app.listens() && super::sockets(&admin).any(|listens| listens));
+    until("both listen", || app.listens() && listens(&admin));
+    // A server that has answered runs.
+    for address in [app.address.clone(), format!("unix:{}", admin.display())] {
+        let mut peer = Peer::dial(&address.parse().unwrap());
+        peer.send(request(1, CLOSE, &[], b""));
+        assert_eq!(peer.answer(1).app_status, 0);
+    }
     app.signal("-TERM");
     assert_eq!(app.exit_status().code(), Some(0));
     assert_eq!(systemd.rest(), ["STOPPING=1"]);

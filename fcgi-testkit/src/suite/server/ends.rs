@@ -81,7 +81,7 @@ fn a_lost_peer_is_noticed_though_its_input_is_not_read_w_8(suite: &Suite) {
             let sending = background(move || {
                 let _ = to.write_all(&stream(Type::Stdin, 1, &[b'x'; 4 << 20]));
             });
-            std::thread::sleep(super::SOON);
+            std::thread::sleep(super::SOON / 4);
             assert_eq!(probe.ended(), n);
             if reset {
                 peer.reset_on_close();

@@ -6,10 +6,10 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixListener},
 };
 
-use fcgi_engine::{Address, Listener, client, server::Settings};
+use fcgi_engine::{Address, Listener, server::Settings};
 
 use super::{echo, hello, settings, stopped};
-use crate::suite::{Case, Serving, Suite, TestRequest, signal::background, wire::*};
+use crate::suite::{Case, Serving, Suite, TestRequest, patient, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
@@ -50,7 +50,7 @@ fn tcp_listens_at_the_port_that_the_system_chose(suite: &Suite) {
     let serving = suite.tcp_app(settings(), echo());
     let address = serving.address();
     assert!(!address.to_string().ends_with(":0"), "{address}");
-    let mut client = suite.adapter.connect(address, client::Settings::new()).unwrap();
+    let mut client = suite.adapter.connect(address, patient()).unwrap();
     let request = TestRequest::responder().stdin("over tcp");
     assert_eq!(client.send(request).unwrap().collect(100).unwrap().stdout, "over tcp");
 }
@@ -88,6 +88,7 @@ fn several_sockets_are_served_as_one(suite: &Suite) {
     let mut peers = [Peer::dial(&address), Peer::dial(&port)];
     for peer in &mut peers {
         peer.send(request(1, CLOSE, &[], b""));
+        peer.until_it_has_arrived();
     }
     serving.stop();
     for peer in &mut peers {

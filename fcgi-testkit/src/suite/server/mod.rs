@@ -102,6 +102,10 @@ fn stuck_steps() -> [Step; 3] {
     [Step::say("started"), Step::Stuck, Step::Exit(5)]
 }
 
-/// A time limit that a test waits for, and one that it does not live to see.
-const SOON: Duration = Duration::from_millis(200);
+/// A time limit that a test waits for. It is long enough for work that needs no time, on any
+/// machine.
+const SOON: Duration = Duration::from_secs(1);
+/// A longer time limit of this kind.
+const AMPLE: Duration = Duration::from_secs(4);
+/// A time limit that never passes in a test.
 const NEVER: Duration = Duration::from_secs(3600);

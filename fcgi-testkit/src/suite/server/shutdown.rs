@@ -75,7 +75,9 @@ fn shutdown_cancels_what_takes_too_long(suite: &Suite) {
     begun.send(request(1, KEEP, &[], b""));
     begun.expect_stdout(1, "started");
     let nothing = [("SAY", "nothing")];
-    silent.send(request(1, KEEP, &nothing, b""));
+    // The server has seen the request when it answers the query after it.
+    silent.send([request(1, KEEP, &nothing, b""), record(Type::GetValues, 0, &[])].concat());
+    assert_eq!(silent.record().kind, Type::GetValuesResult);
     both.send([request(2, KEEP, &nothing, b""), request(1, KEEP, &[], b"")].concat());
     both.expect_stdout(1, "started");
     let start = Instant::now();

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use fcgi_engine::server::{CANCELLED, Settings};
 
-use super::{NEVER, SOON, hello, settings, stuck_steps};
+use super::{AMPLE, NEVER, SOON, hello, settings, stuck_steps};
 use crate::suite::{Case, Script, Step, Suite, signal::background, wire::*};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -58,7 +58,7 @@ fn params_limit_h_16(suite: &Suite) {
             if to.write_all(&[byte]).is_err() {
                 return true;
             }
-            std::thread::sleep(SOON / 20);
+            std::thread::sleep(SOON / 50);
         }
         false
     });
@@ -79,7 +79,7 @@ fn replies_of_the_servers_own_prolong_no_limit_h_16(suite: &Suite) {
         let asking = background(move || {
             // The server is gone at some time.
             while to.write_all(&record(Type::GetValues, 0, &[])).is_ok() {
-                std::thread::sleep(SOON / 8);
+                std::thread::sleep(SOON / 20);
             }
         });
         while let Ok(Some(record)) = peer.try_record() {
@@ -105,7 +105,7 @@ fn a_started_record_limit_on_a_kept_connection_h_16(suite: &Suite) {
 }
 
 fn stdin_limit(suite: &Suite) {
-    let limit = SOON * 10;
+    let limit = AMPLE;
     let settings = Settings { stdin: Some(limit), ..unlimited() };
     let app = suite.app(settings, Script::new([Step::Stdin]).when("READS", "data", [Step::Data]));
     let mut peer = app.dial();
@@ -113,8 +113,8 @@ fn stdin_limit(suite: &Suite) {
     let start = Instant::now();
     peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
     let mut last = start;
-    for byte in [b"a", b"b", b"c"] {
-        std::thread::sleep(limit / 2);
+    for byte in [b"a", b"b", b"c", b"d"] {
+        std::thread::sleep(limit / 4);
         last = Instant::now();
         peer.send(stream(Type::Stdin, 1, byte));
         peer.expect_stdout(1, byte);
@@ -172,8 +172,7 @@ fn handler_limit(suite: &Suite) {
         "silent",
         [Step::Stuck],
     );
-    // Long enough for a request that needs no time, on any machine.
-    let limit = SOON * 10;
+    let limit = AMPLE;
     let app = suite.app(Settings { handler: Some(limit), ..unlimited() }, script);
     let mut peer = app.dial();
     let start = Instant::now();
