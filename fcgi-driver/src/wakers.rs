@@ -25,7 +25,7 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// Whether nobody is to be woken, as most often.
+    /// Whether there is nobody to wake, which is the usual case.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()

@@ -50,7 +50,7 @@ thread_local! {
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Lends the connection a buffer, unless it has one or wants a larger one; true if it did.
+/// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
     connection.wants_buffer() == Some(LENT) && connection.lend(spare(socket)).is_ok()
 }
@@ -59,7 +59,7 @@ fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
 /// socket whose code could mistake them for its own.
 #[inline]
 fn spare(socket: &impl Socket) -> BytesMut {
-    // A thread that is ending has none.
+    // A thread that is ending has no buffer.
     match SPARE.try_with(Cell::take).ok().flatten() {
         Some(mut spare) => {
             if !socket.fills() {

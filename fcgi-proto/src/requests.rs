@@ -17,12 +17,12 @@ const PAGE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Requests<T> {
     first: Option<(RequestKey, T)>,
-    /// None until there was a second: most connections have one at a time.
+    /// `None` until there was a second request: most connections have one at a time.
     beside: Option<Box<Beside<T>>>,
     generation: u64,
 }
 
-/// The requests beside the first.
+/// All requests except the first.
 #[derive(Debug)]
 struct Beside<T> {
     /// By slot.

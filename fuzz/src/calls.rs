@@ -1,22 +1,22 @@
-//! Random calls between the bytes of a conversation, at either end.
+//! Random calls between the bytes of a conversation, for both ends.
 
 use arbitrary::{Result, Unstructured};
 use fcgi_proto::{Connection, RequestKey};
 
 use crate::{checked::Checked, input::Cuts};
 
-/// Whoever calls a connection.
+/// The code that calls a connection.
 pub trait Caller {
-    /// Its end.
+    /// The end that it calls.
     type Conn: Connection;
 
-    /// Every key there was, ended requests' too.
+    /// All keys so far, including those of ended requests.
     fn keys(&self) -> &[RequestKey];
 
-    /// Acts on an event; says whether there was one.
+    /// Handles an event. Returns whether there was one.
     fn poll(&mut self, conn: &mut Checked<Self::Conn>) -> bool;
 
-    /// Reads once from a request's first or second incoming stream; says whether bytes came.
+    /// Reads once from a request's first or second incoming stream; returns whether bytes arrived.
     fn read(
         &mut self,
         conn: &mut Checked<Self::Conn>,
@@ -41,7 +41,7 @@ pub trait Caller {
     fn settle(&mut self, conn: &mut Checked<Self::Conn>);
 }
 
-/// Makes random calls, then has the connection take all of the conversation.
+/// Makes random calls, then gives the connection the rest of the conversation.
 pub fn run<C: Caller>(
     caller: &mut C,
     conn: &mut Checked<C::Conn>,

@@ -1,6 +1,6 @@
-//! A conversation that is cut two ways, at either end: one that sees the same does the same, and all
-//! that it sees and sends is the same. Once the cuts are those of the records, and a model knows
-//! what each byte is.
+//! Runs a conversation with two different cuts, at either end. The events depend only on the bytes,
+//! so all that is received and sent must be the same. One of the cuts is at the records, where a
+//! model knows what each byte is.
 
 use std::{collections::BTreeMap, fmt::Debug, task::Poll};
 
@@ -15,10 +15,10 @@ use crate::{
     wire::{self, Side},
 };
 
-/// What is done with each request, by its number; nothing in it depends on time.
+/// What to do with each request, by its number. Nothing in it depends on time.
 pub struct Plan {
     actions: Vec<u8>,
-    /// Bytes that one read takes at most.
+    /// The most bytes that one read takes.
     pub read_size: usize,
 }
 

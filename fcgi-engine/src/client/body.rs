@@ -23,7 +23,7 @@ pub enum Pieces<S> {
 
 impl<S> Pieces<S> {
     /// The number of bytes, if it is known before they are read.
-    pub fn len(&self) -> Option<u64> {
+    pub fn known_len(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
@@ -88,7 +88,7 @@ macro_rules! client_body {
             /// The number of bytes, if it is known before they are read.
             #[must_use]
             pub fn len(&self) -> Option<u64> {
-                self.0.len()
+                self.0.known_len()
             }
 
             /// Whether it certainly has no bytes.

@@ -1,10 +1,10 @@
-//! Requests whose handlers are to be run, in order.
+//! Requests whose handlers must be run, in order.
 
 use std::collections::VecDeque;
 
 use fcgi_proto::{Params, RequestKey, Role};
 
-/// One of them.
+/// A request whose handler must be run.
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub(super) key: RequestKey,
@@ -39,7 +39,7 @@ impl Begun {
         Some(first)
     }
 
-    /// Drops a request; false if it is not here.
+    /// Drops a request. Returns false if it is not here.
     pub(super) fn remove(&mut self, key: RequestKey) -> bool {
         if self.first.as_ref().is_some_and(|first| first.key == key) {
             self.first = None;

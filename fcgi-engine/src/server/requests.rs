@@ -120,7 +120,7 @@ impl<W: Waiters> Active<W> {
 #[derive(Debug)]
 pub(super) struct Requests<W> {
     first: Option<(RequestKey, Active<W>)>,
-    /// None while there are none.
+    /// `None` while there are none.
     #[expect(clippy::box_collection, reason = "most connections never have one")]
     rest: Option<Box<HashMap<RequestKey, Active<W>>>>,
 }

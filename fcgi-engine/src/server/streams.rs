@@ -156,7 +156,7 @@ impl<W: Waiters> Session<W> {
         self.requests.get_mut(key).map(|active| &mut active.waiters)
     }
 
-    /// Those who are to look again, to be taken and woken once no lock is held.
+    /// Wakers of those who must check again. Take them, and wake them once no lock is held.
     pub fn woken(&mut self) -> &mut W::Woken {
         &mut self.woken
     }

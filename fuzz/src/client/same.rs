@@ -1,4 +1,4 @@
-//! A web server that sees the same does the same.
+//! A web server whose actions depend only on what it receives.
 
 use std::task::Poll;
 

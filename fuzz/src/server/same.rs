@@ -1,4 +1,4 @@
-//! An application that sees the same does the same.
+//! An application whose actions depend only on what it receives.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;

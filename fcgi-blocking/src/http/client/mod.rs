@@ -133,7 +133,7 @@ impl HttpClient {
             };
             let params = call.params(settings, &script, &variables, length)?;
             let begin = BeginRequest { role: call.role(), keep_conn: true, params };
-            let data = mem::replace(&mut data, client::Body::empty());
+            let data = mem::take(&mut data);
             let request = client::Request::from_parts(begin, [stdin, data]);
             let sent = self.0.pool.send(request);
             let mut response = sent.map_err(|error| call.failed(error.into()))?;
