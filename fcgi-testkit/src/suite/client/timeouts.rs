@@ -122,7 +122,7 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
         let pieces = uploading.join();
         let last = pieces
             .iter()
-            .try_fold(start, |last, piece| in_time(last, *piece).map_or(Err(last), Ok));
+            .try_fold(start, |last, piece| in_time(last, *piece).ok_or(last));
         let (Ok(last) | Err(last)) = last;
         assert!(ended >= last + LIMIT, "{:?} after {pieces:?}", ended - start);
     });
