@@ -120,9 +120,7 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
         // On a machine under load a piece may come so late that the limit was right.
         let in_time = |last, (ready, gone)| (gone < last + LIMIT).then_some(ready);
         let pieces = uploading.join();
-        let last = pieces
-            .iter()
-            .try_fold(start, |last, piece| in_time(last, *piece).ok_or(last));
+        let last = pieces.iter().try_fold(start, |last, piece| in_time(last, *piece).ok_or(last));
         let (Ok(last) | Err(last)) = last;
         assert!(ended >= last + LIMIT, "{:?} after {pieces:?}", ended - start);
     });
