@@ -1,10 +1,6 @@
 //! What an `HttpClient` makes of what an application answers.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use fcgi_driver::{
     Error,
@@ -13,7 +9,6 @@ use fcgi_driver::{
 };
 use fcgi_proto::record::{EndRequestBody, RecordHeader, RecordType};
 use fcgi_testkit::sim;
-use futures_io::AsyncRead;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
@@ -21,7 +16,7 @@ use crate::{
     client::{body, client, get, mount, raw},
     kit::{full, text},
     records::{record, records},
-    support::{Gauge, address, builder, ms, numbered, serve},
+    support::{Gauge, address, builder, ms, serve},
 };
 
 #[test]
@@ -252,48 +247,4 @@ fn a_503_of_the_application_itself_is_a_response() {
         assert_eq!(response.status(), 503);
         assert_eq!(body(response).await.unwrap().len(), 10_000);
     });
-}
-
-/// Else a task that reads STDOUT would never let others go on, nor its own time limit, on a runtime
-/// whose sockets are always ready.
-#[test]
-fn a_reader_pauses_while_an_application_only_writes_stderr() {
-    for seed in 0..20 {
-        sim::run(seed, async {
-            let mut backlog = sim::backlog(&address());
-            sim::spawn(async move {
-                for _ in 0..2 {
-                    let mut io = backlog.accept().await;
-                    let end = EndRequestBody { app_status: 0, protocol_status: 0 }.encode();
-                    let answer = [
-                        record(RecordType::Stdout, 1, b"X: y\n\n"),
-                        record(RecordType::Stderr, 1, b"e\n").repeat(200),
-                        record(RecordType::Stdout, 1, b"body"),
-                        record(RecordType::Stdout, 1, b""),
-                        record(RecordType::EndRequest, 1, &end),
-                    ];
-                    io.write_all(&answer.concat()).await.unwrap();
-                    while !io.read().await.unwrap().is_empty() {}
-                }
-            });
-
-            let http = HttpClient::new(builder().keep_conn(false).build().unwrap(), mount());
-            let mut body = http.send(get("/app")).await.unwrap().into_body();
-            assert!(sim::poll_some(body.frame(), 1).await.is_none());
-            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "body");
-
-            let pool = builder().keep_conn(false).build().unwrap();
-            let mut response = pool.send(numbered(1)).await.unwrap();
-            let mut buffer = [0; 64];
-            let n = reads(&mut response, &mut buffer).await.unwrap();
-            assert_eq!(text(&buffer[..n]), "X: y\n\n");
-            assert!(sim::poll_some(reads(&mut response, &mut buffer), 1).await.is_none());
-            let n = reads(&mut response, &mut buffer).await.unwrap();
-            assert_eq!(text(&buffer[..n]), "body");
-        });
-    }
-}
-
-async fn reads<T: AsyncRead + Unpin>(reader: &mut T, buffer: &mut [u8]) -> std::io::Result<usize> {
-    poll_fn(|cx| Pin::new(&mut *reader).poll_read(cx, buffer)).await
 }
