@@ -45,15 +45,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    let mut build = cargo(["build", "--release", "-p", "fcgi-bench", "-p", "fcgi-cli"]);
-    build.args(["--bin", "fcgi-bench", "--bin", "fcgi"]);
-    for adapter in ADAPTERS {
-        build.args(["-p", &format!("fcgi-{adapter}")]);
-        for example in ["hello", "blast"] {
-            build.args(["--example", &format!("{adapter}-{example}")]);
-        }
+    for arguments in builds() {
+        run_command(cargo(["build", "--release"]).args(arguments))?;
     }
-    run_command(&mut build)?;
     let mut bench = program(tool::target().join("release/fcgi-bench"));
     if !options.arguments.is_empty() {
         return run_command(bench.args(&options.arguments));
@@ -76,6 +70,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::write(&path, with(&text, &said)?).with_context(|| format!("writing {FILE}"))
 }
 
+/// The arguments of each build. One build gives all of its packages the same features, and those of
+/// fcgi-cli remove the libraries' `debug!` and `debug_span!`, which users' programs have. So it is
+/// built alone.
+fn builds() -> [Vec<String>; 2] {
+    let mut libraries = ["-p", "fcgi-bench", "--bin", "fcgi-bench"].map(str::to_owned).to_vec();
+    for adapter in ADAPTERS {
+        libraries.extend(["-p".to_owned(), format!("fcgi-{adapter}")]);
+        for example in ["hello", "blast"] {
+            libraries.extend(["--example".to_owned(), format!("{adapter}-{example}")]);
+        }
+    }
+    [libraries, ["-p", "fcgi-cli", "--bin", "fcgi"].map(str::to_owned).to_vec()]
+}
+
 /// Replaces the part between the marks of the document.
 fn with(text: &str, said: &str) -> Result<String> {
     let [begin, end] = MARKS;
@@ -90,6 +98,23 @@ fn with(text: &str, said: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Looks at the features that cargo would build the measured libraries with.
+    #[test]
+    fn the_libraries_are_measured_with_their_tracing() {
+        let limits = |arguments: &[String]| {
+            let packages = arguments.chunks(2).filter(|pair| pair[0] == "-p").flatten();
+            let mut tree = cargo(["tree", "--offline", "--edges", "normal,dev,features"]);
+            let output = tree.args(packages).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let tree = String::from_utf8(output.stdout).unwrap();
+            assert!(tree.contains("fcgi-engine v"), "{tree}");
+            tree.contains("max_level")
+        };
+        let [libraries, command] = builds();
+        assert!(!limits(&libraries), "a program's features change the libraries");
+        assert!(limits(&command), "the command needs no build of its own");
+    }
 
     #[test]
     fn a_run_replaces_its_own_part_alone() {

@@ -103,8 +103,8 @@ impl Figures {
             ),
             (
                 "`fcgi ping`, resident at most",
-                format!("{:.1} MB", self.memory as f64 / 1024.0),
-                format!("{:.1} MB", MOST_MEMORY as f64 / 1024.0),
+                format!("{:.1} MiB", self.memory as f64 / 1024.0),
+                format!("{:.1} MiB", MOST_MEMORY as f64 / 1024.0),
             ),
         ];
         let mut text = format!("| {} | | limit |\n| --- | --- | --- |\n", self.target);
