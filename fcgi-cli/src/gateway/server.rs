@@ -135,6 +135,7 @@ async fn attend(
             biased;
             // The client has gone away, or did not speak HTTP.
             ended = connection.as_mut() => {
+                client.sending.close();
                 if let (Err(error), Some(status)) = (ended, client.refused()) {
                     service.refuse(&client, status, &refusal::reason(&*error)).await;
                 }
