@@ -5,8 +5,9 @@ mod common;
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
+    path::Path,
     thread,
     time::Duration,
 };
@@ -14,6 +15,11 @@ use std::{
 use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
 use fcgi_testkit::http::pattern;
 use http_body_util::BodyExt;
+use rustix::{
+    fs::{Advice, fadvise},
+    io::ioctl_fionread,
+    process::Signal,
+};
 
 /// Around every size at which files are sent in another way.
 const SIZES: [u64; 10] = [
@@ -206,6 +212,97 @@ fn files_and_other_answers_take_turns() {
             }
             assert!(all == *body, "{method} {target} {range}, pipelined: {pipelined}");
         }
+    }
+}
+
+/// Requests a file whose name is its size. Returns the connection after the answer's head.
+fn unread(socket: &Path, size: u64) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(socket).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    write!(stream, "GET /{size} HTTP/1.1\r\nHost: a\r\n\r\n").expect("send");
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).expect("a head");
+    }
+    reader
+}
+
+/// Files of many sizes, since the kernel decides how much of them it takes at once, and a gateway
+/// at a Unix socket.
+fn many_sizes() -> (Vec<u64>, Root, Gateway, std::path::PathBuf) {
+    let root = Root::new();
+    let sizes: Vec<u64> = (2..=36).map(|n| n * 32 * 1024).collect();
+    for size in &sizes {
+        fs::write(root.path().join(size.to_string()), bytes(0..*size)).expect("a file");
+    }
+    let socket = root.path().join("../http");
+    let listen = format!("unix:{}", socket.display());
+    let gateway =
+        Gateway::start(&["unix:/nobody/here", "--root", &root.arg(), "--listen", &listen]);
+    (sizes, root, gateway, socket)
+}
+
+/// The bytes in the log line of a file, if it is there.
+fn logged(log: &str, size: u64) -> Option<u64> {
+    let (_, line) = log.split_once(&format!("\"GET /{size} HTTP/1.1\" 200 "))?;
+    line.split(' ').next()?.parse().ok()
+}
+
+/// A file counts as sent when the kernel has its last byte, not before: a slow client gets all of
+/// it from a gateway that ends.
+#[test]
+fn a_gateway_that_ends_sends_the_rest_of_a_file_to_a_slow_client() {
+    let (sizes, _root, mut gateway, socket) = many_sizes();
+    let mut clients: Vec<_> = sizes.iter().map(|size| unread(&socket, *size)).collect();
+    gateway.signal(Signal::TERM);
+    // Longer than a connection without a request is kept.
+    thread::sleep(Duration::from_millis(2500));
+    let log = gateway.access_log();
+    for (client, size) in clients.iter_mut().zip(&sizes) {
+        let taken =
+            client.buffer().len() as u64 + ioctl_fionread(client.get_ref()).expect("a size");
+        assert!(logged(&log, *size).is_none() || taken == *size, "{taken} of {size}: {log}");
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).expect("all of it");
+        assert!(all == bytes(0..*size), "{} of {size}", all.len());
+    }
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.error_log());
+    for size in sizes {
+        assert_eq!(logged(&gateway.access_log(), size), Some(size));
+    }
+}
+
+#[test]
+fn what_is_logged_of_a_file_was_sent() {
+    let (sizes, _root, gateway, socket) = many_sizes();
+    let sent = sizes.iter().map(|size| {
+        let mut client = unread(&socket, *size);
+        // Nothing comes any more, but what has come can be read.
+        client.get_ref().shutdown(Shutdown::Read).expect("a socket");
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).expect("what was sent");
+        all.len() as u64
+    });
+    for (size, sent) in sizes.iter().zip(sent) {
+        until("it is logged", || logged(&gateway.access_log(), *size).is_some());
+        assert_eq!(logged(&gateway.access_log(), *size), Some(sent), "of {size}");
+    }
+}
+
+/// The kernel may drop a part of a file while another is sent.
+#[test]
+fn a_file_that_is_only_partly_in_memory_comes_whole() {
+    let (_app, root, gateway) = site();
+    let size = 3_000_001;
+    let path = root.path().join("cold.bin");
+    fs::write(&path, bytes(0..size)).expect("a file");
+    let file = File::open(&path).expect("a file");
+    file.sync_all().expect("a disk");
+    for dropped in [0, 50_000, 200_000, 2_000_000] {
+        fadvise(&file, dropped, None, Advice::DontNeed).expect("a file");
+        assert!(gateway.get("/cold.bin").body == bytes(0..size), "without those after {dropped}");
     }
 }
 

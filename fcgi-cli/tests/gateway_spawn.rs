@@ -184,3 +184,44 @@ fn the_samples_folder_ends_with_a_gateway_that_is_killed() {
     gateway.wait();
     until("it is removed", || !private.exists());
 }
+
+/// A gateway removes the folders of others that were killed, and nothing else of this user's that
+/// only looks alike.
+#[test]
+fn only_folders_that_a_gateway_has_made_are_removed() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let place = temporary.path().to_owned();
+    let start = || Gateway::start_with_env("TMPDIR", &place.display().to_string(), &[]);
+    let first = start();
+    let (_, used) = guard(&first);
+    assert!(used.starts_with(&place), "{}", used.display());
+    let mark = fs::read(used.join(".fcgi-gateway.lock")).expect("its lock");
+    let make = |name: &str, lock: &str, text: &[u8], mode| {
+        let folder = place.join(name);
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(folder.join(lock), text).expect("a file");
+        fs::write(folder.join("work"), "much").expect("a file");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("its mode");
+        folder
+    };
+    let stale = make("fcgi-php-aB3dE9", ".fcgi-gateway.lock", &mark, 0o700);
+    let others = [
+        make("fcgi-php-build", "lock", b"", 0o700),
+        make("fcgi-php-building", ".fcgi-gateway.lock", &mark, 0o700),
+        make("fcgi-php-buil.d", ".fcgi-gateway.lock", &mark, 0o700),
+        make("other-aB3dE9", ".fcgi-gateway.lock", &mark, 0o700),
+        make("fcgi-spawn-builds", "lock", &mark, 0o700),
+        make("fcgi-spawn-empty1", ".fcgi-gateway.lock", b"", 0o700),
+        make("fcgi-spawn-longer", ".fcgi-gateway.lock", &[&mark[..], b"x"].concat(), 0o700),
+        make("fcgi-gateway-public", ".fcgi-gateway.lock", &mark, 0o755),
+    ];
+    let folder = place.join("fcgi-gateway-folder");
+    fs::create_dir_all(folder.join(".fcgi-gateway.lock")).expect("a folder");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("its mode");
+    let _second = start();
+    assert!(!stale.exists());
+    assert!(used.is_dir() && folder.is_dir());
+    for other in others {
+        assert!(other.join("work").exists(), "{}", other.display());
+    }
+}

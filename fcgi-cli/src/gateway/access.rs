@@ -22,6 +22,7 @@ use super::{
     log::{self, Format, Id, clf_time, iso_time, to_json},
     metrics::METER,
     origin::Origin,
+    sendfile::Answer,
     sink::ACCESS,
 };
 
@@ -39,7 +40,7 @@ pub(super) struct Left;
 pub(super) struct Entry {
     /// `None` if nothing should be logged.
     line: Option<Box<Line>>,
-    _under_way: UnderWay,
+    under_way: UnderWay,
     started: Instant,
     status: u16,
     bytes: u64,
@@ -97,9 +98,9 @@ impl Entry {
                 agent: field(headers, USER_AGENT),
             })
         });
-        let _under_way = client.begin();
+        let under_way = client.begin();
         METER.begin();
-        Self { line, _under_way, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
+        Self { line, under_way, started: Instant::now(), status: CLIENT_CLOSED, bytes: 0 }
     }
 
     /// Keeps the entry with an answer until that was sent.
@@ -108,7 +109,13 @@ impl Entry {
             Some(Left) => CLIENT_CLOSED,
             None => response.status().as_u16(),
         };
-        response.map(|body| Body::new(Followed { entry: self, body }))
+        response.map(|body| Body::new(Followed { entry: Some(self), body }))
+    }
+}
+
+impl Answer for Entry {
+    fn lose(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
@@ -214,8 +221,19 @@ fn quoted(bytes: Option<&[u8]>) -> String {
 
 /// A body whose bytes are counted.
 struct Followed {
-    entry: Entry,
+    /// `None` while this is being dropped.
+    entry: Option<Entry>,
     body: Body,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        // hyper drops a body when it has its last bytes; parts of a file may still have to be sent.
+        if let Some(entry) = self.entry.take() {
+            let client = Arc::clone(entry.under_way.client());
+            client.sending.hold(entry);
+        }
+    }
 }
 
 impl http_body::Body for Followed {
@@ -227,8 +245,8 @@ impl http_body::Body for Followed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.entry.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        if let (Some(Ok(frame)), Some(entry)) = (&frame, &mut self.entry) {
+            entry.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
         }
         Poll::Ready(frame)
     }

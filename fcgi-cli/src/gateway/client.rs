@@ -53,7 +53,8 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct State {
-    /// Requests whose answers are neither aborted nor handed over for sending.
+    /// Requests whose answers are neither aborted nor handed over for sending. Files are handed
+    /// over when the socket has them.
     under_way: usize,
     /// When the last of them ended, or the connection started.
     idle_since: Instant,
@@ -67,6 +68,10 @@ struct State {
     written: Instant,
     /// Whether bytes wait for the client to read them.
     blocked: bool,
+    /// Whether they have waited since everything was written.
+    is_behind: bool,
+    /// When such bytes were last written.
+    caught_up: Instant,
     /// How often everything was written.
     flushes: u64,
     /// The tasks to wake the next time.
@@ -88,6 +93,8 @@ impl Client {
             refused: None,
             written: now,
             blocked: false,
+            is_behind: false,
+            caught_up: now,
             flushes: 0,
             flush: Vec::new(),
         };
@@ -121,9 +128,11 @@ impl Client {
         UnderWay(Arc::clone(self))
     }
 
-    /// Ends when no request has been active for this long.
+    /// Ends when no request has been active, and no answer has waited for the client to read it,
+    /// for this long.
     pub(super) async fn idle_for(&self, limit: Duration) {
-        self.quiet(limit, |state| state.idle_since).await;
+        // HTTP/2's own pings don't count.
+        self.quiet(limit, |state| state.idle_since.max(state.caught_up)).await;
     }
 
     /// Ends when no request has been active, and nothing was written, for this long.
@@ -136,7 +145,8 @@ impl Client {
             let changed = self.changed.notified();
             let since = {
                 let state = self.lock();
-                (state.under_way == 0).then(|| since(&state))
+                // The socket limits how long a client may read nothing.
+                (state.under_way == 0 && !state.is_behind).then(|| since(&state))
             };
             match since.map(|since| limit.saturating_sub(since.elapsed())) {
                 Some(Duration::ZERO) => return,
@@ -165,6 +175,7 @@ impl Client {
     pub(super) fn on_write(&self, blocked: bool) {
         let mut state = self.lock();
         state.blocked = blocked;
+        state.is_behind |= blocked;
         if !blocked {
             state.written = Instant::now();
         }
@@ -205,8 +216,15 @@ impl Client {
         let mut state = self.lock();
         state.flushes += 1;
         state.is_clean |= state.under_way == 0;
+        let has_caught_up = std::mem::take(&mut state.is_behind);
+        if has_caught_up {
+            state.caught_up = Instant::now();
+        }
         let wakers = std::mem::take(&mut state.flush);
         drop(state);
+        if has_caught_up {
+            self.changed.notify_waiters();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -231,6 +249,12 @@ impl Client {
 
     pub(super) fn is_to_be_reset(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
+    }
+}
+
+impl UnderWay {
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.0
     }
 }
 

@@ -36,7 +36,7 @@ use super::{
     failure::Failure,
     log::{self, Title},
     root::Opened,
-    sendfile::{MOST, OpenFile},
+    sendfile::OpenFile,
 };
 
 /// How much of a file is read at once, in bytes.
@@ -260,12 +260,8 @@ impl FileBody {
     /// The marker of a part that the socket will send.
     fn handed_over(&self) -> Option<Bytes> {
         let client = self.client.as_ref()?;
-        let length = self.left.min(MOST);
-        // If the first and the last byte are in memory, the rest is assumed to be too, so nothing
-        // waits for long.
-        let is_cached = |at| read_cached(&self.file.file, at, 1).is_some();
-        (is_cached(self.at) && is_cached(self.at + length - 1))
-            .then(|| client.sending.push(&self.file, self.at, length))
+        // The rest is looked at when it is sent.
+        self.file.is_cached_at(self.at).then(|| client.sending.push(&self.file, self.at, self.left))
     }
 
     /// Passes on bytes of the file.

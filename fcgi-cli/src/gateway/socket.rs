@@ -13,10 +13,15 @@ use std::{
 use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::{JoinHandle, spawn_blocking},
     time::{Sleep, sleep, timeout},
 };
 
-use super::{client::Client, sendfile::is_marker, stream::Stream};
+use super::{
+    client::Client,
+    sendfile::{Progress, is_marker},
+    stream::Stream,
+};
 
 /// How long a connection that was closed early is read on, so that its client gets the answer, for
 /// example that of a refused upload.
@@ -37,18 +42,20 @@ pub(super) struct Socket {
     client: Arc<Client>,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Brings the next part of a file into memory.
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Socket {
     pub(super) fn new(client: Arc<Client>, limit: Duration) -> Self {
-        Self { client, limit, stalled: None }
+        Self { client, limit, stalled: None, reading: None }
     }
 
-    fn poll_written(
+    fn poll_written<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&Stream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+        mut write: impl FnMut(&Stream) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         loop {
             match self.client.stream.poll_write_ready(cx) {
                 Poll::Ready(ready) => ready?,
@@ -76,9 +83,26 @@ impl Socket {
     /// Sends the part of a file that belongs to a marker of this length.
     fn poll_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         let client = Arc::clone(&self.client);
-        let send =
-            |stream: &Stream| stream.try_write_by(|socket| client.sending.send(socket, length));
-        self.poll_written(cx, send)
+        loop {
+            if let Some(reading) = &mut self.reading {
+                // If this failed, so does sending.
+                let _ = ready!(Pin::new(reading).poll(cx));
+            }
+            let is_read = self.reading.take().is_some();
+            let send = |stream: &Stream| {
+                stream.try_write_by(|socket| client.sending.send(socket, length, is_read))
+            };
+            match ready!(self.poll_written(cx, send))? {
+                Progress::Sent(sent) => return Poll::Ready(Ok(sent)),
+                Progress::Cold(part) => self.reading = Some(spawn_blocking(move || part.read())),
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.client.sending.close();
     }
 }
 

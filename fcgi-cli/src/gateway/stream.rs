@@ -65,10 +65,10 @@ impl Stream {
     }
 
     /// Writes with another system call. Only call it when the stream is writable.
-    pub(super) fn try_write_by(
+    pub(super) fn try_write_by<T>(
         &self,
-        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         either!(self, it => it.try_io(Interest::WRITABLE, || write(it.as_fd())))
     }
 
