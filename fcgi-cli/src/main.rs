@@ -128,6 +128,10 @@ fn main() -> ExitCode {
             return Exit::Done.into();
         }
     };
+    if let Err(error) = signals::end_first_process() {
+        complain(&format!("fcgi: wait for signals: {error}"));
+        return Exit::Io.into();
+    }
     let mut builder = match command {
         Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
@@ -141,18 +145,18 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            Command::Ping(ping) => signals::plain(ping.run()).await,
+            Command::Ping(ping) => ping.run().await,
             Command::Status(status) => status.run().await,
-            Command::Ls(ls) => signals::plain(ls.run()).await,
-            Command::Doctor(doctor) => signals::plain(doctor.run()).await,
+            Command::Ls(ls) => ls.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Php(php) => php.run().await,
             Command::Bench(bench) => bench.run().await,
             Command::ScriptGuard(guard) => guard.run(),
             Command::Call(call) => call.run().await,
             Command::Tap(tap) => tap.run().await,
             Command::Decode(decode) => decode.run(),
-            Command::Check(check) => signals::plain(check.run()).await,
-            Command::Demo(demo) => signals::plain(demo.run()).await,
+            Command::Check(check) => check.run().await,
+            Command::Demo(demo) => demo.run().await,
             Command::Gateway(gateway) => gateway.run().await,
             Command::NginxConf(site) => site.run(),
             Command::ApacheConf(site) => site.run(),

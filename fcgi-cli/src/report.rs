@@ -153,11 +153,6 @@ impl Report {
         self.exit
     }
 
-    /// The process's exit status for this outcome.
-    pub(crate) const fn status(&self, form: Form) -> u8 {
-        form.status(self.exit)
-    }
-
     /// Like [`finish`](Self::finish), for a command whose output is enough if all is well.
     pub(crate) fn finish_unless_done(&self, form: Form) -> ExitCode {
         self.finish(form, self.exit == Exit::Done)

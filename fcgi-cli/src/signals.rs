@@ -1,27 +1,66 @@
 //! Signals that end the command.
 
-use std::{future::Future, future::pending, process::ExitCode};
+use std::{
+    future::pending,
+    io, process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+/// Whether the command handles signals itself.
+static IS_HANDLED: AtomicBool = AtomicBool::new(false);
+
+/// Lets SIGINT and SIGTERM end the process, until the command handles them itself. The system does
+/// that, except for the first process of a container, which only gets the signals that it waits
+/// for. A thread waits for them, so that they count while the command waits for a read or a write.
+///
+/// # Errors
+/// The system refuses the thread, or what it needs.
+pub(crate) fn end_first_process() -> io::Result<()> {
+    if process::id() != 1 {
+        return Ok(());
+    }
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let wait = async move {
+        loop {
+            let number = tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            };
+            if !IS_HANDLED.load(Ordering::SeqCst) {
+                process::exit(128 + number);
+            }
+        }
+    };
+    thread::Builder::new().spawn(move || runtime.block_on(wait))?;
+    Ok(())
+}
+
+/// Catches a signal, for a command that has something to clean up.
+///
+/// # Errors
+/// The signal can't be caught.
+pub(crate) fn catch(kind: SignalKind) -> io::Result<Signal> {
+    let signal = signal(kind)?;
+    IS_HANDLED.store(true, Ordering::SeqCst);
+    Ok(signal)
+}
 
 /// Waits for SIGINT or SIGTERM. Returns its name and number.
 pub(crate) async fn signalled() -> (&'static str, u8) {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let signals = (catch(SignalKind::interrupt()), catch(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
     tokio::select! {
         _ = interrupt.recv() => ("SIGINT", 2),
         _ = terminate.recv() => ("SIGTERM", 15),
-    }
-}
-
-/// Runs a command that has nothing to clean up when a signal comes. The system ends such a process,
-/// except the first process of a container, which only gets the signals that it waits for.
-pub(crate) async fn plain(work: impl Future<Output = ExitCode>) -> ExitCode {
-    if std::process::id() != 1 {
-        return work.await;
-    }
-    tokio::select! {
-        code = work => code,
-        (_, number) = signalled() => ExitCode::from(128 + number),
     }
 }

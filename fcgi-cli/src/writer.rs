@@ -71,11 +71,12 @@ async fn within<T: Send + 'static>(
         .await
 }
 
-/// Prints the end of a command's output, and gives the exit status: `status` if nobody has read it soon
-/// after the time is up.
+/// Prints the end of a command's output, and gives the exit status: that of `exit` if nobody has read
+/// it soon after the time is up, but never success, since the output was cut.
 pub(crate) async fn end(
     budget: &Budget,
-    status: u8,
+    form: Form,
+    exit: Exit,
     print: impl FnOnce() -> ExitCode + Send + 'static,
 ) -> ExitCode {
     let late = async {
@@ -86,13 +87,13 @@ pub(crate) async fn end(
     };
     tokio::select! {
         code = apart(print) => code,
-        () = late => ExitCode::from(status),
+        () = late => ExitCode::from(form.status(if exit == Exit::Done { Exit::Timeout } else { exit })),
     }
 }
 
 /// [`end`], with a report.
 pub(crate) async fn finish(report: Report, form: Form, quiet: bool, budget: &Budget) -> ExitCode {
-    end(budget, report.status(form), move || report.finish(form, quiet)).await
+    end(budget, form, report.exit(), move || report.finish(form, quiet)).await
 }
 
 /// Writes the line about a signal to stderr, unless that takes too long.

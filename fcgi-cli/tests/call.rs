@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use common::{Pty, fcgi, gateway::until};
+use common::{Pty, fcgi, full, gateway::until, is_writing};
 use fcgi_lib::proto::record::{EndRequestBody, RecordHeader, RecordType};
 use fcgi_tokio as fcgi_lib;
 use tempfile::TempDir;
@@ -369,16 +369,7 @@ fn unread(app: &App, args: &[&str]) -> Child {
 
 /// Waits until a thread of a process waits in write(2).
 fn until_it_writes(child: &Child) {
-    let tasks = format!("/proc/{}/task", child.id());
-    until("a thread waits for its reader", || {
-        let tasks = fs::read_dir(&tasks).into_iter().flatten().flatten();
-        tasks.into_iter().any(|task| {
-            let at = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
-            // write(2) to stdout or stderr, on x86-64 and on others.
-            let to = |start: &&str| at.starts_with(&format!("{start} "));
-            ["1 0x1", "1 0x2", "64 0x1", "64 0x2"].iter().any(to)
-        })
-    });
+    until("a thread waits for its reader", || is_writing(child.id()));
 }
 
 fn wait(mut child: Child) -> Option<i32> {
@@ -394,6 +385,19 @@ fn wait(mut child: Child) -> Option<i32> {
 fn a_time_limit_holds_while_nobody_reads_stdout() {
     let app = App::start();
     assert_eq!(wait(unread(&app, &["--timeout", "0.5"])), Some(6));
+}
+
+/// The call went well, but its output did not.
+#[test]
+fn output_for_programs_that_is_cut_is_no_success() {
+    let app = App::start();
+    for (forms, status) in [(&["--json"][..], 6), (&["--nagios"], 2), (&["--json", "--docker"], 1)]
+    {
+        let (stdout, _unread) = full();
+        let mut command = app.call(&["--timeout", "1"]);
+        command.args(forms).stdout(stdout).stderr(Stdio::null());
+        assert_eq!(wait(command.spawn().expect("fcgi call runs")), Some(status), "{forms:?}");
+    }
 }
 
 #[test]

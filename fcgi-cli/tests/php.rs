@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{fcgi, gateway::until, pages::compare_shape};
+use common::{fcgi, full, gateway::until, pages::compare_shape};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
@@ -460,6 +460,14 @@ fn it_ends_while_nobody_reads_its_output() -> Result {
     std::thread::sleep(std::time::Duration::from_millis(500));
     signal(&child, Signal::TERM)?;
     assert_eq!(wait(child), Some(143));
+    // Output for programs that is cut is no success.
+    for (form, status) in [("--json", 6), ("--nagios", 2)] {
+        let (stdout, _unread) = full();
+        let mut command = fcgi();
+        command.args(["php", &address, "echo 1;", "--timeout", "1", form]);
+        command.stdout(stdout).stderr(Stdio::null());
+        assert_eq!(wait(command.spawn()?), Some(status), "{form}");
+    }
     // The same of stderr.
     let noisy = "flush(); while (true) { error_log(str_repeat('noise ', 100)); }";
     let start = |timeout: &str| {

@@ -11,7 +11,9 @@ use std::{
 };
 
 use common::{
+    full,
     gateway::until,
+    is_writing,
     pages::{compare, settled},
     pool::{Busy, ForAll, Stopped, command, not_root, run, seen},
 };
@@ -26,6 +28,7 @@ type Result = std::result::Result<(), Failed>;
 
 fn main() -> ExitCode {
     let on_php = |name, run: fn() -> Result| Case::new(name, run).needs(&[Peer::PhpFpm]);
+    let in_namespace = |name, run: fn() -> Result| Case::new(name, run).missing(no_namespaces());
     harness::run([
         Case::new("each_state_has_its_message_and_status", table)
             .needs(&[Peer::PhpFpm, Peer::Nginx])
@@ -39,8 +42,9 @@ fn main() -> ExitCode {
         on_php("the_address_comes_from_the_environment", environment),
         on_php("options_come_from_the_environment", options_from_environment),
         Case::new("usage", usage),
-        Case::new("a_signal_ends_the_first_process_of_a_container", first_process)
-            .missing(no_namespaces()),
+        in_namespace("a_signal_ends_the_first_process_of_a_container", first_process),
+        in_namespace("a_signal_ends_it_while_it_reads", first_process_that_reads),
+        in_namespace("a_signal_ends_it_while_nobody_reads_its_output", first_process_that_writes),
     ])
 }
 
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
 fn first(args: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child"]).args(args);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -59,25 +63,55 @@ fn no_namespaces() -> Option<String> {
 
 /// It gets only the signals that it waits for.
 fn first_process() -> Result {
-    let fcgi = env!("CARGO_BIN_EXE_fcgi");
     for args in
-        [["ping", "unix:/none", "--wait", "600"], ["status", "unix:/none", "--watch", "600"]]
+        [&["ping", "unix:/none", "--wait", "600"][..], &["status", "unix:/none", "--watch", "600"]]
     {
-        let mut child = first(&[&[fcgi], &args[..]].concat()).spawn()?;
-        let children = format!("/proc/{0}/task/{0}/children", child.id());
-        let mut ended = None;
-        until("it ends", || {
-            let ids = std::fs::read_to_string(&children).unwrap_or_default();
-            let id = ids.split_whitespace().next().and_then(|id| Pid::from_raw(id.parse().ok()?));
-            // Again and again: it may not wait for it yet.
-            if let Some(id) = id {
-                let _ = kill_process(id, Signal::TERM);
-            }
-            ended = child.try_wait().expect("it can be waited for");
-            ended.is_some()
-        });
-        assert_eq!(ended.and_then(|status| status.code()), Some(143), "{args:?}");
+        is_ended(&mut first_fcgi(args), |_| true)?;
     }
+    Ok(())
+}
+
+fn first_process_that_reads() -> Result {
+    for args in [&["decode", "-"][..], &["bench", "unix:/none", "--stdin", "-"]] {
+        is_ended(first_fcgi(args).stdin(Stdio::piped()), |_| true)?;
+    }
+    Ok(())
+}
+
+fn first_process_that_writes() -> Result {
+    for args in [
+        &["ping", "unix:/none", "--json"][..],
+        &["status", "unix:/none", "--prometheus"],
+        &["status", "unix:/none", "--values", "--json"],
+        &["status", "unix:/none", "--watch", "600", "--json"],
+        &["nginx-conf", "unix:/none"],
+    ] {
+        let (stdout, _unread) = full();
+        is_ended(first_fcgi(args).stdout(stdout), is_writing)?;
+    }
+    Ok(())
+}
+
+fn first_fcgi(args: &[&str]) -> Command {
+    first(&[&[env!("CARGO_BIN_EXE_fcgi")], args].concat())
+}
+
+/// Sends SIGTERM once it is ready, and again and again, since it may not wait for it yet.
+fn is_ended(command: &mut Command, is_ready: impl Fn(u32) -> bool) -> Result {
+    let mut child = command.spawn()?;
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let mut ended = None;
+    until(&format!("{command:?} ends"), || {
+        let ids = std::fs::read_to_string(&children).unwrap_or_default();
+        let id = ids.split_whitespace().next().and_then(|id| id.parse::<u32>().ok());
+        if let Some(id) = id.filter(|id| is_ready(*id)) {
+            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+            let _ = kill_process(id.expect("an id"), Signal::TERM);
+        }
+        ended = child.try_wait().expect("it can be waited for");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(143), "{command:?}");
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use std::future::Future;
 
 use fcgi_driver::server::{Failed, Handler, PANICKED, Request, Server};
 use fcgi_driver::{Error, Phase, runtime::Runtime};
-use fcgi_testkit::sim::{self, Sim};
+use fcgi_testkit::sim::{self, Pipe, Sim};
 
-use support::{address, ask, builder, call, ms, numbered};
+use support::{Gauge, address, ask, builder, call, ms, numbered};
 
 /// Panics before it gives a future, if it is told to.
 struct Hasty;
@@ -76,4 +76,45 @@ fn a_panic_before_there_is_a_future_ends_its_request_and_nothing_else() {
         ask(&pool, 4).await;
         assert_eq!(sim::connections(&address()), 2, "one of them for GET_VALUES (Q-7)");
     });
+}
+
+/// Whoever drops the server of one connection leaves no handler behind: not that which ran inline,
+/// and none that had a task of its own. Nobody is left who would end one after its grace.
+#[test]
+fn a_dropped_connection_drops_all_of_its_handlers() {
+    for grace in [ms(0), ms(60_000)] {
+        sim::run(1, async move {
+            let running = Gauge::default();
+            let inside = running.clone();
+            let handler = move |_: Request| {
+                let inside = inside.enter();
+                async move {
+                    let _inside = inside;
+                    std::future::pending::<()>().await;
+                }
+            };
+            let (mut web, ours) = Pipe::pair();
+            let server = Server::<Sim>::new().abort_grace(grace);
+            let mut serving = Box::pin(server.serve_connection(ours, handler));
+            for id in 1..=3 {
+                let request = [&begin(id)[..], &[1, 4, 0, id, 0, 0, 0, 0]].concat();
+                web.write_all(&request).await.unwrap();
+            }
+            while running.now() < 3 {
+                assert!(sim::poll_some(&mut serving, 1).await.is_none(), "the web server is there");
+                sim::pass().await;
+            }
+            drop(serving);
+            assert!(web.read().await.unwrap().is_empty(), "it is closed without an answer");
+            sim::sleep(ms(1)).await;
+            assert_eq!(running.now(), 0, "dropped at once");
+        });
+    }
+}
+
+/// A Responder request that is kept.
+fn begin(id: u8) -> [u8; 16] {
+    let mut begin = BEGIN;
+    begin[3] = id;
+    begin
 }

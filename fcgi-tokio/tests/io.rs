@@ -2,8 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io::{Cursor, ErrorKind},
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use fcgi_tokio::{
@@ -13,7 +19,7 @@ use fcgi_tokio::{
 };
 use http_body::Body as _;
 use tokio::{
-    io::{self, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::Notify,
     task::yield_now,
 };
@@ -223,4 +229,57 @@ async fn http_bodies_are_readers() {
     assert!(came == sent[6..], "it came back changed: {} bytes", came.len());
     assert!(body.is_end_stream());
     server.abort();
+}
+
+/// An application that always has another line of STDERR, and counts how many were read.
+struct Chatter(Arc<AtomicUsize>);
+
+/// More lines than one turn may take; without an end the test could not fail.
+const LINES: usize = 10_000;
+
+impl AsyncRead for Chatter {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0.fetch_add(1, Ordering::Relaxed) < LINES {
+            buf.put_slice(&[1, 7, 0, 1, 0, 2, 0, 0, b'e', b'\n']);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Chatter {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, b: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(b.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Else its task would never let others go on, not even its own time limit: a stream that is always
+/// ready need not pause by itself.
+#[tokio::test]
+async fn who_skips_stderr_pauses_while_nothing_else_comes() {
+    let lines = Arc::new(AtomicUsize::new(0));
+    let mut client = Client::over(Chatter(Arc::clone(&lines)));
+    let mut response = client.send(Request::responder()).await.unwrap();
+    let mut buf = [0; 8];
+    let mut read = pin!(response.read(&mut buf));
+    for _ in 0..3 {
+        let before = lines.load(Ordering::Relaxed);
+        let paused = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx).is_pending())).await;
+        assert!(paused, "there is no STDOUT to read");
+        let polled = lines.load(Ordering::Relaxed) - before;
+        assert!((1..1000).contains(&polled), "{polled} lines in one turn");
+    }
+    // It goes on by itself, up to the end of the connection.
+    read.await.unwrap_err();
 }

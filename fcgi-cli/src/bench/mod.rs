@@ -19,7 +19,7 @@ use clap::{
 };
 use fcgi_tokio::{self as fcgi, Address};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::SignalKind,
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
@@ -32,6 +32,7 @@ use crate::{
     input::Input,
     place::Place,
     report::{Form, Report},
+    signals::catch,
     writer,
 };
 use load::{Load, Plan};
@@ -297,7 +298,7 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
 type Signals = (Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
 
 fn signals() -> Signals {
-    (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
+    (catch(SignalKind::interrupt()).ok(), catch(SignalKind::terminate()).ok())
 }
 
 async fn next_of((interrupt, terminate): &mut Signals) -> u8 {

@@ -134,14 +134,14 @@ impl Call {
         }
         let form = self.form;
         let report = self.report(&to, called, &output, &seen, &budget);
-        let status = report.as_ref().map_or(Exit::Done as u8, |report| report.status(form));
+        let exit = report.as_ref().map_or(Exit::Done, Report::exit);
         let print = move || {
             // A failure of stderr can't be reported anywhere.
             let _ = io::stderr().write_all(end.as_bytes());
             report.map_or(ExitCode::SUCCESS, |report| report.finish_unless_done(form))
         };
         tokio::select! {
-            code = writer::end(&budget, status, print) => code,
+            code = writer::end(&budget, form, exit, print) => code,
             (_, number) = signalled() => ExitCode::from(128 + number),
         }
     }

@@ -10,7 +10,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal, SignalKind},
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
@@ -24,6 +24,7 @@ use super::{
     sink::complain,
     socket::{Socket, linger},
 };
+use crate::signals::catch;
 
 /// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
@@ -51,8 +52,8 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
         })
     }
 

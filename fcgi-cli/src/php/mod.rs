@@ -18,7 +18,7 @@ use clap::Args;
 use fcgi_engine::text::{Escaper, escape};
 use fcgi_http::{HeadLimits, HeadParser};
 use fcgi_tokio::{self as fcgi, Address, Phase, client::Chunk};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use crate::{
     args::limit,
@@ -29,6 +29,7 @@ use crate::{
     input::Input,
     place,
     report::{Form, Report},
+    signals::catch,
     writer::{self, Writer},
 };
 use opcache::Opcache;
@@ -501,7 +502,7 @@ async fn signalled() -> (&'static str, u8) {
     ];
     let mut caught = tokio::task::JoinSet::new();
     for (name, number, kind) in kinds {
-        if let Ok(mut signal) = signal(kind) {
+        if let Ok(mut signal) = catch(kind) {
             caught.spawn(async move {
                 signal.recv().await;
                 (name, number)

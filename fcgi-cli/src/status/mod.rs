@@ -19,13 +19,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use crate::{
     complain,
     exit::Exit,
     report::{Report, print as print_line},
-    signals,
+    signals::catch,
 };
 pub(crate) use options::Status;
 use serve::Exporter;
@@ -55,7 +55,7 @@ impl Status {
             let failed = scrapes.iter().find_map(|it| it.look.status.as_ref().err());
             return failed.map_or(Exit::Done, |trouble| trouble.exit).into();
         }
-        signals::plain(self.look(&pools)).await
+        self.look(&pools).await
     }
 
     /// Queries once; twice if a threshold is a rise; or again and again.
@@ -135,7 +135,7 @@ impl Status {
             complain(&format!("fcgi status: listen at {listen}: {error}"));
             ExitCode::from(Exit::Io)
         };
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let signals = (catch(SignalKind::interrupt()), catch(SignalKind::terminate()));
         let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
             return failed(io::Error::other("signals can't be caught"));
         };

@@ -35,12 +35,12 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, UnixListener},
     select,
-    signal::unix::{SignalKind, signal},
+    signal::unix::SignalKind,
     task::{LocalSet, spawn_local},
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{causes, exit::Exit, place::Place, sink::Sink, stream};
+use crate::{causes, exit::Exit, place::Place, signals::catch, sink::Sink, stream};
 use exchange::Outcome;
 use filter::Filter;
 use packets::Packets;
@@ -382,8 +382,8 @@ impl Proxy {
         self: &Rc<Self>,
         listener: (TransportListener, Option<SocketFile>),
     ) -> io::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = catch(SignalKind::interrupt())?;
+        let mut terminate = catch(SignalKind::terminate())?;
         let mut tell = interval(TELL);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

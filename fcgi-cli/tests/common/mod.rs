@@ -8,9 +8,9 @@ pub(crate) mod tap;
 pub(crate) mod webdriver;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::Read,
-    os::fd::OwnedFd,
+    fs::{File, OpenOptions, read_dir, read_to_string},
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
 };
 
@@ -24,6 +24,29 @@ pub(crate) fn fcgi() -> Command {
         command.env(format!("FCGI_{name}_TIMEOUT"), "60");
     }
     command
+}
+
+/// A stdout that is full, and its end that nobody reads.
+pub(crate) fn full() -> (Stdio, UnixStream) {
+    let (mut stdout, unread) = UnixStream::pair().expect("a pair of sockets");
+    stdout.set_nonblocking(true).expect("it need not wait");
+    // Ever less at once, until no byte fits any more.
+    for block in [4096, 1] {
+        while stdout.write(&[b'x'; 4096][..block]).is_ok() {}
+    }
+    stdout.set_nonblocking(false).expect("it may wait");
+    (OwnedFd::from(stdout).into(), unread)
+}
+
+/// Whether a thread of a process waits in write(2) for the reader of stdout or stderr.
+pub(crate) fn is_writing(process: u32) -> bool {
+    let tasks = read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    tasks.into_iter().any(|task| {
+        let at = read_to_string(task.path().join("syscall")).unwrap_or_default();
+        // On x86-64 and on others.
+        let to = |start: &&str| at.starts_with(&format!("{start} "));
+        ["1 0x1", "1 0x2", "64 0x1", "64 0x2"].iter().any(to)
+    })
 }
 
 /// A terminal.

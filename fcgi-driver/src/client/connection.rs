@@ -76,8 +76,7 @@ impl<R: Runtime> Connection<R> {
         if exchange.is_over() {
             return Poll::Ready(Ok(None));
         }
-        let polled = ready!(self.poll_io(cx, exchange));
-        let polled = exchange.hand_out(polled);
+        let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.is_over() {
             self.abort(exchange.key());
         }

@@ -12,13 +12,15 @@ use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
 use tracing::Span;
 
 use super::{Body, Chunk};
-use crate::{Error, runtime::Runtime};
+use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
 
 /// One request, from BEGIN_REQUEST until its response was read to its end or the request was
 /// aborted.
 pub(crate) struct Exchange<R: Runtime> {
     pub(super) core: client::Exchange,
     bodies: [Body; 2],
+    /// How many chunks of STDERR were handed out in a row, without waiting for any.
+    errors: usize,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -30,7 +32,7 @@ impl<R: Runtime> Exchange<R> {
         bodies: [Body; 2],
     ) -> Self {
         core.begin_log(begin, connection, R::now);
-        Self { core, bodies, runtime: PhantomData }
+        Self { core, bodies, errors: 0, runtime: PhantomData }
     }
 
     /// Called when the caller no longer waits for the request.
@@ -77,12 +79,26 @@ impl<R: Runtime> Exchange<R> {
         Ok(())
     }
 
-    /// Hands out a polled chunk, and records the end.
-    pub(super) fn hand_out(
+    /// Polls for a chunk with `poll`, hands it out, and records the end.
+    ///
+    /// Most callers skip STDERR and poll again at once. So after many chunks of it in a row others
+    /// get their turn: not every runtime's sockets see to that.
+    pub(super) fn poll_chunk(
         &mut self,
-        polled: Result<Option<Chunk>, Error>,
-    ) -> Result<Option<Chunk>, Error> {
-        self.core.hand_out(polled, R::now)
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        if self.errors >= MAX_ROUNDS {
+            self.errors = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = poll(self, cx);
+        match &polled {
+            Poll::Ready(Ok(Some(Chunk::Stderr(_)))) => self.errors += 1,
+            _ => self.errors = 0,
+        }
+        polled.map(|polled| self.core.hand_out(polled, R::now))
     }
 }
 

@@ -98,7 +98,7 @@ impl<R: Runtime> Mux<R> {
         if exchange.is_over() {
             return Poll::Ready(Ok(None));
         }
-        self.poll_io(cx, exchange, deadline).map(|polled| exchange.hand_out(polled))
+        exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange, deadline))
     }
 
     fn poll_io(

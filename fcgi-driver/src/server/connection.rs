@@ -48,6 +48,13 @@ struct Task<R: Runtime, H> {
     deadline: Deadline<R>,
 }
 
+/// The end of the connection, or its server is dropped and the task with it.
+impl<R: Runtime, H> Drop for Task<R, H> {
+    fn drop(&mut self) {
+        self.shared.desert();
+    }
+}
+
 impl<R: Runtime, H: Handler> Task<R, H> {
     /// Runs a handler as part of this task; before anything else if it is `fresh`.
     fn poll_inline(

@@ -241,6 +241,15 @@ impl Shared {
         inner.session.abandon((self.now)());
         inner.notify();
     }
+
+    /// The connection's task is dropped: whoever still answers a request in a task of its own must
+    /// not outlive it.
+    pub(super) fn desert(&self) {
+        let mut inner = self.lock();
+        if inner.session.handlers() > 0 {
+            inner.session.desert((self.now)());
+        }
+    }
 }
 
 impl Inner {

@@ -188,6 +188,8 @@ impl<K: Pooled> Desk<K> {
         ticket: Ticket,
         wait: impl FnOnce(&mut Option<K::Who>),
     ) -> Poll<Result<Turn<K>, Error>> {
+        // Dropped after the lock is released: the last waker of a task may drop the task.
+        let _gone;
         let mut guard = self.lock();
         let state = &mut *guard;
         let full = state.is_full();
@@ -202,7 +204,7 @@ impl<K: Pooled> Desk<K> {
                 return Poll::Pending;
             }
             Some(&mut Waiting::Granted { connection, fresh, .. }) => {
-                state.waiting.remove(&ticket);
+                _gone = state.waiting.remove(&ticket);
                 if fresh {
                     return Poll::Ready(Ok(Turn::Fresh));
                 }

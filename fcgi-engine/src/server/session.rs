@@ -32,7 +32,7 @@ use crate::{
 ///   they have to wait, and then check `take_attention`.
 /// - **Whoever releases the lock** takes what is in `woken` before, and wakes it after.
 /// - **Whatever runs the handlers** uses `is_over`, `finish`.
-/// - **The server** uses `shutdown`, `cancel`.
+/// - **The server** uses `shutdown`, `cancel`, `abandon`, and `desert` if the task is dropped.
 #[derive(Debug)]
 pub struct Session<W: Waiters> {
     pub(super) connection: ServerConnection,
@@ -271,6 +271,16 @@ impl<W: Waiters> Session<W> {
         self.connection.handle_disconnect();
         self.life = Life::Closed;
         self.cancel(now);
+    }
+
+    /// [Abandons](Self::abandon) a connection that nobody attends to any more: its handlers must be
+    /// dropped now, since nobody would end them after their grace.
+    pub fn desert(&mut self, now: Instant) {
+        self.abandon(now);
+        for (_, active) in self.requests.iter_mut() {
+            active.over = true;
+            active.waiters.wake_all(&mut self.woken);
+        }
     }
 
     /// A request whose handler must be run, in addition to those that [`turn`](Self::turn) returns.
