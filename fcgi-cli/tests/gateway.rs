@@ -377,6 +377,27 @@ fn a_request_with_two_lengths_is_refused() {
     let answer = raw(&gateway, request.as_bytes());
     assert!(answer.contains("last\n") && answer.contains("HTTP/1.1 400 "), "{answer}");
     assert_eq!(app.state.asked(), 1, "only what was held");
+    // In two pieces, one before that answer and one after it.
+    for (first, second) in [
+        (&*format!("{length}\r\nTransfer-E"), "ncoding: chunked"),
+        ("Content-Le", "ngth: 36\r\nTransfer-Encoding: chunked"),
+        (&*format!("{length}\r\nX: "), "POST /app.php HTTP/1.1\r\nTransfer-Encoding: chunked"),
+    ] {
+        let mut connection = gateway.connect();
+        connection.send_head("GET", "/app.php/hold", &[]).expect("send");
+        connection.read_head().expect("a head");
+        let head = format!("POST /app.php HTTP/1.1\r\nHost: a\r\n{first}");
+        connection.send(head.as_bytes()).expect("send");
+        // Usually the gateway reads this first; it must not matter.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        app.state.release();
+        let mut block = [0; 64];
+        while connection.read_body(&mut block).expect("more") > 0 {}
+        connection.send(format!("{second}\r\n\r\n0\r\n\r\n").as_bytes()).expect("send");
+        let reply = connection.read_reply().expect("an answer");
+        assert_eq!(reply.head.status, 400, "{first} {second}");
+    }
+    assert_eq!(app.state.asked(), 4, "only what was held");
     // A value that looks like a field is none.
     let mut connection = gateway.connect();
     let fields = [("Transfer-Encoding", "chunked"), ("X-Mine", "Content-Length: 3")];

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fcgi_tokio::http::ParamsBuilder;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -164,11 +164,11 @@ impl Client {
         }
     }
 
-    /// Whether the head of the request that has arrived has a field of this name, which must be in
-    /// lower case. `None` if it arrived before the answer to another request, since it is then
-    /// unknown where it began.
-    pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
-        self.lock().head.has_field(name)
+    /// Whether the head of the request that has arrived, with this method and this many other
+    /// fields, has a field of this name. `None` if some of it arrived before the answer to another
+    /// request, since it is then unknown where it began.
+    pub(super) fn has_field(&self, name: &[u8], method: &Method, others: usize) -> Option<bool> {
+        self.lock().head.has_field(name, method.as_str().as_bytes(), others)
     }
 
     /// Records whether the socket takes more.

@@ -40,10 +40,14 @@ impl RawHead {
         }
     }
 
-    /// Whether there is a field of this name, which must be in lower case; `None` if the head is not
-    /// complete.
-    pub(super) fn has_field(&self, name: &[u8]) -> Option<bool> {
-        self.is_whole.then(|| has_field(&self.bytes, name))
+    /// Whether there is a field of this name. `None` if these bytes are
+    /// not the whole head of a request with this method and this many other fields: its beginning
+    /// may have come unseen.
+    pub(super) fn has_field(&self, name: &[u8], method: &[u8], others: usize) -> Option<bool> {
+        let rest = self.bytes.strip_prefix(method).filter(|_| self.is_whole)?;
+        let all = names(&self.bytes).count();
+        let found = names(&self.bytes).filter(|found| found.eq_ignore_ascii_case(name)).count();
+        (rest.starts_with(b" ") && all - found == others).then_some(found > 0)
     }
 
     /// Prepares for the next head.
@@ -56,10 +60,9 @@ impl RawHead {
     }
 }
 
-/// Whether a head has a field of this name, which must be in lower case.
-fn has_field(head: &[u8], name: &[u8]) -> bool {
+/// The names of a head's fields.
+fn names(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let lines = lines.take_while(|line| !matches!(line, [] | [b'\r']));
-    let names = lines.filter_map(|line| line.split(|byte| *byte == b':').next());
-    names.into_iter().any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
+    lines.filter_map(|line| line.split(|byte| *byte == b':').next()).map(<[u8]>::trim_ascii)
 }

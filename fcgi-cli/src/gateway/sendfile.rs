@@ -22,9 +22,9 @@ use super::log::{self, Title};
 
 /// The largest part for one marker, in bytes, so that other connections get their turn.
 pub(super) const MOST: u64 = 128 * 1024;
-/// How far apart the bytes are that must be in memory before a part is sent. The kernel reads at
-/// least this much at once from the beginning of a file.
-const STEP: u64 = 16 * 1024;
+/// How far apart the bytes are that must be in memory before a part is sent. The kernel usually
+/// reads and drops more than this at once.
+const STEP: u64 = 32 * 1024;
 /// Made when the first file is sent, so that it takes no room in the program's file.
 static MARKER: LazyLock<Bytes> = LazyLock::new(|| vec![0; MOST as usize].into());
 

@@ -61,10 +61,11 @@ impl Service {
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Response<Body> {
-        let has_length = request
-            .headers()
+        let fields = request.headers();
+        // hyper drops a Content-Length next to it.
+        let has_length = fields
             .contains_key(TRANSFER_ENCODING)
-            .then(|| client.has_field(b"content-length"));
+            .then(|| client.has_field(b"content-length", request.method(), fields.len()));
         let id = Id::next();
         let (origin, unclear) = match self.proxies.origin(request.headers(), client.ends) {
             Ok(origin) => (origin, None),
