@@ -26,6 +26,7 @@ const UPDATE: &str = "UPDATE_CLI";
 /// Long enough for a machine with other things to do.
 const PATIENCE: &str = "5";
 const OURS: [&str; 4] = ["tokio", "smol", "async-std", "blocking"];
+const OTHERS: [Other; 3] = [Other::Libfcgi, Other::Go, Other::PhpFpm];
 
 const HEAD: &str = "\
 # Conformance
@@ -79,6 +80,41 @@ impl Drop for Echo {
     }
 }
 
+/// An application on another library.
+#[derive(Clone, Copy)]
+enum Other {
+    Libfcgi,
+    Go,
+    PhpFpm,
+}
+
+impl Other {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Libfcgi => "libfcgi",
+            Self::Go => "Go",
+            Self::PhpFpm => "php-fpm",
+        }
+    }
+
+    /// Checks a fresh one: what it was sent before may have cost it its workers.
+    fn check(self, args: &[&str]) -> Result<Vec<[String; 3]>, Failed> {
+        let checked = match self {
+            Self::Libfcgi => {
+                let started = Application::start(ApplicationKind::Libfcgi { workers: 8 })?;
+                check(&started.address(), args)
+            }
+            Self::Go => check(&Application::start(ApplicationKind::Go)?.address(), args),
+            Self::PhpFpm => {
+                let php = PhpFpm::start(PhpFpmOptions::default().children(8))?;
+                let script = php.script("hello.php").display().to_string();
+                check(&php.unix_address(), &[args, &["--script", &script]].concat())
+            }
+        };
+        Ok(checked?.0)
+    }
+}
+
 /// Each case with its name and its result, in order, and what is to be said of failures.
 fn check(address: &str, args: &[&str]) -> Result<(Vec<[String; 3]>, String), Failed> {
     let output = fcgi()
@@ -87,7 +123,8 @@ fn check(address: &str, args: &[&str]) -> Result<(Vec<[String; 3]>, String), Fai
         .stderr(Stdio::inherit())
         .output()?;
     let (mut results, mut failures) = (Vec::new(), String::new());
-    for line in String::from_utf8(output.stdout)?.lines() {
+    let printed = String::from_utf8(output.stdout)?;
+    for line in printed.lines() {
         let object: Value = serde_json::from_str(line)?;
         if object["event"] == "case" {
             let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
@@ -98,7 +135,7 @@ fn check(address: &str, args: &[&str]) -> Result<(Vec<[String; 3]>, String), Fai
         }
     }
     let expected = if failures.is_empty() { 0 } else { 7 };
-    assert_eq!(output.status.code(), Some(expected), "{address}");
+    assert_eq!(output.status.code(), Some(expected), "{address} {args:?} printed: {printed}");
     Ok((results, failures))
 }
 
@@ -110,30 +147,19 @@ fn conformance() -> Result<(), Failed> {
         assert_eq!(failures, "", "all of {adapter}'s pass");
         columns.push((adapter, results));
     }
-    let libfcgi = Application::start(ApplicationKind::Libfcgi { workers: 8 })?;
-    let go = Application::start(ApplicationKind::Go)?;
-    let php = PhpFpm::start(PhpFpmOptions::default().children(8))?;
-    let script = php.script("hello.php").display().to_string();
     // What does not answer takes its time: they wait beside each other.
-    let others: [(&str, String, &[&str]); 3] = [
-        ("libfcgi", libfcgi.address(), &[]),
-        ("Go", go.address(), &[]),
-        ("php-fpm", php.unix_address(), &["--script", &script]),
-    ];
     let checked: Vec<_> = thread::scope(|scope| {
-        let run = |address, args| scope.spawn(move || check(address, args));
-        let running: Vec<_> = others.iter().map(|(_, address, args)| run(address, args)).collect();
+        let run = |other: Other| scope.spawn(move || other.check(&[]));
+        let running: Vec<_> = OTHERS.into_iter().map(run).collect();
         running.into_iter().map(|running| running.join()).collect()
     });
     let written = written();
-    for ((name, address, args), checked) in others.iter().zip(checked) {
-        let (mut results, _) = checked.map_err(|_| "a check panicked")??;
+    for (other, checked) in OTHERS.into_iter().zip(checked) {
+        let mut results = checked.map_err(|_| "a check panicked")??;
         for result in &mut results {
-            settle(result, name, &written, |case| {
-                Ok(check(address, &[args, &["--only", case][..]].concat())?.0)
-            })?;
+            settle(result, other.name(), &written, |case| other.check(&["--only", case]))?;
         }
-        columns.push((*name, results));
+        columns.push((other.name(), results));
     }
     compare(&page(&columns)?)
 }
