@@ -1,9 +1,10 @@
-//! `cargo xtask instructions`: counts the instructions of a request with callgrind. The result is
-//! the same each time, however busy the machine is.
+//! `cargo xtask instructions`: counts the instructions of a request with callgrind. The counted
+//! program sleeps before each message that it gets, so the result is nearly the same each time,
+//! however busy the machine is.
 
 use std::{
     fs,
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -15,6 +16,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::{cargo, program, root, run as run_command, succeeds};
+use crate::paced::{End, relay};
 use crate::{peers, tool};
 
 /// Where the counts are kept.
@@ -115,25 +117,48 @@ fn count(subject: &Subject) -> Result<u64> {
 /// All instructions of a program for this many requests.
 fn run_for(subject: &Subject, requests: u64) -> Result<u64> {
     let folder = Folder::new()?;
-    let socket = folder.0.join("app.sock");
-    let address = format!("unix:{}", socket.display());
+    let [socket, relayed] = ["app.sock", "relay.sock"].map(|name| folder.0.join(name));
     let log = folder.0.join("log");
     let (mut server, mut sender) = if subject.sends {
         (example(SERVER), counted(subject.example, &log))
     } else {
         (counted(subject.example, &log), example(SENDER))
     };
-    server.arg(&address).env("FCGI_THREADS", "1").stdout(Stdio::null());
-    sender.args([&address, &requests.to_string(), "1"]).env("FCGI_THREADS", "1");
+    for program in [&mut server, &mut sender] {
+        program.env("FCGI_THREADS", "1").stdout(Stdio::null());
+    }
+    server.arg(address(&socket));
+    sender.args([&address(&relayed), &requests.to_string(), "1"]);
     let mut server = Running(server.spawn().context("starting the server")?);
-    server.wait_for(&socket)?;
-    let sent = sender.stdout(Stdio::null()).status().context("starting the client")?;
+    server.until_it_listens(&socket)?;
+    let listener = UnixListener::bind(&relayed).context("listening for the client")?;
+    listener.set_nonblocking(true)?;
+    let mut sender = Running(sender.spawn().context("starting the client")?);
+    let paced = |running: &Running, paced: bool| paced.then(|| running.0.id());
+    let (client, server_process) = (paced(&sender, subject.sends), paced(&server, !subject.sends));
+    // A pool replaces its connections when they are old.
+    let sent = loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false)?;
+            let to_server = UnixStream::connect(&socket).context("connecting to the server")?;
+            let to_server = End { stream: to_server, paced: server_process };
+            relay(End { stream, paced: client }, to_server)?;
+        } else if let Some(status) = sender.0.try_wait()? {
+            break status;
+        } else {
+            sleep(Duration::from_millis(1));
+        }
+    };
     ensure!(sent.success(), "the client failed: {sent}");
     server.end()?;
     let log = fs::read_to_string(&log).context("reading valgrind's log")?;
     let collected =
         log.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
     collected.context("valgrind told no count")
+}
+
+fn address(socket: &Path) -> String {
+    format!("unix:{}", socket.display())
 }
 
 fn example(name: &str) -> Command {
@@ -166,11 +191,11 @@ impl Drop for Folder {
     }
 }
 
-/// A server that ends with this value.
+/// A program that ends with this value.
 struct Running(Child);
 
 impl Running {
-    fn wait_for(&mut self, socket: &Path) -> Result<()> {
+    fn until_it_listens(&mut self, socket: &Path) -> Result<()> {
         let started = Instant::now();
         while UnixStream::connect(socket).is_err() {
             if let Some(status) = self.0.try_wait()? {

@@ -16,6 +16,7 @@ mod fuzz;
 mod instructions;
 mod interop;
 mod msrv;
+mod paced;
 mod peers;
 mod test;
 mod tool;
