@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::{fs::MetadataExt, net::UnixStream},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -70,6 +71,35 @@ fn the_command_line_goes_before_the_environment() {
     command.env("FCGI_ADDR", "unix:/no/such");
     let gateway = Gateway::spawn(command, &["--spawn", "sleep 1000", "--mount", "/"]);
     assert!(gateway.line.contains("the program sleep 1000"), "{}", gateway.line);
+}
+
+#[test]
+fn a_switch_is_on_or_off() {
+    let (app, root) = (App::start(), Root::new());
+    fs::write(root.path().join("../outside.txt"), PAGE).expect("a file");
+    common::gateway::link(Path::new("../outside.txt"), &root.path().join("link.txt"));
+    let args = ["gateway", &app.address, "--root", &root.arg(), "--listen", "127.0.0.1:0"];
+    for (value, status) in [("on", 200), ("TRUE", 200), ("1", 200), ("off", 404), ("no", 404)] {
+        let name = "FCGI_GATEWAY_FOLLOW_LINKS";
+        let gateway = Gateway::start_with_env(name, value, &args[1..4]);
+        assert_eq!(gateway.get("/link.txt").head.status, status, "{value}");
+    }
+    for wrong in ["maybe", "of", "2", " on"] {
+        let mut command = common::fcgi();
+        let output = command.args(args).env("FCGI_GATEWAY_FOLLOW_LINKS", wrong).output();
+        let output = output.expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {stderr}");
+        assert!(stderr.contains("--follow-links") && stderr.contains("on or off"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_two_pages_inside_have_paths_of_their_own() {
+    let output = run(&["gateway", "--listen", "127.0.0.1:0", "--ready", "/-/metrics"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--ready") && stderr.contains("--metrics"), "{stderr}");
 }
 
 #[test]

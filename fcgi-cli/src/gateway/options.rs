@@ -336,6 +336,10 @@ impl Options {
                 return Err(Stopped::usage(format!("{name} is for --php, which was not given")));
             }
         }
+        if self.ready.0.is_some() && self.ready.0 == self.metrics.0 {
+            let message = "--ready and --metrics need different paths, or off";
+            return Err(Stopped::usage(message.to_owned()));
+        }
         let is_unix = |address: &fcgi::Address| matches!(address.target(), fcgi::Target::Unix(_));
         for (name, is_given) in [
             ("--listen-mode", self.listen_mode.is_some()),
