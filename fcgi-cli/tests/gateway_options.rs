@@ -102,6 +102,31 @@ fn the_two_pages_inside_have_paths_of_their_own() {
     assert!(stderr.contains("--ready") && stderr.contains("--metrics"), "{stderr}");
 }
 
+/// As a block of YAML has them, or a file with CRLF.
+#[test]
+fn lines_of_a_variable_may_end_in_any_way() {
+    let (app, root) = (App::start(), Root::new());
+    let args = [&*app.address, "--root", &root.arg()];
+    for lines in ["/plain\n*.txt\n", "\n/plain\n\n*.txt\n\n", "/plain\r\n*.txt\r\n"] {
+        let gateway = Gateway::start_with_env("FCGI_GATEWAY_DENY", lines, &args);
+        for (target, status) in [("/", 200), ("/plain/", 403), ("/page.txt", 403)] {
+            assert_eq!(gateway.get(target).head.status, status, "{target}, {lines:?}");
+        }
+    }
+    for lines in ["A=b\n\nC=d e\n", "A=b\r\nC=d e\r\n"] {
+        let gateway = Gateway::start_with_env("FCGI_GATEWAY_PARAM", lines, &args);
+        let body = text(&gateway.get("/app.php"));
+        assert!(body.contains("A=b\n") && body.contains("C=d e\n"), "{lines:?}: {body}");
+    }
+    let wrong = run(&["gateway", "--listen", "127.0.0.1:0", "--param", "=x"]);
+    assert_eq!(wrong.status.code(), Some(2), "no name");
+    // Nothing is denied by nothing, and everything by the root.
+    for (pattern, status) in [("", 200), ("/", 403)] {
+        let gateway = Gateway::start(&[&args[..], &["--deny", pattern]].concat());
+        assert_eq!(gateway.get("/page.txt").head.status, status, "{pattern:?}");
+    }
+}
+
 #[test]
 fn help_names_the_variables() {
     let Output { stdout, .. } =
