@@ -96,7 +96,8 @@ impl Timers {
         let mut due = Vec::new();
         loop {
             let now = Instant::now();
-            while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
+            while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now)
+            {
                 due.push(first.remove());
             }
             self.told = self.waiting.first_key_value().map(|(&(first, _), _)| first);

@@ -147,7 +147,8 @@ impl Sockets {
     fn arrived(&self) -> Vec<Waker> {
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
         // If it is interrupted, the set is still readable.
-        let Ok((events, _)) = epoll::wait(&self.set, &mut events, Some(&Timespec::default())) else {
+        let Ok((events, _)) = epoll::wait(&self.set, &mut events, Some(&Timespec::default()))
+        else {
             return Vec::new();
         };
         let sources = lock(&self.sources);
