@@ -208,6 +208,9 @@ fn files_that_were_compressed_ahead_are_sent_to_those_who_take_them() {
         ("zstd", None, PAGE),
         ("gzip;q=0", None, PAGE),
         ("identity", None, PAGE),
+        ("identity, gzip;q=0.5", None, PAGE),
+        ("*;q=0.1, identity;q=0.2", None, PAGE),
+        ("identity;q=0.5, gzip;q=0.5", Some("gzip"), "page.txt.gz 0123456789"),
     ] {
         let reply = ask("/page.txt", accept, &[]);
         assert_eq!(reply.head.field("content-encoding"), coding, "{accept}");

@@ -159,6 +159,9 @@ fn cgi_4_1_1_server_name_and_port_come_from_what_is_known() {
     let params = build(&request, RequestBody::None).unwrap();
     assert_eq!(params.get_str("HTTP_HOST"), Some("b.example:83"));
     assert_eq!(params.get_str("REQUEST_URI"), Some("/x?y"));
+    // An empty path is the same as `/`.
+    let params = build(&with_headers("http://b.example?y", &[]), RequestBody::None).unwrap();
+    assert_eq!(params.get_str("REQUEST_URI"), Some("/?y"));
     for bad in ["a b", "u@h", "a/b", ":80", "a\u{fc}"] {
         assert_eq!(
             build(&host(bad), RequestBody::None).map(drop).map_err(|e| e.status().as_u16()),

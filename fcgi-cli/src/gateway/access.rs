@@ -1,6 +1,7 @@
 //! The access log, on stdout.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -131,8 +132,14 @@ impl Drop for Entry {
 }
 
 impl Line {
-    fn target(&self) -> &str {
-        self.target.path_and_query().map_or("*", |target| target.as_str())
+    fn target(&self) -> Cow<'_, str> {
+        match (self.target.path_and_query(), self.target.authority()) {
+            // This adds the slash of an empty path.
+            (Some(target), _) if target.as_str().starts_with('?') => target.to_string().into(),
+            (Some(target), _) => target.as_str().into(),
+            (None, Some(authority)) => authority.as_str().into(),
+            (None, None) => "*".into(),
+        }
     }
 
     fn to_text(&self, status: u16, bytes: u64, seconds: f64) -> String {
@@ -162,7 +169,7 @@ impl Line {
                 id: self.id.to_string(),
                 remote: self.origin.to_string(),
                 method: Some(self.method.as_str()),
-                target: Some(self.target()),
+                target: Some(&self.target()),
                 protocol: Some(protocol),
                 host: self.target.authority().map(ToString::to_string).or(text(&self.host)),
                 status,

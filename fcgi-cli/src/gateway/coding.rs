@@ -42,6 +42,7 @@ impl Codings {
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let mut weights = [0; Coding::ALL.len()];
         let mut others = 0;
+        let mut plain = 0;
         let mut named = [false; Coding::ALL.len()];
         let lines = headers.get_all(ACCEPT_ENCODING).iter();
         for item in lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')) {
@@ -55,13 +56,15 @@ impl Codings {
             match Coding::ALL.iter().position(is_it) {
                 Some(at) => (weights[at], named[at]) = (weight, true),
                 None if name == "*" => others = weight,
+                // Without a weight of its own it is what is sent if there is nothing better.
+                None if name.eq_ignore_ascii_case("identity") => plain = weight,
                 None => {}
             }
         }
         let weight = |at: usize| if named[at] { weights[at] } else { others };
         let mut order = [0, 1, 2];
         order.sort_by_key(|at| std::cmp::Reverse(weight(*at)));
-        Self(order.map(|at| (weight(at) > 0).then_some(Coding::ALL[at])))
+        Self(order.map(|at| (weight(at) > 0 && weight(at) >= plain).then_some(Coding::ALL[at])))
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = Coding> {

@@ -226,7 +226,8 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
     let (first, last) = range.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
     let number = |text: &str| -> Option<u64> {
         // A position too large for a number is beyond the end of any file.
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
     };
     let (first, last) = match (first, last) {
         ("", suffix) => match number(suffix)? {

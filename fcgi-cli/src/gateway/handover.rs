@@ -149,6 +149,9 @@ pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
             headers.remove(name);
         }
     }
+    if file.status() == StatusCode::NO_CONTENT {
+        file.headers_mut().remove(CONTENT_LENGTH);
+    }
     let names: Vec<_> = headers.keys().cloned().collect();
     for name in names {
         file.headers_mut().remove(&name);

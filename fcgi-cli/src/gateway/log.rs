@@ -85,10 +85,12 @@ impl Title {
         self.0.id
     }
 
-    /// Notes the first script of the request.
+    /// Notes the first script of the request. An application that is no file has one name for all
+    /// paths; the path says more.
     pub(super) fn set_script(&self, script: &Script) {
-        let name = script.script_filename.as_ref().unwrap_or(&script.script_name);
-        let _ = self.0.script.set(name.clone());
+        if let Some(name) = &script.script_filename {
+            let _ = self.0.script.set(name.clone());
+        }
     }
 
     fn of_script(&self) -> String {

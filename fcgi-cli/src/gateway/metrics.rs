@@ -10,8 +10,8 @@ use super::sink::{ACCESS, ERRORS};
 
 /// The upper bounds of the buckets of request times, in milliseconds.
 const BUCKETS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000];
-/// The number of statuses, from 100 on.
-const STATUSES: usize = 500;
+/// The number of statuses, from 100 on: all that have three digits.
+const STATUSES: usize = 900;
 
 pub(super) static METER: Meter = Meter::new();
 
@@ -22,7 +22,8 @@ pub(super) struct Meter {
     bytes: AtomicU64,
     under_way: AtomicU64,
     connections: AtomicU64,
-    buckets: [AtomicU64; BUCKETS.len()],
+    /// The last one has no upper bound.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
     microseconds: AtomicU64,
 }
 
@@ -51,7 +52,7 @@ impl Meter {
             bytes: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
             connections: AtomicU64::new(0),
-            buckets: [const { AtomicU64::new(0) }; BUCKETS.len()],
+            buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
             microseconds: AtomicU64::new(0),
         }
     }
@@ -69,9 +70,8 @@ impl Meter {
         }
         self.bytes.fetch_add(bytes, Relaxed);
         let milliseconds = took.as_micros().div_ceil(1000);
-        if let Some(at) = BUCKETS.iter().position(|end| milliseconds <= u128::from(*end)) {
-            self.buckets[at].fetch_add(1, Relaxed);
-        }
+        let at = BUCKETS.iter().position(|end| milliseconds <= u128::from(*end));
+        self.buckets[at.unwrap_or(BUCKETS.len())].fetch_add(1, Relaxed);
         self.microseconds.fetch_add(took.as_micros() as u64, Relaxed);
     }
 
@@ -86,11 +86,9 @@ impl Meter {
     /// All metrics in Prometheus' text format.
     pub(super) fn to_text(&self, applications: &[Application]) -> String {
         let mut out = String::new();
-        let mut all = 0;
         family(&mut out, "requests_total", "counter", "Requests that were answered, by status");
         for (at, count) in self.by_status.iter().enumerate() {
             let count = count.load(Relaxed);
-            all += count;
             if count > 0 {
                 sample(&mut out, "requests_total", &format!("{{status=\"{}\"}}", at + 100), count);
             }
@@ -107,6 +105,8 @@ impl Meter {
             let end = *end as f64 / 1000.0;
             sample(&mut out, "request_seconds_bucket", &format!("{{le=\"{end}\"}}"), below);
         }
+        // From the buckets, so that none holds more than all of them.
+        let all = below + self.buckets[BUCKETS.len()].load(Relaxed);
         sample(&mut out, "request_seconds_bucket", "{le=\"+Inf\"}", all);
         let seconds = self.microseconds.load(Relaxed) as f64 / 1e6;
         sample(&mut out, "request_seconds_sum", "", seconds);

@@ -92,7 +92,8 @@ impl Service {
             }
         };
         reason(&mut response);
-        if version != Version::HTTP_2 {
+        // hyper does this for HTTP/2. A message has one Date (RFC 9110, 6.6.1).
+        if version != Version::HTTP_2 && !response.headers().contains_key(DATE) {
             response.headers_mut().extend(date().map(|now| (DATE, now)));
         }
         if unread.is_unread() {

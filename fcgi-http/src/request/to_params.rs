@@ -211,7 +211,11 @@ impl ParamsBuilder {
         let mut out = Output { params, overrides: &self.extra };
         self.put_script(&mut out, script);
         out.put("REQUEST_METHOD", request.method.as_str());
-        out.put("REQUEST_URI", request.uri.path_and_query().map_or("/", |path| path.as_str()));
+        match request.uri.path_and_query().map_or("/", |path| path.as_str()) {
+            // `http://host?query` has an empty path, which stands for `/` (RFC 9110, 4.2.3).
+            query if query.starts_with('?') => out.put("REQUEST_URI", &*format!("/{query}")),
+            target => out.put("REQUEST_URI", target),
+        }
         out.put("QUERY_STRING", request.uri.query().unwrap_or(""));
         out.put("SERVER_PROTOCOL", protocol(request.version));
         if let Some(content_type) = request.headers.get(CONTENT_TYPE) {
