@@ -31,6 +31,22 @@ fn an_answer_has_one_date() {
     assert_eq!(gateway.get("/-/ready").head.all("date").count(), 1);
 }
 
+/// A client would wait for the bytes that a Content-Length announces.
+#[test]
+fn an_answer_without_content_has_no_length_of_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("x.txt"), "of the file").expect("a file");
+    let root = folder.path().display().to_string();
+    let (_app, gateway) = mounted(&["--sendfile-root", &root]);
+    let close = "HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let target = |status: &str| format!("/field?Status:%20{status}%0AX-Sendfile:%20x.txt");
+    let reply = raw(&gateway, &format!("GET {} {close}", target("204")));
+    assert!(reply.starts_with("HTTP/1.1 204 ") && reply.ends_with("\r\n\r\n"), "{reply}");
+    assert!(!reply.contains("content-length") && !reply.contains("x-sendfile"), "{reply}");
+    let reply = raw(&gateway, &format!("GET {} {close}", target("201")));
+    assert!(reply.contains("content-length: 11\r\n") && reply.ends_with("of the file"), "{reply}");
+}
+
 /// Prometheus refuses a histogram with a bucket that holds more than the last one.
 #[test]
 fn metrics_count_every_status() {

@@ -242,7 +242,7 @@ impl Root {
 /// | `cut`, `cut-known` | ends with a status, after a part of a body of unknown or known length |
 /// | `reason` | answers with the Status that the query is |
 /// | `bytes` | answers with as many bytes of the pattern as the query says, without their length |
-/// | `field` | answers with the field that the query is, and a body |
+/// | `field` | answers with the fields that the query is, `%0A` between them, and a body |
 /// | `early` | answers without reading STDIN |
 /// | `noisy` | writes lines to STDERR until it is cancelled |
 /// | anything else | answers with its parameters and STDIN's length, or STDIN itself for `echo` |
@@ -372,7 +372,8 @@ async fn answer(request: &fcgi::Request, state: &State) -> Result<u32, fcgi::Err
             }
         }
         "field" => {
-            let field = param("QUERY_STRING").replace("%20", " ").replace("%25", "%");
+            let field = param("QUERY_STRING").replace("%20", " ").replace("%0A", "\r\n");
+            let field = field.replace("%25", "%");
             let more = "Content-Disposition: attachment\r\nSet-Cookie: a=b\r\nETag: \"mine\"";
             out.write_all(format!("{field}\r\n{more}\r\n{head}of the application")).await?;
         }
