@@ -5,10 +5,12 @@ use std::{
     cell::{Cell, RefCell},
     fmt::{self, Write as _},
     hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Write},
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -27,7 +29,8 @@ use tracing_subscriber::{
     layer::{Context as Layered, SubscriberExt},
 };
 
-use super::sink::{ERRORS, complain};
+use super::sink::{ACCESS, ERRORS};
+use crate::sink::Sink;
 
 /// The format of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -37,6 +40,34 @@ pub(super) enum Format {
 }
 
 static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// Starts the threads that write.
+///
+/// # Errors
+/// The system's error if it allows no more threads.
+pub(super) fn start() -> io::Result<()> {
+    fn write(sink: &Sink, name: &str, mut out: impl Write) {
+        // An error means that nobody reads the log any more.
+        let write = |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+        sink.run(write, |dropped| {
+            complain(&format!(
+                "{dropped} lines of the {name} log were dropped: it was not read fast enough"
+            ));
+        });
+    }
+    let named = |name: &str| thread::Builder::new().name(format!("{name} log"));
+    named("access").spawn(|| write(&ACCESS, "access", io::stdout()))?;
+    named("error").spawn(|| write(&ERRORS, "error", io::stderr()))?;
+    Ok(())
+}
+
+/// Writes one line to the error log.
+pub(super) fn complain(line: &str) {
+    ERRORS.line(match format() {
+        Format::Combined => format!("fcgi gateway: {line}"),
+        Format::Json => error_json(None, None, line),
+    });
+}
 
 pub(super) fn format() -> Format {
     *FORMAT.get().unwrap_or(&Format::Combined)

@@ -31,7 +31,8 @@ use super::{
     log::{self, Id, Title},
     origin::{Origin, Proxies},
     root::Wait,
-    site::{Found, NotFound, Site},
+    not_found::NotFound,
+    site::{Found, Site},
     upstream::{Answer, Upstream},
     watch::watched,
 };

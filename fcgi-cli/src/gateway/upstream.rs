@@ -36,7 +36,8 @@ use super::{
     origin::Origin,
     ready::Ready,
     root::Wait,
-    site::{Found, NotFound, Site},
+    not_found::NotFound,
+    site::{Found, Site},
     throttle::{OnBehalf, Throttle},
 };
 use crate::{args::Param, sock_diag};
