@@ -47,8 +47,17 @@ static FORMAT: OnceLock<Format> = OnceLock::new();
 /// The system's error if it allows no more threads.
 pub(super) fn start() -> io::Result<()> {
     fn write(sink: &Sink, name: &str, mut out: impl Write) {
-        // An error means that nobody reads the log any more.
-        let write = |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+        let mut is_failing = false;
+        let write = |line: &[u8]| {
+            let written = out.write_all(line).and_then(|()| out.flush());
+            let has_failed = written.is_err();
+            // There is nobody to tell about the error log.
+            if let (Err(error), false, "access") = (written, is_failing, name) {
+                complain(&format!("lines of the access log are lost: write it: {error}"));
+            }
+            is_failing = has_failed;
+            !has_failed
+        };
         sink.run(write, |dropped| {
             complain(&format!(
                 "{dropped} lines of the {name} log were dropped: it was not read fast enough"
@@ -59,6 +68,14 @@ pub(super) fn start() -> io::Result<()> {
     named("access").spawn(|| write(&ACCESS, "access", io::stdout()))?;
     named("error").spawn(|| write(&ERRORS, "error", io::stderr()))?;
     Ok(())
+}
+
+/// Writes what the gateway serves to the access log.
+pub(super) fn announce(line: &str) {
+    ACCESS.line(match format() {
+        Format::Combined => line.to_owned(),
+        Format::Json => info_json(line),
+    });
 }
 
 /// Writes one line to the error log.
@@ -138,7 +155,7 @@ impl fmt::Display for Title {
     }
 }
 
-/// The JSON form of a line of the error log. The field names must not change.
+/// The JSON form of a line of the error log, and of what a gateway serves. The field names must not change.
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,
@@ -174,13 +191,17 @@ fn write_escaped(id: Option<Id>, name: &str, message: &str) {
 
 /// A line of the error log as JSON.
 pub(super) fn error_json(id: Option<Id>, request: Option<&str>, message: &str) -> String {
-    to_json(&Json {
-        time: iso_time(SystemTime::now()),
-        level: "error",
-        id: id.map(|id| id.to_string()),
-        request,
-        message,
-    })
+    level_json("error", id, request, message)
+}
+
+/// A line as JSON that reports no error.
+pub(super) fn info_json(message: &str) -> String {
+    level_json("info", None, None, message)
+}
+
+fn level_json(level: &str, id: Option<Id>, request: Option<&str>, message: &str) -> String {
+    let (time, id) = (iso_time(SystemTime::now()), id.map(|id| id.to_string()));
+    to_json(&Json { time, level, id, request, message })
 }
 
 pub(super) fn to_json(line: &impl Serialize) -> String {

@@ -59,12 +59,11 @@ pub(crate) use guard::Guard;
 use handover::Handover;
 use inside::Inside;
 use listener::{Listener, listen};
-use log::complain;
+use log::{announce, complain};
 pub(crate) use options::Options as Gateway;
 use options::{Options, Switch};
 use origin::Proxies;
 use service::Service;
-use sink::ACCESS;
 use site::Site;
 use stopped::Stopped;
 use store::Stores;
@@ -133,7 +132,7 @@ impl Options {
         };
         let urls: Vec<_> = listeners.iter().map(Listener::name).collect();
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
-        ACCESS.line(format!("{} {verb} {what}", urls.join(" and ")));
+        announce(&format!("{} {verb} {what}", urls.join(" and ")));
 
         if descriptors.clients < self.max_clients {
             let Descriptors { limit, clients, .. } = descriptors;

@@ -33,10 +33,10 @@ use super::{
     intake::RequestBody,
     log::{self, Title},
     metrics,
+    not_found::NotFound,
     origin::Origin,
     ready::Ready,
     root::Wait,
-    not_found::NotFound,
     site::{Found, Site},
     throttle::{OnBehalf, Throttle},
 };
