@@ -1,14 +1,8 @@
 //! The exit statuses, the same for every subcommand.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Command;
 use fcgi_tokio as fcgi;
-
-use crate::{
-    help,
-    report::{Form, Report},
-};
 
 /// The exit status of a command.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,40 +58,4 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
-}
-
-/// Reports wrong arguments, and returns the exit status. The form of the report comes from the
-/// arguments, or otherwise from the variables of the subcommand's options.
-pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
-    let arguments: Vec<_> = env::args_os().skip(1).take_while(|arg| arg != "--").collect();
-    let is_typed = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let subcommand = arguments.iter().find_map(|word| command.find_subcommand(word));
-    let has = |option: &str| {
-        subcommand.is_some_and(|it| it.get_arguments().any(|arg| arg.get_id() == option))
-    };
-    let is_set = |option: &str| {
-        let Some(subcommand) = subcommand.filter(|_| has(option)) else { return false };
-        let variable = help::variable_of(subcommand, option);
-        env::var(&variable).is_ok_and(|value| help::switch(&value) == Ok(true))
-    };
-    let (json, docker, nagios) =
-        (is_typed("--json"), is_typed("--docker"), is_typed("--nagios") && !is_typed("--docker"));
-    let docker = docker || (is_set("docker") && !nagios);
-    let form = Form {
-        json: has("json") && (json || (is_set("json") && !nagios)),
-        docker,
-        nagios: has("nagios") && (nagios || (is_set("nagios") && !json && !docker)),
-    };
-    if form.json || form.nagios {
-        let text = error.render().to_string();
-        let lines: Vec<&str> =
-            text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-        let message = lines.join(" ");
-        let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let name = subcommand.map_or("fcgi", Command::get_name);
-        return Report::new(name, Exit::Usage, message).finish(form, false);
-    }
-    // A failure of the terminal can't be reported anywhere.
-    let _ = error.print();
-    ExitCode::from(form.status(Exit::Usage))
 }

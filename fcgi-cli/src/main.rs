@@ -32,6 +32,7 @@ mod stream;
 mod table;
 mod tap;
 mod trace;
+mod usage;
 mod writer;
 
 use std::{
@@ -121,7 +122,7 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => {
             if error.use_stderr() {
-                return exit::usage(&augment(clap::Command::new("fcgi")), &error);
+                return usage::report(&augment(clap::Command::new("fcgi")), &error);
             }
             // A failure of the terminal can't be reported anywhere.
             let _ = error.print();

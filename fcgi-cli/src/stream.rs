@@ -13,6 +13,8 @@ use tokio::{
 /// plain connect(2) would wait there.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRIES: u32 = 1000;
+/// How long to wait if no connection can be accepted, for lack of descriptors.
+pub(crate) const BREATH: Duration = Duration::from_millis(50);
 
 /// Connects, as patiently as a plain connect(2).
 pub(crate) async fn connect(address: &Address) -> io::Result<Transport> {

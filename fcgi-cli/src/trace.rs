@@ -24,6 +24,24 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
+    /// The direction of records of a type.
+    pub(crate) const fn of(record_type: RecordType) -> Self {
+        match record_type {
+            RecordType::EndRequest
+            | RecordType::Stdout
+            | RecordType::Stderr
+            | RecordType::GetValuesResult
+            | RecordType::UnknownType => Self::ToWebServer,
+            _ => Self::ToApplication,
+        }
+    }
+
+    /// The direction of a connection's first bytes; `None` if they are not a record.
+    pub(crate) fn of_first(bytes: &[u8]) -> Option<Self> {
+        let [1, record_type @ 1..=11, ..] = bytes else { return None };
+        Some(Self::of(RecordType::from_u8(*record_type)))
+    }
+
     const fn ends(self) -> &'static str {
         match self {
             Self::ToApplication => "web → app",

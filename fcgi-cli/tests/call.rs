@@ -291,6 +291,14 @@ fn status_3_refused() {
 #[test]
 fn status_4_protocol_error_or_truncated() {
     App::with_bytes("HTTP/1.1 400 Bad Request\r\n\r\n").fail(&[], 4, "record version 72");
+    for (said, likely) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "that is HTTP, not FastCGI"),
+        ("<!DOCTYPE HTML>\n<h1>Error response</h1>\n", "that is HTTP, not FastCGI"),
+        ("\x15\x03\x01\0\x02\x02\x46\0", "that is TLS, not FastCGI"),
+        ("2024 hello\n", "it does not speak FastCGI"),
+    ] {
+        App::with_bytes(said).fail(&[], 4, likely);
+    }
     App::with_bytes("").fail(&[], 4, "connection closed before the request ended");
     let app = App::with_bytes(record(RecordType::Stdout, b"some"));
     app.fail(&[], 4, "connection closed before the request ended");

@@ -292,6 +292,9 @@ fn usage() -> Result {
         let (code, out, err) = ended(&run(args));
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
     }
+    let (code, out, err) = ended(&run(&[&address]));
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains(&format!("expected CODE, -f FILE or --opcache after {address}")), "{err}");
     let (code, _, err) = ended(&run(&["unix:/nonexistent/socket", "echo 1;", "--user", "0"]));
     assert_eq!(code, 5, "{err}");
     Ok(())

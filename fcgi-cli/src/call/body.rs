@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, options::Call};
+use super::{failure::Failure, options::Call};
 use crate::input::Input;
 
 /// A body, with its Content-Type unless a header field sets one.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fcgi_engine::text::Escaper;
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser};
 
-use super::{Failure, options::Call, progress::Progress, watched::LINES};
+use super::{failure::Failure, options::Call, progress::Progress, watched::LINES};
 use crate::{budget::Budget, exit::Exit, writer::Writer};
 
 /// How many bytes of a body go into a JSON object, at most.

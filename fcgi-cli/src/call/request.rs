@@ -13,7 +13,7 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
 };
 
-use super::{Failure, options::Call};
+use super::{failure::Failure, options::Call};
 use crate::place;
 
 const AGENT: &str = concat!("fcgi/", env!("CARGO_PKG_VERSION"));

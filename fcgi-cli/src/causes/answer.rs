@@ -2,7 +2,7 @@
 
 use fcgi_engine::text::escape;
 
-use super::Cause;
+use super::cause::Cause;
 use crate::ask::Answer;
 
 /// How many bytes of an application's output go into a line, at most.

@@ -1,43 +1,23 @@
 //! The likely causes of an error at an address, in the same words in every subcommand.
 
 mod answer;
+mod cause;
 mod process;
 mod socket;
 
-use std::{fmt, io};
+use std::io;
 
 use fcgi_tokio::{self as fcgi, Address, Phase, Target};
 
 pub(crate) use answer::{body_too_large, is_body_too_large, no_ping, of_answer};
+pub(crate) use cause::Cause;
 pub(crate) use socket::name;
 pub(crate) use socket::owner_of;
 
 use crate::ask::Failed;
 
-/// What is likely wrong, and what to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Cause {
-    /// A stable name, for programs.
-    pub(crate) id: &'static str,
-    pub(crate) likely: String,
-    pub(crate) remedy: String,
-}
-
-impl Cause {
-    pub(crate) fn new(
-        id: &'static str,
-        likely: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { id, likely: likely.into(), remedy: remedy.into() }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.likely, self.remedy)
-    }
-}
+/// The first byte of a TLS record that refuses what came.
+const TLS_ALERT: u8 = 21;
 
 /// The cause of a request that got no answer. This looks at the file system and at processes of
 /// this machine, and sends nothing.
@@ -137,9 +117,16 @@ pub(crate) fn http() -> Cause {
 
 /// `said` names the version in the first record, that is, the first byte that came.
 pub(crate) fn not_fastcgi(said: &str) -> Cause {
-    let is_http = said.contains(&format!("record version {}", b'H'));
-    if is_http {
+    let starts_with = |byte: u8| said.contains(&format!("record version {byte} "));
+    // `HTTP/1.1 400`, or only a page, as servers send it to those that name no version.
+    if starts_with(b'H') || starts_with(b'<') {
         http()
+    } else if starts_with(TLS_ALERT) {
+        Cause::new(
+            "http",
+            "that is TLS, not FastCGI: a web server for HTTPS listens there",
+            "name the application's own socket, as in the web server's fastcgi_pass",
+        )
     } else {
         Cause::new(
             "not-fastcgi",

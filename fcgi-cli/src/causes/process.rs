@@ -12,7 +12,7 @@ use rustix::net::{
     sockopt::socket_peercred,
 };
 
-use super::Cause;
+use super::cause::Cause;
 use crate::sock_diag::{self, Queue};
 
 /// A process, from `/proc`.

@@ -11,7 +11,7 @@ use rustix::{
     process::{getegid, geteuid},
 };
 
-use super::Cause;
+use super::cause::Cause;
 use crate::discovery;
 
 pub(super) fn of_connect(source: &io::Error, path: &Path) -> Option<Cause> {

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{capture::Segment, way};
+use super::capture::Segment;
 use crate::{
     tap::{
         exchange::{Outcome, Time},
@@ -88,7 +88,7 @@ impl Connections {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 // If its start was not recorded, the first record shows which end is which.
-                let from_client = match way(segment.payload) {
+                let from_client = match Direction::of_first(segment.payload) {
                     _ if segment.syn => !segment.ack,
                     Some(direction) => direction == Direction::ToApplication,
                     None if segment.payload.is_empty() => return,
@@ -110,7 +110,7 @@ impl Connections {
             return;
         }
         if matches!(connection.state, State::Silent) && !segment.payload.is_empty() {
-            connection.state = if way(segment.payload).is_some() {
+            connection.state = if Direction::of_first(segment.payload).is_some() {
                 self.count += 1;
                 let outputs = Rc::clone(&self.outputs);
                 State::Watched(Box::new(Watch::new(self.count, self.clock, outputs, None)))

@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Args;
-use fcgi_tokio::proto::record::{Framer, HEADER_LEN, Piece, RecordHeader, RecordType};
+use fcgi_tokio::proto::record::{Framer, HEADER_LEN, Piece, RecordHeader};
 
 use crate::{
     complain,
@@ -204,7 +204,7 @@ impl Decode {
                     Some(Piece::End) => {
                         if let Some(header) = header.take() {
                             // Padding that comes later is skipped before the next record.
-                            let direction = direction_of(header.record_type);
+                            let direction = Direction::of(header.record_type);
                             let padding = vec![0; usize::from(header.padding_length)];
                             let from =
                                 record.len() - usize::from(header.content_length) - HEADER_LEN;
@@ -263,22 +263,4 @@ impl Out {
             None => self.to.borrow_mut().flush(),
         }
     }
-}
-
-/// The direction of records of a type.
-fn direction_of(record_type: RecordType) -> Direction {
-    match record_type {
-        RecordType::EndRequest
-        | RecordType::Stdout
-        | RecordType::Stderr
-        | RecordType::GetValuesResult
-        | RecordType::UnknownType => Direction::ToWebServer,
-        _ => Direction::ToApplication,
-    }
-}
-
-/// The direction of a connection's first bytes; `None` if they are not a record.
-fn way(payload: &[u8]) -> Option<Direction> {
-    let [1, record_type @ 1..=11, ..] = payload else { return None };
-    Some(direction_of(RecordType::from_u8(*record_type)))
 }

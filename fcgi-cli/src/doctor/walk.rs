@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{Doctor, steps::Steps};
+use super::{options::Doctor, steps::Steps};
 use crate::{
     ask::{self, Answer, Failed},
     budget::Budget,

@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 
 use super::{
-    body::{Body, BoxError},
+    body::{Body, BoxError, Left},
     client::{Client, UnderWay},
     log::{self, Format, Id, clf_time, iso_time, to_json},
     metrics::METER,
@@ -30,10 +30,6 @@ use super::{
 /// The status logged when the client left before the response. It is never sent; nginx logs 499
 /// too.
 pub(super) const CLIENT_CLOSED: u16 = 499;
-
-/// The client left while it was sending its request, so it does not see the answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Left;
 
 /// One request in the access log. The line is written when this is dropped, that is, when the
 /// answer was sent or aborted.

@@ -11,6 +11,10 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The client left while it was sending its request, so it does not see the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left;
+
 /// The body of an answer, or of a request.
 pub(super) enum Body {
     /// Complete and in memory: it can't fail.

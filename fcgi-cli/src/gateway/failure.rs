@@ -14,11 +14,10 @@ use http::{
 use rustix::io::Errno;
 
 use super::{
-    access::Left,
     balance::Failed,
-    body::{Body, full},
+    body::{Body, Left, full},
     log::Id,
-    site::NotFound,
+    not_found::NotFound,
 };
 
 /// What clients read if the application can't be reached.

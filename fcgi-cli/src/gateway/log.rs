@@ -5,10 +5,12 @@ use std::{
     cell::{Cell, RefCell},
     fmt::{self, Write as _},
     hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Write},
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -27,7 +29,8 @@ use tracing_subscriber::{
     layer::{Context as Layered, SubscriberExt},
 };
 
-use super::sink::{ERRORS, complain};
+use super::sink::{ACCESS, ERRORS};
+use crate::sink::Sink;
 
 /// The format of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -37,6 +40,51 @@ pub(super) enum Format {
 }
 
 static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// Starts the threads that write.
+///
+/// # Errors
+/// The system's error if it allows no more threads.
+pub(super) fn start() -> io::Result<()> {
+    fn write(sink: &Sink, name: &str, mut out: impl Write) {
+        let mut is_failing = false;
+        let write = |line: &[u8]| {
+            let written = out.write_all(line).and_then(|()| out.flush());
+            let has_failed = written.is_err();
+            // There is nobody to tell about the error log.
+            if let (Err(error), false, "access") = (written, is_failing, name) {
+                complain(&format!("lines of the access log are lost: write it: {error}"));
+            }
+            is_failing = has_failed;
+            !has_failed
+        };
+        sink.run(write, |dropped| {
+            complain(&format!(
+                "{dropped} lines of the {name} log were dropped: it was not read fast enough"
+            ));
+        });
+    }
+    let named = |name: &str| thread::Builder::new().name(format!("{name} log"));
+    named("access").spawn(|| write(&ACCESS, "access", io::stdout()))?;
+    named("error").spawn(|| write(&ERRORS, "error", io::stderr()))?;
+    Ok(())
+}
+
+/// Writes what the gateway serves to the access log.
+pub(super) fn announce(line: &str) {
+    ACCESS.line(match format() {
+        Format::Combined => line.to_owned(),
+        Format::Json => info_json(line),
+    });
+}
+
+/// Writes one line to the error log.
+pub(super) fn complain(line: &str) {
+    ERRORS.line(match format() {
+        Format::Combined => format!("fcgi gateway: {line}"),
+        Format::Json => error_json(None, None, line),
+    });
+}
 
 pub(super) fn format() -> Format {
     *FORMAT.get().unwrap_or(&Format::Combined)

@@ -21,6 +21,7 @@ mod intake;
 mod listener;
 mod log;
 mod metrics;
+mod not_found;
 mod options;
 mod origin;
 mod php_fpm;
@@ -58,11 +59,11 @@ pub(crate) use guard::Guard;
 use handover::Handover;
 use inside::Inside;
 use listener::{Listener, listen};
+use log::{announce, complain};
 pub(crate) use options::Options as Gateway;
 use options::{Options, Switch};
 use origin::Proxies;
 use service::Service;
-use sink::{announce, complain};
 use site::Site;
 use stopped::Stopped;
 use store::Stores;
@@ -70,7 +71,7 @@ use upstream::Upstream;
 
 impl Options {
     pub(crate) async fn run(mut self) -> ExitCode {
-        if let Err(error) = sink::start() {
+        if let Err(error) = log::start() {
             crate::complain(&format!("fcgi gateway: start a thread: {error}"));
             return ExitCode::from(5);
         }

@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{
     folder::{self, private_folder},
+    log::complain,
     options::Options,
-    sink::complain,
     supervised::{Program, Running, Supervised},
 };
 

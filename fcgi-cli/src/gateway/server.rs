@@ -18,10 +18,10 @@ use tokio::{
 use super::{
     client::Client,
     listener::Listener,
+    log::complain,
     metrics::METER,
     refusal,
     service::Service,
-    sink::complain,
     socket::{Socket, linger},
 };
 use crate::signals::catch;

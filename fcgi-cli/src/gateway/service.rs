@@ -29,9 +29,10 @@ use super::{
     inside::Inside,
     intake::RequestBody,
     log::{self, Id, Title},
+    not_found::NotFound,
     origin::{Origin, Proxies},
     root::Wait,
-    site::{Found, NotFound, Site},
+    site::{Found, Site},
     upstream::{Answer, Upstream},
     watch::watched,
 };

@@ -18,6 +18,7 @@ use super::{
     coding::{Codings, is_compressed},
     deny::Deny,
     files::Sent,
+    not_found::NotFound,
     options::{Options, Switch},
     root::{Entry, Opened, Root, Unknown, Wait, as_path},
 };
@@ -77,25 +78,6 @@ pub(super) enum Found {
     File(Sent),
     /// A directory without its slash: the path with it, encoded.
     Redirect(String),
-}
-
-/// Why nothing serves a request.
-#[derive(Debug)]
-pub(super) enum NotFound {
-    /// The path is refused, or nothing serves it.
-    Script(ScriptError),
-    /// A folder without any of these index files.
-    Folder(Vec<String>),
-    /// Only this link out of the root leads there.
-    Outside(PathBuf),
-    /// The operator has denied it.
-    Denied,
-    /// There is no such file, and only files are served here.
-    FilesOnly,
-    /// The system could not tell.
-    Failed(io::Error),
-    /// It would have to wait for the disk.
-    Wait,
 }
 
 impl MapOptions {

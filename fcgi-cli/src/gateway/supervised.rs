@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     folder::Folder,
     guard::{PID_FILE, end_group},
-    sink::complain,
+    log::complain,
 };
 
 /// How long a guard may take to end: longer than it waits for its program.

@@ -33,10 +33,11 @@ use super::{
     intake::RequestBody,
     log::{self, Title},
     metrics,
+    not_found::NotFound,
     origin::Origin,
     ready::Ready,
     root::Wait,
-    site::{Found, NotFound, Site},
+    site::{Found, Site},
     throttle::{OnBehalf, Throttle},
 };
 use crate::{args::Param, sock_diag};

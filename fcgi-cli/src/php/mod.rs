@@ -107,6 +107,11 @@ Examples:
   A file, in a pool of another container
     fcgi php app:9000 -f warm.php --dir /srv/shared --app-dir /shared";
 
+/// Whether a single word is an address rather than code. Code may start like a path, with a comment.
+fn is_pool(word: &str) -> bool {
+    !word.contains(';') && word.parse::<Address>().is_ok()
+}
+
 /// The result, if the worker ran the script.
 struct Ran {
     status: http::StatusCode,
@@ -221,6 +226,9 @@ impl Php {
     fn address_and_code(&self) -> Result<(Address, Option<&String>), String> {
         let has_code = self.file.is_none() && self.opcache.is_none();
         let (address, code) = match (&self.words[..], has_code) {
+            ([pool], true) if is_pool(pool) => {
+                return Err(format!("expected CODE, -f FILE or --opcache after {pool}"));
+            }
             ([code], true) => (None, Some(code)),
             ([address, code], true) => (Some(address), Some(code)),
             ([], true) => return Err("expected CODE, -f FILE or --opcache".to_owned()),
@@ -240,7 +248,7 @@ impl Php {
     pub(crate) fn has_code(words: &[&String]) -> bool {
         match words {
             [_, _] => true,
-            [word] => word.parse::<Address>().is_err(),
+            [word] => !is_pool(word),
             _ => false,
         }
     }

@@ -153,8 +153,6 @@ const PACKETS: usize = 16 << 20;
 const TELL: Duration = Duration::from_secs(1);
 /// How long the exit waits for output to be written.
 const AT_THE_END: Duration = Duration::from_secs(1);
-/// How long to wait if no connection can be accepted, for lack of descriptors.
-const BREATH: Duration = Duration::from_millis(50);
 
 static STDOUT: Sink = Sink::new(LINES);
 static STDERR: Sink = Sink::new(LINES);
@@ -392,7 +390,7 @@ impl Proxy {
                     Ok((stream, peer)) => drop(spawn_local(Rc::clone(self).carry(stream, peer))),
                     Err(error) => {
                         complain(&format!("accept a connection: {error}"));
-                        sleep(BREATH).await;
+                        sleep(stream::BREATH).await;
                     }
                 },
                 _ = interrupt.recv() => break,
@@ -407,7 +405,7 @@ impl Proxy {
             select! {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
-                () = sleep(BREATH) => {}
+                () = sleep(stream::BREATH) => {}
             }
         }
         let now = self.clock.now();

@@ -30,6 +30,8 @@ use tokio::{
     sync::{Semaphore, broadcast, mpsc},
 };
 
+use crate::stream::BREATH;
+
 use super::{
     exchange::{Exchange, Kept, Outcome, Time},
     report::request_json,
@@ -211,7 +213,7 @@ async fn serve(
             // Nobody closes the semaphore.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(super::BREATH).await;
+                tokio::time::sleep(BREATH).await;
                 continue;
             };
             let web = Arc::clone(&web);
