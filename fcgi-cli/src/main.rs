@@ -38,6 +38,7 @@ mod writer;
 use std::{
     env,
     io::{self, Write},
+    num::NonZero,
     process::ExitCode,
 };
 
@@ -133,8 +134,10 @@ fn main() -> ExitCode {
         complain(&format!("fcgi: wait for signals: {error}"));
         return Exit::Io.into();
     }
+    // On one processor a second thread only costs switches between the two.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut builder = match command {
-        Command::Gateway(_) | Command::Bench(_) => Builder::new_multi_thread(),
+        Command::Gateway(_) | Command::Bench(_) if processors > 1 => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {

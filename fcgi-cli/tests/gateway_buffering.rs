@@ -116,6 +116,27 @@ fn http_2_streams_that_are_not_read_hold_no_connection() {
 }
 
 #[test]
+fn an_answer_of_a_megabyte_needs_no_disk() {
+    let app = App::start();
+    let gateway = gateway(&app, &["--store", "1"]);
+    block_on(async {
+        let mut client = Http2::connect(&gateway).await;
+        // Together they are more than a client takes unread.
+        let mut unread = Vec::new();
+        for _ in 0..16 {
+            unread.push(client.get("/bytes?1000000").await.expect("a head"));
+        }
+        assert_eq!(client.get("/x").await.expect("an answer").status(), 200);
+        // One after the other, those that are not read yet could use up the connection's window.
+        let all = unread.into_iter().map(|answer| tokio::spawn(answer.into_body().collect()));
+        for body in all.collect::<Vec<_>>() {
+            let body = body.await.expect("a task").expect("a body").to_bytes();
+            assert!(is_pattern(&body, 1_000_000), "what came is not what was sent");
+        }
+    });
+}
+
+#[test]
 fn bodies_stream_without_buffering() {
     let app = App::start();
     let gateway = gateway(&app, &["--buffering", "off"]);

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fcgi_tokio::http::HttpError;
 use http::StatusCode;
 use http_body::Body as _;
@@ -14,12 +14,17 @@ use super::{
     failure::Failure,
     intake::RequestBody,
     log::{self, Title},
-    store::{NotKept, Stores, Writer},
+    store::{BLOCK, NotKept, Stores, Writer},
 };
 
 /// How many bytes of an answer are read before its head is passed on, if they are available at
 /// once.
 const AT_HAND: usize = 64 * 1024;
+/// How much of one request's body may be in memory, in bytes.
+const REQUEST_MEMORY: u64 = 128 * 1024;
+/// How much of one answer may be in memory, in bytes. The answers of most applications fit, so that
+/// they need no file.
+const ANSWER_MEMORY: u64 = 1024 * 1024;
 
 /// How bodies are buffered.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl Buffering {
         if body.is_end_stream() {
             return Ok(empty());
         }
-        let (writer, reader) = self.stores.open(u64::MAX);
+        let (writer, reader) = self.stores.open(REQUEST_MEMORY, u64::MAX);
         let mut length = 0;
         while let Some(frame) = body.frame().await {
             let Ok(bytes) = frame.map_err(HttpError::RequestBody)?.into_data() else { continue };
@@ -76,7 +81,7 @@ impl Buffering {
             (Some(Ok(())), [all]) => return full(all.clone()),
             _ => {}
         }
-        let (writer, reader) = self.stores.open(self.answer);
+        let (writer, reader) = self.stores.open(ANSWER_MEMORY, self.answer);
         let mut pieces = VecDeque::from(pieces);
         while let Some(bytes) = pieces.pop_front() {
             if writer.push(bytes.clone()).await.is_err() {
@@ -112,7 +117,7 @@ async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>
 /// Reads the rest of an answer: pieces that have come, and then their end or what is still to come.
 async fn pump(
     pieces: VecDeque<Bytes>,
-    end: Option<Result<(), BoxError>>,
+    mut end: Option<Result<(), BoxError>>,
     mut body: Body,
     writer: Writer,
     title: Title,
@@ -127,7 +132,10 @@ async fn pump(
         }
         match body.frame().await {
             Some(Ok(frame)) => {
-                let Ok(bytes) = frame.into_data() else { continue };
+                let Ok(mut bytes) = frame.into_data() else { continue };
+                if keeper.writer.is_on_disk() {
+                    (bytes, end) = gather(bytes, &mut body).await;
+                }
                 keeper.keep(bytes).await;
             }
             Some(Err(error)) => break Err(error),
@@ -137,6 +145,29 @@ async fn pump(
     // Frees the application before the client has taken everything.
     drop(body);
     keeper.writer.end(end);
+}
+
+/// Joins a piece of an answer with those that have come after it, up to about a block. The end, if
+/// it has come too, is the second result.
+async fn gather(first: Bytes, body: &mut Body) -> (Bytes, Option<Result<(), BoxError>>) {
+    let mut all = BytesMut::new();
+    let mut last = first;
+    let end = loop {
+        if (all.len() + last.len()) as u64 >= BLOCK {
+            break None;
+        }
+        match next_at_hand(body).await {
+            Some(Some(Ok(bytes))) => all.extend_from_slice(&std::mem::replace(&mut last, bytes)),
+            Some(Some(Err(error))) => break Some(Err(error)),
+            Some(None) => break Some(Ok(())),
+            None => break None,
+        }
+    };
+    if all.is_empty() {
+        return (last, end);
+    }
+    all.extend_from_slice(&last);
+    (all.freeze(), end)
 }
 
 /// Stores the pieces of an answer.

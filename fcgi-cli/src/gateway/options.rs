@@ -234,8 +234,9 @@ pub(crate) struct Options {
     /// Read a whole request before the application is asked, and an answer as fast as it comes
     ///
     /// So a slow client occupies no connection to the application. A fast client still gets each
-    /// piece of an answer at once. Bodies are kept in memory, up to 128K each, and then in
-    /// temporary files. With off, both are streamed, and the application waits for its client.
+    /// piece of an answer at once. Up to 128K of a request and 1M of an answer are kept in memory,
+    /// and the rest in temporary files. With off, both are streamed, and the application waits for
+    /// its client.
     #[arg(
         long,
         value_name = "on|off",

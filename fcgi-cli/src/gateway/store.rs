@@ -24,12 +24,10 @@ use tokio::{
 
 use super::body::BoxError;
 
-/// How much of one body may be in memory, in bytes.
-const MEMORY: u64 = 128 * 1024;
 /// How much of all bodies may be in memory, in bytes.
 const ALL_MEMORY: u64 = 64 * 1024 * 1024;
-/// How much of a file is read at once, in bytes.
-const BLOCK: u64 = 64 * 1024;
+/// How much of a file is read at once, and about how much is written, in bytes.
+pub(super) const BLOCK: u64 = 64 * 1024;
 
 /// The space for all bodies together.
 #[derive(Debug)]
@@ -64,10 +62,12 @@ impl Stores {
         })
     }
 
-    /// A place for one body, of which at most `limit` bytes may wait on disk.
-    pub(super) fn open(self: &Arc<Self>, limit: u64) -> (Writer, Reader) {
+    /// A place for one body, of which at most `memory` bytes may wait in memory, and at most
+    /// `limit` bytes on disk.
+    pub(super) fn open(self: &Arc<Self>, memory: u64, limit: u64) -> (Writer, Reader) {
         let shared = Arc::new(Shared {
             stores: Arc::clone(self),
+            memory,
             limit,
             state: Mutex::default(),
             taken: Notify::new(),
@@ -80,6 +80,7 @@ impl Stores {
 
 struct Shared {
     stores: Arc<Stores>,
+    memory: u64,
     limit: u64,
     state: Mutex<State>,
     /// The reader has taken something.
@@ -135,7 +136,7 @@ impl Shared {
         let stores = &self.stores;
         let mut state = self.lock();
         if state.from == state.to {
-            let has_room = state.held + length <= MEMORY && stores.memory.take(length);
+            let has_room = state.held + length <= self.memory && stores.memory.take(length);
             // One piece at a time always gets through, whatever the limits.
             if has_room || state.pieces.is_empty() {
                 let counted = if has_room { length } else { 0 };
@@ -221,6 +222,13 @@ impl Drop for Shared {
 pub(super) struct Writer(Arc<Shared>);
 
 impl Writer {
+    /// Whether new pieces go to the file now. Then a few large ones cost less than many small
+    /// ones, since each takes a turn of another thread.
+    pub(super) fn is_on_disk(&self) -> bool {
+        let state = self.0.lock();
+        state.from < state.to
+    }
+
     /// Stores a piece, if there is room.
     pub(super) async fn push(&self, bytes: Bytes) -> Result<(), NotKept> {
         match self.0.place(&bytes) {
