@@ -74,7 +74,17 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
+        let (mut block, mut found) = (&self.block[..], None);
+        // Most pairs are skipped by their lengths alone.
+        while let Some((n, v, head)) = read_lengths(block) {
+            let len = head + n as usize + v as usize;
+            let Some((pair, rest)) = block.split_at_checked(len) else { break };
+            if n as usize == name.len() && pair[head..].starts_with(name) {
+                found = Some(&pair[head + name.len()..]);
+            }
+            block = rest;
+        }
+        found
     }
 
     /// [`get`](Self::get) for a UTF-8 value; `None` also if it is not UTF-8.

@@ -18,6 +18,8 @@ use crate::{
 const GATHER_MAX: usize = 4096;
 /// A gather buffer larger than this is freed when the queue is empty.
 const KEEP_GATHER: usize = 256;
+/// Room for what mostly follows a record: the ends of streams, and END_REQUEST.
+const SPARE: usize = 40;
 
 /// Records to send, in order. Headers and small contents are gathered in one buffer; large contents
 /// are queued between them as the caller's own `Bytes`.
@@ -177,7 +179,6 @@ impl SendQueue {
     /// caller has checked every length.
     pub(crate) fn params(&mut self, request_id: u16, params: &Params) {
         let encoded = params.encoded();
-        self.gather.reserve(encoded.len() + 3 * HEADER_LEN);
         let (mut start, mut end) = (0, 0);
         if encoded.len() > MAX_ALIGNED_CONTENT {
             for (name, value) in params {
@@ -193,6 +194,14 @@ impl SendQueue {
             self.record(RecordType::Params, request_id, &encoded[start..]);
         }
         self.empty_record(RecordType::Params, request_id);
+    }
+
+    /// Makes room for a whole request without a body, so that the buffer does not grow record by
+    /// record.
+    pub(crate) fn reserve_request(&mut self, params: &Params) {
+        // Its BEGIN_REQUEST, the headers of PARAMS, of its end and of the end of STDIN and DATA.
+        let records = BODY_LEN + 5 * HEADER_LEN;
+        self.gather.reserve(records + params.encoded_len() + SPARE);
     }
 
     /// Queues the connection's own replies and counts them until they are sent.
@@ -276,7 +285,7 @@ impl SendQueue {
             // The fast path: a new record that is complete at once.
             let header_at = self.gather.len();
             let header = RecordHeader::new(record_type, request_id, 0).encode();
-            self.gather.reserve(HEADER_LEN + content.len() + 40);
+            self.gather.reserve(HEADER_LEN + content.len() + SPARE);
             self.gather(&header);
             self.gather(content);
             let content = content.len();

@@ -192,6 +192,7 @@ impl ClientConnection {
                 id
             }
         };
+        self.send.reserve_request(params);
         self.send.record(
             RecordType::BeginRequest,
             id,
