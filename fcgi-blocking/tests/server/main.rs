@@ -5,6 +5,7 @@
 mod app;
 mod cancel;
 mod end;
+mod lead;
 mod limits;
 mod many;
 mod quiet;

@@ -1,0 +1,117 @@
+//! Who leads, as far as others see it: quick handlers, handlers that wait, and both beside each
+//! other.
+
+use fcgi::{Error, Request, Server};
+use fcgi_blocking as fcgi;
+
+use crate::{app::*, many::hello, streams::echo};
+
+/// So many quick requests that the server's threads leave the waiting to each other.
+fn be_quick(peer: &mut Peer) {
+    for _ in 0..200 {
+        peer.send(request(9, KEEP, &[], b""));
+        assert_eq!(peer.answer(9), complete("hello"));
+    }
+}
+
+/// Waits at the gate for a request with SLOW, echoes one with ECHO, and says hello otherwise.
+fn mixed(gate: &Gate) -> impl Fn(Request) -> Result<(), Error> + Send + Sync + 'static {
+    let gate = gate.clone();
+    move |request: Request| {
+        if request.param("SLOW").is_some() {
+            gate.wait();
+        }
+        if request.param("ECHO").is_some() { echo(request) } else { hello(request) }
+    }
+}
+
+#[test]
+fn a_slow_handler_holds_up_no_answer_of_its_connection() {
+    for threads in [2, 3, 16] {
+        let gate = Gate::default();
+        let app = serve(Server::new().threads(threads), mixed(&gate));
+        let mut peer = app.dial();
+        be_quick(&mut peer);
+        // The slow one is in the middle of quick ones that come at once.
+        let wire = (1..=20).map(|id| {
+            let slow = [("SLOW", "1")];
+            request(id, KEEP, if id == 10 { &slow } else { &[] }, b"")
+        });
+        peer.send(wire.collect::<Vec<_>>().concat());
+        let mut answers = vec![Answer::default(); 21];
+        let mut left = 19;
+        while left > 0 {
+            let record = peer.record();
+            assert_ne!(record.id, 10);
+            left -= usize::from(answers[usize::from(record.id)].take(&record));
+        }
+        gate.open();
+        assert_eq!(peer.answer(10), complete("hello"), "{threads} threads");
+        for id in (1..=20).filter(|id| *id != 10) {
+            assert_eq!(answers[id], complete("hello"), "{threads} threads, request {id}");
+        }
+    }
+}
+
+#[test]
+fn handlers_that_wait_for_input_hold_up_nobody() {
+    for threads in [2, 3, 16] {
+        let app = serve(Server::new().threads(threads), mixed(&Gate::default()));
+        let mut peers: Vec<_> = (0..(threads - 1).min(8)).map(|_| app.dial()).collect();
+        let mut quick = app.dial();
+        be_quick(&mut quick);
+        let whole = pattern(100 * 300, 1);
+        for (round, piece) in whole.chunks(300).enumerate() {
+            for (n, peer) in peers.iter_mut().enumerate() {
+                if round == 0 {
+                    peer.send([begin(1, RESPONDER, KEEP), params(1, &[("ECHO", "1")])].concat());
+                }
+                peer.send(stream(Type::Stdin, 1, piece));
+                // Each of them in turn answers by itself, or after another connection's request.
+                if (round + n) % 3 == 0 {
+                    quick.send(request(9, KEEP, &[], b""));
+                    assert_eq!(quick.answer(9), complete("hello"), "{threads} threads");
+                }
+                peer.expect_stdout(1, piece);
+            }
+        }
+        for peer in &mut peers {
+            peer.send(close(Type::Stdin, 1));
+            assert_eq!(peer.answer(1), complete(""), "{threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_handler_that_waits_learns_of_its_end_whoever_leads() {
+    let app = serve(Server::new().threads(4), mixed(&Gate::default()));
+    let mut quick = app.dial();
+    for round in 0..50 {
+        be_quick(&mut quick);
+        let mut peer = app.dial();
+        peer.send([begin(1, RESPONDER, KEEP), params(1, &[("ECHO", "1")])].concat());
+        peer.send(stream(Type::Stdin, 1, b"some"));
+        peer.expect_stdout(1, b"some");
+        if round % 2 == 0 {
+            peer.send(record(Type::AbortRequest, 1, b""));
+            peer.record_of(Type::EndRequest);
+        }
+        // Else the peer hangs up.
+    }
+    be_quick(&mut quick);
+}
+
+#[test]
+fn a_shutdown_ends_a_handler_that_leads() {
+    let limit = std::time::Duration::from_millis(50);
+    let server = Server::new().threads(2).stdin_timeout(None).shutdown_timeout(limit);
+    let mut app = serve(server, mixed(&Gate::default()));
+    let mut quick = app.dial();
+    be_quick(&mut quick);
+    let mut peer = app.dial();
+    peer.send([begin(1, RESPONDER, KEEP), params(1, &[("ECHO", "1")])].concat());
+    peer.send(stream(Type::Stdin, 1, b"some"));
+    peer.expect_stdout(1, b"some");
+    app.stop();
+    app.stopped();
+}
