@@ -23,7 +23,7 @@ use std::{
 };
 
 use fcgi_proto::{Params, Rejection, Role};
-use tracing::Span;
+use tracing::{Span, level_filters::LevelFilter};
 
 use crate::{Error, Phase, text::escape};
 
@@ -190,6 +190,12 @@ pub fn pool(event: PoolEvent) {
     tracing::trace!(event = name, "pool");
 }
 
+/// Whether the time that a request takes may be wanted. This asks no subscriber, which is code of
+/// others.
+pub(crate) fn is_timed() -> bool {
+    cfg!(feature = "metrics") || LevelFilter::current() >= LevelFilter::DEBUG
+}
+
 /// One request, from its beginning to its end.
 #[derive(Debug)]
 pub struct RequestLog {
@@ -249,6 +255,11 @@ impl RequestLog {
         }
     }
 
+    /// Whether anybody wants to know of the request.
+    pub(crate) fn is_wanted(&self) -> bool {
+        cfg!(feature = "metrics") || !self.span.is_none()
+    }
+
     /// The request's span.
     #[must_use]
     pub fn span(&self) -> &Span {
@@ -298,7 +309,11 @@ impl RequestLog {
             self.log_stderr();
         }
         let elapsed = self.started.map(|started| now().saturating_duration_since(started));
-        let (sent, received, elapsed) = (self.sent, self.received, elapsed.unwrap_or_default());
+        self.ended(outcome, self.sent, self.received, elapsed.unwrap_or_default());
+    }
+
+    /// Like [`finish`](Self::finish), for a request that somebody else has counted and timed.
+    pub(crate) fn ended(&self, outcome: Outcome, sent: u64, received: u64, elapsed: Duration) {
         let span = &self.span;
         match outcome {
             Outcome::Complete { app_status } => {

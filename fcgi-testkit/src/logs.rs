@@ -4,9 +4,14 @@
 //! whole process. So a subscriber for one thread would miss lines that another thread passed first.
 //! This subscriber is for the whole process, and sorts its lines by thread.
 
-use std::{cell::RefCell, io, sync::Once};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    sync::Once,
+};
 
 use tracing::Level;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 thread_local! {
     /// What this thread has logged, while somebody collects it.
@@ -62,4 +67,42 @@ pub fn of(run: impl FnOnce()) -> String {
     run();
     let lines = LINES.take().unwrap_or_default();
     String::from_utf8(lines).expect("text")
+}
+
+thread_local! {
+    /// This thread is passing a line on.
+    static PASSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Passes each line of the whole process on, from now on: every event, and the beginning and end of
+/// every span. What logs meanwhile on the same thread is dropped. Not beside [`install`].
+///
+/// # Panics
+/// If something else listens already.
+pub fn forward(to: impl Fn(&[u8]) + Send + Sync + 'static) {
+    struct Forward<'a, F>(&'a F);
+
+    impl<F: Fn(&[u8])> io::Write for Forward<'_, F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !PASSING.replace(true) {
+                (self.0)(bytes);
+                PASSING.set(false);
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let to: &'static _ = Box::leak(Box::new(to));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::DEBUG)
+        .with_span_events(FmtSpan::FULL)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || Forward(to))
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the only subscriber");
 }

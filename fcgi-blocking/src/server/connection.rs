@@ -7,6 +7,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +19,9 @@ use std::{
 use bytes::Bytes;
 use fcgi_engine::{
     pump::Socket,
-    server::{self, Awaited, Duplex, HandlerEnd, Session, Tally, Turn, Waiters, Write},
+    server::{
+        self, Awaited, ConnectionSpan, Duplex, HandlerEnd, Session, Tally, Turn, Waiters, Write,
+    },
     socket::{self, END_OF_FILE, HangUp, Peer},
 };
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
@@ -35,7 +38,37 @@ pub(super) struct Connection {
     crew: Arc<dyn Crew>,
     /// Its slot in the leader's table.
     pub(super) slot: AtomicUsize,
+    span: ConnectionSpan,
     inner: Mutex<Inner>,
+}
+
+/// The connection's lock. What its holder has noted is logged once it is released: a subscriber is
+/// code of others, which may use the connection.
+struct Locked<'a> {
+    /// Only [`Connection::wait`] takes it, for as long as it waits.
+    guard: Option<MutexGuard<'a, Inner>>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        self.guard.as_ref().expect("it is locked")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        self.guard.as_mut().expect("it is locked")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(mut guard) = self.guard.take() else { return };
+        let _notes = std::mem::take(guard.session.notes());
+        drop(guard);
+    }
 }
 
 /// The threads that serve a connection, as it tells them what there is to do.
@@ -180,14 +213,15 @@ impl Connection {
         peer: Peer,
     ) -> Self {
         let session = Session::new(tally, peer, Instant::now());
-        let told = Watch::new(&session);
+        let (told, span) = (Watch::new(&session), session.span());
         let inner = Inner { session, stream: Some(stream), told, dirty: false };
-        Self { crew, slot: AtomicUsize::new(usize::MAX), inner: Mutex::new(inner) }
+        Self { crew, slot: AtomicUsize::new(usize::MAX), span, inner: Mutex::new(inner) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> Locked<'_> {
         // Nothing panics while the lock is held; a handler's panic is caught outside.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { guard: Some(guard) }
     }
 
     /// Its slot among the leader's connections.
@@ -393,8 +427,14 @@ impl Connection {
     }
 
     /// A thread starts the handler; false if the request has ended already.
-    pub(super) fn start(&self, key: RequestKey) -> bool {
-        self.lock().session.start(key)
+    pub(super) fn start(&self, request: &mut server::Job) -> bool {
+        let (key, log) = (request.key, request.open(&self.span));
+        // Declared before the guard, so that it is dropped without the lock.
+        let _ended;
+        let mut inner = self.lock();
+        let starts = inner.session.start(key);
+        _ended = log.and_then(|log| inner.session.attach(key, log));
+        starts
     }
 
     /// A handler has ended; sends everything. If other requests of the connection are about to end
@@ -402,7 +442,16 @@ impl Connection {
     pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.session.finish(key, end, Instant::now);
+        let ended = inner.session.finish(key, end, Instant::now);
+        self.ended(inner);
+        drop(guard);
+        if let Some(ended) = ended {
+            ended.log();
+        }
+    }
+
+    /// Sends everything, or leaves that to the end of another request.
+    fn ended(self: &Arc<Self>, inner: &mut Inner) {
         let session = &inner.session;
         if session.handlers() > 0 && session.queued() < SEND_AT && self.crew.comes_back() {
             // Whoever leads next sends, even if the next handler is slow.
@@ -414,22 +463,29 @@ impl Connection {
 
     /// Waits until something has happened to the request, or until `until`.
     fn wait<'a>(
-        &self,
-        mut inner: MutexGuard<'a, Inner>,
+        &'a self,
+        mut inner: Locked<'a>,
         key: RequestKey,
         until: Option<Instant>,
-    ) -> MutexGuard<'a, Inner> {
+    ) -> Locked<'a> {
+        if !inner.session.notes().is_empty() {
+            // What is logged may change what is waited for.
+            drop(inner);
+            return self.lock();
+        }
         let Some(threads) = inner.session.waiters(key) else { return inner };
         let condvar = Arc::clone(threads.0.get_or_insert_default());
+        let Some(guard) = inner.guard.take() else { return inner };
         self.crew.begin_wait();
-        let inner = match until {
-            None => condvar.wait(inner).unwrap_or_else(PoisonError::into_inner),
+        let guard = match until {
+            None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {
                 let limit = until.saturating_duration_since(Instant::now());
-                condvar.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner).0
+                condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
             }
         };
         self.crew.end_wait();
+        inner.guard = Some(guard);
         inner
     }
 

@@ -86,9 +86,9 @@ impl Engine {
     }
 
     /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { connection, request }: Job) {
+    fn answer(&self, Job { connection, mut request }: Job) {
         let key = request.key;
-        if !connection.start(key) {
+        if !connection.start(&mut request) {
             return;
         }
         let (request, span) = Request::new(Arc::clone(&connection), request);

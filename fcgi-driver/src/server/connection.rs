@@ -4,11 +4,10 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use fcgi_engine::server::{HandlerEnd, Job, Turn};
-use tracing::Span;
 
 use super::{
     Request,
@@ -24,8 +23,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
     state: Arc<State<H>>,
     shared: Arc<Shared>,
 ) {
-    let span = shared.lock().session.span().clone();
-    let mut task = Task::<R, H> { io: Some(io), span, state, shared, deadline: Deadline::new() };
+    let mut task = Task::<R, H> { io: Some(io), state, shared, deadline: Deadline::new() };
     let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
     while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
         let key = job.key;
@@ -42,7 +40,6 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 struct Task<R: Runtime, H> {
     /// `None` once it is closed.
     io: Option<R::Transport>,
-    span: Span,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
     deadline: Deadline<R>,
@@ -97,7 +94,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
 
     /// Waits for the handlers of a closed connection. They have been told to stop.
     fn poll_handlers_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let _span = self.span.enter();
+        let _span = self.shared.span().enter();
         let _before;
         let mut inner = self.shared.lock();
         loop {
@@ -127,8 +124,16 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     /// Does everything that can be done now. Ready with a request whose handler the caller must
     /// run, or `None` once the connection is closed.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
+        let mut job = ready!(self.poll_turns(cx));
+        if let Some(job) = &mut job {
+            self.shared.open(job);
+        }
+        Poll::Ready(job)
+    }
+
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         let Some(io) = &mut self.io else { return Poll::Ready(None) };
-        let _span = self.span.enter();
+        let _span = self.shared.span().enter();
         let (_before, _io);
         let mut inner = self.shared.lock();
         inner.attend();

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_engine::{
-    server::{Awaited, HandlerEnd, Session, Tally, Waiters, Write},
+    server::{Awaited, ConnectionSpan, HandlerEnd, Job, Notes, Session, Tally, Waiters, Write},
     socket::Peer,
 };
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
@@ -24,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
+    span: ConnectionSpan,
     now: fn() -> Instant,
 }
 
@@ -38,16 +39,18 @@ pub(super) struct Inner {
 }
 
 impl Wakeful for Inner {
-    /// Handlers, and the connection's task.
-    type Later = (Wakes, Wakes);
+    /// Handlers, the connection's task, and what is to be logged.
+    type Later = (Wakes, Wakes, Notes);
 
     #[inline]
     fn later(&mut self) -> Option<Self::Later> {
-        let handlers = self.session.woken();
-        if handlers.is_empty() && self.woken.is_empty() {
+        let nobody = self.session.woken().is_empty() && self.woken.is_empty();
+        if nobody && self.session.notes().is_empty() {
             return None;
         }
-        Some((std::mem::take(handlers), std::mem::take(&mut self.woken)))
+        let handlers = std::mem::take(self.session.woken());
+        let notes = std::mem::take(self.session.notes());
+        Some((handlers, std::mem::take(&mut self.woken), notes))
     }
 }
 
@@ -104,8 +107,9 @@ impl Waiters for Wakers {
 impl Shared {
     pub(super) fn new(tally: &Arc<Tally>, peer: Peer, now: fn() -> Instant) -> Self {
         let session = Session::new(tally, peer, now());
+        let span = session.span();
         let inner = Inner { session, task: None, attends: false, woken: Wakes::default() };
-        Self { inner: Mutex::new(inner), now }
+        Self { inner: Mutex::new(inner), span, now }
     }
 
     pub(super) fn lock(&self) -> Locked<'_, Inner> {
@@ -220,8 +224,24 @@ impl Shared {
 
     pub(super) fn finish(&self, key: RequestKey, end: HandlerEnd) {
         let mut inner = self.lock();
-        inner.session.finish(key, end, self.now);
+        let ended = inner.session.finish(key, end, self.now);
         inner.notify();
+        drop(inner);
+        if let Some(ended) = ended {
+            ended.log();
+        }
+    }
+
+    /// The connection's span.
+    pub(super) fn span(&self) -> &ConnectionSpan {
+        &self.span
+    }
+
+    /// Opens the span of a request that has begun.
+    pub(super) fn open(&self, job: &mut Job) {
+        if let Some(log) = job.open(&self.span) {
+            let _ended = self.lock().session.attach(job.key, log);
+        }
     }
 
     pub(super) fn shutdown(&self) {

@@ -116,9 +116,6 @@ macro_rules! request_methods {
         }
 
         /// Text for the web server's error log.
-        ///
-        /// A `tracing` subscriber must not write to it: the server also logs while the connection
-        /// is locked, and the write would wait for that lock.
         #[must_use]
         pub fn stderr(&self) -> OutputStream {
             self.output(::fcgi_proto::Output::Stderr)

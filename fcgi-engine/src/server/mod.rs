@@ -12,6 +12,7 @@
 mod begun;
 mod failure;
 mod handles;
+mod notes;
 mod requests;
 mod session;
 mod settings;
@@ -23,6 +24,7 @@ use std::{error::Error, io, time::Duration};
 
 pub use failure::{log_failure, log_panic};
 pub use handles::{CHUNK, Whole};
+pub use notes::{ConnectionSpan, Ended, Notes};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};
 pub use settings::{EndOfFile, Settings};

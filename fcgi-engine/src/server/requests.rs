@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use fcgi_proto::{Input, Params, Rejection, RequestKey, server::AbortReason};
+use fcgi_proto::{Input, Params, Rejection, RequestKey, Role, server::AbortReason};
 
 use super::tally::Counted;
 use crate::{Phase, observe::RequestLog};
@@ -51,7 +51,14 @@ pub(super) struct Active<W> {
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     _counted: Counted,
+    pub(super) role: Role,
+    /// Its span, if anybody wants it and its adapter has opened it.
     pub(super) log: Option<RequestLog>,
+    /// When it began, if anybody wants to know.
+    pub(super) begun: Option<Instant>,
+    /// Bytes of its streams.
+    pub(super) sent: u64,
+    pub(super) received: u64,
     /// What its handler has left of them.
     pub(super) params: Params,
 }
@@ -88,7 +95,12 @@ impl InputWait {
 }
 
 impl<W: Waiters> Active<W> {
-    pub(super) fn new(counted: Counted, log: RequestLog, stop_at: Option<Instant>) -> Self {
+    pub(super) fn new(
+        counted: Counted,
+        role: Role,
+        begun: Option<Instant>,
+        stop_at: Option<Instant>,
+    ) -> Self {
         Self {
             waiters: W::default(),
             stop: None,
@@ -100,7 +112,11 @@ impl<W: Waiters> Active<W> {
             inputs: [InputWait::No; 2],
             flushing: false,
             _counted: counted,
-            log: Some(log),
+            role,
+            log: None,
+            begun,
+            sent: 0,
+            received: 0,
             params: Params::new(),
         }
     }

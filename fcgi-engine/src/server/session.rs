@@ -11,6 +11,7 @@ use tracing::Span;
 use super::{
     CANCELLED, FAILED, Failed, LINGER, PANICKED, Settings,
     begun::{Beginning, Begun},
+    notes::{ConnectionSpan, Ended, Note, Notes},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     tally::{Counted, Tally},
 };
@@ -30,7 +31,8 @@ use crate::{
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
 ///   they have to wait, and then check `take_attention`.
-/// - **Whoever releases the lock** takes what is in `woken` before, and wakes it after.
+/// - **Whoever releases the lock** takes what is in `woken` and `notes` before, and wakes and logs it
+///   after. A request's span is opened then too: [`Job::open`], `attach`.
 /// - **Whatever runs the handlers** uses `is_over`, `finish`.
 /// - **The server** uses `shutdown`, `cancel`, `abandon`, and `desert` if the task is dropped.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ pub struct Session<W: Waiters> {
     pub(super) requests: Requests<W>,
     pub(super) tally: Arc<Tally>,
     pub(super) peer: Peer,
-    span: Span,
+    span: ConnectionSpan,
+    pub(super) notes: Notes,
     /// Requests whose handlers must be run.
     begun: Begun,
     /// Requests that an adapter took but need not run any more.
@@ -112,8 +115,21 @@ pub struct Job {
     pub params: Params,
     /// Whether all of its input has come, so that its handler never waits for any.
     pub whole: bool,
-    /// Its span.
+    /// Its span, once it is [open](Self::open).
     pub span: Span,
+}
+
+impl Job {
+    /// Opens its span, in the connection's. Returns what must be [attached](Session::attach) to the
+    /// request, if anybody wants to know of it. This runs code of others: hold no lock.
+    #[must_use = "attach it"]
+    pub fn open(&mut self, connection: &ConnectionSpan) -> Option<RequestLog> {
+        let _span = connection.enter();
+        let Self { key, role, params, .. } = self;
+        let log = RequestLog::begin(Side::Server, key.id(), *role, params, Instant::now);
+        self.span = log.span().clone();
+        log.is_wanted().then_some(log)
+    }
 }
 
 /// How a handler ended.
@@ -138,7 +154,8 @@ impl<W: Waiters> Session<W> {
             requests: Requests::new(),
             tally: Arc::clone(tally),
             peer,
-            span: observe::connection_span(Side::Server, &peer),
+            span: ConnectionSpan::new(peer),
+            notes: Notes::default(),
             begun: Begun::default(),
             unstarted: Vec::new(),
             waiting: Vec::new(),
@@ -170,8 +187,21 @@ impl<W: Waiters> Session<W> {
 
     /// The connection's span.
     #[must_use]
-    pub fn span(&self) -> &Span {
-        &self.span
+    pub fn span(&self) -> ConnectionSpan {
+        self.span.clone()
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.notes.push(&self.span, self.peer, note);
+    }
+
+    /// Keeps a request's [open](Job::open) log until its end. Returns it if that has been logged.
+    #[must_use = "drop it without a lock"]
+    pub fn attach(&mut self, key: RequestKey, log: RequestLog) -> Option<RequestLog> {
+        match self.requests.get_mut(key).filter(|active| !active.ended) {
+            Some(active) => active.log.replace(log),
+            None => Some(log),
+        }
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -213,22 +243,45 @@ impl<W: Waiters> Session<W> {
     }
 
     /// A handler has ended. This ends its request, unless that has ended before.
-    pub fn finish(&mut self, key: RequestKey, end: HandlerEnd, now: impl FnOnce() -> Instant) {
-        let Some(active) = self.requests.get_mut(key) else { return };
+    pub fn finish(
+        &mut self,
+        key: RequestKey,
+        end: HandlerEnd,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Ended> {
+        let active = self.requests.get_mut(key)?;
         // The handler may have passed its handles to others, who may wait.
         active.waiters.wake_all(&mut self.woken);
-        if !active.ended {
-            let (stop, rejection) = (active.stop, active.rejection);
-            let outcome = self.end(key, stop, rejection, end);
-            if let Some(log) = self.requests.get_mut(key).and_then(|active| active.log.as_mut()) {
-                log.finish(outcome, now);
-            }
-        }
+        let ended = !active.ended;
+        let (stop, rejection) = (active.stop, active.rejection);
+        let ended = ended.then(|| self.end(key, stop, rejection, end));
+        let ended = ended.and_then(|outcome| self.ended(key, outcome, now));
         self.requests.forget(key);
         if self.requests.len() == 0 {
             self.bound = None;
         }
         self.attention = true;
+        ended
+    }
+
+    /// What is to be logged of a request that has ended.
+    fn ended(
+        &mut self,
+        key: RequestKey,
+        outcome: Outcome,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Ended> {
+        let active = self.requests.get_mut(key)?;
+        let elapsed = active.begun.map(|begun| now().saturating_duration_since(begun));
+        Some(Ended {
+            log: active.log.take(),
+            id: key.id(),
+            role: active.role,
+            outcome,
+            sent: active.sent,
+            received: active.received,
+            elapsed: elapsed.unwrap_or_default(),
+        })
     }
 
     /// The server shuts down. A request that is on its way is still taken, then the connection
@@ -291,9 +344,7 @@ impl<W: Waiters> Session<W> {
         if !whole {
             self.waiting.push(key);
         }
-        let log = self.requests.get(key).and_then(|active| active.log.as_ref());
-        let span = log.map_or_else(Span::none, |log| log.span().clone());
-        Some(Job { key, role, keep_conn, params, whole, span })
+        Some(Job { key, role, keep_conn, params, whole, span: Span::none() })
     }
 
     /// Passes every event to those who wait for it, without a turn. For a handler that made room
@@ -313,8 +364,7 @@ impl<W: Waiters> Session<W> {
                 Ok(None) => return,
                 Err(error) => {
                     if !std::mem::replace(&mut self.failed, true) {
-                        let peer = self.peer;
-                        tracing::warn!(parent: &self.span, %peer, %error, "connection closed");
+                        self.note(Note::Broken(error));
                         for key in self.requests.keys() {
                             self.on_aborted(key, AbortReason::Disconnected, now());
                         }
@@ -341,12 +391,10 @@ impl<W: Waiters> Session<W> {
                     }
                     return;
                 };
-                let log = self
-                    .span
-                    .in_scope(|| RequestLog::begin(Side::Server, key.id(), role, &params, now));
+                let begun = observe::is_timed().then(now);
                 let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
                 self.remind(stop_at);
-                self.requests.add(key, Active::new(counted, log, stop_at));
+                self.requests.add(key, Active::new(counted, role, begun, stop_at));
                 self.begun.push(Beginning { key, role, keep_conn, params });
             }
             Event::Readable { key, input } => {
@@ -383,10 +431,10 @@ impl<W: Waiters> Session<W> {
         if std::mem::replace(&mut active.ended, true) {
             return;
         }
-        let (stop, log, started) = (active.stop, active.log.take(), active.started);
+        let (stop, started) = (active.stop, active.started);
         let outcome = self.end(key, stop, None, HandlerEnd::Dropped);
-        if let Some(log) = log {
-            log.end(outcome, || now);
+        if let Some(ended) = self.ended(key, outcome, || now) {
+            self.note(Note::Ended(ended));
         }
         // A request that was not started waits no more and does not count as waiting.
         if !started {
@@ -491,9 +539,9 @@ impl<W: Waiters> Session<W> {
         self.end_early(key, true, now);
     }
 
-    pub(super) fn log_timeout(&self, phase: Phase) {
+    pub(super) fn log_timeout(&mut self, phase: Phase) {
         let limit = self.settings().limit(phase).unwrap_or_default();
-        self.span.in_scope(|| observe::timed_out(Side::Server, phase, limit, &self.peer));
+        self.note(Note::TimedOut(phase, limit));
     }
 
     /// Notes when a time limit of a request passes.

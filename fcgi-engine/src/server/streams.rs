@@ -8,6 +8,7 @@ use fcgi_proto::{
 };
 
 use super::{
+    notes::Notes,
     requests::{InputWait, Stop, Waiters},
     session::Session,
 };
@@ -48,9 +49,7 @@ impl<W: Waiters> Session<W> {
                 *active.input(input) = InputWait::No;
                 if let Some(bytes) = chunk {
                     self.attention |= paused;
-                    if let Some(log) = &mut active.log {
-                        log.received(bytes.len());
-                    }
+                    active.received += bytes.len() as u64;
                 }
             }
             Poll::Pending => match (*active.input(input), stdin) {
@@ -96,8 +95,8 @@ impl<W: Waiters> Session<W> {
         if taken == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }
-        if let Some(log) = self.requests.get_mut(key).and_then(|active| active.log.as_mut()) {
-            log.sent(taken);
+        if let Some(active) = self.requests.get_mut(key) {
+            active.sent += taken as u64;
         }
         self.attention = true;
         Poll::Ready(Ok(taken))
@@ -159,6 +158,12 @@ impl<W: Waiters> Session<W> {
     /// Wakers of those who must check again. Take them, and wake them once no lock is held.
     pub fn woken(&mut self) -> &mut W::Woken {
         &mut self.woken
+    }
+
+    /// What is to be logged. Take it, and drop it once no lock is held.
+    #[inline]
+    pub fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     /// Bytes that wait to be sent.

@@ -6,6 +6,7 @@ use fcgi_proto::Connection;
 
 use super::{
     EndOfFile, LINGER, LONGEST_LINGER,
+    notes::Note,
     requests::{Awaited, Waiters},
     session::{Job, Life, Session},
 };
@@ -383,7 +384,10 @@ impl<W: Waiters> Session<W> {
 
     fn close(&mut self) -> Turn {
         self.life = Life::Closed;
-        (self.open, self.place, self.until) = (None, None, None);
+        if let Some(open) = self.open.take().filter(|_| cfg!(feature = "metrics")) {
+            self.note(Note::Closed(open));
+        }
+        (self.place, self.until) = (None, None);
         (self.leaving, self.look_at, self.shutdown_at, self.close_at) = (None, None, None, None);
         Turn::Closed
     }
