@@ -206,7 +206,7 @@ proptest! {
         let settings = CallSettings::new(Mount::new("").unwrap());
         let mut call = Call::responder(http::Request::get("/").body(()).unwrap().into_parts().0);
         prop_assert!(call.start(&settings, None::<&()>).unwrap().is_none());
-        call.request(&settings, None, &mut Vec::new()).unwrap();
+        call.request(&settings, None, &mut Vec::<u8>::new()).unwrap();
         let mut incoming: Option<Incoming> = None;
         let mut read = Vec::new();
         for chunk in chunks {

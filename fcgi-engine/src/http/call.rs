@@ -41,7 +41,7 @@ const DRAINED: usize = 64 * 1024;
 /// let mut call = Call::responder(parts);
 /// let authorizer = None::<&()>;
 /// assert!(call.start(&settings, authorizer)?.is_none());
-/// let request = call.request(&settings, None, &mut Vec::new())?;
+/// let request = call.request(&settings, None, &mut Vec::<u8>::new())?;
 /// assert_eq!(request.begin().params.get_str("PATH_INFO"), Some("/users"));
 /// let chunk = Chunk::Stdout(Bytes::from_static(b"Status: 404 Not Found\n\nnothing"));
 /// let received = call.handle_chunk(&settings, Ok(Some(chunk)), None, "unix:/app".into())?;

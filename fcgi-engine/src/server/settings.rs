@@ -148,11 +148,31 @@ fn addrs(list: &str) -> Vec<IpAddr> {
     list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
 }
 
-/// The builder methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+/// The methods of an adapter's builder that create it, with its `with(settings)`, and those that set
+/// the [`Settings`] in `self.settings`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! server_setters {
     () => {
+        /// The defaults. This reads nothing from the environment.
+        #[must_use]
+        pub fn new() -> Self {
+            Self::with($crate::server::Settings::new())
+        }
+
+        /// The same as [`new`](Self::new).
+        #[must_use]
+        pub fn builder() -> Self {
+            Self::new()
+        }
+
+        /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only
+        /// addresses to accept connections from.
+        #[must_use]
+        pub fn from_env() -> Self {
+            Self::with($crate::server::Settings::from_env())
+        }
+
         $crate::setters! {
             /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
             roles(roles: ::fcgi_proto::Roles) { self.settings.config.roles = roles }
