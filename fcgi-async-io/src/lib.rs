@@ -51,6 +51,34 @@
 
 mod timer;
 mod transport;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod watch;
+/// A system without epoll: the reactor watches all sockets.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod watch {
+    use std::{
+        io,
+        os::fd::BorrowedFd,
+        task::{Context, Poll},
+    };
+
+    #[derive(Debug)]
+    pub(crate) enum Watch {}
+
+    impl Watch {
+        pub(crate) fn new(_: BorrowedFd<'_>) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<bool>> {
+            match *self {}
+        }
+
+        pub(crate) fn remove(self, _: BorrowedFd<'_>) {
+            match self {}
+        }
+    }
+}
 
 use std::{
     future::{Future, poll_fn},
@@ -60,8 +88,9 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -88,6 +117,13 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let registered = Signals::new([Signal::Term, Signal::Int])
         .map(|mut signals| poll_fn(move |cx| Pin::new(&mut signals).poll_next(cx).map(|_| ())));
     runtime::signalled(registered)
+}
+
+/// Wakes all of them, even if one panics: it is somebody else's code.
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    }
 }
 
 /// The `async-io` reactor, with the executor `S`. This is only a name: no value of it exists.

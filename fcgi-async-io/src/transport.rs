@@ -20,13 +20,34 @@ use fcgi_driver::{Over, StdListener, runtime};
 use fcgi_engine::socket::{self, HangUp, Peer};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::watch::Watch;
+
 /// A connected unix or TCP socket, the latter without Nagle's delay, or any other stream.
 #[derive(Debug)]
 pub struct Transport {
     stream: Stream,
     /// Whether a read may find something, so that it need not wait first.
     readable: bool,
+    /// The end of input, or an error, is among what comes next.
+    ended: bool,
+    watched: Watched,
 }
+
+/// How a socket is watched for input.
+#[derive(Debug)]
+enum Watched {
+    /// By the reactor, for one event at a time. This is cheaper for a socket that is only read a few
+    /// times: the number of reads so far.
+    Once(u8),
+    /// All the time.
+    Always(Watch),
+    /// By the reactor, because the system has no room for more.
+    Full,
+}
+
+/// From this many reads on a socket is watched all the time. A connection that is not kept needs
+/// two: for its request, and for the end of file.
+const BUSY: u8 = 3;
 
 #[derive(Debug)]
 enum Stream {
@@ -71,7 +92,7 @@ impl Transport {
     }
 
     fn new(stream: Stream) -> Self {
-        Self { stream, readable: false }
+        Self { stream, readable: false, ended: false, watched: Watched::Once(0) }
     }
 
     pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
@@ -83,6 +104,24 @@ impl Transport {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until something has come; true if that includes the end of input, as far as is known.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if matches!(self.watched, Watched::Once(reads) if reads >= BUSY) {
+            if let Some(socket) = self.as_socket() {
+                self.watched = Watch::new(socket).map_or(Watched::Full, Watched::Always);
+            }
+        }
+        if let Watched::Always(watch) = &self.watched {
+            return watch.poll_readable(cx);
+        }
+        let arrived = match &self.stream {
+            Stream::Unix(stream) => stream.poll_readable(cx),
+            Stream::Tcp(stream) => stream.poll_readable(cx),
+            Stream::Other(_) => Poll::Ready(Ok(())),
+        };
+        arrived.map_ok(|()| false)
     }
 
     /// Tries each of the host's addresses in order.
@@ -155,11 +194,7 @@ impl runtime::Transport for Transport {
         }
         if !self.readable {
             // Registers first and does not call the socket: that saves a read that finds nothing.
-            ready!(match &self.stream {
-                Stream::Unix(stream) => stream.poll_readable(cx),
-                Stream::Tcp(stream) => stream.poll_readable(cx),
-                Stream::Other(_) => Poll::Ready(Ok(())),
-            })?;
+            self.ended = ready!(self.poll_arrival(cx))?;
             self.readable = true;
         }
         Poll::Ready(Ok(()))
@@ -175,7 +210,12 @@ impl runtime::Transport for Transport {
             };
             match read {
                 Ok(n) => {
-                    self.readable = n == buf.len();
+                    // An end is reported only once.
+                    self.ended |= n == 0 && !buf.is_empty();
+                    self.readable = self.ended || n == buf.len();
+                    if let Watched::Once(reads) = &mut self.watched {
+                        *reads = reads.saturating_add(1);
+                    }
                     return Poll::Ready(Ok(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
@@ -253,6 +293,16 @@ impl runtime::Transport for Transport {
             Stream::Unix(stream) => socket::refuse_input(stream),
             Stream::Tcp(stream) => socket::refuse_input(stream),
             Stream::Other(stream) => stream.refuse_input(),
+        }
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        if let Watched::Always(watch) = std::mem::replace(&mut self.watched, Watched::Full) {
+            if let Some(socket) = self.as_socket() {
+                watch.remove(socket);
+            }
         }
     }
 }

@@ -85,7 +85,8 @@ fn a_short_read_is_followed_by_a_wait() {
     let (mut transport, mut peer) = pair();
     let mut buffer = [0; 8];
     assert!(polled(|cx| transport.poll_read_ready(cx)).is_pending(), "nothing has come");
-    for word in ["short", "more"] {
+    // A socket that is read often is watched in another way.
+    for word in ["short", "more", "and", "more", "and", "more"] {
         peer.write_all(word.as_bytes()).unwrap();
         block_on(poll_fn(|cx| transport.poll_read_ready(cx))).unwrap();
         let read = polled(|cx| transport.poll_read(cx, &mut buffer));
@@ -117,6 +118,51 @@ fn after_a_full_buffer_there_may_be_more() {
     let read = block_on(poll_fn(|cx| transport.poll_read(cx, &mut buffer)));
     assert_eq!((read.unwrap(), &buffer[..4]), (4, &b"late"[..]));
     late.join().unwrap();
+}
+
+#[test]
+fn a_busy_socket_sees_the_end_behind_its_last_bytes() {
+    let (mut transport, mut peer) = pair();
+    let mut buffer = [0; 8];
+    for _ in 0..8 {
+        peer.write_all(b"some").unwrap();
+        let read = block_on(poll_fn(|cx| transport.poll_read(cx, &mut buffer)));
+        assert_eq!(read.unwrap(), 4);
+    }
+    // The end comes together with bytes, is not reported again, and can be read again and again.
+    peer.write_all(b"last").unwrap();
+    drop(peer);
+    for expected in [4, 0, 0] {
+        let read = block_on(poll_fn(|cx| transport.poll_read(cx, &mut buffer)));
+        assert_eq!(read.unwrap(), expected);
+    }
+}
+
+#[test]
+fn many_busy_sockets_wake_their_own_tasks() {
+    let mut pairs: Vec<_> = (0..300).map(|_| pair()).collect();
+    let mut buffer = [0; 8];
+    for round in 0..6 {
+        let woken: Vec<_> = pairs.iter().map(|_| Arc::new(Woken::default())).collect();
+        for ((transport, _), woken) in pairs.iter_mut().zip(&woken) {
+            let waker = Waker::from(Arc::clone(woken));
+            let ready = transport.poll_read_ready(&mut Context::from_waker(&waker));
+            assert!(ready.is_pending(), "nothing has come");
+        }
+        // All but the first, which stays silent.
+        for (_, peer) in &mut pairs[1..] {
+            peer.write_all(&[round]).unwrap();
+        }
+        for ((transport, _), woken) in pairs.iter_mut().zip(&woken).skip(1) {
+            woken.wait();
+            let read = block_on(poll_fn(|cx| transport.poll_read(cx, &mut buffer)));
+            assert_eq!((read.unwrap(), buffer[0]), (1, round));
+        }
+        assert_eq!(woken[0].0.load(Ordering::SeqCst), 0, "nothing came on its socket");
+        // Others get their places.
+        pairs.truncate(200);
+        pairs.extend((0..100).map(|_| pair()));
+    }
 }
 
 #[test]
@@ -256,6 +302,30 @@ fn a_timer_wakes_the_task_that_asked_last() {
     }
     second.wait();
     assert_eq!(first.0.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn timers_fire_in_the_order_of_their_deadlines() {
+    let start = R::now();
+    let mut set = [3_600_000, 90, 60, 30].map(|wait| {
+        let (mut timer, woken) = (R::timer(), Arc::new(Woken::default()));
+        let until = start + Duration::from_millis(wait);
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(timer.poll_until(&mut Context::from_waker(&waker), until).is_pending());
+        (Some(timer), woken, until)
+    });
+    // One that is dropped wakes nobody, and holds up none of the others.
+    set[2].0 = None;
+    for at in [3, 1] {
+        let (timer, woken, until) = &mut set[at];
+        woken.wait();
+        assert!(R::now() >= *until);
+        let timer = timer.as_mut().unwrap();
+        assert!(polled(|cx| timer.poll_until(cx, *until)).is_ready(), "it has passed");
+    }
+    for unset in [&set[0], &set[2]] {
+        assert_eq!(unset.1.0.load(Ordering::SeqCst), 0);
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(super) trait Crew: fmt::Debug + Send + Sync {
     fn forget(&self, connection: &Connection, key: RequestKey);
     /// Lets a request run whose input is complete now.
     fn promote(&self, connection: &Connection, key: RequestKey);
+    /// Whether this thread is about to run another handler, and then to lead.
+    fn comes_back(&self) -> bool;
     /// A handler starts to wait for something that only a leader does.
     fn begin_wait(&self);
     /// It goes on.
@@ -395,11 +397,19 @@ impl Connection {
         self.lock().session.start(key)
     }
 
-    /// A handler has ended; sends everything.
+    /// A handler has ended; sends everything. If other requests of the connection are about to end
+    /// too, their answers share a write.
     pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         inner.session.finish(key, end, Instant::now);
-        self.act(&mut inner, true);
+        let session = &inner.session;
+        if session.handlers() > 0 && session.queued() < SEND_AT && self.crew.comes_back() {
+            // Whoever leads next sends, even if the next handler is slow.
+            let listed = std::mem::replace(&mut inner.dirty, true);
+            return self.crew.touch(self, listed, true, None);
+        }
+        self.act(inner, true);
     }
 
     /// Waits until something has happened to the request, or until `until`.

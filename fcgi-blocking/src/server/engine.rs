@@ -153,6 +153,10 @@ impl Crew for Engine {
         self.pool.promote(connection, key);
     }
 
+    fn comes_back(&self) -> bool {
+        self.pool.comes_back()
+    }
+
     fn begin_wait(&self) {
         self.pool.begin_wait();
     }

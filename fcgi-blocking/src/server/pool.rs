@@ -26,8 +26,8 @@ const TICK: Duration = Duration::from_millis(1);
 const QUIET: u32 = 16;
 /// A handler that takes longer than this is slow.
 const QUICK: Duration = Duration::from_micros(50);
-/// This many quick requests are worth another thread.
-const BATCH: usize = 4;
+/// This much work in quick requests is worth another thread.
+const BATCH: Duration = Duration::from_micros(200);
 /// How many handlers are assumed to be slow after a slow one.
 const SLOW_RUN: u32 = 16;
 /// One thread in this many is reserved for requests whose input is complete, so that requests
@@ -61,6 +61,8 @@ struct State<L: ?Sized> {
     /// Counts how often the leadership was put down.
     turn: u64,
     slow: u32,
+    /// How long handlers have taken lately.
+    recent: Duration,
     draining: bool,
     stopped: bool,
 }
@@ -155,6 +157,7 @@ impl<L: ?Sized> Pool<L> {
                 called: false,
                 turn: 0,
                 slow: SLOW_RUN,
+                recent: QUICK,
                 draining: false,
                 stopped: false,
             }),
@@ -169,6 +172,7 @@ impl<L: ?Sized> Pool<L> {
         state.running -= 1;
         state.open -= usize::from(!whole);
         state.slow = if took > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
+        state.recent = (state.recent * 7 + took.min(BATCH)) / 8;
         state.draining && state.is_idle()
     }
 
@@ -250,6 +254,15 @@ impl<L: ?Sized> Pool<L> {
         drop(job);
     }
 
+    /// Whether the thread that asks, which runs a handler, is about to run another one and then to
+    /// lead. Until then it can leave to the leader what can wait for some microseconds.
+    pub(super) fn comes_back(&self) -> bool {
+        let state = self.lock();
+        state.is_quick()
+            && state.lead.is_some()
+            && state.queue.len(state.may_wait(self.threads)) > 0
+    }
+
     /// The input of a request is complete now; the request may be in the queue.
     pub(super) fn promote(&self, connection: &Connection, key: RequestKey) {
         let mut state = self.lock();
@@ -268,9 +281,7 @@ impl<L: ?Sized> Pool<L> {
     /// Wakes a thread for a job, for the leadership, or to watch. That thread wakes the next one if
     /// needed.
     fn call_others(&self, state: &mut State<L>) {
-        let few = if state.is_quick() { BATCH } else { 0 };
-        let may_wait = state.may_wait(self.threads);
-        let run = state.queue.len(may_wait) > few && state.running < self.threads;
+        let run = state.running < self.threads && state.has_much(self.threads);
         let lead = state.lead.is_some() && (state.wanted || !state.watched);
         if (run || lead) && !state.called {
             state.called = true;
@@ -341,6 +352,13 @@ impl<L: ?Sized> State<L> {
     /// Whether another handler that may wait for input may run.
     fn may_wait(&self, threads: usize) -> bool {
         self.open < threads - threads / RESERVED
+    }
+
+    /// Whether the queue has enough for another thread.
+    fn has_much(&self, threads: usize) -> bool {
+        let len = self.queue.len(self.may_wait(threads));
+        let work = self.recent.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
+        len > 0 && !(self.is_quick() && work <= BATCH)
     }
 
     fn is_quick(&self) -> bool {
