@@ -91,10 +91,7 @@ impl CallSettings {
     }
 
     /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
-    ///
-    /// # Errors
-    /// If no script serves it.
-    pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
+    pub(super) fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
         match parts.extensions.get::<Script>() {
             Some(script) => Ok(script.clone()),
             None => Ok(self.scripts.script(parts)?),
@@ -102,10 +99,7 @@ impl CallSettings {
     }
 
     /// The request's parameters, including the variables in its extensions.
-    ///
-    /// # Errors
-    /// If the request can't be expressed as parameters.
-    pub fn tell(
+    pub(super) fn tell(
         &self,
         parts: &Parts,
         script: &Script,
@@ -123,8 +117,7 @@ impl CallSettings {
 
     /// The target of a local redirect, if it should be followed: only for GET and HEAD
     /// (CGI-6.2.2-1).
-    #[must_use]
-    pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
+    pub(super) fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
         let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
         match &head.kind {
             Kind::LocalRedirect(location) if followed => Some(location.clone()),
