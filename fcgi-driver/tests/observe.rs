@@ -4,7 +4,7 @@
 mod support;
 
 use fcgi_driver::{
-    Error,
+    Address, Error,
     client::{Client, Connector, Request},
     runtime::{Runtime, Transport},
     server::{self, Server},
@@ -279,6 +279,34 @@ fn a_peer_that_closes_by_halves_is_noticed_w_8() {
         sim::sleep(ms(1_500)).await;
         assert_eq!(log.all(), ["dropped"]);
     });
+}
+
+/// Over TCP a half-close and a close look the same (W-17).
+#[test]
+fn an_end_of_file_over_tcp_leaves_time_for_an_answer_fc_3_5_2() {
+    for (sleep, answered) in [("0", true), ("400", true), ("600", false)] {
+        let ended = sim::run(1, async move {
+            let address: Address = "tcp:127.0.0.1:9000".parse().unwrap();
+            let listener = sim::listen(&address);
+            sim::spawn(async move { Server::new().serve(listener, support::echo).await.unwrap() });
+            let mut pipe = Sim::connect(&address).await.unwrap();
+            let mut params = vec![1, 4, 0, 1, 0, 7 + sleep.len() as u8, 0, 0];
+            params.extend([5, sleep.len() as u8]);
+            params.extend_from_slice(b"SLEEP");
+            params.extend_from_slice(sleep.as_bytes());
+            pipe.write_all(&[&BEGIN[..], &params, &END_PARAMS, &END_STDIN].concat()).await.unwrap();
+            pipe.shutdown_write();
+            let mut answer = Vec::new();
+            loop {
+                let bytes = pipe.read().await.unwrap();
+                if bytes.is_empty() {
+                    return answer.ends_with(&[1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                }
+                answer.extend(bytes);
+            }
+        });
+        assert_eq!(ended, answered, "an answer after {sleep} ms");
+    }
 }
 
 #[cfg(feature = "metrics")]

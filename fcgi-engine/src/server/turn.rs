@@ -18,6 +18,10 @@ use crate::{
 /// How often to look at a peer that has closed its sending side. No read shows when it closes the
 /// other side too (W-8).
 const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
+/// How long a request with complete input may go on after an end of file over TCP that means that the
+/// peer is gone. A peer that has only shut down its sending side gets the answer if it comes soon
+/// (FC-3.5-2).
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// How often to look at a peer that nobody reads from, because the request's input is not read.
 const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
 
@@ -202,7 +206,11 @@ impl<W: Waiters> Session<W> {
         self.handle_limits(now);
         if late(self.look_at) {
             self.look_at = None;
-            self.handle_hang_up(io.hang_up());
+            if self.is_in_doubt() {
+                self.lose_peer();
+            } else {
+                self.handle_hang_up(io.hang_up());
+            }
         }
         if late(self.shutdown_at) {
             self.shutdown_at = None;
@@ -259,13 +267,21 @@ impl<W: Waiters> Session<W> {
         self.peer != Peer::Unix && self.settings().end_of_file == EndOfFile::Gone
     }
 
+    /// Whether the peer has sent its end of file, and is taken as gone if it gets no answer soon.
+    fn is_in_doubt(&self) -> bool {
+        self.half_closed
+            && !self.refuses
+            && self.life == Life::Open
+            && self.is_gone_at_end_of_file()
+    }
+
     fn handle_eof(&mut self, io: &impl Duplex) {
         if self.refuses {
             // The peer may have been in the middle of a request.
             self.connection.handle_eof();
             self.connection.shutdown();
             self.half_closed = true;
-        } else if io.hang_up() == HangUp::Gone || self.is_gone_at_end_of_file() {
+        } else if io.hang_up() == HangUp::Gone {
             self.lose_peer();
         } else {
             self.connection.handle_eof();
@@ -383,14 +399,19 @@ impl<W: Waiters> Session<W> {
             (self.phase, self.until) = (phase, limit.and_then(|limit| now().checked_add(limit)));
         }
         self.was_paused |= self.is_unwatched() && !self.half_closed;
-        let looks = !D::HEARS_HANG_UP
+        let in_doubt = self.is_in_doubt();
+        let looks = (in_doubt || !D::HEARS_HANG_UP)
             && self.is_unwatched()
             && self.hung_up != HangUp::Gone
             && self.requests.any_live();
         if !looks {
             self.look_at = None;
         } else if self.look_at.is_none() {
-            let pause = if self.half_closed { LOOK_AFTER_HALF_CLOSE } else { LOOK_WHILE_PAUSED };
+            let pause = match self.half_closed {
+                true if in_doubt => HALF_CLOSE_GRACE,
+                true => LOOK_AFTER_HALF_CLOSE,
+                false => LOOK_WHILE_PAUSED,
+            };
             self.look_at = now().checked_add(pause);
         }
         Turn::Wait

@@ -60,7 +60,8 @@ impl runtime::Runtime for Sim {
     }
 
     fn poll_accept(backlog: &mut Backlog, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, Peer)>> {
-        backlog.poll_accept(cx).map(|pipe| Ok((pipe, Peer::Unix)))
+        let peer = backlog.peer();
+        backlog.poll_accept(cx).map(|pipe| Ok((pipe, peer)))
     }
 
     fn listener_fd(_: &Backlog) -> Option<BorrowedFd<'_>> {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::Address;
+use fcgi_engine::{Address, socket::Peer};
 
 use super::Pipe;
 
@@ -211,6 +211,14 @@ impl Backlog {
                 queue.acceptor = Some(cx.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+
+    /// Where its connections come from, as far as the address says it.
+    pub(super) fn peer(&self) -> Peer {
+        match self.address.to_string().starts_with("tcp:") {
+            true => Peer::Tcp(([127, 0, 0, 1], 1).into()),
+            false => Peer::Unix,
         }
     }
 
