@@ -2,10 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-use clap::{
-    Command,
-    builder::{FalseyValueParser, TypedValueParser},
-};
+use clap::Command;
 use fcgi_tokio as fcgi;
 
 use crate::{
@@ -81,8 +78,7 @@ pub(crate) fn usage(command: &Command, error: &clap::Error) -> ExitCode {
     let is_set = |option: &str| {
         let Some(subcommand) = subcommand.filter(|_| has(option)) else { return false };
         let variable = help::variable_of(subcommand, option);
-        let value = env::var_os(&variable).unwrap_or_default();
-        FalseyValueParser::new().parse_ref(command, None, &value).unwrap_or_default()
+        env::var(&variable).is_ok_and(|value| help::switch(&value) == Ok(true))
     };
     let (json, docker, nagios) =
         (is_typed("--json"), is_typed("--docker"), is_typed("--nagios") && !is_typed("--docker"));

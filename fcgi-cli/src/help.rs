@@ -1,9 +1,7 @@
 //! The command line as a whole: its first page, and a variable for every option.
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command, Error, Id,
-    builder::{FalseyValueParser, Resettable},
-    error::ErrorKind,
+    Arg, ArgAction, ArgMatches, Command, Error, Id, builder::Resettable, error::ErrorKind,
     parser::ValueSource,
 };
 
@@ -216,6 +214,15 @@ fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Co
     })
 }
 
+/// A switch's variable. What is neither is an error: a slip must not turn anything on.
+pub(crate) fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "yes" | "y" | "true" | "t" | "1" => Ok(true),
+        "off" | "no" | "n" | "false" | "f" | "0" => Ok(false),
+        _ => Err("expected on or off"),
+    }
+}
+
 fn variable(arg: Arg, start: &str) -> Arg {
     let arg = match (arg.get_env(), arg.get_long()) {
         (Some(_), _) | (None, None | Some("help" | "version")) => arg,
@@ -224,7 +231,7 @@ fn variable(arg: Arg, start: &str) -> Arg {
             let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
             // A value may be a secret, so help does not show it.
             let arg = arg.env(name).hide_env_values(true);
-            if is_flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
+            if is_flag { arg.value_parser(switch) } else { arg }
         }
     };
     // An empty variable counts as not set.

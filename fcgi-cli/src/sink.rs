@@ -23,7 +23,7 @@ struct Queue {
     /// The size of the waiting pieces and of the one being written.
     bytes: usize,
     dropped: u64,
-    /// The total number of dropped pieces.
+    /// The total number of dropped pieces, and of those that could not be written.
     lost: u64,
 }
 
@@ -76,7 +76,7 @@ impl Sink {
         has_room
     }
 
-    /// The total number of dropped pieces.
+    /// The total number of pieces that were dropped or could not be written.
     pub(crate) fn lost(&self) -> u64 {
         self.lock().lost
     }
@@ -86,15 +86,18 @@ impl Sink {
         mem::take(&mut self.lock().dropped)
     }
 
-    /// Writes for ever, on its own thread. When everything is written, `tell` gets the number of
-    /// dropped pieces, if there are any.
-    pub(crate) fn run(&self, mut write: impl FnMut(&[u8]), mut tell: impl FnMut(u64)) {
+    /// Writes for ever, on its own thread. `write` returns whether it could write a piece; one that
+    /// it could not counts as lost. When everything is written, `tell` gets the number of dropped
+    /// pieces, if there are any.
+    pub(crate) fn run(&self, mut write: impl FnMut(&[u8]) -> bool, mut tell: impl FnMut(u64)) {
         let mut queue = self.lock();
         loop {
             if let Some(piece) = queue.pieces.pop_front() {
                 drop(queue);
-                write(&piece);
+                let is_written = write(&piece);
                 queue = self.lock();
+                // Not told: that could fail in the same way, again and again.
+                queue.lost += u64::from(!is_written);
                 queue.bytes -= piece.len() + OVERHEAD;
             } else if queue.dropped > 0 {
                 let dropped = mem::take(&mut queue.dropped);

@@ -85,3 +85,40 @@ fn targets_that_are_no_path_have_one_for_scripts_and_are_logged_as_they_came() {
         assert!(log.contains(request), "no {request} in {log}");
     }
 }
+
+/// A full disk is neither silent nor a reason to stop.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_can_not_be_written_is_reported_and_counted() {
+    let (app, folder) = (App::start(), tempfile::tempdir().expect("a folder"));
+    let errors = folder.path().join("errors");
+    let socket = folder.path().join("http.sock");
+    let listen = format!("unix:{}", socket.display());
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a device");
+    let mut command = common::fcgi();
+    command.args(["gateway", &app.address, "--mount", "/", "--listen", &listen]);
+    command.stdout(full()).stderr(std::fs::File::create(&errors).expect("a file"));
+    let mut child = command.spawn().expect("it runs");
+    let ask = |target: &str| {
+        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(&socket) else {
+            return String::new();
+        };
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("send");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    };
+    until("it serves", || ask("/x").starts_with("HTTP/1.1 200 "));
+    let lost = "fcgi_gateway_log_lines_dropped_total{log=\"access\"} ";
+    until("the first line and a request's are counted", || {
+        let page = ask("/-/metrics");
+        let count = page.lines().find_map(|line| line.strip_prefix(lost)).expect("a count");
+        count.parse::<u64>().expect("a number") >= 2
+    });
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let log = std::fs::read_to_string(&errors).expect("a log");
+    let expected = "fcgi gateway: lines of the access log are lost: write it: No space left";
+    assert!(log.starts_with(expected) && log.lines().count() == 1, "{log}");
+}

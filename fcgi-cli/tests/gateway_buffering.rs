@@ -172,3 +172,23 @@ fn a_client_that_leaves_its_kept_answer_cancels_the_request() {
     until("it is cancelled", || app.state.cancelled() == 1);
     assert_eq!(gateway.get("/x").head.status, 200);
 }
+
+/// A full disk, or a folder for temporary files that is not there.
+#[test]
+fn an_answer_that_can_not_be_kept_comes_whole() {
+    let app = App::start();
+    let args = [&*app.address, "--mount", "/"];
+    let gateway = Gateway::start_with_env("TMPDIR", "/no/such/folder", &args);
+    let length = 4 * LENGTH;
+    let head = format!("GET /bytes?{length} HTTP/1.0\r\n\r\n");
+    let slow = client(&gateway, &head);
+    until("it would be kept", || gateway.error_log().contains("keep the answer: No such file"));
+    let answer = rest(slow);
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
+    assert!(is_pattern(&answer[head + 4..], length), "{} of {length} bytes", answer.len());
+    let log = gateway.error_log();
+    assert_eq!(log.lines().count(), 1, "said once: {log}");
+    // The next ones too.
+    assert_eq!(text(&gateway.get("/bytes?3")).len(), 3);
+    assert!(is_pattern(&gateway.get(&format!("/bytes?{LENGTH}")).body, LENGTH));
+}

@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::{fs::MetadataExt, net::UnixStream},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -70,6 +71,60 @@ fn the_command_line_goes_before_the_environment() {
     command.env("FCGI_ADDR", "unix:/no/such");
     let gateway = Gateway::spawn(command, &["--spawn", "sleep 1000", "--mount", "/"]);
     assert!(gateway.line.contains("the program sleep 1000"), "{}", gateway.line);
+}
+
+#[test]
+fn a_switch_is_on_or_off() {
+    let (app, root) = (App::start(), Root::new());
+    fs::write(root.path().join("../outside.txt"), PAGE).expect("a file");
+    common::gateway::link(Path::new("../outside.txt"), &root.path().join("link.txt"));
+    let args = ["gateway", &app.address, "--root", &root.arg(), "--listen", "127.0.0.1:0"];
+    for (value, status) in [("on", 200), ("TRUE", 200), ("1", 200), ("off", 404), ("no", 404)] {
+        let name = "FCGI_GATEWAY_FOLLOW_LINKS";
+        let gateway = Gateway::start_with_env(name, value, &args[1..4]);
+        assert_eq!(gateway.get("/link.txt").head.status, status, "{value}");
+    }
+    for wrong in ["maybe", "of", "2", " on"] {
+        let mut command = common::fcgi();
+        let output = command.args(args).env("FCGI_GATEWAY_FOLLOW_LINKS", wrong).output();
+        let output = output.expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {stderr}");
+        assert!(stderr.contains("--follow-links") && stderr.contains("on or off"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_two_pages_inside_have_paths_of_their_own() {
+    let output = run(&["gateway", "--listen", "127.0.0.1:0", "--ready", "/-/metrics"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--ready") && stderr.contains("--metrics"), "{stderr}");
+}
+
+/// As a block of YAML has them, or a file with CRLF.
+#[test]
+fn lines_of_a_variable_may_end_in_any_way() {
+    let (app, root) = (App::start(), Root::new());
+    let args = [&*app.address, "--root", &root.arg()];
+    for lines in ["/plain\n*.txt\n", "\n/plain\n\n*.txt\n\n", "/plain\r\n*.txt\r\n"] {
+        let gateway = Gateway::start_with_env("FCGI_GATEWAY_DENY", lines, &args);
+        for (target, status) in [("/", 200), ("/plain/", 403), ("/page.txt", 403)] {
+            assert_eq!(gateway.get(target).head.status, status, "{target}, {lines:?}");
+        }
+    }
+    for lines in ["A=b\n\nC=d e\n", "A=b\r\nC=d e\r\n"] {
+        let gateway = Gateway::start_with_env("FCGI_GATEWAY_PARAM", lines, &args);
+        let body = text(&gateway.get("/app.php"));
+        assert!(body.contains("A=b\n") && body.contains("C=d e\n"), "{lines:?}: {body}");
+    }
+    let wrong = run(&["gateway", "--listen", "127.0.0.1:0", "--param", "=x"]);
+    assert_eq!(wrong.status.code(), Some(2), "no name");
+    // Nothing is denied by nothing, and everything by the root.
+    for (pattern, status) in [("", 200), ("/", 403)] {
+        let gateway = Gateway::start(&[&args[..], &["--deny", pattern]].concat());
+        assert_eq!(gateway.get("/page.txt").head.status, status, "{pattern:?}");
+    }
 }
 
 #[test]

@@ -408,6 +408,11 @@ fn logs_can_be_json() {
     );
     gateway.get("/app.php/stderr");
     gateway.get("/app.php/no-head");
+    // The first line is one too.
+    let first: Value = serde_json::from_str(&gateway.line).expect(&gateway.line);
+    let message = first["message"].as_str().expect("a text");
+    let start = format!("http://127.0.0.1:{}/ serves ", gateway.port);
+    assert!(message.starts_with(&start) && first["level"] == "info", "{first}");
     until("all is logged", || {
         gateway.access_log().lines().count() == 3 && gateway.error_log().lines().count() == 3
     });

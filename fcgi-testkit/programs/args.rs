@@ -8,9 +8,10 @@
 #![allow(clippy::print_stderr, reason = "a program's one line on failure")]
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -118,8 +119,29 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// Whether STDERR's last line has not ended.
+static OPEN_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Hands on a part of the response.
+pub(crate) fn hand_on(chunk: fcgi::client::Chunk) -> std::io::Result<()> {
+    match chunk {
+        fcgi::client::Chunk::Stdout(bytes) => {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&bytes)?;
+            stdout.flush()
+        }
+        fcgi::client::Chunk::Stderr(bytes) => {
+            OPEN_LINE.store(!bytes.ends_with(b"\n"), Ordering::Relaxed);
+            std::io::stderr().write_all(&bytes)
+        }
+    }
+}
+
 /// Prints one line about the failure, with the address and the cause; returns the exit status.
 pub(crate) fn report(address: &fcgi::Address, outcome: Result<u32, Failure>) -> ExitCode {
+    if !matches!(outcome, Ok(0)) && OPEN_LINE.load(Ordering::Relaxed) {
+        eprintln!();
+    }
     let status = match outcome {
         Ok(0) => 0,
         Ok(status) => {

@@ -9,7 +9,7 @@
 #[path = "args.rs"]
 mod args;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use args::{Args, Failure};
 use clap::Parser;
@@ -32,14 +32,7 @@ async fn call(args: Args, request: fcgi::client::Request) -> Result<u32, Failure
     let mut client = connector.connect(&args.address).await?;
     let mut response = client.send(request).await?;
     while let Some(chunk) = response.chunk().await? {
-        match chunk {
-            fcgi::client::Chunk::Stdout(bytes) => {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&bytes)?;
-                stdout.flush()?;
-            }
-            fcgi::client::Chunk::Stderr(bytes) => std::io::stderr().write_all(&bytes)?,
-        }
+        args::hand_on(chunk)?;
     }
     Ok(response.app_status().unwrap_or_default())
 }

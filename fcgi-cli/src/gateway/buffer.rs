@@ -1,7 +1,7 @@
 //! Buffers bodies ahead of the slower side, so that no client holds up the application: a request's
 //! body before a connection to the application is taken, an answer's as fast as it comes.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use fcgi_tokio::http::HttpError;
@@ -79,17 +79,10 @@ impl Buffering {
         let (writer, reader) = self.stores.open(self.answer);
         let mut pieces = VecDeque::from(pieces);
         while let Some(bytes) = pieces.pop_front() {
-            match writer.push(bytes.clone()).await {
-                Ok(()) => {}
-                Err(NotKept::Full) => {
-                    // There will be room once something is read, which starts when this returns.
-                    pieces.push_front(bytes);
-                    break;
-                }
-                Err(NotKept::Failed(error)) => {
-                    end = Some(Err(not_kept(&error, title).into()));
-                    pieces.clear();
-                }
+            if writer.push(bytes.clone()).await.is_err() {
+                // There will be room once something is read, which starts when this returns.
+                pieces.push_front(bytes);
+                break;
             }
         }
         match end {
@@ -119,16 +112,14 @@ async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>
 /// Reads the rest of an answer: pieces that have come, and then their end or what is still to come.
 async fn pump(
     pieces: VecDeque<Bytes>,
-    mut end: Option<Result<(), BoxError>>,
+    end: Option<Result<(), BoxError>>,
     mut body: Body,
     writer: Writer,
     title: Title,
 ) {
+    let mut keeper = Keeper { writer, title, has_failed: false };
     for bytes in pieces {
-        if let Err(message) = keep(&writer, bytes, &title).await {
-            end = Some(Err(message.into()));
-            break;
-        }
+        keeper.keep(bytes).await;
     }
     let end = loop {
         if let Some(end) = end {
@@ -137,9 +128,7 @@ async fn pump(
         match body.frame().await {
             Some(Ok(frame)) => {
                 let Ok(bytes) = frame.into_data() else { continue };
-                if let Err(error) = keep(&writer, bytes, &title).await {
-                    break Err(error.into());
-                }
+                keeper.keep(bytes).await;
             }
             Some(Err(error)) => break Err(error),
             None => break Ok(()),
@@ -147,25 +136,32 @@ async fn pump(
     };
     // Frees the application before the client has taken everything.
     drop(body);
-    writer.end(end);
+    keeper.writer.end(end);
 }
 
-/// Stores a piece of an answer. The application waits for this if it must.
-async fn keep(writer: &Writer, bytes: Bytes, title: &Title) -> Result<(), String> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    match writer.push_in_time(bytes).await {
-        Ok(()) => Ok(()),
-        Err(NotKept::Failed(error)) => Err(not_kept(&error, title)),
-        Err(NotKept::Full) => Err("no room to keep the answer".to_owned()),
-    }
+/// Stores the pieces of an answer.
+struct Keeper {
+    writer: Writer,
+    title: Title,
+    has_failed: bool,
 }
 
-fn not_kept(error: &io::Error, title: &Title) -> String {
-    let message = format!("keep the answer: {error}");
-    log::error(title, &message);
-    message
+impl Keeper {
+    /// Stores a piece once there is room. The application waits for this if it must, also where the
+    /// disk takes nothing: that must not cut the answer.
+    async fn keep(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        while let Err(not_kept) = self.writer.push(bytes.clone()).await {
+            if let (NotKept::Failed(error), false) = (not_kept, self.has_failed) {
+                self.has_failed = true;
+                let message = format!("keep the answer: {error}; the application waits instead");
+                log::error(&self.title, &message);
+            }
+            self.writer.room().await;
+        }
+    }
 }
 
 fn no_room(error: NotKept) -> Failure {

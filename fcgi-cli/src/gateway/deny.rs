@@ -23,7 +23,8 @@ impl FromStr for Deny {
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let inner = text.strip_suffix('/').unwrap_or(text);
-        let is_name = !inner.contains('/') && !inner.is_empty();
+        // `/` is the root.
+        let is_name = !inner.contains('/') && text != "/";
         let pattern = match inner.strip_prefix('/') {
             _ if is_name => inner.to_owned(),
             Some(rest) => format!("/{rest}"),
@@ -34,6 +35,11 @@ impl FromStr for Deny {
 }
 
 impl Deny {
+    /// Whether there is no pattern at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pattern.as_str().is_empty()
+    }
+
     /// Whether a decoded path is denied.
     pub(super) fn denies(&self, path: &[u8]) -> bool {
         let text = String::from_utf8_lossy(path);

@@ -107,7 +107,7 @@ impl fmt::Display for Title {
     }
 }
 
-/// The JSON form of a line of the error log. The field names must not change.
+/// The JSON form of a line of the error log, and of what a gateway serves. The field names must not change.
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,
@@ -143,13 +143,17 @@ fn write_escaped(id: Option<Id>, name: &str, message: &str) {
 
 /// A line of the error log as JSON.
 pub(super) fn error_json(id: Option<Id>, request: Option<&str>, message: &str) -> String {
-    to_json(&Json {
-        time: iso_time(SystemTime::now()),
-        level: "error",
-        id: id.map(|id| id.to_string()),
-        request,
-        message,
-    })
+    level_json("error", id, request, message)
+}
+
+/// A line as JSON that reports no error.
+pub(super) fn info_json(message: &str) -> String {
+    level_json("info", None, None, message)
+}
+
+fn level_json(level: &str, id: Option<Id>, request: Option<&str>, message: &str) -> String {
+    let (time, id) = (iso_time(SystemTime::now()), id.map(|id| id.to_string()));
+    to_json(&Json { time, level, id, request, message })
 }
 
 pub(super) fn to_json(line: &impl Serialize) -> String {

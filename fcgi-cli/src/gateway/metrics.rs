@@ -139,7 +139,7 @@ impl Meter {
             &mut out,
             "log_lines_dropped_total",
             "counter",
-            "Lines of a log that nobody read in time",
+            "Lines of a log that could not be written, or that nobody read in time",
         );
         for (log, sink) in [("access", &ACCESS), ("error", &ERRORS)] {
             sample(&mut out, "log_lines_dropped_total", &format!("{{log=\"{log}\"}}"), sink.lost());

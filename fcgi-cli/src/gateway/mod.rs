@@ -62,7 +62,7 @@ pub(crate) use options::Options as Gateway;
 use options::{Options, Switch};
 use origin::Proxies;
 use service::Service;
-use sink::{ACCESS, complain};
+use sink::{announce, complain};
 use site::Site;
 use stopped::Stopped;
 use store::Stores;
@@ -131,7 +131,7 @@ impl Options {
         };
         let urls: Vec<_> = listeners.iter().map(Listener::name).collect();
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
-        ACCESS.line(format!("{} {verb} {what}", urls.join(" and ")));
+        announce(&format!("{} {verb} {what}", urls.join(" and ")));
 
         if descriptors.clients < self.max_clients {
             let Descriptors { limit, clients, .. } = descriptors;

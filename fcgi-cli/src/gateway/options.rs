@@ -1,12 +1,13 @@
 //! The options of `fcgi gateway`.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap::{
     Args, ValueEnum,
     builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser},
 };
 use fcgi_tokio as fcgi;
+use glob::PatternError;
 
 use super::{
     deny::Deny,
@@ -133,7 +134,7 @@ pub(crate) struct Options {
     #[arg(
         long = "param",
         value_name = "NAME=VALUE",
-        value_parser = OsStringValueParser::new().try_map(param),
+        value_parser = OsStringValueParser::new().try_map(parameter),
         help_heading = "What is served"
     )]
     pub(super) params: Vec<Param>,
@@ -145,7 +146,7 @@ pub(crate) struct Options {
     /// The pattern may contain * (within a name), ** (across names), ? and [a-z]. It is compared
     /// with the decoded path from the root on, as in /data or /lib/*.inc; without a slash, with
     /// each name in the path, as in *.sql. Everything below a match is denied too.
-    #[arg(long, value_name = "GLOB", help_heading = "What is served")]
+    #[arg(long, value_name = "GLOB", value_parser = deny, help_heading = "What is served")]
     pub(super) deny: Vec<Deny>,
     /// The declared encoding of text files: a name, or off
     ///
@@ -331,10 +332,17 @@ impl Options {
     /// Checks what the command line parser can't.
     pub(super) fn check(&mut self) -> Result<(), Stopped> {
         self.php |= self.php_fpm.is_some();
+        self.deny.retain(|deny| !deny.is_empty());
+        self.ini.retain(|setting| !setting.is_empty());
+        self.params.retain(|(name, _)| !name.is_empty());
         for (name, is_empty) in [("--env", self.env.is_empty()), ("--ini", self.ini.is_empty())] {
             if !is_empty && !self.php {
                 return Err(Stopped::usage(format!("{name} is for --php, which was not given")));
             }
+        }
+        if self.ready.0.is_some() && self.ready.0 == self.metrics.0 {
+            let message = "--ready and --metrics need different paths, or off";
+            return Err(Stopped::usage(message.to_owned()));
         }
         let is_unix = |address: &fcgi::Address| matches!(address.target(), fcgi::Target::Unix(_));
         for (name, is_given) in [
@@ -358,8 +366,40 @@ fn mode(text: &str) -> Result<u32, &'static str> {
     mode.ok_or("expected a mode in octal, such as 660")
 }
 
-/// `NAME=VALUE` for php, with a plain name.
+/// A line of a variable that has several. An editor may have ended it with CRLF, and the last line
+/// may be empty; so empty values are ignored.
+fn line(argument: OsString) -> OsString {
+    let mut bytes = argument.into_vec();
+    if bytes.ends_with(b"\r") {
+        bytes.pop();
+    }
+    OsString::from_vec(bytes)
+}
+
+/// A pattern; an empty one is ignored.
+fn deny(text: &str) -> Result<Deny, PatternError> {
+    text.strip_suffix('\r').unwrap_or(text).parse()
+}
+
+/// `NAME=VALUE`; an empty one is ignored.
+fn parameter(argument: OsString) -> Result<Param, &'static str> {
+    let argument = line(argument);
+    if argument.is_empty() {
+        return Ok(Param::default());
+    }
+    let (name, value) = param(argument)?;
+    if name.is_empty() {
+        return Err("expected a name before the =");
+    }
+    Ok((name, value))
+}
+
+/// `NAME=VALUE` for php, with a plain name; an empty one is ignored.
 fn setting(argument: OsString) -> Result<OsString, &'static str> {
+    let argument = line(argument);
+    if argument.is_empty() {
+        return Ok(argument);
+    }
     let (name, _) = param(argument.clone())?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
     let is_name = !name.is_empty() && name.iter().all(is_plain);

@@ -24,8 +24,17 @@ pub(super) static ERRORS: Sink = Sink::new(WAITING);
 /// The system's error if it allows no more threads.
 pub(super) fn start() -> io::Result<()> {
     fn write(sink: &Sink, name: &str, mut out: impl Write) {
-        // An error means that nobody reads the log any more.
-        let write = |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+        let mut is_failing = false;
+        let write = |line: &[u8]| {
+            let written = out.write_all(line).and_then(|()| out.flush());
+            let has_failed = written.is_err();
+            // There is nobody to tell about the error log.
+            if let (Err(error), false, "access") = (written, is_failing, name) {
+                complain(&format!("lines of the access log are lost: write it: {error}"));
+            }
+            is_failing = has_failed;
+            !has_failed
+        };
         sink.run(write, |dropped| {
             complain(&format!(
                 "{dropped} lines of the {name} log were dropped: it was not read fast enough"
@@ -42,6 +51,14 @@ pub(super) fn start() -> io::Result<()> {
 pub(super) fn flush() {
     ACCESS.flush(AT_THE_END);
     ERRORS.flush(AT_THE_END);
+}
+
+/// Writes what the gateway serves to the access log.
+pub(super) fn announce(line: &str) {
+    ACCESS.line(match log::format() {
+        Format::Combined => line.to_owned(),
+        Format::Json => log::info_json(line),
+    });
 }
 
 /// Writes one line to the error log.

@@ -233,14 +233,9 @@ impl Writer {
         }
     }
 
-    /// Stores a piece once there is room.
-    pub(super) async fn push_in_time(&self, bytes: Bytes) -> Result<(), NotKept> {
-        loop {
-            match self.push(bytes.clone()).await {
-                Err(NotKept::Full) => self.0.taken.notified().await,
-                kept => return kept,
-            }
-        }
+    /// Waits until something was taken since the last wait.
+    pub(super) async fn room(&self) {
+        self.0.taken.notified().await;
     }
 
     /// Reports that the body is complete, or what went wrong.

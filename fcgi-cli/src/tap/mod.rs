@@ -282,12 +282,12 @@ impl Tap {
         let name = path.display().to_string();
         let mut said = false;
         let write = move |block: &[u8]| {
-            if let Err(error) = output.write(block) {
-                FAILED.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut said, true) {
-                    complain(&format!("write {name}: {error}; the proxy goes on without it"));
-                }
+            let Err(error) = output.write(block) else { return true };
+            FAILED.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut said, true) {
+                complain(&format!("write {name}: {error}; the proxy goes on without it"));
             }
+            false
         };
         thread::Builder::new()
             .name("recording".to_owned())
@@ -319,7 +319,7 @@ impl Show {
 /// Starts a thread that writes lines.
 fn spawn(sink: &'static Sink, name: &str, mut out: impl Write + Send + 'static) -> io::Result<()> {
     // An error means that nobody reads it any more.
-    let write = move |line: &[u8]| drop(out.write_all(line).and_then(|()| out.flush()));
+    let write = move |line: &[u8]| out.write_all(line).and_then(|()| out.flush()).is_ok();
     let spawned =
         thread::Builder::new().name(name.to_owned()).spawn(move || sink.run(write, tell_of_lines));
     spawned.map(drop)

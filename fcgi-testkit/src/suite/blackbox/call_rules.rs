@@ -20,6 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     fc_3_3_2_padding_and_reserved_bytes_are_ignored,
     fc_3_3_9_unknown_records_are_skipped,
     fc_5_5_1_app_statuses,
+    a_failure_has_a_line_of_its_own_after_stderr,
     fc_6_1_2_streams_that_are_not_closed_or_not_there_q_3,
     fc_6_2_1_an_end_before_stdin_is_read,
     q_12_stray_records_are_passed_over,
@@ -210,6 +211,18 @@ fn fc_5_5_1_app_statuses(suite: &Suite) {
     // A refusal's app status means nothing.
     let (output, address) = answered(suite, end(1, 7, 2));
     assert_fails(&output, 3, &address, "OVERLOADED");
+}
+
+fn a_failure_has_a_line_of_its_own_after_stderr(suite: &Suite) {
+    for said in ["no end", "two lines\nno end", "an end\n"] {
+        let wire = [record(Type::Stderr, 1, said.as_bytes()), end(1, 3, 0)].concat();
+        let (mut output, address) = answered(suite, wire);
+        let line = output.stderr.split_off(said.trim_end().len() + 1);
+        assert_eq!(String::from_utf8_lossy(&output.stderr).trim_end(), said.trim_end());
+        output.stderr = line;
+        assert_fails(&output, 1, &address, "status 3");
+        assert!(output.stderr.starts_with(b"call: "), "{said:?}");
+    }
 }
 
 fn fc_6_1_2_streams_that_are_not_closed_or_not_there_q_3(suite: &Suite) {
