@@ -41,6 +41,7 @@ pub mod php_fpm;
 pub mod pool;
 pub mod pump;
 pub mod server;
+mod setters;
 pub mod socket;
 pub mod text;
 

@@ -205,8 +205,8 @@ proptest! {
 
         let settings = CallSettings::new(Mount::new("").unwrap());
         let mut call = Call::responder(http::Request::get("/").body(()).unwrap().into_parts().0);
-        let script = settings.script(call.parts()).unwrap();
-        call.params(&settings, &script, &Params::new(), call.no_body().unwrap()).unwrap();
+        prop_assert!(call.start(&settings, None::<&()>).unwrap().is_none());
+        call.request(&settings, None, &mut Vec::<u8>::new()).unwrap();
         let mut incoming: Option<Incoming> = None;
         let mut read = Vec::new();
         for chunk in chunks {

@@ -70,25 +70,6 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The defaults. This reads nothing from the environment.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::with(Settings::new())
-    }
-
-    /// The same as [`new`](Self::new).
-    #[must_use]
-    pub fn builder() -> Self {
-        Self::new()
-    }
-
-    /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only addresses
-    /// to accept connections from.
-    #[must_use]
-    pub fn from_env() -> Self {
-        Self::with(Settings::from_env())
-    }
-
     fn with(settings: Settings) -> Self {
         let settings = Settings { abort_grace: ABORT_GRACE, ..settings };
         Self { settings, threads: None }
@@ -96,35 +77,25 @@ impl Server {
 
     fcgi_engine::server_setters!();
 
-    /// How many handlers run at once, each on its own thread; one more thread does the waiting.
-    /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and
-    /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four per core, and at least 16; 4 for [one
-    /// connection](Self::serve_connection). 0 counts as 1.
-    #[must_use]
-    pub fn threads(mut self, n: usize) -> Self {
-        self.threads = Some(n.max(1));
-        self
-    }
+    fcgi_engine::setters! {
+        /// How many handlers run at once, each on its own thread; one more thread does the waiting.
+        /// With 1, a connection carries one request at a time: a second gets CANT_MPX_CONN, and
+        /// FCGI_MPXS_CONNS is 0 (FC-4.1-2). Default four per core, and at least 16; 4 for [one
+        /// connection](Self::serve_connection). 0 counts as 1.
+        threads(n: usize) { self.threads = Some(n.max(1)) }
 
-    /// How long a handler whose request was aborted may take to end the request itself, with its
-    /// own status (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its
-    /// streams. After that the request is ended with [`CANCELLED`]. The handler can't be stopped,
-    /// and occupies its thread until it returns. Default 5 s; in the async adapters, which can drop
-    /// a handler, the default is zero.
-    #[must_use]
-    pub fn abort_grace(mut self, grace: Duration) -> Self {
-        self.settings.abort_grace = grace;
-        self
-    }
+        /// How long a handler whose request was aborted may take to end the request itself, with its
+        /// own status (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its
+        /// streams. After that the request is ended with [`CANCELLED`]. The handler can't be stopped,
+        /// and occupies its thread until it returns. Default 5 s; in the async adapters, which can drop
+        /// a handler, the default is zero.
+        abort_grace(grace: Duration) { self.settings.abort_grace = grace }
 
-    /// How long a request may take in all, from the end of its PARAMS, including the wait for a
-    /// thread. After that it fails: with a page with status 500 if nothing was written, otherwise
-    /// the response is cut off (W-12). The handler notices: its streams fail with
-    /// [`Error::Timeout`], and [`Request::cancelled`] returns. The handler can't be stopped, and
-    /// occupies its thread until it returns. Default no limit.
-    #[must_use]
-    pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.settings.handler = limit.into();
-        self
+        /// How long a request may take in all, from the end of its PARAMS, including the wait for a
+        /// thread. After that it fails: with a page with status 500 if nothing was written, otherwise
+        /// the response is cut off (W-12). The handler notices: its streams fail with
+        /// [`Error::Timeout`], and [`Request::cancelled`] returns. The handler can't be stopped, and
+        /// occupies its thread until it returns. Default no limit.
+        handler_timeout(limit) { self.settings.handler }
     }
 }

@@ -57,42 +57,21 @@ impl<R> Default for Server<R> {
 }
 
 impl<R> Server<R> {
-    /// The defaults. This reads nothing from the environment.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { settings: Settings::new(), runtime: PhantomData }
-    }
-
-    /// The same as [`new`](Self::new).
-    #[must_use]
-    pub fn builder() -> Self {
-        Self::new()
-    }
-
-    /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only addresses
-    /// to accept connections from.
-    #[must_use]
-    pub fn from_env() -> Self {
-        Self { settings: Settings::from_env(), runtime: PhantomData }
+    const fn with(settings: Settings) -> Self {
+        Self { settings, runtime: PhantomData }
     }
 
     fcgi_engine::server_setters!();
 
-    /// How long a handler whose request was aborted may run on before it is dropped. It learns of
-    /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once.
-    #[must_use]
-    pub fn abort_grace(mut self, grace: Duration) -> Self {
-        self.settings.abort_grace = grace;
-        self
-    }
+    fcgi_engine::setters! {
+        /// How long a handler whose request was aborted may run on before it is dropped. It learns of
+        /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once.
+        abort_grace(grace: Duration) { self.settings.abort_grace = grace }
 
-    /// How long a handler may take in all, from the end of PARAMS. After that it is dropped and its
-    /// request fails: with a page with status 500 if nothing was written, otherwise the response is
-    /// cut off (W-12). Default no limit.
-    #[must_use]
-    pub fn handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.settings.handler = limit.into();
-        self
+        /// How long a handler may take in all, from the end of PARAMS. After that it is dropped and its
+        /// request fails: with a page with status 500 if nothing was written, otherwise the response is
+        /// cut off (W-12). Default no limit.
+        handler_timeout(limit) { self.settings.handler }
     }
 }
 

@@ -202,62 +202,31 @@ impl Default for Settings {
 #[macro_export]
 macro_rules! client_setters {
     () => {
-        /// What one connection may cost. Default [`Limits::client`](fcgi_proto::Limits::client).
-        #[must_use]
-        pub fn limits(mut self, limits: ::fcgi_proto::Limits) -> Self {
-            self.settings.limits = limits;
-            self
-        }
+        $crate::setters! {
+            /// What one connection may cost. Default
+            /// [`Limits::client`](fcgi_proto::Limits::client).
+            limits(limits: ::fcgi_proto::Limits) { self.settings.limits = limits }
 
-        /// How long connecting may take. Default 10 s.
-        #[must_use]
-        pub fn connect_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.connect = limit.into();
-            self
-        }
+            /// How long connecting may take. Default 10 s.
+            connect_timeout(limit) { self.settings.connect }
 
-        /// How long the first byte of a response may take, from the last byte that could be sent.
-        /// Default 60 s.
-        #[must_use]
-        pub fn first_byte_timeout(
-            mut self,
-            limit: impl Into<Option<::std::time::Duration>>,
-        ) -> Self {
-            self.settings.first_byte = limit.into();
-            self
-        }
+            /// How long the first byte of a response may take, from the last byte that could be
+            /// sent. Default 60 s.
+            first_byte_timeout(limit) { self.settings.first_byte }
 
-        /// How long the next byte of a response may take. Default 60 s.
-        #[must_use]
-        pub fn next_byte_timeout(
-            mut self,
-            limit: impl Into<Option<::std::time::Duration>>,
-        ) -> Self {
-            self.settings.next_byte = limit.into();
-            self
-        }
+            /// How long the next byte of a response may take. Default 60 s.
+            next_byte_timeout(limit) { self.settings.next_byte }
 
-        /// How long a whole request may take, from when it is sent. Default no limit.
-        #[must_use]
-        pub fn total_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.total = limit.into();
-            self
-        }
+            /// How long a whole request may take, from when it is sent. Default no limit.
+            total_timeout(limit) { self.settings.total }
 
-        /// How long an aborted request may take to end before its connection is closed.
-        /// Default 1 s; `None` waits for ever.
-        #[must_use]
-        pub fn drain_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.drain = limit.into().unwrap_or(::std::time::Duration::MAX);
-            self
-        }
+            /// How long an aborted request may take to end before its connection is closed.
+            /// Default 1 s; `None` waits for ever.
+            drain_timeout(limit or MAX) { self.settings.drain }
 
-        /// How long an application may take to answer GET_VALUES. Many never do. Default
-        /// 1 s; `None` waits for ever.
-        #[must_use]
-        pub fn values_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.values = limit.into().unwrap_or(::std::time::Duration::MAX);
-            self
+            /// How long an application may take to answer GET_VALUES. Many never do.
+            /// Default 1 s; `None` waits for ever.
+            values_timeout(limit or MAX) { self.settings.values }
         }
     };
 }

@@ -69,6 +69,15 @@ impl Incoming {
         }
     }
 
+    /// Takes back the rest of the bytes that were handed out last, to hand them out next.
+    pub fn give_back(&mut self, rest: Bytes) {
+        if self.ready.is_empty() {
+            self.ready = rest;
+        } else {
+            self.ready = [&rest[..], &self.ready[..]].concat().into();
+        }
+    }
+
     /// Whether to take the next chunk as soon as it comes. A caller that has read as many bytes as
     /// Content-Length says may not ask again, but the connection should be kept.
     #[must_use]

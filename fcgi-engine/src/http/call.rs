@@ -12,34 +12,37 @@ use fcgi_http::{
     authorizer::{self, Answer, AnswerParser},
     request,
 };
-use fcgi_proto::{Params, Role, UsageError};
-use http::{Response, request::Parts, uri::PathAndQuery};
+use fcgi_proto::{BeginRequest, Params, Role, UsageError};
+use http::{Request, Response, Uri, request::Parts, uri::PathAndQuery};
 
-use super::{CallSettings, HeadReader, HttpError, Incoming};
-use crate::{Error, client::Chunk};
+use super::{CallSettings, HeadReader, HttpError, Incoming, Variables};
+use crate::{
+    Error,
+    client::{self, Chunk},
+};
 
 /// How many bytes of an unwanted body are read, at most, to keep the connection.
 const DRAINED: usize = 64 * 1024;
 
 /// A call of an `HttpClient`: what to send, and what the response is.
 ///
-/// The caller repeats these steps for each request of the call: ask its own Authorizer, if
-/// [`asks`](Self::asks) says so; the first time, prepare the body with a [`Gather`](super::Gather);
-/// send [`params`](Self::params); and pass each chunk of the response to
-/// [`handle_chunk`](Self::handle_chunk), until that returns what the response is.
+/// The caller repeats these steps for each request of the call: [`start`](Self::start) it, and ask
+/// its own Authorizer if that returns one; the first time, prepare the body with a
+/// [`Gather`](super::Gather); send the [`request`](Self::request); and pass each chunk of the
+/// response to [`handle_chunk`](Self::handle_chunk), until that returns what the response is.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use fcgi_engine::{client::Chunk, http::{Answered, Call, CallSettings, Received}};
 /// use fcgi_http::Mount;
-/// use fcgi_proto::Params;
 ///
 /// let settings = CallSettings::new(Mount::new("/app")?);
 /// let (parts, ()) = http::Request::get("/app/users").body(())?.into_parts();
 /// let mut call = Call::responder(parts);
-/// let script = settings.script(call.parts())?;
-/// let params = call.params(&settings, &script, &Params::new(), call.no_body()?)?;
-/// assert_eq!(params.get_str("PATH_INFO"), Some("/users"));
+/// let authorizer = None::<&()>;
+/// assert!(call.start(&settings, authorizer)?.is_none());
+/// let request = call.request(&settings, None, &mut Vec::<u8>::new())?;
+/// assert_eq!(request.begin().params.get_str("PATH_INFO"), Some("/users"));
 /// let chunk = Chunk::Stdout(Bytes::from_static(b"Status: 404 Not Found\n\nnothing"));
 /// let received = call.handle_chunk(&settings, Ok(Some(chunk)), None, "unix:/app".into())?;
 /// let Some(Received::Answered(answered)) = received else { panic!("the head is whole") };
@@ -52,6 +55,10 @@ pub struct Call {
     parts: Parts,
     /// Only for a Filter.
     file: Option<FileInfo>,
+    /// For the next request.
+    script: Option<Script>,
+    /// From the client's own Authorizer, for the next request.
+    variables: Params,
     redirects: usize,
     state: State,
 }
@@ -109,6 +116,39 @@ impl<B> Answered<B> {
     }
 }
 
+/// An Authorizer's answer about a request. There is no third answer (FC-6.3-2).
+#[derive(Debug)]
+pub enum Authorized<B, T> {
+    /// The request is allowed. The Authorizer's [`Variables`] are in its extensions.
+    Allowed(Request<B>),
+    /// Send this response to the client.
+    Denied(Response<T>),
+}
+
+impl<B, T> Authorized<B, T> {
+    /// What an Authorizer's answer means for the request.
+    pub fn new(mut request: Request<B>, answer: Answered<T>) -> Self {
+        match answer {
+            Answered::Allowed(variables) => {
+                Variables::add(variables, request.extensions_mut());
+                Self::Allowed(request)
+            }
+            Answered::Response(denied) => Self::Denied(denied),
+        }
+    }
+}
+
+/// A GET request for a path, such as `/articles?page=2`, or a whole URL.
+///
+/// # Errors
+/// [`HttpError::Uri`].
+pub fn get<B>(url: &str, body: B) -> Result<Request<B>, HttpError> {
+    let uri: Uri = url.parse().map_err(|source| HttpError::Uri { uri: url.to_owned(), source })?;
+    let mut request = Request::new(body);
+    *request.uri_mut() = uri;
+    Ok(request)
+}
+
 /// What the application of a Filter learns about its file (FC-6.4-1).
 #[derive(Clone, Copy, Debug)]
 pub struct FileInfo {
@@ -161,7 +201,8 @@ impl Call {
     }
 
     const fn new(role: Role, parts: Parts, file: Option<FileInfo>) -> Self {
-        Self { role, parts, file, redirects: 0, state: State::Idle }
+        let variables = Params::new();
+        Self { role, parts, file, script: None, variables, redirects: 0, state: State::Idle }
     }
 
     /// The head of the request that is sent next.
@@ -170,57 +211,96 @@ impl Call {
         &self.parts
     }
 
-    /// The role to request.
-    #[must_use]
-    pub const fn role(&self) -> Role {
-        self.role
-    }
-
-    /// Whether the client's own Authorizer must be asked about the next request.
-    #[must_use]
-    pub fn asks(&self) -> bool {
-        self.role != Role::Authorizer
-    }
-
-    /// The declared length of a request without a body: an Authorizer's, or one after a redirect.
+    /// Starts the next request of the call: finds its script. Returns the client's own Authorizer
+    /// and the head to ask it about, if it has one and does not call an Authorizer itself.
     ///
     /// # Errors
-    /// The request's fields contradict each other.
-    pub fn no_body(&self) -> Result<RequestBody, HttpError> {
-        match self.role {
-            Role::Authorizer => Ok(RequestBody::from_headers(&self.parts.headers)?),
-            _ => Ok(RequestBody::None),
+    /// No script serves the request.
+    pub fn start<'a, A>(
+        &mut self,
+        settings: &CallSettings,
+        authorizer: Option<&'a A>,
+    ) -> Result<Option<(&'a A, Parts)>, HttpError> {
+        self.script = Some(settings.script(&self.parts)?);
+        let asked = authorizer.filter(|_| self.role != Role::Authorizer);
+        Ok(asked.map(|authorizer| (authorizer, self.parts.clone())))
+    }
+
+    /// Takes the Authorizer's answer. Returns it if it denies the request: the call is over then.
+    ///
+    /// # Errors
+    /// Those of the Authorizer's call.
+    pub fn handle_authorizer<B>(
+        &mut self,
+        answer: Result<Answered<B>, HttpError>,
+    ) -> Result<Option<Answered<B>>, HttpError> {
+        match answer.map_err(|error| self.failed(error))? {
+            Answered::Allowed(variables) => {
+                self.variables = variables;
+                Ok(None)
+            }
+            denied @ Answered::Response(_) => Ok(Some(denied)),
         }
     }
 
-    /// The parameters of the next request, including those that the client's own Authorizer adds.
+    /// The request to send, with its prepared body, which only the first request of a call to a
+    /// Responder or a Filter has; and with a Filter's file.
     ///
     /// # Errors
-    /// The request can't be expressed as parameters.
-    pub fn params(
+    /// The request can't be expressed as parameters; its fields contradict each other.
+    pub fn request<B: Default>(
         &mut self,
         settings: &CallSettings,
-        script: &Script,
-        variables: &Params,
+        body: Option<(RequestBody, B)>,
+        file: &mut B,
+    ) -> Result<client::Request<B>, HttpError> {
+        let (length, stdin) = match (body, self.role) {
+            (Some(body), _) => body,
+            // An Authorizer learns of the body that it does not get (FC-6.3-1).
+            (None, Role::Authorizer) => {
+                (RequestBody::from_headers(&self.parts.headers)?, B::default())
+            }
+            (None, _) => (RequestBody::None, B::default()),
+        };
+        let params = self.params(settings, length)?;
+        let begin = BeginRequest { role: self.role, keep_conn: true, params };
+        Ok(client::Request::from_parts(begin, [stdin, mem::take(file)]))
+    }
+
+    /// The parameters, including those that the client's own Authorizer adds.
+    fn params(
+        &mut self,
+        settings: &CallSettings,
         length: RequestBody,
     ) -> Result<Params, HttpError> {
-        let told = settings.tell(&self.parts, script, length)?;
+        let script = match self.script.take() {
+            Some(script) => script,
+            None => settings.script(&self.parts)?,
+        };
+        let told = settings.tell(&self.parts, &script, length)?;
         if self.role == Role::Authorizer {
             self.state = State::Answer(AnswerParser::new(settings.head));
             return Ok(authorizer::params(&told));
         }
         self.state = State::Head(HeadReader::new(settings.head));
-        let params = if variables.is_empty() { told } else { authorizer::merge(&told, variables) };
+        let variables = mem::take(&mut self.variables);
+        let params = if variables.is_empty() { told } else { authorizer::merge(&told, &variables) };
         Ok(match self.file {
             Some(file) => file.add_to(&params),
             None => params,
         })
     }
 
-    /// The error of a call that failed before a response came. After a redirect it is no reason to
-    /// send the request again: a script has run.
-    #[must_use]
-    pub fn failed(&self, error: HttpError) -> HttpError {
+    /// Takes the response to the request, or the error of a call that failed before one came.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn handle_sent<R>(&self, sent: Result<R, Error>) -> Result<R, HttpError> {
+        sent.map_err(|error| self.failed(error.into()))
+    }
+
+    /// After a redirect an error is no reason to send the request again: a script has run.
+    fn failed(&self, error: HttpError) -> HttpError {
         if self.redirects > 0 && error.is_unprocessed() {
             return HttpError::AfterRedirect(Box::new(error));
         }

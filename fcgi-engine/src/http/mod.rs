@@ -36,7 +36,7 @@ mod settings;
 mod spool;
 
 pub use body::{Incoming, InputBody, length_error};
-pub use call::{Answered, Call, FileInfo, Received};
+pub use call::{Answered, Authorized, Call, FileInfo, Received, get};
 pub use error::HttpError;
 pub use gather::{Gather, GatherStep, Gathered};
 pub use head::HeadReader;

@@ -6,7 +6,7 @@ use fcgi_http::{
     Head, HeadLimits, Kind, ParamsBuilder, RequestBody, Script, authorizer, request::ParamsError,
 };
 use fcgi_proto::Params;
-use http::{Method, request::Parts, uri::PathAndQuery};
+use http::{Extensions, Method, request::Parts, uri::PathAndQuery};
 
 use super::{HttpError, Scripts};
 
@@ -45,11 +45,11 @@ pub struct Variables(pub Params);
 
 impl Variables {
     /// Adds these to the request; they replace those of the same names (FC-6.3-2).
-    pub fn add(mut variables: Params, parts: &mut Parts) {
-        if let Some(Self(before)) = parts.extensions.remove() {
+    pub(super) fn add(mut variables: Params, extensions: &mut Extensions) {
+        if let Some(Self(before)) = extensions.remove() {
             variables = authorizer::merge(&before, &variables);
         }
-        parts.extensions.insert(Self(variables));
+        extensions.insert(Self(variables));
     }
 }
 
@@ -91,10 +91,7 @@ impl CallSettings {
     }
 
     /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
-    ///
-    /// # Errors
-    /// If no script serves it.
-    pub fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
+    pub(super) fn script(&self, parts: &Parts) -> Result<Script, HttpError> {
         match parts.extensions.get::<Script>() {
             Some(script) => Ok(script.clone()),
             None => Ok(self.scripts.script(parts)?),
@@ -102,10 +99,7 @@ impl CallSettings {
     }
 
     /// The request's parameters, including the variables in its extensions.
-    ///
-    /// # Errors
-    /// If the request can't be expressed as parameters.
-    pub fn tell(
+    pub(super) fn tell(
         &self,
         parts: &Parts,
         script: &Script,
@@ -123,8 +117,7 @@ impl CallSettings {
 
     /// The target of a local redirect, if it should be followed: only for GET and HEAD
     /// (CGI-6.2.2-1).
-    #[must_use]
-    pub fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
+    pub(super) fn local_redirect(&self, method: &Method, head: &Head) -> Option<PathAndQuery> {
         let followed = self.redirects > 0 && (method == Method::GET || method == Method::HEAD);
         match &head.kind {
             Kind::LocalRedirect(location) if followed => Some(location.clone()),
@@ -149,14 +142,6 @@ impl fmt::Debug for CallSettings {
 #[macro_export]
 macro_rules! http_client_setters {
     ($client:ty) => {
-        /// Asks this Authorizer before each request and each local redirect: its variables are merged
-        /// into the request, or the client gets its response. Default none.
-        #[must_use]
-        pub fn authorizer(mut self, authorizer: $client) -> Self {
-            self.authorizer = Some(authorizer);
-            self
-        }
-
         /// Creates the client.
         ///
         /// # Errors
@@ -195,35 +180,28 @@ macro_rules! http_client_setters {
             self
         }
 
-        /// The parameters of all requests: the server's name and address, the header policy, and
-        /// your own parameters. Default [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
-        #[must_use]
-        pub fn params(mut self, params: ::fcgi_http::ParamsBuilder) -> Self {
-            self.settings.params = params;
-            self
-        }
+        $crate::setters! {
+            /// Asks this Authorizer before each request and each local redirect: its variables are
+            /// merged into the request, or the client gets its response. Default none.
+            authorizer(authorizer: $client) { self.authorizer = Some(authorizer) }
 
-        /// What to do with a body of unknown length. Default: spool it.
-        #[must_use]
-        pub fn unknown_length(mut self, unknown: $crate::http::UnknownLength) -> Self {
-            self.settings.unknown_length = unknown;
-            self
-        }
+            /// The parameters of all requests: the server's name and address, the header policy,
+            /// and your own parameters. Default
+            /// [`ParamsBuilder::new`](fcgi_http::ParamsBuilder::new).
+            params(params: ::fcgi_http::ParamsBuilder) { self.settings.params = params }
 
-        /// How many local redirects of one request to follow. With 0 they are returned with status
-        /// 302. Default 10.
-        #[must_use]
-        pub fn redirect_limit(mut self, limit: usize) -> Self {
-            self.settings.redirects = limit;
-            self
-        }
+            /// What to do with a body of unknown length. Default: spool it.
+            unknown_length(unknown: $crate::http::UnknownLength) {
+                self.settings.unknown_length = unknown
+            }
 
-        /// Limits on the head of a response. Default
-        /// [`HeadLimits::default`](fcgi_http::HeadLimits::default).
-        #[must_use]
-        pub fn head_limits(mut self, limits: ::fcgi_http::HeadLimits) -> Self {
-            self.settings.head = limits;
-            self
+            /// How many local redirects of one request to follow. With 0 they are returned with
+            /// status 302. Default 10.
+            redirect_limit(limit: usize) { self.settings.redirects = limit }
+
+            /// Limits on the head of a response. Default
+            /// [`HeadLimits::default`](fcgi_http::HeadLimits::default).
+            head_limits(limits: ::fcgi_http::HeadLimits) { self.settings.head = limits }
         }
     };
 }

@@ -97,95 +97,60 @@ macro_rules! pool_methods {
 #[macro_export]
 macro_rules! pool_setters {
     ($connector:ty) => {
-        /// How to connect, and the time limits of each request.
-        #[must_use]
-        pub fn connector(mut self, connector: $connector) -> Self {
-            self.connector = connector;
-            self
-        }
+        $crate::setters! {
+            /// How to connect, and the time limits of each request.
+            connector(connector: $connector) { self.connector = connector }
 
-        /// Whether to keep a connection after a request and use it for others (FC-3.5-1). Default
-        /// false: each request has its own connection, as with nginx, Caddy and HAProxy.
-        ///
-        /// Keeping saves a connect and an accept per request, some 50 µs. It is safe for
-        /// applications that are done when they end a request, such as this library's servers and
-        /// Go's. In general it is not safe for php-fpm. A script that continues after
-        /// `fastcgi_finish_request()` delays the next request on its connection, for ever if the
-        /// script waits for that request. A worker that exits at `pm.max_requests` loses the
-        /// request that is just being sent to it. And an idle connection occupies a worker
-        ///
-        ///
-        /// A connection that several requests [share](Self::multiplex) is always kept.
-        #[must_use]
-        pub fn keep_conn(mut self, keep_conn: bool) -> Self {
-            self.pool.keep_conn = keep_conn;
-            self
-        }
+            /// Whether to keep a connection after a request and use it for others (FC-3.5-1).
+            /// Default false: each request has its own connection, as with nginx, Caddy and
+            /// HAProxy.
+            ///
+            /// Keeping saves a connect and an accept per request, some 50 µs. It is safe for
+            /// applications that are done when they end a request, such as this library's servers
+            /// and Go's. In general it is not safe for php-fpm. A script that continues after
+            /// `fastcgi_finish_request()` delays the next request on its connection, for ever if
+            /// the script waits for that request. A worker that exits at `pm.max_requests`
+            /// loses the request that is just being sent to it. And an idle connection
+            /// occupies a worker.
+            ///
+            /// A connection that several requests [share](Self::multiplex) is always kept.
+            keep_conn(keep_conn: bool) { self.pool.keep_conn = keep_conn }
 
-        /// How many connections there may be, whether opening, in use or idle. More callers wait.
-        /// Each connection occupies a worker of php-fpm, so more than its `pm.max_children` do not
-        /// help. Default 8.
-        #[must_use]
-        pub fn max_connections(mut self, n: usize) -> Self {
-            self.pool.limits.connections = n;
-            self
-        }
+            /// How many connections there may be, whether opening, in use or idle. More callers
+            /// wait. Each connection occupies a worker of php-fpm, so more than its
+            /// `pm.max_children` do not help. Default 8.
+            max_connections(n: usize) { self.pool.limits.connections = n }
 
-        /// The most kept connections that may be idle at once. Default 8.
-        #[must_use]
-        pub fn max_idle(mut self, n: usize) -> Self {
-            self.pool.limits.idle = n;
-            self
-        }
+            /// The most kept connections that may be idle at once. Default 8.
+            max_idle(n: usize) { self.pool.limits.idle = n }
 
-        /// How long a kept connection may be idle before it is closed. Default 1.5 s, less than the
-        /// 2 s after which libfcgi closes. An idle connection also occupies a worker of
-        /// php-fpm. With zero no connection is kept; with `None` it is kept until the
-        /// application closes it.
-        #[must_use]
-        pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.pool.limits.idle_timeout = limit.into().unwrap_or(::std::time::Duration::MAX);
-            self
-        }
+            /// How long a kept connection may be idle before it is closed. Default 1.5 s, less than
+            /// the 2 s after which libfcgi closes. An idle connection also occupies a worker
+            /// of php-fpm. With zero no connection is kept; with `None` it is kept until the
+            /// application closes it.
+            idle_timeout(limit or MAX) { self.pool.limits.idle_timeout }
 
-        /// How many requests a kept connection carries before it is closed. Default no limit.
-        #[must_use]
-        pub fn max_requests_per_connection(mut self, n: impl Into<Option<u64>>) -> Self {
-            self.pool.limits.requests_per_connection = n.into();
-            self
-        }
+            /// How many requests a kept connection carries before it is closed. Default no limit.
+            max_requests_per_connection(n: impl Into<Option<u64>>) {
+                self.pool.limits.requests_per_connection = n.into()
+            }
 
-        /// The age up to which a kept connection gets another request. Default 1 s. Without this, a
-        /// pool that is always busy would keep its php-fpm workers for ever, while other clients
-        /// wait for a free one.
-        #[must_use]
-        pub fn max_age(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.pool.limits.age = limit.into();
-            self
-        }
+            /// The age up to which a kept connection gets another request. Default 1 s. Without
+            /// this, a pool that is always busy would keep its php-fpm workers for ever, while
+            /// other clients wait for a free one.
+            max_age(limit) { self.pool.limits.age }
 
-        /// How many callers may wait for a connection; the next one gets
-        /// [`Error::PoolFull`](fcgi_engine::Error::PoolFull). Default 1,024.
-        #[must_use]
-        pub fn max_waiting(mut self, n: usize) -> Self {
-            self.pool.limits.waiting = n;
-            self
-        }
+            /// How many callers may wait for a connection; the next one gets
+            /// [`Error::PoolFull`](fcgi_engine::Error::PoolFull). Default 1,024.
+            max_waiting(n: usize) { self.pool.limits.waiting = n }
 
-        /// How long a caller waits for a connection. Default 10 s.
-        #[must_use]
-        pub fn wait_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.pool.limits.wait_timeout = limit.into();
-            self
-        }
+            /// How long a caller waits for a connection. Default 10 s.
+            wait_timeout(limit) { self.pool.limits.wait_timeout }
 
-        /// How many requests may share a connection, if the application reports that it multiplexes
-        /// (FCGI_MPXS_CONNS=1). Before the first request the pool asks, on a separate connection
-        /// . Default 1: no sharing, and no query.
-        #[must_use]
-        pub fn multiplex(mut self, requests: usize) -> Self {
-            self.pool.multiplex = requests;
-            self
+            /// How many requests may share a connection, if the application reports that it
+            /// multiplexes (FCGI_MPXS_CONNS=1). Before the first request the pool asks, on a
+            /// separate connection. Default 1: no sharing, and no query.
+            multiplex(requests: usize) { self.pool.multiplex = requests }
         }
     };
 }

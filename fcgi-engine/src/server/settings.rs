@@ -149,152 +149,108 @@ fn addrs(list: &str) -> Vec<IpAddr> {
     list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
 }
 
-/// The builder methods that set the [`Settings`] in `self.settings`, for an adapter's builder.
+/// The methods of an adapter's builder that create it, with its `with(settings)`, and those that set
+/// the [`Settings`] in `self.settings`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! server_setters {
     () => {
-        /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
+        /// The defaults. This reads nothing from the environment.
         #[must_use]
-        pub fn roles(mut self, roles: ::fcgi_proto::Roles) -> Self {
-            self.settings.config.roles = roles;
-            self
+        pub fn new() -> Self {
+            Self::with($crate::server::Settings::new())
         }
 
-        /// What one connection may cost. Default
-        /// [`Limits::server`](fcgi_proto::Limits::server).
+        /// The same as [`new`](Self::new).
         #[must_use]
-        pub fn limits(mut self, limits: ::fcgi_proto::Limits) -> Self {
-            self.settings.config.limits = limits;
-            self
+        pub fn builder() -> Self {
+            Self::new()
         }
 
-        /// Whether a refused Responder request carries a `Status: 503` page (W-2). Default true.
+        /// The defaults, with FCGI_WEB_SERVER_ADDRS from the environment (FC-3.2-1): the only
+        /// addresses to accept connections from.
         #[must_use]
-        pub fn rejection_body(mut self, on: bool) -> Self {
-            self.settings.config.rejection_body = on;
-            self
+        pub fn from_env() -> Self {
+            Self::with($crate::server::Settings::from_env())
         }
 
-        /// Whether a request that ends before anything was written gets a `Status: 500` page
-        /// (W-15), because its handler failed, panicked, took too long or just returned. Default
-        /// true.
-        #[must_use]
-        pub fn failure_body(mut self, on: bool) -> Self {
-            self.settings.config.failure_body = on;
-            self
-        }
+        $crate::setters! {
+            /// The roles offered; other requests get UNKNOWN_ROLE (FC-5.1-2). Default all three.
+            roles(roles: ::fcgi_proto::Roles) { self.settings.config.roles = roles }
 
-        /// How many connections there may be; FCGI_MAX_CONNS reports this. Requests on further ones
-        /// get OVERLOADED. Default 10,000.
-        #[must_use]
-        pub fn max_connections(mut self, n: usize) -> Self {
-            self.settings.max_connections = n;
-            self
-        }
+            /// What one connection may cost. Default
+            /// [`Limits::server`](fcgi_proto::Limits::server).
+            limits(limits: ::fcgi_proto::Limits) { self.settings.config.limits = limits }
 
-        /// How many requests there may be on all connections. Further ones get OVERLOADED.
-        /// FCGI_MAX_REQS reports the limit of one connection: the smaller of this and
-        /// [`Limits::requests`](fcgi_proto::Limits::requests). Default 10,000.
-        #[must_use]
-        pub fn max_requests(mut self, n: usize) -> Self {
-            self.settings.max_requests = n;
-            self
-        }
+            /// Whether a refused Responder request carries a `Status: 503` page (W-2). Default
+            /// true.
+            rejection_body(on: bool) { self.settings.config.rejection_body = on }
 
-        /// The only addresses to accept connections from; `None` accepts all. A list also refuses
-        /// connections over unix sockets (FC-3.2-1). Default `None`; `from_env` reads
-        /// FCGI_WEB_SERVER_ADDRS.
-        #[must_use]
-        pub fn web_server_addrs(mut self, addrs: Option<Vec<::std::net::IpAddr>>) -> Self {
-            self.settings.web_server_addrs = addrs;
-            self
-        }
+            /// Whether a request that ends before anything was written gets a `Status: 500` page
+            /// (W-15), because its handler failed, panicked, took too long or just returned.
+            /// Default true.
+            failure_body(on: bool) { self.settings.config.failure_body = on }
 
-        /// Whether a handler is cancelled when its web server is gone. nginx goes when its own
-        /// client does (W-8). If false, the handler runs on and its output is dropped;
-        /// ABORT_REQUEST still cancels it. Default true.
-        #[must_use]
-        pub fn cancel_on_disconnect(mut self, on: bool) -> Self {
-            self.settings.cancel_on_disconnect = on;
-            self
-        }
+            /// How many connections there may be; FCGI_MAX_CONNS reports this. Requests on further
+            /// ones get OVERLOADED. Default 10,000.
+            max_connections(n: usize) { self.settings.max_connections = n }
 
-        /// What an end of file over TCP means while a request is being answered. TCP does not
-        /// distinguish a web server that is gone from one that only sends no more. A unix socket
-        /// does, so the setting does not apply to it. Default
-        /// [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no known web server
-        /// half-closes: a request that is not answered within half a second is cancelled. Set
-        /// [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed) for clients that
-        /// do (W-17).
-        #[must_use]
-        pub fn end_of_file(mut self, means: ::fcgi_engine::server::EndOfFile) -> Self {
-            self.settings.end_of_file = means;
-            self
-        }
+            /// How many requests there may be on all connections. Further ones get OVERLOADED.
+            /// FCGI_MAX_REQS reports the limit of one connection: the smaller of this and
+            /// [`Limits::requests`](fcgi_proto::Limits::requests). Default 10,000.
+            max_requests(n: usize) { self.settings.max_requests = n }
 
-        /// Where the services of `serve_http` find the path that they route by: the whole path of
-        /// REQUEST_URI, or SCRIPT_NAME and PATH_INFO for an application below a path of the site.
-        /// Default [`PathSource::RequestUri`](::fcgi_http::PathSource::RequestUri).
-        #[cfg(feature = "http")]
-        #[must_use]
-        pub fn path(mut self, source: ::fcgi_http::PathSource) -> Self {
-            self.settings.path = source;
-            self
-        }
+            /// The only addresses to accept connections from; `None` accepts all. A list also
+            /// refuses connections over unix sockets (FC-3.2-1). Default `None`; `from_env` reads
+            /// FCGI_WEB_SERVER_ADDRS.
+            web_server_addrs(addrs: Option<Vec<::std::net::IpAddr>>) {
+                self.settings.web_server_addrs = addrs
+            }
 
-        /// How long a new connection may be silent (H-16). Default 30 s.
-        #[must_use]
-        pub fn first_record_timeout(
-            mut self,
-            limit: impl Into<Option<::std::time::Duration>>,
-        ) -> Self {
-            self.settings.first_record = limit.into();
-            self
-        }
+            /// Whether a handler is cancelled when its web server is gone. nginx goes when its own
+            /// client does (W-8). If false, the handler runs on and its output is dropped;
+            /// ABORT_REQUEST still cancels it. Default true.
+            cancel_on_disconnect(on: bool) { self.settings.cancel_on_disconnect = on }
 
-        /// How long PARAMS may take from their BEGIN_REQUEST (H-16). Default 30 s.
-        #[must_use]
-        pub fn params_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.params = limit.into();
-            self
-        }
+            /// What an end of file over TCP means while a request is being answered. TCP does not
+            /// distinguish a web server that is gone from one that only sends no more. A unix
+            /// socket does, so the setting does not apply to it. Default
+            /// [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no known web server
+            /// half-closes: a request that is not answered within half a second is cancelled. Set
+            /// [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed) for clients
+            /// that do (W-17).
+            end_of_file(means: ::fcgi_engine::server::EndOfFile) {
+                self.settings.end_of_file = means
+            }
 
-        /// How long STDIN or DATA may be silent while a handler waits for it. After that the
-        /// request fails, as after `handler_timeout`. Default 60 s.
-        #[must_use]
-        pub fn stdin_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.stdin = limit.into();
-            self
-        }
+            /// Where the services of `serve_http` find the path that they route by: the whole path
+            /// of REQUEST_URI, or SCRIPT_NAME and PATH_INFO for an application below a path of the
+            /// site. Default [`PathSource::RequestUri`](::fcgi_http::PathSource::RequestUri).
+            #[cfg(feature = "http")]
+            path(source: ::fcgi_http::PathSource) { self.settings.path = source }
 
-        /// How long a kept connection may be idle. Default no limit: the web server decides.
-        #[must_use]
-        pub fn idle_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.idle = limit.into();
-            self
-        }
+            /// How long a new connection may be silent (H-16). Default 30 s.
+            first_record_timeout(limit) { self.settings.first_record }
 
-        /// How long a write may make no progress. Default 120 s.
-        #[must_use]
-        pub fn write_timeout(mut self, limit: impl Into<Option<::std::time::Duration>>) -> Self {
-            self.settings.write_stall = limit.into();
-            self
-        }
+            /// How long PARAMS may take from their BEGIN_REQUEST (H-16). Default 30 s.
+            params_timeout(limit) { self.settings.params }
 
-        /// How long a shutdown waits for requests before it cancels them. Default 30 s.
-        #[must_use]
-        pub fn shutdown_timeout(mut self, limit: ::std::time::Duration) -> Self {
-            self.settings.shutdown = limit;
-            self
-        }
+            /// How long STDIN or DATA may be silent while a handler waits for it. After that the
+            /// request fails, as after `handler_timeout`. Default 60 s.
+            stdin_timeout(limit) { self.settings.stdin }
 
-        /// How long a shutdown keeps connections open that have no request, for one that may be on
-        /// its way (W-13). Default 100 ms.
-        #[must_use]
-        pub fn shutdown_grace(mut self, limit: ::std::time::Duration) -> Self {
-            self.settings.shutdown_grace = limit;
-            self
+            /// How long a kept connection may be idle. Default no limit: the web server decides.
+            idle_timeout(limit) { self.settings.idle }
+
+            /// How long a write may make no progress. Default 120 s.
+            write_timeout(limit) { self.settings.write_stall }
+
+            /// How long a shutdown waits for requests before it cancels them. Default 30 s.
+            shutdown_timeout(limit: ::std::time::Duration) { self.settings.shutdown = limit }
+
+            /// How long a shutdown keeps connections open that have no request, for one that may be
+            /// on its way (W-13). Default 100 ms.
+            shutdown_grace(limit: ::std::time::Duration) { self.settings.shutdown_grace = limit }
         }
     };
 }

@@ -1,19 +1,13 @@
 //! Asks an Authorizer whether a request is allowed (FC-6.3-1, FC-6.3-2).
 
-use fcgi_engine::http::{Answered, Call, Variables};
-use http::{Request, Response, request::Parts};
+use fcgi_engine::http::{Answered, Call};
+use http::{Request, request::Parts};
 
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body};
 
-/// An Authorizer's answer about a request. There is no third answer (FC-6.3-2).
-#[derive(Debug)]
-pub enum Authorized<B> {
-    /// The request is allowed. The Authorizer's [`Variables`] are in its extensions.
-    Allowed(Request<B>),
-    /// Send this response to the client.
-    Denied(Response<ResponseBody>),
-}
+/// An Authorizer's answer about a request; see [`fcgi_engine::http::Authorized`].
+pub type Authorized<B> = fcgi_engine::http::Authorized<B, ResponseBody>;
 
 impl HttpClient {
     /// Asks the Authorizer that this client calls. It gets only the head of the request.
@@ -35,14 +29,9 @@ impl HttpClient {
     /// See [`HttpError`]. An error does not allow the request: neither a bad answer does, nor an
     /// Authorizer that broke off or ended with a status other than 0.
     pub fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B>, HttpError> {
-        let (mut parts, body) = request.into_parts();
-        Ok(match self.check(parts.clone())? {
-            Answered::Allowed(variables) => {
-                Variables::add(variables, &mut parts);
-                Authorized::Allowed(Request::from_parts(parts, body))
-            }
-            Answered::Response(denied) => Authorized::Denied(denied),
-        })
+        let (head, body) = request.into_parts();
+        let answer = self.check(head.clone())?;
+        Ok(Authorized::new(Request::from_parts(head, body), answer))
     }
 
     /// Asks the application, which is an Authorizer, about a request.

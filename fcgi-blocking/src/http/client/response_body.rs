@@ -3,7 +3,6 @@
 use std::{
     fmt,
     io::{self, Read},
-    mem,
     task::Poll,
 };
 
@@ -23,14 +22,12 @@ pub struct ResponseBody {
     /// `None` after the end.
     response: Option<Box<pool::Response>>,
     incoming: Incoming,
-    /// Bytes that `Read` took from the response and has not handed out yet.
-    rest: Bytes,
 }
 
 impl ResponseBody {
     pub(super) fn new(response: pool::Response, incoming: Incoming) -> Self {
         let response = (!incoming.has_end()).then(|| Box::new(response));
-        Self { response, incoming, rest: Bytes::new() }
+        Self { response, incoming }
     }
 
     /// Detaches the request from its caller; see
@@ -47,9 +44,6 @@ impl ResponseBody {
     /// The errors that the type describes; [`HttpError::Call`] with an error of the call. Calls
     /// after an error return `None`.
     pub fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        if !self.rest.is_empty() {
-            return Ok(Some(mem::take(&mut self.rest)));
-        }
         loop {
             if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 return next;
@@ -66,7 +60,7 @@ impl ResponseBody {
     /// The number of bytes that are still to come, if it is known.
     #[must_use]
     pub fn size_hint(&self) -> Option<u64> {
-        Some(self.incoming.remaining()? + self.rest.len() as u64)
+        self.incoming.remaining()
     }
 }
 
@@ -78,7 +72,7 @@ impl Read for ResponseBody {
         let Some(mut chunk) = self.chunk()? else { return Ok(0) };
         let n = chunk.len().min(buf.len());
         chunk.copy_to_slice(&mut buf[..n]);
-        self.rest = chunk;
+        self.incoming.give_back(chunk);
         Ok(n)
     }
 }

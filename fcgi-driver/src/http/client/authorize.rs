@@ -1,29 +1,13 @@
 //! Asks an Authorizer whether a request is allowed (FC-6.3-1, FC-6.3-2).
 
-use std::fmt;
-
-use fcgi_engine::http::{Answered, Call, Variables};
-use http::{Request, Response, request::Parts};
+use fcgi_engine::http::{Answered, Call};
+use http::{Request, request::Parts};
 
 use super::{HttpClient, HttpError, ResponseBody};
 use crate::{client, http::Body, runtime::Runtime};
 
-/// An Authorizer's answer about a request. There is no third answer (FC-6.3-2).
-pub enum Authorized<B, R: Runtime> {
-    /// The request is allowed. The Authorizer's [`Variables`] are in its extensions.
-    Allowed(Request<B>),
-    /// Send this response to the client.
-    Denied(Response<ResponseBody<R>>),
-}
-
-impl<B: fmt::Debug, R: Runtime> fmt::Debug for Authorized<B, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Allowed(request) => f.debug_tuple("Allowed").field(request).finish(),
-            Self::Denied(response) => f.debug_tuple("Denied").field(response).finish(),
-        }
-    }
-}
+/// An Authorizer's answer about a request; see [`fcgi_engine::http::Authorized`].
+pub type Authorized<B, R> = fcgi_engine::http::Authorized<B, ResponseBody<R>>;
 
 impl<R: Runtime> HttpClient<R> {
     /// Asks the Authorizer that this client calls. It gets only the head of the request.
@@ -48,14 +32,9 @@ impl<R: Runtime> HttpClient<R> {
     /// # Cancellation safety
     /// Dropping the future aborts the call.
     pub async fn authorize<B>(&self, request: Request<B>) -> Result<Authorized<B, R>, HttpError> {
-        let (mut parts, body) = request.into_parts();
-        Ok(match self.check(parts.clone()).await? {
-            Answered::Allowed(variables) => {
-                Variables::add(variables, &mut parts);
-                Authorized::Allowed(Request::from_parts(parts, body))
-            }
-            Answered::Response(denied) => Authorized::Denied(denied),
-        })
+        let (head, body) = request.into_parts();
+        let answer = self.check(head.clone()).await?;
+        Ok(Authorized::new(Request::from_parts(head, body), answer))
     }
 
     /// Asks the application, which is an Authorizer, about a request.

@@ -8,15 +8,13 @@ mod response_body;
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use fcgi_engine::http::{Answered, Call, CallSettings, Received, ScriptsBuilder};
-use fcgi_proto::{BeginRequest, Params};
-use http::{Request, Response, Uri};
+use fcgi_engine::http::{Answered, Call, CallSettings, Received, ScriptsBuilder, get};
+use http::{Request, Response};
 use tower_service::Service;
 
 pub use authorize::Authorized;
@@ -93,12 +91,7 @@ impl<R: Runtime> HttpClient<R> {
     /// # Cancellation safety
     /// Dropping the future leaves the pool's queue, or aborts the request.
     pub async fn get(&self, url: impl AsRef<str>) -> Result<Response<ResponseBody<R>>, HttpError> {
-        let url = url.as_ref();
-        let uri: Uri =
-            url.parse().map_err(|source| HttpError::Uri { uri: url.to_owned(), source })?;
-        let mut request = Request::new(Body::empty());
-        *request.uri_mut() = uri;
-        self.send(request).await
+        self.send(get(url.as_ref(), Body::empty())?).await
     }
 
     /// Sends a request to a Responder, and waits for the head of its response.
@@ -128,30 +121,21 @@ impl<R: Runtime> HttpClient<R> {
     {
         let settings = &self.0.settings;
         loop {
-            let script = settings.script(call.parts())?;
-            let variables = match &self.0.authorizer {
-                Some(authorizer) if call.asks() => {
-                    let checked = authorizer.check(call.parts().clone()).await;
-                    match checked.map_err(|error| call.failed(error))? {
-                        Answered::Allowed(variables) => variables,
-                        denied => return Ok(denied),
-                    }
+            if let Some((authorizer, head)) = call.start(settings, self.0.authorizer.as_ref())? {
+                let answer = authorizer.check(head).await;
+                if let Some(denied) = call.handle_authorizer(answer)? {
+                    return Ok(denied);
                 }
-                _ => Params::new(),
-            };
-            let (length, stdin) = match body.take() {
+            }
+            let stdin = match body.take() {
                 Some(body) => {
                     let headers = &call.parts().headers;
-                    request_body::prepare(headers, body, settings.unknown_length).await?
+                    Some(request_body::prepare(headers, body, settings.unknown_length).await?)
                 }
-                None => (call.no_body()?, client::Body::empty()),
+                None => None,
             };
-            let params = call.params(settings, &script, &variables, length)?;
-            let begin = BeginRequest { role: call.role(), keep_conn: true, params };
-            let data = mem::take(&mut data);
-            let request = client::Request::from_parts(begin, [stdin, data]);
-            let sent = self.0.pool.send(request).await;
-            let mut response = sent.map_err(|error| call.failed(error.into()))?;
+            let request = call.request(settings, stdin, &mut data)?;
+            let mut response = call.handle_sent(self.0.pool.send(request).await)?;
             loop {
                 let chunk = response.chunk().await;
                 let status = response.app_status();

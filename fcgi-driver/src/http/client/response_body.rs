@@ -26,14 +26,12 @@ pub struct ResponseBody<R: Runtime> {
     /// `None` after the end.
     response: Option<Box<pool::Response<R>>>,
     incoming: Incoming,
-    /// Bytes that a reader took and has not handed out yet.
-    rest: Bytes,
 }
 
 impl<R: Runtime> ResponseBody<R> {
     pub(super) fn new(response: pool::Response<R>, incoming: Incoming) -> Self {
         let response = (!incoming.has_end()).then(|| Box::new(response));
-        Self { response, incoming, rest: Bytes::new() }
+        Self { response, incoming }
     }
 
     /// Detaches the request from its caller; see
@@ -46,9 +44,6 @@ impl<R: Runtime> ResponseBody<R> {
 
     /// The next bytes of STDOUT, checked against the declared length.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpError>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
-        }
         loop {
             if let Poll::Ready(next) = self.incoming.poll_chunk() {
                 if self.incoming.looks_ahead() {
@@ -64,7 +59,7 @@ impl<R: Runtime> ResponseBody<R> {
     fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
         let mut data = ready!(self.poll_data(cx))?.unwrap_or_default();
         let taken = data.split_to(data.len().min(max));
-        self.rest = data;
+        self.incoming.give_back(data);
         Poll::Ready(Ok(taken))
     }
 
@@ -100,11 +95,10 @@ impl<R: Runtime> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.incoming.is_over()
+        self.incoming.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let more = self.incoming.remaining().map(|more| more + self.rest.len() as u64);
-        more.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.incoming.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
