@@ -20,7 +20,7 @@ use crate::{
     discovery,
     exit::Exit,
     fpm_config::{self, Pool},
-    report::{Form, Report},
+    report::{Form, Report, print_result},
     sock_diag::{self, NoQueue, Queue},
     table::Table,
 };
@@ -89,17 +89,20 @@ impl Ls {
         }
         let mut seen = tasks.join_all().await;
         seen.sort_by_key(|(n, _)| *n);
-        if form.json {
-            for (_, seen) in &seen {
-                report(seen).finish(form, false);
-            }
-        } else if form.nagios {
-            return all(seen.iter().map(|(_, seen)| seen)).finish(form, false);
-        } else {
-            // An error means that the reader is gone, which changes nothing.
-            let _ = crate::report::print(table(seen.iter().map(|(_, seen)| seen)).trim_end());
+        let seen = seen.iter().map(|(_, seen)| seen);
+        if form.nagios {
+            return all(seen).finish(form, false);
         }
-        ExitCode::SUCCESS
+        let text = if form.json {
+            seen.map(|seen| report(seen).json(form)).collect::<Vec<_>>().join("\n")
+        } else {
+            table(seen).trim_end().to_owned()
+        };
+        let exit = match text.is_empty() {
+            true => Exit::Done,
+            false => print_result("ls", &text, Exit::Done),
+        };
+        ExitCode::from(form.status(exit))
     }
 
     fn find(&self) -> Result<Vec<Found>, String> {

@@ -162,26 +162,35 @@ impl Report {
     /// failure to stderr; programs read stdout. `quiet` applies only to people: programs still get
     /// their line.
     pub(crate) fn finish(&self, form: Form, quiet: bool) -> ExitCode {
-        let printed = if form.json {
-            print(&self.json(form))
+        ExitCode::from(form.status(self.show(form, quiet)))
+    }
+
+    /// Like [`finish`](Self::finish), for a command with several results.
+    pub(crate) fn show(&self, form: Form, quiet: bool) -> Exit {
+        let text = if form.json {
+            self.json(form)
         } else if form.nagios {
-            print(&self.nagios())
+            self.nagios()
         } else if !quiet && self.exit == Exit::Done {
-            print(&self.line())
+            self.line()
         } else {
             if !quiet {
                 complain(&format!("fcgi {}: {}", self.command, self.line()));
             }
-            Ok(())
+            return self.exit;
         };
-        let exit = match printed {
-            Ok(()) => self.exit,
-            Err(error) => {
-                complain(&format!("fcgi {}: write to stdout: {error}", self.command));
-                Exit::Io
-            }
-        };
-        ExitCode::from(form.status(exit))
+        print_result(&self.command, &text, self.exit)
+    }
+}
+
+/// Prints a command's result on stdout. Returns `exit`, or [`Exit::Io`] if that fails.
+pub(crate) fn print_result(command: &str, text: &str, exit: Exit) -> Exit {
+    match print(text) {
+        Ok(()) => exit,
+        Err(error) => {
+            complain(&format!("fcgi {command}: write to stdout: {error}"));
+            Exit::Io
+        }
     }
 }
 

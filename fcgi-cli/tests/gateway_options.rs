@@ -222,6 +222,18 @@ fn systemds_sockets_are_listened_at() {
     assert!(!gateway.line.contains(" and "), "that one alone: {}", gateway.line);
     assert_eq!(text(&gateway.get("/page.txt")), PAGE);
 
+    // More than there are: what else is open belongs to the runtime, and is left alone.
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=8 exec \"$@\"";
+    command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());
+    command.args(["gateway", &app.address]);
+    command.stdin(std::os::fd::OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("a port")));
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("that systemd passed"), "{said}");
+
     // Of another process: they are none of ours.
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new("sh");

@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
     os::unix::net::{UnixListener, UnixStream},
     process::{Command, ExitCode, Output, Stdio},
@@ -22,7 +23,7 @@ type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 15] = [
+    let cases: [(&str, Run); 16] = [
         ("a_table_of_pools", a_table_of_pools),
         ("a_table_of_workers", a_table_of_workers),
         ("the_kernels_queue_beside_php_fpms", the_kernels_queue_beside_php_fpms),
@@ -38,12 +39,50 @@ fn main() -> ExitCode {
         ("a_folder_of_sockets", a_folder_of_sockets),
         ("watching", watching),
         ("one_object_a_pool", one_object_a_pool),
+        ("a_result_that_can_not_be_written", a_result_that_can_not_be_written),
     ];
     let cases = cases.map(|(name, run)| Case::new(name, run).needs(&[Peer::PhpFpm]));
     let elsewhere = Case::new("another_network_namespace", another_network_namespace)
         .needs(&[Peer::PhpFpm])
         .missing(no_namespaces());
     harness::run(cases.into_iter().chain([elsewhere]))
+}
+
+/// Of each command that tells what it found.
+fn a_result_that_can_not_be_written() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default())?;
+    let address = php.unix_address();
+    let at = address.as_str();
+    for args in [
+        &["status", at][..],
+        &["status", at, "--json"],
+        &["status", at, "--nagios"],
+        &["status", at, "--watch"],
+        &["status", at, "--prometheus"],
+        &["status", at, "--values"],
+        &["status", at, "--values", "--json"],
+        &["ls"],
+        &["ls", "--json"],
+        &["ping", at],
+        &["doctor", at],
+        &[
+            "bench",
+            at,
+            "-n",
+            "1",
+            "--param",
+            "SCRIPT_FILENAME=/ping",
+            "--param",
+            "SCRIPT_NAME=/ping",
+        ],
+        &["check", "--list"],
+    ] {
+        let output = fcgi().args(args).stdout(File::create("/dev/full")?).output()?;
+        let status = if args.contains(&"--nagios") { 2 } else { 5 };
+        assert_eq!(code(&output), status, "{args:?}: {}", err(&output));
+        assert!(err(&output).contains("write to stdout: No space left"), "{args:?}");
+    }
+    Ok(())
 }
 
 fn run(args: &[&str]) -> Output {

@@ -680,6 +680,25 @@ fn a_recording_prints_the_same_again() {
     assert_eq!(records.matches("HTTP_COOKIE=**************").count(), 20);
 }
 
+#[test]
+fn a_recording_that_is_cut_is_shown_as_far_as_it_goes() {
+    let mut tap = Tap::start(page("", PAGE).to_string(), &["--write", "r.pcapng"]);
+    let mut web = tap.connect();
+    for id in [1, 2] {
+        web.send(get(id, "/page"));
+        web.answer(id);
+    }
+    drop(web);
+    tap.stop();
+    let whole = fs::read(tap.file("r.pcapng")).expect("the recording");
+    for (length, requests) in [(27, 0), (28 + 4, 0), (whole.len() - 1, 2)] {
+        let (stdout, stderr, code) = decode(&whole[..length]);
+        assert_eq!(code, Some(4), "{length}: {stderr}");
+        assert_eq!(stderr, "fcgi decode: -: it ends within a packet\n", "{length}");
+        assert_eq!(stdout.matches("GET /page").count(), requests, "{length}: {stdout}");
+    }
+}
+
 /// `fcgi decode` of these bytes, from stdin.
 fn decode(bytes: &[u8]) -> (String, String, Option<i32>) {
     decode_by(fcgi().args(["decode", "-"]), bytes)
@@ -739,7 +758,8 @@ fn raw_bytes_are_records() {
     let (_, stderr, code) = decode(b"GET / HTTP/1.1\r\n");
     assert!(stderr.starts_with("fcgi decode: -: no record at byte 0: "), "{stderr}");
     assert_eq!(code, Some(4));
-    assert_eq!(decode(b""), (String::new(), String::new(), Some(0)));
+    let nothing = "fcgi decode: -: there is no FastCGI in an empty file\n".to_owned();
+    assert_eq!(decode(b""), (String::new(), nothing, Some(4)));
 }
 
 #[test]

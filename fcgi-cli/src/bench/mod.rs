@@ -31,7 +31,7 @@ use crate::{
     exit::Exit,
     input::Input,
     place::Place,
-    report::{Form, Report},
+    report::{Form, Report, print_result},
     signals::catch,
     writer,
 };
@@ -179,12 +179,11 @@ impl Bench {
             if form.json || form.nagios {
                 return report.finish(form, false);
             }
-            // An error means that the reader is gone, which changes nothing.
-            let _ = crate::report::print(print::text(&plan, &outcome).trim_end());
+            let shown = print_result("bench", print::text(&plan, &outcome).trim_end(), exit);
             if exit != Exit::Done {
                 complain(&format!("fcgi bench: {}", report.line()));
             }
-            ExitCode::from(form.status(exit))
+            ExitCode::from(form.status(shown))
         };
         let mut signals = signals();
         let (code, caught) = tokio::select! {

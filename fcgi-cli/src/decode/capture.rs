@@ -75,6 +75,7 @@ pub(super) struct Capture<R> {
     kind: Kind,
     big_endian: bool,
     interfaces: Vec<Interface>,
+    is_cut: bool,
 }
 
 struct Interface {
@@ -85,7 +86,8 @@ struct Interface {
 
 impl<R: Read> Capture<R> {
     pub(super) fn new(from: R, kind: Kind) -> io::Result<Self> {
-        let mut capture = Self { from, kind, big_endian: false, interfaces: Vec::new() };
+        let interfaces = Vec::new();
+        let mut capture = Self { from, kind, big_endian: false, interfaces, is_cut: false };
         if let Kind::Pcap { big_endian, nanoseconds } = kind {
             capture.big_endian = big_endian;
             let mut header = [0; 24];
@@ -107,14 +109,28 @@ impl<R: Read> Capture<R> {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// Fills a buffer; `false` at the end of the file, also within an unfinished block, which a
-    /// killed program may leave.
+    /// Fills a buffer; `false` at the end of the file.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        match self.from.read_exact(buffer) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.from.read(&mut buffer[filled..]) {
+                Ok(0) => {
+                    self.is_cut |= filled > 0;
+                    return Ok(false);
+                }
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(true)
+    }
+
+    /// Like [`fill`](Self::fill), within a block: a file that ends here is cut.
+    fn fill_within(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let is_filled = self.fill(buffer)?;
+        self.is_cut |= !is_filled;
+        Ok(is_filled)
     }
 
     fn body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
@@ -122,7 +138,12 @@ impl<R: Read> Capture<R> {
             return Err(bad("a block is too long"));
         }
         let mut body = vec![0; length];
-        Ok(self.fill(&mut body)?.then_some(body))
+        Ok(self.fill_within(&mut body)?.then_some(body))
+    }
+
+    /// Whether the file ended within a block, as a killed program may leave it.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The next packet.
@@ -139,7 +160,7 @@ impl<R: Read> Capture<R> {
             if kind == SECTION {
                 // The block itself says in which byte order its length is.
                 let mut order = [0; 4];
-                if !self.fill(&mut order)? {
+                if !self.fill_within(&mut order)? {
                     return Ok(None);
                 }
                 self.big_endian = match (u32::from_le_bytes(order), u32::from_be_bytes(order)) {

@@ -145,8 +145,12 @@ impl Decode {
                 return Ok(());
             }
         };
+        let ended = ended.map_err(broken).and_then(|()| match capture.is_cut() {
+            true => Err(Failed(Exit::Protocol, "it ends within a packet".to_owned())),
+            false => Ok(()),
+        });
         let Some(mut connections) = connections else {
-            ended.map_err(broken)?;
+            ended?;
             // A tap that saw nothing leaves an empty recording.
             return Ok(());
         };
@@ -158,7 +162,7 @@ impl Decode {
         };
         told(connections.gaps, "times bytes are missing between packets");
         told(connections.foreign, "connections hold no FastCGI");
-        ended.map_err(broken)?;
+        ended?;
         if connections.count() == 0 && connections.foreign == 0 {
             let what = format!("there is no FastCGI in its {packets} packets");
             return Err(Failed(Exit::Protocol, what));
@@ -221,6 +225,9 @@ impl Decode {
             }
         }
         watch.cut(Outcome::Open, Duration::ZERO);
+        if total == 0 {
+            return Err(Failed(Exit::Protocol, "there is no FastCGI in an empty file".to_owned()));
+        }
         if framer.is_at_boundary() {
             return Ok(());
         }

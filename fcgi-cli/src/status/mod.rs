@@ -51,9 +51,9 @@ impl Status {
         }
         if self.prometheus {
             let scrapes = Exporter::new(pools, self.timeout).scrape().await;
-            print_text(&prometheus::text(&scrapes));
             let failed = scrapes.iter().find_map(|it| it.look.status.as_ref().err());
-            return failed.map_or(Exit::Done, |trouble| trouble.exit).into();
+            let exit = failed.map_or(Exit::Done, |trouble| trouble.exit);
+            return print_text(&prometheus::text(&scrapes), exit).0.into();
         }
         self.look(&pools).await
     }
@@ -101,17 +101,18 @@ impl Status {
     ) -> (ExitCode, bool) {
         let exit = verdicts.iter().map(|verdict| verdict.exit).find(|exit| *exit != Exit::Done);
         let exit = exit.unwrap_or(Exit::Done);
-        let code = ExitCode::from(self.form.status(exit));
+        let code = |exit: Exit| ExitCode::from(self.form.status(exit));
         if self.form.json {
             let lines: Vec<String> =
                 verdicts.iter().map(|it| it.report(thresholds).json(self.form) + "\n").collect();
-            return (code, print_text(&lines.concat()));
+            let (exit, is_read) = print_text(&lines.concat(), exit);
+            return (code(exit), is_read);
         }
         if self.form.nagios {
             return (together(verdicts, exit, thresholds).finish(self.form, false), true);
         }
         if self.quiet {
-            return (code, true);
+            return (code(exit), true);
         }
         let looks: Vec<&Look> = verdicts.iter().map(|verdict| &verdict.look).collect();
         let mut text = print::text(&looks, before);
@@ -123,11 +124,11 @@ impl Status {
                 text.push('\n');
             }
         }
-        let is_read = print_text(&text);
+        let (exit, is_read) = print_text(&text, exit);
         for verdict in verdicts.iter().filter(|verdict| verdict.exit != Exit::Done) {
             complain(&format!("fcgi status: {}", verdict.report(thresholds).line()));
         }
-        (code, is_read)
+        (code(exit), is_read)
     }
 
     async fn serve(&self, listen: &str, pools: Vec<Pool>) -> ExitCode {
@@ -158,8 +159,16 @@ impl Status {
     }
 }
 
-/// Prints text. Returns whether anybody reads it.
-fn print_text(text: &str) -> bool {
+/// Prints text. Returns the exit status, [`Exit::Io`] if it can't be written, and whether to go on. A
+/// reader that is gone is not an error.
+fn print_text(text: &str, exit: Exit) -> (Exit, bool) {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => (exit, true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => (exit, false),
+        Err(error) => {
+            complain(&format!("fcgi status: write to stdout: {error}"));
+            (Exit::Io, false)
+        }
+    }
 }

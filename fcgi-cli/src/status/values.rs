@@ -23,15 +23,15 @@ pub(super) async fn ask(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bo
     let mut asked = tasks.join_all().await;
     asked.sort_by_key(|(n, _)| *n);
     let reports: Vec<Report> = asked.into_iter().map(|(_, report)| report).collect();
-    let exit = reports.iter().map(Report::exit).find(|exit| *exit != Exit::Done);
-    let exit = exit.unwrap_or(Exit::Done);
+    let worst = |exits: &[Exit]| {
+        exits.iter().copied().find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done)
+    };
     if form.nagios {
-        return together(reports, exit).finish(form, quiet);
+        let exits: Vec<Exit> = reports.iter().map(Report::exit).collect();
+        return together(reports, worst(&exits)).finish(form, quiet);
     }
-    for report in &reports {
-        report.finish(form, quiet);
-    }
-    ExitCode::from(form.status(exit))
+    let shown: Vec<Exit> = reports.iter().map(|report| report.show(form, quiet)).collect();
+    ExitCode::from(form.status(worst(&shown)))
 }
 
 async fn one(pool: &Pool, limit: Duration) -> Report {

@@ -2,7 +2,7 @@
 
 use std::{
     env, io,
-    os::fd::OwnedFd,
+    os::fd::{IntoRawFd, OwnedFd},
     process,
     sync::{Mutex, PoisonError},
 };
@@ -93,6 +93,13 @@ fn passed_by_systemd() -> Vec<Passed> {
                 Err(_) => fds.take_tcp_listener(index).map(|tcp| tcp.map(OwnedFd::from)),
             };
             let socket = match fd {
+                // With a number that is too large, this may be anybody's: it stays open.
+                Ok(Some(fd)) if net::sockopt::socket_acceptconn(&fd) != Ok(true) => {
+                    let source = io::Error::from(io::ErrorKind::InvalidInput);
+                    let descriptor = fd.into_raw_fd();
+                    let what = format!("descriptor {descriptor} is not a listening socket");
+                    Err(Failure::new(what, source))
+                }
                 Ok(Some(fd)) => StdListener::from_fd(fd),
                 Ok(None) => Err(Failure::from(io::Error::from(io::ErrorKind::NotFound))),
                 Err(error) => {
