@@ -224,7 +224,7 @@ fn systemds_sockets_are_listened_at() {
 
     // More than there are: what else is open belongs to the runtime, and is left alone.
     let mut command = Command::new("sh");
-    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=8 exec \"$@\"";
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=30 exec \"$@\"";
     command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());
     command.args(["gateway", &app.address]);
     command.stdin(std::os::fd::OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("a port")));
