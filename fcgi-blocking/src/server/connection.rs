@@ -64,10 +64,14 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
         let Some(mut guard) = self.guard.take() else { return };
-        let _notes = std::mem::take(guard.session.notes());
-        drop(guard);
+        if !guard.session.notes().is_empty() {
+            let notes = std::mem::take(guard.session.notes());
+            drop(guard);
+            drop(notes);
+        }
     }
 }
 
