@@ -24,6 +24,14 @@ impl Placement {
         Ok(Placement { load, server: allowed.next().unwrap_or(load) })
     }
 
+    /// Lets the calling thread, and every child it starts from now on, run on both again.
+    pub(crate) fn unpin(self) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(self.load);
+        set.set(self.server);
+        sched_setaffinity(None, &set).context("sched_setaffinity")
+    }
+
     /// A text that says where everything runs.
     pub(crate) fn words(self) -> String {
         let Placement { load, server } = self;

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options, cpus: Placement) -> Result<()> {
         ["multiplexed"] => multiplexed::run(options, cpus),
         ["core"] => core::run(options, cpus),
         ["churn"] => churn::run(options, cpus),
-        _ => parts.into_iter().try_for_each(|part| again(options, part)),
+        _ => parts.into_iter().try_for_each(|part| again(options, cpus, part)),
     }
 }
 
@@ -72,7 +72,9 @@ fn at_once(options: &Options) -> Vec<usize> {
 }
 
 /// Runs this program again for one part.
-fn again(options: &Options, part: &str) -> Result<()> {
+fn again(options: &Options, cpus: Placement, part: &str) -> Result<()> {
+    // It chooses among the processors that it inherits.
+    cpus.unpin()?;
     let status = Command::new(env::current_exe().context("where is this program?")?)
         .args(["scale", "--only", part])
         .args(at_once(options).iter().flat_map(|n| ["--only".to_owned(), n.to_string()]))

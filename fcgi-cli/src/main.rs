@@ -134,7 +134,7 @@ fn main() -> ExitCode {
         complain(&format!("fcgi: wait for signals: {error}"));
         return Exit::Io.into();
     }
-    // On one processor a second thread only costs switches between the two.
+    // On one processor a second thread could never run beside the first.
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut builder = match command {
         Command::Gateway(_) | Command::Bench(_) if processors > 1 => Builder::new_multi_thread(),

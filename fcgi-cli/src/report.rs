@@ -183,13 +183,21 @@ impl Report {
     }
 }
 
-/// Prints a command's result on stdout. Returns `exit`, or [`Exit::Io`] if that fails.
-pub(crate) fn print_result(command: &str, text: &str, exit: Exit) -> Exit {
-    match print(text) {
-        Ok(()) => exit,
+/// Prints a command's result on stdout, as a line. Returns `exit`, or [`Exit::Io`] if that fails.
+pub(crate) fn print_result(command: &str, line: &str, exit: Exit) -> Exit {
+    write_result(command, &format!("{line}\n"), exit).0
+}
+
+/// Like [`print_result`], without an end of line. Returns also whether to go on: not if the reader is
+/// gone, which is no error, or if it fails.
+pub(crate) fn write_result(command: &str, text: &str, exit: Exit) -> (Exit, bool) {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => (exit, true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => (exit, false),
         Err(error) => {
             complain(&format!("fcgi {command}: write to stdout: {error}"));
-            Exit::Io
+            (Exit::Io, false)
         }
     }
 }

@@ -222,7 +222,7 @@ fn systemds_sockets_are_listened_at() {
     assert!(!gateway.line.contains(" and "), "that one alone: {}", gateway.line);
     assert_eq!(text(&gateway.get("/page.txt")), PAGE);
 
-    // More than there are: what else is open belongs to the runtime, and is left alone.
+    // More than there are: the first that is missing is said, and nothing else.
     let mut command = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=30 exec \"$@\"";
     command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());

@@ -155,7 +155,8 @@ impl fmt::Display for Title {
     }
 }
 
-/// The JSON form of a line of the error log, and of what a gateway serves. The field names must not change.
+/// The JSON form of a line of the error log, and of the line that says what is served. The field
+/// names must not change.
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,

@@ -12,8 +12,7 @@ mod verdict;
 pub(crate) use look::{Look, Pool};
 
 use std::{
-    io,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -24,7 +23,7 @@ use tokio::signal::unix::SignalKind;
 use crate::{
     complain,
     exit::Exit,
-    report::{Report, print as print_line},
+    report::{Report, print as print_line, write_result},
     signals::catch,
 };
 pub(crate) use options::Status;
@@ -53,7 +52,7 @@ impl Status {
             let scrapes = Exporter::new(pools, self.timeout).scrape().await;
             let failed = scrapes.iter().find_map(|it| it.look.status.as_ref().err());
             let exit = failed.map_or(Exit::Done, |trouble| trouble.exit);
-            return print_text(&prometheus::text(&scrapes), exit).0.into();
+            return write_result("status", &prometheus::text(&scrapes), exit).0.into();
         }
         self.look(&pools).await
     }
@@ -105,7 +104,7 @@ impl Status {
         if self.form.json {
             let lines: Vec<String> =
                 verdicts.iter().map(|it| it.report(thresholds).json(self.form) + "\n").collect();
-            let (exit, is_read) = print_text(&lines.concat(), exit);
+            let (exit, is_read) = write_result("status", &lines.concat(), exit);
             return (code(exit), is_read);
         }
         if self.form.nagios {
@@ -124,7 +123,7 @@ impl Status {
                 text.push('\n');
             }
         }
-        let (exit, is_read) = print_text(&text, exit);
+        let (exit, is_read) = write_result("status", &text, exit);
         for verdict in verdicts.iter().filter(|verdict| verdict.exit != Exit::Done) {
             complain(&format!("fcgi status: {}", verdict.report(thresholds).line()));
         }
@@ -156,19 +155,5 @@ impl Status {
             _ = terminate.recv() => {}
         }
         ExitCode::SUCCESS
-    }
-}
-
-/// Prints text. Returns the exit status, [`Exit::Io`] if it can't be written, and whether to go on. A
-/// reader that is gone is not an error.
-fn print_text(text: &str, exit: Exit) -> (Exit, bool) {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => (exit, true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => (exit, false),
-        Err(error) => {
-            complain(&format!("fcgi status: write to stdout: {error}"));
-            (Exit::Io, false)
-        }
     }
 }
