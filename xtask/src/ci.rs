@@ -160,8 +160,16 @@ fn dependencies(options: &Options) -> Result<()> {
 }
 
 /// Builds each library from the contents of its package.
+///
+/// The folder is a new one each time. Cargo unpacks the packages of a workspace once for a path and
+/// a version, and would build a changed driver with the engine of the last run.
 fn package() -> Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("package-")
+        .tempdir_in(tool::target())
+        .context("making a folder for the packages")?;
     let mut package = cargo(["package", "--workspace", "--locked", "--allow-dirty"]);
+    package.arg("--target-dir").arg(folder.path()).env("CARGO_PROFILE_DEV_DEBUG", "0");
     for name in UNPUBLISHED {
         package.args(["--exclude", name]);
     }
