@@ -3,6 +3,7 @@
 mod cases;
 mod connection;
 mod run;
+mod steps;
 mod wire;
 
 use std::{
@@ -30,9 +31,10 @@ use crate::{
     place::{NoPlace, Place},
     report::{self, Form, Report, milliseconds},
 };
-use cases::{CASES, Case};
+use cases::CASES;
 use connection::Log;
 use run::{Checked, Unready, Verdict};
+use steps::Case;
 use wire::Plain;
 
 /// Check an application against the FastCGI specification
@@ -373,7 +375,8 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
+            // XML has no way to write these.
+            c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push(' '),
             c => out.push(c),
         }
     }
