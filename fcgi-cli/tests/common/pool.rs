@@ -83,7 +83,9 @@ impl Stopped {
             let text = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
             let text = text.expect("the kernel tells");
             children = text.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+            // A worker has its title a moment after its start.
             children.len() == 2 * workers
+                && children.iter().all(|id| title(*id).contains(": pool "))
         });
         children.push(i32::try_from(master).expect("an id"));
         let meant = children.into_iter().filter(|id| is_meant(*id));
@@ -104,8 +106,11 @@ impl Stopped {
 
 /// Whether a process is a worker of this pool.
 fn is_of(id: i32, pool: &str) -> bool {
-    let title = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
-    title.trim_end_matches(['\0', ' ']) == format!("php-fpm: pool {pool}")
+    title(id).trim_end_matches(['\0', ' ']) == format!("php-fpm: pool {pool}")
+}
+
+fn title(id: i32) -> String {
+    fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default()
 }
 
 impl Drop for Stopped {
