@@ -311,6 +311,10 @@ fn the_list_has_every_case_once() {
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), numbers.len());
+    let objects = text(&check("x:1", &["--list", "--json"]).stdout);
+    let object = |line: &str| serde_json::from_str::<Value>(line).expect("an object");
+    let cases: Vec<Value> = objects.lines().map(|line| object(line)["case"].clone()).collect();
+    assert_eq!(cases, numbers);
     // Each is a requirement that docs/requirements.md lists.
     let requirements = include_str!("../../docs/requirements.md");
     for number in numbers {
