@@ -438,7 +438,7 @@ fn what_it_can_not_serve() {
         (&["http://127.0.0.1:80/"], "not HTTP; for a FastCGI application there, 127.0.0.1:80"),
         (&["--listen", "8080"], ":8080 for all"),
         (&["--listen", "http://127.0.0.1:80/"], "not a URL: 127.0.0.1:80"),
-        (&["tcp:a:1", "--root", "no/such"], "and of that there is "),
+        (&["tcp:a:1", "--root", "no/such"], "there is no "),
         (&["tcp:a:1", "--deny", "[x"], "--deny"),
         (&["tcp:a:1", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/8"),
         (&["tcp:a:1", "--ready", "ready"], "/-/ready"),

@@ -68,6 +68,26 @@ fn a_front_controller_that_is_not_there_is_an_error_at_the_start() {
 }
 
 #[test]
+fn a_site_that_needs_a_front_controller_is_told_once() {
+    let (app, root) = (App::start(), Root::new());
+    fs::write(root.path().join("index.php"), SECRET).expect("a file");
+    let hint = "with --front index.php, index.php would answer all paths that are not files";
+    let gateway = start(&app, &root, &[]);
+    // These look like files.
+    for target in ["/favicon.ico", "/articles/2.png", "/articles/1", "/articles/2"] {
+        assert_eq!(gateway.get(target).head.status, 404, "{target}");
+    }
+    until("the log has the hint", || gateway.error_log().contains(hint));
+    let log = gateway.error_log();
+    assert_eq!(log.matches(hint).count(), 1, "{log}");
+    assert!(log.contains("GET /articles/1: "), "{log}");
+
+    let gateway = start(&app, &root, &["--front", "sub/index.php"]);
+    assert_eq!(gateway.get("/articles/1").head.status, 404);
+    assert!(!gateway.error_log().contains("--front"));
+}
+
+#[test]
 fn a_link_out_of_the_root_is_named_in_the_log() {
     let (_app, root, gateway) = site(&[]);
     link(&root.path().join("../secret.txt"), &root.path().join("link.txt"));
