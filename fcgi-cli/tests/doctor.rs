@@ -1,4 +1,4 @@
-//! `fcgi doctor`: one test a cause, against php-fpm and nginx.
+//! `fcgi doctor`: a test for each cause, against php-fpm and nginx.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// php-fpm, its configuration file, and what stands for what differs from run to run.
+/// php-fpm, its configuration file, and the texts that differ from run to run.
 struct Site {
     php: PhpFpm,
     address: String,

@@ -11,7 +11,7 @@ use fcgi_testkit::sim::{self, Pipe, Sim};
 
 use support::{Gauge, address, ask, builder, call, ms, numbered};
 
-/// Panics before it gives a future, if it is told to.
+/// Panics before it returns a future, if the request asks for that.
 struct Hasty;
 
 impl Handler for Hasty {
@@ -24,7 +24,7 @@ impl Handler for Hasty {
     }
 }
 
-/// Who has given up waiting for STDIN is not hurt by its silence; who asks again is.
+/// The limit does not end a handler that has stopped waiting for STDIN. It ends one that asks again.
 #[test]
 fn the_limit_for_silent_input_is_for_those_who_wait() {
     for again in [false, true] {

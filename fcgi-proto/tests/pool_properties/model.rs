@@ -281,7 +281,7 @@ impl Model {
         self.conns.remove(at);
     }
 
-    /// Nothing is to be done: so nothing may be due.
+    /// Nothing is left to do, so nothing may be due.
     pub(crate) fn at_rest(&self, pool: &PoolPolicy) {
         assert_eq!(self.spent().count(), 0, "a connection is left open");
         if let Some(head) = self.queue.first() {
