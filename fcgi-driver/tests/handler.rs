@@ -78,8 +78,8 @@ fn a_panic_before_there_is_a_future_ends_its_request_and_nothing_else() {
     });
 }
 
-/// Whoever drops the server of one connection leaves no handler behind: not that which ran inline,
-/// and none that had a task of its own. Nobody is left who would end one after its grace.
+/// Dropping the server of one connection drops all of its handlers: the one that ran inline, and those
+/// with their own tasks. Nobody is left who would end one after its grace.
 #[test]
 fn a_dropped_connection_drops_all_of_its_handlers() {
     for grace in [ms(0), ms(60_000)] {

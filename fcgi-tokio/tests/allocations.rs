@@ -104,7 +104,7 @@ fn a_kept_request_makes_two_allocations() {
     made();
     let before = made();
     let after = made();
-    // What telling costs itself.
+    // The cost of the measurement itself.
     let telling = 10;
     let each = (after - before).saturating_sub(telling).div_ceil(REQUESTS);
     assert!(each <= MOST, "{} allocations in {REQUESTS} requests", after - before);

@@ -178,7 +178,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whoever had a connection waits before all who had none, the oldest first.
+    /// Callers that had a connection wait before those that had none, the oldest first.
     pub(crate) fn retry(&mut self, ticket: Ticket, need: Need) -> Result<(), PolicyMisuse> {
         let at = self.lease(ticket)?;
         let how = if need == Need::Fresh { Release::Closed } else { Release::Reusable };
