@@ -77,7 +77,7 @@ fn raw_bytes_are_records() {
     1  GET /raw  201 app status 3  first 0.00 ms, total 0.00 ms  in 0 B, out 17 B
 ";
     assert_eq!((&*stdout, &*stderr, code), (expected, "", Some(0)));
-    // What breaks off, and what is none.
+    // A recording that is cut, and a file that is none.
     let (stdout, stderr, code) = decode(&wire[..wire.len() - 1]);
     assert!(stdout.contains("GET /raw  201 open"), "{stdout}");
     let at = wire.len() - 16;
@@ -146,7 +146,7 @@ fn connections_that_have_ended_cost_nothing() {
                 (port, false, 0, 1, &answered),
                 (port, false, end, down, b""),
                 (port, true, FIN, up, b""),
-                // What comes twice begins nothing.
+                // Bytes that come twice begin no request.
                 (port, true, 0, 1, &asked),
                 (port, false, 0, down + 1, b""),
             ]
@@ -169,11 +169,11 @@ fn many_small_packets_in_the_wrong_order_take_no_time() {
     let asked = request(1, CLOSE, &[("REQUEST_METHOD", "POST")], &body);
     let number = |n: usize| (n as u32).wrapping_sub(20_000);
     let mut packets = vec![(10_000, true, SYN, number(0).wrapping_sub(1), &b""[..])];
-    // The first packet tells that it is FastCGI.
+    // The first packet shows that it is FastCGI.
     let rest = asked.iter().enumerate().skip(9).rev();
     packets.push((10_000, true, 0, number(0), &asked[..8]));
     packets.extend(rest.map(|(n, byte)| (10_000, true, 0, number(n), std::slice::from_ref(byte))));
-    // A part of what comes then was there before.
+    // A part of the next packet came before.
     packets.push((10_000, true, 0, number(4), &asked[4..200]));
     let answered = answer(1, b"");
     packets.push((10_000, false, 0, 1, &answered));

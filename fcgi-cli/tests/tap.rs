@@ -166,7 +166,7 @@ fn filters_choose_requests() {
         let expected: Vec<_> = expected.iter().map(|path| Some(*path)).collect();
         assert_eq!(paths, expected, "{filters:?}");
     }
-    // Records are held back until it is known.
+    // Records are held back until that is known.
     let tap = Tap::start(&application, &["-v", "--filter", "/b"]);
     let mut web = tap.connect();
     for uri in ["/a", "/b", "/c"] {

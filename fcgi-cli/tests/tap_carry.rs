@@ -1,4 +1,4 @@
-//! `fcgi tap`: what it carries, and what it does not let itself be held up by.
+//! `fcgi tap`: what it passes on, and what must not hold it up.
 
 mod common;
 
@@ -39,7 +39,7 @@ fn bytes_pass_untouched_and_at_once() {
         reader.read_exact(&mut got).expect("it arrives");
         assert_eq!(got[0], *byte);
     }
-    // What is no FastCGI passes as well, both ways.
+    // Bytes that are not FastCGI pass too, in both directions.
     let noise: Vec<u8> = (0..100_000_u32).map(|n| (n % 253) as u8 ^ 0x80).collect();
     let sent = web.send_beside(noise.clone());
     let mut got = vec![0; noise.len()];
@@ -91,7 +91,7 @@ fn the_applications_half_close_is_one_too() {
     to_app.shutdown_write();
     assert_eq!(web.answer(1), complete(b"early"));
     web.expect_close();
-    // What is still sent arrives.
+    // Later bytes still arrive.
     web.send(params(1, &[("REQUEST_METHOD", "POST")]));
     assert_eq!(to_app.record().kind, Type::BeginRequest);
     assert_eq!(to_app.stream_of(Type::Params, 1), [pair(b"REQUEST_METHOD", b"POST")].concat());
@@ -203,7 +203,7 @@ fn output_that_nobody_reads_stops_nothing() {
         web.send(request(1, KEEP, &[("REQUEST_METHOD", "POST")], &body));
         assert_eq!(web.answer(1), complete(&body));
     }
-    // It says so while nobody reads.
+    // It reports that while nobody reads.
     until("it says so", || tap.stderr().contains(" lines were dropped: stdout is not read"));
     assert_eq!(tap.stop().code(), Some(0));
     assert!(tap.stderr().contains("8000 requests on 1 connections"), "{}", tap.stderr());

@@ -40,7 +40,7 @@ fn secrets_are_hidden_from_the_recording_too() {
     let form = b"name=Ann&password=hidden";
     web.send(request(1, KEEP, &pairs, form));
     web.answer(1);
-    // Of other types nothing is known.
+    // Bodies of other types are not examined.
     pairs[3].1 = "application/json";
     web.send(request(1, KEEP, &pairs, b"{\"word\": \"a body\"}"));
     web.answer(1);
@@ -79,7 +79,7 @@ fn usual_secrets_are_known_by_their_names() {
     }
 }
 
-/// All that a tap lets be seen: its stdout, its recording, and what `decode -v` makes of that.
+/// All output of a tap: its stdout, its recording, and what `decode -v` prints of that.
 fn all_that_is_seen(tap: &mut Tap) -> String {
     tap.stop();
     let recorded = fs::read(tap.file("r.pcapng")).expect("a recording");
@@ -88,7 +88,7 @@ fn all_that_is_seen(tap: &mut Tap) -> String {
     String::from_utf8_lossy(&parts).into_owned()
 }
 
-/// Parameters and a body with secrets, of a request that begun before.
+/// Parameters and a body with secrets, for a request that has begun.
 fn late(id: u16) -> Vec<u8> {
     [
         params(id, &[("HTTP_COOKIE", "sid=TOPSECRET")]),
@@ -115,7 +115,7 @@ fn what_belongs_to_no_request_is_hidden() {
         web.send(late(1));
         to_app.send(record(Type::Stdout, 1, b"Set-Cookie: sid=TOPSECRET\r\n\r\n"));
         web.record();
-        // Streams that go the wrong way are of no request either.
+        // Streams in the wrong direction belong to no request either.
         web.send([begin(2, RESPONDER, KEEP), record(Type::Stdout, 2, b"TOPSECRET")].concat());
         to_app.send(late(2));
         (0..3).for_each(|_| drop(web.record()));
@@ -160,7 +160,7 @@ fn a_second_beginning_shows_nothing() {
     let mut tap = Tap::start(&app.address, &["-v", "--write", "r.pcapng"]);
     let mut web = tap.connect();
     let mut to_app = app.accept();
-    // A name that is never whole would take in what comes then.
+    // A name that never ends would take in what comes after it.
     web.send([begin(1, RESPONDER, KEEP), record(Type::Params, 1, b"\x7f\x7fNAME")].concat());
     web.send([begin(1, RESPONDER, KEEP), late(1)].concat());
     (0..6).for_each(|_| drop(to_app.record()));

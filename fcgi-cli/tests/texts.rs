@@ -123,7 +123,7 @@ fn a_text_that_can_not_be_written_is_a_failure() {
     }
 }
 
-/// docs/deploy.md tests the files; here is what becomes of them.
+/// The tests of docs/deploy.md run the files. This one checks what is inserted into them.
 #[test]
 fn files_for_web_servers_are_those_of_the_page() {
     const ADDRESS: &str = "unix:/run/app/app.sock";
