@@ -151,7 +151,7 @@ fn floods() -> Vec<Dead> {
 /// The commands, without address and limit.
 const COMMANDS: [&[&str]; 9] = [
     &["ping"],
-    &["ping", "--retry", "9"],
+    &["ping", "--retry", "2"],
     &["status"],
     &["status", "--values"],
     &["call", "/x", "--param", "A=b"],
