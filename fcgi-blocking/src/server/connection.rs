@@ -222,7 +222,7 @@ impl Waiters for Threads {
     }
 }
 
-/// A socket and what it is ready for. Any other call would be in vain.
+/// A socket and what it is ready for. Any other call would only return `WouldBlock`.
 struct Ready<'a> {
     stream: &'a Stream,
     readable: bool,
