@@ -22,7 +22,7 @@ use std::{
 use fcgi_engine::{
     Address, Error,
     client::Request,
-    pool::{Asking, Desk, Lease, Place, Pooled, Reached, Replay, Sending, Settings},
+    pool::{Asking, Desk, Lease, Open, Place, Pooled, Reached, Replay, Sending, Settings},
 };
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Params, Rejection, RequestKey, Role, Values,
@@ -277,7 +277,8 @@ enum Stage<const ENDS: bool> {
     /// Another caller asks.
     Waits,
     Asks(Asking<Fake<ENDS>>),
-    Opens,
+    /// It opens a connection, which others may share.
+    Opens(bool),
     /// It has a connection, by its number.
     Has(usize),
     /// Its request was begun on it.
@@ -420,7 +421,7 @@ impl<const ENDS: bool> Model<ENDS> {
 
     /// A connection that was not opened no longer counts.
     fn unopened(&self, stage: &Stage<ENDS>) {
-        if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens) {
+        if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens(_)) {
             self.fake.world().opening -= 1;
         }
     }
@@ -458,17 +459,18 @@ impl<const ENDS: bool> Model<ENDS> {
                     max_reqs: input.pick(&[None, Some(1), Some(2), Some(100)]),
                     mpxs_conns: input.pick(&[None, Some(false), Some(true), Some(true)]),
                 };
-                let asked = std::mem::replace(&mut caller.stage, Stage::Opens);
+                let asked = std::mem::replace(&mut caller.stage, Stage::Waits);
                 if let (Stage::Asks(asking), true) = (asked, input.below(4) > 0) {
-                    asking.answer(values);
+                    asking.answer(Ok(values)).expect("an answer");
                     assert!(self.desk.values().is_some());
+                    self.look(at);
                 } else {
                     // It failed, and so does the caller; another one asks.
                     self.gone(at, false);
                 }
             }
-            Stage::Opens if input.below(6) == 0 => self.gone(at, false),
-            Stage::Opens => self.open(at),
+            Stage::Opens(_) if input.below(6) == 0 => self.gone(at, false),
+            &Stage::Opens(shared) => self.open(at, shared),
             Stage::Has(_) => self.begin(at, input.below(8) == 0),
             Stage::Sent(_) => match input.below(4) {
                 0 => self.fail(at, input),
@@ -487,9 +489,8 @@ impl<const ENDS: bool> Model<ENDS> {
         !connection.dead && (*keep || connection.shared)
     }
 
-    fn open(&mut self, at: usize) {
+    fn open(&mut self, at: usize, shared: bool) {
         let Some(caller) = &mut self.callers[at] else { return };
-        let shared = self.desk.requests_per_connection() > 1;
         let handle = Arc::new(());
         let number = {
             let mut world = self.fake.world();
@@ -672,10 +673,14 @@ impl<const ENDS: bool> Model<ENDS> {
         if !matches!(caller.stage, Stage::Waits) {
             return;
         }
-        match caller.lease.poll_discovery(wait) {
+        match caller.lease.poll_open(wait) {
             Poll::Pending => self.seen(|seen| seen.waited_for_values += 1),
-            Poll::Ready(Ok(Some(asking))) => caller.stage = Stage::Asks(asking),
-            Poll::Ready(Ok(None)) => caller.stage = Stage::Opens,
+            Poll::Ready(Ok(Open::Ask(asking))) => caller.stage = Stage::Asks(asking),
+            Poll::Ready(Ok(Open::Own)) => caller.stage = Stage::Opens(false),
+            Poll::Ready(Ok(Open::Shared(requests))) => {
+                assert!(requests > 1 && requests <= self.settings.multiplex);
+                caller.stage = Stage::Opens(true);
+            }
             Poll::Ready(Err(_)) => self.gone(at, false),
         }
     }
@@ -734,7 +739,7 @@ impl<const ENDS: bool> Model<ENDS> {
                     waiting += 1;
                 }
                 Stage::Waits => {
-                    assert!(caller.lease.poll_discovery(wait).is_pending(), "a lost wake-up");
+                    assert!(caller.lease.poll_open(wait).is_pending(), "a lost wake-up");
                     active += 1;
                 }
                 _ => active += 1,

@@ -74,6 +74,14 @@ impl Exchange {
         }
     }
 
+    /// Aborts and forgets the request, on a connection that nobody else uses. Returns what the
+    /// engine's [`Session::after`](client::Session::after) says.
+    pub(crate) fn leave(&mut self, link: &mut Link) -> Option<bool> {
+        self.abort(link);
+        link.session.forget(self.core.key());
+        link.session.after(&self.core)
+    }
+
     /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         if let Some(pending) = self.pending.take() {

@@ -85,7 +85,7 @@ impl Mux {
         let next = self.next(exchange);
         let next = exchange.core.hand_out(next, Instant::now);
         if next.is_err() {
-            self.abort(exchange);
+            self.leave(exchange);
         }
         next
     }
@@ -184,20 +184,20 @@ impl Mux {
         Ok(())
     }
 
-    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
-    /// waiting for: whether the connection can carry others.
-    pub(crate) fn abort(&self, exchange: &mut Exchange) -> bool {
+    /// Aborts a request unless it has ended; the others go on. Returns what the engine's
+    /// [`Session::after`](fcgi_engine::client::Session::after) says.
+    pub(crate) fn leave(&self, exchange: &mut Exchange) -> Option<bool> {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         exchange.abort(&mut state.link);
         state.hand_on(&self.0.waker);
-        !state.link.session.is_closing()
+        state.link.session.after(&exchange.core)
     }
 
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still
     /// be used, once the request has ended. Until then, returns what to wait for besides the waker:
     /// nothing if somebody leads, who will call the waker. Without a waker nobody waits.
-    pub(crate) fn poll_ended(
+    pub(crate) fn poll_drained(
         &self,
         key: RequestKey,
         waker: Option<&Arc<Waker>>,
@@ -209,7 +209,7 @@ impl Mux {
             state.link.read();
         }
         state.link.handle_events();
-        if let Some(outlived) = state.link.session.ended(key) {
+        if let Some(outlived) = state.link.session.drained(key, || true) {
             return Ok(outlived);
         }
         state.link.session.wait(key, |who| *who = waker.map(|waker| Wake::Poll(Arc::clone(waker))));
@@ -238,20 +238,9 @@ impl Mux {
         &self.0.stream
     }
 
-    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
-    /// of [`Link::is_quiet`].
+    /// Whether another request can begin now.
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut state = self.lock();
-        let unused = state.link.session.is_unused() && state.leading.is_none();
-        if unused && !state.link.is_quiet() {
-            state.link.session.close();
-        }
-        state.link.session.is_usable()
-    }
-
-    /// Whether another request can begin, as far as is known.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.lock().link.session.is_usable()
+        self.lock().link.is_quiet()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -107,8 +107,7 @@ impl Drop for Response<'_> {
     fn drop(&mut self) {
         let Some((place, exchange)) = &mut self.running else { return };
         if let Some(link) = place.connection() {
-            exchange.abort(link);
-            link.session.forget(exchange.core.key());
+            exchange.leave(link);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fcgi_engine::{client, pool::Reached};
-use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
+use fcgi_proto::{BeginRequest, RequestKey};
 use tracing::Span;
 
 use super::{Body, Chunk};
@@ -52,10 +52,6 @@ impl<R: Runtime> Exchange<R> {
     /// How far the request got.
     pub(crate) fn reached(&self) -> Reached {
         Reached::of(&self.core)
-    }
-
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.core.outcome()
     }
 
     pub(crate) fn app_status(&self) -> Option<u32> {
