@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Buf;
 use fcgi_engine::{
     client::{self, Chunk, Collected, Collector, Limit},
     observe,
@@ -23,8 +22,6 @@ use crate::Error;
 pub(crate) struct Exchange {
     pub(crate) core: client::Exchange,
     bodies: [Body; 2],
-    /// The chunk to hand out next.
-    pub(crate) pending: Option<Chunk>,
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
@@ -49,7 +46,7 @@ impl Exchange {
     ) -> Self {
         core.begin_log(begin, connection, Instant::now);
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
-        Self { core, bodies, pending: None, cancel }
+        Self { core, bodies, cancel }
     }
 
     /// Begins a request on a connection that nobody else uses. Its time counts from `started`. It
@@ -84,11 +81,8 @@ impl Exchange {
 
     /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
-        if let Some(pending) = self.pending.take() {
-            return Ok(Some(pending));
-        }
-        if self.core.is_over() {
-            return Ok(None);
+        if let Some(chunk) = self.core.at_hand() {
+            return Ok(chunk);
         }
         let next = self.next(link);
         let next = self.core.hand_out(next, Instant::now);
@@ -132,11 +126,6 @@ impl Exchange {
                 Waited::Woken => {}
             }
         }
-    }
-
-    /// The application's status, if the response was read to its end.
-    pub(crate) fn app_status(&self) -> Option<u32> {
-        self.core.app_status().filter(|_| self.pending.is_none())
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
@@ -196,7 +185,7 @@ pub(crate) trait Chunks {
                 collector.push(chunk, exchange.core.address())?;
             }
         }
-        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.app_status())))
+        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.core.app_status())))
     }
 
     /// The bytes of STDOUT only, as from a reader.
@@ -205,18 +194,11 @@ pub(crate) trait Chunks {
             return Ok(0);
         }
         loop {
-            match self.next_chunk()? {
-                None => return Ok(0),
-                Some(Chunk::Stderr(_)) => {}
-                Some(Chunk::Stdout(mut bytes)) => {
-                    let n = bytes.len().min(buf.len());
-                    buf[..n].copy_from_slice(&bytes[..n]);
-                    bytes.advance(n);
-                    if let Some(exchange) = self.exchange().filter(|_| !bytes.is_empty()) {
-                        exchange.pending = Some(Chunk::Stdout(bytes));
-                    }
-                    return Ok(n);
-                }
+            let chunk = self.next_chunk()?;
+            let Some(exchange) = self.exchange() else { return Ok(0) };
+            if let Some(bytes) = exchange.core.cut(chunk, buf.len()) {
+                buf[..bytes.len()].copy_from_slice(&bytes);
+                return Ok(bytes.len());
             }
         }
     }

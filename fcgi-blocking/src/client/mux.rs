@@ -76,11 +76,8 @@ impl Mux {
 
     /// The next bytes of a request's response, or its end.
     pub(crate) fn chunk(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        if let Some(pending) = exchange.pending.take() {
-            return Ok(Some(pending));
-        }
-        if exchange.core.is_over() {
-            return Ok(None);
+        if let Some(chunk) = exchange.core.at_hand() {
+            return Ok(chunk);
         }
         let next = self.next(exchange);
         let next = exchange.core.hand_out(next, Instant::now);

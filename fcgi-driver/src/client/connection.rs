@@ -73,9 +73,6 @@ impl<R: Runtime> Connection<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.is_over() {
             self.abort(exchange.key());

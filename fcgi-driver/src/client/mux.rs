@@ -94,9 +94,6 @@ impl<R: Runtime> Mux<R> {
         exchange: &mut Exchange<R>,
         deadline: &mut Deadline<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
         exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange, deadline))
     }
 
