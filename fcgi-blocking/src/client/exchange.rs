@@ -25,15 +25,17 @@ pub(crate) struct Exchange {
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
-/// The result of [`Exchange::feed`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fed {
-    /// Nothing is left: all is queued, or the application wants no more.
-    All,
-    /// There was no room for all bytes.
-    Full,
+/// What [`Exchange::step`] found.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The next chunk, or the end.
+    Done(Option<Chunk>),
+    /// There is more to do at once.
+    Again,
     /// The reader must be asked for more bytes; hold no lock then.
     Reader,
+    /// Nothing, until the socket is ready.
+    Wait,
 }
 
 impl Exchange {
@@ -94,27 +96,17 @@ impl Exchange {
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         loop {
-            link.handle_events();
-            self.check_cancelled()?;
-            if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
-                return polled;
-            }
-            let fed = self.feed(&mut link.session)?;
-            let wrote = link.write();
-            match fed {
-                Fed::Full if wrote.any && !wrote.blocked => continue,
+            match self.step(link)? {
+                Step::Done(chunk) => return Ok(chunk),
+                Step::Again => continue,
                 // Read what has arrived, before the body's reader may block.
-                Fed::Reader if !wrote.blocked && link.session.is_writable() => {
+                Step::Reader => {
                     if !link.read() {
                         self.read_body()?;
                     }
                     continue;
                 }
-                Fed::All | Fed::Full | Fed::Reader => {}
-            }
-            if link.session.must_look() {
-                link.read();
-                continue;
+                Step::Wait => {}
             }
             let limit = link.session.limit(&mut self.core, Instant::now());
             match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
@@ -128,33 +120,54 @@ impl Exchange {
         }
     }
 
+    /// Does what can be done without waiting.
+    pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
+        link.handle_events();
+        self.check_cancelled()?;
+        if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
+            return polled.map(Step::Done);
+        }
+        let reader = self.feed(&mut link.session)?;
+        let wrote = link.write();
+        if reader && !wrote.blocked && link.session.is_writable() {
+            return Ok(Step::Reader);
+        }
+        if !reader && self.core.is_feeding() && wrote.any && !wrote.blocked {
+            return Ok(Step::Again);
+        }
+        if link.session.must_look() {
+            link.read();
+            return Ok(Step::Again);
+        }
+        Ok(Step::Wait)
+    }
+
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
         self.cancel.get_or_init(CancelHandle::new).clone()
     }
 
-    /// Queues what is available of the bodies, as far as there is room.
-    pub(crate) fn feed(&mut self, session: &mut Session) -> Result<Fed, Error> {
+    /// Queues what is available of the bodies, as far as there is room; true if the reader must be
+    /// asked for more.
+    fn feed(&mut self, session: &mut Session) -> Result<bool, Error> {
         loop {
             session.push(&mut self.core)?;
-            let Some(input) = self.core.wants_body() else {
-                return Ok(if self.core.is_feeding() { Fed::Full } else { Fed::All });
-            };
+            let Some(input) = self.core.wants_body() else { return Ok(false) };
             match self.bodies[input as usize].next() {
                 Next::Bytes(bytes) => self.core.handle_body(Ok(Some(bytes)))?,
                 Next::End => self.core.handle_body(Ok(None))?,
-                Next::Reader => return Ok(Fed::Reader),
+                Next::Reader => return Ok(true),
             }
         }
     }
 
-    /// Reads from the reader that [`Fed::Reader`] reported. It may block.
+    /// Reads from the reader that [`Step::Reader`] reported. It may block.
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
         let Some(input) = self.core.wants_body() else { return Ok(()) };
         let piece = self.bodies[input as usize].read();
         self.core.handle_body(piece.map(|bytes| (!bytes.is_empty()).then_some(bytes)))
     }
 
-    pub(crate) fn check_cancelled(&self) -> Result<(), Error> {
+    fn check_cancelled(&self) -> Result<(), Error> {
         match self.cancel.get() {
             Some(cancel) if cancel.is_cancelled() => {
                 Err(Error::Cancelled { address: Arc::clone(self.core.address()) })

@@ -24,7 +24,7 @@ use tracing::Span;
 
 use super::{
     Body, CancelHandle, Wake,
-    exchange::{Exchange, Fed},
+    exchange::{Exchange, Step},
     link::{Link, wait_failed},
     wait::{Waited, park, wait_woken},
 };
@@ -93,29 +93,18 @@ impl Mux {
         loop {
             let looked = std::mem::take(&mut led);
             let state = turn.state();
-            state.link.handle_events();
-            exchange.check_cancelled()?;
-            let polled = state.link.session.poll(&mut exchange.core, Instant::now);
-            if let Poll::Ready(polled) = polled {
-                return polled;
-            }
-            let fed = exchange.feed(&mut state.link.session)?;
-            let wrote = state.write();
-            match fed {
-                Fed::Full if wrote.any && !wrote.blocked => continue,
-                Fed::Reader if !wrote.blocked && state.link.session.is_writable() => {
-                    if state.leading.is_none() && state.link.read() {
-                        continue;
+            match exchange.step(&mut state.link)? {
+                Step::Done(chunk) => return Ok(chunk),
+                Step::Again => continue,
+                Step::Reader => {
+                    if state.leading.is_some() || !state.link.read() {
+                        // The reader may block; somebody else leads meanwhile.
+                        turn.unlocked(|| exchange.read_body())?;
                     }
-                    // The reader may block; somebody else leads meanwhile.
-                    turn.unlocked(|| exchange.read_body())?;
                     continue;
                 }
-                Fed::All | Fed::Full | Fed::Reader => {}
-            }
-            if state.link.session.must_look() {
-                state.link.read();
-                continue;
+                // There may be room now for those who waited for it.
+                Step::Wait => state.link.handle_events(),
             }
             if state.leading.is_none() {
                 led = self.lead(&mut turn, exchange, looked)?;
