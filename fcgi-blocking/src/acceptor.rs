@@ -5,6 +5,7 @@ use std::io;
 use fcgi_engine::{
     Listener,
     listener::{ListeningSocket, StdListener},
+    server::accept_failed,
     socket::Peer,
 };
 
@@ -19,10 +20,11 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: Listener) -> Result<Self, (io::Error, Address)> {
+    pub(crate) fn new(listener: Listener) -> Result<Self, Error> {
         let mut sockets = listener.into_sockets();
         for socket in &mut sockets {
-            socket.listener.set_nonblocking().map_err(|error| (error, socket.address.clone()))?;
+            let set = socket.listener.set_nonblocking();
+            set.map_err(|error| accept_failed(&socket.address, error))?;
         }
         Ok(Self { sockets, next: 0 })
     }
@@ -56,11 +58,6 @@ impl Acceptor {
         }
         Err((io::ErrorKind::WouldBlock.into(), self.sockets[0].address.clone()))
     }
-}
-
-/// The error of a server that can't accept.
-pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
-    Error::Io { address: address.to_string().into(), doing: "accept connections at", source }
 }
 
 fn accept(listener: &StdListener) -> io::Result<(Stream, Peer)> {

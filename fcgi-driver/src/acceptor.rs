@@ -4,13 +4,13 @@ use std::{
     fmt, io,
     net::TcpListener,
     os::unix::net::UnixListener,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use fcgi_engine::{
     Listener,
     listener::{ListeningSocket, SocketFile, StdListener},
+    server::accept_failed,
     socket::{self, Peer},
 };
 
@@ -61,7 +61,7 @@ impl<R: Runtime> Acceptor<R> {
                     std.set_nonblocking()?;
                     R::listen(std)
                 });
-                *listener = State::Runtime(taken.map_err(|error| failed(address, error))?);
+                *listener = State::Runtime(taken.map_err(|error| accept_failed(address, error))?);
             }
         }
         Ok(())
@@ -98,11 +98,6 @@ impl<R: Runtime> Acceptor<R> {
             accepted => accepted.map(Some),
         }
     }
-}
-
-/// The error of a server that can't accept.
-pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
-    Error::Io { address: Arc::from(address.to_string()), doing: "accept connections at", source }
 }
 
 impl<R: Runtime> Source<R> {

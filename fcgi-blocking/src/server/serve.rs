@@ -14,7 +14,7 @@ use fcgi_engine::{
 use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
 use crate::{
     Address, Error,
-    acceptor::{self, Acceptor},
+    acceptor::Acceptor,
     stream::Stream,
 };
 
@@ -150,9 +150,7 @@ impl<H: Handler> Serve<H> {
         let mut relay = None;
         let leader = match source {
             Source::Listener(listener) => {
-                let acceptor = Acceptor::new(listener);
-                let acceptor = acceptor.map_err(|(error, at)| acceptor::failed(&at, error))?;
-                Leader::new(acceptor)
+                Leader::new(Acceptor::new(listener)?)
             }
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
