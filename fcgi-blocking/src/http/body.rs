@@ -47,7 +47,8 @@ pub struct Body {
 
 enum Rest {
     Input(InputStream, InputBody),
-    Reader(Box<dyn Read + Send>, BodyLength),
+    /// It fails if its length is not the declared one (FC-6.2-2, Q-4).
+    Reader(Box<dyn Chunks + Send>, BodyLength),
 }
 
 impl Body {
@@ -59,23 +60,33 @@ impl Body {
 
     /// All bytes of a reader.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self::new(Some(Rest::Reader(Box::new(reader), BodyLength::new(None))))
+        Self::after(Bytes::new(), Source(reader), None)
     }
 
     /// A reader of known length, such as a file. If it gives fewer or more bytes, the body ends
     /// with an error.
     pub fn sized(reader: impl Read + Send + 'static, length: u64) -> Self {
-        Self::new(Some(Rest::Reader(Box::new(reader), BodyLength::exactly(length))))
+        Self::after(Bytes::new(), Source(reader), Some(length))
     }
 
     /// A stream of the declared length, or of unknown length.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
         let body = InputBody::new(declared, || stream.try_chunk());
-        Self::new(body.map(|body| Rest::Input(stream, body)))
+        Self { ready: Bytes::new(), rest: body.map(|body| Rest::Input(stream, body)) }
     }
 
-    fn new(rest: Option<Rest>) -> Self {
-        Self { ready: Bytes::new(), rest }
+    /// Bytes that were read from a source, and the rest of it. `length` is that of both together.
+    pub(super) fn after<B: Read + Send + 'static>(
+        ready: Bytes,
+        source: Source<B>,
+        length: Option<u64>,
+    ) -> Self {
+        let mut length = BodyLength::new(length);
+        if !ready.is_empty() {
+            // Can't fail: whoever has read them has checked that.
+            let _ = length.count(Some(ready.len()));
+        }
+        Self { ready, rest: Some(Rest::Reader(Box::new(source), length)) }
     }
 
     /// The number of bytes that are still to come, if it is known.
@@ -125,7 +136,7 @@ impl Rest {
                 }
             }
             Self::Reader(reader, length) => {
-                let chunk = Some(read_piece(reader)?).filter(|piece| !piece.is_empty());
+                let chunk = reader.chunk()?;
                 length.count(chunk.as_ref().map(Bytes::len)).map_err(length_error)?;
                 Ok(chunk)
             }
@@ -189,8 +200,16 @@ impl<B: Read + 'static> Source<B> {
         self.body().is_none_or(Body::is_foreign)
     }
 
+}
+
+/// What a body is read from.
+pub(super) trait Chunks {
     /// The next bytes; `None` at the end.
-    pub(super) fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+    fn chunk(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+impl<B: Read + 'static> Chunks for Source<B> {
+    fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self.body_mut() {
             Some(body) => body.chunk(),
             None => Ok(Some(read_piece(&mut self.0)?).filter(|piece| !piece.is_empty())),
