@@ -4,6 +4,7 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -365,13 +366,13 @@ impl Leader {
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
         for _ in 0..most {
             let Some(acceptor) = &mut self.acceptor else { return };
-            match acceptor.accept() {
+            let Poll::Ready(accepted) = acceptor.accept() else { return };
+            match accepted {
                 Ok((_, peer)) if !engine.tally.admits(peer) => {}
                 Ok((stream, peer)) => {
                     let index = self.add(engine, stream, peer);
                     self.serve(index, PollFlags::empty());
                 }
-                Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err((error, address)) => match accept_again(error, &address, Instant::now()) {
                     Ok(None) => {}
                     Ok(pause) => {
