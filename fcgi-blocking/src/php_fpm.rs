@@ -19,8 +19,8 @@
 //! # }
 //! ```
 
-pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 use fcgi_engine::php_fpm::{LIMIT, Page};
+pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 
 use crate::Pool;
 

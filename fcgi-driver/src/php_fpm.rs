@@ -20,8 +20,8 @@
 //! # }
 //! ```
 
-pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 use fcgi_engine::php_fpm::{LIMIT, Page};
+pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 
 use crate::{pool::Pool, runtime::Runtime};
 

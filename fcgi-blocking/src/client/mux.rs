@@ -9,7 +9,6 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
     thread,
     time::Instant,
 };

@@ -199,7 +199,6 @@ impl<B: Read + 'static> Source<B> {
     pub(super) fn may_wait(&self) -> bool {
         self.body().is_none_or(Body::is_foreign)
     }
-
 }
 
 /// What a body is read from.

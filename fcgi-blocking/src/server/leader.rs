@@ -25,10 +25,7 @@ use super::{
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
-use crate::{
-    acceptor::Acceptor,
-    stream::Stream,
-};
+use crate::{acceptor::Acceptor, stream::Stream};
 
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);

@@ -12,11 +12,7 @@ use fcgi_engine::{
 };
 
 use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
-use crate::{
-    Address, Error,
-    acceptor::Acceptor,
-    stream::Stream,
-};
+use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
 
 /// A server that is ready to start: [`run`](Self::run) it, as it is or [with a
 /// signal](Self::with_graceful_shutdown).
@@ -149,9 +145,7 @@ impl<H: Handler> Serve<H> {
         let engine = Arc::new(engine);
         let mut relay = None;
         let leader = match source {
-            Source::Listener(listener) => {
-                Leader::new(Acceptor::new(listener)?)
-            }
+            Source::Listener(listener) => Leader::new(Acceptor::new(listener)?),
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
                 let thread = std::thread::Builder::new().name("fcgi-cgi".to_owned());
