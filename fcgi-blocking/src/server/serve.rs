@@ -100,7 +100,6 @@ impl<H: Handler> Serve<H> {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Listener(listener),
             Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
             Err(error) => Source::Failed(error),
         };
         Self { server, source, handler, shutdown: Shutdown::new() }

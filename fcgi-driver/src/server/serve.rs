@@ -87,7 +87,6 @@ impl<R: Runtime, H: Handler> Serve<R, H> {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Acceptor(listener.into()),
             Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
             Err(error) => Source::Failed(error),
         };
         Self::start(settings, source, handler)
