@@ -331,7 +331,8 @@ impl Connection {
         input: Input,
         max: usize,
     ) -> Result<Option<Bytes>, Error> {
-        let read = |session: &mut Session<_>| session.read(key, input, max, || Some(Instant::now()));
+        let read =
+            |session: &mut Session<_>| session.read(key, input, max, || Some(Instant::now()));
         let (mut inner, read) = self.until_ready(key, read);
         if inner.session.take_attention() {
             self.act(&mut inner, false);
