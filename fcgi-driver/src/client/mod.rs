@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{CONNECT_PAUSES, Settings},
+    client::{Pauses, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -128,18 +128,13 @@ impl<R: Runtime> Connector<R> {
             return Err(Error::NotCallable { address: name });
         }
         let until = self.settings.connect.and_then(|limit| R::now().checked_add(limit));
-        let (mut pause, longest) = CONNECT_PAUSES;
+        let mut pauses = Pauses::new();
         while let Some(connected) = within::<R, _>(until, pin!(R::connect(address))).await {
             match connected {
                 Ok(io) => return Ok((io, name)),
-                // The unix socket's backlog is full, and nothing reports when it has room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let again = R::now().checked_add(pause).into_iter().chain(until).min();
-                    within::<R, _>(again, pin!(pending::<()>())).await;
-                    pause = (pause * 2).min(longest);
-                    if until.is_some_and(|until| R::now() >= until) {
-                        break;
-                    }
+                    let Some(again) = pauses.next(R::now(), until) else { break };
+                    within::<R, _>(Some(again), pin!(pending::<()>())).await;
                 }
                 Err(source) => return Err(Error::Connect { address: name, source }),
             }
