@@ -253,7 +253,8 @@ impl Pauses {
         if until.is_some_and(|until| now >= until) {
             return None;
         }
-        let pause = std::mem::replace(&mut self.0, (self.0 * 2).min(Self::LONGEST));
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
         Some(until.map_or(now + pause, |until| until.min(now + pause)))
     }
 }
