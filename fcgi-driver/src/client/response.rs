@@ -75,7 +75,7 @@ impl<R: Runtime> Response<'_, R> {
         let mut collector = Collector::new(limit);
         while let Some(chunk) = self.chunk().await? {
             if let Some((_, exchange)) = &self.running {
-                collector.push(chunk, &exchange.address())?;
+                collector.push(chunk, exchange.address())?;
             }
         }
         Ok(collector.finish(self.app_status()))

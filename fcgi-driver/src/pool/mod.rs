@@ -104,9 +104,9 @@ impl<R: Runtime> Pool<R> {
     /// Dropping the future leaves the queue, or aborts the request. None of its bytes reach a later
     /// one (H-11).
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
-        let started = R::now();
-        let mut sending = Sending::new(request, self.0.settings());
         let mut lease = Lease::acquire(&self.0)?;
+        let started = lease.inner.since();
+        let mut sending = Sending::new(request, self.0.settings());
         loop {
             self.within(started, pin!(lease.ready())).await?;
             match lease.begin(&mut sending, started) {

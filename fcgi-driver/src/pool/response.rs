@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -96,7 +97,7 @@ impl<R: Runtime> Response<R> {
     pub async fn collect(mut self, limit: usize) -> Result<Collected, Error> {
         let mut collector = Collector::new(limit);
         while let Some(chunk) = self.chunk().await? {
-            collector.push(chunk, &self.exchange.address())?;
+            collector.push(chunk, self.exchange.address())?;
         }
         Ok(collector.finish(self.app_status()))
     }
@@ -110,7 +111,7 @@ impl<R: Runtime> Response<R> {
     pub fn detach(mut self) {
         if self.lease.is_some() {
             self.exchange.detach();
-            let address = self.exchange.address();
+            let address = Arc::clone(self.exchange.address());
             spawn_or_warn::<R>(
                 &address,
                 async move { while let Ok(Some(_)) = self.chunk().await {} },
@@ -120,8 +121,8 @@ impl<R: Runtime> Response<R> {
 
     /// The address of the application.
     #[cfg(feature = "http")]
-    pub(crate) fn address(&self) -> std::sync::Arc<str> {
-        self.exchange.address()
+    pub(crate) fn address(&self) -> Arc<str> {
+        Arc::clone(self.exchange.address())
     }
 
     pub(crate) fn poll_chunk(
