@@ -204,6 +204,7 @@ fn what_can_not_be_bound_is_said_with_what_to_do() {
     let link = folder.path().join("link");
     symlink(folder.path().join("nowhere"), &link).unwrap();
     assert!(bind(&link).contains("not a socket"));
+    assert!(bind(folder.path()).contains("this is a folder"));
     assert!(bind(&folder.path().join("no/app.sock")).contains("there is no folder"));
     assert!(bind(&file.join("app.sock")).contains("is not a folder"));
     assert!(bind(&folder.path().join("x".repeat(200))).contains("too long"));
