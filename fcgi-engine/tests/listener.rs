@@ -89,7 +89,7 @@ fn the_file_is_at_no_time_open_to_more() {
     });
 }
 
-/// Who may rename in the folder puts a link in the socket's place as soon as it is there.
+/// A user who may rename files in the folder replaces the socket by a link as soon as it is there.
 #[test]
 fn a_link_in_the_sockets_place_is_not_followed() {
     let (folder, path) = place();

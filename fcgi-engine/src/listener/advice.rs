@@ -18,6 +18,11 @@ impl Failure {
         Self { advice: advice.into(), source }
     }
 
+    /// Adds what to do.
+    pub(super) fn advise(self, what: &str) -> Self {
+        Self { advice: format!("{}: {what}", self.advice), ..self }
+    }
+
     /// An address that could not be bound.
     pub(super) fn binding(address: &Address, source: io::Error) -> Self {
         let advice = match address.target() {
