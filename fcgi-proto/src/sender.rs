@@ -99,7 +99,8 @@ impl SendQueue {
             self.len += n;
             self.appended += n as u64;
             let tail = core::mem::take(&mut self.tail);
-            self.segments.extend([Segment::Gathered(tail), Segment::Shared(chunk)]);
+            self.segments.push_back(Segment::Gathered(tail));
+            self.segments.push_back(Segment::Shared(chunk));
             self.pad(header.padding_length as usize);
             left -= n;
         }
