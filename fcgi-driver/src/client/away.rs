@@ -1,6 +1,6 @@
 //! A detached request.
 
-use std::{future::poll_fn, sync::Arc, task::Waker};
+use std::{future::poll_fn, task::Waker};
 
 use super::{Exchange, connection::Place};
 use crate::runtime::{Runtime, spawn_or_warn};
@@ -9,7 +9,7 @@ use crate::runtime::{Runtime, spawn_or_warn};
 pub(super) fn run<R: Runtime>(place: &mut Place<R>, mut exchange: Exchange<R>) {
     exchange.detach();
     let Some((mut connection, home)) = place.detach(Waker::wake) else { return };
-    let address = Arc::clone(exchange.address());
+    let address = exchange.address();
     spawn_or_warn::<R>(&address, async move {
         while let Ok(Some(_)) = poll_fn(|cx| connection.poll_exchange(cx, &mut exchange)).await {}
         connection.abort(exchange.key());
