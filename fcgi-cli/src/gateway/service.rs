@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fcgi_tokio::http::{ParamsError, ReasonPhrase};
+use fcgi_tokio::http::{BodyLengthError, HttpError, ParamsError, ReasonPhrase};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     response,
     uri::Authority,
@@ -46,6 +46,8 @@ pub(super) struct Service {
     pub(super) proxies: Proxies,
     pub(super) inside: Inside,
     pub(super) handover: Option<Handover>,
+    /// The largest body of a request, in bytes.
+    pub(super) max_body: u64,
     pub(super) client_timeout: Duration,
     /// The most fields of a request.
     pub(super) max_fields: usize,
@@ -119,8 +121,10 @@ impl Service {
     }
 
     /// Answers something that was not a valid request, with a page and in the logs.
-    pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
+    pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: String) {
         let id = Id::next();
+        let known = client.refused_in_particular(self.max_body);
+        let (status, reason) = known.unwrap_or((status, reason));
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
         let page = Failure::new(status, reason).to_text(id);
         if !self.quiet {
@@ -144,12 +148,20 @@ impl Service {
         origin: &Origin,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
+        check_length(&head.headers, self.max_body)?;
         if let Some(page) = self.inside.find(&head.uri) {
-            self.site.check_denied(head.uri.path())?;
             body.discard();
+            self.site.check_denied(head.uri.path())?;
             return page.answer(&head, &self.upstream).await;
         }
-        let mut found = self.find(head.uri.path(), self.site.codings(&head.headers)).await?;
+        let found = self.find(head.uri.path(), self.site.codings(&head.headers)).await;
+        let mut found = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                body.discard();
+                return Err(failure);
+            }
+        };
         if let Found::Script(script) = found {
             title.set_script(&script);
             let told = match self.proxies.trusted.is_empty() {
@@ -271,6 +283,19 @@ fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> R
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
     check_host(head)
+}
+
+/// Refuses a body because of its head, before any of it is read.
+fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
+    match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length <= max => Ok(()),
+        Some(_) => Err(HttpError::RequestTooLarge { limit: max }.into()),
+        None => {
+            let shown = String::from_utf8_lossy(length.as_bytes()).into_owned();
+            Err(ParamsError::ContentLength(BodyLengthError::Invalid(shown)).into())
+        }
+    }
 }
 
 /// Requires at most one Host, which must be valid (RFC 9112, 3.2), even if no script is called.
