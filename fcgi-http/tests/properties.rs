@@ -36,7 +36,7 @@ fn header_map(fields: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     map
 }
 
-/// What repeats look like after they were joined.
+/// Repeated fields after they were joined.
 fn joined(headers: &HeaderMap) -> HeaderMap {
     let mut map = HeaderMap::new();
     for name in headers.keys() {

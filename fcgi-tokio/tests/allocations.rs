@@ -15,7 +15,7 @@ use fcgi_tokio as fcgi;
 
 const HELLO: &str = "Content-Type: text/plain\r\n\r\nHello, world\n";
 const REQUESTS: usize = 100;
-/// With counters, the `metrics` facade makes each count's key and labels anew.
+/// The `metrics` facade allocates a key and labels for each count.
 const MOST: usize = if cfg!(feature = "metrics") { 7 } else { 2 };
 
 struct Counting;
@@ -104,7 +104,7 @@ fn a_kept_request_makes_two_allocations() {
     made();
     let before = made();
     let after = made();
-    // What telling costs itself.
+    // The cost of the measurement itself.
     let telling = 10;
     let each = (after - before).saturating_sub(telling).div_ceil(REQUESTS);
     assert!(each <= MOST, "{} allocations in {REQUESTS} requests", after - before);

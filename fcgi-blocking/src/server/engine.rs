@@ -25,8 +25,18 @@ use crate::Error;
 
 /// The one who waits for all connections.
 pub(super) trait Lead: fmt::Debug + Send {
-    /// Leads until there is a request to run. `None` when the server ends.
+    /// Leads until there is a request to run. `None` when the server ends, or when a handler is to
+    /// lead next.
     fn lead(self: Box<Self>, engine: &Arc<Engine>) -> Option<Job>;
+
+    /// Leads while a handler waits, until `until` at most; others run what comes. `None` when the
+    /// server ends.
+    fn lead_while(
+        self: Box<Self>,
+        engine: &Arc<Engine>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+    ) -> Option<Box<dyn Lead>>;
 }
 
 /// What all threads and connections of a server share.
@@ -71,7 +81,10 @@ impl Engine {
                 Task::Run(job) => job,
                 Task::Lead(leader) => match leader.lead(&self) {
                     Some(job) => job,
-                    None => return,
+                    None => {
+                        comes_back = false;
+                        continue;
+                    }
                 },
                 Task::Exit => return,
             };
@@ -157,12 +170,29 @@ impl Crew for Engine {
         self.pool.comes_back()
     }
 
+    fn lead_while(
+        self: Arc<Self>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+        worked: Option<Duration>,
+    ) -> bool {
+        let Some(leader) = self.pool.take_lead(worked) else { return false };
+        if let Some(leader) = leader.lead_while(&self, waits, until) {
+            self.pool.give_back(leader);
+        }
+        true
+    }
+
+    fn interrupt(&self) {
+        self.wakeups.interrupt();
+    }
+
     fn begin_wait(&self) {
         self.pool.begin_wait();
     }
 
-    fn end_wait(&self) {
-        self.pool.end_wait();
+    fn end_wait(&self, threads: usize) {
+        self.pool.end_wait(threads);
     }
 }
 

@@ -8,7 +8,12 @@
 //! quick, the thread puts the leadership down without waking anybody. It comes back for it within
 //! microseconds, and first runs the few requests that have come meanwhile. One other thread, the
 //! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
-//! rest. A handler that waits for the web server makes somebody take it at once.
+//! rest.
+//!
+//! A handler that waits for the web server leads itself meanwhile, unless somebody else does. So a
+//! long body needs one thread and not two in turn. If another thread leads, the handler sleeps. If
+//! it is the only one that sleeps and is quick between its waits, the leader leaves the leadership
+//! to it.
 
 use std::{
     collections::VecDeque,
@@ -26,9 +31,11 @@ const TICK: Duration = Duration::from_millis(1);
 const QUIET: u32 = 16;
 /// A handler that takes longer than this is slow.
 const QUICK: Duration = Duration::from_micros(50);
+/// A handler that works longer than this between two waits is busy: another thread should lead then.
+const BUSY: Duration = Duration::from_micros(250);
 /// This much work in quick requests is worth another thread.
 const BATCH: Duration = Duration::from_micros(200);
-/// How many handlers are assumed to be slow after a slow one.
+/// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
 const SLOW_RUN: u32 = 16;
 /// One thread in this many is reserved for requests whose input is complete, so that requests
 /// without input can't hold up all others.
@@ -53,7 +60,7 @@ struct State<L: ?Sized> {
     running: usize,
     /// How many of the running handlers may wait for input.
     open: usize,
-    /// How many handlers wait for the leader to do something.
+    /// How many handlers sleep until the leader has done something.
     waiting: usize,
     watched: bool,
     /// A thread was woken, and will wake the next if there is more to do.
@@ -61,6 +68,9 @@ struct State<L: ?Sized> {
     /// Counts how often the leadership was put down.
     turn: u64,
     slow: u32,
+    busy: u32,
+    /// The last handler that slept was woken: it may lead when it next waits.
+    left: bool,
     /// How long handlers have taken lately.
     recent: Duration,
     draining: bool,
@@ -157,6 +167,8 @@ impl<L: ?Sized> Pool<L> {
                 called: false,
                 turn: 0,
                 slow: SLOW_RUN,
+                busy: 0,
+                left: false,
                 recent: QUICK,
                 draining: false,
                 stopped: false,
@@ -289,7 +301,38 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// A handler starts to wait for something that only a leader does.
+    /// The leadership, if nobody has it, for a handler that waits. It has `worked` this long since
+    /// it last did.
+    pub(super) fn take_lead(&self, worked: Option<Duration>) -> Option<Box<L>> {
+        let mut state = self.lock();
+        if let Some(worked) = worked {
+            state.busy = if worked > BUSY { SLOW_RUN } else { state.busy.saturating_sub(1) };
+        }
+        let leader = state.lead.take()?;
+        state.wanted = false;
+        Some(leader)
+    }
+
+    /// Puts down the leadership of a thread that has no request to run, or goes on with one.
+    pub(super) fn give_back(&self, leader: Box<L>) {
+        let mut state = self.lock();
+        if state.stopped {
+            drop(state);
+            return drop(leader);
+        }
+        state.lead = Some(leader);
+        state.turn += 1;
+        state.wanted = !state.waits_soon();
+        self.call_others(&mut state);
+    }
+
+    /// Whether the leader should leave the leadership to the handler that it has just woken.
+    pub(super) fn is_left(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.left) && state.waits_soon() && state.running > 0
+    }
+
+    /// A handler goes to sleep until a leader has done something.
     pub(super) fn begin_wait(&self) {
         let mut state = self.lock();
         state.waiting += 1;
@@ -297,8 +340,11 @@ impl<L: ?Sized> Pool<L> {
         self.call_others(&mut state);
     }
 
-    pub(super) fn end_wait(&self) {
-        self.lock().waiting -= 1;
+    /// That many of them are woken.
+    pub(super) fn end_wait(&self, threads: usize) {
+        let mut state = self.lock();
+        state.waiting -= threads;
+        state.left = state.waiting == 0;
     }
 
     /// From now on the end of the last handler is reported.
@@ -359,6 +405,11 @@ impl<L: ?Sized> State<L> {
         let len = self.queue.len(self.may_wait(threads));
         let work = self.recent.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
         len > 0 && !(self.is_quick() && work <= BATCH)
+    }
+
+    /// Whether a handler that was woken is about to wait again, and may lead then.
+    fn waits_soon(&self) -> bool {
+        self.busy == 0 && self.waiting == 0
     }
 
     fn is_quick(&self) -> bool {

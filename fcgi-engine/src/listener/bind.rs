@@ -88,11 +88,16 @@ fn bind_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Tcp
     Err(missing)
 }
 
+/// What to do if descriptor 0 can't be listened on.
+const PASS_ONE: &str = "start the program from a web server, spawn-fcgi or systemd, or give it an \
+                        address; from_env and serve_http_auto read FCGI_ADDR";
+
 /// The listening socket at descriptor 0, moved to a descriptor that is closed on exec. Descriptor 0
 /// becomes /dev/null. If it stayed the socket, connections would be accepted but not answered for
 /// as long as this process or one of its children lives.
 pub(super) fn take_stdin() -> Result<StdListener, Failure> {
-    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
+    let listener = listener.map_err(|failure| failure.advise(PASS_ONE))?;
     // A chroot may lack it; a socket whose other end is closed does as well.
     let nothing = match File::open("/dev/null") {
         Ok(file) => OwnedFd::from(file),
