@@ -489,6 +489,39 @@ fn a_request_has_one_host_that_is_one() {
     assert_eq!(app.state.asked(), 0);
 }
 
+/// Whoever answers: the application, a file, or the gateway itself. hyper drops a body only in
+/// HTTP/1, and clients take a body as an error.
+#[test]
+fn an_answer_to_head_has_no_body_in_http_2() {
+    let (app, root) = (App::start(), Root::new());
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg(), "--deny", "/plain"]);
+    let targets = [
+        ("/app.php", 200),
+        ("/page.txt", 200),
+        ("/none", 404),
+        ("/plain/", 403),
+        ("/sub", 301),
+        ("/app.php/overloaded", 503),
+        ("/app.php/no-head", 502),
+        ("/-/ready", 200),
+        ("/-/metrics", 200),
+    ];
+    block_on(async {
+        let mut http_2 = Http2::connect(&gateway).await;
+        for (target, status) in targets {
+            let head = http_2.head(target).await.expect("a head");
+            assert_eq!(head.status(), status, "{target}");
+            let by_http_1 = gateway.connect().head(target).expect("a head");
+            assert_eq!(by_http_1.head.status, status, "{target}");
+            // Names of requests and figures may have other lengths.
+            let has_length = head.headers().contains_key("content-length");
+            assert_eq!(has_length, by_http_1.head.field("content-length").is_some(), "{target}");
+            let body = head.into_body().collect().await.expect("an end");
+            assert!(body.to_bytes().is_empty(), "{target}");
+        }
+    });
+}
+
 /// HTTP/2's heads have the same limit of fields.
 #[test]
 fn http_2_heads_have_a_limit() {

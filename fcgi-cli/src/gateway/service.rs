@@ -77,7 +77,7 @@ impl Service {
         let entry = Entry::new(&request, &client, id, &origin, self.quiet);
         let title = Title::new(&request, id);
         let (head, body) = request.into_parts();
-        let version = head.version;
+        let (version, is_head) = (head.version, head.method == Method::HEAD);
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
         let checked = check(&head, has_length, self.max_fields);
@@ -95,6 +95,9 @@ impl Service {
             }
         };
         reason(&mut response);
+        if is_head {
+            response = bodiless(response);
+        }
         // hyper does this for HTTP/2. A message has one Date (RFC 9110, 6.6.1).
         if version != Version::HTTP_2 && !response.headers().contains_key(DATE) {
             response.headers_mut().extend(date().map(|now| (DATE, now)));
@@ -319,6 +322,20 @@ fn check_host(head: &Parts) -> Result<(), Failure> {
 fn is_host(host: &[u8]) -> bool {
     let is_named = |host: Authority| !host.as_str().contains('@') && !host.host().is_empty();
     host.is_empty() || Authority::try_from(host).is_ok_and(is_named)
+}
+
+/// The head of an answer to HEAD, with the length that its body would have. hyper drops the body
+/// itself only in HTTP/1.
+fn bodiless(mut response: Response<Body>) -> Response<Body> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    if let (Some(length), false) =
+        (response.body().size_hint().exact(), response.headers().contains_key(CONTENT_LENGTH))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| empty())
 }
 
 /// Sets the text after HTTP/1's status: the application's own, or the standard one.
