@@ -16,7 +16,7 @@ use fcgi_proto::RequestKey;
 use super::{
     connection::{Connection, Crew, Job},
     handler::Handler,
-    pool::{self, Pool, Task},
+    pool::{Pool, Task, Took},
     request::Request,
     shutdown::Shutdown,
     wakeups::Wakeups,
@@ -89,7 +89,9 @@ impl Engine {
                 Task::Exit => return,
             };
             let whole = job.request.whole;
-            let took = pool::timed(|| self.answer(job));
+            let started = Instant::now();
+            let returned = self.answer(job);
+            let took = Took { handler: returned - started, all: started.elapsed() };
             if self.pool.ran(took, whole) {
                 // The leader waits for the last handler.
                 self.wakeups.waker.wake();
@@ -98,11 +100,12 @@ impl Engine {
         }
     }
 
-    /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { connection, mut request }: Job) {
+    /// Runs the handler on one request, catches its panic, and ends the request. Returns when the
+    /// handler had returned.
+    fn answer(&self, Job { connection, mut request }: Job) -> Instant {
         let key = request.key;
         if !connection.start(&mut request) {
-            return;
+            return Instant::now();
         }
         let (request, span) = Request::new(Arc::clone(&connection), request);
         let _entered = span.enter();
@@ -114,7 +117,9 @@ impl Engine {
             },
             HandlerEnd::Returned,
         );
+        let returned = Instant::now();
         connection.finish(key, end);
+        returned
     }
 
     /// How long a shutdown waits for handlers that it has cancelled.

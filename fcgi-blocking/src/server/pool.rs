@@ -18,7 +18,8 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
 use fcgi_proto::RequestKey;
@@ -33,7 +34,7 @@ const QUIET: u32 = 16;
 const QUICK: Duration = Duration::from_micros(50);
 /// A handler that works longer than this between two waits is busy: another thread should lead then.
 const BUSY: Duration = Duration::from_micros(250);
-/// This much work in quick requests is worth another thread.
+/// This much work in quick requests is worth another thread, if there is another processor.
 const BATCH: Duration = Duration::from_micros(200);
 /// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
 const SLOW_RUN: u32 = 16;
@@ -62,6 +63,8 @@ struct State<L: ?Sized> {
     open: usize,
     /// How many handlers sleep until the leader has done something.
     waiting: usize,
+    /// The process has one processor: another thread would only take turns with this one.
+    alone: bool,
     watched: bool,
     /// A thread was woken, and will wake the next if there is more to do.
     called: bool,
@@ -71,7 +74,7 @@ struct State<L: ?Sized> {
     busy: u32,
     /// The last handler that slept was woken: it may lead when it next waits.
     left: bool,
-    /// How long handlers have taken lately.
+    /// How long requests have taken lately.
     recent: Duration,
     draining: bool,
     stopped: bool,
@@ -134,6 +137,15 @@ pub(super) enum Task<L: ?Sized> {
     Exit,
 }
 
+/// How long a request took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// Until its handler returned. Sending the answer may wake the web server, which takes longer
+    /// than a quick handler but makes it no slow one.
+    pub(super) handler: Duration,
+    pub(super) all: Duration,
+}
+
 /// A job that the leader's thread runs once it has put down the leadership.
 pub(super) struct HandOver<'a, L: ?Sized> {
     pool: &'a Pool<L>,
@@ -163,6 +175,7 @@ impl<L: ?Sized> Pool<L> {
                 running: 0,
                 open: 0,
                 waiting: 0,
+                alone: thread::available_parallelism().is_ok_and(|n| n.get() == 1),
                 watched: false,
                 called: false,
                 turn: 0,
@@ -178,13 +191,13 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// A handler has returned after this time. True if a shutdown waits for that.
-    pub(super) fn ran(&self, took: Duration, whole: bool) -> bool {
+    /// A request was answered. True if a shutdown waits for that.
+    pub(super) fn ran(&self, took: Took, whole: bool) -> bool {
         let mut state = self.lock();
         state.running -= 1;
         state.open -= usize::from(!whole);
-        state.slow = if took > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
-        state.recent = (state.recent * 7 + took.min(BATCH)) / 8;
+        state.slow = if took.handler > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
+        state.recent = (state.recent * 7 + took.all.min(BATCH)) / 8;
         state.draining && state.is_idle()
     }
 
@@ -404,7 +417,7 @@ impl<L: ?Sized> State<L> {
     fn has_much(&self, threads: usize) -> bool {
         let len = self.queue.len(self.may_wait(threads));
         let work = self.recent.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
-        len > 0 && !(self.is_quick() && work <= BATCH)
+        len > 0 && !(self.is_quick() && (self.alone || work <= BATCH))
     }
 
     /// Whether a handler that was woken is about to wait again, and may lead then.
@@ -419,11 +432,4 @@ impl<L: ?Sized> State<L> {
     fn is_idle(&self) -> bool {
         self.running == 0 && self.queue.len(true) == 0
     }
-}
-
-/// Runs `f` and returns how long it took.
-pub(super) fn timed(f: impl FnOnce()) -> Duration {
-    let started = Instant::now();
-    f();
-    started.elapsed()
 }

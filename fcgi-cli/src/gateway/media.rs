@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use mime_guess::Mime;
-
 /// Registered types that the list of `mime_guess` has under older names, or as something else.
 const TYPES: [(&str, &str); 9] = [
     ("m3u8", "application/vnd.apple.mpegurl"),
@@ -18,11 +16,8 @@ const TYPES: [(&str, &str); 9] = [
 ];
 
 /// The type that follows from a file's name; `None` if nothing does.
-pub(super) fn type_of(path: &Path) -> Option<Mime> {
+pub(super) fn type_of(path: &Path) -> Option<&'static str> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let known = TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known));
-    match known {
-        Some((_, name)) => name.parse().ok(),
-        None => mime_guess::from_path(path).first(),
-    }
+    known.map(|(_, name)| *name).or_else(|| mime_guess::from_path(path).first_raw())
 }

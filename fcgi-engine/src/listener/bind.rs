@@ -27,7 +27,7 @@ use super::{
     file::{FolderLock, SocketFile},
     options::{Account, Kind, Options},
 };
-use crate::{Address, Target};
+use crate::{Address, Target, socket::unix_socket};
 
 pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSocket, Failure> {
     let failed = |error| Failure::binding(address, error);
@@ -135,7 +135,7 @@ impl UnixFile<'_> {
     }
 
     fn make(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
-        let mut socket = unix_socket()?;
+        let mut socket = unix_socket(false)?;
         if let Some(mode) = self.mode {
             let unbound = File::from(socket);
             // Other systems may refuse this; nobody can connect yet there either.
@@ -155,28 +155,9 @@ impl UnixFile<'_> {
     }
 }
 
-/// A unix socket that is closed on exec.
-fn unix_socket() -> io::Result<OwnedFd> {
-    #[cfg(not(target_vendor = "apple"))]
-    let socket = net::socket_with(
-        net::AddressFamily::UNIX,
-        net::SocketType::STREAM,
-        net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    #[cfg(target_vendor = "apple")]
-    let socket = {
-        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
-        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        socket
-    };
-    Ok(socket)
-}
-
 /// Whether nobody listens at a path. It does not wait: a full backlog means that somebody does.
 fn is_refused(path: &Path) -> io::Result<bool> {
-    let socket = unix_socket()?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
+    let socket = unix_socket(true)?;
     let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
     Ok(connected == Err(Errno::CONNREFUSED))
 }
