@@ -73,9 +73,6 @@ impl<R: Runtime> Connection<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.is_over() {
             self.abort(exchange.key());
@@ -134,19 +131,20 @@ impl<R: Runtime> Connection<R> {
         if poll_fn(|cx| self.poll_settled(cx, until)).await {
             return Ok(());
         }
-        self.session.close();
-        Err(self.session.closed())
+        Err(self.session.unsettled())
     }
 
-    /// Whether an idle connection has neither unread bytes nor an end of file. Unread bytes would
-    /// be taken as part of the next response (H-11).
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_reusable() && !self.io.is_readable()
+    /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
+    pub(crate) fn leave(&mut self, exchange: &Exchange<R>) -> Option<bool> {
+        if exchange.core.outcome().is_none() {
+            self.abort(exchange.key());
+        }
+        self.session.after(&exchange.core)
     }
 
-    /// Whether it has settled after an aborted request: true if another can begin.
-    pub(crate) fn settled(&self) -> Option<bool> {
-        self.session.settled()
+    /// Whether another request can begin now.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.session.is_quiet(|| self.io.is_readable())
     }
 
     /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
@@ -166,13 +164,11 @@ impl<R: Runtime> Connection<R> {
 
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
         let more = self.move_on(cx);
-        match self.session.settled() {
-            // Bytes still to be read may end the connection. The runtime will notice them.
-            Some(true) if more || self.io.is_readable() => {}
-            Some(settled) => return Poll::Ready(settled),
-            None => {}
+        // The runtime will notice bytes that are still to be read.
+        match self.session.settled(|| !more && !self.io.is_readable()) {
+            Some(settled) => Poll::Ready(settled),
+            None => self.deadline.poll(cx, until, R::now()).map(|()| false),
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| false)
     }
 
     pub(super) fn poll_values(

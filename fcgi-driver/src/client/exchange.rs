@@ -7,8 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::{client, pool::Reached};
-use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
+use fcgi_engine::client;
+use fcgi_proto::{BeginRequest, RequestKey};
 use tracing::Span;
 
 use super::{Body, Chunk};
@@ -17,7 +17,7 @@ use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
 /// One request, from BEGIN_REQUEST until its response was read to its end or the request was
 /// aborted.
 pub(crate) struct Exchange<R: Runtime> {
-    pub(super) core: client::Exchange,
+    pub(crate) core: client::Exchange,
     bodies: [Body; 2],
     /// How many chunks of STDERR were handed out in a row, without waiting for any.
     errors: usize,
@@ -49,19 +49,6 @@ impl<R: Runtime> Exchange<R> {
         self.core.is_over()
     }
 
-    /// How far the request got.
-    pub(crate) fn reached(&self) -> Reached {
-        Reached::of(&self.core)
-    }
-
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.core.outcome()
-    }
-
-    pub(crate) fn app_status(&self) -> Option<u32> {
-        self.core.app_status()
-    }
-
     pub(crate) fn address(&self) -> Arc<str> {
         Arc::clone(self.core.address())
     }
@@ -88,6 +75,9 @@ impl<R: Runtime> Exchange<R> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
+        if let Some(chunk) = self.core.at_hand() {
+            return Poll::Ready(Ok(chunk));
+        }
         if self.errors >= MAX_ROUNDS {
             self.errors = 0;
             cx.waker().wake_by_ref();

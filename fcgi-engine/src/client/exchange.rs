@@ -45,6 +45,8 @@ pub struct Exchange {
     feeds: [Option<Feed>; 2],
     content_length: Option<u64>,
     mismatch: bool,
+    /// Handed out before anything else.
+    held: Option<Chunk>,
     pub(super) outcome: Option<Outcome>,
     over: bool,
     /// A byte of the response was handed out.
@@ -125,6 +127,7 @@ impl Exchange {
             feeds: [feed(Input::Stdin), feed(Input::Data)],
             content_length: length.and_then(|length| length.parse().ok()),
             mismatch: false,
+            held: None,
             outcome: None,
             over: false,
             answered: false,
@@ -296,6 +299,33 @@ impl Exchange {
             Outcome::Truncated => Err(Error::Truncated { address }),
             Outcome::Overrun => Err(Error::Overrun { address }),
         }
+    }
+
+    /// What there is without a look at the connection: a chunk that was [held](Self::hold), or the
+    /// end once it was handed out.
+    pub fn at_hand(&mut self) -> Option<Option<Chunk>> {
+        match self.held.take() {
+            None => self.over.then_some(None),
+            held => Some(held),
+        }
+    }
+
+    /// Holds a chunk that was handed out, to hand it out next.
+    pub fn hold(&mut self, chunk: Option<Chunk>) {
+        self.held = chunk;
+    }
+
+    /// What a reader of STDOUT gets of a chunk: at most `max` bytes, none at the end. The rest is
+    /// handed out next. `None` for a chunk that a reader skips: STDERR is in the log.
+    pub fn cut(&mut self, chunk: Option<Chunk>, max: usize) -> Option<Bytes> {
+        let mut bytes = match chunk {
+            Some(Chunk::Stdout(bytes)) if !bytes.is_empty() => bytes,
+            Some(_) => return None,
+            None => return Some(Bytes::new()),
+        };
+        let taken = bytes.split_to(bytes.len().min(max));
+        self.held = (!bytes.is_empty()).then_some(Chunk::Stdout(bytes));
+        Some(taken)
     }
 
     /// Records what the caller gets: counts and logs it, and notes whether it is the last. An error

@@ -34,6 +34,8 @@ pub struct Session<W> {
     address: Arc<str>,
     settings: Settings,
     span: Span,
+    /// Several callers may have requests on it.
+    shared: bool,
     /// The first request needs no allocation.
     first: Option<(RequestKey, Slot<W>)>,
     rest: HashMap<RequestKey, Slot<W>>,
@@ -95,6 +97,7 @@ impl<W> Session<W> {
             span: observe::connection_span(Side::Client, &address),
             address,
             settings,
+            shared: false,
             first: None,
             rest: HashMap::new(),
             next_flush: None,
@@ -113,6 +116,13 @@ impl<W> Session<W> {
         }
     }
 
+    /// Like [`new`](Self::new), for a connection that `requests` callers may share.
+    #[must_use]
+    pub fn shared(address: Arc<str>, mut settings: Settings, requests: usize) -> Self {
+        settings.limits.requests = requests;
+        Self { shared: true, ..Self::new(address, settings) }
+    }
+
     /// The address of the application.
     #[must_use]
     pub fn address(&self) -> &Arc<str> {
@@ -129,12 +139,6 @@ impl<W> Session<W> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The settings. The connection has copied its limits already, so a change of those has no
-    /// effect.
-    pub fn settings_mut(&mut self) -> &mut Settings {
-        &mut self.settings
     }
 
     // ---- Its requests --------------------------------------------------------------------------
@@ -478,20 +482,60 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
-    /// Whether it has settled after an aborted request: true if another request can begin. A
+    /// Whether another request can begin now, for a caller that has waited for a connection. If
+    /// nobody uses it, `is_readable` says whether its socket has anything to read: an end of file
+    /// or bytes that would be taken as part of the next response (H-11).
+    pub fn is_quiet(&mut self, is_readable: impl FnOnce() -> bool) -> bool {
+        if !self.shared {
+            return self.is_reusable() && !is_readable();
+        }
+        if self.is_unused() && is_readable() {
+            self.close();
+        }
+        self.is_usable()
+    }
+
+    /// What becomes of the connection after a request that has ended or was aborted: whether it can
+    /// carry another. `None` if the end of the aborted request must be waited for, until the
+    /// connection has [drained](Self::drained).
+    #[must_use]
+    pub fn after(&self, exchange: &Exchange) -> Option<bool> {
+        match (exchange.outcome, self.shared) {
+            (Some(_), true) => Some(self.is_usable()),
+            (Some(_), false) => Some(self.is_reusable()),
+            // It may well have arrived, if the connection was read.
+            (None, false) => self.settled(|| true),
+            (None, true) => self.is_closing().then_some(false),
+        }
+    }
+
+    /// Whether the end of an aborted request has come, and then whether the connection can carry
+    /// another request. `is_quiet` says whether its socket has nothing more to read.
+    pub fn drained(&mut self, key: RequestKey, is_quiet: impl FnOnce() -> bool) -> Option<bool> {
+        if self.shared { self.ended(key) } else { self.settled(is_quiet) }
+    }
+
+    /// Whether it has settled after an aborted request: true if another request can begin. Bytes
+    /// that are still to be read may end the connection, so that waits until `is_quiet`. A
     /// connection that takes no more has nothing to wait for. It is closed at once, as nginx does:
     /// the application sees that, if not the ABORT_REQUEST before it.
     #[must_use]
-    pub fn settled(&self) -> Option<bool> {
+    pub fn settled(&self, is_quiet: impl FnOnce() -> bool) -> Option<bool> {
         if self.is_closing() {
             return Some(false);
         }
         if self.connection.is_reusable() {
-            return Some(true);
+            return is_quiet().then_some(true);
         }
         // Too many requests were aborted for another one to begin: nothing is left to wait for.
         let is_over = self.connection.active_requests() == 0 && !self.connection.can_begin();
         is_over.then_some(false)
+    }
+
+    /// It has not settled in time. Returns the error of the next request.
+    pub fn unsettled(&mut self) -> Error {
+        self.close();
+        self.closed()
     }
 
     /// Takes no more requests.

@@ -358,7 +358,7 @@ impl<K: Pooled> Desk<K> {
     }
 
     /// How many concurrent requests a connection carries that is opened now.
-    pub fn requests_per_connection(&self) -> usize {
+    pub(super) fn requests_per_connection(&self) -> usize {
         self.values().map_or(1, |values| self.multiplexing(values))
     }
 
