@@ -8,6 +8,7 @@ use std::sync::{
 use fcgi_proto::ServerConfig;
 
 use super::Settings;
+use crate::socket::Peer;
 
 /// A server's settings, with the numbers of its requests and connections.
 #[derive(Debug)]
@@ -20,9 +21,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A server without connections.
+    /// A server without connections. If its settings admit nobody, it says so.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        if settings.web_server_addrs.as_ref().is_some_and(Vec::is_empty) {
+            tracing::error!(
+                "every connection will be closed: FCGI_WEB_SERVER_ADDRS has no address"
+            );
+        }
         let config = settings.connection();
         Self { settings, config, requests: Arc::default(), served: Arc::default() }
     }
@@ -31,6 +37,16 @@ impl Tally {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether to serve a connection from this peer (FC-3.2-1). A refusal is logged.
+    #[must_use]
+    pub fn admits(&self, peer: Peer) -> bool {
+        let admits = self.settings.admits(peer);
+        if !admits {
+            tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
+        }
+        admits
     }
 
     /// Requests whose handlers have not returned.
