@@ -262,13 +262,17 @@ impl Leader {
         }
     }
 
-    /// If there are many connections, moves those without events out of the poll.
+    /// If there are many connections, moves those without events out of the poll, all at once: each
+    /// that stays costs a busy one some of every poll.
     fn set_quiet_apart(&mut self) {
+        if self.slots.len() <= FEW {
+            return;
+        }
         for index in (0..self.slots.len()).rev() {
-            if self.slots.len() <= FEW || !self.quiet.is_able() {
-                return;
-            }
             if self.slots[index].silent >= SILENT_POLLS {
+                if !self.quiet.is_able() {
+                    return;
+                }
                 let slot = self.remove(index);
                 if let Err(slot) = self.quiet.add(slot) {
                     self.push(slot);
