@@ -249,9 +249,13 @@ impl Leader {
         slot
     }
 
+    fn are_many(&self) -> bool {
+        self.slots.len() + self.quiet.len() > FEW
+    }
+
     /// Counts the polls in which connections had nothing, if there are many connections.
     fn count_silence(&mut self, ready: &[(usize, PollFlags)]) {
-        if self.slots.len() <= FEW {
+        if !self.are_many() {
             return;
         }
         for slot in &mut self.slots {
@@ -262,10 +266,10 @@ impl Leader {
         }
     }
 
-    /// If there are many connections, moves those without events out of the poll, all at once: each
-    /// that stays costs a busy one some of every poll.
+    /// If there are many connections, moves all without events out of the poll: each that stays
+    /// makes every poll longer.
     fn set_quiet_apart(&mut self) {
-        if self.slots.len() <= FEW {
+        if !self.are_many() {
             return;
         }
         for index in (0..self.slots.len()).rev() {
