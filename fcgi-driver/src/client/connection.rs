@@ -61,9 +61,10 @@ impl<R: Runtime> Connection<R> {
         begin: &BeginRequest,
         bodies: [Body; 2],
         started: Instant,
+        now: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.used = true;
-        let core = self.session.begin(begin, started, R::now()).map_err(observe::logged)?;
+        let core = self.session.begin(begin, started, now).map_err(observe::logged)?;
         Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 
@@ -85,6 +86,8 @@ impl<R: Runtime> Connection<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
+        // The time is read once, unless something is done in between.
+        let mut now = None;
         for _ in 0..MAX_ROUNDS {
             self.session.handle_events(Waker::wake);
             if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
@@ -93,24 +96,24 @@ impl<R: Runtime> Connection<R> {
             let mut fed = false;
             loop {
                 exchange.fill(cx)?;
-                if !self.session.push(&mut exchange.core)? {
+                if !exchange.core.is_feeding() || !self.session.push(&mut exchange.core)? {
                     break;
                 }
                 fed = true;
             }
-            if self.session.write(&mut Io(&mut self.io, cx), R::now).any
-                && (fed || exchange.core.is_feeding())
-            {
+            let wrote = self.session.write(&mut Io(&mut self.io, cx), || *now.insert(R::now()));
+            if wrote.any && (fed || exchange.core.is_feeding()) {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
-                let now = R::now();
+                let now = now.unwrap_or_else(R::now);
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
                 };
                 ready!(self.deadline.poll(cx, Some(limit.at), now));
                 return Poll::Ready(Err(exchange.core.passed(limit)));
             }
+            now = None;
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -205,7 +205,7 @@ impl<R: Runtime> Client<R> {
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
         let (begin, bodies) = request.into_parts();
-        let exchange = self.ready(started).await?.begin(&begin, bodies, started)?;
+        let exchange = self.ready(started).await?.begin(&begin, bodies, started, R::now())?;
         let mut response = Response { running: Some((&mut self.place, exchange)) };
         let first = response.chunk().await?;
         if let Some((_, exchange)) = &mut response.running {

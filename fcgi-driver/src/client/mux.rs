@@ -82,8 +82,9 @@ impl<R: Runtime> Mux<R> {
         begin: &BeginRequest,
         bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
+        now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let begun = self.lock().session.begin(begin, started, R::now());
+        let begun = self.lock().session.begin(begin, started, now);
         Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
     }
 

@@ -24,17 +24,21 @@ pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
     /// For a request on a shared connection, which has no timers for its requests.
     deadline: Deadline<R>,
+    /// No time has passed since the lease joined the queue.
+    at_once: bool,
 }
 
 impl<R: Runtime> Lease<R> {
     /// Joins the queue.
     pub(super) fn acquire(desk: &Arc<Desk<R>>) -> Result<Self, Error> {
-        Ok(Self { inner: pool::Lease::acquire(desk)?, deadline: Deadline::new() })
+        let inner = pool::Lease::acquire(desk)?;
+        Ok(Self { inner, deadline: Deadline::new(), at_once: true })
     }
 
     /// Waits for a connection, and opens it if it must be opened.
     pub(super) async fn ready(&mut self) -> Result<(), Error> {
         if self.granted(false).await? {
+            self.at_once = false;
             // In a box, so that the future stays small: most callers share or reuse a connection.
             Box::pin(self.open()).await?;
         }
@@ -44,7 +48,9 @@ impl<R: Runtime> Lease<R> {
     async fn granted(&mut self, only_fresh: bool) -> Result<bool, Error> {
         poll_fn(|cx| {
             let mut _before = None;
-            self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx))
+            let polled = self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx));
+            self.at_once &= polled.is_ready();
+            polled
         })
         .await
     }
@@ -95,10 +101,12 @@ impl<R: Runtime> Lease<R> {
         sending: &mut Sending<Body>,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
+        let at_once = std::mem::take(&mut self.at_once);
+        let now = if at_once { self.inner.since() } else { R::now() };
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
-            Some(Place::Own(client)) => client.begin(begin, bodies.take(), started),
-            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
+            Some(Place::Own(client)) => client.begin(begin, bodies.take(), started, now),
+            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, now),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
         self.inner.begun(exchange.key());

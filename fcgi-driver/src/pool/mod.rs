@@ -96,10 +96,10 @@ impl<R: Runtime> Pool<R> {
     /// Dropping the future leaves the queue, or aborts the request. None of its bytes reach a later
     /// one (H-11).
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
-        let started = R::now();
         let total = self.0.adapter().connector.settings().total;
-        let mut sending = Sending::new(request, self.0.settings());
         let mut lease = Lease::acquire(&self.0)?;
+        let started = lease.inner.since();
+        let mut sending = Sending::new(request, self.0.settings());
         loop {
             let name = || self.0.name();
             within_total::<R, _>(total, started, name, pin!(lease.ready())).await?;

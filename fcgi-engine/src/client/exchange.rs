@@ -60,6 +60,8 @@ pub struct Exchange {
     /// How many bytes the connection had received before this request.
     pub(super) received_before: u64,
     pub(super) touched: bool,
+    /// The session's count of news when the request last found nothing.
+    pub(super) seen: u64,
     /// All of it is queued, and the session watches for it to be sent.
     pub(super) is_queued: bool,
     /// Why the connection takes no more of it: logged with its end, when no lock is held.
@@ -137,6 +139,7 @@ impl Exchange {
             begun_at: 0,
             received_before: 0,
             touched: false,
+            seen: 0,
             is_queued: false,
             unsent: None,
             log: None,
@@ -228,6 +231,11 @@ impl Exchange {
         self.feeds.iter().any(Option::is_some)
     }
 
+    /// Whether a piece waits for room.
+    pub(super) fn is_starved(&self) -> bool {
+        self.feeds.iter().flatten().any(|feed| !feed.piece.is_empty())
+    }
+
     /// Takes the next piece of the stream that [`wants_body`](Self::wants_body) names; `None` at
     /// its end.
     ///
@@ -283,8 +291,7 @@ impl Exchange {
         if let Poll::Ready(Some(bytes)) = request.read(Output::Stdout, CHUNK) {
             return Some(Chunk::Stdout(bytes));
         }
-        // The request may have ended with that read.
-        match connection.request(self.key)?.read(Output::Stderr, CHUNK) {
+        match request.read(Output::Stderr, CHUNK) {
             Poll::Ready(Some(bytes)) => Some(Chunk::Stderr(bytes)),
             _ => None,
         }

@@ -57,6 +57,13 @@ pub struct Session<W> {
     closing: bool,
     /// Everybody should look again.
     wake_all: bool,
+    /// There may be events that were not handled yet.
+    unhandled: bool,
+    /// A body may wait for room, which a write makes.
+    starved: bool,
+    /// Grows with everything that may matter to a request, so that those that have seen it all are
+    /// not looked at.
+    news: u64,
     values: Option<Values>,
     _open: OpenConnection,
 }
@@ -111,6 +118,9 @@ impl<W> Session<W> {
             failed: None,
             closing: false,
             wake_all: false,
+            unhandled: false,
+            starved: false,
+            news: 0,
             values: None,
             _open: OpenConnection::new(Side::Client),
         }
@@ -178,6 +188,8 @@ impl<W> Session<W> {
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
+        // Nothing of it can have come.
+        exchange.seen = self.news;
         self.watch_flush(&mut exchange);
         Ok(exchange)
     }
@@ -190,15 +202,21 @@ impl<W> Session<W> {
         exchange: &mut Exchange,
         now: impl FnOnce() -> Instant,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        // A response that is complete is not late.
-        if self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
-            exchange.check_total(now)?;
-        }
-        if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
-            return Poll::Ready(Ok(Some(chunk)));
-        }
         exchange.touched =
             self.sent > exchange.begun_at && self.received != exchange.received_before;
+        let seen_all = exchange.seen == self.news;
+        // A response that is complete is not late.
+        if seen_all || self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
+            exchange.check_total(now)?;
+        }
+        if seen_all {
+            return Poll::Pending;
+        }
+        if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
+            // This made room for more.
+            self.unhandled = true;
+            return Poll::Ready(Ok(Some(chunk)));
+        }
         if let (Some(error), None) = (&self.write_gone, &exchange.unsent) {
             exchange.unsent = Some(again(error));
         }
@@ -216,7 +234,10 @@ impl<W> Session<W> {
             Some(error) if self.stranded && self.sent <= exchange.begun_at => {
                 Poll::Ready(Err(self.io_error("write to", error)))
             }
-            _ => Poll::Pending,
+            _ => {
+                exchange.seen = self.news;
+                Poll::Pending
+            }
         }
     }
 
@@ -242,6 +263,7 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // The application would take another request for a part of this one.
         self.closing |= exchange.is_mismatched();
+        self.starved |= exchange.is_starved();
         self.watch_flush(exchange);
         Ok(any)
     }
@@ -276,6 +298,7 @@ impl<W> Session<W> {
     pub fn abort(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
+        self.unhandled = true;
         true
     }
 
@@ -329,11 +352,13 @@ impl<W> Session<W> {
             pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
                 self.write_gone = Some(error);
+                self.news += 1;
                 (bytes, false)
             }
         };
         self.blocked = blocked;
         if bytes > 0 {
+            self.unhandled |= self.starved;
             let now = now();
             self.sent += bytes as u64;
             self.wrote_at = Some(now);
@@ -347,8 +372,11 @@ impl<W> Session<W> {
         match self.reader.read(socket, &mut self.connection) {
             Read::Nothing => {
                 let stranded = self.must_look() && !socket.is_readable();
-                self.stranded |= stranded;
-                self.wake_all |= stranded;
+                if stranded {
+                    self.stranded = true;
+                    self.wake_all = true;
+                    self.tell();
+                }
                 return stranded;
             }
             Read::Some { bytes, .. } => self.received += bytes as u64,
@@ -356,6 +384,7 @@ impl<W> Session<W> {
             Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
             Read::Gone(error) => self.fail(Failure::Read(error)),
         }
+        self.tell();
         true
     }
 
@@ -367,8 +396,15 @@ impl<W> Session<W> {
 
     /// Passes every event to its request, and wakes those who wait for it.
     pub fn handle_events(&mut self, mut wake: impl FnMut(W)) {
+        if !std::mem::take(&mut self.unhandled) {
+            return;
+        }
         while self.failed.is_none() {
-            match self.connection.poll_event() {
+            let event = self.connection.poll_event();
+            if !matches!(event, Ok(None)) {
+                self.news += 1;
+            }
+            match event {
                 Ok(None) => break,
                 Ok(Some(Event::Readable { key, .. } | Event::Writable { key })) => {
                     if let Some(who) = self.slot(key).and_then(|slot| slot.who.take()) {
@@ -434,6 +470,13 @@ impl<W> Session<W> {
     fn fail(&mut self, failure: Failure) {
         self.failed = Some(failure);
         self.wake_all = true;
+        self.tell();
+    }
+
+    /// Something happened that the events and the requests have not seen yet.
+    fn tell(&mut self) {
+        self.unhandled = true;
+        self.news += 1;
     }
 
     fn error(&self, failure: &Failure) -> Error {
@@ -565,6 +608,7 @@ impl<W> Session<W> {
     /// [`Error::Usage`].
     pub fn ask_values(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         self.connection.query_values()?;
+        self.unhandled = true;
         Ok(now.checked_add(self.settings.values))
     }
 

@@ -61,6 +61,11 @@ impl<K: Pooled> Lease<K> {
         &self.desk
     }
 
+    /// When it joined the queue.
+    pub fn since(&self) -> Instant {
+        self.queued
+    }
+
     /// When the wait for a connection ends.
     pub fn deadline(&self) -> Option<Instant> {
         // A limit too large to add means no limit.
