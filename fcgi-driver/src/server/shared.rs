@@ -83,6 +83,8 @@ impl Wakers {
 }
 
 impl Waiters for Wakers {
+    const AT_ONCE: bool = true;
+
     type Woken = Wakes;
 
     fn wake(&mut self, what: Awaited, woken: &mut Wakes) {

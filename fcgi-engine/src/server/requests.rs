@@ -4,11 +4,16 @@ use std::{collections::HashMap, time::Instant};
 
 use fcgi_proto::{Input, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::tally::Counted;
+use super::tally::Count;
 use crate::{Phase, observe::RequestLog};
 
 /// What waits on one request: a waker for each event, or one condition variable for all of them.
 pub trait Waiters: Default {
+    /// Whether the adapter runs the handler of a request at once. Then what came behind a request
+    /// whose input is complete is looked at when that handler has run, so that quick requests that
+    /// came together are taken one after the other, and none of them needs a place beside others.
+    const AT_ONCE: bool = false;
+
     /// What is to be woken. That runs code of others, which may use this connection: an adapter
     /// does it once its lock is released.
     type Woken: Default + std::fmt::Debug;
@@ -50,7 +55,6 @@ pub(super) struct Active<W> {
     pub(super) inputs: [InputWait; 2],
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
-    _counted: Counted,
     pub(super) role: Role,
     /// Its span, if anybody wants it and its adapter has opened it.
     pub(super) log: Option<RequestLog>,
@@ -95,12 +99,7 @@ impl InputWait {
 }
 
 impl<W: Waiters> Active<W> {
-    pub(super) fn new(
-        counted: Counted,
-        role: Role,
-        begun: Option<Instant>,
-        stop_at: Option<Instant>,
-    ) -> Self {
+    pub(super) fn new(role: Role, begun: Option<Instant>, stop_at: Option<Instant>) -> Self {
         Self {
             waiters: W::default(),
             stop: None,
@@ -111,7 +110,6 @@ impl<W: Waiters> Active<W> {
             stop_at,
             inputs: [InputWait::No; 2],
             flushing: false,
-            _counted: counted,
             role,
             log: None,
             begun,
@@ -139,13 +137,22 @@ pub(super) struct Requests<W> {
     /// `None` while there are none.
     #[expect(clippy::box_collection, reason = "most connections never have one")]
     rest: Option<Box<HashMap<RequestKey, Active<W>>>>,
+    /// In the whole server's count.
+    count: Count,
 }
 
 impl<W> Requests<W> {
-    pub(super) fn new() -> Self {
-        Self { first: None, rest: None }
+    pub(super) fn new(count: Count) -> Self {
+        Self { first: None, rest: None, count }
     }
 
+    /// Counts a request that begins; false if the server has too many. It must be added.
+    #[inline]
+    pub(super) fn begin(&mut self) -> bool {
+        self.count.begin()
+    }
+
+    /// Adds a request that was [counted](Self::begin).
     #[inline]
     pub(super) fn add(&mut self, key: RequestKey, active: Active<W>) {
         if self.first.is_none() {
@@ -176,8 +183,11 @@ impl<W> Requests<W> {
     pub(super) fn forget(&mut self, key: RequestKey) {
         if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
             self.first = None;
+            self.count.end();
         } else if let Some(rest) = &mut self.rest {
-            rest.remove(&key);
+            if rest.remove(&key).is_some() {
+                self.count.end();
+            }
             if rest.is_empty() {
                 self.rest = None;
             }

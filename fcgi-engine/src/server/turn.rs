@@ -75,8 +75,7 @@ impl<W: Waiters> Session<W> {
             self.handle_time(io, now());
         }
         for _ in 0..MAX_ROUNDS {
-            self.handle_events(now);
-            if let Some(job) = self.poll_job() {
+            if let Some(job) = self.poll_job(now) {
                 return Turn::Run(job);
             }
             match self.life {
@@ -93,7 +92,7 @@ impl<W: Waiters> Session<W> {
                     if self.handlers() > 0 {
                         self.handle_events(now);
                     }
-                    if paused && !self.write_blocked {
+                    if paused && !self.write_blocked || self.begun.next().is_some() {
                         continue;
                     }
                 }
