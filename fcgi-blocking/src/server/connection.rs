@@ -150,8 +150,9 @@ impl Waiters for Threads {
     /// Notifying runs no foreign code.
     type Woken = ();
 
-    fn wake(&mut self, _: Awaited, woken: &mut ()) {
+    fn wake(&mut self, _: Awaited, woken: &mut ()) -> bool {
         self.wake_all(woken);
+        false
     }
 
     fn wake_all(&mut self, (): &mut ()) {

@@ -1,6 +1,10 @@
 //! The requests of a connection whose handlers have not returned.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Instant,
+};
 
 use fcgi_proto::{Input, Params, Rejection, RequestKey, Role, server::AbortReason};
 
@@ -18,8 +22,9 @@ pub trait Waiters: Default {
     /// does it once its lock is released.
     type Woken: Default + std::fmt::Debug;
 
-    /// Notes what waits for this event, to be woken.
-    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken);
+    /// Notes what waits for this event, to be woken. Returns whether anything does, if the adapter
+    /// runs handlers [at once](Self::AT_ONCE).
+    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken) -> bool;
 
     /// Notes everything that waits: the request has ended, or should.
     fn wake_all(&mut self, woken: &mut Self::Woken);
@@ -136,7 +141,7 @@ pub(super) struct Requests<W> {
     first: Option<(RequestKey, Active<W>)>,
     /// `None` while there are none.
     #[expect(clippy::box_collection, reason = "most connections never have one")]
-    rest: Option<Box<HashMap<RequestKey, Active<W>>>>,
+    rest: Option<Box<HashMap<RequestKey, Active<W>, Secret>>>,
     /// In the whole server's count.
     count: Count,
 }
@@ -160,6 +165,12 @@ impl<W> Requests<W> {
         } else {
             self.rest.get_or_insert_default().insert(key, active);
         }
+    }
+
+    /// Whether this is the first request, whose handler an adapter runs by itself.
+    #[inline]
+    pub(super) fn is_first(&self, key: RequestKey) -> bool {
+        self.first.as_ref().is_some_and(|(first, _)| *first == key)
     }
 
     #[inline]
@@ -219,5 +230,45 @@ impl<W> Requests<W> {
     /// Whether any request was not ended.
     pub(super) fn any_live(&self) -> bool {
         self.iter().any(|(_, active)| !active.ended)
+    }
+}
+
+/// Hashes the number that a key has on its connection. Numbers are counted up, but the peer chooses
+/// which requests go on, so the hash has a secret. One multiplication is enough: the map is never
+/// larger than the limit of requests.
+#[derive(Clone, Debug)]
+struct Secret(u64);
+
+impl Default for Secret {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl BuildHasher for Secret {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+/// Multiplies, and folds the upper half of the product over the lower.
+#[derive(Debug)]
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, n: u64) {
+        let product = u128::from(self.0 ^ n) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -60,6 +60,8 @@ pub struct Session<W: Waiters> {
     pub(super) bound: Option<Instant>,
     /// Whether a request has begun on this connection.
     pub(super) heard: bool,
+    /// The first request's handler waited for input that has come.
+    pub(super) fed: bool,
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     /// The socket is full.
@@ -166,6 +168,7 @@ impl<W: Waiters> Session<W> {
             until: limit.and_then(|limit| now.checked_add(limit)),
             bound: None,
             heard: false,
+            fed: false,
             flushing: false,
             write_blocked: false,
             half_closed: false,
@@ -405,9 +408,11 @@ impl<W: Waiters> Session<W> {
                 self.begun.push(Beginning { key, role, keep_conn, params });
             }
             Event::Readable { key, input } => {
+                let first = self.requests.is_first(key);
                 if let Some(active) = self.requests.get_mut(key) {
                     *active.input(input) = InputWait::No;
-                    active.waiters.wake(Awaited::Input(input), &mut self.woken);
+                    let waited = active.waiters.wake(Awaited::Input(input), &mut self.woken);
+                    self.fed |= W::AT_ONCE && first && waited;
                 }
             }
             Event::Writable { key } => {

@@ -78,6 +78,10 @@ impl<W: Waiters> Session<W> {
             if let Some(job) = self.poll_job(now) {
                 return Turn::Run(job);
             }
+            // If the handler takes its input now, the next read may use the same buffer.
+            if W::AT_ONCE && std::mem::take(&mut self.fed) {
+                return Turn::Again;
+            }
             match self.life {
                 Life::Closed => return self.close(),
                 Life::Lingering => return self.linger(io, now()),

@@ -114,12 +114,13 @@ impl<const AT_ONCE: bool> Waiters for Woken<AT_ONCE> {
 
     type Woken = ();
 
-    fn wake(&mut self, what: Awaited, (): &mut ()) {
+    fn wake(&mut self, what: Awaited, (): &mut ()) -> bool {
         match what {
             Awaited::Input(input) => self.inputs[usize::from(input == Input::Data)] = true,
             Awaited::Output => self.output = true,
             Awaited::Flush => self.flush = true,
         }
+        true
     }
 
     fn wake_all(&mut self, (): &mut ()) {
