@@ -1,9 +1,9 @@
 //! Timers that can be set again. All of them share one timer of the reactor.
 //!
-//! The reactor is told about each timer that is set: its thread is woken, even if that timer is the
-//! last to fire. Here only a timer that fires before all others is told, so that the time limit of a
-//! new connection mostly costs no system call. A timer that is not needed any more stays in the
-//! reactor until its time, and then wakes nobody.
+//! Setting a timer of the reactor wakes its thread, even if that timer is the last to fire. Here only
+//! a timer that fires before all others is passed to the reactor, so that the time limit of a new
+//! connection mostly costs no system call. A timer that is not needed any more stays in the reactor
+//! until its time, and then wakes nobody.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
 //! Sockets that are watched for input all the time.
 //!
-//! The reactor watches a socket for one event, and is told to watch it again after each: a system
-//! call per request of a kept connection. So busy sockets are in an epoll instance of their own,
-//! which reports each arrival once (edge-triggered) and need not be told again. The reactor watches
+//! The reactor watches a socket for one event. Watching it again after each one costs a system call
+//! for each request of a kept connection. So busy sockets are in an epoll instance of their own,
+//! which reports each arrival once (edge-triggered) and goes on watching. The reactor watches
 //! this instance, like one socket more. When that is readable, the reactor wakes [`Turn`], and this
 //! wakes the tasks of all sockets with input.
 
@@ -155,8 +155,8 @@ impl Sockets {
         let mut wakers = Vec::with_capacity(events.len());
         for event in events {
             let Event { flags, data, .. } = *event;
-            // A socket that took the place of another may be told of its events: its read then
-            // finds nothing, and forgets this.
+            // The event may belong to a socket whose place another has taken. That one's read then
+            // finds nothing, and clears the flag.
             let Some(source) = sources.get(data.u64() as usize) else { continue };
             let mut state = lock(&source.0);
             state.readable = true;

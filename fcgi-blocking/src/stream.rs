@@ -60,6 +60,16 @@ impl Stream {
             Self::Other(fd) => Ok(rustix::io::read(fd, buf)?),
         }
     }
+
+    /// Writes some of the bytes; `WouldBlock` if the socket is full. A call for one slice costs the
+    /// system less than one for a list of them.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => (&*stream).write(bytes),
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Other(fd) => Ok(rustix::io::write(fd, bytes)?),
+        }
+    }
 }
 
 impl Socket for &Stream {
@@ -72,6 +82,9 @@ impl Socket for &Stream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [slice] = slices {
+            return self.write(slice);
+        }
         match self {
             Stream::Unix(stream) => (&*stream).write_vectored(slices),
             Stream::Tcp(stream) => (&*stream).write_vectored(slices),

@@ -126,7 +126,7 @@ fn cancelled_before_it_is_sent() {
     client.cancel_handle().cancel();
     let error = client.send(post(b"one")).unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");
-    // Of a request that has ended, a handle does nothing.
+    // The handle of a request that has ended does nothing.
     let cancel = client.cancel_handle();
     assert_eq!(call(&mut client, post(b"two")).unwrap(), stdout("two"));
     cancel.cancel();
@@ -309,7 +309,7 @@ fn connect_limit_over_tcp() {
     };
     assert_timeout(&error, Phase::Connect);
     assert!(start.elapsed() >= LIMIT);
-    // Nor does a handle wait for it.
+    // A handle does not wait for it either.
     let cancel = CancelHandle::new();
     let (handle, address) = (cancel.clone(), address);
     let connector = Connector::new().connect_timeout(None);

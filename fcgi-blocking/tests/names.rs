@@ -122,6 +122,8 @@ fn a_client_is_made_of_an_address_a_root_and_a_front_controller() {
     assert_eq!(text(client.get("/shop.php").unwrap()), "/srv/www/shop.php /shop.php");
     assert!(matches!(client.get("/ /"), Err(fcgi::http::HttpError::Uri { .. })));
     assert!(fcgi::http::HttpClient::builder("9000").build().is_err());
+    assert!(fcgi::http::HttpClient::builder("-").build().is_err());
+    assert!(matches!(fcgi::Pool::new("-"), Err(fcgi::Error::NotCallable { .. })));
     assert!(fcgi::http::HttpClient::builder(&address).front("index.php").build().is_err());
     // Without a root the application gets the path.
     let whole = fcgi::http::HttpClient::builder(&address).build().unwrap();

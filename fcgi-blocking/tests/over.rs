@@ -120,7 +120,7 @@ fn a_half_closed_unix_socket_is_answered() {
     assert!(answer.windows(8).any(|part| part == b"answered"), "{answer:?}");
 }
 
-/// Whoever comes after a detached request waits no longer than it may, even if that never ends.
+/// A request behind a detached one waits no longer than its limit, even if that one never ends.
 #[test]
 fn a_request_behind_one_that_hangs_has_its_own_limit() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();

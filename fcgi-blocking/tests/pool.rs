@@ -358,7 +358,7 @@ fn a_kept_connection_that_fails_before_the_answer_is_tried_once_more_q_10() {
 
 #[test]
 fn what_was_answered_timed_out_or_broke_the_protocol_is_not_sent_again() {
-    // A byte of the answer has come, be it of a header.
+    // A byte of the answer has come, even if only part of a header.
     for answered in [record(Type::Stdout, 1, b"x"), vec![1]] {
         let (seen, result) = on_a_kept_connection(move |peer| peer.send(answered), post(b"again"));
         assert!(matches!(result, Err(Error::Truncated { .. })), "{result:?}");

@@ -214,7 +214,7 @@ fn variables(command: Command, without: &[Id], given: Option<&ArgMatches>) -> Co
     })
 }
 
-/// A switch's variable. What is neither is an error: a slip must not turn anything on.
+/// A switch's variable. Anything but these words is an error: a typing error must turn nothing on.
 pub(crate) fn switch(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "yes" | "y" | "true" | "t" | "1" => Ok(true),

@@ -134,7 +134,7 @@ fn a_report_for_people() -> Result {
     Ok(())
 }
 
-/// php-fpm counts requests as connections: what stands before it counts them.
+/// php-fpm counts requests as connections. So a relay in front of it counts connections.
 fn connections_are_kept_or_not() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let folder = tempfile::tempdir()?;

@@ -53,7 +53,7 @@ fn the_page_shows_the_requests_parameters() -> Result {
     assert_eq!(value("SERVER_PORT")?, json!([gateway.port.to_string()]));
     let agent = value("HTTP_USER_AGENT")?;
     assert!(agent[0].as_str().is_some_and(|agent| agent.contains("Chrome")), "{agent}");
-    // Its style and script are allowed by its own policy, and nothing else is asked for.
+    // The page's own policy allows its style and script, and nothing else is requested.
     assert_eq!(browser.complaints()?, Vec::<Value>::new());
     let log = gateway.access_log();
     assert!(log.lines().all(|line| line.contains("\"GET /?lang=en")), "{log}");
@@ -67,7 +67,7 @@ fn a_file_is_uploaded() -> Result {
     Ok(())
 }
 
-/// Chooses a file, sends it, and looks at what the page says of it.
+/// Chooses a file, sends it, and checks what the page shows.
 fn upload(browser: &mut Browser) -> Result {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("<b>&amp;.bin");
@@ -77,7 +77,7 @@ fn upload(browser: &mut Browser) -> Result {
     browser.click("form button")?;
     let mut told = Value::Null;
     until("the upload is answered", || {
-        // While the page changes there may be nothing to ask.
+        // While the page changes, the element may be missing.
         told = browser.texts("#received dd").unwrap_or_default();
         told.as_array().is_some_and(|told| !told.is_empty())
     });
@@ -101,7 +101,7 @@ fn the_stream_arrives_in_pieces() -> Result {
     )?;
     let pieces: Vec<&str> =
         pieces.as_array().into_iter().flatten().flat_map(Value::as_str).collect();
-    // An answer that something on its way had held back would have come as one.
+    // If something on the way had held the answer back, it would have come in one piece.
     assert!(pieces.len() > 1, "{pieces:?}");
     let lines: Vec<&str> = pieces.iter().flat_map(|piece| piece.lines()).collect();
     for (line, n) in lines.iter().zip(1..) {

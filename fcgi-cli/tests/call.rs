@@ -421,7 +421,7 @@ fn a_signal_ends_it_while_nobody_reads_stdout() {
     }
 }
 
-/// A call that has far more to say on stderr than a pipe holds.
+/// A call that writes far more to stderr than a pipe holds.
 fn unheard(app: &App, args: &[&str]) -> Child {
     let noise = format!("ECHO_STDERR={}", "noise ".repeat(10_000));
     let mut command = app.call(&["--param", &noise, "-v"]);

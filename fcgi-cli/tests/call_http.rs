@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result);
 
-/// Answers with what PHP has of a request, as JSON.
+/// Answers with what PHP knows of a request, as JSON.
 const SHOW: &str = r#"<?php
 header('X-Method: ' . $_SERVER['REQUEST_METHOD']);
 $files = array_map(fn($f) => [$f['name'], $f['type'], file_get_contents($f['tmp_name'])], $_FILES);
@@ -261,14 +261,14 @@ fn pipe() -> Result {
         let mut child = child.spawn().expect("fcgi call runs");
         let mut stdin = child.stdin.take().expect("piped");
         let writer = std::thread::spawn(move || {
-            // It may have had enough.
+            // It may close early.
             let _ = stdin.write_all(&vec![b'x'; bytes]);
         });
         let output = child.wait_with_output().expect("it ends");
         writer.join().expect("no panic");
         seen(&output)
     };
-    // More than is kept in memory.
+    // More than the limit for memory.
     let (status, stdout, stderr) = call(5_000_000, &["--param", "CONTENT_TYPE=text/plain"]);
     assert_eq!(status, 0, "{stderr}");
     assert_eq!(serde_json::from_str::<Value>(&stdout)?["body"], 5_000_000);

@@ -1,4 +1,4 @@
-//! `fcgi check`: what it prints, and what it makes of applications that have a fault.
+//! `fcgi check`: what it prints, and how it reports faulty applications.
 
 mod common;
 
@@ -70,7 +70,7 @@ fn what_fails_shows_the_bytes_and_exits_7() {
     assert_eq!(output.status.code(), Some(7));
 }
 
-/// A name, a case, an application's answers, and what is said of them.
+/// A name, a case, an application's answers, and the expected message.
 type Fault = (&'static str, &'static str, fn(u16) -> Vec<u8>, &'static str);
 
 /// Each fault is found by the case that is about it.
@@ -131,10 +131,10 @@ fn faults_are_found() {
 
 #[test]
 fn other_answers_are_told_apart() {
-    // The second of the same requests is answered in another way each time it is padded.
+    // It answers a padded request differently the second time.
     let serve = |mut peer: Peer| {
         let Some((id, params, _)) = peer.try_request() else { return };
-        // A length in four bytes is taken for another one.
+        // It misreads a length in four bytes.
         let page: &[u8] = if params.contains(&0x80) { b"Status: 400\r\n\r\n" } else { PAGE };
         let _ = peer.try_send(answer(id, page));
     };
@@ -204,7 +204,7 @@ fn what_can_not_be_checked_says_why() {
     let output = check("127.0.0.1:1", &["--only", "FC-none"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("there is no case FC-none"));
-    // What speaks HTTP.
+    // An HTTP server.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     thread::spawn(move || {

@@ -103,12 +103,12 @@ fn usage_errors_exit_as_their_reader_wants() {
     ] {
         assert_eq!(with(&wrong, &[(name, value)]), Some(status), "{name}={value}");
     }
-    // What is typed goes first.
+    // The command line takes precedence.
     let nagios = [&wrong[..], &["--nagios"]].concat();
     assert_eq!(with(&nagios, &[("FCGI_PING_DOCKER", "1")]), Some(3));
     let json = [&wrong[..], &["--json"]].concat();
     assert_eq!(with(&json, &[("FCGI_PING_NAGIOS", "1")]), Some(2));
-    // Programs read what is wrong on stdout.
+    // Programs find the error on stdout.
     let said = |args: &[&str]| {
         let output = fcgi_command(args);
         (text(&output.stdout), text(&output.stderr))
@@ -119,7 +119,7 @@ fn usage_errors_exit_as_their_reader_wants() {
     let (out, err) = said(&json);
     assert!(out.starts_with(r#"{"v":1,"command":"ping","ok":false,"exit_status":2,"#), "{out}");
     assert_eq!((out.lines().count(), &*err), (1, ""), "{out}");
-    // Of a value that only a variable has too, and of other subcommands.
+    // The same for a value that comes from a variable, and for other subcommands.
     let variables = [("FCGI_STATUS_TIMEOUT", "x"), ("FCGI_STATUS_NAGIOS", "1")];
     assert_eq!(with(&["status"], &variables), Some(3));
     // It has no such option.
@@ -165,7 +165,7 @@ fn silence_exits_6() {
     assert!(stderr.contains(&address) && stderr.contains("100ms"), "{stderr}");
 }
 
-/// No limit at all would be an accident waiting for its night.
+/// A limit of 0 would mean none, which is hardly what somebody wants.
 #[test]
 fn a_time_limit_is_more_than_0() {
     for command in ["ping", "status", "doctor", "ls", "check", "php", "bench"] {

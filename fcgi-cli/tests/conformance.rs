@@ -97,7 +97,7 @@ impl Other {
         }
     }
 
-    /// Checks a fresh one: what it was sent before may have cost it its workers.
+    /// Checks a fresh application: an earlier check may have cost it its workers.
     fn check(self, args: &[&str]) -> Result<Vec<[String; 3]>, Failed> {
         let checked = match self {
             Self::Libfcgi => {
@@ -115,7 +115,7 @@ impl Other {
     }
 }
 
-/// Each case with its name and its result, in order, and what is to be said of failures.
+/// Each case with its name and its result, in order, and the text about failures.
 fn check(address: &str, args: &[&str]) -> Result<(Vec<[String; 3]>, String), Failed> {
     let output = fcgi()
         .args(["check", address, "--json", "--timeout", PATIENCE])
@@ -147,7 +147,7 @@ fn conformance() -> Result<(), Failed> {
         assert_eq!(failures, "", "all of {adapter}'s pass");
         columns.push((adapter, results));
     }
-    // What does not answer takes its time: they wait beside each other.
+    // Applications that do not answer cost time, so all are checked at once.
     let checked: Vec<_> = thread::scope(|scope| {
         let run = |other: Other| scope.spawn(move || other.check(&[]));
         let running: Vec<_> = OTHERS.into_iter().map(run).collect();
@@ -164,7 +164,7 @@ fn conformance() -> Result<(), Failed> {
     compare(&page(&columns)?)
 }
 
-/// What the page says: the result of a case, by case and application.
+/// The results on the page, by case and application.
 fn written() -> BTreeMap<(String, String), String> {
     let page = fs::read_to_string(path()).unwrap_or_default();
     let cells = |line: &str| -> Vec<String> {
@@ -179,8 +179,8 @@ fn written() -> BTreeMap<(String, String), String> {
     results.collect()
 }
 
-/// Others may answer one way or another, as their threads and processes run: what was seen once
-/// counts.
+/// Other libraries may answer in either way, depending on how their threads and processes run. So a
+/// result that was seen once counts.
 fn settle(
     result: &mut [String; 3],
     name: &str,

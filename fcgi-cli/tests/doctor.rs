@@ -1,4 +1,4 @@
-//! `fcgi doctor`: one test a cause, against php-fpm and nginx.
+//! `fcgi doctor`: a test for each cause, against php-fpm and nginx.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// php-fpm, its configuration file, and what stands for what differs from run to run.
+/// php-fpm, its configuration file, and the texts that differ from run to run.
 struct Site {
     php: PhpFpm,
     address: String,
@@ -181,9 +181,14 @@ fn closes() -> Result {
     let listener = UnixListener::bind(&path)?;
     // For as long as the test runs.
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let (status, stdout, _) = seen(&run(&["doctor", &format!("unix:{}", path.display())]));
-    assert!(status == 4 || status == 5, "the end, or a reset: {stdout}");
-    assert!(stdout.contains("it closed the connection"), "{stdout}");
+    for (mode, is_noted) in [(0o755, true), (0o660, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        let (status, stdout, _) = seen(&run(&["doctor", &format!("unix:{}", path.display())]));
+        assert!(status == 4 || status == 5, "the end, or a reset: {stdout}");
+        assert!(stdout.contains("it closed the connection"), "{stdout}");
+        let note = stdout.lines().find(|line| line.starts_with("note  permissions: only "));
+        assert_eq!(note.is_some(), is_noted, "{stdout}");
+    }
     Ok(())
 }
 

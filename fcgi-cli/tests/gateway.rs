@@ -1,4 +1,4 @@
-//! `fcgi gateway`: what is answered with what.
+//! `fcgi gateway`: which request gets which answer.
 
 mod common;
 
@@ -194,7 +194,7 @@ fn nothing_hidden_and_nothing_outside_is_shown() {
         assert!(!answer.contains(SECRET), "{target}: {answer}");
     }
     assert_eq!(app.state.asked(), 0, "none of it is the application's");
-    // What stays inside is found, however it is put.
+    // A path that stays inside is found, however it is written.
     for target in ["/plain/../page.txt", "/%70age.txt", "/./page.txt", "//page.txt"] {
         assert_eq!(raw_get(&gateway, target).0, 200, "{target}");
     }
@@ -241,7 +241,7 @@ fn a_mounted_application_gets_all_paths_but_files() {
     let (app, root) = (App::start(), Root::new());
     let gateway = Gateway::start(&[&app.address, "--mount", "/", "--root", &root.arg()]);
     assert!(text(&gateway.get("/any/thing.php")).contains("PATH_INFO=/any/thing.php\n"));
-    // The source of a script is shown by nobody.
+    // The source of a script is never shown.
     assert!(text(&gateway.get("/app.php")).contains("PATH_INFO=/app.php\n"));
     assert_eq!(text(&gateway.get("/page.txt")), PAGE);
 
@@ -360,7 +360,7 @@ fn a_request_with_two_lengths_is_refused() {
             assert!(!answer.contains(PAGE), "{answer}");
         }
     }
-    // On a connection that has carried another.
+    // On a connection that has carried another request.
     let mut connection = gateway.connect();
     for _ in 0..3 {
         assert_eq!(text(&connection.get("/page.txt").expect("an answer")), PAGE);
@@ -368,7 +368,7 @@ fn a_request_with_two_lengths_is_refused() {
     let two = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")];
     connection.send_head("POST", "/app.php", &two).expect("send");
     assert_eq!(connection.read_reply().expect("an answer").head.status, 400);
-    // Behind one that is not answered yet.
+    // Behind a request that is not answered yet.
     let request = format!(
         "POST /app.php/hold HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\
          POST /app.php HTTP/1.1\r\nHost: a\r\n{length}\r\n{chunked}\r\n\r\n0\r\n\r\n"
@@ -398,7 +398,7 @@ fn a_request_with_two_lengths_is_refused() {
         assert_eq!(reply.head.status, 400, "{first} {second}");
     }
     assert_eq!(app.state.asked(), 4, "only what was held");
-    // A value that looks like a field is none.
+    // A value that looks like a field is still a value.
     let mut connection = gateway.connect();
     let fields = [("Transfer-Encoding", "chunked"), ("X-Mine", "Content-Length: 3")];
     connection.send_head("POST", "/app.php", &fields).expect("send");

@@ -1,4 +1,4 @@
-//! `fcgi gateway`: odd answers of applications and odd requests, in what clients get and in the logs.
+//! `fcgi gateway`: odd answers and odd requests, as clients and the logs see them.
 
 mod common;
 

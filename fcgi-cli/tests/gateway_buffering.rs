@@ -11,7 +11,7 @@ use common::gateway::{App, Gateway, Http2, PATIENCE, block_on, text, until};
 use fcgi_testkit::http::pattern;
 use http_body_util::BodyExt;
 
-/// An application with one connection, for which requests wait as long as the tests.
+/// An application with one connection. Requests wait for it without a limit.
 fn gateway(app: &App, args: &[&str]) -> Gateway {
     let one = ["--mount", "/", "--connections", "1", "--wait-timeout", "1000"];
     Gateway::start(&[&[&*app.address], &one[..], args].concat())
@@ -121,13 +121,13 @@ fn an_answer_of_a_megabyte_needs_no_disk() {
     let gateway = gateway(&app, &["--store", "1"]);
     block_on(async {
         let mut client = Http2::connect(&gateway).await;
-        // Together they are more than a client takes unread.
+        // Together they are more than fits between gateway and client.
         let mut unread = Vec::new();
         for _ in 0..16 {
             unread.push(client.get("/bytes?1000000").await.expect("a head"));
         }
         assert_eq!(client.get("/x").await.expect("an answer").status(), 200);
-        // One after the other, those that are not read yet could use up the connection's window.
+        // They are read together: unread ones could use up the connection's window.
         let all = unread.into_iter().map(|answer| tokio::spawn(answer.into_body().collect()));
         for body in all.collect::<Vec<_>>() {
             let body = body.await.expect("a task").expect("a body").to_bytes();
@@ -170,7 +170,7 @@ fn what_is_kept_has_limits() {
         body.extend_from_slice(&block[..n]);
     }
     assert!(is_pattern(&body, 4_000_000));
-    // What clients left behind that have gone is given back.
+    // The memory of clients that have left is given back.
     for n in 1..=3 {
         let mut leaves = gateway.connect();
         leaves.send_head("POST", "/x", &[("Content-Length", "1000000")]).expect("send");

@@ -48,7 +48,7 @@ fn site() -> (App, Root, Gateway) {
     (app, root, gateway)
 }
 
-/// Has the kernel forget what it has of a file in memory.
+/// Makes the kernel forget a file's bytes in memory.
 fn make_cold(path: &std::path::Path) {
     let file = File::open(path).expect("a file");
     file.sync_all().expect("it can be written");
@@ -335,7 +335,7 @@ fn stderr_without_end_is_throttled() {
     let gateway = Gateway::start(&[&app.address, "--mount", "/"]);
     let mut noisy = gateway.connect();
     noisy.send_head("GET", "/noisy", &[]).expect("send");
-    // The log is read, and still it does not grow as fast as the application could write.
+    // Although the log is read, it grows more slowly than the application could write.
     until("it has its first megabyte", || gateway.error_log().len() > 1 << 20);
     let before = gateway.error_log().len();
     let started = std::time::Instant::now();

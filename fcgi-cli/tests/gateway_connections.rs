@@ -33,14 +33,14 @@ fn client(gateway: &Gateway, sent: &[u8]) -> TcpStream {
     stream
 }
 
-/// What comes until the end of the connection, and whether that was an orderly one.
+/// The bytes up to the end of the connection, and whether that was a normal end.
 fn rest(mut stream: TcpStream) -> (String, bool) {
     let mut answer = Vec::new();
     let is_orderly = stream.read_to_end(&mut answer).is_ok();
     (String::from_utf8_lossy(&answer).into_owned(), is_orderly)
 }
 
-/// An HTTP/2 client's bytes: the preface and SETTINGS with an initial window of so many bytes.
+/// An HTTP/2 client's bytes: the preface, and SETTINGS with this initial window.
 fn http_2(window: u32) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4]);
@@ -76,8 +76,8 @@ fn answer_pings(mut stream: TcpStream) -> u32 {
     }
 }
 
-/// The request is answered while its body is still to come. The next request is answered too, or
-/// the client is told that the connection ends.
+/// The request is answered before its body has come. The next request is answered too, or the answer
+/// says that the connection ends.
 #[test]
 fn a_body_that_nobody_reads_loses_no_request() {
     let (app, root) = (App::start(), Root::new());
@@ -110,7 +110,7 @@ fn a_body_that_nobody_reads_loses_no_request() {
         let is_told = first.contains("connection: close");
         assert_eq!(heads.len(), if is_told { 1 } else { 2 }, "{target}: {answers}");
     }
-    // HTTP/1.0 that wants to go on.
+    // HTTP/1.0 with keep-alive.
     let request = b"POST /nope HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\n";
     let (answer, _) = rest(client(&site, request));
     assert!(!answer.contains("keep-alive"), "{answer}");
@@ -159,7 +159,7 @@ fn an_answer_that_breaks_off_is_sent_and_seen_to_be_cut() {
             let is_known = answer.contains("content-length: 100\r\n");
             assert_eq!(is_known, target == "/cut-known", "{answer:?}");
 
-            // Without chunks, and without a length, a reset is all that can say so.
+            // Without chunks and without a length, only a reset shows the cut.
             let request = format!("GET {target} HTTP/1.0\r\nHost: a\r\n\r\n");
             let (answer, is_orderly) = rest(client(&gateway, request.as_bytes()));
             assert!(answer.ends_with("\r\n\r\nhalf"), "{target}: {answer:?}");
@@ -360,7 +360,7 @@ fn connections_to_the_application_are_kept_only_if_asked_for() {
     }
 }
 
-/// What hyper refuses by itself has a page with the reason, and a line in both logs.
+/// A request that hyper itself refuses gets a page with the reason, and a line in both logs.
 #[test]
 fn what_is_no_request_is_told_why() {
     let app = App::start();
@@ -451,7 +451,7 @@ fn transfer_codings_but_chunked_are_refused() {
     assert_eq!(app.state.asked(), 0);
 }
 
-/// Whatever it asks for: a cache before the gateway may take another of the two.
+/// Whichever host it asks for: a cache in front of the gateway may use the other one.
 #[test]
 fn a_request_has_one_host_that_is_one() {
     let (app, root) = (App::start(), Root::new());

@@ -27,8 +27,8 @@ fn pipe(name: &std::path::Path) {
     assert!(made.success());
 }
 
-/// A name that is a page, a link out of the root and a pipe in turn: nothing is shown that is
-/// outside, and nobody waits for the pipe.
+/// A name is a page, a link out of the root and a pipe in turn. Nothing outside is shown, and nobody
+/// waits for the pipe.
 #[test]
 fn a_file_that_is_swapped_under_way_shows_nothing() {
     let (_app, root, gateway) = site(&[]);
@@ -129,7 +129,7 @@ fn a_release_is_served_at_once() {
     assert_eq!(text(&connection.get("/page.txt").expect("an answer")), "2");
 }
 
-/// Without descriptors nothing can be found, which is not the same as that nothing is there.
+/// Without descriptors nothing can be looked up. That is not a 404.
 #[test]
 fn no_descriptor_is_503_and_logged() {
     let (_app, _root, gateway) = site(&[]);
@@ -180,7 +180,7 @@ fn files_leave_descriptors_to_scripts() {
     until("it is logged", || gateway.error_log().contains("as many files as may be open"));
 }
 
-/// RFC 9110, 13: the fields, in their order, and what comes of each.
+/// RFC 9110, section 13: the conditional fields in their order, and their results.
 #[test]
 fn rfc_9110_13_conditional_requests() {
     let (_app, _root, gateway) = site(&[]);
@@ -263,7 +263,7 @@ fn an_edit_within_a_second_is_seen() {
     assert_eq!(gateway.ask("GET", "/page.txt", &stale).head.status, 200);
 }
 
-/// Of a second that is not over, there may be more versions: none gets its date.
+/// In a second that is not over there may be more versions: so none gets that date.
 #[test]
 fn a_date_that_is_not_over_is_not_told() {
     let (_app, root, gateway) = site(&[]);
@@ -303,7 +303,7 @@ fn an_application_hands_a_file_over() {
         assert_eq!(reply.head.field("content-type"), Some("text/plain"));
         let tag = reply.head.field("etag").expect("the file's tag");
         assert_ne!(tag, "\"mine\"");
-        // Ranges and conditions are the file's matter.
+        // Ranges and conditions are those of the file.
         let target = format!("/field?{field}");
         let part = gateway.ask("GET", &target, &[("Range", "bytes=2-4"), ("If-Range", tag)]);
         assert_eq!((part.head.status, text(&part)), (206, "234".to_owned()));

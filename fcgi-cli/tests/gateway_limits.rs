@@ -77,7 +77,7 @@ fn nobody_listens_is_502() {
     until("it is in the access log", || gateway.access_log().ends_with(&format!(" {id}\n")));
 }
 
-/// Where the application is, and what the system says, is for the log.
+/// The application's address and the system's error are only in the log.
 #[test]
 fn pages_say_nothing_of_what_is_inside() {
     let app = App::start();
@@ -250,7 +250,7 @@ fn a_client_that_leaves_cancels_its_request() {
     until("all are logged", || gateway.access_log().lines().count() == 3);
     let log = gateway.access_log();
     assert!(log.contains("\"GET /hang HTTP/1.1\" 499 0 "), "{log}");
-    // Another gets nothing of it (H-11).
+    // Another request gets none of its bytes (H-11).
     assert!(text(&gateway.get("/other")).contains("PATH_INFO=/other\n"));
 }
 
@@ -304,7 +304,7 @@ fn an_http_2_client_that_does_not_read_is_given_up() {
         let state = Arc::clone(&app.state);
         let cancelled = move || until("it is cancelled", || state.cancelled() == 1);
         tokio::task::spawn_blocking(cancelled).await.expect("no panic");
-        // The connection is well, and so is its other streams' window.
+        // The connection goes on, and its other streams have their window.
         let other = client.post("/x", "12345").await.expect("another answer");
         assert_eq!(other.status(), 200);
         drop(unread);
@@ -438,7 +438,7 @@ fn what_it_can_not_serve() {
         (&["http://127.0.0.1:80/"], "not HTTP; for a FastCGI application there, 127.0.0.1:80"),
         (&["--listen", "8080"], ":8080 for all"),
         (&["--listen", "http://127.0.0.1:80/"], "not a URL: 127.0.0.1:80"),
-        (&["tcp:a:1", "--root", "no/such"], "and of that there is "),
+        (&["tcp:a:1", "--root", "no/such"], "there is no "),
         (&["tcp:a:1", "--deny", "[x"], "--deny"),
         (&["tcp:a:1", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/8"),
         (&["tcp:a:1", "--ready", "ready"], "/-/ready"),

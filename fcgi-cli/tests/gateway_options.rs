@@ -120,7 +120,7 @@ fn lines_of_a_variable_may_end_in_any_way() {
     }
     let wrong = run(&["gateway", "--listen", "127.0.0.1:0", "--param", "=x"]);
     assert_eq!(wrong.status.code(), Some(2), "no name");
-    // Nothing is denied by nothing, and everything by the root.
+    // An empty pattern denies nothing, and `/` everything.
     for (pattern, status) in [("", 200), ("/", 403)] {
         let gateway = Gateway::start(&[&args[..], &["--deny", pattern]].concat());
         assert_eq!(gateway.get("/page.txt").head.status, status, "{pattern:?}");
@@ -160,7 +160,7 @@ fn unix_sockets_have_a_mode_an_owner_and_a_group() {
         assert_eq!((file.uid(), file.gid()), (own.uid(), own.gid()), "{options:?}");
         assert!(ask_unix(&path, "/x").contains("REMOTE_ADDR=unix:\n"));
     }
-    // As root, they can be somebody else's.
+    // Root can give them to another user.
     if own.uid() == 0 {
         let others = ["--listen-owner", "12345", "--listen-group", "23456"];
         let _gateway = Gateway::start(&[&args[..], &others].concat());
@@ -222,7 +222,7 @@ fn systemds_sockets_are_listened_at() {
     assert!(!gateway.line.contains(" and "), "that one alone: {}", gateway.line);
     assert_eq!(text(&gateway.get("/page.txt")), PAGE);
 
-    // More than there are: the first that is missing is said, and nothing else.
+    // More than there are: only the first missing one is reported.
     let mut command = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=30 exec \"$@\"";
     command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());
@@ -234,7 +234,7 @@ fn systemds_sockets_are_listened_at() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("that systemd passed"), "{said}");
 
-    // Of another process: they are none of ours.
+    // They were passed to another process.
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=1 LISTEN_FDS=1 exec \"$@\"", "sh"]);

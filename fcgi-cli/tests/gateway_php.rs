@@ -112,7 +112,7 @@ fn an_answer_streams() -> Result {
     Ok(())
 }
 
-/// A script that prints finds out (Q-6), and the only worker takes the next request.
+/// A script that prints notices the abort (Q-6), and the only worker takes the next request.
 fn a_client_that_leaves_frees_the_worker() -> Result {
     let (_php, gateway) = start(PhpFpmOptions::default().children(1), &["--connections", "1"])?;
     let mut leaves = gateway.connect();
@@ -201,7 +201,7 @@ fn a_private_php_fpm_finishes_its_scripts() -> Result {
     Ok(())
 }
 
-/// Tells the ids of a worker, of its master, and of who has started that.
+/// Prints the ids of a worker, of its master, and of the master's parent.
 const WHO: &str = "<?php $master = posix_getppid();
     preg_match('/^PPid:\\s+(\\d+)/m', file_get_contents(\"/proc/$master/status\"), $guard);
     echo getmypid(), ' ', $master, ' ', $guard[1];";
@@ -218,7 +218,7 @@ fn who(gateway: &Gateway) -> Vec<i32> {
 }
 
 fn is_gone(id: i32) -> bool {
-    // One that has ended, and that nobody has waited for, is no more.
+    // A process that has ended counts as gone, even if nobody has waited for it.
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     status.is_empty() || status.contains("State:\tZ")
 }
@@ -318,7 +318,7 @@ fn the_php_fpm_can_be_named() -> Result {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.contains("/no/such/fpm"), "{stderr}");
-    // A wrapper of one's own.
+    // A wrapper script.
     let found = std::env::split_paths("/usr/local/sbin:/usr/sbin:/sbin").find_map(|folder| {
         let mut names: Vec<_> = fs::read_dir(folder).ok()?.flatten().collect();
         names.retain(|name| name.file_name().to_string_lossy().starts_with("php-fpm"));

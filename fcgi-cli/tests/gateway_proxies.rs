@@ -1,4 +1,4 @@
-//! `fcgi gateway` behind other proxies, in front of several applications, and what it says of itself.
+//! `fcgi gateway` behind other proxies, in front of several applications, and its own pages.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn only_trusted_proxies_say_who_asks() {
         (&[("Forwarded", "for=_hidden")], "127.0.0.1", None),
         (&[("X-Forwarded-For", "")], "127.0.0.1", None),
         (&[("X-Forwarded-For", "203.0.113.7, ,")], "203.0.113.7", None),
-        // What a client has begun is no text; what its proxy adds is.
+        // The client's part is not valid text; the proxy's is.
         (&[("X-Forwarded-For", "\u{ff}, 203.0.113.7")], "203.0.113.7", None),
         (&[("Forwarded", "for=\u{ff}, for=203.0.113.7")], "203.0.113.7", None),
     ];
@@ -134,14 +134,14 @@ fn trusted_proxies_say_how_and_for_whom() {
             assert!(lines.count() <= 1, "{name} twice in\n{body}");
         }
     }
-    // The operator's word goes before.
+    // The operator's setting takes precedence.
     let gateway = Gateway::start(&[&args[..], &["--param", "SERVER_PORT=1"]].concat());
     let body = text(&gateway.ask("GET", "/x", &[("X-Forwarded-Proto", "https")]));
     assert_eq!(param(&body, "SERVER_PORT"), Some("1"));
 }
 
-/// A proxy writes one of the two, and passes on the other as its client has sent it: what only one
-/// of them says may be the client's own word.
+/// A proxy writes one kind, and passes on the other as its client sent it. So what only one of them
+/// says may come from the client.
 #[test]
 fn forwarded_and_x_forwarded_have_to_agree() {
     let app = App::start();
@@ -153,7 +153,7 @@ fn forwarded_and_x_forwarded_have_to_agree() {
         &[("Forwarded", "for=6.6.6.6"), x_for],
         &[("Forwarded", "for=203.0.113.7;proto=https;host=evil.example"), x_for, x_http, x_host],
         &[("Forwarded", "for=203.0.113.7;proto=http;host=evil.example"), x_for, x_http, x_host],
-        // Only one of them says how, for whom, or who.
+        // Only one of them names scheme, host or client.
         &[("Forwarded", "for=203.0.113.7;proto=https"), x_for],
         &[("Forwarded", "for=203.0.113.7"), x_for, ("X-Forwarded-Proto", "https")],
         &[("Forwarded", "for=203.0.113.7"), x_for, x_host],
@@ -161,7 +161,7 @@ fn forwarded_and_x_forwarded_have_to_agree() {
         &[("Forwarded", "for=203.0.113.7;proto=https"), ("X-Forwarded-Proto", "https")],
         &[("Forwarded", "for=unknown"), x_for],
         &[("Forwarded", "for=127.0.0.1"), x_for],
-        // What comes last, from the proxy, is not to vanish in what the client has begun.
+        // The client's open quotation must not hide the proxy's part after it.
         &[("Forwarded", "for=\", for=203.0.113.7")],
         &[("Forwarded", "for=\"\\\", for=203.0.113.7;proto=http")],
     ];
@@ -173,7 +173,7 @@ fn forwarded_and_x_forwarded_have_to_agree() {
     let logged = || gateway.error_log().matches("--forwarded").count() >= 10;
     until("each is logged", logged);
     assert!(gateway.access_log().lines().all(|line| line.starts_with("127.0.0.1 - - [")));
-    // Together they may say the same, and one may say nothing.
+    // Both may say the same, and one may be missing.
     let both = [
         ("Forwarded", "For=\"203.0.113.7:80\";proto=https;host=\"Shop.example:99\""),
         x_for,
@@ -190,7 +190,7 @@ fn forwarded_and_x_forwarded_have_to_agree() {
         assert_eq!(param(&body, "REMOTE_ADDR"), Some("203.0.113.7"), "{fields:?}\n{body}");
         assert_eq!(param(&body, "HTTPS"), https, "{fields:?}\n{body}");
     }
-    // From others nothing counts, and nothing is refused.
+    // From other addresses the fields are ignored, and nothing is refused.
     let other = Gateway::start(&[&app.address, "--mount", "/", "--trusted-proxy", "192.0.2.1"]);
     let body = text(&other.ask("GET", "/x", &[("Forwarded", "for=6.6.6.6"), x_for]));
     assert_eq!(param(&body, "REMOTE_ADDR"), Some("127.0.0.1"));
@@ -222,7 +222,7 @@ fn it_can_be_said_which_of_them_the_proxies_write() {
 fn requests_go_to_several_applications() {
     let (one, two) = (App::start(), App::start());
     let gateway = Gateway::start(&[&one.address, &two.address, "--mount", "/"]);
-    // One that was just answered may count for a moment more.
+    // A request that was just answered may still be counted for a moment.
     let get = |held: usize| {
         assert_eq!(gateway.get("/x").head.status, 200);
         until("its connection is closed", || {
@@ -236,7 +236,7 @@ fn requests_go_to_several_applications() {
     };
     (0..10).for_each(|_| get(0));
     assert_eq!((one.state.asked(), two.state.asked()), (5, 5));
-    // One with something to do gets less.
+    // An application with something to do gets fewer requests.
     let mut held = gateway.connect();
     held.send_head("GET", "/hold", &[]).expect("send");
     held.read_head().expect("a head");
@@ -305,7 +305,7 @@ fn ready_says_whether_the_application_is_there() {
     assert!(status(&[&app.address, "--metrics", "off"], "/-/metrics").1.contains("PATH_INFO"));
 }
 
-/// Whoever may ask whether it is there must not keep it busy by that.
+/// Requests for `/-/ready` must not keep the application busy.
 #[test]
 fn ready_asks_once_a_second_at_most() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -40,7 +40,7 @@ fn front_controllers_answer_for_their_folders() {
     has(&gateway.get("/none/x"), &["SCRIPT_NAME=/index.php", "PATH_INFO=/none/x"]);
     let name = format!("PATH_TRANSLATED={}/a/b", root.arg());
     has(&gateway.get("/sub/a/b"), &["SCRIPT_NAME=/sub/index.php", "PATH_INFO=/a/b", &name]);
-    // What reaches no file may mean something to it.
+    // A path that is not a file may mean something to the application.
     has(&gateway.get("/a%2Fb"), &["PATH_INFO=/a/b", "REQUEST_URI=/a%2Fb"]);
     has(&gateway.get("/.hidden/x"), &["PATH_INFO=/.hidden/x"]);
     has(&gateway.get("/app.php/a%2Fb"), &["SCRIPT_NAME=/app.php", "PATH_INFO=/a/b"]);
@@ -65,6 +65,26 @@ fn a_front_controller_that_is_not_there_is_an_error_at_the_start() {
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(reason) && stderr.contains(&root.arg()), "{stderr}");
     }
+}
+
+#[test]
+fn a_site_that_needs_a_front_controller_is_told_once() {
+    let (app, root) = (App::start(), Root::new());
+    fs::write(root.path().join("index.php"), SECRET).expect("a file");
+    let hint = "with --front index.php, index.php would answer all paths that are not files";
+    let gateway = start(&app, &root, &[]);
+    // These look like files.
+    for target in ["/favicon.ico", "/articles/2.png", "/articles/1", "/articles/2"] {
+        assert_eq!(gateway.get(target).head.status, 404, "{target}");
+    }
+    until("the log has the hint", || gateway.error_log().contains(hint));
+    let log = gateway.error_log();
+    assert_eq!(log.matches(hint).count(), 1, "{log}");
+    assert!(log.contains("GET /articles/1: "), "{log}");
+
+    let gateway = start(&app, &root, &["--front", "sub/index.php"]);
+    assert_eq!(gateway.get("/articles/1").head.status, 404);
+    assert!(!gateway.error_log().contains("--front"));
 }
 
 #[test]
@@ -220,7 +240,7 @@ fn files_that_were_compressed_ahead_are_sent_to_those_who_take_them() {
         assert_eq!(reply.head.field("content-length"), Some(&*body.len().to_string()));
     }
     assert_eq!(ask("/only.js", "zstd", &[]).head.field("content-encoding"), Some("zstd"));
-    // Each has a tag of its own, and ranges are of what is sent.
+    // Each version has its own tag, and ranges apply to the bytes that are sent.
     let tag = |accept| ask("/page.txt", accept, &[]).head.field("etag").expect("a tag").to_owned();
     let (plain, gzip, br) = (tag("x"), tag("gzip"), tag("br"));
     assert!(plain != gzip && gzip != br && plain != br, "{plain} {gzip} {br}");
@@ -233,7 +253,7 @@ fn files_that_were_compressed_ahead_are_sent_to_those_who_take_them() {
     assert_eq!(reply.head.field("content-range"), Some("bytes 5-7/22"));
     let reply = ask("/page.txt", "gzip", &[("Range", "bytes=5-7"), ("If-Range", &plain)]);
     assert_eq!(reply.head.status, 200, "a part of another representation");
-    // By their own names they are what they are.
+    // Requested by their own names, they are ordinary files.
     let reply = ask("/page.txt.gz", "gzip", &[]);
     assert_eq!(reply.head.field("content-encoding"), None);
     assert_eq!(reply.head.field("content-type"), Some("application/gzip"));

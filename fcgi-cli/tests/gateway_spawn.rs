@@ -30,7 +30,7 @@ fn pid(folder: &TempDir, name: &str) -> Pid {
     found.expect("an id")
 }
 
-/// Whether it runs: one that nobody has waited for does not.
+/// Whether it runs. A process that has ended does not, even if nobody has waited for it.
 fn runs(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     let state = stat.as_deref().unwrap_or_default().rsplit(") ").next().unwrap_or_default();
@@ -56,7 +56,7 @@ fn guard(gateway: &Gateway) -> (Pid, PathBuf) {
     panic!("it has no guard");
 }
 
-/// What the next test spawns: it answers at descriptor 0.
+/// The program of the next test, which answers at descriptor 0.
 #[test]
 #[ignore = "a program for another test"]
 fn the_program() {

@@ -103,7 +103,7 @@ fn code_runs_as_the_worker() -> Result {
 }
 
 fn what_php_says_and_how_it_ends() -> Result {
-    // Whatever the pool does with errors, they are seen here.
+    // Errors are shown here, whatever the pool's settings are.
     let options = PhpFpmOptions::default();
     let options = options.extra("php_flag[display_errors] = on\nphp_flag[log_errors] = off");
     let php = PhpFpm::start(options)?;
@@ -128,7 +128,7 @@ fn what_php_says_and_how_it_ends() -> Result {
         (code, err),
         (7, format!("fcgi php: {address}: the script ended with status 503\n"))
     );
-    // A 404 of the script's own is no script that is not found.
+    // A 404 that the script sends does not mean that the script is missing.
     let (code, out, _) = ended(&run(&[&address, "http_response_code(404); echo 'none';"]));
     assert_eq!((code, out.as_str()), (7, "none"));
     Ok(())
@@ -244,7 +244,7 @@ fn open_basedir() -> Result {
     let (code, out, err) = ended(&run(&[&php.unix_address(), "echo 'ran';"]));
     assert_eq!((code, out.as_str(), err.as_str()), (0, "ran", ""));
     assert!(is_empty(folder.path()));
-    // The same where its configuration does not tell: with a folder that is named.
+    // The same without its configuration: the folder is given.
     let (code, _, err) = ended(&run(&[&php.unix_address(), "echo 'ran';", "--dir", "/tmp"]));
     assert_eq!(code, 2);
     assert!(err.contains("its worker finds no script here (/tmp: "), "{err}");
@@ -323,7 +323,7 @@ fn below_a_chroot() -> Result {
 fn an_ordinary_users_script() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let folder = open_folder()?;
-    // The program may be where others can't go.
+    // The program may be in a folder that others can't enter.
     let path: PathBuf = folder.path().join("fcgi");
     program::copy(fcgi().get_program(), &path)?;
     let scripts = open_folder()?;
@@ -371,7 +371,7 @@ fn idle_pool(folder: &Path) -> Result<(PhpFpm, String, String)> {
     Ok((PhpFpm::start(options)?, name, format!("unix:{listen}")))
 }
 
-/// Whoever takes a worker's title does not get the script.
+/// A process that only has a worker's title does not get the script.
 fn a_title_makes_no_worker() -> Result {
     let folder = open_folder()?;
     let (_php, name, address) = idle_pool(folder.path())?;
@@ -380,7 +380,7 @@ fn a_title_makes_no_worker() -> Result {
     Ok(())
 }
 
-/// Nor does who names a configuration of their own.
+/// Nor does one that names its own configuration.
 fn a_title_makes_no_master() -> Result {
     // Its name is before that of the real one.
     let folder = tempfile::Builder::new().prefix("+").tempdir_in("/tmp")?;
@@ -463,7 +463,7 @@ fn it_ends_while_nobody_reads_its_output() -> Result {
     std::thread::sleep(std::time::Duration::from_millis(500));
     signal(&child, Signal::TERM)?;
     assert_eq!(wait(child), Some(143));
-    // Output for programs that is cut is no success.
+    // Cut output for programs is a failure.
     for (form, status) in [("--json", 6), ("--nagios", 2)] {
         let (stdout, _unread) = full();
         let mut command = fcgi();
@@ -487,7 +487,7 @@ fn it_ends_while_nobody_reads_its_output() -> Result {
     Ok(())
 }
 
-/// No worker is known of a pool that is not there.
+/// A pool that does not exist has no known worker.
 fn a_pool_that_is_not_there() -> Result {
     for (address, cause) in
         [("unix:/nonexistent/php.sock", "no-socket"), ("127.0.0.1:1", "nobody-listens")]

@@ -100,7 +100,7 @@ fn all() -> Result {
     Ok(())
 }
 
-/// What runs on says where, and ends when it is told to.
+/// A command that keeps running prints its address, and ends on SIGTERM.
 fn serves(line: &str, php: &PhpFpm) -> Result {
     let mut child = shell(line, php).stdout(Stdio::piped()).spawn()?;
     let mut first = String::new();

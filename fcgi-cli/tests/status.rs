@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     harness::run(cases.into_iter().chain([elsewhere]))
 }
 
-/// Of each command that tells what it found.
+/// For each command that reports what it found.
 fn a_result_that_can_not_be_written() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let address = php.unix_address();
@@ -322,7 +322,7 @@ fn a_status_path_that_is_not_set() -> Result {
     Ok(())
 }
 
-/// Each of several pools is asked, and what would not be looked at is refused.
+/// All pools are asked, and options without an effect are refused.
 fn values_of_several() -> Result {
     let php = PhpFpm::start(PhpFpmOptions::default())?;
     let both = [&*php.unix_address(), "unix:/nonexistent/socket", "--values"];
@@ -503,7 +503,7 @@ fn watching() -> Result {
     }
     assert!(seen.last().is_some_and(|line| line.ends_with("PER SECOND")), "{seen:?}");
     assert!(!seen.concat().contains('\x1b'), "{seen:?}");
-    // Who no longer reads ends it.
+    // It ends when its reader does.
     drop(lines);
     let mut status = None;
     until("it ends", || {
@@ -570,7 +570,7 @@ fn another_network_namespace() -> Result {
     let expected = "queue 0/0 (php-fpm says so, as always on unix sockets; the kernel can't tell: no \
                     such listener in this network namespace)";
     assert!(out(&output).contains(expected), "{}", out(&output));
-    // What is not known does not pass.
+    // A figure that is not known fails.
     let output = elsewhere(&["--max", "queue=5"]);
     assert_eq!(code(&output), 7);
     assert!(err(&output).contains("queue is not known"), "{}", err(&output));

@@ -1,4 +1,4 @@
-//! `fcgi tap`: what it carries, what it prints, and what it does not let itself be held up by.
+//! `fcgi tap`: what it passes on, what it prints, and what must not hold it up.
 
 mod common;
 
@@ -41,7 +41,7 @@ fn echo() -> impl ToString {
     RawApp::new().serve(|mut peer| peer.echo())
 }
 
-/// A request for a path, of a client that has credentials.
+/// A request for a path, from a client with credentials.
 fn get(id: u16, uri: &str) -> Vec<u8> {
     let pairs = [
         ("REQUEST_METHOD", "GET"),
@@ -171,7 +171,7 @@ fn secrets_are_hidden_from_the_recording_too() {
     let form = b"name=Ann&password=hidden";
     web.send(request(1, KEEP, &pairs, form));
     web.answer(1);
-    // Of other types nothing is known.
+    // Bodies of other types are not examined.
     pairs[3].1 = "application/json";
     web.send(request(1, KEEP, &pairs, b"{\"word\": \"a body\"}"));
     web.answer(1);
@@ -210,7 +210,7 @@ fn usual_secrets_are_known_by_their_names() {
     }
 }
 
-/// All that a tap lets be seen: its stdout, its recording, and what `decode -v` makes of that.
+/// All output of a tap: its stdout, its recording, and what `decode -v` prints of that.
 fn all_that_is_seen(tap: &mut Tap) -> String {
     tap.stop();
     let recorded = fs::read(tap.file("r.pcapng")).expect("a recording");
@@ -219,7 +219,7 @@ fn all_that_is_seen(tap: &mut Tap) -> String {
     String::from_utf8_lossy(&parts).into_owned()
 }
 
-/// Parameters and a body with secrets, of a request that begun before.
+/// Parameters and a body with secrets, for a request that has begun.
 fn late(id: u16) -> Vec<u8> {
     [
         params(id, &[("HTTP_COOKIE", "sid=TOPSECRET")]),
@@ -246,7 +246,7 @@ fn what_belongs_to_no_request_is_hidden() {
         web.send(late(1));
         to_app.send(record(Type::Stdout, 1, b"Set-Cookie: sid=TOPSECRET\r\n\r\n"));
         web.record();
-        // Streams that go the wrong way are of no request either.
+        // Streams in the wrong direction belong to no request either.
         web.send([begin(2, RESPONDER, KEEP), record(Type::Stdout, 2, b"TOPSECRET")].concat());
         to_app.send(late(2));
         (0..3).for_each(|_| drop(web.record()));
@@ -291,7 +291,7 @@ fn a_second_beginning_shows_nothing() {
     let mut tap = Tap::start(&app.address, &["-v", "--write", "r.pcapng"]);
     let mut web = tap.connect();
     let mut to_app = app.accept();
-    // A name that is never whole would take in what comes then.
+    // A name that never ends would take in what comes after it.
     web.send([begin(1, RESPONDER, KEEP), record(Type::Params, 1, b"\x7f\x7fNAME")].concat());
     web.send([begin(1, RESPONDER, KEEP), late(1)].concat());
     (0..6).for_each(|_| drop(to_app.record()));
@@ -361,7 +361,7 @@ fn filters_choose_requests() {
         let expected: Vec<_> = expected.iter().map(|path| Some(*path)).collect();
         assert_eq!(paths, expected, "{filters:?}");
     }
-    // Records are held back until it is known.
+    // Records are held back until that is known.
     let tap = Tap::start(&application, &["-v", "--filter", "/b"]);
     let mut web = tap.connect();
     for uri in ["/a", "/b", "/c"] {
@@ -391,7 +391,7 @@ fn bytes_pass_untouched_and_at_once() {
         reader.read_exact(&mut got).expect("it arrives");
         assert_eq!(got[0], *byte);
     }
-    // What is no FastCGI passes as well, both ways.
+    // Bytes that are not FastCGI pass too, in both directions.
     let noise: Vec<u8> = (0..100_000_u32).map(|n| (n % 253) as u8 ^ 0x80).collect();
     let sent = web.send_beside(noise.clone());
     let mut got = vec![0; noise.len()];
@@ -443,7 +443,7 @@ fn the_applications_half_close_is_one_too() {
     to_app.shutdown_write();
     assert_eq!(web.answer(1), complete(b"early"));
     web.expect_close();
-    // What is still sent arrives.
+    // Later bytes still arrive.
     web.send(params(1, &[("REQUEST_METHOD", "POST")]));
     assert_eq!(to_app.record().kind, Type::BeginRequest);
     assert_eq!(to_app.stream_of(Type::Params, 1), [pair(b"REQUEST_METHOD", b"POST")].concat());
@@ -551,7 +551,7 @@ fn output_that_nobody_reads_stops_nothing() {
         web.send(request(1, KEEP, &[("REQUEST_METHOD", "POST")], &body));
         assert_eq!(web.answer(1), complete(&body));
     }
-    // It says so while nobody reads.
+    // It reports that while nobody reads.
     until("it says so", || tap.stderr().contains(" lines were dropped: stdout is not read"));
     assert_eq!(tap.stop().code(), Some(0));
     assert!(tap.stderr().contains("8000 requests on 1 connections"), "{}", tap.stderr());
@@ -704,7 +704,7 @@ fn decode(bytes: &[u8]) -> (String, String, Option<i32>) {
     decode_by(fcgi().args(["decode", "-"]), bytes)
 }
 
-/// The same, with so little of something (`v` for KiB of memory, `t` for seconds of a processor).
+/// The same, with a limit (`v` for KiB of memory, `t` for seconds of processor time).
 fn decode_within(limit: &str, bytes: &[u8]) -> (String, String, Option<i32>) {
     let script = format!("ulimit -{limit}; exec \"$0\" decode -");
     decode_by(Command::new("sh").args(["-c", &script]).arg(fcgi().get_program()), bytes)
@@ -749,7 +749,7 @@ fn raw_bytes_are_records() {
     1  GET /raw  201 app status 3  first 0.00 ms, total 0.00 ms  in 0 B, out 17 B
 ";
     assert_eq!((&*stdout, &*stderr, code), (expected, "", Some(0)));
-    // What breaks off, and what is none.
+    // A recording that is cut, and a file that is none.
     let (stdout, stderr, code) = decode(&wire[..wire.len() - 1]);
     assert!(stdout.contains("GET /raw  201 open"), "{stdout}");
     let at = wire.len() - 16;
@@ -818,7 +818,7 @@ fn connections_that_have_ended_cost_nothing() {
                 (port, false, 0, 1, &answered),
                 (port, false, end, down, b""),
                 (port, true, FIN, up, b""),
-                // What comes twice begins nothing.
+                // Bytes that come twice begin no request.
                 (port, true, 0, 1, &asked),
                 (port, false, 0, down + 1, b""),
             ]
@@ -841,11 +841,11 @@ fn many_small_packets_in_the_wrong_order_take_no_time() {
     let asked = request(1, CLOSE, &[("REQUEST_METHOD", "POST")], &body);
     let number = |n: usize| (n as u32).wrapping_sub(20_000);
     let mut packets = vec![(10_000, true, SYN, number(0).wrapping_sub(1), &b""[..])];
-    // The first packet tells that it is FastCGI.
+    // The first packet shows that it is FastCGI.
     let rest = asked.iter().enumerate().skip(9).rev();
     packets.push((10_000, true, 0, number(0), &asked[..8]));
     packets.extend(rest.map(|(n, byte)| (10_000, true, 0, number(n), std::slice::from_ref(byte))));
-    // A part of what comes then was there before.
+    // A part of the next packet came before.
     packets.push((10_000, true, 0, number(4), &asked[4..200]));
     let answered = answer(1, b"");
     packets.push((10_000, false, 0, 1, &answered));

@@ -75,7 +75,7 @@ fn its_socket_is_open_to_nobody_else() -> Result {
     fs::set_permissions(path, fs::Permissions::from_mode(0o622))?;
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
     if is_root {
-        // Only root can have an application of somebody else.
+        // Only root can run an application as another user.
         chown(path, Some(33), Some(34))?;
     }
     let model = fs::metadata(path)?;
@@ -92,7 +92,7 @@ fn its_socket_is_open_to_nobody_else() -> Result {
         let mode = ["chmod", "fchmodat"].map(at).into_iter().max().unwrap_or(0);
         assert!(listen > 0 && (owner > 0 || !is_root), "{calls}");
         assert!(mode.max(owner) < listen, "nobody connects before it is in order: {calls}");
-        // Who owns it may have put a link in its place.
+        // Its owner may have put a link in its place.
         let later = calls.get(owner..).unwrap_or_default();
         let by_name = |call: &str| call.contains("chmod") && call.contains("tap.sock");
         assert!(!is_root || !later.lines().any(by_name), "{calls}");
@@ -100,7 +100,7 @@ fn its_socket_is_open_to_nobody_else() -> Result {
     Ok(())
 }
 
-/// Type and id of each record in tshark's eyes, in the order of the file.
+/// Type and id of each record as tshark reads them, in the order of the file.
 fn tshark(file: &Path, port: u16) -> std::result::Result<Vec<(u8, u16)>, Failed> {
     let decode = format!("tcp.port=={port},fcgi");
     let output = Command::new(Peer::Tshark.find()?)
@@ -120,7 +120,7 @@ fn tshark(file: &Path, port: u16) -> std::result::Result<Vec<(u8, u16)>, Failed>
     Ok(records)
 }
 
-/// What tshark has to complain of: checksums, sequence numbers, malformed packets.
+/// tshark's complaints: checksums, sequence numbers, malformed packets.
 fn complaints(file: &Path, port: u16) -> std::result::Result<String, Failed> {
     let decode = format!("tcp.port=={port},fcgi");
     let output = Command::new(Peer::Tshark.find()?)

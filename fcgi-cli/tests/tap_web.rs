@@ -78,7 +78,7 @@ fn ask(tap: &Tap, paths: &[&str]) {
     }
 }
 
-/// The texts of all that a selector finds, as soon as there are as many.
+/// The texts of all elements that a selector finds, as soon as there are this many.
 fn texts(
     browser: &mut Browser,
     selector: &str,
@@ -159,7 +159,7 @@ fn get(host: &str, named: &str, path: &str) -> std::result::Result<Reply, Failed
     Ok(connection.read_reply()?)
 }
 
-/// What a request's JSON says, once it has ended.
+/// The JSON of a request, once that has ended.
 fn detail(url: &str, number: u64) -> std::result::Result<Value, Failed> {
     let mut detail = Value::Null;
     let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -263,11 +263,11 @@ fn only_who_may_sees_it() -> Result {
     assert_eq!(get(host, host, "/")?.head.status, 200);
     let port = host.rsplit(':').next().ok_or("a port")?;
     assert_eq!(get(host, &format!("localhost:{port}"), "/")?.head.status, 200);
-    // A name that somebody has made to lead here.
+    // A name that somebody has pointed at this machine.
     assert_eq!(get(host, &format!("evil.example:{port}"), "/")?.head.status, 403);
     assert_eq!(get(host, host, "/requests/7")?.head.status, 404);
 
-    // Where others can reach it, it wants to be told so, and has a token.
+    // A page that others can reach must be allowed with an option, and needs a token.
     let application = RawApp::new();
     let address = application.address.to_string();
     let output =
@@ -309,7 +309,7 @@ fn who_may_not_see_it_stops_nothing() -> Result {
     drop(idle);
     let token = url.split_once("/?").ok_or("a token")?.1;
     assert_eq!(get(&host, "any.example", &format!("/?{token}"))?.head.status, 200);
-    // Who was refused keeps no connection.
+    // A refused client keeps no connection.
     let refused = get(&host, "any.example", "/")?;
     assert_eq!(refused.head.status, 403);
     assert_eq!(refused.head.field("connection"), Some("close"));

@@ -109,7 +109,7 @@ fn man_pages_are_there_for_all() {
     assert_eq!(seen(&run(&["man", "no-such"])).0, 2);
 }
 
-/// docs/deploy.md tests the files; here is what becomes of them.
+/// The tests of docs/deploy.md run the files. This one checks what is inserted into them.
 #[test]
 fn files_for_web_servers_are_those_of_the_page() {
     const ADDRESS: &str = "unix:/run/app/app.sock";

@@ -23,7 +23,8 @@ macro_rules! adapter {
         pub type Server = $crate::server::Server<$runtime>;
         /// A server that is ready to start; see [`serve()`].
         pub type Serve<H, S = ::std::future::Pending<()>> = $crate::server::Serve<$runtime, H, S>;
-        /// What a server listens on: a [`Listener`], or one of std's.
+        /// What a server listens on: a [`Listener`], or one of std's. A runtime's own becomes one of
+        /// std's by its `into_std`, if it has that.
         pub type Acceptor = $crate::Acceptor<$runtime>;
         /// A connection to an application; see [`client`].
         pub type Client = client::Client;

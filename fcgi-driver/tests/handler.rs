@@ -11,7 +11,7 @@ use fcgi_testkit::sim::{self, Pipe, Sim};
 
 use support::{Gauge, address, ask, builder, call, ms, numbered};
 
-/// Panics before it gives a future, if it is told to.
+/// Panics before it returns a future, if the request asks for that.
 struct Hasty;
 
 impl Handler for Hasty {
@@ -24,7 +24,7 @@ impl Handler for Hasty {
     }
 }
 
-/// Who has given up waiting for STDIN is not hurt by its silence; who asks again is.
+/// The limit does not end a handler that has stopped waiting for STDIN. It ends one that asks again.
 #[test]
 fn the_limit_for_silent_input_is_for_those_who_wait() {
     for again in [false, true] {
@@ -78,8 +78,8 @@ fn a_panic_before_there_is_a_future_ends_its_request_and_nothing_else() {
     });
 }
 
-/// Whoever drops the server of one connection leaves no handler behind: not that which ran inline,
-/// and none that had a task of its own. Nobody is left who would end one after its grace.
+/// Dropping the server of one connection drops all of its handlers: the one that ran inline, and those
+/// with their own tasks. Nobody is left who would end one after its grace.
 #[test]
 fn a_dropped_connection_drops_all_of_its_handlers() {
     for grace in [ms(0), ms(60_000)] {

@@ -1,5 +1,5 @@
-//! Wakers and subscribers are code of others, which may come back to what wakes or logs: neither is
-//! called under a lock. Where one was, these tests would not end.
+//! Wakers and subscribers are code of others, and may use the connection that wakes or logs. So
+//! neither is called under a lock. If one were, these tests would not end.
 
 #[path = "support/mod.rs"]
 mod support;

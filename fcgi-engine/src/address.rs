@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::Error;
+
 /// The address of an application, as people write it:
 ///
 /// | text | means |
@@ -89,6 +91,15 @@ impl Address {
     #[must_use]
     pub fn is_callable(&self) -> bool {
         !matches!(self.0, Kind::Stdin | Kind::Stream)
+    }
+
+    /// Itself, if it can be called.
+    #[doc(hidden)]
+    pub fn callable(self) -> Result<Self, Error> {
+        if self.is_callable() {
+            return Ok(self);
+        }
+        Err(Error::NotCallable { address: self.to_string().into() })
     }
 
     /// The port, if the address means all interfaces.

@@ -21,7 +21,7 @@
 //! # Features
 //! - `http`: the shared part of the adapters' `http` modules.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
-//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `metrics`: counters through the `metrics` facade; see [`observe`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

@@ -2,8 +2,8 @@
 //!
 //! Each connection and each request has a `tracing` span at debug level. Each request ends with one
 //! event that says how. With the `metrics` feature the same facts are counted through the `metrics`
-//! facade. docs/observability.md lists names and fields. Without a subscriber and without the
-//! feature nothing is computed.
+//! facade. Without a subscriber and without the feature nothing is computed. The page below lists
+//! names and fields.
 //!
 //! ```
 //! use std::time::Instant;
@@ -15,6 +15,7 @@
 //! log.received(512);
 //! log.end(Outcome::Complete { app_status: 0 }, Instant::now);
 //! ```
+#![cfg_attr(doc, doc = "", doc = include_str!("../docs/observability.md"))]
 
 use std::{
     fmt,

@@ -12,9 +12,17 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use std::{fmt, io, net::SocketAddr, os::fd::AsFd};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+};
 
-use rustix::{event, net};
+use rustix::{event, io::Errno, net};
 
 /// Where an accepted connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +50,42 @@ impl fmt::Display for Peer {
 /// (FC-2.2-1). A CGI program has something else there. Ask before descriptor 0 is taken over.
 #[must_use]
 pub fn is_fastcgi() -> bool {
-    matches!(net::getpeername(io::stdin()), Err(rustix::io::Errno::NOTCONN))
+    matches!(net::getpeername(io::stdin()), Err(Errno::NOTCONN))
+}
+
+/// Connects to a unix socket, which takes no time. The stream does not block.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if the socket's backlog is full; nothing reports when
+/// it has room.
+pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let address = net::SocketAddrUnix::new(path)?;
+    let socket = unix_socket(true)?;
+    loop {
+        match net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A unix socket that is closed on exec, and perhaps does not block.
+pub(crate) fn unix_socket(nonblocking: bool) -> io::Result<OwnedFd> {
+    #[cfg(not(target_vendor = "apple"))]
+    let socket = {
+        let mut flags = net::SocketFlags::CLOEXEC;
+        flags.set(net::SocketFlags::NONBLOCK, nonblocking);
+        net::socket_with(net::AddressFamily::UNIX, net::SocketType::STREAM, flags, None)?
+    };
+    #[cfg(target_vendor = "apple")]
+    let socket = {
+        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&socket, nonblocking)?;
+        socket
+    };
+    Ok(socket)
 }
 
 /// Whether a peer has hung up, whatever there still is to read.

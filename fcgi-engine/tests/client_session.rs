@@ -72,8 +72,7 @@ fn a_connection_that_has_ended_unused_is_closed_to_requests() {
     assert!(matches!(session.begin(&begin(), now, now), Err(Error::Closed { .. })));
 }
 
-/// Whoever waits for such a connection to settle has nothing to wait for once its last request has
-/// ended.
+/// Nobody waits for such a connection once its last request has ended.
 #[test]
 fn a_connection_with_too_many_aborted_requests_settles_at_once() {
     let mut settings = Settings::new();

@@ -89,7 +89,7 @@ fn the_file_is_at_no_time_open_to_more() {
     });
 }
 
-/// Who may rename in the folder puts a link in the socket's place as soon as it is there.
+/// A user who may rename files in the folder replaces the socket by a link as soon as it is there.
 #[test]
 fn a_link_in_the_sockets_place_is_not_followed() {
     let (folder, path) = place();
@@ -204,6 +204,7 @@ fn what_can_not_be_bound_is_said_with_what_to_do() {
     let link = folder.path().join("link");
     symlink(folder.path().join("nowhere"), &link).unwrap();
     assert!(bind(&link).contains("not a socket"));
+    assert!(bind(folder.path()).contains("this is a folder"));
     assert!(bind(&folder.path().join("no/app.sock")).contains("there is no folder"));
     assert!(bind(&file.join("app.sock")).contains("is not a folder"));
     assert!(bind(&folder.path().join("x".repeat(200))).contains("too long"));

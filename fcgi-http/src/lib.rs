@@ -37,8 +37,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `docs/http.md` of the project lists what is mapped to what, and every policy with its default.
-//! Names such as CGI-4.1-1, W-5 and H-14 come from its list of requirements.
+//! The page [`mapping`] lists what is mapped to what, and every policy with its default. Names such
+//! as CGI-4.1-1, W-5 and H-14 come from the project's list of requirements, docs/requirements.md.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -52,6 +52,10 @@ pub mod request;
 pub mod response;
 pub mod script;
 mod text;
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/http.md")]
+pub mod mapping {}
 
 pub use body::{BodyLength, BodyLengthError};
 pub use request::{MetaVariables, MountPoint, ParamsBuilder, PathSource, RemoteAddr, RequestBody};

@@ -9,7 +9,9 @@ use fcgi_http::{
     script::{EncodedSlashes, FileKind, Target},
 };
 use fcgi_proto::Params;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, uri::Authority,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// A value that no reader trims.
@@ -36,7 +38,7 @@ fn header_map(fields: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     map
 }
 
-/// What repeats look like after they were joined.
+/// Repeated fields after they were joined.
 fn joined(headers: &HeaderMap) -> HeaderMap {
     let mut map = HeaderMap::new();
     for name in headers.keys() {
@@ -115,6 +117,34 @@ fn url_path() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn a_host_is_what_an_authority_is(
+        host in prop_oneof![
+            "[a-z0-9._-]{0,8}(:[0-9+]{0,6})?",
+            "[a-zA-Z0-9._:@%\\[\\] é-]{0,12}",
+        ],
+    ) {
+        let authority = Authority::try_from(host.as_str()).ok();
+        let authority = authority.filter(|it| !it.as_str().contains('@') && !it.host().is_empty());
+        prop_assert_eq!(request::is_host(host.as_bytes()), host.is_empty() || authority.is_some());
+
+        let Ok(field) = HeaderValue::from_str(&host) else { return Ok(()) };
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.headers.insert("host", field);
+        let params = ParamsBuilder::new().build(&parts, &Script::new("", "/"), RequestBody::None);
+        match (params, authority) {
+            (Ok(params), Some(authority)) => {
+                let port = authority.port_u16().unwrap_or(80).to_string();
+                prop_assert_eq!(params.get_str("SERVER_NAME"), Some(authority.host()));
+                prop_assert_eq!(params.get_str("SERVER_PORT"), Some(&*port));
+            }
+            (built, authority) => {
+                prop_assert!(authority.is_none());
+                prop_assert_eq!(built.is_ok(), host.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn a_request_goes_there_and_back(
         method in select(vec![Method::GET, Method::POST, Method::OPTIONS, Method::PATCH]),

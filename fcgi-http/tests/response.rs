@@ -171,7 +171,7 @@ fn cgi_6_3_4_1_a_head_has_limits() {
     assert_eq!(run(&"X".repeat(20)), Ok(None));
     assert_eq!(run("A: 1\nB: 2\n\n"), Ok(Some(Bytes::new())));
     assert_eq!(run("A: 1\nB: 2\nC: 3\n\n"), Err(HeadError::TooManyFields { limit: 2 }));
-    // A bad line is told before the limit that the lines after it pass.
+    // A bad line is reported before a limit that only the lines after it pass.
     assert_eq!(run("bad\nXXXXXXXXXXXXXXXXXXXX"), Err(HeadError::NoColon("bad".into())));
 }
 

@@ -1,4 +1,4 @@
-//! What `{:?}` tells of a connection.
+//! What `{:?}` shows of a connection.
 
 use bytes::Bytes;
 use fcgi_proto::{

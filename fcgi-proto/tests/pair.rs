@@ -256,7 +256,7 @@ impl World {
         let most = self.rng.size();
         let stdin = plan.read[STDIN_];
         if plan.told_aborted || plan.early.is_some_and(|at| stdin >= at) {
-            // Whatever it has written until now is all of it.
+            // It writes nothing more.
             plan.len[STDOUT_] = plan.written[STDOUT_];
             plan.len[STDERR_] = plan.written[STDERR_];
             request.finish(n as u32).unwrap();

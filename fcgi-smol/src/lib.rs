@@ -27,7 +27,8 @@
 //! - `http`: [`http`], with `serve_http` for tower services and `HttpClient`.
 //! - `axum`: lets axum's handlers take `http::RemoteAddr` and `http::MetaVariables` as arguments.
 //! - `php-fpm`: php-fpm's ping and status pages; includes `http`.
-//! - `metrics`: counters through the `metrics` facade; see docs/observability.md.
+//! - `metrics`: counters through the `metrics` facade; see the [list of spans, events and
+//!   counters](https://docs.rs/fcgi-engine/latest/fcgi_engine/observe).
 //! - `sd-notify`: reports a server's start and end to systemd (`Type=notify`).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]

@@ -96,8 +96,9 @@ fn server() -> fcgi::Server {
         .idle_timeout(LONG)
         .write_timeout(LONG)
         .handler_timeout(LONG)
-        .abort_grace(Duration::from_secs(60))
-        .shutdown_timeout(Duration::from_secs(60))
+        .abort_grace(None)
+        .shutdown_timeout(None)
+        .shutdown_grace(None)
 }
 
 /// A client with every setting.
@@ -264,6 +265,7 @@ async fn pools(address: &fcgi::Address) {
 /// Uses text as an address, and detaches a request.
 async fn pool_of_text(address: &fcgi::Address) {
     assert!(matches!(fcgi::Pool::new("9000"), Err(fcgi::Error::Address(_))));
+    assert!(matches!(fcgi::Pool::new("-"), Err(fcgi::Error::NotCallable { .. })));
     assert!(matches!(Client::connect("9000").await.map(drop), Err(fcgi::Error::Address(_))));
     let pool = fcgi::Pool::new(address.to_string()).unwrap();
     pool.send(Request::responder()).await.unwrap().detach();

@@ -57,7 +57,10 @@ impl runtime::Runtime for Tokio {
     async fn connect(address: &Address) -> io::Result<Transport> {
         current()?;
         match address.target() {
-            Target::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+            // tokio's own would first wait until it can be written to, which it can at once.
+            Target::Unix(path) => {
+                UnixStream::from_std(socket::connect_unix(path)?).map(Transport::Unix)
+            }
             Target::Tcp(host_port) => {
                 let stream = TcpStream::connect(host_port).await?;
                 let _ = stream.set_nodelay(true);

@@ -16,7 +16,7 @@ use fcgi_tokio as fcgi;
 
 const HELLO: &str = "Content-Type: text/plain\r\n\r\nHello, world\n";
 const REQUESTS: usize = 100;
-/// With counters, the `metrics` facade makes each count's key and labels anew.
+/// The `metrics` facade allocates a key and labels for each count.
 const MOST: usize = if cfg!(feature = "metrics") { 7 } else { 2 };
 
 struct Counting;
@@ -116,7 +116,7 @@ fn each(peer: &mut Peer, requests: usize, mut send: impl FnMut(&mut Peer)) -> us
     made();
     let before = made();
     let after = made();
-    // What telling costs itself.
+    // The cost of the measurement itself.
     let telling = 10;
     (after - before).saturating_sub(telling).div_ceil(requests)
 }

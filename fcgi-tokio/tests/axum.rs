@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc};
 
 const UPLOAD: usize = 20 << 20;
 
-/// What a request that waits is told to go on with.
+/// Lets waiting requests go on, and counts the bodies of responses.
 #[derive(Clone, Default)]
 struct Shared {
     events: Arc<Notify>,

@@ -253,7 +253,7 @@ impl Pair {
         if let Poll::Ready(Some(bytes)) = read {
             assert!(!request.aborted_by_client, "output of an aborted request");
             request.received += bytes.len();
-            // Of a refused request it is the page that says so.
+            // A refused request has the page of its refusal.
             let refused = matches!(request.answer, Some(Outcome::Rejected(_)));
             if request.server.is_some() && !refused {
                 request.check(i, 2 + stream, &bytes);

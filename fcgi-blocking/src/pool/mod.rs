@@ -85,7 +85,8 @@ impl Builder {
     /// Creates the pool. It has no connections yet: none is opened before a request needs it.
     ///
     /// # Errors
-    /// [`Error::Address`] if the text is not an address.
+    /// [`Error::Address`] if the text is not an address; [`Error::NotCallable`] if it is descriptor
+    /// 0.
     pub fn build(self) -> Result<Pool, Error> {
         let adapter = Threads { connector: self.connector };
         let desk = Arc::new(Desk::new(self.address?, adapter, self.pool));

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -93,10 +93,20 @@ pub(super) trait Crew: fmt::Debug + Send + Sync {
     fn promote(&self, connection: &Connection, key: RequestKey);
     /// Whether this thread is about to run another handler, and then to lead.
     fn comes_back(&self) -> bool;
-    /// A handler starts to wait for something that only a leader does.
+    /// Leads while a handler waits, until `until` at most, unless another thread leads; then it
+    /// returns false at once. The handler has `worked` this long since it last waited.
+    fn lead_while(
+        self: Arc<Self>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+        worked: Option<Duration>,
+    ) -> bool;
+    /// Makes a thread that leads check whether its handler still waits.
+    fn interrupt(&self);
+    /// A handler goes to sleep until a leader has done something.
     fn begin_wait(&self);
-    /// It goes on.
-    fn end_wait(&self);
+    /// That many of them are woken.
+    fn end_wait(&self, threads: usize);
 }
 
 /// A request whose handler must be run.
@@ -144,7 +154,58 @@ impl Watch {
 
 /// The threads that wait for something of one request; created for the first.
 #[derive(Debug, Default)]
-struct Threads(Option<Arc<Condvar>>);
+struct Threads(Option<Box<Waiting>>);
+
+#[derive(Debug)]
+struct Waiting {
+    crew: Arc<dyn Crew>,
+    condvar: Arc<Condvar>,
+    /// How many of them sleep.
+    asleep: usize,
+    /// How many of them lead, or try to.
+    leaders: usize,
+    /// How often they were woken.
+    wakes: u64,
+    /// When the last one went on.
+    since: Option<Instant>,
+}
+
+impl Threads {
+    fn get_or_new(&mut self, crew: &Arc<dyn Crew>) -> &mut Waiting {
+        self.0.get_or_insert_with(|| {
+            Box::new(Waiting {
+                crew: Arc::clone(crew),
+                condvar: Arc::default(),
+                asleep: 0,
+                leaders: 0,
+                wakes: 0,
+                since: None,
+            })
+        })
+    }
+}
+
+impl Waiting {
+    fn wake(&mut self) {
+        self.wakes += 1;
+        let asleep = std::mem::take(&mut self.asleep);
+        if asleep > 0 {
+            self.crew.end_wait(asleep);
+            self.condvar.notify_all();
+        }
+        if self.leaders > 0 {
+            self.crew.interrupt();
+        }
+    }
+}
+
+impl Inner {
+    /// Whether nobody has woken those who wait for the request since there were this many wakes.
+    fn is_waiting(&mut self, key: RequestKey, wakes: u64) -> bool {
+        let waiters = self.session.waiters(key);
+        matches!(waiters, Some(Threads(Some(waiting))) if waiting.wakes == wakes)
+    }
+}
 
 impl Waiters for Threads {
     /// Notifying runs no foreign code.
@@ -156,13 +217,13 @@ impl Waiters for Threads {
     }
 
     fn wake_all(&mut self, (): &mut ()) {
-        if let Some(condvar) = &self.0 {
-            condvar.notify_all();
+        if let Some(waiting) = &mut self.0 {
+            waiting.wake();
         }
     }
 }
 
-/// A socket and what it is ready for. Any other call would be in vain.
+/// A socket and what it is ready for. Any other call would only return `WouldBlock`.
 struct Ready<'a> {
     stream: &'a Stream,
     readable: bool,
@@ -466,7 +527,8 @@ impl Connection {
         self.act(inner, true);
     }
 
-    /// Waits until something has happened to the request, or until `until`.
+    /// Waits until something has happened to the request, or until `until`. The thread leads
+    /// meanwhile if nobody else does.
     fn wait<'a>(
         &'a self,
         mut inner: Locked<'a>,
@@ -479,7 +541,38 @@ impl Connection {
             return self.lock();
         }
         let Some(threads) = inner.session.waiters(key) else { return inner };
-        let condvar = Arc::clone(threads.0.get_or_insert_default());
+        let waiting = threads.get_or_new(&self.crew);
+        // Counts from here: whoever wakes them must find this one before it leads.
+        waiting.leaders += 1;
+        let wakes = waiting.wakes;
+        let worked = waiting.since.take().map(|since| since.elapsed());
+        drop(inner);
+        let waits = || self.lock().is_waiting(key, wakes);
+        let led = Arc::clone(&self.crew).lead_while(&waits, until, worked);
+        let mut inner = self.lock();
+        if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
+            waiting.leaders -= 1;
+        }
+        if !led && inner.is_waiting(key, wakes) {
+            inner = self.sleep(inner, key, wakes, until);
+        }
+        if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
+            waiting.since = Some(Instant::now());
+        }
+        inner
+    }
+
+    /// Sleeps until another thread has woken those who wait for the request.
+    fn sleep<'a>(
+        &self,
+        mut inner: Locked<'a>,
+        key: RequestKey,
+        wakes: u64,
+        until: Option<Instant>,
+    ) -> Locked<'a> {
+        let Some(Threads(Some(waiting))) = inner.session.waiters(key) else { return inner };
+        waiting.asleep += 1;
+        let condvar = Arc::clone(&waiting.condvar);
         let Some(guard) = inner.guard.take() else { return inner };
         self.crew.begin_wait();
         let guard = match until {
@@ -489,8 +582,14 @@ impl Connection {
                 condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
             }
         };
-        self.crew.end_wait();
         inner.guard = Some(guard);
+        if inner.is_waiting(key, wakes) {
+            // Nobody has woken it, so nobody has counted that it no longer sleeps.
+            if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
+                waiting.asleep -= 1;
+            }
+            self.crew.end_wait(1);
+        }
         inner
     }
 

@@ -16,7 +16,7 @@ use fcgi_proto::RequestKey;
 use super::{
     connection::{Connection, Crew, Job},
     handler::Handler,
-    pool::{self, Pool, Task},
+    pool::{Pool, Task, Took},
     request::Request,
     shutdown::Shutdown,
     wakeups::Wakeups,
@@ -25,8 +25,18 @@ use crate::Error;
 
 /// The one who waits for all connections.
 pub(super) trait Lead: fmt::Debug + Send {
-    /// Leads until there is a request to run. `None` when the server ends.
+    /// Leads until there is a request to run. `None` when the server ends, or when a handler is to
+    /// lead next.
     fn lead(self: Box<Self>, engine: &Arc<Engine>) -> Option<Job>;
+
+    /// Leads while a handler waits, until `until` at most; others run what comes. `None` when the
+    /// server ends.
+    fn lead_while(
+        self: Box<Self>,
+        engine: &Arc<Engine>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+    ) -> Option<Box<dyn Lead>>;
 }
 
 /// What all threads and connections of a server share.
@@ -71,12 +81,17 @@ impl Engine {
                 Task::Run(job) => job,
                 Task::Lead(leader) => match leader.lead(&self) {
                     Some(job) => job,
-                    None => return,
+                    None => {
+                        comes_back = false;
+                        continue;
+                    }
                 },
                 Task::Exit => return,
             };
             let whole = job.request.whole;
-            let took = pool::timed(|| self.answer(job));
+            let started = Instant::now();
+            let returned = self.answer(job);
+            let took = Took { handler: returned - started, all: started.elapsed() };
             if self.pool.ran(took, whole) {
                 // The leader waits for the last handler.
                 self.wakeups.waker.wake();
@@ -85,11 +100,12 @@ impl Engine {
         }
     }
 
-    /// Runs the handler on one request, catches its panic, and ends the request.
-    fn answer(&self, Job { connection, mut request }: Job) {
+    /// Runs the handler on one request, catches its panic, and ends the request. Returns when the
+    /// handler had returned.
+    fn answer(&self, Job { connection, mut request }: Job) -> Instant {
         let key = request.key;
         if !connection.start(&mut request) {
-            return;
+            return Instant::now();
         }
         let (request, span) = Request::new(Arc::clone(&connection), request);
         let _entered = span.enter();
@@ -101,7 +117,9 @@ impl Engine {
             },
             HandlerEnd::Returned,
         );
+        let returned = Instant::now();
         connection.finish(key, end);
+        returned
     }
 
     /// How long a shutdown waits for handlers that it has cancelled.
@@ -157,12 +175,29 @@ impl Crew for Engine {
         self.pool.comes_back()
     }
 
+    fn lead_while(
+        self: Arc<Self>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+        worked: Option<Duration>,
+    ) -> bool {
+        let Some(leader) = self.pool.take_lead(worked) else { return false };
+        if let Some(leader) = leader.lead_while(&self, waits, until) {
+            self.pool.give_back(leader);
+        }
+        true
+    }
+
+    fn interrupt(&self) {
+        self.wakeups.interrupt();
+    }
+
     fn begin_wait(&self) {
         self.pool.begin_wait();
     }
 
-    fn end_wait(&self) {
-        self.pool.end_wait();
+    fn end_wait(&self, threads: usize) {
+        self.pool.end_wait(threads);
     }
 }
 

@@ -17,6 +17,7 @@ use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
     io::Errno,
 };
+use tracing::{Span, span::EnteredSpan};
 
 use super::{
     connection::{Connection, Crew, Job},
@@ -84,15 +85,47 @@ impl Lead for Leader {
                 return None;
             }
             if self.jobs.is_empty() {
-                self.poll(engine);
+                self.poll(engine, None);
             }
-            if !self.jobs.is_empty() {
-                if let Some(turn) = engine.pool.hand_over(&mut self.jobs) {
-                    return Some(turn.put_down(self));
+            if self.jobs.is_empty() {
+                if engine.pool.is_left() {
+                    engine.pool.give_back(self);
+                    return None;
                 }
+            } else if let Some(turn) = engine.pool.hand_over(&mut self.jobs) {
+                return Some(turn.put_down(self));
             }
         }
     }
+
+    fn lead_while(
+        mut self: Box<Self>,
+        engine: &Arc<Engine>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+    ) -> Option<Box<dyn Lead>> {
+        loop {
+            self.look_again(engine);
+            if self.is_done(engine) {
+                drop(self);
+                engine.stop();
+                return None;
+            }
+            if !self.jobs.is_empty() {
+                engine.pool.submit(self.jobs.drain(..));
+            }
+            if !waits() || until.is_some_and(|until| until <= Instant::now()) {
+                return Some(self);
+            }
+            self.poll(engine, until);
+        }
+    }
+}
+
+/// Leaves the span of the request whose handler leads: what the server does is no part of it.
+fn apart() -> Option<EnteredSpan> {
+    let inside = !Span::current().is_none();
+    inside.then(|| tracing::error_span!(parent: None, "fcgi_server").entered())
 }
 
 impl Leader {
@@ -148,6 +181,7 @@ impl Leader {
                 self.serve_all(Connection::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
+                let _apart = apart();
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
                 self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
                 self.serve_all(Connection::cancel);
@@ -253,14 +287,15 @@ impl Leader {
         self.remove(index);
     }
 
-    /// Waits until there is something to do, and does it.
-    fn poll(&mut self, engine: &Arc<Engine>) {
+    /// Waits until there is something to do, until `until` at most, and does it.
+    fn poll(&mut self, engine: &Arc<Engine>, until: Option<Instant>) {
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::Draining { until } | Stage::Cancelled { until } => until,
         };
         let limits = self.slots.iter().filter_map(|slot| slot.watch.until);
-        let until = limits.chain(stage).chain(self.accept_at).chain(self.quiet.until()).min();
+        let limits = limits.chain(stage).chain(self.accept_at).chain(self.quiet.until());
+        let until = limits.chain(until).min();
         if !engine.wakeups.begin_poll(until) {
             return;
         }
@@ -331,6 +366,7 @@ impl Leader {
             Ok(0) | Err(Errno::INTR) => return Found::default(),
             Ok(_) => {}
             Err(error) => {
+                let _apart = apart();
                 tracing::error!(error = %io::Error::from(error), "poll failed");
                 std::thread::sleep(ACCEPT_PAUSE);
                 return Found::default();
@@ -363,6 +399,7 @@ impl Leader {
 
     /// Accepts at most this many of the waiting connections.
     fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
+        let _apart = apart();
         for _ in 0..most {
             let Some(acceptor) = &mut self.acceptor else { return };
             match acceptor.accept() {

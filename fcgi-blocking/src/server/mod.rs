@@ -88,8 +88,8 @@ impl Server {
         /// own status (FC-5.4-1). It learns of the abort from [`Request::cancelled`] and from its
         /// streams. After that the request is ended with [`CANCELLED`]. The handler can't be stopped,
         /// and occupies its thread until it returns. Default 5 s; in the async adapters, which can drop
-        /// a handler, the default is zero.
-        abort_grace(grace: Duration) { self.settings.abort_grace = grace }
+        /// a handler, the default is zero. `None` waits for as long as the handler takes.
+        abort_grace(limit or MAX) { self.settings.abort_grace }
 
         /// How long a request may take in all, from the end of its PARAMS, including the wait for a
         /// thread. After that it fails: with a page with status 500 if nothing was written, otherwise

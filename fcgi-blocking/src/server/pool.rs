@@ -8,12 +8,18 @@
 //! quick, the thread puts the leadership down without waking anybody. It comes back for it within
 //! microseconds, and first runs the few requests that have come meanwhile. One other thread, the
 //! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
-//! rest. A handler that waits for the web server makes somebody take it at once.
+//! rest.
+//!
+//! A handler that waits for the web server leads itself meanwhile, unless somebody else does. So a
+//! long body needs one thread and not two in turn. If another thread leads, the handler sleeps. If
+//! it is the only one that sleeps and is quick between its waits, the leader leaves the leadership
+//! to it.
 
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
 use fcgi_proto::RequestKey;
@@ -26,9 +32,11 @@ const TICK: Duration = Duration::from_millis(1);
 const QUIET: u32 = 16;
 /// A handler that takes longer than this is slow.
 const QUICK: Duration = Duration::from_micros(50);
-/// This much work in quick requests is worth another thread.
+/// A handler that works longer than this between two waits is busy: another thread should lead then.
+const BUSY: Duration = Duration::from_micros(250);
+/// This much work in quick requests is worth another thread, if there is another processor.
 const BATCH: Duration = Duration::from_micros(200);
-/// How many handlers are assumed to be slow after a slow one.
+/// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
 const SLOW_RUN: u32 = 16;
 /// One thread in this many is reserved for requests whose input is complete, so that requests
 /// without input can't hold up all others.
@@ -53,15 +61,20 @@ struct State<L: ?Sized> {
     running: usize,
     /// How many of the running handlers may wait for input.
     open: usize,
-    /// How many handlers wait for the leader to do something.
+    /// How many handlers sleep until the leader has done something.
     waiting: usize,
+    /// The process has one processor: another thread would only take turns with this one.
+    alone: bool,
     watched: bool,
     /// A thread was woken, and will wake the next if there is more to do.
     called: bool,
     /// Counts how often the leadership was put down.
     turn: u64,
     slow: u32,
-    /// How long handlers have taken lately.
+    busy: u32,
+    /// The last handler that slept was woken: it may lead when it next waits.
+    left: bool,
+    /// How long requests have taken lately.
     recent: Duration,
     draining: bool,
     stopped: bool,
@@ -124,6 +137,15 @@ pub(super) enum Task<L: ?Sized> {
     Exit,
 }
 
+/// How long a request took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// Until its handler returned. Sending the answer may wake the web server, which takes longer
+    /// than a quick handler but makes it no slow one.
+    pub(super) handler: Duration,
+    pub(super) all: Duration,
+}
+
 /// A job that the leader's thread runs once it has put down the leadership.
 pub(super) struct HandOver<'a, L: ?Sized> {
     pool: &'a Pool<L>,
@@ -153,10 +175,13 @@ impl<L: ?Sized> Pool<L> {
                 running: 0,
                 open: 0,
                 waiting: 0,
+                alone: thread::available_parallelism().is_ok_and(|n| n.get() == 1),
                 watched: false,
                 called: false,
                 turn: 0,
                 slow: SLOW_RUN,
+                busy: 0,
+                left: false,
                 recent: QUICK,
                 draining: false,
                 stopped: false,
@@ -166,13 +191,13 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// A handler has returned after this time. True if a shutdown waits for that.
-    pub(super) fn ran(&self, took: Duration, whole: bool) -> bool {
+    /// A request was answered. True if a shutdown waits for that.
+    pub(super) fn ran(&self, took: Took, whole: bool) -> bool {
         let mut state = self.lock();
         state.running -= 1;
         state.open -= usize::from(!whole);
-        state.slow = if took > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
-        state.recent = (state.recent * 7 + took.min(BATCH)) / 8;
+        state.slow = if took.handler > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
+        state.recent = (state.recent * 7 + took.all.min(BATCH)) / 8;
         state.draining && state.is_idle()
     }
 
@@ -289,7 +314,38 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// A handler starts to wait for something that only a leader does.
+    /// The leadership, if nobody has it, for a handler that waits. It has `worked` this long since
+    /// it last did.
+    pub(super) fn take_lead(&self, worked: Option<Duration>) -> Option<Box<L>> {
+        let mut state = self.lock();
+        if let Some(worked) = worked {
+            state.busy = if worked > BUSY { SLOW_RUN } else { state.busy.saturating_sub(1) };
+        }
+        let leader = state.lead.take()?;
+        state.wanted = false;
+        Some(leader)
+    }
+
+    /// Puts down the leadership of a thread that has no request to run, or goes on with one.
+    pub(super) fn give_back(&self, leader: Box<L>) {
+        let mut state = self.lock();
+        if state.stopped {
+            drop(state);
+            return drop(leader);
+        }
+        state.lead = Some(leader);
+        state.turn += 1;
+        state.wanted = !state.waits_soon();
+        self.call_others(&mut state);
+    }
+
+    /// Whether the leader should leave the leadership to the handler that it has just woken.
+    pub(super) fn is_left(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.left) && state.waits_soon() && state.running > 0
+    }
+
+    /// A handler goes to sleep until a leader has done something.
     pub(super) fn begin_wait(&self) {
         let mut state = self.lock();
         state.waiting += 1;
@@ -297,8 +353,11 @@ impl<L: ?Sized> Pool<L> {
         self.call_others(&mut state);
     }
 
-    pub(super) fn end_wait(&self) {
-        self.lock().waiting -= 1;
+    /// That many of them are woken.
+    pub(super) fn end_wait(&self, threads: usize) {
+        let mut state = self.lock();
+        state.waiting -= threads;
+        state.left = state.waiting == 0;
     }
 
     /// From now on the end of the last handler is reported.
@@ -358,7 +417,12 @@ impl<L: ?Sized> State<L> {
     fn has_much(&self, threads: usize) -> bool {
         let len = self.queue.len(self.may_wait(threads));
         let work = self.recent.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
-        len > 0 && !(self.is_quick() && work <= BATCH)
+        len > 0 && !(self.is_quick() && (self.alone || work <= BATCH))
+    }
+
+    /// Whether a handler that was woken is about to wait again, and may lead then.
+    fn waits_soon(&self) -> bool {
+        self.busy == 0 && self.waiting == 0
     }
 
     fn is_quick(&self) -> bool {
@@ -368,11 +432,4 @@ impl<L: ?Sized> State<L> {
     fn is_idle(&self) -> bool {
         self.running == 0 && self.queue.len(true) == 0
     }
-}
-
-/// Runs `f` and returns how long it took.
-pub(super) fn timed(f: impl FnOnce()) -> Duration {
-    let started = Instant::now();
-    f();
-    started.elapsed()
 }

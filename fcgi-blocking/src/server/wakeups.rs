@@ -22,6 +22,8 @@ struct State {
     polling: bool,
     /// When the poll ends by itself.
     until: Option<Instant>,
+    /// The leader must check first whether it goes on.
+    interrupted: bool,
 }
 
 impl Wakeups {
@@ -50,15 +52,26 @@ impl Wakeups {
         }
     }
 
+    /// Makes the leader check whether it goes on.
+    pub(super) fn interrupt(&self) {
+        let mut state = self.lock();
+        state.interrupted = true;
+        if std::mem::take(&mut state.polling) {
+            self.waker.wake();
+        }
+    }
+
     /// The connections to check before the next poll.
     pub(super) fn take(&self, into: &mut Vec<Arc<Connection>>) {
-        std::mem::swap(&mut self.lock().dirty, into);
+        let mut state = self.lock();
+        state.interrupted = false;
+        std::mem::swap(&mut state.dirty, into);
     }
 
     /// The leader is about to poll; false if it must check something first.
     pub(super) fn begin_poll(&self, until: Option<Instant>) -> bool {
         let mut state = self.lock();
-        state.polling = state.dirty.is_empty();
+        state.polling = state.dirty.is_empty() && !state.interrupted;
         state.until = until;
         state.polling
     }

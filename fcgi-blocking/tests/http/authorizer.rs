@@ -60,7 +60,7 @@ fn whatever_goes_wrong_denies() {
     assert!(text(&peer.answer(1).stdout).starts_with("Status: 400 "));
 }
 
-/// A server for both roles, whose Responder says which user it was told.
+/// A server for both roles. Its Responder answers with the user that the Authorizer named.
 fn both() -> App {
     let app = |request: Request<Body>| {
         let meta = request.extensions().get::<MetaVariables>().unwrap();

@@ -109,8 +109,8 @@ fn a_body_that_ends_before_its_length_fails_fc_6_2_2() {
     assert_eq!(page(&peer.answer(1).stdout), expected);
 }
 
-/// What is read of a response to an application that writes these bytes at once: the status, the
-/// body, and the error that followed it.
+/// The response of an application that writes these bytes at once: the status, the body, and the error
+/// after it.
 fn received(answer: Vec<u8>) -> Result<(StatusCode, Vec<u8>, Option<HttpError>), HttpError> {
     let raw = RawApp::new();
     let client =

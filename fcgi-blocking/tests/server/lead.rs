@@ -115,3 +115,34 @@ fn a_shutdown_ends_a_handler_that_leads() {
     app.stop();
     app.stopped();
 }
+
+#[test]
+fn all_threads_that_wait_for_a_request_learn_of_its_end() {
+    let ended = Gate::default();
+    let both = {
+        let ended = ended.clone();
+        move |request: Request| -> Result<(), Error> {
+            std::thread::scope(|scope| {
+                // One of the two leads, and the other sleeps.
+                scope.spawn(|| {
+                    request.cancelled();
+                    ended.open();
+                });
+                while let Some(chunk) = request.stdin().chunk()? {
+                    request.stdout().write_all(chunk)?;
+                }
+                Ok(())
+            })
+        }
+    };
+    let app = serve(Server::new().threads(1), both);
+    let mut peer = app.dial();
+    peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+    for piece in pattern(100 * 30, 1).chunks(30) {
+        peer.send(stream(Type::Stdin, 1, piece));
+        peer.expect_stdout(1, piece);
+    }
+    peer.send(record(Type::AbortRequest, 1, b""));
+    ended.wait();
+    peer.record_of(Type::EndRequest);
+}

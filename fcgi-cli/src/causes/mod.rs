@@ -12,7 +12,7 @@ use fcgi_tokio::{self as fcgi, Address, Phase, Target};
 pub(crate) use answer::{body_too_large, is_body_too_large, no_ping, of_answer};
 pub(crate) use cause::Cause;
 pub(crate) use socket::name;
-pub(crate) use socket::owner_of;
+pub(crate) use socket::{only_user_of, owner_of};
 
 use crate::ask::Failed;
 

@@ -100,6 +100,11 @@ pub(crate) fn owner_of(path: &Path) -> String {
     fs::metadata(path).map_or_else(|error| error.to_string(), |meta| mode(&meta))
 }
 
+/// The only user who may connect, besides root: nobody else may write to the socket.
+pub(crate) fn only_user_of(meta: &fs::Metadata) -> Option<String> {
+    (meta.mode() & 0o022 == 0).then(|| name("/etc/passwd", meta.uid()))
+}
+
 /// `0660 www-data:www-data`.
 fn mode(meta: &fs::Metadata) -> String {
     let (owner, group) = (name("/etc/passwd", meta.uid()), name("/etc/group", meta.gid()));

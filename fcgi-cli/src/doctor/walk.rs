@@ -128,9 +128,17 @@ impl<'a> Walk<'a> {
 
     async fn socket(&mut self, address: &Address, pool: Option<&Pool>) -> Step {
         if let Target::Unix(path) = address.target() {
-            if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+            let socket = fs::metadata(path).ok().filter(|meta| meta.file_type().is_socket());
+            if let Some(meta) = socket {
                 let text = format!("{} is there, {}", path.display(), causes::owner_of(path));
                 self.steps.well("socket", text);
+                if let Some(user) = causes::only_user_of(&meta) {
+                    let text = format!(
+                        "only {user} may connect: a web server that runs as another user gets \
+                         \"Permission denied\", unless the socket has its group and mode 0660"
+                    );
+                    self.steps.note("permissions", text);
+                }
             }
         }
         let started = Instant::now();

@@ -2,6 +2,8 @@
 //! that can't be reached rests, and a request that it did not take goes to another.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -103,6 +105,23 @@ impl Backend {
         is_due
     }
 
+    async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Failed> {
+        match self.client.send(request).await {
+            Err(error) => {
+                if error.is_connect() {
+                    self.missed();
+                } else {
+                    self.reached();
+                }
+                Err(self.explain(error).await)
+            }
+            Ok(response) => {
+                self.reached();
+                Ok(response)
+            }
+        }
+    }
+
     /// Finds the likely cause. This takes time, so it is done only once in a while.
     async fn explain(&self, error: HttpError) -> Failed {
         let HttpError::Call(call) = error else { return Failed { error, cause: None } };
@@ -134,31 +153,27 @@ impl Balance {
         &self.backends
     }
 
-    /// Sends a request to one of them, and to another if that one has not taken it.
+    /// Sends a request to one of them, and to another if that one has not taken it. The future is
+    /// large, so it comes in a box.
     ///
     /// # Cancellation safety
     /// As [`HttpClient::send`].
-    pub(super) async fn send(
+    pub(super) fn send<'a>(
+        &'a self,
+        request: Request<Body>,
+        title: &'a Title,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Failed>> + Send + 'a>> {
+        match &self.backends[..] {
+            [only] => Box::pin(only.send(request)),
+            _ => Box::pin(self.send_to_any(request, title)),
+        }
+    }
+
+    async fn send_to_any(
         &self,
         request: Request<Body>,
         title: &Title,
     ) -> Result<Response<ResponseBody>, Failed> {
-        if let [only] = &self.backends[..] {
-            return match only.client.send(request).await {
-                Err(error) => {
-                    if error.is_connect() {
-                        only.missed();
-                    } else {
-                        only.reached();
-                    }
-                    Err(only.explain(error).await)
-                }
-                Ok(response) => {
-                    only.reached();
-                    Ok(response)
-                }
-            };
-        }
         let (head, body) = request.into_parts();
         let replay = Arc::new(Replay::new(body));
         let mut tried = Vec::new();

@@ -57,7 +57,7 @@ impl Buffering {
     }
 
     /// Reads an answer as it comes. An answer that is available at once is only passed on.
-    pub(super) async fn take(&self, mut body: Body, title: &Title) -> Body {
+    pub(super) async fn take(&self, mut body: impl Source, title: &Title) -> Body {
         let exact = body.size_hint().exact();
         let mut pieces: Vec<Bytes> = Vec::new();
         let mut length = 0;
@@ -105,8 +105,16 @@ impl Buffering {
     }
 }
 
+/// Where an answer comes from.
+pub(super) trait Source:
+    http_body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static
+{
+}
+
+impl<B: http_body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static> Source for B {}
+
 /// The next piece of a body, or its end; `None` if it has not come yet.
-async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>> {
+async fn next_at_hand(body: &mut impl Source) -> Option<Option<Result<Bytes, BoxError>>> {
     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
     match polled {
         Poll::Pending => None,
@@ -118,7 +126,7 @@ async fn next_at_hand(body: &mut Body) -> Option<Option<Result<Bytes, BoxError>>
 async fn pump(
     pieces: VecDeque<Bytes>,
     mut end: Option<Result<(), BoxError>>,
-    mut body: Body,
+    mut body: impl Source,
     writer: Writer,
     title: Title,
 ) {
@@ -149,7 +157,7 @@ async fn pump(
 
 /// Joins a piece of an answer with those that have come after it, up to about a block. The end, if
 /// it has come too, is the second result.
-async fn gather(first: Bytes, body: &mut Body) -> (Bytes, Option<Result<(), BoxError>>) {
+async fn gather(first: Bytes, body: &mut impl Source) -> (Bytes, Option<Result<(), BoxError>>) {
     let mut all = BytesMut::new();
     let mut last = first;
     let end = loop {

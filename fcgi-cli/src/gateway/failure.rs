@@ -188,6 +188,9 @@ impl From<NotFound> for Failure {
                 };
                 Self::new(StatusCode::NOT_FOUND, reason)
             }
+            NotFound::NoFront(index) => Self::from(ScriptError::NotFound).hinted(format!(
+                "with --front {index}, {index} would answer all paths that are not files"
+            )),
             NotFound::Outside(link) => Self {
                 hint: Some(format!(
                     "{} is a link out of the root, which --follow-links allows",

@@ -190,21 +190,20 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 }
 
 fn content_type(path: &Path, charset: &Charset) -> HeaderValue {
-    let guess = mime_guess::from_path(path).first_or_octet_stream();
-    let is_text = guess.type_() == mime_guess::mime::TEXT;
-    // These declare it themselves; a charset in the header field would override that.
-    let says_it = matches!(guess.subtype().as_str(), "html" | "xml" | "css");
+    let guess = mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream");
+    let text = guess.strip_prefix("text/");
     let charset = match charset {
-        Charset::Named(name) if is_text => Some(&**name),
-        Charset::Default if is_text && !says_it => Some("utf-8"),
-        _ => None,
+        Charset::Named(name) => Some(&**name),
+        // These declare it themselves; a charset in the header field would override that.
+        Charset::Default if matches!(text, Some("html" | "xml" | "css")) => None,
+        Charset::Default => Some("utf-8"),
+        Charset::Off => None,
     };
-    let text = match charset {
-        Some(charset) => format!("{}; charset={charset}", guess.essence_str()),
-        None => guess.essence_str().to_owned(),
-    };
-    HeaderValue::try_from(text)
-        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+    match (text, charset) {
+        (Some(_), Some(charset)) => HeaderValue::try_from(format!("{guess}; charset={charset}"))
+            .unwrap_or_else(|_| HeaderValue::from_static(guess)),
+        _ => HeaderValue::from_static(guess),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -50,6 +50,10 @@ pub(super) struct Named {
 
 /// Removes the fields for the gateway from an answer's head.
 pub(super) fn take(headers: &mut HeaderMap) -> Option<Named> {
+    // Most answers have none of them, and seven look-ups cost more than this.
+    if !headers.keys().any(|name| name.as_str().starts_with("x-")) {
+        return None;
+    }
     for name in SILENT {
         headers.remove(name);
     }

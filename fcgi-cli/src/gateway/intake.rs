@@ -35,19 +35,25 @@ pub(super) struct RequestBody {
     unread: Unread,
 }
 
-/// Whether part of a body is still to come, or to be read.
+/// Whether part of a body is still to come, or to be read. `None` if there was no body.
 #[derive(Clone, Debug)]
-pub(super) struct Unread(Arc<AtomicBool>);
+pub(super) struct Unread(Option<Arc<AtomicBool>>);
 
 impl Unread {
     pub(super) fn is_unread(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.as_ref().is_some_and(|unread| unread.load(Ordering::Relaxed))
+    }
+
+    fn set_read(&self) {
+        if let Some(unread) = &self.0 {
+            unread.store(false, Ordering::Relaxed);
+        }
     }
 }
 
 impl RequestBody {
     pub(super) fn new(body: Incoming, headers: &HeaderMap, limit: Duration) -> Self {
-        let unread = Unread(Arc::new(AtomicBool::new(!body.is_end_stream())));
+        let unread = Unread((!body.is_end_stream()).then(|| Arc::new(AtomicBool::new(true))));
         let expects = headers.contains_key(EXPECT);
         Self { body, limit, timer: None, waiting: false, expects, unread }
     }
@@ -84,7 +90,7 @@ impl Body for RequestBody {
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = false;
             if frame.is_none() || this.body.is_end_stream() {
-                this.unread.0.store(false, Ordering::Relaxed);
+                this.unread.set_read();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

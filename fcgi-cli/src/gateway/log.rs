@@ -223,11 +223,15 @@ const LOST: usize = 64 * 1024;
 /// Does something on behalf of a request, whose name then marks all that the library reports. Also
 /// returns how many bytes of STDERR there were.
 pub(super) fn on_behalf<T>(title: &Title, what: impl FnOnce() -> T) -> (T, usize) {
-    CURRENT.set(Some(title.clone()));
-    STDERR.set(0);
-    let done = what();
-    CURRENT.set(None);
-    (done, STDERR.take())
+    CURRENT.with(|current| {
+        STDERR.with(|stderr| {
+            drop(current.replace(Some(title.clone())));
+            stderr.set(0);
+            let done = what();
+            drop(current.replace(None));
+            (done, stderr.take())
+        })
+    })
 }
 
 /// Sends the library's events to the error log: the application's STDERR, and problems of

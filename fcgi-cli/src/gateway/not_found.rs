@@ -11,6 +11,8 @@ pub(super) enum NotFound {
     Script(ScriptError),
     /// A folder without any of these index files.
     Folder(Vec<String>),
+    /// Nothing serves it, but this index script might if it were a front controller.
+    NoFront(String),
     /// Only this link out of the root leads there.
     Outside(PathBuf),
     /// The operator has denied it.

@@ -28,6 +28,8 @@ use crate::signals::catch;
 
 /// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
+/// hyper's own limit of a request's fields over HTTP/1.
+const HYPER_FIELDS: usize = 100;
 /// How long a closing connection without an active request waits for one that may be on its way.
 const GRACE: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed for lack of descriptors or memory.
@@ -163,8 +165,11 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .auto_date_header(false)
         // Slices are written as they are, since one may be a file's marker.
         .writev(true)
-        .max_headers(max_fields)
         .max_buf_size(max_head);
+    // The same limit, if it is set, makes hyper clear its tables for each request.
+    if max_fields != HYPER_FIELDS {
+        builder.http1().max_headers(max_fields);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fcgi_http::request::is_host;
 use fcgi_tokio::http::{ParamsError, ReasonPhrase};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     response,
-    uri::Authority,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, ext};
@@ -95,7 +95,9 @@ impl Service {
         reason(&mut response);
         // hyper does this for HTTP/2. A message has one Date (RFC 9110, 6.6.1).
         if version != Version::HTTP_2 && !response.headers().contains_key(DATE) {
-            response.headers_mut().extend(date().map(|now| (DATE, now)));
+            if let Some(now) = date() {
+                response.headers_mut().insert(DATE, now);
+            }
         }
         if unread.is_unread() {
             // The rest of the body would be taken for the next request.
@@ -157,13 +159,13 @@ impl Service {
                 // A proxy's connection carries requests of many clients.
                 false => Arc::new(self.upstream.told(origin)),
             };
-            let mut asked = head.clone();
-            asked.extensions.insert(script);
-            found = match self.upstream.ask(asked, body, told, title).await? {
+            let kept = self.handover.as_ref().map(|_| head.clone());
+            head.extensions.insert(script);
+            (found, head) = match self.upstream.ask(head, body, told, title).await? {
                 Answer::Response(response) => return Ok(response),
-                Answer::Elsewhere(found) => found,
+                Answer::Elsewhere(found, head) => (found, *head),
                 Answer::Named(said, named) => {
-                    return self.hand_over(head, *said, named, client, title).await;
+                    return self.hand_over(kept, *said, named, client, title).await;
                 }
             };
             // The client gets something other than what it asked for.
@@ -181,16 +183,16 @@ impl Service {
         }
     }
 
-    /// Sends a file that the application has named.
+    /// Sends a file that the application has named, as `asked`.
     async fn hand_over(
         &self,
-        mut head: Parts,
+        asked: Option<Parts>,
         said: response::Parts,
         named: Named,
         client: &Arc<Client>,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
-        let Some(handover) = self.handover.clone() else {
+        let (Some(handover), Some(mut head)) = (self.handover.clone(), asked) else {
             return Err(Failure::new(StatusCode::BAD_GATEWAY, "there is no --sendfile-root"));
         };
         let field = named.field().clone();
@@ -288,12 +290,6 @@ fn check_host(head: &Parts) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether this could be a host. An empty one names no host (RFC 9110, 7.2).
-fn is_host(host: &[u8]) -> bool {
-    let is_named = |host: Authority| !host.as_str().contains('@') && !host.host().is_empty();
-    host.is_empty() || Authority::try_from(host).is_ok_and(is_named)
 }
 
 /// Sets the text after HTTP/1's status: the application's own, or the standard one.

@@ -5,7 +5,10 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{self, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -46,6 +49,8 @@ struct Files {
     path: PathBuf,
     options: MapOptions,
     tree: Mutex<Arc<Tree>>,
+    /// The log has said that a front controller may be missing.
+    said_front: AtomicBool,
 }
 
 /// The folder that the name led to last.
@@ -134,7 +139,13 @@ impl Files {
                 tree
             }
         };
-        Ok(Self { shown: shown.to_owned(), path, options: map, tree: Mutex::new(Arc::new(tree)) })
+        Ok(Self {
+            shown: shown.to_owned(),
+            path,
+            options: map,
+            tree: Mutex::new(Arc::new(tree)),
+            said_front: AtomicBool::new(false),
+        })
     }
 
     /// What is wrong with the folder's name.
@@ -142,13 +153,28 @@ impl Files {
         let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
         match there {
             Some(there) if error.kind() == io::ErrorKind::NotFound => anyhow!(
-                "{error}: {} is looked for, and of that there is {}; --no-check is for scripts that \
-                 only the application sees",
+                "{error}: there is no {}, only {}; use --no-check if only the application can see the \
+                 scripts",
                 path.display(),
                 there.display()
             ),
             _ => error.into(),
         }
+    }
+
+    /// An index script in the root that is not a front controller, but may be meant to answer such
+    /// a path. Given once, and not for names with a dot: these look like missing files.
+    fn possible_front(&self, path: &[u8], root: &Path, look: &Look<'_>) -> Option<String> {
+        let MapOptions { index, split, front, .. } = &self.options;
+        let name = path.rsplit(|byte| *byte == b'/').next()?;
+        if !front.is_empty() || name.contains(&b'.') || self.said_front.load(Ordering::Relaxed) {
+            return None;
+        }
+        let is_script = |name: &&String| split.iter().any(|suffix| name.ends_with(suffix));
+        let is_there =
+            |name: &&String| look.kind(root.join(name).as_os_str().as_bytes()) == FileKind::File;
+        let found = index.iter().filter(is_script).find(is_there)?;
+        (!self.said_front.swap(true, Ordering::Relaxed)).then(|| found.clone())
     }
 
     /// The folder that the name leads to.
@@ -377,6 +403,13 @@ impl Site {
             }
             if is_folder {
                 return NotFound::Folder(files.options.index.clone());
+            }
+            let front = files.possible_front(&path, root.path(), look);
+            if let Some(failed) = look.failed.take() {
+                return failed;
+            }
+            if let Some(front) = front {
+                return NotFound::NoFront(front);
             }
         }
         NotFound::Script(ScriptError::NotFound)

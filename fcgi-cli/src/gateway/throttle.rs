@@ -66,11 +66,11 @@ impl Throttle {
     }
 
     /// Runs a future on behalf of the request.
-    pub(super) async fn run<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = OnBehalf::new(self.title.clone(), Box::pin(future));
+    pub(super) async fn run<F: Future + Unpin>(&mut self, future: F) -> F::Output {
+        let mut future = OnBehalf::new(self.title.clone(), future);
         std::future::poll_fn(|cx| {
             self.poll(cx, |cx| match future.as_mut() {
-                Some(future) => future.as_mut().poll(cx),
+                Some(future) => Pin::new(future).poll(cx),
                 None => Poll::Pending,
             })
         })

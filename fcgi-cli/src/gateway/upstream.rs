@@ -1,7 +1,7 @@
 //! A request's way to the application, and the answer's way back.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
@@ -63,15 +63,17 @@ pub(super) struct Upstream {
     hands_over: bool,
 }
 
-/// Where a local redirect led that no script serves.
+/// Where a local redirect led that no script serves, with the request that it made.
 #[derive(Clone, Debug, Default)]
-struct Landing(Arc<Mutex<Option<Result<Found, NotFound>>>>);
+struct Landing(Arc<Mutex<Option<Landed>>>);
+
+type Landed = (Result<Found, NotFound>, Box<Parts>);
 
 /// The result of a request to the application.
 pub(super) enum Answer {
     Response(Response<Body>),
-    /// A local redirect led to something that the gateway itself serves.
-    Elsewhere(Found),
+    /// A local redirect led to something that the gateway itself serves, with this request.
+    Elsewhere(Found, Box<Parts>),
     /// It named a file to send.
     Named(Box<response::Parts>, Named),
 }
@@ -91,7 +93,9 @@ impl Upstream {
                 Err(NotFound::Script(error)) => Err(error),
                 found => {
                     if let Some(Landing(landing)) = request.extensions.get() {
-                        *landing.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                        let asked = Box::new(request.clone());
+                        *landing.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Some((found, asked));
                     }
                     Err(ScriptError::NotFound)
                 }
@@ -148,18 +152,20 @@ impl Upstream {
                     let field = named.field();
                     log::error(title, &format!("{field} removed: there is no --sendfile-root"));
                 }
-                let response = Response::from_parts(parts, body);
-                let response = respond(response, &method, throttle, title);
-                let (parts, body) = response.into_parts();
-                let body = match &self.buffering {
-                    Some(buffering) if !body.is_end_stream() => buffering.take(body, title).await,
-                    _ => body,
-                };
+                let body =
+                    match (answer_body(&parts, body, &method, throttle, title), &self.buffering) {
+                        (None, _) => empty(),
+                        (Some(body), Some(buffering)) if !body.is_end_stream() => {
+                            buffering.take(body, title).await
+                        }
+                        (Some(body), _) => Body::new(body),
+                    };
                 Ok(Answer::Response(Response::from_parts(parts, body)))
             }
             Err(Failed { error: HttpError::Script(error), .. }) => {
-                let found = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Ok(Answer::Elsewhere(found.unwrap_or(Err(NotFound::Script(error)))?))
+                let landed = landing.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let (found, asked) = landed.ok_or(NotFound::Script(error))?;
+                Ok(Answer::Elsewhere(found?, asked))
             }
             Err(error) => Err(error.into()),
         }
@@ -211,23 +217,23 @@ fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
     }
 }
 
-fn respond(
-    response: Response<ResponseBody>,
+/// The body of an answer; `None` if it has none.
+fn answer_body(
+    head: &response::Parts,
+    body: ResponseBody,
     method: &Method,
     throttle: Throttle,
     title: &Title,
-) -> Response<Body> {
+) -> Option<AnswerBody> {
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-    let (parts, body) = response.into_parts();
-    if method == Method::HEAD || bodiless.contains(&parts.status) {
+    if method == Method::HEAD || bodiless.contains(&head.status) {
         // An abort would also stop other work of the application.
         tokio::spawn(drain(body, throttle));
-        return Response::from_parts(parts, empty());
+        return None;
     }
-    let refused = parts.status == StatusCode::SERVICE_UNAVAILABLE;
+    let refused = head.status == StatusCode::SERVICE_UNAVAILABLE;
     let body = OnBehalf::new(title.clone(), body);
-    let body = AnswerBody { body, throttle, title: title.clone(), refused, over: false };
-    Response::from_parts(parts, Body::new(body))
+    Some(AnswerBody { body, throttle, title: title.clone(), refused, over: false })
 }
 
 /// Lets a request reach its end, within bounds.
@@ -242,7 +248,7 @@ async fn drain(mut body: ResponseBody, mut throttle: Throttle) {
         }
     };
     // A request that takes longer is aborted.
-    let _ = timeout(DRAIN_TIME, throttle.run(to_its_end)).await;
+    let _ = timeout(DRAIN_TIME, throttle.run(pin!(to_its_end))).await;
 }
 
 /// The body of an answer, as it comes. Errors are logged, since its head is already sent.

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::fcgi as command;
 
-/// Generous: the machine may be busy. What is waited for comes long before.
+/// Generous, since the machine may be busy. The event comes long before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
@@ -60,7 +60,7 @@ impl Gateway {
         Self::spawn(command, args)
     }
 
-    /// Starts it with so many descriptors at most.
+    /// Starts it with a limit on its descriptors.
     pub(crate) fn start_with_files(limit: u32, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
         let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
@@ -68,13 +68,13 @@ impl Gateway {
         Self::spawn(shell, args)
     }
 
-    /// Starts what runs it in its own way, with `--listen 127.0.0.1:0` among the arguments.
+    /// Starts a program that runs it, with `--listen 127.0.0.1:0` among the arguments.
     pub(crate) fn spawn(mut command: Command, args: &[&str]) -> Self {
         command.args(["gateway", "--listen", "127.0.0.1:0"]).args(args);
         Self::run(command)
     }
 
-    /// Starts a command that is whole. Its first line has to name a port of 127.0.0.1.
+    /// Starts a complete command. Its first line must name a port of 127.0.0.1.
     pub(crate) fn run(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -130,7 +130,7 @@ impl Gateway {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Waits for its end, and for all that it said.
+    /// Waits for its end, and for the rest of its output.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         until("the gateway ends", || {
@@ -427,7 +427,7 @@ impl Http2 {
         Self(sender)
     }
 
-    /// Begins a GET; its answer's head is waited for by the future.
+    /// Begins a GET. The future waits for the head of the answer.
     pub(crate) fn get(
         &mut self,
         path: &str,
@@ -449,7 +449,7 @@ impl Http2 {
         self.0.send_request(request.body(Full::default()).expect("a request"))
     }
 
-    /// Begins a POST; its answer's head is waited for by the future.
+    /// Begins a POST. The future waits for the head of the answer.
     pub(crate) fn post(
         &mut self,
         path: &str,

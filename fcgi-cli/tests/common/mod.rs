@@ -1,4 +1,4 @@
-//! What the tests stand on: the command, and a terminal to run it on.
+//! The basis of the tests: the command, and a terminal to run it on.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 pub(crate) mod gateway;
@@ -16,8 +16,8 @@ use std::{
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// The command. What looks after others gives up after 2 s, which is short on a machine under load:
-/// here it waits longer, unless a test says otherwise.
+/// The command. Its probes give up after 2 s, which is short on a machine under load. Here they wait
+/// longer, unless a test sets another limit.
 pub(crate) fn fcgi() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fcgi"));
     for name in ["CHECK", "DOCTOR", "LS", "PING", "STATUS"] {
@@ -30,7 +30,7 @@ pub(crate) fn fcgi() -> Command {
 pub(crate) fn full() -> (Stdio, UnixStream) {
     let (mut stdout, unread) = UnixStream::pair().expect("a pair of sockets");
     stdout.set_nonblocking(true).expect("it need not wait");
-    // Ever less at once, until no byte fits any more.
+    // In smaller and smaller pieces, until no byte fits any more.
     for block in [4096, 1] {
         while stdout.write(&[b'x'; 4096][..block]).is_ok() {}
     }
@@ -81,7 +81,7 @@ impl Pty {
         seen
     }
 
-    /// Runs a command that has the only ends; gives what it wrote there and its exit status.
+    /// Runs a command that holds the only program ends. Returns what it wrote and its exit status.
     pub(crate) fn run(self, mut command: Command) -> (String, i32) {
         let mut child = command.spawn().expect("the command runs");
         drop(command);

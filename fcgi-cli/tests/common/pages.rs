@@ -20,8 +20,8 @@ pub(crate) fn compare(name: &str, seen: &str) {
     assert_eq!(written, seen, "the part {name} of docs/cli.md; {UPDATE}=1 writes it");
 }
 
-/// Compares the part with what was seen, but for figures, the width of columns and the length of
-/// bars. Where a line of the part is `...`, there may be more lines than it has.
+/// Compares the part with what was seen, except for figures, the width of columns and the length of
+/// bars. A line `...` in the part stands for any number of lines.
 pub(crate) fn compare_shape(name: &str, seen: &str, names: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
     let page = fs::read_to_string(&path).expect("docs/cli.md is there");
@@ -68,7 +68,7 @@ fn shape(line: &str) -> String {
     words.map(figure).collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces all that differs from run to run.
+/// Replaces everything that differs from run to run.
 pub(crate) fn settled(text: &str, names: &[(&str, &str)]) -> String {
     let mut text = text.to_owned();
     for (name, stands_for) in names {

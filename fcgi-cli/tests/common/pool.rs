@@ -39,7 +39,7 @@ pub(crate) fn seen(output: &Output) -> (i32, String, String) {
 pub(crate) struct Busy(Vec<Child>);
 
 impl Busy {
-    /// Starts so many.
+    /// Starts this many.
     pub(crate) fn start(php: &PhpFpm, address: &str, requests: usize) -> Self {
         let script = format!("SCRIPT_FILENAME={}", php.script("sleep.php").display());
         let call = || {
@@ -65,7 +65,7 @@ impl Drop for Busy {
 pub(crate) struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    /// Once each pool has so many workers.
+    /// Waits until each pool has this many workers.
     pub(crate) fn stop(php: &PhpFpm, workers: usize) -> Self {
         let master = php.id();
         let mut children = Vec::new();

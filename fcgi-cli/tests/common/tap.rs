@@ -37,12 +37,12 @@ impl Tap {
         Self::spawn(fcgi(), listen, &[&[&*application.to_string()], args].concat(), true)
     }
 
-    /// Nobody reads what it prints.
+    /// One whose output nobody reads.
     pub(crate) fn start_unread(application: impl ToString, args: &[&str]) -> Self {
         Self::spawn(fcgi(), None, &[&[&*application.to_string()], args].concat(), false)
     }
 
-    /// With so little of something: `f` for a file's blocks of 512 bytes, `n` for descriptors.
+    /// One with a limit: `f` for a file's blocks of 512 bytes, `n` for descriptors.
     pub(crate) fn start_within(limit: &str, application: impl ToString, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
         let script = format!("trap '' XFSZ; ulimit -{limit}; exec \"$0\" \"$@\"");
@@ -50,7 +50,7 @@ impl Tap {
         Self::spawn(shell, None, &[&[&*application.to_string()], args].concat(), true)
     }
 
-    /// With a umask, and with its system calls on files and sockets in `calls`.
+    /// One with a umask. Its system calls on files and sockets go into `calls`.
     pub(crate) fn start_traced(strace: &Path, umask: &str, application: impl ToString) -> Self {
         let mut shell = Command::new("sh");
         let calls = "trace=bind,listen,chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat";
@@ -98,7 +98,7 @@ impl Tap {
         stdout.lock().expect("stdout").clone()
     }
 
-    /// stdout, once it has so many lines.
+    /// Its stdout, once that has this many lines.
     pub(crate) fn lines(&self, count: usize) -> Vec<String> {
         until("all lines are printed", || self.stdout().lines().count() >= count);
         let stdout = self.stdout();
@@ -118,7 +118,7 @@ impl Tap {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Ends it as an operator does, and gives how it ended.
+    /// Ends it as an operator does. Returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
@@ -130,7 +130,7 @@ impl Tap {
             status = self.child.try_wait().expect("it can be waited for");
             status.is_some()
         });
-        // Then all that it said has been read too.
+        // Then all of its output has been read too.
         for text in self.stdout.iter().chain([&self.stderr]) {
             until("all is read", || Arc::strong_count(text) == 1);
         }

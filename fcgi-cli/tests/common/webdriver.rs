@@ -24,7 +24,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn start(driver: &Path) -> Result<Self> {
-        // A profile of its own, in a temporary folder, is chromedriver's doing.
+        // chromedriver makes a profile in a temporary folder.
         let mut driver = Command::new(driver)
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -49,7 +49,7 @@ impl Browser {
                 break port.trim_end_matches('.').parse()?;
             }
         };
-        // It stops when nobody takes what it says.
+        // It stops when nobody reads its output.
         thread::spawn(move || lines.for_each(drop));
         let mut connection = HttpConnection::connect(("127.0.0.1", port))?;
         let mut arguments = vec!["--headless=new", "--disable-gpu", "--disable-dev-shm-usage"];
@@ -81,7 +81,7 @@ impl Browser {
         self.post("/refresh", &json!({})).map(drop)
     }
 
-    /// What a script in the page returns.
+    /// The result of a script in the page.
     pub(crate) fn run(&mut self, script: &str, arguments: &[Value]) -> Result<Value> {
         self.post("/execute/sync", &json!({ "script": script, "args": arguments }))
     }
@@ -146,7 +146,7 @@ impl Browser {
         self.post("/goog/cdp/execute", &body).map(drop)
     }
 
-    /// What the browser's console has to complain of since this was last asked.
+    /// The complaints in the browser's console since the last call.
     pub(crate) fn complaints(&mut self) -> Result<Vec<Value>> {
         let entries = self.post("/se/log", &json!({ "type": "browser" }))?;
         let is_bad = |entry: &&Value| entry["level"] != "INFO" && entry["level"] != "DEBUG";
@@ -178,7 +178,7 @@ fn ask(connection: &mut HttpConnection, method: &str, path: &str, body: &Value) 
     }
 }
 
-/// What a text in base64 says.
+/// The bytes of a text in base64.
 fn base64(text: &str) -> Vec<u8> {
     let digit = |letter: u8| match letter {
         b'A'..=b'Z' => Some(letter - b'A'),

@@ -106,21 +106,29 @@ impl<R: Runtime> Connector<R> {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Client<R>, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        let connection = Box::new(self.open(&address).await?);
+        let connection = Box::new(self.open(&address, address.to_string().into()).await?);
         Ok(Client { place: connection.into_place(), address })
     }
 
-    /// Opens a connection.
-    pub(crate) async fn open(&self, address: &Address) -> Result<Connection<R>, Error> {
-        let (io, address) = self.dial(address).await?;
-        Ok(Connection::new(io, address, self.settings))
+    /// Opens a connection to the address of this name.
+    pub(crate) async fn open(
+        &self,
+        address: &Address,
+        name: Arc<str>,
+    ) -> Result<Connection<R>, Error> {
+        let io = self.dial(address, &name).await?;
+        Ok(Connection::new(io, name, self.settings))
     }
 
-    /// A connected socket, and the address's name.
-    pub(crate) async fn dial(&self, address: &Address) -> Result<(R::Transport, Arc<str>), Error> {
-        let name: Arc<str> = address.to_string().into();
+    /// A connected socket.
+    pub(crate) async fn dial(
+        &self,
+        address: &Address,
+        name: &Arc<str>,
+    ) -> Result<R::Transport, Error> {
+        let name = || Arc::clone(name);
         if !address.is_callable() {
-            return Err(Error::NotCallable { address: name });
+            return Err(Error::NotCallable { address: name() });
         }
         let mut deadline = Deadline::<R>::new();
         let until = self.settings.connect.and_then(|limit| R::now().checked_add(limit));
@@ -132,7 +140,7 @@ impl<R: Runtime> Connector<R> {
                 Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
             });
             match connected.await {
-                Some(Ok(io)) => return Ok((io, name)),
+                Some(Ok(io)) => return Ok(io),
                 // The unix socket's backlog is full, and nothing reports when it has room.
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let again = R::now().checked_add(pause);
@@ -140,7 +148,7 @@ impl<R: Runtime> Connector<R> {
                     poll_fn(|cx| deadline.poll(cx, again, R::now())).await;
                     pause = (pause * 2).min(longest);
                 }
-                Some(Err(source)) => return Err(Error::Connect { address: name, source }),
+                Some(Err(source)) => return Err(Error::Connect { address: name(), source }),
                 None => break,
             }
             if until.is_some_and(|until| R::now() >= until) {
@@ -148,7 +156,7 @@ impl<R: Runtime> Connector<R> {
             }
         }
         let limit = self.settings.connect.unwrap_or_default();
-        Err(observe::client_timeout(name, Phase::Connect, limit))
+        Err(observe::client_timeout(name(), Phase::Connect, limit))
     }
 
     /// Asks an application for its capacity, on a separate connection. What it does not report is
@@ -164,7 +172,7 @@ impl<R: Runtime> Connector<R> {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Values, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        let mut client = self.open(&address).await?;
+        let mut client = self.open(&address, address.to_string().into()).await?;
         let until = client.session.ask_values(R::now())?;
         poll_fn(|cx| client.poll_values(cx, until)).await
     }

@@ -76,11 +76,12 @@ impl<R: Runtime> Lease<R> {
         }
         let requests = desk.requests_per_connection();
         if requests == 1 {
-            let client = connector.open(address).await?;
+            let client = connector.open(address, desk.name()).await?;
             self.inner.connected(Place::Own(Box::new(client)));
             return Ok(());
         }
-        let (io, name) = connector.dial(address).await?;
+        let name = desk.name();
+        let io = connector.dial(address, &name).await?;
         let (mux, task) = Mux::new(io, name, connector.settings(), requests);
         // Do this first, so that the pool knows the connection when it learns of its end.
         let connection = self.inner.connected(Place::Shared(mux));

@@ -79,7 +79,8 @@ impl<R: Runtime> Builder<R> {
     /// Creates the pool. It has no connections yet: none is opened before a request needs it.
     ///
     /// # Errors
-    /// [`Error::Address`] if the text is not an address.
+    /// [`Error::Address`] if the text is not an address; [`Error::NotCallable`] if it is descriptor
+    /// 0.
     pub fn build(self) -> Result<Pool<R>, Error> {
         let adapter = Tasks { connector: self.connector };
         Ok(Pool(Arc::new(Desk::new(self.address?, adapter, self.pool))))

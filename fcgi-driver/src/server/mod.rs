@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData};
 
 use fcgi_engine::server::Settings;
 
@@ -65,8 +65,9 @@ impl<R> Server<R> {
 
     fcgi_engine::setters! {
         /// How long a handler whose request was aborted may run on before it is dropped. It learns of
-        /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once.
-        abort_grace(grace: Duration) { self.settings.abort_grace = grace }
+        /// the abort from [`Request::cancelled`] and from its streams. Default zero: dropped at once;
+        /// `None` never drops it.
+        abort_grace(limit or MAX) { self.settings.abort_grace }
 
         /// How long a handler may take in all, from the end of PARAMS. After that it is dropped and its
         /// request fails: with a page with status 500 if nothing was written, otherwise the response is

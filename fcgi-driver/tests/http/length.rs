@@ -20,8 +20,8 @@ use crate::{
     support::{address, ms, serve},
 };
 
-/// What our server answers to these records; a service that reads the body answers with it. Stops at
-/// END_REQUEST.
+/// Our server's answer to these records, up to END_REQUEST. A service that reads the body answers
+/// with it.
 async fn exchange(io: &mut Pipe, bytes: &[u8]) -> String {
     io.write_all(bytes).await.unwrap();
     let mut answered = Vec::new();
@@ -131,8 +131,8 @@ fn a_body_that_ends_before_its_length_fails_fc_6_2_2() {
     });
 }
 
-/// What is read of a response to an application that writes these bytes at once: the status, the
-/// body, and the error that followed it.
+/// The response of an application that writes these bytes at once: the status, the body, and the error
+/// after it.
 async fn received(answer: Vec<u8>) -> Result<(StatusCode, Vec<u8>, Option<HttpError>), HttpError> {
     let mut backlog = sim::backlog(&address());
     sim::spawn(async move {

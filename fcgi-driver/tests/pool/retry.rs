@@ -72,7 +72,7 @@ fn application(acts: &'static [&'static [Act]]) -> Log {
                         }
                     }
                 }
-                // As many requests as it was told to see: a further one is an error of the test's.
+                // All expected requests have come: one more is an error.
                 assert!(peer.request().await.is_none(), "one request too many");
             });
         }

@@ -221,8 +221,16 @@ impl Call {
         settings: &CallSettings,
         authorizer: Option<&'a A>,
     ) -> Result<Option<(&'a A, Parts)>, HttpError> {
-        self.script = Some(settings.script(&self.parts)?);
         let asked = authorizer.filter(|_| self.role != Role::Authorizer);
+        // Only the Authorizer's own call looks at it again.
+        let given = match asked {
+            Some(_) => None,
+            None => self.parts.extensions.remove(),
+        };
+        self.script = Some(match given {
+            Some(script) => script,
+            None => settings.script(&self.parts)?,
+        });
         Ok(asked.map(|authorizer| (authorizer, self.parts.clone())))
     }
 

@@ -18,6 +18,11 @@ impl Failure {
         Self { advice: advice.into(), source }
     }
 
+    /// Adds what to do.
+    pub(super) fn advise(self, what: &str) -> Self {
+        Self { advice: format!("{}: {what}", self.advice), ..self }
+    }
+
     /// An address that could not be bound.
     pub(super) fn binding(address: &Address, source: io::Error) -> Self {
         let advice = match address.target() {
@@ -53,13 +58,18 @@ fn unix(path: &Path, error: &io::Error) -> Option<String> {
     let folder = folder.unwrap_or(Path::new("."));
     Some(match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let file = fs::symlink_metadata(path);
-            if file.is_ok_and(|file| file.file_type().is_socket()) {
-                "another process listens there: stop it, or choose another path".to_owned()
-            } else {
-                "a file is in the way that is not a socket: remove it, or choose another path"
-                    .to_owned()
+            let file = fs::symlink_metadata(path).map(|file| file.file_type());
+            match file {
+                Ok(file) if file.is_socket() => {
+                    "another process listens there: stop it, or choose another path"
+                }
+                Ok(file) if file.is_dir() => "this is a folder: add the name of a file to the path",
+                _ => "a file is in the way that is not a socket: remove it, or choose another path",
             }
+            .to_owned()
+        }
+        io::ErrorKind::NotFound if folder.is_dir() => {
+            format!("{} can't hold sockets: choose another folder", folder.display())
         }
         io::ErrorKind::NotFound => {
             format!("there is no folder {}: make it first", folder.display())

@@ -27,7 +27,7 @@ use super::{
     file::{FolderLock, SocketFile},
     options::{Account, Kind, Options},
 };
-use crate::{Address, Target};
+use crate::{Address, Target, socket::unix_socket};
 
 pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSocket, Failure> {
     let failed = |error| Failure::binding(address, error);
@@ -88,11 +88,16 @@ fn bind_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Tcp
     Err(missing)
 }
 
+/// What to do if descriptor 0 can't be listened on.
+const PASS_ONE: &str = "start the program from a web server, spawn-fcgi or systemd, or give it an \
+                        address; from_env and serve_http_auto read FCGI_ADDR";
+
 /// The listening socket at descriptor 0, moved to a descriptor that is closed on exec. Descriptor 0
 /// becomes /dev/null. If it stayed the socket, connections would be accepted but not answered for
 /// as long as this process or one of its children lives.
 pub(super) fn take_stdin() -> Result<StdListener, Failure> {
-    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let listener = StdListener::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
+    let listener = listener.map_err(|failure| failure.advise(PASS_ONE))?;
     // A chroot may lack it; a socket whose other end is closed does as well.
     let nothing = match File::open("/dev/null") {
         Ok(file) => OwnedFd::from(file),
@@ -130,7 +135,7 @@ impl UnixFile<'_> {
     }
 
     fn make(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
-        let mut socket = unix_socket()?;
+        let mut socket = unix_socket(false)?;
         if let Some(mode) = self.mode {
             let unbound = File::from(socket);
             // Other systems may refuse this; nobody can connect yet there either.
@@ -150,28 +155,9 @@ impl UnixFile<'_> {
     }
 }
 
-/// A unix socket that is closed on exec.
-fn unix_socket() -> io::Result<OwnedFd> {
-    #[cfg(not(target_vendor = "apple"))]
-    let socket = net::socket_with(
-        net::AddressFamily::UNIX,
-        net::SocketType::STREAM,
-        net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    #[cfg(target_vendor = "apple")]
-    let socket = {
-        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
-        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        socket
-    };
-    Ok(socket)
-}
-
 /// Whether nobody listens at a path. It does not wait: a full backlog means that somebody does.
 fn is_refused(path: &Path) -> io::Result<bool> {
-    let socket = unix_socket()?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
+    let socket = unix_socket(true)?;
     let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
     Ok(connected == Err(Errno::CONNREFUSED))
 }

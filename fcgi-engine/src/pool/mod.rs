@@ -57,7 +57,8 @@ macro_rules! pool_methods {
         /// converts into one, such as `/run/app.sock` or `host:9000`.
         ///
         /// # Errors
-        /// [`Error::Address`] if the text is not an address.
+        /// [`Error::Address`] if the text is not an address; [`Error::NotCallable`] if it is
+        /// descriptor 0.
         pub fn new(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
             Self::builder(address).build()
         }
@@ -65,7 +66,7 @@ macro_rules! pool_methods {
         /// Settings for a pool.
         #[must_use]
         pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
-            let address = address.try_into().map_err(Into::into);
+            let address = address.try_into().map_err(Into::into).and_then(Address::callable);
             Builder { address, connector: Connector::new(), pool: Settings::new() }
         }
 

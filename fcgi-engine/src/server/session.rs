@@ -13,6 +13,7 @@ use super::{
     begun::{Beginning, Begun},
     notes::{ConnectionSpan, Ended, Note, Notes},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
+    settings::grace_end,
     tally::{Counted, Tally},
 };
 use crate::{
@@ -293,10 +294,7 @@ impl<W: Waiters> Session<W> {
         if matches!(self.life, Life::Lingering | Life::Closed) {
             return;
         }
-        self.leaving = now.checked_add(self.settings().shutdown_grace);
-        if self.leaving.is_none() {
-            self.connection.shutdown();
-        }
+        self.leaving = Some(grace_end(now, self.settings().shutdown_grace));
         self.attention = true;
     }
 

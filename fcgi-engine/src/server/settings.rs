@@ -1,6 +1,9 @@
 //! A server's settings, with their defaults.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use fcgi_proto::{ServerConfig, Values};
 
@@ -144,6 +147,12 @@ impl Settings {
     }
 }
 
+/// When a grace that begins now ends. One that is too long for the clock ends in a year.
+pub(super) fn grace_end(now: Instant, grace: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    now.checked_add(grace).or_else(|| now.checked_add(YEAR)).unwrap_or(now)
+}
+
 /// The IP addresses of FCGI_WEB_SERVER_ADDRS. An entry that is not an address admits nobody.
 fn addrs(list: &str) -> Vec<IpAddr> {
     list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
@@ -245,12 +254,14 @@ macro_rules! server_setters {
             /// How long a write may make no progress. Default 120 s.
             write_timeout(limit) { self.settings.write_stall }
 
-            /// How long a shutdown waits for requests before it cancels them. Default 30 s.
-            shutdown_timeout(limit: ::std::time::Duration) { self.settings.shutdown = limit }
+            /// How long a shutdown waits for requests before it cancels them. Default 30 s; `None`
+            /// cancels none.
+            shutdown_timeout(limit or MAX) { self.settings.shutdown }
 
             /// How long a shutdown keeps connections open that have no request, for one that may be
-            /// on its way (W-13). Default 100 ms.
-            shutdown_grace(limit: ::std::time::Duration) { self.settings.shutdown_grace = limit }
+            /// on its way (W-13). Default 100 ms; `None` waits until the web server closes them, or
+            /// for `shutdown_timeout`.
+            shutdown_grace(limit or MAX) { self.settings.shutdown_grace }
         }
     };
 }

@@ -9,6 +9,7 @@ use super::{
     notes::Note,
     requests::{Awaited, Waiters},
     session::{Job, Life, Session},
+    settings::grace_end,
 };
 use crate::{
     Phase,
@@ -323,7 +324,7 @@ impl<W: Waiters> Session<W> {
         // may never leave the connection idle.
         if active == 1 || active == 0 && queued > 0 {
             let again = self.settings().shutdown_grace.max(LOOK_WHILE_PAUSED);
-            self.leaving = now.checked_add(again);
+            self.leaving = Some(grace_end(now, again));
             return false;
         }
         self.leaving = None;

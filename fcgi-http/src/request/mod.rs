@@ -44,4 +44,4 @@ pub use meta::{MetaVariables, MissingMeta, RemoteAddr, RemoteAddrError};
 pub use path_source::{MountPoint, PathSource};
 pub use policy::HeaderPolicy;
 pub use redirect::redirected;
-pub use to_params::{ParamsBuilder, ParamsError, RequestBody};
+pub use to_params::{ParamsBuilder, ParamsError, RequestBody, is_host};

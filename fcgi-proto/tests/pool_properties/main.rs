@@ -103,7 +103,7 @@ struct Both {
     model: Model,
     /// Of another pool.
     foreign: (Ticket, ConnectionId),
-    /// What was seen, so that the test can tell that it tests something.
+    /// How often each situation occurred, to show that the test tests something.
     seen: Seen,
 }
 

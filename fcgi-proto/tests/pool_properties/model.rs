@@ -178,7 +178,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whoever had a connection waits before all who had none, the oldest first.
+    /// Callers that had a connection wait before those that had none, the oldest first.
     pub(crate) fn retry(&mut self, ticket: Ticket, need: Need) -> Result<(), PolicyMisuse> {
         let at = self.lease(ticket)?;
         let how = if need == Need::Fresh { Release::Closed } else { Release::Reusable };
@@ -281,7 +281,7 @@ impl Model {
         self.conns.remove(at);
     }
 
-    /// Nothing is to be done: so nothing may be due.
+    /// Nothing is left to do, so nothing may be due.
     pub(crate) fn at_rest(&self, pool: &PoolPolicy) {
         assert_eq!(self.spent().count(), 0, "a connection is left open");
         if let Some(head) = self.queue.first() {

@@ -63,7 +63,7 @@ fn check(port: u16, prefix: &str, mount: &str) -> anyhow::Result<()> {
         ("/users/50%25", "200 user 50%\n".into()),
         ("/none?id=7", "404 no /none?id=7\n".into()),
     ] {
-        // Of a path with a percent sign mod_rewrite makes one that Apache itself refuses.
+        // mod_rewrite turns a path with a percent sign into one that Apache itself refuses.
         if prefix == "/hosted" && path.contains("%25") {
             continue;
         }
@@ -105,7 +105,7 @@ fn nginx() -> Outcome {
       fastcgi_param SCRIPT_NAME $fastcgi_script_name;
       fastcgi_pass application;
     }";
-    // What the locations say of SCRIPT_NAME takes the place of what params.conf says.
+    // SCRIPT_NAME of a location replaces the one of params.conf.
     let options = NginxOptions::new(app.address().to_string())
         .server(format!("set $script \"\";\n{locations}"));
     let nginx = Nginx::start(options)?;

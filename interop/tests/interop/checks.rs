@@ -409,7 +409,7 @@ fn beside_another(
 /// or nobody.
 fn leave_handler(started: &Started, check: &str, id: &str, http: HttpConnection) -> Result<String> {
     let app = started.app()?;
-    // For what is known not to happen there is no use in waiting long.
+    // There is no use in waiting long for an event that is known not to come.
     let limit = |instead| if started.expects(check, instead) { TOLD } else { LIMIT };
     if !app.seen.wait(id, true, limit(NOT_CALLED)) {
         return Ok(NOT_CALLED.into());

@@ -94,8 +94,8 @@ const SLOW: Duration = Duration::from_secs(8);
 type Page = UnsyncBoxBody<Bytes, BoxError>;
 type Piece = Result<Bytes, BoxError>;
 
-/// What the server calls: the tower services below, and what no service can say: a refusal, and a
-/// failure with nothing sent.
+/// The server's handler: the tower services below, and two ends that no service can express, a refusal
+/// and a failure without any output.
 pub(crate) fn handler(seen: Arc<Seen>) -> impl fcgi::Handler {
     let pages = service_fn(move |request| answer(request, Arc::clone(&seen)));
     let both = Responder::new(pages).authorizer(service_fn(authorize));

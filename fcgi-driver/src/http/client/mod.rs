@@ -110,40 +110,45 @@ impl<R: Runtime> HttpClient<R> {
         self.call(call, Some(body), client::Body::empty()).await?.into_response()
     }
 
-    async fn call<B>(
+    #[allow(clippy::manual_async_fn, reason = "that would hold its parameters, a kilobyte, twice")]
+    fn call<B>(
         &self,
         mut call: Call,
         mut body: Option<B>,
         mut data: client::Body,
-    ) -> Result<Answered<ResponseBody<R>>, HttpError>
+    ) -> impl Future<Output = Result<Answered<ResponseBody<R>>, HttpError>> + Send
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let settings = &self.0.settings;
-        loop {
-            if let Some((authorizer, head)) = call.start(settings, self.0.authorizer.as_ref())? {
-                let answer = authorizer.check(head).await;
-                if let Some(denied) = call.handle_authorizer(answer)? {
-                    return Ok(denied);
-                }
-            }
-            let stdin = match body.take() {
-                Some(body) => {
-                    let headers = &call.parts().headers;
-                    Some(request_body::prepare(headers, body, settings.unknown_length).await?)
-                }
-                None => None,
-            };
-            let request = call.request(settings, stdin, &mut data)?;
-            let mut response = call.handle_sent(self.0.pool.send(request).await)?;
+        async move {
+            let settings = &self.0.settings;
             loop {
-                let chunk = response.chunk().await;
-                let status = response.app_status();
-                match call.handle_chunk(settings, chunk, status, response.address())? {
-                    None => {}
-                    Some(Received::Again) => break,
-                    Some(Received::Answered(answered)) => {
-                        return Ok(answered.map(|body| ResponseBody::new(response, body)));
+                if let Some((authorizer, head)) =
+                    call.start(settings, self.0.authorizer.as_ref())?
+                {
+                    let answer = authorizer.check(head).await;
+                    if let Some(denied) = call.handle_authorizer(answer)? {
+                        return Ok(denied);
+                    }
+                }
+                let stdin = match body.take() {
+                    Some(body) => {
+                        let headers = &call.parts().headers;
+                        Some(request_body::prepare(headers, body, settings.unknown_length).await?)
+                    }
+                    None => None,
+                };
+                let request = call.request(settings, stdin, &mut data)?;
+                let mut response = call.handle_sent(self.0.pool.send(request).await)?;
+                loop {
+                    let chunk = response.chunk().await;
+                    let status = response.app_status();
+                    match call.handle_chunk(settings, chunk, status, response.address())? {
+                        None => {}
+                        Some(Received::Again) => break,
+                        Some(Received::Answered(answered)) => {
+                            return Ok(answered.map(|body| ResponseBody::new(response, body)));
+                        }
                     }
                 }
             }

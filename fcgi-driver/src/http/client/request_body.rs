@@ -31,43 +31,43 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let mut gather = Gather::new(headers, body.size_hint().exact(), unknown)?;
-    let mut body = Box::pin(body);
-    loop {
-        match gather.step()? {
+    // Most requests have no body, which needs no box.
+    let mut body = (!body.is_end_stream()).then(|| Box::pin(body));
+    let (length, gathered) = loop {
+        let step = gather.step()?;
+        match (step, body.as_mut().filter(|body| !body.is_end_stream())) {
+            (GatherStep::Done(length, gathered), _) => break (length, gathered),
             // The caller of a body need not poll it to its end.
-            GatherStep::Look | GatherStep::Wait if body.is_end_stream() => {
-                gather.handle_chunk(Ok(None))?;
-            }
-            GatherStep::Look => {
+            (_, None) => gather.handle_chunk(Ok(None))?,
+            (GatherStep::Look, Some(body)) => {
                 match poll_fn(|cx| Poll::Ready(poll_data(body.as_mut(), cx))).await {
                     Poll::Ready(chunk) => gather.handle_chunk(chunk)?,
                     Poll::Pending => gather.handle_pending(),
                 }
             }
-            GatherStep::Wait => {
+            (GatherStep::Wait, Some(body)) => {
                 gather.handle_chunk(poll_fn(|cx| poll_data(body.as_mut(), cx)).await)?;
             }
-            GatherStep::Done(length, gathered) => {
-                let body = match gathered {
-                    Gathered::Bytes(bytes) => bytes.into(),
-                    Gathered::File(file, length) => {
-                        client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
-                    }
-                    Gathered::Rest(head, length) => {
-                        let rest = Joined { head: head.into_iter(), body };
-                        client::Body::from_stream(Counted::new(rest, length))
-                    }
-                };
-                return Ok((length, body));
-            }
         }
-    }
+    };
+    let body = match gathered {
+        Gathered::Bytes(bytes) => bytes.into(),
+        Gathered::File(file, length) => {
+            client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
+        }
+        Gathered::Rest(head, length) => {
+            let rest = Joined { head: head.into_iter(), body };
+            client::Body::from_stream(Counted::new(rest, length))
+        }
+    };
+    Ok((length, body))
 }
 
 /// The chunks of a body that were available at once, then the rest.
 struct Joined<B> {
     head: std::vec::IntoIter<Bytes>,
-    body: Pin<Box<B>>,
+    /// `None` if there is no more.
+    body: Option<Pin<Box<B>>>,
 }
 
 impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
@@ -77,10 +77,10 @@ impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
         if let Some(chunk) = self.head.next() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        if self.body.is_end_stream() {
+        let Some(body) = self.body.as_mut().filter(|body| !body.is_end_stream()) else {
             return Poll::Ready(None);
-        }
-        let chunk = ready!(poll_data(self.body.as_mut(), cx));
+        };
+        let chunk = ready!(poll_data(body.as_mut(), cx));
         Poll::Ready(chunk.map_err(io::Error::other).transpose())
     }
 }

@@ -81,13 +81,14 @@ fn offer_to_share(app: &RawApp) {
     peer.send(record(Type::GetValuesResult, 0, &encode(&[("FCGI_MPXS_CONNS", "1")])));
 }
 
-/// An application, from its first connection of requests on, and whether that is shared.
+/// What an application does with its first connection for requests. The flag says whether requests
+/// share that connection.
 pub(super) type Serve = fn(&RawApp, Peer, bool);
 
-/// Whether it is the error of a case.
+/// Whether an error is the one that a case expects.
 type Expected = fn(&Error) -> bool;
 
-/// Runs a case alone and shared. `serve` has its own thread.
+/// Runs a case twice: with a connection of its own, and with a shared one. `serve` runs in a thread.
 pub(super) fn both_ways(suite: &Suite, settings: Settings, serve: Serve, call: impl Fn(&mut Way)) {
     for shared in [false, true] {
         let app = RawApp::new();
@@ -116,14 +117,14 @@ fn shut(peer: &Peer, how: Shutdown) {
     UnixStream::from(peer.socket()).shutdown(how).unwrap();
 }
 
-/// Takes a request, whose body is the answer.
+/// Takes a request and answers with its body.
 fn echo_one(peer: &mut Peer) {
     let (id, _, body) = peer.request();
     peer.send(answer(id, &body));
 }
 
-/// What follows on an application's first connection, which stays open all the while: a client has
-/// only the one, a pool opens another.
+/// Answers the next request. A pool opens another connection for it, while the first stays open; a
+/// client has only the first.
 fn serve_on(app: &RawApp, peer: &Peer, shared: bool) {
     if shared {
         echo_one(&mut app.accept());

@@ -116,7 +116,7 @@ fn thirty_megabytes_both_ways_do_not_deadlock_q_15(suite: &Suite) {
     let body = pattern(30 << 20, 15);
     let answer = call(&mut *client, post(&body)).unwrap();
     assert!(answer.stdout == body, "the body came back changed");
-    // In chunks that come one by one, too, and with nothing known of its length.
+    // The same in chunks that come one by one, without a known length.
     let (feeder, stdin) = feed();
     let chunks = body.clone();
     let feeding = background(move || {

@@ -30,7 +30,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 
 /// The limit that a case waits for.
 const LIMIT: Duration = Duration::from_millis(400);
-/// The limits that it does not live to see.
+/// The limits that no case reaches.
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn unlimited() -> Settings {
@@ -44,8 +44,8 @@ fn assert_timeout(error: &Error, expected: Phase) {
     }
 }
 
-/// Connects until the backlog, which nobody takes from, is full; the error then, and how long it
-/// took.
+/// Connects until the backlog is full, since nobody accepts. Returns the error of the last call, and
+/// how long that took.
 fn connect_until_full(suite: &Suite, address: &Address) -> (Error, Duration) {
     let settings = Settings { connect: Some(LIMIT), ..unlimited() };
     let mut connected = Vec::new();
@@ -77,7 +77,7 @@ fn connect_limit(suite: &Suite) {
 }
 
 fn connect_limit_over_tcp(suite: &Suite) {
-    // The system drops what asks for more.
+    // The system drops connections that do not fit the backlog.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listen(&listener, 0).unwrap();
     let address = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -97,7 +97,8 @@ fn first_byte_limit_counts_from_the_last_byte_sent(suite: &Suite) {
         let start = Instant::now();
         let (feeder, stdin) = feed();
         let uploading = background(move || {
-            // A slow upload is not a slow application. When each piece was ready, and when it was gone.
+            // A slow upload is not a slow application. This notes when each piece was ready, and
+            // when it was sent.
             let mut pieces = Vec::new();
             while pieces.len() < 3 {
                 std::thread::sleep(PAUSE);
@@ -157,7 +158,7 @@ fn a_reader_that_takes_its_time_is_no_silent_application(suite: &Suite) {
     let mut response = client.send(post(b"")).unwrap();
     let _peer = application.join();
     let mut came = Vec::new();
-    // It has come long before it is asked for.
+    // The response has come long before anybody reads it.
     std::thread::sleep(LIMIT * 2);
     while let Some(chunk) = response.chunk().unwrap() {
         let (Chunk::Stdout(bytes) | Chunk::Stderr(bytes)) = chunk;

@@ -18,8 +18,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     query_values_of_an_application_that_never_stops_q_21,
 ];
 
-/// What a query comes to when the application answers with these bytes and closes, or with `None`
-/// says nothing; and how long it took.
+/// The result of a query, and how long it took. The application answers with these bytes and closes;
+/// with `None` it says nothing.
 fn query(
     suite: &Suite,
     bytes: Option<Vec<u8>>,

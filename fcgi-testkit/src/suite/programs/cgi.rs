@@ -142,7 +142,7 @@ fn cgi_or_fastcgi_is_needed(suite: &Suite) {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("not a listening socket"), "{said}");
+    assert!(said.contains("not a listening socket") && said.contains("FCGI_ADDR"), "{said}");
 }
 
 /// It does not outlive its test.

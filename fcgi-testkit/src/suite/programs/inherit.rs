@@ -76,7 +76,7 @@ fn start(mut command: Command, address: &str) -> Running {
     Running { child, address: address.to_owned(), folder }
 }
 
-/// What is answered at an address, which may take connections already.
+/// The answer of an application at an address that takes connections already.
 fn ask(address: &str) -> String {
     let mut peer = Peer::dial(&address.parse().unwrap());
     peer.send(request(1, CLOSE, &[], b""));

@@ -98,7 +98,7 @@ fn the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17(suite: &Suite) {
     let script = deaf();
     let probe = script.probe();
     let tcp = suite.tcp_app(settings(), script);
-    // Its input is whole and taken in, whole and left in the socket, not whole.
+    // Its input is whole and was read; whole, but still in the socket; not whole.
     let whole = request(1, KEEP, &[], b"body");
     let unread = request(1, KEEP, &[], &[b'x'; 280_000]);
     let part = [begin(1, RESPONDER, KEEP), params(1, &[])].concat();

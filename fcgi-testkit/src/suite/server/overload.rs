@@ -120,7 +120,7 @@ pub(super) fn early_answer_arrives(suite: &Suite, settings: Settings, role: u16,
     wire.extend(stream(Type::Stdin, 1, &pattern(8 << 20, 3)));
     wire.extend(close(Type::Stdin, 1));
     let mut peer = Peer::tcp(TcpStream::connect(address).unwrap());
-    // All of it first: a reset in between would fail this, or lose the answer.
+    // All of it is sent first. A reset meanwhile would fail this, or lose the answer.
     peer.send(wire);
     assert_eq!(peer.answer(1), expected);
     peer.expect_close();

@@ -1,6 +1,6 @@
 //! The end of a server.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fcgi_engine::server::{CANCELLED, Settings};
 use fcgi_proto::Rejection;
@@ -46,7 +46,13 @@ fn shutdown_closes_idle_connections_and_finishes_requests_fc_7_1(suite: &Suite) 
 }
 
 fn shutdown_takes_a_request_that_is_on_its_way_w_13(suite: &Suite) {
-    let settings = Settings { shutdown_grace: NEVER, ..settings() };
+    // The longest time stands for no limit.
+    for shutdown_grace in [NEVER, Duration::MAX] {
+        takes_what_is_on_its_way(suite, Settings { shutdown_grace, ..settings() });
+    }
+}
+
+fn takes_what_is_on_its_way(suite: &Suite, settings: Settings) {
     let mut app = suite.app(settings, echo());
     let (mut new, mut kept, mut busy) = (app.dial(), app.dial(), app.dial());
     kept.send(request(1, KEEP, &[], b"one"));

@@ -109,7 +109,7 @@ fn stdin_limit(suite: &Suite) {
     let settings = Settings { stdin: Some(limit), ..unlimited() };
     let app = suite.app(settings, Script::new([Step::Stdin]).when("READS", "data", [Step::Data]));
     let mut peer = app.dial();
-    // Each byte has its time anew.
+    // The limit starts again with each byte.
     let start = Instant::now();
     peer.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
     let mut last = start;

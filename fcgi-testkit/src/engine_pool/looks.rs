@@ -1,0 +1,128 @@
+//! Who looks at the pool: those who were woken, and those whose time has come.
+
+use std::task::Poll;
+
+use fcgi_engine::{
+    Error,
+    pool::{Place, Pooled},
+};
+
+use super::{
+    Model, Stage,
+    adapter::{Own, Shared, Who},
+};
+
+impl<const ENDS: bool> Model<ENDS> {
+    /// Everybody who was woken, or whose time has come, looks, until nobody is left.
+    pub(super) fn settle(&mut self) {
+        for rounds in 0.. {
+            assert!(rounds < 10_000, "somebody looks for ever");
+            let now = self.fake.world().now;
+            let woken = self.fake.world().woken.pop_first();
+            match woken {
+                Some(Who::Caller(at)) => self.look(at),
+                Some(Who::Reaper) => self.reap(),
+                Some(Who::Reentered) => {}
+                None if self.reaper.is_some_and(|until| until <= now) => self.reap(),
+                None => match (!ENDS).then(|| self.late()).flatten() {
+                    Some(at) => self.look(at),
+                    None => break,
+                },
+            }
+        }
+        self.check();
+    }
+
+    fn reap(&mut self) {
+        if !self.fake.world().spawned {
+            return;
+        }
+        let start = self.fake.world().start;
+        self.fake.world().spawned = false;
+        self.reaper = self.desk.reap(Who::Reaper).map(|until| until - start);
+        let mut world = self.fake.world();
+        let now = world.now;
+        world.spawned |= self.reaper.is_some();
+        assert!(self.reaper.is_none_or(|until| until > now), "it would look for ever");
+    }
+
+    /// A caller whose wait is over.
+    fn late(&self) -> Option<usize> {
+        let now = self.fake.now();
+        self.callers.iter().position(|caller| {
+            caller.as_ref().is_some_and(|caller| {
+                matches!(caller.stage, Stage::Queued)
+                    && caller.lease.deadline().is_some_and(|end| end <= now)
+            })
+        })
+    }
+
+    fn look(&mut self, at: usize) {
+        let now = self.fake.now();
+        let Some(caller) = &mut self.callers[at] else { return };
+        let wait = |who: &mut Option<Who>| *who = Some(Who::Caller(at));
+        if matches!(caller.stage, Stage::Queued) {
+            if !ENDS && caller.lease.deadline().is_some_and(|end| end <= now) {
+                caller.lease.handle_time();
+            }
+            match caller.lease.poll_ready(false, wait) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(true)) => {
+                    (caller.stage, caller.fresh) = (Stage::Waits, true);
+                    let mut world = self.fake.world();
+                    world.check_room();
+                    world.opening += 1;
+                }
+                Poll::Ready(Ok(false)) => return self.granted(at),
+                Poll::Ready(Err(error)) => return self.turned_away(at, &error),
+            }
+        }
+        let Some(caller) = &mut self.callers[at] else { return };
+        if !matches!(caller.stage, Stage::Waits) {
+            return;
+        }
+        match caller.lease.poll_discovery(wait) {
+            Poll::Pending => self.seen(|seen| seen.waited_for_values += 1),
+            Poll::Ready(Ok(Some(asking))) => caller.stage = Stage::Asks(asking),
+            Poll::Ready(Ok(None)) => caller.stage = Stage::Opens,
+            Poll::Ready(Err(_)) => self.gone(at, false),
+        }
+    }
+
+    /// A caller has an open connection.
+    fn granted(&mut self, at: usize) {
+        let Some(caller) = &mut self.callers[at] else { return };
+        let Some(Place::Own(Own(number, _)) | Place::Shared(Shared { number, .. })) =
+            caller.lease.place()
+        else {
+            panic!("ready without a connection");
+        };
+        let number = *number;
+        (caller.stage, caller.fresh) = (Stage::Has(number), false);
+        let mut world = self.fake.world();
+        let connection = &mut world.connections[number];
+        assert!(connection.open && !connection.dead, "a dead connection was handed on");
+        connection.leases += 1;
+        connection.carried += 1;
+        let most = if connection.shared { self.settings.multiplex } else { 1 };
+        assert!(connection.leases <= most, "more requests at once than there may be");
+        let joined = connection.leases > 1;
+        world.seen.joined += usize::from(joined);
+        world.seen.reused += usize::from(!joined);
+    }
+
+    fn turned_away(&mut self, at: usize, error: &Error) {
+        match error {
+            Error::Timeout { limit, .. } => {
+                assert_eq!(Some(*limit), self.settings.limits.wait_timeout);
+                self.seen(|seen| seen.timed_out += 1);
+            }
+            Error::PoolClosed { .. } => {
+                assert!(self.closed, "refused by an open pool");
+                self.seen(|seen| seen.refused += 1);
+            }
+            error => panic!("{error}"),
+        }
+        self.gone(at, false);
+    }
+}
