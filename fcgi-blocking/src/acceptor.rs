@@ -1,10 +1,11 @@
 //! The listening sockets of a server.
 
-use std::io;
+use std::{io, task::Poll};
 
 use fcgi_engine::{
     Listener,
-    listener::{ListeningSocket, StdListener},
+    listener::{Sockets, StdListener},
+    server::accept_failed,
     socket::Peer,
 };
 
@@ -12,55 +13,34 @@ use crate::{Address, Error, stream::Stream};
 
 /// A listener's sockets, in nonblocking mode.
 #[derive(Debug)]
-pub(crate) struct Acceptor {
-    sockets: Vec<ListeningSocket>,
-    /// Which socket to ask first, so that a busy one does not keep the others waiting.
-    next: usize,
-}
+pub(crate) struct Acceptor(Sockets<StdListener>);
 
 impl Acceptor {
-    pub(crate) fn new(listener: Listener) -> Result<Self, (io::Error, Address)> {
-        let mut sockets = listener.into_sockets();
-        for socket in &mut sockets {
-            socket.listener.set_nonblocking().map_err(|error| (error, socket.address.clone()))?;
+    pub(crate) fn new(listener: Listener) -> Result<Self, Error> {
+        let sockets = Sockets::new(listener, |listener| listener);
+        for (listener, address) in sockets.iter() {
+            listener.set_nonblocking().map_err(|error| accept_failed(address, error))?;
         }
-        Ok(Self { sockets, next: 0 })
+        Ok(Self(sockets))
     }
 
     /// The sockets to poll.
     pub(crate) fn listeners(&self) -> impl ExactSizeIterator<Item = &StdListener> {
-        self.sockets.iter().map(|socket| &socket.listener)
+        self.0.iter().map(|(listener, _)| listener)
     }
 
-    /// Removes the files of our unix sockets, so that nobody finds them any more. Connections that
-    /// were made before can still be accepted.
+    /// See [`Sockets::hide`].
     pub(crate) fn hide(&mut self) {
-        for socket in &mut self.sockets {
-            socket.file = None;
-        }
+        self.0.hide();
     }
 
-    /// A connection that waits, or an error with its address; `WouldBlock` if none waits.
-    pub(crate) fn accept(&mut self) -> Result<(Stream, Peer), (io::Error, Address)> {
-        let many = self.sockets.len();
-        for turn in 0..many {
-            let index = (self.next + turn) % many;
-            let socket = &self.sockets[index];
-            match accept(&socket.listener) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                accepted => {
-                    self.next = (index + 1) % many;
-                    return accepted.map_err(|error| (error, socket.address.clone()));
-                }
-            }
-        }
-        Err((io::ErrorKind::WouldBlock.into(), self.sockets[0].address.clone()))
+    /// A connection that waits, or an error with its address.
+    pub(crate) fn accept(&mut self) -> Poll<Result<(Stream, Peer), (io::Error, Address)>> {
+        self.0.poll_accept(|listener| match accept(listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            accepted => Poll::Ready(accepted),
+        })
     }
-}
-
-/// The error of a server that can't accept.
-pub(crate) fn failed(address: &Address, source: io::Error) -> Error {
-    Error::Io { address: address.to_string().into(), doing: "accept connections at", source }
 }
 
 fn accept(listener: &StdListener) -> io::Result<(Stream, Peer)> {

@@ -19,13 +19,10 @@
 //! # }
 //! ```
 
+use fcgi_engine::php_fpm::{LIMIT, Page};
 pub use fcgi_engine::php_fpm::{PageError, Process, Status};
-use fcgi_engine::{
-    client::Collected,
-    php_fpm::{LIMIT, Page},
-};
 
-use crate::{Error, Pool};
+use crate::Pool;
 
 /// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
 /// `ping.response` is set.
@@ -33,8 +30,7 @@ use crate::{Error, Pool};
 /// # Errors
 /// See [`PageError`].
 pub fn ping(pool: &Pool, path: &str) -> Result<String, PageError> {
-    let page = Page::ping(path);
-    page.text(ask(pool, page)?, &pool.address().to_string())
+    ask(pool, Page::ping(path))
 }
 
 /// The status of the pool, without [`Status::processes`].
@@ -42,8 +38,7 @@ pub fn ping(pool: &Pool, path: &str) -> Result<String, PageError> {
 /// # Errors
 /// See [`PageError`].
 pub fn status(pool: &Pool, path: &str) -> Result<Status, PageError> {
-    let page = Page::status(path);
-    page.parse(ask(pool, page)?, &pool.address().to_string())
+    ask(pool, Page::status(path))
 }
 
 /// The status of the pool and of each worker.
@@ -51,10 +46,10 @@ pub fn status(pool: &Pool, path: &str) -> Result<Status, PageError> {
 /// # Errors
 /// See [`PageError`].
 pub fn full_status(pool: &Pool, path: &str) -> Result<Status, PageError> {
-    let page = Page::full_status(path);
-    page.parse(ask(pool, page)?, &pool.address().to_string())
+    ask(pool, Page::full_status(path))
 }
 
-fn ask(pool: &Pool, page: Page<'_>) -> Result<Collected, Error> {
-    pool.send(page.request())?.collect(LIMIT)
+fn ask<T>(pool: &Pool, page: Page<'_, T>) -> Result<T, PageError> {
+    let answer = pool.send(page.request())?.collect(LIMIT)?;
+    page.read(answer, &pool.address().to_string())
 }

@@ -19,7 +19,11 @@ pub(crate) fn param(argument: OsString) -> Result<Param, &'static str> {
 
 /// A time in seconds, with or without a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    const EXPECTED: &str = "expected a number of seconds";
+    let seconds: f64 = text.parse().map_err(|_| EXPECTED)?;
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(EXPECTED.to_owned());
+    }
     if seconds > MAX_SECONDS {
         return Err(format!("expected at most {MAX_SECONDS} seconds"));
     }

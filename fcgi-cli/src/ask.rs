@@ -1,13 +1,24 @@
 //! One request whose whole answer is needed, as probes send it.
 
+use std::{io, time::Duration};
+
 use bytes::{Bytes, BytesMut};
 use fcgi_http::{Head, HeadError, HeadLimits, HeadParser, ReasonPhrase};
 use fcgi_tokio::{
-    self as fcgi, Address, Phase,
+    self as fcgi, Address, Phase, Target, Values,
     client::{Chunk, Client, Connector, Request},
+    proto::record::{RecordHeader, RecordType},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
 };
 
-use crate::{budget::Budget, exit::Exit};
+use crate::{
+    budget::Budget,
+    causes::{self, Cause},
+    exit::Exit,
+};
 
 /// An application's answer, in CGI's terms.
 #[derive(Debug)]
@@ -138,4 +149,75 @@ pub(crate) async fn send(
         Ok(head) => Ok(Answer { head, body, stderr, app_status }),
         Err(source) => Err(Failed::Head { address: address.to_string(), source, stdout, stderr }),
     }
+}
+
+/// Why an application does not tell its capacity.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoValues {
+    #[error(transparent)]
+    Call(#[from] fcgi::Error),
+    #[error("{0}: connection closed without an answer to GET_VALUES")]
+    Closed(Address),
+}
+
+impl NoValues {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Call(error) => Exit::of(error),
+            Self::Closed(_) => Exit::Protocol,
+        }
+    }
+
+    /// What happened, with its causes.
+    pub(crate) fn report(&self) -> String {
+        match self {
+            Self::Call(error) => error.report().to_string(),
+            Self::Closed(_) => self.to_string(),
+        }
+    }
+
+    pub(crate) fn cause(&self, address: &Address) -> Option<Cause> {
+        match self {
+            Self::Call(error) => causes::of(error, address),
+            Self::Closed(_) => Some(causes::closed(address)),
+        }
+    }
+}
+
+/// Asks for the application's capacity, on a separate connection.
+///
+/// # Errors
+/// There is no answer. For callers with other work, the library takes a close for an answer without
+/// values; for a probe it is none.
+pub(crate) async fn values(address: &Address, budget: &Budget) -> Result<Values, NoValues> {
+    // The budget is the limit.
+    let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
+    let values = budget.hold(address, Phase::Values, connector.query_values(address)).await?;
+    if values != Values::default() {
+        return Ok(values);
+    }
+    let closes = budget.hold(address, Phase::Values, async { Ok(closes(address).await) }).await?;
+    if closes.unwrap_or(true) { Err(NoValues::Closed(address.clone())) } else { Ok(values) }
+}
+
+/// Whether the application closes a connection on which it gets GET_VALUES, without any answer.
+async fn closes(address: &Address) -> io::Result<bool> {
+    const NAME: &[u8] = b"FCGI_MPXS_CONNS";
+    let pair = [&[NAME.len() as u8, 0], NAME].concat();
+    let header = RecordHeader::new(RecordType::GetValues, 0, pair.len() as u16);
+    let record = [&header.encode()[..], &pair, &vec![0; header.padding_length.into()]].concat();
+    match address.target() {
+        Target::Unix(path) => is_last(UnixStream::connect(path).await?, &record).await,
+        Target::Tcp(host_port) => is_last(TcpStream::connect(host_port).await?, &record).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Whether nothing comes after these bytes but the end.
+async fn is_last(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    record: &[u8],
+) -> io::Result<bool> {
+    stream.write_all(record).await?;
+    Ok(stream.read(&mut [0; 1]).await? == 0)
 }

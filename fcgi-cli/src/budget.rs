@@ -60,15 +60,18 @@ impl Budget {
         phase: Phase,
         work: impl Future<Output = Result<T, fcgi::Error>>,
     ) -> Result<T, fcgi::Error> {
-        let Some(left) = self.left() else { return work.await };
-        match tokio::time::timeout(left, work).await {
-            Ok(done) => done,
-            Err(_) => Err(fcgi::Error::Timeout {
+        // A connection is tried even at the last moment: why there is none says more than the time.
+        let ended = match (self.left(), phase) {
+            (Some(left), Phase::Connect) => tokio::time::timeout(left, work).await.ok(),
+            _ => self.race(work).await,
+        };
+        ended.unwrap_or_else(|| {
+            Err(fcgi::Error::Timeout {
                 address: address.to_string().into(),
                 phase,
                 limit: self.limit.unwrap_or_default(),
-            }),
-        }
+            })
+        })
     }
 
     /// Waits for `work` on files as long as there is time.
@@ -79,10 +82,19 @@ impl Budget {
         &self,
         work: impl Future<Output = io::Result<T>>,
     ) -> io::Result<T> {
-        let Some(left) = self.left() else { return work.await };
-        tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
+        self.race(work).await.unwrap_or_else(|| {
             let limit = self.limit.unwrap_or_default();
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {limit:?}")))
         })
+    }
+
+    /// Waits for `work`, or returns nothing when the time is over. Work that is always ready, as with
+    /// a peer that sends without end, ends too.
+    async fn race<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.left() {
+            None => Some(work.await),
+            Some(Duration::ZERO) => None,
+            Some(left) => tokio::time::timeout(left, work).await.ok(),
+        }
     }
 }

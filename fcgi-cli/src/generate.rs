@@ -53,8 +53,10 @@ Examples:
 
 impl Man {
     pub(crate) fn run(self, root: Command) -> ExitCode {
-        let visible: Vec<&Command> =
-            root.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+        let visible: Vec<&Command> = root
+            .get_subcommands()
+            .filter(|it| !it.is_hide_set() && it.get_name() != "help")
+            .collect();
         if let Some(folder) = &self.dir {
             let written = fs::create_dir_all(folder).and_then(|()| {
                 fs::write(folder.join("fcgi.1"), page(&root, "fcgi")?)?;
@@ -86,7 +88,8 @@ fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
     let spaced = name.replacen('-', " ", 1);
     let command = command.clone().name(name.to_owned()).bin_name(spaced);
     let mut text = Vec::new();
-    clap_mangen::Man::new(command).render(&mut text)?;
+    let source = concat!("fcgi ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).source(source).render(&mut text)?;
     Ok(text)
 }
 

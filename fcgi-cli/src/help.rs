@@ -99,7 +99,8 @@ pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
 
 /// The command, without variables.
 fn command(augment: impl FnOnce(Command) -> Command) -> Command {
-    let root = augment(bare());
+    // Of an option that is given twice, the last one counts, as in curl.
+    let root = augment(bare()).mut_subcommands(|sub| sub.args_override_self(true));
     let page = page(&root);
     root.help_template(page)
 }

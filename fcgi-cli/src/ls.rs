@@ -10,11 +10,12 @@ use std::{
 
 use clap::Args;
 use fcgi_engine::text::escape;
-use fcgi_tokio::{self as fcgi, Address, Phase, Target, client::Connector};
+use fcgi_tokio::{Address, Target};
 use tokio::task::JoinSet;
 
 use crate::{
     args::limit,
+    ask::{self, NoValues},
     budget::{self, Budget},
     causes::{self, Cause},
     discovery,
@@ -158,29 +159,19 @@ async fn ask(found: Found, budget: &Budget) -> Seen {
     // Read it before our own connection waits there too.
     let queue = sock_diag::accept_queue(&found.address).await;
     let address = &found.address;
-    // The budget is the limit.
-    let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
-    let values = budget.hold(address, Phase::Values, connector.query_values(address)).await;
+    let values = ask::values(address, budget).await;
     let took = budget.elapsed();
-    let answer = match values {
-        Ok(values) if values == fcgi::Values::default() => Err(NoAnswer {
-            short: "closed".to_owned(),
-            message: format!("{address}: it closed the connection, or says nothing of itself"),
-            cause: None,
-        }),
-        Ok(_) => Ok(()),
-        Err(error) => Err(no_answer(&error, address)),
-    };
+    let answer = values.map(drop).map_err(|no| no_answer(&no, address));
     Seen { found, queue, answer, took }
 }
 
-fn no_answer(error: &fcgi::Error, address: &Address) -> NoAnswer {
-    let cause = causes::of(error, address);
+fn no_answer(no: &NoValues, address: &Address) -> NoAnswer {
+    let cause = no.cause(address);
     let short = match &cause {
         Some(cause) => cause.id.replace('-', " "),
-        None => error.report().to_string(),
+        None => no.report(),
     };
-    NoAnswer { short, message: error.report().to_string(), cause }
+    NoAnswer { short, message: no.report(), cause }
 }
 
 fn table<'a>(seen: impl Iterator<Item = &'a Seen>) -> String {

@@ -125,9 +125,13 @@ fn main() -> ExitCode {
             if error.use_stderr() {
                 return usage::report(&augment(clap::Command::new("fcgi")), &error);
             }
-            // A failure of the terminal can't be reported anywhere.
-            let _ = error.print();
-            return Exit::Done.into();
+            return match error.print() {
+                Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {
+                    complain(&format!("fcgi: write to stdout: {failure}"));
+                    Exit::Io.into()
+                }
+                _ => Exit::Done.into(),
+            };
         }
     };
     if let Err(error) = signals::end_first_process() {

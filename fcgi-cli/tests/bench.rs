@@ -304,6 +304,7 @@ fn failures() -> Result {
         (&[address, "--stdin", "/nonexistent"], 2, "read /nonexistent"),
         (&[address, "-c", "0"], 2, "expected a number"),
         (&[address, "--rate", "0"], 2, "above 0"),
+        (&[address, "-t", "0"], 2, "more than 0 seconds"),
         (&[address, "ping"], 2, "starts with a slash"),
     ] {
         let (code, out, err) = ended(&run(args));

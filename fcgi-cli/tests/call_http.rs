@@ -117,6 +117,8 @@ fn head() -> Result {
     let (status, stdout, _) = site.call(&["/hello.php", "-o", &out_arg]);
     assert_eq!((status, &*stdout, &*fs::read_to_string(&out)?), (0, "", "Hello, world\n"));
     assert_eq!(site.call(&["/hello.php", "-o", "/no/such/folder/x"]).0, 2);
+    let (status, stdout, _) = site.call(&["/hello.php", "-o", "-"]);
+    assert_eq!((status, &*stdout), (0, "Hello, world\n"), "- is stdout");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::{fs, io::Write, net::TcpListener, process::Output, thread};
 
 use common::fcgi;
-use fcgi_testkit::wire::{Peer, RawApp, Type, answer, close, end, stream};
+use fcgi_testkit::wire::{Peer, RawApp, Type, answer, close, end, record, stream};
 use serde_json::Value;
 
 const PAGE: &[u8] = b"Content-Type: text/plain\r\n\r\nhello\n";
@@ -311,10 +311,37 @@ fn the_list_has_every_case_once() {
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), numbers.len());
+    let objects = text(&check("x:1", &["--list", "--json"]).stdout);
+    let object = |line: &str| serde_json::from_str::<Value>(line).expect("an object");
+    let cases: Vec<Value> = objects.lines().map(|line| object(line)["case"].clone()).collect();
+    assert_eq!(cases, numbers);
     // Each is a requirement that docs/requirements.md lists.
     let requirements = include_str!("../../docs/requirements.md");
     for number in numbers {
         let id = number.split('/').next().expect("an id");
         assert!(requirements.contains(&format!("| {id} |")), "{id} in docs/requirements.md");
+    }
+}
+
+/// Time limits are for whole answers: what never ends is not waited for, nor kept in memory.
+#[test]
+fn an_answer_without_end_is_a_failure() {
+    for (kind, code, why) in [
+        (Type::Stdout, 4, "STDOUT has more than 64 MiB"),
+        (Type::Stderr, 6, "END_REQUEST did not come in time"),
+    ] {
+        let address = RawApp::new()
+            .serve(move |mut peer: Peer| {
+                let Some((id, _, _)) = peer.try_request() else { return };
+                let block = record(kind, id, &[b'x'; 60_000]);
+                while peer.try_send(&block).is_ok() {}
+            })
+            .to_string();
+        // Either may be first on a slow machine.
+        let seconds = if code == 4 { "600" } else { "1" };
+        let output = check(&address, &["--only", "FC-3.3-1/1", "--timeout", seconds]);
+        let said = text(&output.stderr);
+        assert!(said.contains(why), "{said}");
+        assert_eq!(output.status.code(), Some(code));
     }
 }

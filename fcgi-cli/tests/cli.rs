@@ -165,6 +165,20 @@ fn silence_exits_6() {
     assert!(stderr.contains(&address) && stderr.contains("100ms"), "{stderr}");
 }
 
+/// As in curl. An alias may have given the first one.
+#[test]
+fn of_an_option_that_is_given_twice_the_last_one_counts() {
+    let (_folder, path, address) = place();
+    let _listener = UnixListener::bind(path).expect("bind");
+    for command in ["call", "ping"] {
+        let twice = ["--timeout", "60", "--timeout", "0.1", "--docker", "--docker"];
+        let output = fcgi_command(&[&[command, &address], &twice[..]].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("100ms"), "{command}: {stderr}");
+    }
+}
+
 /// A limit of 0 would mean none, which is hardly what somebody wants.
 #[test]
 fn a_time_limit_is_more_than_0() {

@@ -259,7 +259,16 @@ fn stopped() -> Result {
     let stopped = Stopped::stop(&site.php, 2);
     let found = site.finding(6, &["--timeout", "0.8"])?;
     assert_eq!(found.cause, "stopped");
-    assert!(found.likely.contains("all 4 workers"), "{}", found.likely);
+    assert!(found.likely.contains("all 2 workers"), "{}", found.likely);
+    drop(stopped);
+
+    // Workers of another pool of the same master do not hide it, nor are they blamed.
+    let stopped = Stopped::stop_pool(&site.php, 2, "unix");
+    let found = site.finding(6, &["--timeout", "0.8"])?;
+    assert_eq!(found.cause, "stopped");
+    assert!(found.likely.contains("all 2 workers"), "{}", found.likely);
+    let (status, _, said) = seen(&run(&["ping", &site.php.tcp_address()]));
+    assert_eq!(status, 0, "{said}");
     drop(stopped);
     Ok(())
 }

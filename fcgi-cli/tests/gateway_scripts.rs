@@ -88,6 +88,23 @@ fn a_site_that_needs_a_front_controller_is_told_once() {
 }
 
 #[test]
+fn an_address_alone_gets_an_explanation_once() {
+    let app = App::start();
+    let hint = "an application that is not a script needs --mount /; scripts need --root";
+    let gateway = Gateway::start(&[&*app.address]);
+    for target in ["/", "/users/7"] {
+        assert_eq!(gateway.get(target).head.status, 404, "{target}");
+    }
+    until("the log has the hint", || gateway.error_log().contains(hint));
+    assert_eq!(gateway.error_log().matches(hint).count(), 1, "{}", gateway.error_log());
+    for more in [&["--mount", "/"][..], &["--root", "."]] {
+        let gateway = Gateway::start(&[&[&*app.address], more].concat());
+        gateway.get("/users/7");
+        assert!(!gateway.error_log().contains(hint), "{more:?}");
+    }
+}
+
+#[test]
 fn a_link_out_of_the_root_is_named_in_the_log() {
     let (_app, root, gateway) = site(&[]);
     link(&root.path().join("../secret.txt"), &root.path().join("link.txt"));

@@ -4,9 +4,11 @@ mod common;
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Output, Stdio},
+    thread,
+    time::Instant,
 };
 
 use fcgi_testkit::{
@@ -24,12 +26,16 @@ type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 15] = [
+    let cases: [(&str, Run); 16] = [
         ("code_runs_as_the_worker", code_runs_as_the_worker),
         ("what_php_says_and_how_it_ends", what_php_says_and_how_it_ends),
         ("a_file", a_file),
         ("the_script_goes_with_the_command", the_script_goes_with_the_command),
         ("the_script_of_a_saturated_pool_goes_too", the_script_of_a_saturated_pool_goes_too),
+        (
+            "the_script_goes_whenever_the_command_is_killed",
+            the_script_goes_whenever_the_command_is_killed,
+        ),
         ("opcache", opcache),
         ("open_basedir", open_basedir),
         ("a_folder_that_the_worker_can_not_enter", a_folder_that_the_worker_can_not_enter),
@@ -180,6 +186,39 @@ fn the_script_goes_with_the_command() -> Result {
         assert_eq!(child.wait()?.code(), status, "{signal:?}");
         until("the script is removed", || is_empty(folder.path()));
     }
+    Ok(())
+}
+
+/// Also while the script is made, and before.
+fn the_script_goes_whenever_the_command_is_killed() -> Result {
+    const MOMENTS: u32 = 60;
+    let folder = open_folder()?;
+    let dir = folder.path().display().to_string();
+    let me = geteuid().as_raw().to_string();
+    let nearby = open_folder()?;
+    let socket = nearby.path().join("s");
+    // It takes connections, and says nothing.
+    let _silent = UnixListener::bind(&socket)?;
+    let start = || {
+        let mut command = fcgi();
+        command.arg("php").arg(&socket).args(["echo 1;", "--dir", &dir, "--user", &me]);
+        command.args(["--timeout", "600"]).stderr(Stdio::null()).spawn()
+    };
+    let mut child = start()?;
+    let started = Instant::now();
+    until("the script is there", || !is_empty(folder.path()));
+    // A little longer than it takes to make one.
+    let span = started.elapsed() * 3 / 2;
+    child.kill()?;
+    child.wait()?;
+    for n in 0..MOMENTS {
+        until("the script is removed", || is_empty(folder.path()));
+        let mut child = start()?;
+        thread::sleep(span * n / MOMENTS);
+        child.kill()?;
+        child.wait()?;
+    }
+    until("the script is removed", || is_empty(folder.path()));
     Ok(())
 }
 

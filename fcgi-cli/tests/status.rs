@@ -266,6 +266,10 @@ fn thresholds() -> Result {
         (&["--max", "cats=2"], 2),
         (&["--max", "slow-requests=5%"], 2),
         (&["--min", "queue"], 2),
+        (&["--min", "idle=+0"], 2),
+        (&["--max", "queue=++1"], 2),
+        (&["--serve", "nowhere"], 2),
+        (&["--serve", "127.0.0.1:65536"], 2),
     ] {
         let output = pool.ask(args);
         assert_eq!(code(&output), expected, "{args:?}: {} {}", out(&output), err(&output));
@@ -510,6 +514,20 @@ fn watching() -> Result {
         status = child.try_wait().expect("it can be waited for");
         status.is_some()
     });
+    // A pool may follow instead of a number.
+    let output = run(&["--watch", "unix:/nonexistent/socket", "--watch", "never"]);
+    assert_eq!(code(&output), 2, "{}", err(&output));
+    let mut child = fcgi()
+        .args(["status", "--watch", &php.unix_address(), "--json"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    for _ in 0..2 {
+        let object: Value = serde_json::from_str(&lines.next().ok_or("it ended")??)
+            .map_err(|error| error.to_string())?;
+        assert_eq!((&object["pool"], &object["ok"]), (&"unix".into(), &true.into()));
+    }
+    drop((lines, Busy(child)));
     // On a terminal it begins at the top again.
     let pty = Pty::open();
     let mut command = fcgi();

@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, process::Command};
 
-use common::pool::{run, seen};
+use common::pool::{command, run, seen};
 
 fn text(args: &[&str]) -> String {
     let (status, stdout, stderr) = seen(&run(args));
@@ -102,11 +102,25 @@ fn man_pages_are_there_for_all() {
     assert!(read("fcgi").contains(".TH fcgi 1"));
     for name in subcommands() {
         let page = read(&format!("fcgi-{name}"));
-        assert!(page.contains(&format!(".TH fcgi-{name} 1")), "{name}");
+        let version = concat!("\"fcgi ", env!("CARGO_PKG_VERSION"), "\"");
+        assert!(page.contains(&format!(".TH fcgi-{name} 1  {version}")), "{name}");
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
     }
     assert_eq!(read("fcgi-ping").trim_end(), text(&["man", "ping"]).trim_end());
     assert_eq!(seen(&run(&["man", "no-such"])).0, 2);
+}
+
+#[test]
+fn a_text_that_can_not_be_written_is_a_failure() {
+    for args in
+        [&["--help"][..], &["--version"], &["ping", "-h"], &["man"], &["completions", "zsh"]]
+    {
+        let full = fs::File::create("/dev/full").expect("it opens");
+        let output = command(args).stdout(full).output().expect("it runs");
+        let (code, said) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(code, Some(5), "{args:?}: {said}");
+        assert!(said.contains("No space left"), "{args:?}: {said}");
+    }
 }
 
 /// The tests of docs/deploy.md run the files. This one checks what is inserted into them.

@@ -1,9 +1,14 @@
 //! One timer for a deadline that moves often.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use fcgi_engine::{Error, Phase, observe};
 
 use crate::runtime::{Runtime, Timer};
 
@@ -44,6 +49,31 @@ impl<R: Runtime> Deadline<R> {
         self.armed = Some((deadline, cx.waker().clone()));
         Poll::Pending
     }
+}
+
+/// Waits for a future; `None` once `until` has passed.
+pub(crate) async fn within<R: Runtime, T>(
+    until: Option<Instant>,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let mut deadline = Deadline::<R>::new();
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+    })
+    .await
+}
+
+/// Waits for a future, up to the time limit of a whole request, which counts from `started`.
+pub(crate) async fn within_total<R: Runtime, T>(
+    total: Option<Duration>,
+    started: Instant,
+    address: impl FnOnce() -> Arc<str>,
+    future: Pin<&mut impl Future<Output = Result<T, Error>>>,
+) -> Result<T, Error> {
+    let Some(limit) = total else { return future.await };
+    let done = within::<R, _>(started.checked_add(limit), future).await;
+    done.unwrap_or_else(|| Err(observe::client_timeout(address(), Phase::Response, limit)))
 }
 
 impl<R: Runtime> std::fmt::Debug for Deadline<R> {

@@ -1,13 +1,6 @@
 //! Implements the IO traits of futures-io for streams of bytes, and those of tokio with the feature
 //! `tokio`.
 
-use std::task::{Poll, ready};
-
-use bytes::Bytes;
-use fcgi_engine::client::Chunk;
-
-use crate::Error;
-
 /// Implements both crates' `AsyncRead` for a type that has `poll_bytes(&mut self, cx, max) ->
 /// Poll<io::Result<Bytes>>`. That returns at least one byte and at most `max`, or none at the end.
 macro_rules! byte_reader {
@@ -77,25 +70,6 @@ macro_rules! tokio_writer {
 }
 
 pub(crate) use {byte_reader, tokio_writer};
-
-/// Returns at most `max` bytes of a response's STDOUT, none at its end; and the rest of their
-/// chunk, which must be handed out next. STDERR in between is skipped: it is in the log.
-pub(crate) fn poll_stdout(
-    max: usize,
-    mut poll_chunk: impl FnMut() -> Poll<Result<Option<Chunk>, Error>>,
-) -> Poll<Result<(Bytes, Option<Chunk>), Error>> {
-    loop {
-        let mut bytes = match ready!(poll_chunk())? {
-            Some(Chunk::Stdout(bytes)) if bytes.is_empty() => continue,
-            Some(Chunk::Stdout(bytes)) => bytes,
-            Some(_) => continue,
-            None => return Poll::Ready(Ok((Bytes::new(), None))),
-        };
-        let taken = bytes.split_to(bytes.len().min(max));
-        let rest = (!bytes.is_empty()).then_some(Chunk::Stdout(bytes));
-        return Poll::Ready(Ok((taken, rest)));
-    }
-}
 
 /// A reader of tokio as a reader of futures-io.
 #[cfg(feature = "tokio")]

@@ -20,13 +20,10 @@
 //! # }
 //! ```
 
+use fcgi_engine::php_fpm::{LIMIT, Page};
 pub use fcgi_engine::php_fpm::{PageError, Process, Status};
-use fcgi_engine::{
-    client::Collected,
-    php_fpm::{LIMIT, Page},
-};
 
-use crate::{Error, pool::Pool, runtime::Runtime};
+use crate::{pool::Pool, runtime::Runtime};
 
 /// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
 /// `ping.response` is set.
@@ -37,8 +34,7 @@ use crate::{Error, pool::Pool, runtime::Runtime};
 /// # Cancellation safety
 /// Dropping the future aborts the request.
 pub async fn ping<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<String, PageError> {
-    let page = Page::ping(path);
-    page.text(ask(pool, page).await?, &pool.address().to_string())
+    ask(pool, Page::ping(path)).await
 }
 
 /// The status of the pool, without [`Status::processes`].
@@ -49,8 +45,7 @@ pub async fn ping<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<String, Page
 /// # Cancellation safety
 /// Dropping the future aborts the request.
 pub async fn status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
-    let page = Page::status(path);
-    page.parse(ask(pool, page).await?, &pool.address().to_string())
+    ask(pool, Page::status(path)).await
 }
 
 /// The status of the pool and of each worker.
@@ -61,10 +56,10 @@ pub async fn status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, Pa
 /// # Cancellation safety
 /// Dropping the future aborts the request.
 pub async fn full_status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
-    let page = Page::full_status(path);
-    page.parse(ask(pool, page).await?, &pool.address().to_string())
+    ask(pool, Page::full_status(path)).await
 }
 
-async fn ask<R: Runtime>(pool: &Pool<R>, page: Page<'_>) -> Result<Collected, Error> {
-    pool.send(page.request()).await?.collect(LIMIT).await
+async fn ask<R: Runtime, T>(pool: &Pool<R>, page: Page<'_, T>) -> Result<T, PageError> {
+    let answer = pool.send(page.request()).await?.collect(LIMIT).await?;
+    page.read(answer, &pool.address().to_string())
 }

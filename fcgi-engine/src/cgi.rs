@@ -16,7 +16,6 @@
 //!         relay.run()?;
 //!         drop(connection);
 //!     }
-//!     _ => {}
 //! }
 //! # Ok::<(), fcgi_engine::Error>(())
 //! ```
@@ -31,14 +30,10 @@ use std::{
     },
     sync::Arc,
     task::Poll,
+    time::Instant,
 };
 
-use bytes::Bytes;
-use fcgi_proto::{
-    BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, RequestKey,
-    Role,
-    client::{Event, Outcome},
-};
+use fcgi_proto::{BeginRequest, Params, Role};
 use rustix::{
     event::{self, PollFd, PollFlags},
     net, stdio,
@@ -46,7 +41,8 @@ use rustix::{
 
 use crate::{
     Error, Listener,
-    pump::{self, Read, Socket, Wrote},
+    client::{Chunk, Exchange, Session, Settings},
+    pump::Socket,
 };
 
 /// The largest read of standard input, in bytes.
@@ -54,7 +50,6 @@ const CHUNK: usize = 64 * 1024;
 
 /// How a process was started.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Start {
     /// To serve FastCGI on these sockets.
     FastCgi(Listener),
@@ -118,11 +113,14 @@ impl Relay {
     pub fn run(self) -> Result<(), Error> {
         let Self { socket, params, stdin, stdout } = self;
         let unread = body_length(&params);
-        let mut connection = ClientConnection::new(ClientConfig::default());
+        // The web server has its own limits.
+        let settings =
+            Settings { first_byte: None, next_byte: None, total: None, ..Settings::new() };
+        let mut session = Session::new(Arc::from("this process"), settings);
         let begin = BeginRequest { role: Role::Responder, keep_conn: false, params };
-        let key = connection.begin(begin).map_err(|error| failed(io::Error::other(error)))?;
-        let body = Body { unread, waiting: Bytes::new(), finished: false };
-        Carrier { socket, connection, key, body, stdin, stdout }.run().map_err(failed)
+        let now = Instant::now();
+        let exchange = session.begin(&begin, now, now).map_err(|error| failed(error.into()))?;
+        Carrier { socket, session, exchange, unread, stdin, stdout }.run()
     }
 }
 
@@ -137,94 +135,55 @@ fn body_length(params: &Params) -> u64 {
     }
 }
 
-/// A request's body in transit.
-struct Body {
-    /// Bytes still to be read from standard input.
-    unread: u64,
-    /// Bytes that the connection has no room for yet.
-    waiting: Bytes,
-    finished: bool,
-}
-
 /// An active request.
 struct Carrier {
     socket: UnixStream,
-    connection: ClientConnection,
-    key: RequestKey,
-    body: Body,
+    session: Session<()>,
+    exchange: Exchange,
+    /// Bytes of the body still to be read from standard input.
+    unread: u64,
     stdin: File,
     stdout: File,
 }
 
 impl Carrier {
-    fn run(mut self) -> io::Result<()> {
+    fn run(mut self) -> Result<(), Error> {
         loop {
-            self.pass_body();
-            let outcome = self.pass_answer()?;
-            if let Some(outcome) = outcome {
-                return match outcome {
-                    Outcome::Complete { .. } => Ok(()),
-                    _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut")),
-                };
+            if self.pass_answer()? {
+                return Ok(());
             }
-            let blocked = match pump::write(&mut Nonblocking(&self.socket), &mut self.connection) {
-                Wrote::Done { blocked, .. } => blocked,
-                // The answer that came before can still be read.
-                Wrote::Gone(_) => {
-                    pump::discard(&mut self.connection);
-                    self.body.unread = 0;
-                    false
-                }
-            };
-            self.wait(blocked)?;
+            if self.unread == 0 && self.exchange.wants_body().is_some() {
+                self.exchange.handle_body(Ok(None))?;
+            }
+            self.session.push(&mut self.exchange).map_err(|error| failed(error.into()))?;
+            self.session.write(&mut Nonblocking(&self.socket), Instant::now);
+            self.wait().map_err(failed)?;
         }
     }
 
-    /// Passes the connection as much of the body as it takes.
-    fn pass_body(&mut self) {
-        let Body { unread, waiting, finished } = &mut self.body;
-        let Some(mut request) = self.connection.request(self.key) else { return };
-        // If the answer ends before the body was read, nobody needs the rest (FC-6.2-1).
-        if request.is_ended() || *finished {
-            return;
-        }
-        let written = request.write(Input::Stdin, waiting);
-        if written.is_ok() && waiting.is_empty() && *unread == 0 {
-            *finished = request.finish(Input::Stdin).is_ok();
-        }
-    }
-
-    /// Writes the part of the answer that has come. Returns the outcome once the answer has ended.
-    fn pass_answer(&mut self) -> io::Result<Option<Outcome>> {
-        let mut outcome = None;
+    /// Writes the part of the answer that has come; true once it has ended well.
+    fn pass_answer(&mut self) -> Result<bool, Error> {
         loop {
-            while let Some(event) = self.connection.poll_event().map_err(io::Error::other)? {
-                if let Event::Finished { outcome: how, .. } = event {
-                    outcome = Some(how);
+            self.session.handle_events(|()| ());
+            match self.session.poll(&mut self.exchange, Instant::now) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(None)) => return Ok(true),
+                Poll::Ready(Ok(Some(Chunk::Stdout(bytes)))) => {
+                    self.stdout.write_all(&bytes).map_err(failed)?;
                 }
-            }
-            let mut passed = false;
-            for output in [Output::Stdout, Output::Stderr] {
-                let Some(mut request) = self.connection.request(self.key) else { break };
-                while let Poll::Ready(Some(bytes)) = request.read(output, usize::MAX) {
-                    match output {
-                        Output::Stdout => self.stdout.write_all(&bytes)?,
-                        Output::Stderr => io::stderr().write_all(&bytes)?,
-                    }
-                    passed = true;
+                Poll::Ready(Ok(Some(Chunk::Stderr(bytes)))) => {
+                    io::stderr().write_all(&bytes).map_err(failed)?;
                 }
-            }
-            // Reading has made room for more events.
-            if !passed {
-                pump::reclaim(&mut self.connection);
-                return Ok(outcome);
+                Poll::Ready(Err(error)) => return Err(failed(error.into())),
             }
         }
     }
 
     /// Waits until bytes can be moved, and reads what has come.
-    fn wait(&mut self, blocked: bool) -> io::Result<()> {
-        let wants_body = self.body.unread > 0 && self.body.waiting.is_empty();
+    fn wait(&mut self) -> io::Result<()> {
+        let blocked = self.session.is_blocked();
+        // Nobody needs the rest of a body that the application does not take.
+        let wants_body = self.session.is_writable() && self.exchange.wants_body().is_some();
         let interest = |wanted, flags| if wanted { flags } else { PollFlags::empty() };
         let (socket_ready, stdin_ready) = {
             let mut fds = [
@@ -249,24 +208,20 @@ impl Carrier {
             self.read_body()?;
         }
         if socket_ready {
-            match pump::read(&mut Nonblocking(&self.socket), &mut self.connection) {
-                Read::Some { .. } | Read::Nothing => {}
-                Read::Eof | Read::Gone(_) => self.connection.handle_eof(),
-            }
+            self.session.read(&mut Nonblocking(&self.socket));
         }
         Ok(())
     }
 
     fn read_body(&mut self) -> io::Result<()> {
-        let Body { unread, waiting, .. } = &mut self.body;
-        let most = usize::try_from(*unread).unwrap_or(CHUNK).min(CHUNK);
+        let most = usize::try_from(self.unread).unwrap_or(CHUNK).min(CHUNK);
         let mut chunk = vec![0; most];
         match self.stdin.read(&mut chunk) {
-            Ok(0) => *unread = 0,
+            Ok(0) => self.unread = 0,
             Ok(n) => {
                 chunk.truncate(n);
-                *unread -= n as u64;
-                *waiting = Bytes::from(chunk);
+                self.unread -= n as u64;
+                self.exchange.handle_body(Ok(Some(chunk.into()))).map_err(io::Error::other)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Another process may have made the terminal or socket nonblocking: poll(2) waits.

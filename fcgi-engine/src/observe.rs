@@ -15,7 +15,7 @@
 //! log.received(512);
 //! log.end(Outcome::Complete { app_status: 0 }, Instant::now);
 //! ```
-#![cfg_attr(doc, doc = "", doc = include_str!("../docs/observability.md"))]
+#![cfg_attr(all(doc, not(doctest)), doc = "", doc = include_str!("../docs/observability.md"))]
 
 use std::{
     fmt,

@@ -13,14 +13,12 @@
 //! let stdout = "Content-Type: text/plain\r\n\r\npong".into();
 //! let mut answer = Collected::default();
 //! answer.stdout = stdout;
-//! let body = ping.body(answer, "unix:/run/fpm.sock")?;
-//! assert_eq!(body, "pong");
+//! assert_eq!(ping.read(answer, "unix:/run/fpm.sock")?, "pong");
 //! # Ok::<(), fcgi_engine::php_fpm::PageError>(())
 //! ```
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use fcgi_http::{HeadError, HeadLimits, HeadParser};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
@@ -233,36 +231,41 @@ impl PageError {
     }
 }
 
-/// One of php-fpm's pages.
+/// One of php-fpm's pages, which says a `T`.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
+pub struct Page<'a, T> {
     path: &'a str,
     query: &'static str,
+    parse: fn(&str) -> serde_json::Result<T>,
 }
 
-impl<'a> Page<'a> {
+impl<'a> Page<'a, String> {
     /// The ping page: whether the pool answers.
     #[must_use]
     pub const fn ping(path: &'a str) -> Self {
-        Self { path, query: "" }
+        Self { path, query: "", parse: |text| Ok(text.to_owned()) }
     }
+}
 
+impl<'a> Page<'a, Status> {
     /// The status of the pool, without [`Status::processes`].
     #[must_use]
     pub const fn status(path: &'a str) -> Self {
-        Self { path, query: "json" }
+        Self { path, query: "json", parse: |text| serde_json::from_str(text) }
     }
 
     /// The status of the pool and of each worker.
     #[must_use]
     pub const fn full_status(path: &'a str) -> Self {
-        Self { path, query: "json&full" }
+        Self { path, query: "json&full", parse: |text| serde_json::from_str(text) }
     }
+}
 
+impl<T> Page<'_, T> {
     /// The request to send.
     #[must_use]
     pub fn request<B: Default>(&self) -> Request<B> {
-        let Self { path, query } = *self;
+        let Self { path, query, .. } = *self;
         let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         Request::responder()
             .param("SCRIPT_FILENAME", path)
@@ -274,11 +277,11 @@ impl<'a> Page<'a> {
             .param("GATEWAY_INTERFACE", "CGI/1.1")
     }
 
-    /// The body of the page, from the answer of the application at this address.
+    /// What the page says, from the answer of the application at this address.
     ///
     /// # Errors
-    /// The answer is not a response, or its status is not 200.
-    pub fn body(&self, answer: Collected, address: &str) -> Result<Bytes, PageError> {
+    /// The answer is not a response, or its status is not 200; [`PageError::Json`].
+    pub fn read(&self, answer: Collected, address: &str) -> Result<T, PageError> {
         let address: Arc<str> = address.into();
         let mut stdout = answer.stdout;
         let mut parser = HeadParser::new(HeadLimits::default());
@@ -290,31 +293,13 @@ impl<'a> Page<'a> {
             Ok(head) => head.parts.status,
             Err(source) => return Err(HttpError::Head { address, source }.into()),
         };
+        let path = || self.path.to_owned();
         if status != StatusCode::OK {
-            return Err(PageError::Status { address, path: self.path.to_owned(), status });
+            return Err(PageError::Status { address, path: path(), status });
         }
-        Ok(stdout)
-    }
-
-    /// The text of a ping's answer.
-    ///
-    /// # Errors
-    /// As for [`body`](Self::body).
-    pub fn text(&self, answer: Collected, address: &str) -> Result<String, PageError> {
-        Ok(String::from_utf8_lossy(&self.body(answer, address)?).into_owned())
-    }
-
-    /// The parsed status page.
-    ///
-    /// # Errors
-    /// As for [`body`](Self::body); [`PageError::Json`].
-    pub fn parse(&self, answer: Collected, address: &str) -> Result<Status, PageError> {
         // The requests that workers had may hold any byte.
-        serde_json::from_str(&self.text(answer, address)?).map_err(|source| PageError::Json {
-            address: address.into(),
-            path: self.path.to_owned(),
-            source,
-        })
+        let said = (self.parse)(&String::from_utf8_lossy(&stdout));
+        said.map_err(|source| PageError::Json { address, path: path(), source })
     }
 }
 
@@ -333,7 +318,7 @@ mod tests {
             ("Status: 404 Not Found\n\n", "unix:/fpm: /status has status 404 Not Found"),
             ("no head", "unix:/fpm: read the response's head"),
         ] {
-            let error = page.parse(answer(stdout), "unix:/fpm").unwrap_err();
+            let error = page.read(answer(stdout), "unix:/fpm").unwrap_err();
             assert_eq!(error.to_string(), text);
             assert_eq!(error.address(), Some("unix:/fpm"));
             assert_no_repetition(&error);

@@ -21,7 +21,9 @@ fn error() -> Error {
 fn line(returned: impl IntoAppStatus, params: &[(&str, &str)]) -> String {
     let error = returned.into_app_status().unwrap_err();
     let params: Params = params.iter().copied().collect();
-    logs::of(|| log_failure(&*error, &params))
+    logs::of(|| {
+        log_failure(&*error, &params);
+    })
 }
 
 #[test]

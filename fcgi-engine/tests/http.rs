@@ -169,7 +169,7 @@ proptest! {
             Gathered::Rest(head, size) => {
                 prop_assert_eq!(size, (known || is_declared).then_some(length));
                 let rest: Vec<u8> = left.by_ref().flat_map(|(_, piece)| piece).collect();
-                ([head.concat(), rest].concat(), true)
+                ([&head[..], &rest[..]].concat(), true)
             }
         };
         prop_assert_eq!(got, body);

@@ -10,15 +10,27 @@ use crate::receiver::{Receiver, Span};
 /// are joined.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    /// None until the first byte: most requests have no body.
-    unread: Option<Box<Unread>>,
+    unread: Unread,
     len: usize,
     ended: bool,
     announced: bool,
 }
 
 #[derive(Debug, Default)]
-struct Unread {
+enum Unread {
+    #[default]
+    Nothing,
+    /// The usual answer, or body: one chunk that is read before the next one comes. It was copied
+    /// out of the receive buffer, or is a slice of it.
+    One {
+        chunk: Bytes,
+        copied: bool,
+    },
+    Many(Box<Many>),
+}
+
+#[derive(Debug, Default)]
+struct Many {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
 }
@@ -27,13 +39,19 @@ impl Inbound {
     /// Takes a span of the receive buffer; true if the reader must be notified.
     pub(crate) fn push(&mut self, receiver: &mut Receiver, span: Span) -> bool {
         self.len += span.len();
-        let unread = self.unread.get_or_insert_default();
-        match receiver.share(span) {
-            Some(chunk) => {
-                unread.flush_tail();
-                unread.chunks.push_back(chunk);
+        let shared = receiver.share(span);
+        match &mut self.unread {
+            Unread::Many(many) => many.push(shared, receiver.bytes(span)),
+            Unread::Nothing => {
+                let copied = shared.is_none();
+                let chunk = shared.unwrap_or_else(|| Bytes::copy_from_slice(receiver.bytes(span)));
+                self.unread = Unread::One { chunk, copied };
             }
-            None => unread.tail.extend_from_slice(receiver.bytes(span)),
+            Unread::One { chunk, copied } => {
+                let mut many = Box::new(Many::new(core::mem::take(chunk), *copied));
+                many.push(shared, receiver.bytes(span));
+                self.unread = Unread::Many(many);
+            }
         }
         self.announce()
     }
@@ -46,22 +64,18 @@ impl Inbound {
     }
 
     /// Takes up to `max` bytes; `Ready(None)` at the end of the stream.
+    #[inline]
     pub(crate) fn read(&mut self, max: usize) -> Poll<Option<Bytes>> {
-        if max == 0 && self.len > 0 {
-            return Poll::Ready(Some(Bytes::new()));
+        if self.len > 0 {
+            let chunk = self.unread.take(max);
+            self.len -= chunk.len();
+            return Poll::Ready(Some(chunk));
         }
-        let chunk = self.unread.as_mut().and_then(|unread| unread.take(max));
-        match chunk {
-            Some(chunk) => {
-                self.len -= chunk.len();
-                Poll::Ready(Some(chunk))
-            }
-            None if self.ended => Poll::Ready(None),
-            None => {
-                self.announced = false;
-                Poll::Pending
-            }
+        if self.ended {
+            return Poll::Ready(None);
         }
+        self.announced = false;
+        Poll::Pending
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -74,7 +88,7 @@ impl Inbound {
 
     /// Drops the unread bytes and returns how many there were.
     pub(crate) fn discard(&mut self) -> usize {
-        self.unread = None;
+        self.unread = Unread::Nothing;
         core::mem::take(&mut self.len)
     }
 
@@ -85,13 +99,48 @@ impl Inbound {
 }
 
 impl Unread {
-    fn take(&mut self, max: usize) -> Option<Bytes> {
-        if self.chunks.is_empty() {
-            self.flush_tail();
+    /// Takes up to `max` bytes of the first chunk, if there are any.
+    fn take(&mut self, max: usize) -> Bytes {
+        let front = match self {
+            Self::Nothing => return Bytes::new(),
+            Self::One { chunk, .. } => chunk,
+            Self::Many(many) => {
+                if many.chunks.is_empty() {
+                    many.flush_tail();
+                }
+                match many.chunks.front_mut() {
+                    Some(front) if front.len() > max => front,
+                    _ => return many.chunks.pop_front().unwrap_or_default(),
+                }
+            }
+        };
+        if front.len() > max {
+            return front.split_to(max);
         }
-        match self.chunks.front_mut()? {
-            front if front.len() > max => Some(front.split_to(max)),
-            _ => self.chunks.pop_front(),
+        let chunk = core::mem::take(front);
+        *self = Self::Nothing;
+        chunk
+    }
+}
+
+impl Many {
+    fn new(first: Bytes, copied: bool) -> Self {
+        let mut many = Self::default();
+        // What was copied is joined with what follows, unless its reader still has a part of it.
+        match if copied { first.try_into_mut() } else { Err(first) } {
+            Ok(tail) => many.tail = tail,
+            Err(chunk) => many.chunks.push_back(chunk),
+        }
+        many
+    }
+
+    fn push(&mut self, shared: Option<Bytes>, bytes: &[u8]) {
+        match shared {
+            Some(chunk) => {
+                self.flush_tail();
+                self.chunks.push_back(chunk);
+            }
+            None => self.tail.extend_from_slice(bytes),
         }
     }
 

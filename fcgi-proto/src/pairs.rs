@@ -43,14 +43,18 @@ const fn length_len(len: usize) -> usize {
 ///
 /// # Errors
 /// [`UsageError::PairTooLong`]; nothing is appended then.
+#[inline]
 pub fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), UsageError> {
     if let (n @ 0..0x80, v @ 0..0x80) = (name.len(), value.len()) {
-        out.reserve(2 + n + v);
         out.extend_from_slice(&[n as u8, v as u8]);
         out.extend_from_slice(name);
         out.extend_from_slice(value);
         return Ok(());
     }
+    encode_long(name, value, out)
+}
+
+fn encode_long(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), UsageError> {
     check(name.len())?;
     check(value.len())?;
     let (lengths, n) = encode_lengths(name.len() as u32, value.len() as u32);

@@ -27,7 +27,7 @@ use crate::{
 /// headers, so that the block does not grow pair by pair.
 const FIRST_BLOCK: usize = 512;
 /// The usual size of a pair: the average of a web server's parameters.
-const USUAL_PAIR: usize = 40;
+const USUAL_PAIR: usize = 36;
 /// The most bytes to reserve before the parameters are seen.
 const MOST_ROOM: usize = 8 * 1024;
 
@@ -74,15 +74,15 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        let (mut block, mut found) = (&self.block[..], None);
+        let (block, mut at, mut found) = (&self.block[..], 0, None);
         // Most pairs are skipped by their lengths alone.
-        while let Some((n, v, head)) = read_lengths(block) {
-            let len = head + n as usize + v as usize;
-            let Some((pair, rest)) = block.split_at_checked(len) else { break };
-            if n as usize == name.len() && pair[head..].starts_with(name) {
-                found = Some(&pair[head + name.len()..]);
+        while let Some((n, v, head)) = block.get(at..).and_then(read_lengths) {
+            let start = at + head;
+            let end = start + n as usize;
+            at = end + v as usize;
+            if n as usize == name.len() && block.get(start..end) == Some(name) {
+                found = block.get(end..at);
             }
-            block = rest;
         }
         found
     }

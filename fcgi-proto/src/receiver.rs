@@ -14,6 +14,9 @@ const FIRST_WINDOW: usize = 4096;
 const SHARE_PART: usize = 4;
 /// A smaller chunk is copied too: sharing it would cost more than copying it.
 const SHARE_MIN: usize = 256;
+/// The rest of a large record is read by itself if it is at least this fraction of the window, so
+/// that the next record starts at the front of a window and need not be copied out in part.
+const ALIGN_PART: usize = 16;
 
 /// Bytes of the receive buffer.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,8 @@ pub(crate) struct Receiver {
     /// Bytes filled so far.
     filled: usize,
     framer: Framer,
+    /// The current record nearly fills a window.
+    large: bool,
     window: usize,
     max_window: usize,
     /// Offset in the stream of the buffer's first byte, and of the current record.
@@ -84,6 +89,7 @@ impl Receiver {
             pos: 0,
             filled: 0,
             framer: Framer::new(),
+            large: false,
             window: max_window.min(FIRST_WINDOW),
             max_window,
             base: 0,
@@ -107,10 +113,20 @@ impl Receiver {
         if !is_ready {
             self.renew();
         }
+        let room = self.room();
         match &mut self.storage {
-            Storage::Writable(buffer) => buffer,
+            Storage::Writable(buffer) => buffer.get_mut(..room).unwrap_or_default(),
             _ => &mut [],
         }
+    }
+
+    /// How much of the window is offered.
+    #[inline]
+    fn room(&self) -> usize {
+        let rest = self.framer.rest();
+        let least = (self.window / ALIGN_PART).max(SHARE_MIN);
+        let aligns = self.large && (least..self.window).contains(&rest);
+        if aligns { rest } else { self.window }
     }
 
     /// Makes the storage writable, and of the window's size.
@@ -136,7 +152,7 @@ impl Receiver {
             return Err(UsageError::AfterEof);
         }
         let room = match &self.storage {
-            Storage::Writable(buffer) if self.filled == 0 => buffer.len(),
+            Storage::Writable(buffer) if self.filled == 0 => buffer.len().min(self.room()),
             _ => 0,
         };
         if n > room {
@@ -202,6 +218,9 @@ impl Receiver {
         }
         let (used, header) = self.framer.header(&input[padding..])?;
         self.pos += used;
+        if let Some(header) = &header {
+            self.large = usize::from(header.content_length) > self.max_window / 4 * 3;
+        }
         Ok(header)
     }
 

@@ -371,6 +371,12 @@ impl Framer {
         (take, self.left == 0)
     }
 
+    /// How many bytes of the current record, its padding included, are still to come.
+    #[inline]
+    pub(crate) fn rest(&self) -> usize {
+        usize::from(self.left) + usize::from(self.padding)
+    }
+
     /// Skips the padding at the front of `input` and returns how many bytes that were.
     #[inline]
     pub(crate) fn skip_padding(&mut self, input: &[u8]) -> usize {

@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 use crate::{
     Limits, Params, RequestKey, pairs,
     record::{
-        BODY_LEN, EndRequestBody, HEADER_LEN, MAX_ALIGNED_CONTENT, MAX_CONTENT, RecordHeader,
-        RecordType, padding_for,
+        BODY_LEN, BeginRequestBody, EndRequestBody, HEADER_LEN, MAX_ALIGNED_CONTENT, MAX_CONTENT,
+        RecordHeader, RecordType, padding_for,
     },
 };
 
@@ -87,6 +87,9 @@ impl SendQueue {
             return taken;
         }
         let mut left = taken;
+        let records = left.div_ceil(MAX_ALIGNED_CONTENT);
+        self.segments.reserve(2 * records);
+        self.gather.reserve(2 * HEADER_LEN * records);
         while left > 0 {
             let n = left.min(MAX_ALIGNED_CONTENT);
             let chunk = content.split_to(n);
@@ -96,7 +99,8 @@ impl SendQueue {
             self.len += n;
             self.appended += n as u64;
             let tail = core::mem::take(&mut self.tail);
-            self.segments.extend([Segment::Gathered(tail), Segment::Shared(chunk)]);
+            self.segments.push_back(Segment::Gathered(tail));
+            self.segments.push_back(Segment::Shared(chunk));
             self.pad(header.padding_length as usize);
             left -= n;
         }
@@ -196,12 +200,32 @@ impl SendQueue {
         self.empty_record(RecordType::Params, request_id);
     }
 
-    /// Makes room for a whole request without a body, so that the buffer does not grow record by
-    /// record.
-    pub(crate) fn reserve_request(&mut self, params: &Params) {
-        // Its BEGIN_REQUEST, the headers of PARAMS, of its end and of the end of STDIN and DATA.
-        let records = BODY_LEN + 5 * HEADER_LEN;
-        self.gather.reserve(records + params.encoded_len() + SPARE);
+    /// Queues BEGIN_REQUEST, and a PARAMS stream and its end. The caller has checked every length.
+    pub(crate) fn begin_request(&mut self, id: u16, body: BeginRequestBody, params: &Params) {
+        let encoded = params.encoded();
+        // Room for a whole request without a body, so that the buffer does not grow record by
+        // record: also for the headers of PARAMS, of its end and of the end of STDIN and DATA.
+        self.gather.reserve(BODY_LEN + 5 * HEADER_LEN + encoded.len() + SPARE);
+        if encoded.is_empty() || encoded.len() > MAX_ALIGNED_CONTENT {
+            self.record(RecordType::BeginRequest, id, &body.encode());
+            self.params(id, params);
+            return;
+        }
+        // The fast path: nearly all requests have one record of PARAMS.
+        self.seal();
+        let begin = RecordHeader::new(RecordType::BeginRequest, id, BODY_LEN as u16);
+        let stream = RecordHeader::new(RecordType::Params, id, encoded.len() as u16);
+        let end = RecordHeader::new(RecordType::Params, id, 0);
+        let mut front = [0; 2 * HEADER_LEN + BODY_LEN];
+        front[..HEADER_LEN].copy_from_slice(&begin.encode());
+        front[HEADER_LEN..HEADER_LEN + BODY_LEN].copy_from_slice(&body.encode());
+        front[HEADER_LEN + BODY_LEN..].copy_from_slice(&stream.encode());
+        let padding = usize::from(stream.padding_length);
+        let mut back = [0; 2 * HEADER_LEN];
+        back[padding..padding + HEADER_LEN].copy_from_slice(&end.encode());
+        self.gather(&front);
+        self.gather(encoded);
+        self.gather(&back[..padding + HEADER_LEN]);
     }
 
     /// Queues the connection's own replies and counts them until they are sent.

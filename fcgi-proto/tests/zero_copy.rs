@@ -57,6 +57,34 @@ fn a_large_read_hands_out_slices_of_the_receive_buffer() {
 }
 
 #[test]
+fn large_records_are_not_copied_in_part_wherever_the_first_one_starts() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let (key, _) = accept(&mut server, &[begin(1, 1, true), params(1, &[])].concat());
+    // The first large record starts so that its end leaves a small rest of the largest window.
+    let mut wire = record(T::Stdin, 1, &[b'x'; 6000]);
+    for _ in 0..10 {
+        wire.extend(record(T::Stdin, 1, &[b'y'; 65_528]));
+    }
+    let (mut wire, mut came, mut copied) = (&wire[..], 0, 0);
+    while !wire.is_empty() {
+        let window = server.recv_buffer();
+        let buffer = addresses(window);
+        let (now, later) = wire.split_at(window.len().min(wire.len()));
+        window[..now.len()].copy_from_slice(now);
+        server.handle_recv(now.len()).unwrap();
+        wire = later;
+        while server.poll_event().unwrap().is_some() {}
+        let mut request = server.request(key).unwrap();
+        while let Poll::Ready(Some(chunk)) = request.read(Input::Stdin, usize::MAX) {
+            came += chunk.len();
+            copied += if buffer.contains(&addresses(&chunk).start) { 0 } else { chunk.len() };
+        }
+    }
+    assert_eq!(came, 6000 + 10 * 65_528);
+    assert!(copied < 4096, "{copied} bytes were copied");
+}
+
+#[test]
 fn a_byte_is_readable_before_its_record_is_complete() {
     let mut server = ServerConnection::new(ServerConfig::default());
     let (key, _) = accept(&mut server, &[begin(1, 1, true), params(1, &[])].concat());

@@ -13,8 +13,7 @@ pub(super) fn run(place: &mut Place, mut exchange: Exchange) {
     let Some((mut link, home)) = place.detach(|who: Thread| who.unpark()) else { return };
     spawn(move || {
         while let Ok(Some(_)) = exchange.chunk(&mut link) {}
-        exchange.abort(&mut link);
-        link.session.forget(exchange.core.key());
+        exchange.leave(&mut link);
         home.back(link);
     });
 }

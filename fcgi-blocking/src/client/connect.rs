@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::client::CONNECT_PAUSES;
+use fcgi_engine::client::Pauses;
 use rustix::{
     event::PollFlags,
     io::Errno,
@@ -66,21 +66,17 @@ impl Attempt<'_> {
         let until = self.until();
         let address = SocketAddrUnix::new(path)?;
         let socket = socket(AddressFamily::UNIX)?;
-        let (mut pause, longest) = CONNECT_PAUSES;
+        let mut pauses = Pauses::new();
         loop {
             match net::connect(&socket, &address) {
                 Ok(()) => return Ok(Stream::unix(UnixStream::from(socket))?),
                 Err(Errno::INTR) => {}
-                // The backlog is full, and nothing reports when it has room.
-                Err(Errno::AGAIN) => {
-                    let now = Instant::now();
-                    if until.is_some_and(|until| now >= until) {
-                        return Err(Failure::TimedOut);
+                Err(Errno::AGAIN) => match pauses.next(Instant::now(), until) {
+                    Some(again) => {
+                        self.wait(None, Some(again))?;
                     }
-                    let next = now + pause;
-                    self.wait(None, Some(until.map_or(next, |until| until.min(next))))?;
-                    pause = (pause * 2).min(longest);
-                }
+                    None => return Err(Failure::TimedOut),
+                },
                 Err(error) => return Err(error.into()),
             }
         }

@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Buf;
 use fcgi_engine::{
     client::{self, Chunk, Collected, Collector, Limit},
     observe,
@@ -23,20 +22,20 @@ use crate::Error;
 pub(crate) struct Exchange {
     pub(crate) core: client::Exchange,
     bodies: [Body; 2],
-    /// The chunk to hand out next.
-    pub(crate) pending: Option<Chunk>,
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
-/// The result of [`Exchange::feed`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fed {
-    /// Nothing is left: all is queued, or the application wants no more.
-    All,
-    /// There was no room for all bytes.
-    Full,
+/// What [`Exchange::step`] found.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The next chunk, or the end.
+    Done(Option<Chunk>),
+    /// There is more to do at once.
+    Again,
     /// The reader must be asked for more bytes; hold no lock then.
     Reader,
+    /// Nothing, until the socket is ready.
+    Wait,
 }
 
 impl Exchange {
@@ -49,7 +48,7 @@ impl Exchange {
     ) -> Self {
         core.begin_log(begin, connection, Instant::now);
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
-        Self { core, bodies, pending: None, cancel }
+        Self { core, bodies, cancel }
     }
 
     /// Begins a request on a connection that nobody else uses. Its time counts from `started`. It
@@ -74,13 +73,18 @@ impl Exchange {
         }
     }
 
+    /// Aborts and forgets the request, on a connection that nobody else uses. Returns what the
+    /// engine's [`Session::after`](client::Session::after) says.
+    pub(crate) fn leave(&mut self, link: &mut Link) -> Option<bool> {
+        self.abort(link);
+        link.session.forget(self.core.key());
+        link.session.after(&self.core)
+    }
+
     /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
-        if let Some(pending) = self.pending.take() {
-            return Ok(Some(pending));
-        }
-        if self.core.is_over() {
-            return Ok(None);
+        if let Some(chunk) = self.core.at_hand() {
+            return Ok(chunk);
         }
         let next = self.next(link);
         let next = self.core.hand_out(next, Instant::now);
@@ -92,27 +96,17 @@ impl Exchange {
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         loop {
-            link.handle_events();
-            self.check_cancelled()?;
-            if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
-                return polled;
-            }
-            let fed = self.feed(&mut link.session)?;
-            let wrote = link.write();
-            match fed {
-                Fed::Full if wrote.any && !wrote.blocked => continue,
+            match self.step(link)? {
+                Step::Done(chunk) => return Ok(chunk),
+                Step::Again => continue,
                 // Read what has arrived, before the body's reader may block.
-                Fed::Reader if !wrote.blocked && link.session.is_writable() => {
+                Step::Reader => {
                     if !link.read() {
                         self.read_body()?;
                     }
                     continue;
                 }
-                Fed::All | Fed::Full | Fed::Reader => {}
-            }
-            if link.session.must_look() {
-                link.read();
-                continue;
+                Step::Wait => {}
             }
             let limit = link.session.limit(&mut self.core, Instant::now());
             match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
@@ -126,38 +120,54 @@ impl Exchange {
         }
     }
 
-    /// The application's status, if the response was read to its end.
-    pub(crate) fn app_status(&self) -> Option<u32> {
-        self.core.app_status().filter(|_| self.pending.is_none())
+    /// Does what can be done without waiting.
+    pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
+        link.handle_events();
+        self.check_cancelled()?;
+        if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
+            return polled.map(Step::Done);
+        }
+        let reader = self.feed(&mut link.session)?;
+        let wrote = link.write();
+        if reader && !wrote.blocked && link.session.is_writable() {
+            return Ok(Step::Reader);
+        }
+        if !reader && self.core.is_feeding() && wrote.any && !wrote.blocked {
+            return Ok(Step::Again);
+        }
+        if link.session.must_look() {
+            link.read();
+            return Ok(Step::Again);
+        }
+        Ok(Step::Wait)
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
         self.cancel.get_or_init(CancelHandle::new).clone()
     }
 
-    /// Queues what is available of the bodies, as far as there is room.
-    pub(crate) fn feed(&mut self, session: &mut Session) -> Result<Fed, Error> {
+    /// Queues what is available of the bodies, as far as there is room; true if the reader must be
+    /// asked for more.
+    fn feed(&mut self, session: &mut Session) -> Result<bool, Error> {
         loop {
             session.push(&mut self.core)?;
-            let Some(input) = self.core.wants_body() else {
-                return Ok(if self.core.is_feeding() { Fed::Full } else { Fed::All });
-            };
+            let Some(input) = self.core.wants_body() else { return Ok(false) };
             match self.bodies[input as usize].next() {
                 Next::Bytes(bytes) => self.core.handle_body(Ok(Some(bytes)))?,
                 Next::End => self.core.handle_body(Ok(None))?,
-                Next::Reader => return Ok(Fed::Reader),
+                Next::Reader => return Ok(true),
             }
         }
     }
 
-    /// Reads from the reader that [`Fed::Reader`] reported. It may block.
+    /// Reads from the reader that [`Step::Reader`] reported. It may block.
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
         let Some(input) = self.core.wants_body() else { return Ok(()) };
         let piece = self.bodies[input as usize].read();
         self.core.handle_body(piece.map(|bytes| (!bytes.is_empty()).then_some(bytes)))
     }
 
-    pub(crate) fn check_cancelled(&self) -> Result<(), Error> {
+    fn check_cancelled(&self) -> Result<(), Error> {
         match self.cancel.get() {
             Some(cancel) if cancel.is_cancelled() => {
                 Err(Error::Cancelled { address: Arc::clone(self.core.address()) })
@@ -188,7 +198,7 @@ pub(crate) trait Chunks {
                 collector.push(chunk, exchange.core.address())?;
             }
         }
-        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.app_status())))
+        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.core.app_status())))
     }
 
     /// The bytes of STDOUT only, as from a reader.
@@ -197,18 +207,11 @@ pub(crate) trait Chunks {
             return Ok(0);
         }
         loop {
-            match self.next_chunk()? {
-                None => return Ok(0),
-                Some(Chunk::Stderr(_)) => {}
-                Some(Chunk::Stdout(mut bytes)) => {
-                    let n = bytes.len().min(buf.len());
-                    buf[..n].copy_from_slice(&bytes[..n]);
-                    bytes.advance(n);
-                    if let Some(exchange) = self.exchange().filter(|_| !bytes.is_empty()) {
-                        exchange.pending = Some(Chunk::Stdout(bytes));
-                    }
-                    return Ok(n);
-                }
+            let chunk = self.next_chunk()?;
+            let Some(exchange) = self.exchange() else { return Ok(0) };
+            if let Some(bytes) = exchange.core.cut(chunk, buf.len()) {
+                buf[..bytes.len()].copy_from_slice(&bytes);
+                return Ok(bytes.len());
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
 use fcgi_engine::{
-    client::{self, Settings, Wrote},
-    observe,
+    client::{self, Wrote},
+    observe, socket,
 };
+use fcgi_proto::RequestKey;
 use rustix::event::PollFlags;
 
 use super::{
@@ -28,13 +29,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(
-        stream: Stream,
-        address: Arc<str>,
-        settings: Settings,
-        waker: Option<Arc<Waker>>,
-    ) -> Self {
-        Self { stream: Arc::new(stream), session: Session::new(address, settings), waker }
+    pub(crate) fn new(stream: Stream, session: Session, waker: Option<Arc<Waker>>) -> Self {
+        Self { stream: Arc::new(stream), session, waker }
     }
 
     pub(crate) fn is_reusable(&self) -> bool {
@@ -116,10 +112,7 @@ impl Link {
         let late = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
         let drained = Instant::now().checked_add(self.session.settings().drain);
         let until = drained.into_iter().chain(late.map(|(at, _)| at)).min();
-        // Unread bytes may end the connection.
-        let settled = |session: &mut Session, quiet: bool| {
-            session.settled().filter(|settled| quiet || !settled)
-        };
+        let settled = |session: &mut Session, quiet: bool| session.settled(|| quiet);
         if self.wait_for(until, cancel, settled)? == Some(true) {
             return Ok(());
         }
@@ -128,24 +121,23 @@ impl Link {
             let address = Arc::clone(self.session.address());
             return Err(observe::client_timeout(address, Phase::Response, limit));
         }
-        self.session.close();
-        Err(self.session.closed())
+        Err(self.session.unsettled())
     }
 
     /// Reads what has arrived and sends what can be sent, after a request was aborted. Returns
     /// whether the connection can be used again, if the request has ended; otherwise what to wait
     /// for.
-    pub(crate) fn poll_settled(&mut self) -> Result<bool, PollFlags> {
+    pub(crate) fn poll_drained(&mut self, key: RequestKey) -> Result<bool, PollFlags> {
         self.write();
         self.read();
         self.handle_events();
-        self.session.settled().ok_or_else(|| self.interest())
+        let is_quiet = || !socket::is_readable(&*self.stream);
+        self.session.drained(key, is_quiet).ok_or_else(|| self.interest())
     }
 
-    /// Whether an idle connection can carry the next request: it was not closed, and no unexpected
-    /// bytes have arrived.
+    /// Whether another request can begin now.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        self.is_reusable() && !self.read()
+        self.session.is_quiet(|| socket::is_readable(&*self.stream))
     }
 }
 

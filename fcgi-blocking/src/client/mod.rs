@@ -31,7 +31,12 @@ mod patience;
 mod response;
 pub(crate) mod wait;
 
-use std::{sync::Arc, task::Poll, thread, time::Instant};
+use std::{
+    sync::Arc,
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
 
 use fcgi_engine::{client::Settings, observe};
 use fcgi_proto::Values;
@@ -42,10 +47,10 @@ pub(crate) use cancel::Wake;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub use response::Response;
 
-use crate::{Address, Error, Phase};
+use crate::{Address, Error, Phase, stream::Stream, waker::Waker};
 use connect::{Attempt, Failure};
 use exchange::Exchange;
-use link::{Link, Place};
+use link::{Link, Place, Session};
 pub(crate) use patience::Patience;
 
 /// A request to send.
@@ -82,7 +87,7 @@ impl Connector {
     }
 
     fn client(&self, address: Address, cancel: Option<&CancelHandle>) -> Result<Client, Error> {
-        let link = self.link(&address, &address.to_string().into(), cancel)?;
+        let link = self.link(&address, cancel)?;
         Ok(Client::new(link, address))
     }
 
@@ -108,29 +113,34 @@ impl Connector {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Values, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        query(&mut self.link(&address, &address.to_string().into(), None)?, None)
+        query(&mut self.link(&address, None)?, None)
     }
 
-    pub(crate) fn link(
-        &self,
-        address: &Address,
-        name: &Arc<str>,
-        cancel: Option<&CancelHandle>,
-    ) -> Result<Link, Error> {
-        let name = Arc::clone(name);
-        if !address.is_callable() {
-            return Err(Error::NotCallable { address: name });
-        }
-        let mut waker = None;
-        let attempt = Attempt { limit: self.settings.connect, cancel, waker: &mut waker };
-        match attempt.connect(address) {
-            Ok(stream) => Ok(Link::new(stream, name, self.settings, waker)),
-            Err(Failure::Io(source)) => Err(Error::Connect { address: name, source }),
-            Err(Failure::Cancelled) => Err(Error::Cancelled { address: name }),
-            Err(Failure::TimedOut) => {
-                let limit = self.settings.connect.unwrap_or_default();
-                Err(observe::client_timeout(name, Phase::Connect, limit))
-            }
+    fn link(&self, address: &Address, cancel: Option<&CancelHandle>) -> Result<Link, Error> {
+        let name = address.to_string().into();
+        let (stream, waker) = dial(address, &name, self.settings.connect, cancel)?;
+        Ok(Link::new(stream, Session::new(name, self.settings), waker))
+    }
+}
+
+/// A connected socket, and the waker that ends a wait for it, if one was needed.
+pub(crate) fn dial(
+    address: &Address,
+    name: &Arc<str>,
+    limit: Option<Duration>,
+    cancel: Option<&CancelHandle>,
+) -> Result<(Stream, Option<Arc<Waker>>), Error> {
+    let name = Arc::clone(name);
+    if !address.is_callable() {
+        return Err(Error::NotCallable { address: name });
+    }
+    let mut waker = None;
+    match (Attempt { limit, cancel, waker: &mut waker }).connect(address) {
+        Ok(stream) => Ok((stream, waker)),
+        Err(Failure::Io(source)) => Err(Error::Connect { address: name, source }),
+        Err(Failure::Cancelled) => Err(Error::Cancelled { address: name }),
+        Err(Failure::TimedOut) => {
+            Err(observe::client_timeout(name, Phase::Connect, limit.unwrap_or_default()))
         }
     }
 }

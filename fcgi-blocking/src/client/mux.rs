@@ -9,7 +9,6 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
     thread,
     time::Instant,
 };
@@ -24,7 +23,7 @@ use tracing::Span;
 
 use super::{
     Body, CancelHandle, Wake,
-    exchange::{Exchange, Fed},
+    exchange::{Exchange, Step},
     link::{Link, wait_failed},
     wait::{Waited, park, wait_woken},
 };
@@ -76,16 +75,13 @@ impl Mux {
 
     /// The next bytes of a request's response, or its end.
     pub(crate) fn chunk(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        if let Some(pending) = exchange.pending.take() {
-            return Ok(Some(pending));
-        }
-        if exchange.core.is_over() {
-            return Ok(None);
+        if let Some(chunk) = exchange.core.at_hand() {
+            return Ok(chunk);
         }
         let next = self.next(exchange);
         let next = exchange.core.hand_out(next, Instant::now);
         if next.is_err() {
-            self.abort(exchange);
+            self.leave(exchange);
         }
         next
     }
@@ -96,29 +92,18 @@ impl Mux {
         loop {
             let looked = std::mem::take(&mut led);
             let state = turn.state();
-            state.link.handle_events();
-            exchange.check_cancelled()?;
-            let polled = state.link.session.poll(&mut exchange.core, Instant::now);
-            if let Poll::Ready(polled) = polled {
-                return polled;
-            }
-            let fed = exchange.feed(&mut state.link.session)?;
-            let wrote = state.write();
-            match fed {
-                Fed::Full if wrote.any && !wrote.blocked => continue,
-                Fed::Reader if !wrote.blocked && state.link.session.is_writable() => {
-                    if state.leading.is_none() && state.link.read() {
-                        continue;
+            match exchange.step(&mut state.link)? {
+                Step::Done(chunk) => return Ok(chunk),
+                Step::Again => continue,
+                Step::Reader => {
+                    if state.leading.is_some() || !state.link.read() {
+                        // The reader may block; somebody else leads meanwhile.
+                        turn.unlocked(|| exchange.read_body())?;
                     }
-                    // The reader may block; somebody else leads meanwhile.
-                    turn.unlocked(|| exchange.read_body())?;
                     continue;
                 }
-                Fed::All | Fed::Full | Fed::Reader => {}
-            }
-            if state.link.session.must_look() {
-                state.link.read();
-                continue;
+                // There may be room now for those who waited for it.
+                Step::Wait => state.link.handle_events(),
             }
             if state.leading.is_none() {
                 led = self.lead(&mut turn, exchange, looked)?;
@@ -184,20 +169,20 @@ impl Mux {
         Ok(())
     }
 
-    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
-    /// waiting for: whether the connection can carry others.
-    pub(crate) fn abort(&self, exchange: &mut Exchange) -> bool {
+    /// Aborts a request unless it has ended; the others go on. Returns what the engine's
+    /// [`Session::after`](fcgi_engine::client::Session::after) says.
+    pub(crate) fn leave(&self, exchange: &mut Exchange) -> Option<bool> {
         exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         exchange.abort(&mut state.link);
         state.hand_on(&self.0.waker);
-        !state.link.session.is_closing()
+        state.link.session.after(&exchange.core)
     }
 
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still
     /// be used, once the request has ended. Until then, returns what to wait for besides the waker:
     /// nothing if somebody leads, who will call the waker. Without a waker nobody waits.
-    pub(crate) fn poll_ended(
+    pub(crate) fn poll_drained(
         &self,
         key: RequestKey,
         waker: Option<&Arc<Waker>>,
@@ -209,7 +194,7 @@ impl Mux {
             state.link.read();
         }
         state.link.handle_events();
-        if let Some(outlived) = state.link.session.ended(key) {
+        if let Some(outlived) = state.link.session.drained(key, || true) {
             return Ok(outlived);
         }
         state.link.session.wait(key, |who| *who = waker.map(|waker| Wake::Poll(Arc::clone(waker))));
@@ -238,20 +223,9 @@ impl Mux {
         &self.0.stream
     }
 
-    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
-    /// of [`Link::is_quiet`].
+    /// Whether another request can begin now.
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut state = self.lock();
-        let unused = state.link.session.is_unused() && state.leading.is_none();
-        if unused && !state.link.is_quiet() {
-            state.link.session.close();
-        }
-        state.link.session.is_usable()
-    }
-
-    /// Whether another request can begin, as far as is known.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.lock().link.session.is_usable()
+        self.lock().link.is_quiet()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,7 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Client, Connector, link::Link};
+use super::{
+    Client, Connector,
+    link::{Link, Session},
+};
 use crate::{Address, stream::Stream};
 
 impl Connector {
@@ -12,7 +15,8 @@ impl Connector {
     /// name the client `(stream)`.
     pub fn over(&self, io: impl Into<OwnedFd>) -> Client {
         let name = Address::STREAM.to_string().into();
-        let link = Link::new(Stream::over(io.into()), name, self.settings, None);
+        let session = Session::new(name, self.settings);
+        let link = Link::new(Stream::over(io.into()), session, None);
         Client::new(link, Address::STREAM)
     }
 }

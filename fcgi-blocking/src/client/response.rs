@@ -31,7 +31,7 @@ impl<'a> Response<'a> {
     pub(super) fn first(&mut self) -> Result<(), Error> {
         let first = self.chunk()?;
         if let Some(exchange) = self.exchange() {
-            exchange.pending = first;
+            exchange.core.hold(first);
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ impl<'a> Response<'a> {
     /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
-        self.running.as_ref()?.1.app_status()
+        self.running.as_ref()?.1.core.app_status()
     }
 
     /// Detaches the request from its caller. A new thread sends its body, reads its response to the
@@ -107,8 +107,7 @@ impl Drop for Response<'_> {
     fn drop(&mut self) {
         let Some((place, exchange)) = &mut self.running else { return };
         if let Some(link) = place.connection() {
-            exchange.abort(link);
-            link.session.forget(exchange.core.key());
+            exchange.leave(link);
         }
     }
 }

@@ -39,18 +39,16 @@ use crate::server::InputStream;
 /// errors are inside of the [`io::Error`]. The body can be read until the response has ended.
 #[derive(Default)]
 pub struct Body {
-    kind: Kind,
-    /// Bytes that `Read` took and has not handed out yet.
-    rest: Bytes,
+    /// Bytes to hand out next.
+    ready: Bytes,
+    /// What follows them, until its end.
+    rest: Option<Rest>,
 }
 
-#[derive(Default)]
-enum Kind {
-    #[default]
-    Empty,
-    Bytes(Bytes),
+enum Rest {
     Input(InputStream, InputBody),
-    Reader(Box<dyn Read + Send>, BodyLength),
+    /// It fails if its length is not the declared one (FC-6.2-2, Q-4).
+    Reader(Box<dyn Chunks + Send>, BodyLength),
 }
 
 impl Body {
@@ -62,37 +60,44 @@ impl Body {
 
     /// All bytes of a reader.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self::new(Kind::Reader(Box::new(reader), BodyLength::new(None)))
+        Self::after(Bytes::new(), Source(reader), None)
     }
 
     /// A reader of known length, such as a file. If it gives fewer or more bytes, the body ends
     /// with an error.
     pub fn sized(reader: impl Read + Send + 'static, length: u64) -> Self {
-        Self::new(Kind::Reader(Box::new(reader), BodyLength::exactly(length)))
+        Self::after(Bytes::new(), Source(reader), Some(length))
     }
 
     /// A stream of the declared length, or of unknown length.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
-        match InputBody::new(declared, || stream.try_chunk()) {
-            Some(body) => Self::new(Kind::Input(stream, body)),
-            None => Self::empty(),
-        }
+        let body = InputBody::new(declared, || stream.try_chunk());
+        Self { ready: Bytes::new(), rest: body.map(|body| Rest::Input(stream, body)) }
     }
 
-    fn new(kind: Kind) -> Self {
-        Self { kind, rest: Bytes::new() }
+    /// Bytes that were read from a source, and the rest of it. `length` is that of both together.
+    pub(super) fn after<B: Read + Send + 'static>(
+        ready: Bytes,
+        source: Source<B>,
+        length: Option<u64>,
+    ) -> Self {
+        let mut length = BodyLength::new(length);
+        if !ready.is_empty() {
+            // Can't fail: whoever has read them has checked that.
+            let _ = length.count(Some(ready.len()));
+        }
+        Self { ready, rest: Some(Rest::Reader(Box::new(source), length)) }
     }
 
     /// The number of bytes that are still to come, if it is known.
     #[must_use]
     pub fn size_hint(&self) -> Option<u64> {
-        let more = match &self.kind {
-            Kind::Empty => Some(0),
-            Kind::Bytes(bytes) => Some(bytes.len() as u64),
-            Kind::Input(_, body) => body.remaining(),
-            Kind::Reader(_, length) => length.remaining(),
+        let more = match &self.rest {
+            None => Some(0),
+            Some(Rest::Input(_, body)) => body.remaining(),
+            Some(Rest::Reader(_, length)) => length.remaining(),
         };
-        Some(more? + self.rest.len() as u64)
+        Some(more? + self.ready.len() as u64)
     }
 
     /// Waits for the next bytes. Returns `None` at the end. The bytes of a request are slices of
@@ -102,25 +107,26 @@ impl Body {
     /// Errors of the reader; [`Error::InputLength`] and those of [`InputStream::chunk`]. Calls
     /// after an error return `None`.
     pub fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        if !self.rest.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.rest)));
+        if !self.ready.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.ready)));
         }
-        let next = self.next();
+        let next = self.rest.as_mut().map_or(Ok(None), Rest::next);
         if !matches!(next, Ok(Some(_))) {
-            self.kind = Kind::Empty;
+            self.rest = None;
         }
         next
     }
 
+    /// Whether to send what was written before reading more of the body. STDIN does that by itself.
+    fn is_foreign(&self) -> bool {
+        matches!(self.rest, Some(Rest::Reader(..)))
+    }
+}
+
+impl Rest {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
-        match &mut self.kind {
-            Kind::Empty => Ok(None),
-            Kind::Bytes(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.kind = Kind::Empty;
-                Ok(Some(bytes))
-            }
-            Kind::Input(stream, body) => {
+        match self {
+            Self::Input(stream, body) => {
                 let read =
                     |wait| if wait { Poll::Ready(stream.chunk()) } else { stream.try_chunk() };
                 match body.poll(read) {
@@ -129,17 +135,12 @@ impl Body {
                     Poll::Pending => Ok(None),
                 }
             }
-            Kind::Reader(reader, length) => {
-                let chunk = Some(read_piece(reader)?).filter(|piece| !piece.is_empty());
+            Self::Reader(reader, length) => {
+                let chunk = reader.chunk()?;
                 length.count(chunk.as_ref().map(Bytes::len)).map_err(length_error)?;
                 Ok(chunk)
             }
         }
-    }
-
-    /// Whether to send what was written before reading more of the body. STDIN does that by itself.
-    fn is_foreign(&self) -> bool {
-        matches!(self.kind, Kind::Reader(..))
     }
 }
 
@@ -151,15 +152,14 @@ impl Read for Body {
         let Some(mut chunk) = self.chunk()? else { return Ok(0) };
         let n = chunk.len().min(buf.len());
         chunk.copy_to_slice(&mut buf[..n]);
-        self.rest = chunk;
+        self.ready = chunk;
         Ok(n)
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
-        let bytes = bytes.into();
-        Self::new(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
+        Self { ready: bytes.into(), rest: None }
     }
 }
 
@@ -187,7 +187,7 @@ impl<B: Read + 'static> Source<B> {
 
     /// Whether all bytes are in memory.
     pub(super) fn is_at_hand(&self) -> bool {
-        self.body().is_some_and(|body| matches!(body.kind, Kind::Empty | Kind::Bytes(_)))
+        self.body().is_some_and(|body| body.rest.is_none())
     }
 
     /// The number of bytes, if it is known.
@@ -199,9 +199,16 @@ impl<B: Read + 'static> Source<B> {
     pub(super) fn may_wait(&self) -> bool {
         self.body().is_none_or(Body::is_foreign)
     }
+}
 
+/// What a body is read from.
+pub(super) trait Chunks {
     /// The next bytes; `None` at the end.
-    pub(super) fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+    fn chunk(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+impl<B: Read + 'static> Chunks for Source<B> {
+    fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self.body_mut() {
             Some(body) => body.chunk(),
             None => Ok(Some(read_piece(&mut self.0)?).filter(|piece| !piece.is_empty())),

@@ -4,7 +4,10 @@ use std::io::Read;
 
 use fcgi_engine::http::{Reply, ReplyStep};
 
-use super::{Body, body::Source};
+use super::{
+    Body,
+    body::{Chunks, Source},
+};
 use crate::server::{self, Failed};
 
 /// Sends a response.

@@ -54,8 +54,8 @@ impl Drain {
     /// carry others.
     fn poll(&mut self, waker: Option<&Arc<Waker>>) -> Poll<bool> {
         let polled = match self.lease.place() {
-            Some(Place::Own(link)) => link.poll_settled(),
-            Some(Place::Shared(mux)) => mux.poll_ended(self.key, waker),
+            Some(Place::Own(link)) => link.poll_drained(self.key),
+            Some(Place::Shared(mux)) => mux.poll_drained(self.key, waker),
             None => Ok(false),
         };
         match polled {

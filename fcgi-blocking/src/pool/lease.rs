@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, thread, time::Instant};
 
-use fcgi_engine::pool::{self, Sending};
+use fcgi_engine::{
+    client::Settings,
+    pool::{self, Open, Sending},
+};
 use fcgi_proto::Values;
 
 use super::{
@@ -12,8 +15,11 @@ use super::{
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, Patience, exchange::Exchange, link::Link, link::wait_failed,
-        mux::Mux, query,
+        Body, CancelHandle, Chunk, Patience, dial,
+        exchange::Exchange,
+        link::{Link, Session, wait_failed},
+        mux::Mux,
+        query,
     },
 };
 
@@ -50,64 +56,55 @@ impl Lease {
     /// Asks the application for its capacity, on a connection that carries nothing else.
     pub(super) fn ask(&mut self, patience: &Patience<'_>) -> Result<Values, Error> {
         self.granted(true, patience)?;
-        let values = query(&mut self.connect(1, patience)?, patience.cancel)?;
+        let values = self.query(patience)?;
         self.inner.desk().end_discovery(Some(values));
         Ok(values)
     }
 
     fn open(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
         let name = self.inner.desk().name();
-        let asking = patience.wait(&name, || {
-            (self.inner.poll_discovery(|who| *who = Some(thread::current())), None)
-        })??;
-        if let Some(asking) = asking {
-            let asked = self.connect(1, patience);
-            let asked = asked.and_then(|mut link| query(&mut link, patience.cancel));
-            // If this caller's limit or handle ended the query, that is not an answer.
-            patience.check(&name)?;
-            match asked {
-                Ok(values) => asking.answer(values),
-                Err(error) => {
-                    asking.fail(&error);
-                    return Err(error);
+        let place = loop {
+            let open = patience.wait(&name, || {
+                (self.inner.poll_open(|who| *who = Some(thread::current())), None)
+            })??;
+            match open {
+                Open::Ask(asking) => {
+                    let asked = self.query(patience);
+                    // If this caller's limit or handle ended the query, that is not an answer.
+                    patience.check(&name)?;
+                    asking.answer(asked)?;
+                }
+                Open::Own => {
+                    break Place::Own(Box::new(self.connect(Session::new, patience)?));
+                }
+                Open::Shared(requests) => {
+                    let shared = |name, settings| Session::shared(name, settings, requests);
+                    let mux = Mux::new(self.connect(shared, patience)?);
+                    break Place::Shared(mux.map_err(|error| wait_failed(&name, error))?);
                 }
             }
-        }
-        let requests = self.inner.desk().requests_per_connection();
-        let link = self.connect(requests, patience)?;
-        self.inner.connected(if requests == 1 {
-            Place::Own(Box::new(link))
-        } else {
-            Place::Shared(Mux::new(link).map_err(|error| wait_failed(&name, error))?)
-        });
+        };
+        self.inner.connected(place);
         Ok(())
     }
 
-    /// Opens a connection for this many requests at once.
-    fn connect(&self, requests: usize, patience: &Patience<'_>) -> Result<Link, Error> {
+    fn query(&self, patience: &Patience<'_>) -> Result<Values, Error> {
+        query(&mut self.connect(Session::new, patience)?, patience.cancel)
+    }
+
+    /// Opens a connection.
+    fn connect(
+        &self,
+        session: impl FnOnce(Arc<str>, Settings) -> Session,
+        patience: &Patience<'_>,
+    ) -> Result<Link, Error> {
         let (desk, name) = (self.inner.desk(), self.inner.desk().name());
-        let mut connector = desk.adapter().connector.clone();
-        if requests > 1 {
-            connector.settings.limits.requests = requests;
-        }
-        let link = {
-            let mut hurried = connector.clone();
-            hurried.settings.connect = patience.within(connector.settings.connect);
-            hurried.link(desk.address(), &name, patience.cancel)
-        };
-        match link {
-            Ok(mut link) => {
-                let settings = link.session.settings_mut();
-                *settings = connector.settings;
-                settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
-                Ok(link)
-            }
-            Err(Error::Timeout { address, phase, limit }) => {
-                patience.check(&name)?;
-                Err(Error::Timeout { address, phase, limit })
-            }
-            Err(error) => Err(error),
-        }
+        let mut settings = desk.adapter().connector.settings;
+        let limit = patience.within(settings.connect);
+        let (stream, waker) = dial(desk.address(), &name, limit, patience.cancel)
+            .or_else(|error| patience.check(&name).and(Err(error)))?;
+        settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
+        Ok(Link::new(stream, session(name, settings), waker))
     }
 
     /// Begins a request on the connection. It takes the bodies only on success.
@@ -142,23 +139,14 @@ impl Lease {
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let (reusable, drained) = match self.inner.place() {
-            Some(Place::Own(link)) => {
-                exchange.abort(link);
-                link.session.forget(exchange.core.key());
-                (link.is_reusable(), link.session.settled().is_none())
-            }
-            Some(Place::Shared(mux)) => {
-                let drained = mux.abort(exchange);
-                (mux.is_usable(), drained)
-            }
-            None => (false, false),
+        let left = match self.inner.place() {
+            Some(Place::Own(link)) => exchange.leave(link),
+            Some(Place::Shared(mux)) => mux.leave(exchange),
+            None => Some(false),
         };
-        if exchange.core.outcome().is_some() || !drained {
-            return self.inner.finish(reusable);
-        }
-        if let Some(drain) = Drain::new(self.inner) {
-            self.drains.push(drain);
+        match left {
+            Some(reusable) => self.inner.finish(reusable),
+            None => Drain::new(self.inner).into_iter().for_each(|drain| self.drains.push(drain)),
         }
     }
 }

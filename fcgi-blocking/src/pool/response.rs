@@ -40,7 +40,8 @@ impl Response {
     /// Waits for something to hand out. After an error the connection is kept, to try again.
     pub(super) fn first(&mut self) -> Result<(), Error> {
         if let Some(lease) = &mut self.lease {
-            self.exchange.pending = lease.chunk(&mut self.exchange)?;
+            let first = lease.chunk(&mut self.exchange)?;
+            self.exchange.core.hold(first);
         }
         if self.exchange.core.is_over() {
             self.finish();
@@ -71,9 +72,6 @@ impl Response {
     /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
     /// `None`.
     pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        if let Some(pending) = self.exchange.pending.take() {
-            return Ok(Some(pending));
-        }
         let Some(lease) = &mut self.lease else { return Ok(None) };
         let chunk = lease.chunk(&mut self.exchange);
         if self.exchange.core.is_over() {
@@ -91,7 +89,7 @@ impl Response {
     /// The application's status, if the response was read to its end.
     #[must_use]
     pub fn app_status(&self) -> Option<u32> {
-        self.exchange.app_status()
+        self.exchange.core.app_status()
     }
 
     /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.

@@ -393,17 +393,26 @@ impl Connection {
         input: Input,
         max: usize,
     ) -> Result<Option<Bytes>, Error> {
+        let read =
+            |session: &mut Session<_>| session.read(key, input, max, || Some(Instant::now()));
+        let (mut inner, read) = self.until_ready(key, read);
+        if inner.session.take_attention() {
+            self.act(&mut inner, false);
+        }
+        read
+    }
+
+    /// Waits until `poll` is ready. What was written is sent first.
+    fn until_ready<T>(
+        self: &Arc<Self>,
+        key: RequestKey,
+        mut poll: impl FnMut(&mut Session<Threads>) -> Poll<T>,
+    ) -> (Locked<'_>, T) {
         let mut inner = self.lock();
         let mut acted = false;
         loop {
-            match inner.session.read(key, input, max, || Some(Instant::now())) {
-                Poll::Ready(read) => {
-                    if inner.session.take_attention() {
-                        self.act(&mut inner, false);
-                    }
-                    return read;
-                }
-                // Sends what was written before the writer waits.
+            match poll(&mut inner.session) {
+                Poll::Ready(ready) => return (inner, ready),
                 Poll::Pending if !acted => self.act(&mut inner, true),
                 Poll::Pending => inner = self.wait(inner, key, None),
             }
@@ -436,35 +445,17 @@ impl Connection {
         bytes: &mut Bytes,
         how: Write,
     ) -> Result<usize, Error> {
-        let mut inner = self.lock();
-        let mut acted = false;
-        loop {
-            match inner.session.write(key, output, bytes, how) {
-                Poll::Ready(written) => {
-                    if inner.session.queued() >= SEND_AT {
-                        self.act(&mut inner, true);
-                    }
-                    return written;
-                }
-                Poll::Pending if !acted => self.act(&mut inner, true),
-                Poll::Pending => inner = self.wait(inner, key, None),
-            }
-            acted = !acted;
+        let write = |session: &mut Session<_>| session.write(key, output, bytes, how);
+        let (mut inner, written) = self.until_ready(key, write);
+        if inner.session.queued() >= SEND_AT {
+            self.act(&mut inner, true);
         }
+        written
     }
 
     /// Waits until everything queued on the connection was handed to the socket.
     pub(super) fn flush(self: &Arc<Self>, key: RequestKey) -> Result<(), Error> {
-        let mut inner = self.lock();
-        let mut acted = false;
-        loop {
-            match inner.session.flush(key) {
-                Poll::Ready(flushed) => return flushed,
-                Poll::Pending if !acted => self.act(&mut inner, true),
-                Poll::Pending => inner = self.wait(inner, key, None),
-            }
-            acted = !acted;
-        }
+        self.until_ready(key, |session| session.flush(key)).1
     }
 
     /// Waits until the request was aborted or has ended; `None` if `until` comes first.

@@ -21,9 +21,7 @@ where
 {
     fn call(&self, mut request: Request) -> Result<u32, Failed> {
         let (connection, key) = request.keep();
-        self(request).into_app_status().map_err(|error| {
-            log_failure(&*error, &connection.take_params(key));
-            Failed
-        })
+        let status = self(request).into_app_status();
+        status.map_err(|error| log_failure(&*error, &connection.take_params(key)))
     }
 }

@@ -4,13 +4,14 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use fcgi_engine::{
     notify::{self, Serving},
     pump,
-    server::{ACCEPT_PAUSE, LAST_ACCEPTS, is_fatal, is_peers_fault},
+    server::{ACCEPT_PAUSE, LAST_ACCEPTS, accept_again},
     socket::Peer,
 };
 use rustix::{
@@ -25,10 +26,7 @@ use super::{
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
-use crate::{
-    acceptor::{self, Acceptor},
-    stream::Stream,
-};
+use crate::{acceptor::Acceptor, stream::Stream};
 
 /// Some systems' poll takes no longer times.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
@@ -402,24 +400,21 @@ impl Leader {
         let _apart = apart();
         for _ in 0..most {
             let Some(acceptor) = &mut self.acceptor else { return };
-            match acceptor.accept() {
-                Ok((_, peer)) if !engine.tally.settings().admits(peer) => {
-                    tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
-                }
+            let Poll::Ready(accepted) = acceptor.accept() else { return };
+            match accepted {
+                Ok((_, peer)) if !engine.tally.admits(peer) => {}
                 Ok((stream, peer)) => {
                     let index = self.add(engine, stream, peer);
                     self.serve(index, PollFlags::empty());
                 }
-                Err((error, _)) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err((error, _)) if is_peers_fault(&error) => {}
-                Err((error, address)) if is_fatal(&error) => {
-                    return engine.fail(acceptor::failed(&address, error));
-                }
-                Err((error, address)) => {
-                    tracing::error!(%error, %address, "accept failed");
-                    self.accept_at = Instant::now().checked_add(ACCEPT_PAUSE);
-                    return;
-                }
+                Err((error, address)) => match accept_again(error, &address, Instant::now()) {
+                    Ok(None) => {}
+                    Ok(pause) => {
+                        self.accept_at = pause;
+                        return;
+                    }
+                    Err(error) => return engine.fail(error),
+                },
             }
         }
     }

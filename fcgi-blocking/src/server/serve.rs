@@ -12,11 +12,7 @@ use fcgi_engine::{
 };
 
 use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
-use crate::{
-    Address, Error,
-    acceptor::{self, Acceptor},
-    stream::Stream,
-};
+use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
 
 /// A server that is ready to start: [`run`](Self::run) it, as it is or [with a
 /// signal](Self::with_graceful_shutdown).
@@ -104,7 +100,6 @@ impl<H: Handler> Serve<H> {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Listener(listener),
             Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
             Err(error) => Source::Failed(error),
         };
         Self { server, source, handler, shutdown: Shutdown::new() }
@@ -149,11 +144,7 @@ impl<H: Handler> Serve<H> {
         let engine = Arc::new(engine);
         let mut relay = None;
         let leader = match source {
-            Source::Listener(listener) => {
-                let acceptor = Acceptor::new(listener);
-                let acceptor = acceptor.map_err(|(error, at)| acceptor::failed(&at, error))?;
-                Leader::new(acceptor)
-            }
+            Source::Listener(listener) => Leader::new(Acceptor::new(listener)?),
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
                 let thread = std::thread::Builder::new().name("fcgi-cgi".to_owned());

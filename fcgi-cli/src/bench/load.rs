@@ -13,7 +13,7 @@ use fcgi_tokio::{self as fcgi, Address, client::Connector};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-use super::shot::{Failure, Template};
+use super::shot::{Failed, Failure, Template};
 
 /// The number of histograms that callers share. With several they seldom wait for each other.
 const SHARDS: usize = 8;
@@ -40,13 +40,23 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
 }
 
+/// How often requests failed in some way.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Times {
+    pub(super) n: u64,
+    /// The library's error of one of them.
+    pub(super) error: Option<Arc<fcgi::Error>>,
+}
+
+pub(super) type Failures = BTreeMap<Failure, Times>;
+
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Of successful requests, in microseconds.
     pub(super) latencies: Histogram<u64>,
     pub(super) bytes: u64,
-    pub(super) failures: BTreeMap<Failure, u64>,
+    pub(super) failures: Failures,
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) took: Duration,
     /// Requests that were due at the rate but not sent, since no caller was free.
@@ -57,7 +67,7 @@ pub(super) struct Outcome {
 struct Shard {
     latencies: Histogram<u64>,
     bytes: u64,
-    failures: BTreeMap<Failure, u64>,
+    failures: Failures,
     statuses: BTreeMap<u16, u64>,
 }
 
@@ -178,9 +188,10 @@ impl Load {
                         *shard.statuses.entry(status).or_default() += 1;
                     }
                 }
-                Err(failure) => {
+                Err(Failed { failure, error }) => {
                     self.failed.fetch_add(1, Ordering::Relaxed);
-                    count(&mut shard.failures, failure, 1);
+                    let times = Times { n: 1, error: error.map(Arc::new) };
+                    count(&mut shard.failures, failure, times);
                 }
             }
             drop(shard);
@@ -243,8 +254,8 @@ impl Load {
             // Can't fail: both grow as needed.
             let _ = outcome.latencies.add(&shard.latencies);
             outcome.bytes += shard.bytes;
-            for (failure, n) in &shard.failures {
-                count(&mut outcome.failures, failure.clone(), *n);
+            for (failure, times) in &shard.failures {
+                count(&mut outcome.failures, failure.clone(), times.clone());
             }
             for (status, n) in &shard.statuses {
                 *outcome.statuses.entry(*status).or_default() += n;
@@ -267,11 +278,13 @@ impl Load {
 }
 
 /// Counts a failure. Past the limit, further kinds are counted as one.
-fn count(failures: &mut BTreeMap<Failure, u64>, failure: Failure, n: u64) {
+fn count(failures: &mut Failures, failure: Failure, times: Times) {
     let key = if failures.len() < KINDS || failures.contains_key(&failure) {
         failure
     } else {
         Failure { exit: failure.exit, text: "other failures".to_owned() }
     };
-    *failures.entry(key).or_default() += n;
+    let all = failures.entry(key).or_default();
+    all.n += times.n;
+    all.error = all.error.take().or(times.error);
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    args::{Param, limit, param, seconds, size},
+    args::{Param, limit, param, size},
     ask,
     budget::Budget,
     causes, complain,
@@ -89,7 +89,7 @@ pub(crate) struct Bench {
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Total time in seconds; default 10 without -n
-    #[arg(short, long, value_name = "S", value_parser = seconds)]
+    #[arg(short, long, value_name = "S", value_parser = limit)]
     time: Option<Duration>,
     /// Requests per second, of all connections together (open loop)
     #[arg(long, value_name = "R", value_parser = rate)]

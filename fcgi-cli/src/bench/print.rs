@@ -6,10 +6,11 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value};
 
 use super::{
-    load::{Outcome, Plan},
+    load::{Outcome, Plan, Times},
     shot::Failure,
 };
 use crate::{
+    causes,
     exit::Exit,
     report::Report,
     status::print::{bytes, short},
@@ -45,16 +46,15 @@ pub(super) fn exit(outcome: &Outcome) -> Exit {
     }
 }
 
-fn most_often(outcome: &Outcome) -> Option<(&Failure, u64)> {
-    let most = outcome.failures.iter().max_by_key(|(_, n)| **n)?;
-    Some((most.0, *most.1))
+fn most_often(outcome: &Outcome) -> Option<(&Failure, &Times)> {
+    outcome.failures.iter().max_by_key(|(_, times)| times.n)
 }
 
 /// The whole result as lines.
 pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
     let mut out = String::new();
     let (done, took) = (outcome.latencies.len(), outcome.took.as_secs_f64());
-    let failed: u64 = outcome.failures.values().sum();
+    let failed: u64 = outcome.failures.values().map(|times| times.n).sum();
     let mut line = |name: &str, text: &str| {
         // Writing to a String can't fail.
         let _ = writeln!(out, "{name:<13}{text}");
@@ -64,8 +64,8 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
     line("succeeded", &format!("{done} in {took:.2} s: {:.1} a second", rate(outcome)));
     line("received", &format!("{}B of bodies", bytes(outcome.bytes)));
     line("failed", &failed.to_string());
-    for (failure, n) in &outcome.failures {
-        line("", &format!("{n} times {}", failure.text));
+    for (failure, times) in &outcome.failures {
+        line("", &format!("{} times {}", times.n, failure.text));
     }
     if outcome.unsent > 0 {
         line(
@@ -155,10 +155,13 @@ fn plot(latencies: &Histogram<u64>) -> String {
 
 /// The same result for programs.
 pub(super) fn report(plan: &Plan, outcome: &Outcome, exit: Exit) -> Report {
-    let (done, failed) = (outcome.latencies.len(), outcome.failures.values().sum::<u64>());
+    let (done, failed) =
+        (outcome.latencies.len(), outcome.failures.values().map(|times| times.n).sum::<u64>());
     let mut message = format!("{}: {done} requests, {:.1} a second", plan.address, rate(outcome));
-    if let Some((most, n)) = most_often(outcome) {
-        message.push_str(&format!("; {failed} failed, {n} of them with: {}", most.text));
+    let mut cause = None;
+    if let Some((most, times)) = most_often(outcome) {
+        message.push_str(&format!("; {failed} failed, {} of them with: {}", times.n, most.text));
+        cause = times.error.as_ref().and_then(|error| causes::of(error, &plan.address));
     }
     if outcome.unsent > 0 {
         message.push_str(&format!("; {} not sent, for want of a free connection", outcome.unsent));
@@ -167,10 +170,11 @@ pub(super) fn report(plan: &Plan, outcome: &Outcome, exit: Exit) -> Report {
     let map = |pairs: &mut dyn Iterator<Item = (String, u64)>| {
         Value::Object(pairs.map(|(name, n)| (name, n.into())).collect::<Map<_, _>>())
     };
-    let failures = map(&mut outcome.failures.iter().map(|(it, n)| (it.text.clone(), *n)));
+    let failures = map(&mut outcome.failures.iter().map(|(it, times)| (it.text.clone(), times.n)));
     let statuses = map(&mut outcome.statuses.iter().map(|(it, n)| (it.to_string(), *n)));
     let mut report = Report::new("bench", exit, message)
         .address(&plan.address)
+        .cause(cause)
         .field("connections", plan.connections)
         .field("multiplex", plan.multiplex)
         .field("keep", plan.template.keep)

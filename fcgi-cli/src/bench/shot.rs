@@ -35,9 +35,16 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
+/// A request that failed.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// The library's error, if it is one.
+    pub(super) error: Option<fcgi::Error>,
+}
+
 impl Template {
     /// Sends it and reads the answer.
-    pub(super) async fn send(&self, pool: &fcgi::Pool) -> Result<Ended, Failure> {
+    pub(super) async fn send(&self, pool: &fcgi::Pool) -> Result<Ended, Failed> {
         let request =
             Request::responder().keep_conn(self.keep).stdin(self.body.clone()).params(&self.params);
         let mut response = pool.send(request).await.map_err(failed)?;
@@ -65,10 +72,11 @@ impl Template {
     }
 }
 
-fn failed(error: fcgi::Error) -> Failure {
-    failure(Exit::of(&error), error.report().to_string())
+fn failed(error: fcgi::Error) -> Failed {
+    let failure = Failure { exit: Exit::of(&error), text: error.report().to_string() };
+    Failed { failure, error: Some(error) }
 }
 
-fn failure(exit: Exit, text: String) -> Failure {
-    Failure { exit, text }
+fn failure(exit: Exit, text: String) -> Failed {
+    Failed { failure: Failure { exit, text }, error: None }
 }

@@ -213,7 +213,7 @@ impl Call {
                 return None;
             }
             Err(failure) => {
-                let cause = self.cause(&failure, address, answer.as_ref(), seen);
+                let cause = self.cause(&failure, address, output, seen);
                 Report::new("call", failure.exit(), failure.message(address)).cause(cause)
             }
         };
@@ -238,12 +238,13 @@ impl Call {
         &self,
         failure: &Failure,
         address: &Address,
-        answer: Option<&Answer>,
+        output: &Output,
         seen: &Seen,
     ) -> Option<Cause> {
-        match (failure, answer) {
+        match (failure, output.answer()) {
             (Failure::Fcgi(error), _) => causes::of(error, address),
-            (Failure::Unwanted(_), Some(answer)) => causes::of_answer(answer, &seen.script),
+            (Failure::Unwanted(_), Some(answer)) => causes::of_answer(&answer, &seen.script),
+            (Failure::Head(_), _) => Some(causes::no_head(output.body_bytes == 0, &output.stderr)),
             _ => None,
         }
     }

@@ -96,7 +96,7 @@ pub(crate) struct Call {
     /// Print the head before the body, as the application wrote it
     #[arg(long, short, help_heading = "Output")]
     pub(super) include: bool,
-    /// Write to a file instead of stdout
+    /// Write to a file instead of stdout, which is -
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
     /// Show every record on stderr
@@ -135,6 +135,11 @@ pub(crate) struct Call {
 const CONNECT: Duration = Duration::from_secs(60);
 
 impl Call {
+    /// The file to write to; none for stdout.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    }
+
     /// The limit for the whole call.
     pub(super) fn limit(&self) -> Option<Duration> {
         Some(self.timeout).filter(|limit| !limit.is_zero())

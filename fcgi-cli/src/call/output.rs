@@ -62,13 +62,14 @@ impl Output {
             false => Wanted::Raw,
         };
         let is_parsed = has_path || call.fail || is_for_programs;
-        let stdout_shows = call.output.is_none() && io::stdout().is_terminal();
+        let path = call.file();
+        let stdout_shows = path.is_none() && io::stdout().is_terminal();
         Self {
             wanted,
             fail: call.fail,
-            is_held: is_for_programs && call.output.is_none(),
-            path: call.output.clone(),
-            writer: call.output.is_none().then_some(Writer::Stdout),
+            is_held: is_for_programs && path.is_none(),
+            writer: path.is_none().then_some(Writer::Stdout),
+            path: path.cloned(),
             budget,
             parser: is_parsed.then(|| HeadParser::new(HeadLimits::default())),
             pending: Vec::new(),

@@ -75,9 +75,9 @@ pub(crate) fn no_ping(path: &str, said: Option<&str>) -> Cause {
     )
 }
 
-/// The cause of a response without a head.
-pub(super) fn no_head(stdout: &[u8], stderr: &[u8]) -> Cause {
-    if stdout.is_empty() {
+/// The cause of a response without a head. `is_empty` says that no STDOUT came at all.
+pub(crate) fn no_head(is_empty: bool, stderr: &[u8]) -> Cause {
+    if is_empty {
         return Cause::new(
             "empty",
             match last_line(stderr) {

@@ -9,7 +9,7 @@ use std::io;
 
 use fcgi_tokio::{self as fcgi, Address, Phase, Target};
 
-pub(crate) use answer::{body_too_large, is_body_too_large, no_ping, of_answer};
+pub(crate) use answer::{body_too_large, is_body_too_large, no_head, no_ping, of_answer};
 pub(crate) use cause::Cause;
 pub(crate) use socket::name;
 pub(crate) use socket::{only_user_of, owner_of};
@@ -37,6 +37,11 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
             "the application is full",
             "let it take more at once, or send it less",
         )),
+        fcgi::Error::Rejected { rejection: fcgi::Rejection::UnknownRole, .. } => Some(Cause::new(
+            "unknown-role",
+            "the application does not know the role that was asked for",
+            "ask for another role, or another application",
+        )),
         _ => None,
     }
 }
@@ -45,7 +50,7 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
 pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
     match failed {
         Failed::Call(error) => of(error, address),
-        Failed::Head { stdout, stderr, .. } => Some(answer::no_head(stdout, stderr)),
+        Failed::Head { stdout, stderr, .. } => Some(no_head(stdout.is_empty(), stderr)),
     }
 }
 
@@ -78,8 +83,16 @@ pub(crate) fn of_connect(source: &io::Error, address: &Address) -> Option<Cause>
 }
 
 fn no_connection(address: &Address) -> Cause {
+    if let Some(cause) = process::queue_full(address) {
+        return cause;
+    }
     match address.target() {
-        Target::Unix(_) => process::queue_full(address),
+        // A socket of this machine takes a connection at once, unless its queue is full.
+        Target::Unix(_) => Cause::new(
+            "queue-full",
+            "the socket's queue was full, or this machine had no time",
+            "look at what the workers do (fcgi status), or try a longer --timeout",
+        ),
         _ => Cause::new(
             "unreachable",
             "nothing answers there",

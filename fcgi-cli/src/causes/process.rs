@@ -63,20 +63,24 @@ pub(super) fn no_values(address: &Address) -> Cause {
     )
 }
 
-/// The cause if no connection can be made because the kernel's queue is full.
-pub(super) fn queue_full(address: &Address) -> Cause {
-    if let Some(cause) = workers(address).as_ref().and_then(stopped) {
-        return cause;
+/// The cause if no connection is made in time because the kernel's queue is full, as far as the
+/// kernel of this machine knows.
+pub(super) fn queue_full(address: &Address) -> Option<Cause> {
+    let Queue { waiting, limit } = sock_diag::queue_now(address)?;
+    if waiting < limit.max(1) {
+        return None;
     }
-    let full = match sock_diag::queue_now(address) {
-        Some(queue) => format!("the socket's queue is full ({} of {})", queue.waiting, queue.limit),
-        None => "the socket's queue is full".to_owned(),
-    };
-    Cause::new(
+    if let Some(cause) = workers(address).as_ref().and_then(stopped) {
+        return Some(cause);
+    }
+    Some(Cause::new(
         "queue-full",
-        format!("{full}: all of its workers are busy, or it is stopped"),
+        format!(
+            "the socket's queue is full ({waiting} of {limit}): all of its workers are busy, or it \
+             is stopped"
+        ),
         "look at what they do, allow more of them (pm.max_children), or restart it",
-    )
+    ))
 }
 
 /// The process that listens, and its children.
@@ -87,9 +91,12 @@ struct Workers {
 
 fn workers(address: &Address) -> Option<Workers> {
     let all = processes();
-    let id = match address.target() {
-        Target::Unix(path) => listener(path)?,
-        Target::Tcp(host_port) => port_listener(host_port, &all)?,
+    let (id, sockets) = match address.target() {
+        Target::Unix(path) => (listener(path)?, sockets_at(path)),
+        Target::Tcp(host_port) => {
+            let sockets = sockets_of_port(host_port)?;
+            (port_listener(&sockets, &all)?, sockets)
+        }
         _ => return None,
     };
     let (mut listener, mut workers) = (None, Vec::new());
@@ -100,6 +107,11 @@ fn workers(address: &Address) -> Option<Workers> {
             workers.push(process);
         }
     }
+    // A master may have workers of other sockets, as php-fpm has pools. Only root and their user can
+    // tell which.
+    if workers.iter().any(|worker| has_open(worker.id, &sockets)) {
+        workers.retain(|worker| has_open(worker.id, &sockets));
+    }
     Some(Workers { listener: listener?, workers })
 }
 
@@ -108,7 +120,10 @@ fn stopped(found: &Workers) -> Option<Cause> {
     let Workers { listener, workers } = found;
     let who = match workers.len() {
         0 if listener.is_stopped => format!("process {} ({})", listener.id, listener.name),
-        n @ 1.. if workers.iter().all(|worker| worker.is_stopped) => {
+        1 if workers[0].is_stopped => {
+            format!("the only worker of process {} ({})", listener.id, listener.name)
+        }
+        n @ 2.. if workers.iter().all(|worker| worker.is_stopped) => {
             format!("all {n} workers of process {} ({})", listener.id, listener.name)
         }
         _ => return None,
@@ -134,9 +149,24 @@ fn listener(path: &Path) -> Option<u32> {
     (id != 1).then_some(id)
 }
 
-/// The process that listens on a port of this machine: of those that have the socket open, the
-/// parent of the others. Only root sees what others have open.
-fn port_listener(host_port: &str, all: &[Process]) -> Option<u32> {
+/// The listening sockets that were bound to a path, as /proc shows open files.
+fn sockets_at(path: &Path) -> Vec<PathBuf> {
+    const LISTENS: &str = "00010000";
+    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let whole = fs::canonicalize(path).unwrap_or_default();
+    let is_meant = |name: &str| Path::new(name) == path || Path::new(name) == whole;
+    let one = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (flags, inode) = (fields.nth(3)?, fields.nth(2)?);
+        // A path may hold spaces.
+        let (_, name) = line.split_once(&format!(" {inode} "))?;
+        (flags == LISTENS && is_meant(name)).then(|| open_socket(inode))
+    };
+    table.lines().filter_map(one).collect()
+}
+
+/// The sockets that listen on a port of this machine.
+fn sockets_of_port(host_port: &str) -> Option<Vec<PathBuf>> {
     const LISTENS: &str = "0A";
     let address: SocketAddr = host_port.parse().ok()?;
     if !address.ip().is_loopback() {
@@ -144,23 +174,31 @@ fn port_listener(host_port: &str, all: &[Process]) -> Option<u32> {
     }
     let end = format!(":{:04X}", address.port());
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let sockets: Vec<PathBuf> = tables
-        .iter()
-        .flatten()
-        .flat_map(|table| table.lines())
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let is_meant = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTENS;
-            is_meant.then(|| PathBuf::from(format!("socket:[{}]", fields[9])))
-        })
-        .collect();
-    let has_it = |id: u32| {
-        let files = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
-        files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|to| sockets.contains(&to)))
-    };
-    let holders: Vec<&Process> = all.iter().filter(|process| has_it(process.id)).collect();
+    let sockets = tables.iter().flatten().flat_map(|table| table.lines()).filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_meant = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTENS;
+        is_meant.then(|| open_socket(fields[9]))
+    });
+    Some(sockets.collect())
+}
+
+/// The process that listens: of those that have one of the sockets open, the parent of the others.
+/// Only root sees what others have open.
+fn port_listener(sockets: &[PathBuf], all: &[Process]) -> Option<u32> {
+    let holders: Vec<&Process> =
+        all.iter().filter(|process| has_open(process.id, sockets)).collect();
     let is_first = |process: &&&Process| holders.iter().all(|other| other.id != process.parent);
     holders.iter().find(is_first).map(|process| process.id)
+}
+
+fn open_socket(inode: &str) -> PathBuf {
+    PathBuf::from(format!("socket:[{inode}]"))
+}
+
+/// Whether a process has one of these sockets open.
+fn has_open(id: u32, sockets: &[PathBuf]) -> bool {
+    let files = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
+    files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|to| sockets.contains(&to)))
 }
 
 fn processes() -> Vec<Process> {

@@ -3,6 +3,7 @@
 mod cases;
 mod connection;
 mod run;
+mod steps;
 mod wire;
 
 use std::{
@@ -30,9 +31,10 @@ use crate::{
     place::{NoPlace, Place},
     report::{self, Form, Report, milliseconds},
 };
-use cases::{CASES, Case};
+use cases::CASES;
 use connection::Log;
 use run::{Checked, Unready, Verdict};
+use steps::Case;
 use wire::Plain;
 
 /// Check an application against the FastCGI specification
@@ -161,8 +163,11 @@ impl Check {
         let form = self.form;
         let chosen = self.chosen()?;
         if self.list {
-            for Numbered { number, case } in &chosen {
-                say(&format!("{number:<12} {}", case.name))?;
+            for numbered in &chosen {
+                say(&match form.json {
+                    true => serde_json::Value::Object(named(numbered)).to_string(),
+                    false => format!("{:<12} {}", numbered.number, numbered.case.name),
+                })?;
             }
             return Ok(Exit::Done.into());
         }
@@ -316,17 +321,24 @@ fn hex(log: &Log) -> String {
     log.start.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The start of a case's object.
+fn named(numbered: &Numbered) -> Map<String, serde_json::Value> {
+    let fields: [(&str, serde_json::Value); 6] = [
+        ("v", 1.into()),
+        ("command", "check".into()),
+        ("event", "case".into()),
+        ("case", numbered.number.as_str().into()),
+        ("id", numbered.case.id.into()),
+        ("name", numbered.case.name.into()),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 fn as_json(numbered: &Numbered, verdict: &Verdict, took: Duration) -> String {
-    let mut object = Map::new();
+    let mut object = named(numbered);
     let mut put = |name: &str, value: serde_json::Value| {
         object.insert(name.to_owned(), value);
     };
-    put("v", 1.into());
-    put("command", "check".into());
-    put("event", "case".into());
-    put("case", numbered.number.as_str().into());
-    put("id", numbered.case.id.into());
-    put("name", numbered.case.name.into());
     match verdict {
         Verdict::Pass => put("result", "pass".into()),
         Verdict::Skip(reason) => {
@@ -373,7 +385,8 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
+            // XML has no way to write these.
+            c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push(' '),
             c => out.push(c),
         }
     }

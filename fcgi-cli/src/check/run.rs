@@ -16,14 +16,17 @@ use fcgi_tokio::{
 };
 
 use super::{
-    cases::{Case, Part, Step},
     connection::{Came, Connection, Log, Next},
+    steps::{Case, Part, Step},
     wire::Plain,
 };
 use crate::{
     causes::{self, Cause},
     exit::Exit,
 };
+
+/// How long the STDOUT of an answer may be, in bytes.
+const MOST: usize = 64 << 20;
 
 /// How a case ended.
 pub(super) enum Verdict {
@@ -317,9 +320,9 @@ impl Checked {
         connection: &mut Connection,
         answers: &mut BTreeMap<u16, Answer>,
     ) -> Result<(), String> {
-        // Goes on as long as something comes.
+        let until = self.until();
         while answers.values().any(|answer| answer.end.is_empty()) {
-            let came = match connection.next(self.until()).await {
+            let came = match connection.next(until).await {
                 Next::Record(came) => came,
                 other => return Err(missing(&other, "END_REQUEST")),
             };
@@ -331,6 +334,9 @@ impl Checked {
             match came.kind {
                 RecordType::Stdout if answer.stdout_closed => {
                     return Err("STDOUT goes on after its end".to_owned());
+                }
+                RecordType::Stdout if answer.stdout.len() > MOST => {
+                    return Err(format!("STDOUT has more than {} MiB", MOST >> 20));
                 }
                 RecordType::Stdout => {
                     answer.stdout_closed = is_end;

@@ -4,7 +4,7 @@ use fcgi_tokio::proto::record::{
     BeginRequestBody, HEADER_LEN, MAX_ALIGNED_CONTENT, RecordHeader, RecordType, VERSION,
 };
 
-use super::cases::Part;
+use super::steps::Part;
 
 /// The period of a body's bytes: each differs from its neighbours.
 const PATTERN: u32 = 251;

@@ -191,6 +191,8 @@ impl From<NotFound> for Failure {
             NotFound::NoFront(index) => Self::from(ScriptError::NotFound).hinted(format!(
                 "with --front {index}, {index} would answer all paths that are not files"
             )),
+            NotFound::NoMount(why) => Self::from(*why)
+                .hinted("an application that is not a script needs --mount /; scripts need --root"),
             NotFound::Outside(link) => Self {
                 hint: Some(format!(
                     "{} is a link out of the root, which --follow-links allows",

@@ -13,6 +13,8 @@ pub(super) enum NotFound {
     Folder(Vec<String>),
     /// Nothing serves it, but this index script might if it were a front controller.
     NoFront(String),
+    /// The same, and nothing says that the application has scripts.
+    NoMount(Box<NotFound>),
     /// Only this link out of the root leads there.
     Outside(PathBuf),
     /// The operator has denied it.

@@ -37,6 +37,8 @@ pub(super) struct Site {
     only_files: Vec<Mount>,
     /// Whether to look for precompressed files.
     precompressed: bool,
+    /// Nothing says what is served, so the first 404 explains `--mount`.
+    explains_mount: AtomicBool,
 }
 
 /// The folder of scripts and files. Its name may lead to another folder at any time, as when it is
@@ -299,6 +301,8 @@ impl Site {
             None => Some(Path::new(".")),
             Some(root) => Some(&**root),
         };
+        let is_unsaid = root.is_some() && options.root.is_none();
+        let explains_mount = is_unsaid && !options.php && options.front.is_empty();
         let files = root.map(|root| {
             Files::new(options, root).with_context(|| format!("root {}", root.display()))
         });
@@ -311,6 +315,7 @@ impl Site {
             deny: options.deny.clone(),
             only_files: only_files.collect::<Result<_, _>>()?,
             precompressed: options.precompressed == Switch::On,
+            explains_mount: AtomicBool::new(explains_mount),
         })
     }
 
@@ -383,7 +388,14 @@ impl Site {
                 self.check_name(&script.script_name)?;
                 Ok(Found::Script(script))
             }
-            Err(NotFound::Script(ScriptError::NotFound)) => Err(self.why(path, &look)),
+            Err(NotFound::Script(ScriptError::NotFound)) => {
+                let why = self.why(path, &look);
+                let is_known = !matches!(why, NotFound::Wait | NotFound::Failed(_));
+                Err(match is_known && self.explains_mount.swap(false, Ordering::Relaxed) {
+                    true => NotFound::NoMount(Box::new(why)),
+                    false => why,
+                })
+            }
             found => found,
         }
     }

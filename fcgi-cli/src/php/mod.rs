@@ -135,6 +135,12 @@ impl Php {
     pub(crate) async fn run(self) -> ExitCode {
         let budget = Budget::new(Some(self.timeout));
         tokio::select! {
+            // Signals are caught before there is a script.
+            biased;
+            (name, number) = signalled() => {
+                writer::last_line(format!("fcgi php: aborted by {name}")).await;
+                ExitCode::from(128 + number)
+            }
             // Dropping it aborts the request, and removes the script.
             code = async {
                 match self.run_to_its_end(&budget).await {
@@ -142,10 +148,6 @@ impl Php {
                     None => ExitCode::from(self.form.status(Exit::Done)),
                 }
             } => code,
-            (name, number) = signalled() => {
-                writer::last_line(format!("fcgi php: aborted by {name}")).await;
-                ExitCode::from(128 + number)
-            }
         }
     }
 

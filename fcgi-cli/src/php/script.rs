@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::AsFd,
-        unix::{fs::PermissionsExt, process::CommandExt},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -28,8 +28,9 @@ const NOBODY: u32 = u32::MAX;
 /// The script. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct Script {
+    // Goes first: the guard would remove the file only when this process ends.
     path: TempPath,
-    guard: Option<Child>,
+    _guard: Option<Guard>,
 }
 
 impl Script {
@@ -39,16 +40,16 @@ impl Script {
     /// The folder can't be written to, or the file can't be given to the user: that requires root,
     /// or a file system with access lists.
     pub(super) fn write(folder: &Path, suffix: &str, user: u32, text: &[u8]) -> io::Result<Self> {
-        let builder_file = tempfile::Builder::new()
-            .prefix("fcgi-")
-            .suffix(suffix)
-            .rand_bytes(20)
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(folder)?;
-        let (mut file, path) = NamedTempFile::into_parts(builder_file);
-        // From here on the script is removed if this process is killed.
-        let guard = guard(&path);
-        let script = Self { path, guard };
+        let mut guard = None;
+        let make = |path: &Path| {
+            // It comes before the file, which is removed even if this process is killed at once.
+            guard = Guard::start(path);
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        };
+        let mut builder = tempfile::Builder::new();
+        let made = builder.prefix("fcgi-").suffix(suffix).rand_bytes(20).make_in(folder, make)?;
+        let (mut file, path) = NamedTempFile::into_parts(made);
+        let script = Self { path, _guard: guard };
         file.write_all(text)?;
         give(&file, user)?;
         Ok(script)
@@ -56,17 +57,6 @@ impl Script {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // Removes the file now; the guard would do it only when this process ends.
-        let _ = fs::remove_file(&self.path);
-        if let Some(guard) = &mut self.guard {
-            let _ = guard.kill();
-            let _ = guard.wait();
-        }
     }
 }
 
@@ -103,15 +93,27 @@ fn access_list(user: u32) -> Vec<u8> {
     list
 }
 
-/// Starts a process that removes the file when this one ends in any way, since nothing catches
-/// SIGKILL. If this program can't be started again, only the other ways remain.
-fn guard(path: &Path) -> Option<Child> {
-    let mut command = Command::new(env::current_exe().ok()?);
-    command.arg("script-guard").arg(path);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A Ctrl-C is only for the main process, whose end the guard notices.
-    command.process_group(0);
-    command.spawn().ok()
+/// A process that removes a file when this one ends in any way, since nothing catches SIGKILL.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    /// If this program can't be started again, only the other ways remain.
+    fn start(path: &Path) -> Option<Self> {
+        let mut command = Command::new(env::current_exe().ok()?);
+        command.arg("script-guard").arg(path);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A Ctrl-C is only for the main process, whose end the guard notices.
+        command.process_group(0);
+        command.spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Remove a file when stdin ends

@@ -46,7 +46,7 @@ impl Status {
             return self.serve(listen, pools).await;
         }
         if self.values {
-            return values::ask(pools, self.timeout, self.form, self.quiet).await;
+            return values::of_all(pools, self.timeout, self.form, self.quiet).await;
         }
         if self.prometheus {
             let scrapes = Exporter::new(pools, self.timeout).scrape().await;
@@ -62,7 +62,7 @@ impl Status {
         let thresholds = self.thresholds();
         let rises = thresholds.iter().any(Threshold::is_rise);
         // Both queries must fit into the one limit.
-        let (limit, pause) = match self.watch {
+        let (limit, pause) = match self.interval() {
             Some(pause) => (self.timeout, pause),
             None if rises => {
                 let pause = PAUSE.min(self.timeout / 2);

@@ -16,6 +16,7 @@ use fcgi_tokio::{self as fcgi, Address};
 
 use super::{
     look::Pool,
+    serve,
     thresholds::{self, Key, Threshold},
 };
 use crate::{args::limit, budget, place, report::Form};
@@ -53,10 +54,10 @@ pub(crate) struct Status {
         value_name = "S",
         num_args = 0..=1,
         default_missing_value = "2",
-        value_parser = limit,
+        value_parser = OsStringValueParser::new().try_map(watch),
         conflicts_with_all = ["prometheus", "serve", "nagios"]
     )]
-    pub(super) watch: Option<Duration>,
+    pub(super) watch: Option<Watch>,
     /// Fail (7) if a figure is above N, above N% of its limit, or rises by more than N; for several,
     /// repeat the option, or separate them with commas
     #[arg(
@@ -88,6 +89,7 @@ pub(crate) struct Status {
         long,
         value_name = "[HOST]:PORT",
         help_heading = "Output",
+        value_parser = serve::place,
         conflicts_with_all = ["json", "nagios", "docker", "max", "min", "Healthcheck"]
     )]
     pub(super) serve: Option<String>,
@@ -203,6 +205,24 @@ fn target(argument: OsString) -> Result<Target, String> {
     }
 }
 
+/// What follows `--watch`.
+#[derive(Clone, Debug)]
+pub(super) enum Watch {
+    Every(Duration),
+    /// The first pool: there is no number.
+    Target(Target),
+}
+
+/// The interval of `--watch` without a number.
+const EVERY: Duration = Duration::from_secs(2);
+
+fn watch(argument: OsString) -> Result<Watch, String> {
+    match limit(&argument.to_string_lossy()) {
+        Ok(every) => Ok(Watch::Every(every)),
+        Err(error) => target(argument).map(Watch::Target).map_err(|_| error),
+    }
+}
+
 fn path(text: &str) -> Result<String, &'static str> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("expected a path such as /status") }
 }
@@ -211,7 +231,12 @@ impl Status {
     /// The pools that the arguments mean.
     pub(super) fn pools(&self) -> Result<Vec<Pool>, String> {
         let mut addresses = Vec::new();
-        for target in &self.targets {
+        let first = match &self.watch {
+            Some(Watch::Target(target)) => Some(target),
+            _ => None,
+        };
+        let targets: Vec<&Target> = first.into_iter().chain(&self.targets).collect();
+        for target in &targets {
             match target {
                 Target::Pool(address) => addresses.push(address.clone()),
                 Target::Folder(folder) => {
@@ -224,7 +249,7 @@ impl Status {
                 }
             }
         }
-        if self.targets.is_empty() {
+        if targets.is_empty() {
             addresses.push(place::find(None).map_err(|error| error.to_string())?);
         }
         let pool = |address| Pool {
@@ -233,6 +258,14 @@ impl Status {
             path: self.path.clone(),
         };
         Ok(addresses.into_iter().map(pool).collect())
+    }
+
+    /// The time between queries, if there are several.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        self.watch.as_ref().map(|watch| match watch {
+            Watch::Every(every) => *every,
+            Watch::Target(_) => EVERY,
+        })
     }
 
     /// All thresholds.

@@ -81,6 +81,16 @@ pub(crate) async fn looks(pools: &[Pool], full: bool, limit: Duration) -> Vec<Lo
     looks.into_iter().map(|(_, look)| look).collect()
 }
 
+/// A place to listen at, `HOST:PORT` or `:PORT`.
+pub(crate) fn place(text: &str) -> Result<String, &'static str> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.ends_with(':') => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected HOST:PORT or :PORT"),
+    }
+}
+
 /// Opens the address on which `--serve` listens. `:PORT` means every address of this machine.
 pub(crate) async fn bind(address: &str) -> io::Result<TcpListener> {
     let Some(port) = address.strip_prefix(':').and_then(|port| port.parse().ok()) else {

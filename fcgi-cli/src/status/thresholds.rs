@@ -132,7 +132,7 @@ pub(crate) fn most(text: &str) -> Result<Threshold, String> {
     const EXPECTED: &str = "expected KEY=N, KEY=N% or KEY=+N";
     let (key, amount) = split(text, EXPECTED)?;
     let amount = if let Some(rise) = amount.strip_prefix('+') {
-        Amount::Rise(rise.parse().map_err(|_| EXPECTED)?)
+        Amount::Rise(number(rise).ok_or(EXPECTED)?)
     } else if let Some(percent) = amount.strip_suffix('%') {
         let percent: f64 = percent.parse().map_err(|_| EXPECTED)?;
         if !(percent.is_finite() && percent >= 0.0) {
@@ -143,7 +143,7 @@ pub(crate) fn most(text: &str) -> Result<Threshold, String> {
         }
         Amount::Percent(percent)
     } else {
-        Amount::Number(amount.parse().map_err(|_| EXPECTED)?)
+        Amount::Number(number(amount).ok_or(EXPECTED)?)
     };
     Ok(Threshold { key, amount, least: false })
 }
@@ -152,8 +152,13 @@ pub(crate) fn most(text: &str) -> Result<Threshold, String> {
 pub(crate) fn least(text: &str) -> Result<Threshold, String> {
     const EXPECTED: &str = "expected KEY=N";
     let (key, amount) = split(text, EXPECTED)?;
-    let amount = Amount::Number(amount.parse().map_err(|_| EXPECTED)?);
+    let amount = Amount::Number(number(amount).ok_or(EXPECTED)?);
     Ok(Threshold { key, amount, least: true })
+}
+
+/// A number of digits only.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn split<'a>(text: &'a str, expected: &str) -> Result<(Key, &'a str), String> {

@@ -2,20 +2,19 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use fcgi_tokio::{Phase, client::Connector};
 use tokio::task::JoinSet;
 
 use super::look::Pool;
 use crate::{
+    ask,
     budget::Budget,
-    causes,
     exit::Exit,
     report::{Form, Report},
 };
 
 /// Sends GET_VALUES on separate connections. All pools are queried at the same time, each for
 /// at most `limit`.
-pub(super) async fn ask(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bool) -> ExitCode {
+pub(super) async fn of_all(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bool) -> ExitCode {
     let mut tasks = JoinSet::new();
     for (n, pool) in pools.into_iter().enumerate() {
         tasks.spawn(async move { (n, one(&pool, limit).await) });
@@ -37,10 +36,7 @@ pub(super) async fn ask(pools: Vec<Pool>, limit: Duration, form: Form, quiet: bo
 async fn one(pool: &Pool, limit: Duration) -> Report {
     let address = &pool.address;
     let budget = Budget::new(Some(limit));
-    // The budget is the limit.
-    let connector = Connector::new().connect_timeout(None).values_timeout(Duration::MAX);
-    let asked = budget.hold(address, Phase::Values, connector.query_values(address)).await;
-    let report = match asked {
+    let report = match ask::values(address, &budget).await {
         Ok(values) => {
             let said = [
                 ("FCGI_MAX_CONNS", values.max_conns.map(u64::from)),
@@ -58,8 +54,7 @@ async fn one(pool: &Pool, limit: Duration) -> Report {
             let report = Report::new("status", Exit::Done, message);
             said.into_iter().fold(report, |report, (name, value)| report.field(name, value))
         }
-        Err(error) => Report::new("status", Exit::of(&error), error.report().to_string())
-            .cause(causes::of(&error, address)),
+        Err(no) => Report::new("status", no.exit(), no.report()).cause(no.cause(address)),
     };
     report.address(address).duration("time", budget.elapsed(), Some(limit))
 }

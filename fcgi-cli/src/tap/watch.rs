@@ -386,7 +386,10 @@ impl Watch {
 
     /// The connection was over at this time.
     pub(crate) fn close_at(&mut self, now: Time) {
-        if self.halves[Direction::ToApplication as usize].ended {
+        if self.halves[Direction::ToApplication as usize].ended && self.is_busy() {
+            // In a recording, a reset tells this from a half-close.
+            self.record(|packets, take| packets.close(Direction::ToApplication, true, now, take));
+            self.halves[Direction::ToWebServer as usize].ended = true;
             self.cut(Outcome::Left, now);
         }
         for direction in [Direction::ToApplication, Direction::ToWebServer] {

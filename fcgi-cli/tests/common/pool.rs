@@ -67,6 +67,15 @@ pub(crate) struct Stopped(Vec<Pid>);
 impl Stopped {
     /// Waits until each pool has this many workers.
     pub(crate) fn stop(php: &PhpFpm, workers: usize) -> Self {
+        Self::stop_some(php, workers, |_| true)
+    }
+
+    /// Only the workers of one pool.
+    pub(crate) fn stop_pool(php: &PhpFpm, workers: usize, pool: &str) -> Self {
+        Self::stop_some(php, workers, |id| is_of(id, pool))
+    }
+
+    fn stop_some(php: &PhpFpm, workers: usize, is_meant: impl Fn(i32) -> bool) -> Self {
         let master = php.id();
         let mut children = Vec::new();
         // It starts them after its sockets accept.
@@ -74,21 +83,34 @@ impl Stopped {
             let text = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
             let text = text.expect("the kernel tells");
             children = text.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+            // A worker has its title a moment after its start.
             children.len() == 2 * workers
+                && children.iter().all(|id| title(*id).contains(": pool "))
         });
         children.push(i32::try_from(master).expect("an id"));
-        let ids: Vec<Pid> = children.into_iter().filter_map(Pid::from_raw).collect();
+        let meant = children.into_iter().filter(|id| is_meant(*id));
+        let ids: Vec<Pid> = meant.filter_map(Pid::from_raw).collect();
         for id in &ids {
             kill_process(*id, Signal::STOP).expect("it can be stopped");
         }
         Self(ids)
     }
 
-    /// The ids as the command prints them: workers first.
-    pub(crate) fn ids(&self) -> String {
-        let ids: Vec<String> = self.0.iter().map(|id| id.as_raw_nonzero().to_string()).collect();
-        ids.join(" ")
+    /// The ids for one pool, as the command prints them: workers first, then the master.
+    pub(crate) fn ids(&self, php: &PhpFpm, pool: &str) -> String {
+        let ids = self.0.iter().map(|id| id.as_raw_nonzero().get());
+        let is_meant = |id: &i32| is_of(*id, pool) || u32::try_from(*id) == Ok(php.id());
+        ids.filter(is_meant).map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether a process is a worker of this pool.
+fn is_of(id: i32, pool: &str) -> bool {
+    title(id).trim_end_matches(['\0', ' ']) == format!("php-fpm: pool {pool}")
+}
+
+fn title(id: i32) -> String {
+    fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default()
 }
 
 impl Drop for Stopped {

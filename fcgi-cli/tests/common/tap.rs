@@ -1,12 +1,14 @@
 //! A tap under test.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
+    thread,
 };
 
-use fcgi_testkit::wire::Peer;
+use fcgi_testkit::wire::{KEEP, Peer, RawApp, Type, answer, record, request};
 use fcgi_tokio::Address;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -143,4 +145,66 @@ impl Drop for Tap {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Answers every request with STDERR and a page, and keeps the connection.
+pub(crate) fn page(stderr: &'static str, page: &'static str) -> impl ToString {
+    RawApp::new().serve(move |mut peer| {
+        while let Some((id, _, _)) = peer.try_request() {
+            let error = match stderr {
+                "" => Vec::new(),
+                text => record(Type::Stderr, id, text.as_bytes()),
+            };
+            if peer.try_send([error, answer(id, page.as_bytes())].concat()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+pub(crate) fn echo() -> impl ToString {
+    RawApp::new().serve(|mut peer| peer.echo())
+}
+
+/// A request for a path, from a client with credentials.
+pub(crate) fn get(id: u16, uri: &str) -> Vec<u8> {
+    let pairs = [
+        ("REQUEST_METHOD", "GET"),
+        ("REQUEST_URI", uri),
+        ("HTTP_COOKIE", "session=hidden"),
+        ("HTTP_AUTHORIZATION", "Basic aGlkZGVu"),
+        ("DB_PASSWORD", "hidden"),
+    ];
+    request(id, KEEP, &pairs, b"")
+}
+
+pub(crate) const PAGE: &str =
+    "Status: 404 Not Found\r\nSet-Cookie: id=hidden\r\n\r\nnothing here\n";
+
+/// `fcgi decode` of these bytes, from stdin.
+pub(crate) fn decode(bytes: &[u8]) -> (String, String, Option<i32>) {
+    decode_by(fcgi().args(["decode", "-"]), bytes)
+}
+
+/// The same, with a limit (`v` for KiB of memory, `t` for seconds of processor time).
+pub(crate) fn decode_within(limit: &str, bytes: &[u8]) -> (String, String, Option<i32>) {
+    let script = format!("ulimit -{limit}; exec \"$0\" decode -");
+    decode_by(Command::new("sh").args(["-c", &script]).arg(fcgi().get_program()), bytes)
+}
+
+fn decode_by(command: &mut Command, bytes: &[u8]) -> (String, String, Option<i32>) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let bytes = bytes.to_vec();
+    // It may end before it has read all.
+    let writer = thread::spawn(move || drop(stdin.write_all(&bytes)));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("written");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code())
 }

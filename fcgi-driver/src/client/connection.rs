@@ -61,9 +61,10 @@ impl<R: Runtime> Connection<R> {
         begin: &BeginRequest,
         bodies: [Body; 2],
         started: Instant,
+        now: Instant,
     ) -> Result<Exchange<R>, Error> {
         self.used = true;
-        let core = self.session.begin(begin, started, R::now()).map_err(observe::logged)?;
+        let core = self.session.begin(begin, started, now).map_err(observe::logged)?;
         Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }
 
@@ -73,9 +74,6 @@ impl<R: Runtime> Connection<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.is_over() {
             self.abort(exchange.key());
@@ -88,6 +86,8 @@ impl<R: Runtime> Connection<R> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
+        // The time is read once, unless something is done in between.
+        let mut now = None;
         for _ in 0..MAX_ROUNDS {
             self.session.handle_events(Waker::wake);
             if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
@@ -96,24 +96,24 @@ impl<R: Runtime> Connection<R> {
             let mut fed = false;
             loop {
                 exchange.fill(cx)?;
-                if !self.session.push(&mut exchange.core)? {
+                if !exchange.core.is_feeding() || !self.session.push(&mut exchange.core)? {
                     break;
                 }
                 fed = true;
             }
-            if self.session.write(&mut Io(&mut self.io, cx), R::now).any
-                && (fed || exchange.core.is_feeding())
-            {
+            let wrote = self.session.write(&mut Io(&mut self.io, cx), || *now.insert(R::now()));
+            if wrote.any && (fed || exchange.core.is_feeding()) {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
-                let now = R::now();
+                let now = now.unwrap_or_else(R::now);
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
                 };
                 ready!(self.deadline.poll(cx, Some(limit.at), now));
                 return Poll::Ready(Err(exchange.core.passed(limit)));
             }
+            now = None;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -134,19 +134,20 @@ impl<R: Runtime> Connection<R> {
         if poll_fn(|cx| self.poll_settled(cx, until)).await {
             return Ok(());
         }
-        self.session.close();
-        Err(self.session.closed())
+        Err(self.session.unsettled())
     }
 
-    /// Whether an idle connection has neither unread bytes nor an end of file. Unread bytes would
-    /// be taken as part of the next response (H-11).
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_reusable() && !self.io.is_readable()
+    /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
+    pub(crate) fn leave(&mut self, exchange: &Exchange<R>) -> Option<bool> {
+        if exchange.core.outcome().is_none() {
+            self.abort(exchange.key());
+        }
+        self.session.after(&exchange.core)
     }
 
-    /// Whether it has settled after an aborted request: true if another can begin.
-    pub(crate) fn settled(&self) -> Option<bool> {
-        self.session.settled()
+    /// Whether another request can begin now.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.session.is_quiet(|| self.io.is_readable())
     }
 
     /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
@@ -166,13 +167,11 @@ impl<R: Runtime> Connection<R> {
 
     fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
         let more = self.move_on(cx);
-        match self.session.settled() {
-            // Bytes still to be read may end the connection. The runtime will notice them.
-            Some(true) if more || self.io.is_readable() => {}
-            Some(settled) => return Poll::Ready(settled),
-            None => {}
+        // The runtime will notice bytes that are still to be read.
+        match self.session.settled(|| !more && !self.io.is_readable()) {
+            Some(settled) => Poll::Ready(settled),
+            None => self.deadline.poll(cx, until, R::now()).map(|()| false),
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| false)
     }
 
     pub(super) fn poll_values(

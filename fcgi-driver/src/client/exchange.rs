@@ -7,8 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::{client, pool::Reached};
-use fcgi_proto::{BeginRequest, RequestKey, client::Outcome};
+use fcgi_engine::client;
+use fcgi_proto::{BeginRequest, RequestKey};
 use tracing::Span;
 
 use super::{Body, Chunk};
@@ -17,8 +17,10 @@ use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
 /// One request, from BEGIN_REQUEST until its response was read to its end or the request was
 /// aborted.
 pub(crate) struct Exchange<R: Runtime> {
-    pub(super) core: client::Exchange,
-    bodies: [Body; 2],
+    /// In a box, since a response is moved often.
+    pub(crate) core: Box<client::Exchange>,
+    /// Until they were sent.
+    bodies: Option<[Body; 2]>,
     /// How many chunks of STDERR were handed out in a row, without waiting for any.
     errors: usize,
     runtime: PhantomData<fn() -> R>,
@@ -26,13 +28,14 @@ pub(crate) struct Exchange<R: Runtime> {
 
 impl<R: Runtime> Exchange<R> {
     pub(super) fn new(
-        mut core: client::Exchange,
+        core: client::Exchange,
         begin: &BeginRequest,
         connection: &Span,
         bodies: [Body; 2],
     ) -> Self {
+        let mut core = Box::new(core);
         core.begin_log(begin, connection, R::now);
-        Self { core, bodies, errors: 0, runtime: PhantomData }
+        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
     /// Called when the caller no longer waits for the request.
@@ -49,19 +52,6 @@ impl<R: Runtime> Exchange<R> {
         self.core.is_over()
     }
 
-    /// How far the request got.
-    pub(crate) fn reached(&self) -> Reached {
-        Reached::of(&self.core)
-    }
-
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.core.outcome()
-    }
-
-    pub(crate) fn app_status(&self) -> Option<u32> {
-        self.core.app_status()
-    }
-
     pub(crate) fn address(&self) -> Arc<str> {
         Arc::clone(self.core.address())
     }
@@ -70,10 +60,12 @@ impl<R: Runtime> Exchange<R> {
     /// lock.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         if !self.core.is_feeding() {
-            self.bodies = Default::default();
+            self.bodies = None;
+            return Ok(());
         }
         while let Some(input) = self.core.wants_body() {
-            let Poll::Ready(piece) = self.bodies[input as usize].poll_chunk(cx) else { break };
+            let Some(bodies) = &mut self.bodies else { break };
+            let Poll::Ready(piece) = bodies[input as usize].poll_chunk(cx) else { break };
             self.core.handle_body(piece.transpose())?;
         }
         Ok(())
@@ -88,6 +80,9 @@ impl<R: Runtime> Exchange<R> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
+        if let Some(chunk) = self.core.at_hand() {
+            return Poll::Ready(Ok(chunk));
+        }
         if self.errors >= MAX_ROUNDS {
             self.errors = 0;
             cx.waker().wake_by_ref();

@@ -25,17 +25,16 @@ mod response;
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::{pending, poll_fn},
     io,
     marker::PhantomData,
     pin::pin,
     sync::Arc,
-    task::Poll,
     time::Instant,
 };
 
 use fcgi_engine::{
-    client::{CONNECT_PAUSES, Settings},
+    client::{Pauses, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -48,8 +47,14 @@ pub(crate) use fcgi_engine::client::Collector;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
 pub use response::Response;
+pub(crate) use response::response;
 
-use crate::{Address, Error, Phase, deadline::Deadline, runtime::Runtime, wakers::wait};
+use crate::{
+    Address, Error, Phase,
+    deadline::{within, within_total},
+    runtime::Runtime,
+    wakers::wait,
+};
 
 /// A request to send.
 pub type Request = fcgi_engine::client::Request<Body>;
@@ -130,29 +135,16 @@ impl<R: Runtime> Connector<R> {
         if !address.is_callable() {
             return Err(Error::NotCallable { address: name() });
         }
-        let mut deadline = Deadline::<R>::new();
         let until = self.settings.connect.and_then(|limit| R::now().checked_add(limit));
-        let (mut pause, longest) = CONNECT_PAUSES;
-        loop {
-            let mut connect = pin!(R::connect(address));
-            let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-                Poll::Ready(connected) => Poll::Ready(Some(connected)),
-                Poll::Pending => deadline.poll(cx, until, R::now()).map(|()| None),
-            });
-            match connected.await {
-                Some(Ok(io)) => return Ok(io),
-                // The unix socket's backlog is full, and nothing reports when it has room.
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let again = R::now().checked_add(pause);
-                    let again = again.into_iter().chain(until).min();
-                    poll_fn(|cx| deadline.poll(cx, again, R::now())).await;
-                    pause = (pause * 2).min(longest);
+        let mut pauses = Pauses::new();
+        while let Some(connected) = within::<R, _>(until, pin!(R::connect(address))).await {
+            match connected {
+                Ok(io) => return Ok(io),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(again) = pauses.next(R::now(), until) else { break };
+                    within::<R, _>(Some(again), pin!(pending::<()>())).await;
                 }
-                Some(Err(source)) => return Err(Error::Connect { address: name(), source }),
-                None => break,
-            }
-            if until.is_some_and(|until| R::now() >= until) {
-                break;
+                Err(source) => return Err(Error::Connect { address: name(), source }),
             }
         }
         let limit = self.settings.connect.unwrap_or_default();
@@ -213,41 +205,30 @@ impl<R: Runtime> Client<R> {
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
         let (begin, bodies) = request.into_parts();
-        let exchange = self.ready(started).await?.begin(&begin, bodies, started)?;
-        let mut response = Response { running: Some((&mut self.place, exchange)), first: None };
-        response.first = response.chunk().await?;
+        let exchange = self.ready(started).await?.begin(&begin, bodies, started, R::now())?;
+        let mut response = Response { running: Some((&mut self.place, exchange)) };
+        let first = response.chunk().await?;
+        if let Some((_, exchange)) = &mut response.running {
+            exchange.core.hold(first);
+        }
         Ok(response)
     }
 
     /// The connection, once it can carry a request whose time counts from `started`.
     async fn ready(&mut self, started: Instant) -> Result<&mut Connection<R>, Error> {
         let fresh = self.place.connection().is_some_and(|connection| !connection.used);
-        let Some(limit) = self.place.total().filter(|_| !fresh) else {
-            return self.at_rest().await;
-        };
-        let name = Arc::clone(self.place.address());
-        let until = started.checked_add(limit);
-        let mut deadline = Deadline::<R>::new();
-        {
-            let mut at_rest = pin!(self.at_rest());
-            poll_fn(|cx| match at_rest.as_mut().poll(cx) {
-                Poll::Ready(at_rest) => Poll::Ready(at_rest.map(drop)),
-                Poll::Pending => deadline
-                    .poll(cx, until, R::now())
-                    .map(|()| Err(observe::client_timeout(name.clone(), Phase::Response, limit))),
-            })
-            .await?;
+        if fresh {
+            return self.here().await;
         }
-        self.here().await
+        let (total, name) = (self.place.total(), Arc::clone(self.place.address()));
+        within_total::<R, _>(total, started, || name, pin!(self.at_rest())).await?;
+        Ok(self.place.here()?)
     }
 
     /// The connection, once no request uses it and the last one has settled.
-    async fn at_rest(&mut self) -> Result<&mut Connection<R>, Error> {
+    async fn at_rest(&mut self) -> Result<(), Error> {
         let connection = self.here().await?;
-        if connection.used {
-            connection.settle().await?;
-        }
-        Ok(connection)
+        if connection.used { connection.settle().await } else { Ok(()) }
     }
 
     /// The connection, once no detached request has it.

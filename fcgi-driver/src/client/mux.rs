@@ -64,11 +64,10 @@ impl<R: Runtime> Mux<R> {
     pub(crate) fn new(
         io: R::Transport,
         address: Arc<str>,
-        mut settings: Settings,
+        settings: Settings,
         requests: usize,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        settings.limits.requests = requests;
-        let session = Session::new(address, settings);
+        let session = Session::shared(address, settings, requests);
         let span = session.span().clone();
         let (io, woken) = (Some(io), Wakes::default());
         let state = State { io, session, task: None, closed: None, woken };
@@ -83,8 +82,9 @@ impl<R: Runtime> Mux<R> {
         begin: &BeginRequest,
         bodies: impl FnOnce() -> [Body; 2],
         started: Instant,
+        now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let begun = self.lock().session.begin(begin, started, R::now());
+        let begun = self.lock().session.begin(begin, started, now);
         Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
     }
 
@@ -95,9 +95,6 @@ impl<R: Runtime> Mux<R> {
         exchange: &mut Exchange<R>,
         deadline: &mut Deadline<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if exchange.is_over() {
-            return Poll::Ready(Ok(None));
-        }
         exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange, deadline))
     }
 
@@ -141,21 +138,21 @@ impl<R: Runtime> Mux<R> {
         Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
-    /// Aborts a request unless it has ended; the others go on. Returns whether its end is worth
-    /// waiting for: whether the connection can carry others.
-    pub(crate) fn abort(&self, key: RequestKey) -> bool {
+    /// Aborts a request unless it has ended; the others go on. Returns what [`Session::after`]
+    /// says.
+    pub(crate) fn leave(&self, exchange: &Exchange<R>) -> Option<bool> {
         let State { session, task, woken, .. } = &mut *self.lock();
-        if session.abort(key) {
+        if session.abort(exchange.key()) {
             woken.take(task);
         }
-        !session.is_closing()
+        session.after(&exchange.core)
     }
 
     /// Ready once an aborted request has ended: true if the connection can still be used.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
         let mut _before = None;
         let mut state = self.lock();
-        match state.session.ended(key) {
+        match state.session.drained(key, || true) {
             Some(outlived) => Poll::Ready(outlived),
             None => {
                 state.session.wait(key, |who| _before = wait(who, cx));
@@ -172,19 +169,10 @@ impl<R: Runtime> Mux<R> {
         state.close_unused();
     }
 
-    /// Whether a kept connection can take another request now. If nobody uses it, the check is that
-    /// of [`Client::is_quiet`](super::Client::is_quiet).
+    /// Whether another request can begin now.
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut state = self.lock();
-        if state.session.is_unused() && state.io.as_ref().is_none_or(Transport::is_readable) {
-            state.session.close();
-        }
-        state.session.is_usable()
-    }
-
-    /// Whether another request can begin, as far as is known.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.lock().session.is_usable()
+        let State { io, session, .. } = &mut *self.lock();
+        session.is_quiet(|| io.as_ref().is_none_or(Transport::is_readable))
     }
 
     /// Takes no more requests, and closes once the current ones are over: now if there are none.

@@ -2,20 +2,88 @@
 
 use std::{
     fmt,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use super::{Chunk, Exchange, away, connection::Place};
+use crate::{Error, runtime::Runtime};
 
-use super::{Chunk, Collected, Collector, Exchange, away, connection::Place};
-use crate::{
-    Error,
-    io::{byte_reader, poll_stdout},
-    runtime::Runtime,
-};
+/// The methods of a response that a client's and a pool's have in common, for a type with
+/// `poll_chunk`, `exchange` and `exchange_mut`.
+macro_rules! response {
+    ([$($generics:tt)*] $response:ty) => {
+        impl<$($generics)*> $response {
+            /// Waits for the next bytes. Returns `None` once the application has finished the request;
+            /// [`app_status`](Self::app_status) is known then.
+            ///
+            /// # Errors
+            /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
+            /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
+            ///
+            /// # Cancellation safety
+            /// Dropping the future loses nothing.
+            pub async fn chunk(&mut self) -> Result<Option<$crate::client::Chunk>, $crate::Error> {
+                ::std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+            }
+
+            /// The application's status, if the response was read to its end.
+            #[must_use]
+            pub fn app_status(&self) -> Option<u32> {
+                self.exchange()?.core.app_status()
+            }
+
+            /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of
+            /// STDERR.
+            ///
+            /// # Errors
+            /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
+            ///
+            /// # Cancellation safety
+            /// Dropping the future aborts the request.
+            pub async fn collect(mut self, limit: usize) -> Result<$crate::client::Collected, $crate::Error> {
+                let mut collector = $crate::client::Collector::new(limit);
+                while let Some(chunk) = self.chunk().await? {
+                    if let Some(exchange) = self.exchange() {
+                        collector.push(chunk, exchange.core.address())?;
+                    }
+                }
+                Ok(collector.finish(self.app_status()))
+            }
+
+            /// Bytes of STDOUT, for a reader.
+            fn poll_bytes(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+                max: usize,
+            ) -> ::std::task::Poll<::std::io::Result<::bytes::Bytes>> {
+                loop {
+                    let chunk = ::std::task::ready!(self.poll_chunk(cx))?;
+                    let Some(exchange) = self.exchange_mut() else {
+                        return ::std::task::Poll::Ready(Ok(::bytes::Bytes::new()));
+                    };
+                    if let Some(bytes) = exchange.core.cut(chunk, max) {
+                        return ::std::task::Poll::Ready(Ok(bytes));
+                    }
+                }
+            }
+        }
+
+        $crate::io::byte_reader!([$($generics)*] $response);
+
+        impl<$($generics)*> ::futures_core::Stream for $response {
+            type Item = Result<$crate::client::Chunk, $crate::Error>;
+
+            fn poll_next(
+                self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<Option<Self::Item>> {
+                self.get_mut().poll_chunk(cx).map(Result::transpose)
+            }
+        }
+    };
+}
+
+pub(crate) use response;
 
 /// A response in progress. It borrows the connection until it is read to its end or dropped.
 /// Dropping it early aborts the request, and none of the response's bytes reach a later request
@@ -28,30 +96,9 @@ use crate::{
 pub struct Response<'a, R: Runtime> {
     /// `None` once it was detached.
     pub(super) running: Option<(&'a mut Place<R>, Exchange<R>)>,
-    /// The chunk to hand out next.
-    pub(super) first: Option<Chunk>,
 }
 
 impl<R: Runtime> Response<'_, R> {
-    /// Waits for the next bytes. Returns `None` once the application has finished the request;
-    /// [`app_status`](Self::app_status) is known then.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
-    ///
-    /// # Cancellation safety
-    /// Dropping the future loses nothing.
-    pub async fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        poll_fn(|cx| self.poll_chunk(cx)).await
-    }
-
-    /// The application's status, if the response was read to its end.
-    #[must_use]
-    pub fn app_status(&self) -> Option<u32> {
-        self.running.as_ref()?.1.app_status()
-    }
-
     /// Detaches the request from its caller. A new task sends its body, reads its response to the
     /// end, and drops it. The client's time limits still apply. Without a
     /// [`total_timeout`](super::Connector::total_timeout) the request is aborted after ten minutes.
@@ -64,58 +111,28 @@ impl<R: Runtime> Response<'_, R> {
         }
     }
 
-    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
-    ///
-    /// # Errors
-    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future aborts the request.
-    pub async fn collect(mut self, limit: usize) -> Result<Collected, Error> {
-        let mut collector = Collector::new(limit);
-        while let Some(chunk) = self.chunk().await? {
-            if let Some((_, exchange)) = &self.running {
-                collector.push(chunk, &exchange.address())?;
-            }
-        }
-        Ok(collector.finish(self.app_status()))
+    fn exchange(&self) -> Option<&Exchange<R>> {
+        self.running.as_ref().map(|(_, exchange)| exchange)
+    }
+
+    fn exchange_mut(&mut self) -> Option<&mut Exchange<R>> {
+        self.running.as_mut().map(|(_, exchange)| exchange)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Error>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Ok(Some(first)));
-        }
         let Some((place, exchange)) = &mut self.running else { return Poll::Ready(Ok(None)) };
         match place.connection() {
             Some(connection) => connection.poll_exchange(cx, exchange),
             None => Poll::Ready(Ok(None)),
         }
     }
-
-    /// Bytes of STDOUT, for a reader.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
-        let (bytes, rest) = ready!(poll_stdout(max, || self.poll_chunk(cx)))?;
-        if rest.is_some() {
-            self.first = rest;
-        }
-        Poll::Ready(Ok(bytes))
-    }
 }
 
-byte_reader!([R: Runtime] Response<'_, R>);
+response!([R: Runtime] Response<'_, R>);
 
 impl<R: Runtime> fmt::Debug for Response<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response").field("running", &self.running).finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> futures_core::Stream for Response<'_, R> {
-    type Item = Result<Chunk, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = ready!(self.get_mut().poll_chunk(cx));
-        Poll::Ready(chunk.transpose())
     }
 }
 

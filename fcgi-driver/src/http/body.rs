@@ -23,55 +23,34 @@ use crate::{Error, io::byte_reader, server::InputStream};
 /// of tokio.
 #[derive(Debug, Default)]
 pub struct Body {
-    kind: Kind,
-    /// Bytes that a reader took and has not handed out yet.
-    rest: Bytes,
-}
-
-#[derive(Debug, Default)]
-enum Kind {
-    #[default]
-    Empty,
-    Bytes(Bytes),
-    Input(InputStream, InputBody),
+    /// Bytes to hand out next.
+    ready: Bytes,
+    /// What follows them, until its end.
+    input: Option<(InputStream, InputBody)>,
 }
 
 impl Body {
     /// No bytes.
     #[must_use]
     pub const fn empty() -> Self {
-        Self::new(Kind::Empty)
-    }
-
-    const fn new(kind: Kind) -> Self {
-        Self { kind, rest: Bytes::new() }
+        Self { ready: Bytes::new(), input: None }
     }
 
     /// A stream of the declared length, or of unknown length.
     pub(super) fn from_input(mut stream: InputStream, declared: Option<u64>) -> Self {
-        let look = || stream.try_chunk();
-        match InputBody::new(declared, look) {
-            Some(body) => Self::new(Kind::Input(stream, body)),
-            None => Self::empty(),
-        }
+        let body = InputBody::new(declared, || stream.try_chunk());
+        Self { ready: Bytes::new(), input: body.map(|body| (stream, body)) }
     }
-}
 
-impl Body {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        if !self.ready.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.ready))));
         }
-        let chunk = match &mut self.kind {
-            Kind::Empty => Ok(None),
-            Kind::Bytes(bytes) => Ok(Some(std::mem::take(bytes))),
-            Kind::Input(stream, body) => {
-                let poll = |wait| if wait { stream.poll_chunk(cx) } else { stream.try_chunk() };
-                ready!(body.poll(poll))
-            }
-        };
-        if !matches!((&self.kind, &chunk), (Kind::Input(..), Ok(Some(_)))) {
-            self.kind = Kind::Empty;
+        let Some((stream, body)) = &mut self.input else { return Poll::Ready(Ok(None)) };
+        let poll = |wait| if wait { stream.poll_chunk(cx) } else { stream.try_chunk() };
+        let chunk = ready!(body.poll(poll));
+        if !matches!(chunk, Ok(Some(_))) {
+            self.input = None;
         }
         Poll::Ready(chunk)
     }
@@ -80,7 +59,7 @@ impl Body {
     fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
         let mut chunk = ready!(self.poll_chunk(cx))?.unwrap_or_default();
         let taken = chunk.split_to(chunk.len().min(max));
-        self.rest = chunk;
+        self.ready = chunk;
         Poll::Ready(Ok(taken))
     }
 }
@@ -99,30 +78,20 @@ impl http_body::Body for Body {
         Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
     }
 
+    /// There may be more bytes of an input than the declared number.
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            _ if !self.rest.is_empty() => false,
-            Kind::Empty => true,
-            Kind::Bytes(bytes) => bytes.is_empty(),
-            // There may be more bytes than the declared number.
-            Kind::Input(..) => false,
-        }
+        self.ready.is_empty() && self.input.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let more = match &self.kind {
-            Kind::Empty => Some(0),
-            Kind::Bytes(bytes) => Some(bytes.len() as u64),
-            Kind::Input(_, body) => body.remaining(),
-        };
-        let rest = self.rest.len() as u64;
-        more.map_or_else(SizeHint::default, |more| SizeHint::with_exact(more + rest))
+        let more = self.input.as_ref().map_or(Some(0), |(_, body)| body.remaining());
+        let ready = self.ready.len() as u64;
+        more.map_or_else(SizeHint::default, |more| SizeHint::with_exact(ready + more))
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
-        let bytes = bytes.into();
-        Self::new(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
+        Self { ready: bytes.into(), input: None }
     }
 }

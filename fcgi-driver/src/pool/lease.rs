@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::pool::{self, Sending};
+use fcgi_engine::pool::{self, Open, Sending};
 use fcgi_proto::{RequestKey, Values, pool::ConnectionId};
 
 use super::tasks::{Desk, Place, Tasks};
@@ -24,17 +24,21 @@ pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
     /// For a request on a shared connection, which has no timers for its requests.
     deadline: Deadline<R>,
+    /// No time has passed since the lease joined the queue.
+    at_once: bool,
 }
 
 impl<R: Runtime> Lease<R> {
     /// Joins the queue.
     pub(super) fn acquire(desk: &Arc<Desk<R>>) -> Result<Self, Error> {
-        Ok(Self { inner: pool::Lease::acquire(desk)?, deadline: Deadline::new() })
+        let inner = pool::Lease::acquire(desk)?;
+        Ok(Self { inner, deadline: Deadline::new(), at_once: true })
     }
 
     /// Waits for a connection, and opens it if it must be opened.
     pub(super) async fn ready(&mut self) -> Result<(), Error> {
         if self.granted(false).await? {
+            self.at_once = false;
             // In a box, so that the future stays small: most callers share or reuse a connection.
             Box::pin(self.open()).await?;
         }
@@ -44,7 +48,9 @@ impl<R: Runtime> Lease<R> {
     async fn granted(&mut self, only_fresh: bool) -> Result<bool, Error> {
         poll_fn(|cx| {
             let mut _before = None;
-            self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx))
+            let polled = self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx));
+            self.at_once &= polled.is_ready();
+            polled
         })
         .await
     }
@@ -61,25 +67,21 @@ impl<R: Runtime> Lease<R> {
     async fn open(&mut self) -> Result<(), Error> {
         let desk = Arc::clone(self.inner.desk());
         let (connector, address) = (&desk.adapter().connector, desk.address());
-        let asking = poll_fn(|cx| {
-            let mut _before = None;
-            self.inner.poll_discovery(|who| _before = wait(who, cx))
-        });
-        if let Some(asking) = asking.await? {
-            match connector.query_values(address).await {
-                Ok(values) => asking.answer(values),
-                Err(error) => {
-                    asking.fail(&error);
-                    return Err(error);
+        let requests = loop {
+            let open = poll_fn(|cx| {
+                let mut _before = None;
+                self.inner.poll_open(|who| _before = wait(who, cx))
+            });
+            match open.await? {
+                Open::Ask(asking) => asking.answer(connector.query_values(address).await)?,
+                Open::Shared(requests) => break requests,
+                Open::Own => {
+                    let client = connector.open(address, desk.name()).await?;
+                    self.inner.connected(Place::Own(Box::new(client)));
+                    return Ok(());
                 }
             }
-        }
-        let requests = desk.requests_per_connection();
-        if requests == 1 {
-            let client = connector.open(address, desk.name()).await?;
-            self.inner.connected(Place::Own(Box::new(client)));
-            return Ok(());
-        }
+        };
         let name = desk.name();
         let io = connector.dial(address, &name).await?;
         let (mux, task) = Mux::new(io, name, connector.settings(), requests);
@@ -99,10 +101,12 @@ impl<R: Runtime> Lease<R> {
         sending: &mut Sending<Body>,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
+        let at_once = std::mem::take(&mut self.at_once);
+        let now = if at_once { self.inner.since() } else { R::now() };
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
-            Some(Place::Own(client)) => client.begin(begin, bodies.take(), started),
-            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started),
+            Some(Place::Own(client)) => client.begin(begin, bodies.take(), started, now),
+            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, now),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
         self.inner.begun(exchange.key());
@@ -125,23 +129,17 @@ impl<R: Runtime> Lease<R> {
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &Exchange<R>) {
-        let key = exchange.key();
-        let over = match (self.inner.place(), exchange.outcome()) {
-            (Some(Place::Own(client)), Some(_)) => Some(client.is_reusable()),
-            (Some(Place::Shared(mux)), Some(_)) => Some(mux.is_usable()),
-            (Some(Place::Own(client)), None) => {
-                client.abort(key);
-                client.settled()
-            }
-            (Some(Place::Shared(mux)), None) => (!mux.abort(key)).then_some(false),
-            (None, _) => Some(false),
+        let left = match self.inner.place() {
+            Some(Place::Own(client)) => client.leave(exchange),
+            Some(Place::Shared(mux)) => mux.leave(exchange),
+            None => Some(false),
         };
-        match over {
+        match left {
             Some(reusable) => self.inner.finish(reusable),
             None => {
                 let address = self.inner.desk().name();
                 // If there is no task for it, the connection is closed.
-                spawn_or_warn::<R>(&address, self.drain(key));
+                spawn_or_warn::<R>(&address, self.drain(exchange.key()));
             }
         }
     }

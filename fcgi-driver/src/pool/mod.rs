@@ -38,27 +38,17 @@ mod lease;
 mod response;
 mod tasks;
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Instant,
-};
+use std::{fmt, pin::pin, sync::Arc};
 
-use fcgi_engine::{
-    observe,
-    pool::{Reached, Sending, Settings},
-};
+use fcgi_engine::pool::{Reached, Sending, Settings};
 use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
 
 use crate::{
-    Address, Error, Phase,
+    Address, Error,
     client::{Connector, Request},
-    deadline::Deadline,
+    deadline::within_total,
     runtime::Runtime,
 };
 
@@ -98,18 +88,21 @@ impl<R: Runtime> Pool<R> {
     /// [`total_timeout`](Connector::total_timeout) counts from this call.
     ///
     /// # Errors
-    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with [`Phase::Acquire`] if no
-    /// connection became free in time; those of [`Connector::connect`] and [`Response::chunk`].
+    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with
+    /// [`Phase::Acquire`](crate::Phase::Acquire) if no connection became free in time; those of
+    /// [`Connector::connect`] and [`Response::chunk`].
     ///
     /// # Cancellation safety
     /// Dropping the future leaves the queue, or aborts the request. None of its bytes reach a later
     /// one (H-11).
     pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
-        let started = R::now();
-        let mut sending = Sending::new(request, self.0.settings());
+        let total = self.0.adapter().connector.settings().total;
         let mut lease = Lease::acquire(&self.0)?;
+        let started = lease.inner.since();
+        let mut sending = Sending::new(request, self.0.settings());
         loop {
-            self.within(started, pin!(lease.ready())).await?;
+            let name = || self.0.name();
+            within_total::<R, _>(total, started, name, pin!(lease.ready())).await?;
             match lease.begin(&mut sending, started) {
                 Ok(exchange) => {
                     let mut response = Response::new(lease, exchange);
@@ -140,25 +133,6 @@ impl<R: Runtime> Pool<R> {
     }
 
     fcgi_engine::pool_methods!(0, Builder<R>);
-
-    /// Waits for a future, up to the time limit of a whole request.
-    async fn within<T>(
-        &self,
-        started: Instant,
-        mut future: Pin<&mut impl Future<Output = Result<T, Error>>>,
-    ) -> Result<T, Error> {
-        let total = self.0.adapter().connector.settings().total;
-        let Some(limit) = total else { return future.await };
-        let until = started.checked_add(limit);
-        let mut deadline = Deadline::<R>::new();
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Pending => deadline
-                .poll(cx, until, R::now())
-                .map(|()| Err(observe::client_timeout(self.0.name(), Phase::Response, limit))),
-            ready => ready,
-        })
-        .await
-    }
 }
 
 impl<R: Runtime> fmt::Debug for Builder<R> {

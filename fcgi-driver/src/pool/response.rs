@@ -3,19 +3,15 @@
 use std::{
     fmt,
     future::poll_fn,
-    io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use fcgi_engine::pool::Sending;
+use fcgi_engine::pool::{Reached, Sending};
 
 use super::lease::Lease;
 use crate::{
     Error,
-    client::{Body, Chunk, Collected, Collector, Exchange},
-    io::{byte_reader, poll_stdout},
+    client::{Body, Chunk, Exchange, response},
     runtime::{Runtime, spawn_or_warn},
 };
 
@@ -35,18 +31,17 @@ pub struct Response<R: Runtime> {
     /// `None` after the end of the response.
     lease: Option<Lease<R>>,
     exchange: Exchange<R>,
-    /// The chunk to hand out next.
-    first: Option<Chunk>,
 }
 
 impl<R: Runtime> Response<R> {
     pub(super) fn new(lease: Lease<R>, exchange: Exchange<R>) -> Self {
-        Self { lease: Some(lease), exchange, first: None }
+        Self { lease: Some(lease), exchange }
     }
 
     /// Waits for something to hand out.
     pub(super) async fn first(&mut self) -> Result<(), Error> {
-        self.first = poll_fn(|cx| self.poll_next_chunk(cx)).await?;
+        let first = poll_fn(|cx| self.poll_next_chunk(cx)).await?;
+        self.exchange.core.hold(first);
         if self.exchange.is_over() {
             self.finish();
         }
@@ -60,45 +55,11 @@ impl<R: Runtime> Response<R> {
         error: Error,
     ) -> Result<Lease<R>, Error> {
         let Some(mut lease) = self.lease.take() else { return Err(error) };
-        if let Err(error) = lease.inner.judge(sending, error, self.exchange.reached()) {
+        if let Err(error) = lease.inner.judge(sending, error, Reached::of(&self.exchange.core)) {
             self.lease = Some(lease);
             return Err(error);
         }
         Ok(lease)
-    }
-
-    /// Waits for the next bytes. Returns `None` once the application has finished the request;
-    /// [`app_status`](Self::app_status) is known then.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
-    ///
-    /// # Cancellation safety
-    /// Dropping the future loses nothing.
-    pub async fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        poll_fn(|cx| self.poll_chunk(cx)).await
-    }
-
-    /// The application's status, if the response was read to its end.
-    #[must_use]
-    pub fn app_status(&self) -> Option<u32> {
-        self.exchange.app_status()
-    }
-
-    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
-    ///
-    /// # Errors
-    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future aborts the request.
-    pub async fn collect(mut self, limit: usize) -> Result<Collected, Error> {
-        let mut collector = Collector::new(limit);
-        while let Some(chunk) = self.chunk().await? {
-            collector.push(chunk, &self.exchange.address())?;
-        }
-        Ok(collector.finish(self.app_status()))
     }
 
     /// Detaches the request from its caller. A new task sends its body, reads its response to the
@@ -128,9 +89,6 @@ impl<R: Runtime> Response<R> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Ok(Some(first)));
-        }
         let chunk = ready!(self.poll_next_chunk(cx));
         if self.exchange.is_over() {
             self.finish();
@@ -145,6 +103,14 @@ impl<R: Runtime> Response<R> {
         }
     }
 
+    fn exchange(&self) -> Option<&Exchange<R>> {
+        Some(&self.exchange)
+    }
+
+    fn exchange_mut(&mut self) -> Option<&mut Exchange<R>> {
+        Some(&mut self.exchange)
+    }
+
     /// Called at the end of the request, successful or not. Gives the connection back, or closes
     /// it.
     fn finish(&mut self) {
@@ -152,30 +118,13 @@ impl<R: Runtime> Response<R> {
             lease.finish(&self.exchange);
         }
     }
-
-    /// Bytes of STDOUT, for a reader.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
-        let (bytes, rest) = ready!(poll_stdout(max, || self.poll_chunk(cx)))?;
-        if rest.is_some() {
-            self.first = rest;
-        }
-        Poll::Ready(Ok(bytes))
-    }
 }
 
-byte_reader!([R: Runtime] Response<R>);
+response!([R: Runtime] Response<R>);
 
 impl<R: Runtime> fmt::Debug for Response<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response").field("exchange", &self.exchange).finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> futures_core::Stream for Response<R> {
-    type Item = Result<Chunk, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_chunk(cx).map(Result::transpose)
     }
 }
 

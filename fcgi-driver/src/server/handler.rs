@@ -26,10 +26,8 @@ where
 {
     async fn call(&self, mut request: Request) -> Result<u32, Failed> {
         let (shared, key) = request.keep();
-        self(request).await.into_app_status().map_err(|error| {
-            log_failure(&*error, &shared.take_params(key));
-            Failed
-        })
+        let status = self(request).await.into_app_status();
+        status.map_err(|error| log_failure(&*error, &shared.take_params(key)))
     }
 }
 

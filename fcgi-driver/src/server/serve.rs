@@ -15,7 +15,7 @@ use std::{
 use fcgi_engine::{
     cgi::{self, Relay, Start},
     notify,
-    server::{ACCEPT_PAUSE, LAST_ACCEPTS, Settings, is_fatal, is_peers_fault},
+    server::{LAST_ACCEPTS, Settings, accept_again, accept_failed},
     socket::Peer,
 };
 
@@ -25,7 +25,6 @@ use super::{
 };
 use crate::{
     Acceptor, Error,
-    acceptor::failed,
     deadline::Deadline,
     pump::MAX_ROUNDS,
     runtime::{Runtime, Transport},
@@ -88,7 +87,6 @@ impl<R: Runtime, H: Handler> Serve<R, H> {
         let source = match cgi::start() {
             Ok(Start::FastCgi(listener)) => Source::Acceptor(listener.into()),
             Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Ok(_) => Source::Failed(cgi::failed(io::ErrorKind::Unsupported.into())),
             Err(error) => Source::Failed(error),
         };
         Self::start(settings, source, handler)
@@ -266,16 +264,11 @@ async fn accept_until<R: Runtime, H: Handler>(
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((io, peer))) => {
                     if let Err(error) = begin::<R, H>(state, io, peer) {
-                        return Poll::Ready(Err(failed(acceptor.local_addr(), error)));
+                        return Poll::Ready(Err(accept_failed(acceptor.local_addr(), error)));
                     }
                 }
-                Poll::Ready(Err((error, _))) if is_peers_fault(&error) => {}
-                Poll::Ready(Err((error, address))) if is_fatal(&error) => {
-                    return Poll::Ready(Err(failed(&address, error)));
-                }
                 Poll::Ready(Err((error, address))) => {
-                    tracing::error!(%error, %address, "accept failed");
-                    paused_until = Some(R::now() + ACCEPT_PAUSE);
+                    paused_until = accept_again(error, &address, R::now())?;
                 }
             }
         }
@@ -292,13 +285,16 @@ async fn accept_last<R: Runtime, H: Handler>(acceptor: &mut Acceptor<R>, state: 
     poll_fn(|cx| {
         while last > 0 {
             last -= 1;
-            let failure = match ready!(acceptor.poll_accept_last(cx)) {
-                Some(Ok((io, peer))) => begin::<R, H>(state, io, peer).err(),
-                Some(Err((error, _))) if is_peers_fault(&error) => None,
-                Some(Err((error, _))) => Some(error),
+            let goes_on = match ready!(acceptor.poll_accept_last(cx)) {
+                Some(Ok((io, peer))) => begin::<R, H>(state, io, peer)
+                    .map_err(|error| accept_failed(acceptor.local_addr(), error)),
+                Some(Err((error, address))) => match accept_again(error, &address, R::now()) {
+                    Ok(Some(_)) => break,
+                    goes_on => goes_on.map(drop),
+                },
                 None => break,
             };
-            if let Some(error) = failure {
+            if let Err(error) = goes_on {
                 tracing::error!(%error, "accept failed");
                 break;
             }
@@ -340,11 +336,7 @@ fn begin<R: Runtime, H: Handler>(
     io: R::Transport,
     peer: Peer,
 ) -> io::Result<()> {
-    if !state.tally.settings().admits(peer) {
-        tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
-        return Ok(());
-    }
-    spawn::<R, H>(state, io, peer)
+    if state.tally.admits(peer) { spawn::<R, H>(state, io, peer) } else { Ok(()) }
 }
 
 fn spawn<R: Runtime, H: Handler>(

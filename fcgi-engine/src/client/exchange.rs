@@ -45,6 +45,8 @@ pub struct Exchange {
     feeds: [Option<Feed>; 2],
     content_length: Option<u64>,
     mismatch: bool,
+    /// Handed out before anything else.
+    held: Option<Chunk>,
     pub(super) outcome: Option<Outcome>,
     over: bool,
     /// A byte of the response was handed out.
@@ -58,6 +60,8 @@ pub struct Exchange {
     /// How many bytes the connection had received before this request.
     pub(super) received_before: u64,
     pub(super) touched: bool,
+    /// The session's count of news when the request last found nothing.
+    pub(super) seen: u64,
     /// All of it is queued, and the session watches for it to be sent.
     pub(super) is_queued: bool,
     /// Why the connection takes no more of it: logged with its end, when no lock is held.
@@ -125,6 +129,7 @@ impl Exchange {
             feeds: [feed(Input::Stdin), feed(Input::Data)],
             content_length: length.and_then(|length| length.parse().ok()),
             mismatch: false,
+            held: None,
             outcome: None,
             over: false,
             answered: false,
@@ -134,6 +139,7 @@ impl Exchange {
             begun_at: 0,
             received_before: 0,
             touched: false,
+            seen: 0,
             is_queued: false,
             unsent: None,
             log: None,
@@ -225,6 +231,11 @@ impl Exchange {
         self.feeds.iter().any(Option::is_some)
     }
 
+    /// Whether a piece waits for room.
+    pub(super) fn is_starved(&self) -> bool {
+        self.feeds.iter().flatten().any(|feed| !feed.piece.is_empty())
+    }
+
     /// Takes the next piece of the stream that [`wants_body`](Self::wants_body) names; `None` at
     /// its end.
     ///
@@ -280,8 +291,7 @@ impl Exchange {
         if let Poll::Ready(Some(bytes)) = request.read(Output::Stdout, CHUNK) {
             return Some(Chunk::Stdout(bytes));
         }
-        // The request may have ended with that read.
-        match connection.request(self.key)?.read(Output::Stderr, CHUNK) {
+        match request.read(Output::Stderr, CHUNK) {
             Poll::Ready(Some(bytes)) => Some(Chunk::Stderr(bytes)),
             _ => None,
         }
@@ -296,6 +306,33 @@ impl Exchange {
             Outcome::Truncated => Err(Error::Truncated { address }),
             Outcome::Overrun => Err(Error::Overrun { address }),
         }
+    }
+
+    /// What there is without a look at the connection: a chunk that was [held](Self::hold), or the
+    /// end once it was handed out.
+    pub fn at_hand(&mut self) -> Option<Option<Chunk>> {
+        match self.held.take() {
+            None => self.over.then_some(None),
+            held => Some(held),
+        }
+    }
+
+    /// Holds a chunk that was handed out, to hand it out next.
+    pub fn hold(&mut self, chunk: Option<Chunk>) {
+        self.held = chunk;
+    }
+
+    /// What a reader of STDOUT gets of a chunk: at most `max` bytes, none at the end. The rest is
+    /// handed out next. `None` for a chunk that a reader skips: STDERR is in the log.
+    pub fn cut(&mut self, chunk: Option<Chunk>, max: usize) -> Option<Bytes> {
+        let mut bytes = match chunk {
+            Some(Chunk::Stdout(bytes)) if !bytes.is_empty() => bytes,
+            Some(_) => return None,
+            None => return Some(Bytes::new()),
+        };
+        let taken = bytes.split_to(bytes.len().min(max));
+        self.held = (!bytes.is_empty()).then_some(Chunk::Stdout(bytes));
+        Some(taken)
     }
 
     /// Records what the caller gets: counts and logs it, and notes whether it is the last. An error

@@ -17,7 +17,10 @@ mod exchange;
 mod place;
 mod session;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
@@ -231,9 +234,36 @@ macro_rules! client_setters {
     };
 }
 
-/// The first and the longest pause before connecting again to a unix socket whose backlog is full.
-pub const CONNECT_PAUSES: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(50));
+/// When to connect again to a unix socket whose backlog is full: nothing reports when it has room.
+#[derive(Debug)]
+pub struct Pauses(Duration);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    /// Before the first attempt.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    /// The time of the next attempt, after one that failed; `None` once `until` has passed.
+    pub fn next(&mut self, now: Instant, until: Option<Instant>) -> Option<Instant> {
+        if until.is_some_and(|until| now >= until) {
+            return None;
+        }
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
+        Some(until.map_or(now + pause, |until| until.min(now + pause)))
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// Whether an error is how an early close by the application shows up on this side.
 #[must_use]

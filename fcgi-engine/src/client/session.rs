@@ -34,6 +34,8 @@ pub struct Session<W> {
     address: Arc<str>,
     settings: Settings,
     span: Span,
+    /// Several callers may have requests on it.
+    shared: bool,
     /// The first request needs no allocation.
     first: Option<(RequestKey, Slot<W>)>,
     rest: HashMap<RequestKey, Slot<W>>,
@@ -55,6 +57,13 @@ pub struct Session<W> {
     closing: bool,
     /// Everybody should look again.
     wake_all: bool,
+    /// There may be events that were not handled yet.
+    unhandled: bool,
+    /// A body may wait for room, which a write makes.
+    starved: bool,
+    /// Grows with everything that may matter to a request, so that those that have seen it all are
+    /// not looked at.
+    news: u64,
     values: Option<Values>,
     _open: OpenConnection,
 }
@@ -95,6 +104,7 @@ impl<W> Session<W> {
             span: observe::connection_span(Side::Client, &address),
             address,
             settings,
+            shared: false,
             first: None,
             rest: HashMap::new(),
             next_flush: None,
@@ -108,9 +118,19 @@ impl<W> Session<W> {
             failed: None,
             closing: false,
             wake_all: false,
+            unhandled: false,
+            starved: false,
+            news: 0,
             values: None,
             _open: OpenConnection::new(Side::Client),
         }
+    }
+
+    /// Like [`new`](Self::new), for a connection that `requests` callers may share.
+    #[must_use]
+    pub fn shared(address: Arc<str>, mut settings: Settings, requests: usize) -> Self {
+        settings.limits.requests = requests;
+        Self { shared: true, ..Self::new(address, settings) }
     }
 
     /// The address of the application.
@@ -129,12 +149,6 @@ impl<W> Session<W> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The settings. The connection has copied its limits already, so a change of those has no
-    /// effect.
-    pub fn settings_mut(&mut self) -> &mut Settings {
-        &mut self.settings
     }
 
     // ---- Its requests --------------------------------------------------------------------------
@@ -174,6 +188,8 @@ impl<W> Session<W> {
         let address = Arc::clone(&self.address);
         let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
+        // Nothing of it can have come.
+        exchange.seen = self.news;
         self.watch_flush(&mut exchange);
         Ok(exchange)
     }
@@ -186,15 +202,21 @@ impl<W> Session<W> {
         exchange: &mut Exchange,
         now: impl FnOnce() -> Instant,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        // A response that is complete is not late.
-        if self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
-            exchange.check_total(now)?;
-        }
-        if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
-            return Poll::Ready(Ok(Some(chunk)));
-        }
         exchange.touched =
             self.sent > exchange.begun_at && self.received != exchange.received_before;
+        let seen_all = exchange.seen == self.news;
+        // A response that is complete is not late.
+        if seen_all || self.slot(exchange.key()).is_none_or(|slot| slot.outcome.is_none()) {
+            exchange.check_total(now)?;
+        }
+        if seen_all {
+            return Poll::Pending;
+        }
+        if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
+            // This made room for more.
+            self.unhandled = true;
+            return Poll::Ready(Ok(Some(chunk)));
+        }
         if let (Some(error), None) = (&self.write_gone, &exchange.unsent) {
             exchange.unsent = Some(again(error));
         }
@@ -212,7 +234,10 @@ impl<W> Session<W> {
             Some(error) if self.stranded && self.sent <= exchange.begun_at => {
                 Poll::Ready(Err(self.io_error("write to", error)))
             }
-            _ => Poll::Pending,
+            _ => {
+                exchange.seen = self.news;
+                Poll::Pending
+            }
         }
     }
 
@@ -238,6 +263,7 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // The application would take another request for a part of this one.
         self.closing |= exchange.is_mismatched();
+        self.starved |= exchange.is_starved();
         self.watch_flush(exchange);
         Ok(any)
     }
@@ -272,6 +298,7 @@ impl<W> Session<W> {
     pub fn abort(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
+        self.unhandled = true;
         true
     }
 
@@ -325,11 +352,13 @@ impl<W> Session<W> {
             pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
                 self.write_gone = Some(error);
+                self.news += 1;
                 (bytes, false)
             }
         };
         self.blocked = blocked;
         if bytes > 0 {
+            self.unhandled |= self.starved;
             let now = now();
             self.sent += bytes as u64;
             self.wrote_at = Some(now);
@@ -343,8 +372,11 @@ impl<W> Session<W> {
         match self.reader.read(socket, &mut self.connection) {
             Read::Nothing => {
                 let stranded = self.must_look() && !socket.is_readable();
-                self.stranded |= stranded;
-                self.wake_all |= stranded;
+                if stranded {
+                    self.stranded = true;
+                    self.wake_all = true;
+                    self.tell();
+                }
                 return stranded;
             }
             Read::Some { bytes, .. } => self.received += bytes as u64,
@@ -352,6 +384,7 @@ impl<W> Session<W> {
             Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
             Read::Gone(error) => self.fail(Failure::Read(error)),
         }
+        self.tell();
         true
     }
 
@@ -363,8 +396,15 @@ impl<W> Session<W> {
 
     /// Passes every event to its request, and wakes those who wait for it.
     pub fn handle_events(&mut self, mut wake: impl FnMut(W)) {
+        if !std::mem::take(&mut self.unhandled) {
+            return;
+        }
         while self.failed.is_none() {
-            match self.connection.poll_event() {
+            let event = self.connection.poll_event();
+            if !matches!(event, Ok(None)) {
+                self.news += 1;
+            }
+            match event {
                 Ok(None) => break,
                 Ok(Some(Event::Readable { key, .. } | Event::Writable { key })) => {
                     if let Some(who) = self.slot(key).and_then(|slot| slot.who.take()) {
@@ -430,6 +470,13 @@ impl<W> Session<W> {
     fn fail(&mut self, failure: Failure) {
         self.failed = Some(failure);
         self.wake_all = true;
+        self.tell();
+    }
+
+    /// Something happened that the events and the requests have not seen yet.
+    fn tell(&mut self) {
+        self.unhandled = true;
+        self.news += 1;
     }
 
     fn error(&self, failure: &Failure) -> Error {
@@ -478,20 +525,60 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
-    /// Whether it has settled after an aborted request: true if another request can begin. A
+    /// Whether another request can begin now, for a caller that has waited for a connection. If
+    /// nobody uses it, `is_readable` says whether its socket has anything to read: an end of file
+    /// or bytes that would be taken as part of the next response (H-11).
+    pub fn is_quiet(&mut self, is_readable: impl FnOnce() -> bool) -> bool {
+        if !self.shared {
+            return self.is_reusable() && !is_readable();
+        }
+        if self.is_unused() && is_readable() {
+            self.close();
+        }
+        self.is_usable()
+    }
+
+    /// What becomes of the connection after a request that has ended or was aborted: whether it can
+    /// carry another. `None` if the end of the aborted request must be waited for, until the
+    /// connection has [drained](Self::drained).
+    #[must_use]
+    pub fn after(&self, exchange: &Exchange) -> Option<bool> {
+        match (exchange.outcome, self.shared) {
+            (Some(_), true) => Some(self.is_usable()),
+            (Some(_), false) => Some(self.is_reusable()),
+            // It may well have arrived, if the connection was read.
+            (None, false) => self.settled(|| true),
+            (None, true) => self.is_closing().then_some(false),
+        }
+    }
+
+    /// Whether the end of an aborted request has come, and then whether the connection can carry
+    /// another request. `is_quiet` says whether its socket has nothing more to read.
+    pub fn drained(&mut self, key: RequestKey, is_quiet: impl FnOnce() -> bool) -> Option<bool> {
+        if self.shared { self.ended(key) } else { self.settled(is_quiet) }
+    }
+
+    /// Whether it has settled after an aborted request: true if another request can begin. Bytes
+    /// that are still to be read may end the connection, so that waits until `is_quiet`. A
     /// connection that takes no more has nothing to wait for. It is closed at once, as nginx does:
     /// the application sees that, if not the ABORT_REQUEST before it.
     #[must_use]
-    pub fn settled(&self) -> Option<bool> {
+    pub fn settled(&self, is_quiet: impl FnOnce() -> bool) -> Option<bool> {
         if self.is_closing() {
             return Some(false);
         }
         if self.connection.is_reusable() {
-            return Some(true);
+            return is_quiet().then_some(true);
         }
         // Too many requests were aborted for another one to begin: nothing is left to wait for.
         let is_over = self.connection.active_requests() == 0 && !self.connection.can_begin();
         is_over.then_some(false)
+    }
+
+    /// It has not settled in time. Returns the error of the next request.
+    pub fn unsettled(&mut self) -> Error {
+        self.close();
+        self.closed()
     }
 
     /// Takes no more requests.
@@ -521,6 +608,7 @@ impl<W> Session<W> {
     /// [`Error::Usage`].
     pub fn ask_values(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         self.connection.query_values()?;
+        self.unhandled = true;
         Ok(now.checked_add(self.settings.values))
     }
 

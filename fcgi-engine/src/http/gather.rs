@@ -59,7 +59,7 @@ pub enum Gathered {
     /// The whole body, in a file positioned at its start, with its length in bytes.
     File(File, u64),
     /// The bytes so far, with the rest still to be read; and the total length, if it is known.
-    Rest(Vec<Bytes>, Option<u64>),
+    Rest(Bytes, Option<u64>),
 }
 
 impl Gather {
@@ -124,7 +124,8 @@ impl Gather {
             }
             (length, _) => {
                 let sent = length.map_or(RequestBody::Unknown, RequestBody::Length);
-                Ok(GatherStep::Done(sent, Gathered::Rest(mem::take(&mut self.head), length)))
+                let head = concat(mem::take(&mut self.head));
+                Ok(GatherStep::Done(sent, Gathered::Rest(head, length)))
             }
         }
     }

@@ -14,6 +14,7 @@ mod builder;
 mod env;
 mod file;
 mod options;
+mod sockets;
 
 use std::{
     io,
@@ -29,6 +30,7 @@ use rustix::net;
 pub use builder::ListenerBuilder;
 pub use file::SocketFile;
 pub use options::Account;
+pub use sockets::Sockets;
 
 use crate::{Address, Error};
 use advice::Failure;

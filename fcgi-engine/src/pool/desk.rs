@@ -165,10 +165,17 @@ impl<K: Pooled> Desk<K> {
     /// Joins the queue. Returns the ticket, the time, and an open connection if one was available
     /// at once.
     pub(super) fn acquire(self: &Arc<Self>) -> Result<(Ticket, Instant, Option<Turn<K>>), Error> {
+        let at = self.adapter.now();
+        let open = {
+            let mut state = self.lock();
+            let open = state.policy.acquire_open(at.saturating_duration_since(self.epoch));
+            open.map(|(ticket, connection)| (ticket, at, Some(state.open(connection))))
+        };
+        // Nothing else is due then, and the reaper looks early enough.
+        if let Some(open) = open {
+            return Ok(open);
+        }
         let acquired = self.update(|state, now| {
-            if let Some((ticket, connection)) = state.policy.acquire_open(now) {
-                return Ok((ticket, self.epoch + now, Some(state.open(connection))));
-            }
             let ticket = state.policy.acquire(now)?;
             state.waiting.insert(ticket, Waiting::Queued(None));
             Ok((ticket, self.epoch + now, None))
@@ -358,7 +365,7 @@ impl<K: Pooled> Desk<K> {
     }
 
     /// How many concurrent requests a connection carries that is opened now.
-    pub fn requests_per_connection(&self) -> usize {
+    pub(super) fn requests_per_connection(&self) -> usize {
         self.values().map_or(1, |values| self.multiplexing(values))
     }
 

@@ -61,6 +61,11 @@ impl<K: Pooled> Lease<K> {
         &self.desk
     }
 
+    /// When it joined the queue.
+    pub fn since(&self) -> Instant {
+        self.queued
+    }
+
     /// When the wait for a connection ends.
     pub fn deadline(&self) -> Option<Instant> {
         // A limit too large to add means no limit.
@@ -101,18 +106,22 @@ impl<K: Pooled> Lease<K> {
         }
     }
 
-    /// Ready once the caller may open its connection. Returns the duty to ask for the application's
-    /// capacity first, if that matters, is unknown, and nobody else asks.
+    /// Ready once the caller may open its connection, or must first ask for the application's
+    /// capacity, since that matters, is unknown, and nobody else asks.
     ///
     /// # Errors
     /// The error of the caller who asked.
-    pub fn poll_discovery(
+    pub fn poll_open(
         &mut self,
         wait: impl FnOnce(&mut Option<K::Who>),
-    ) -> Poll<Result<Option<Asking<K>>, Error>> {
-        let asks = self.desk.poll_discovery(self.ticket, wait);
-        let asking = || Asking { desk: Arc::clone(&self.desk), values: None, failed: false };
-        asks.map(|asks| asks.map(|asks| asks.then(asking)))
+    ) -> Poll<Result<Open<K>, Error>> {
+        if ready!(self.desk.poll_discovery(self.ticket, wait))? {
+            return Poll::Ready(Ok(Open::Ask(Asking { desk: Some(Arc::clone(&self.desk)) })));
+        }
+        Poll::Ready(Ok(match self.desk.requests_per_connection() {
+            1 => Open::Own,
+            requests => Open::Shared(requests),
+        }))
     }
 
     /// The caller has opened its connection.
@@ -223,32 +232,45 @@ impl<K: Pooled> fmt::Debug for Lease<K> {
     }
 }
 
+/// What a caller does next that must open its connection.
+#[derive(Debug)]
+pub enum Open<K: Pooled> {
+    /// Ask for the application's capacity, report it, and look again.
+    Ask(Asking<K>),
+    /// Open a connection for this request alone.
+    Own,
+    /// Open a connection that this many requests may share.
+    Shared(usize),
+}
+
 /// The caller's duty to ask for the application's capacity. Dropping it without an answer passes
 /// the duty to another caller.
 pub struct Asking<K: Pooled> {
-    desk: Arc<Desk<K>>,
-    values: Option<Values>,
-    failed: bool,
+    /// `None` once it is done.
+    desk: Option<Arc<Desk<K>>>,
 }
 
 impl<K: Pooled> Asking<K> {
-    /// The application could not be asked. All who wait for the answer get this error, so that they
-    /// do not fail one after the other.
-    pub fn fail(mut self, error: &Error) {
-        self.failed = true;
-        self.desk.fail_discovery(error);
-    }
-
-    /// The application's answer.
-    pub fn answer(mut self, values: Values) {
-        self.values = Some(values);
+    /// The application's answer. If it could not be asked, all who wait for the answer get the
+    /// error, so that they do not fail one after the other.
+    ///
+    /// # Errors
+    /// Why it could not be asked.
+    pub fn answer(mut self, asked: Result<Values, Error>) -> Result<(), Error> {
+        if let Some(desk) = self.desk.take() {
+            match &asked {
+                Ok(values) => desk.end_discovery(Some(*values)),
+                Err(error) => desk.fail_discovery(error),
+            }
+        }
+        asked.map(drop)
     }
 }
 
 impl<K: Pooled> Drop for Asking<K> {
     fn drop(&mut self) {
-        if !self.failed {
-            self.desk.end_discovery(self.values);
+        if let Some(desk) = &self.desk {
+            desk.end_discovery(None);
         }
     }
 }

@@ -18,7 +18,7 @@ mod lease;
 mod sending;
 
 pub use desk::{Desk, Place, Pooled};
-pub use lease::{Asking, Lease};
+pub use lease::{Asking, Lease, Open};
 pub use sending::{Bodies, Reached, Replay, Sending};
 
 use fcgi_proto::pool::PoolLimits;

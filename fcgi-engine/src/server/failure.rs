@@ -6,13 +6,15 @@ use std::{borrow::Cow, error::Error};
 use fcgi_proto::Params;
 use tracing::field::display;
 
+use super::Failed;
 use crate::text::{chain, escape};
 
 /// Logs that a handler returned an error. `params` are those of its request, or empty if they are
-/// not available.
-pub fn log_failure(error: &(dyn Error + 'static), params: &Params) {
+/// not available. Returns how the handler ended.
+pub fn log_failure(error: &(dyn Error + 'static), params: &Params) -> Failed {
     let (method, path) = (method(params).map(display), path(params).map(display));
     tracing::warn!(error = %chain(error), method, path, "the handler of a request failed");
+    Failed
 }
 
 /// Logs that a handler panicked. Its message is on stderr.

@@ -9,6 +9,7 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 
+mod accept;
 mod begun;
 mod failure;
 mod handles;
@@ -20,8 +21,9 @@ mod streams;
 mod tally;
 mod turn;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, time::Duration};
 
+pub use accept::{ACCEPT_PAUSE, LAST_ACCEPTS, accept_again, accept_failed};
 pub use failure::{log_failure, log_panic};
 pub use handles::{CHUNK, Whole};
 pub use notes::{ConnectionSpan, Ended, Notes};
@@ -39,11 +41,6 @@ pub const CANCELLED: u32 = 1;
 /// The app status of a handler that [`Failed`].
 pub const FAILED: u32 = 1;
 
-/// The pause after an accept that failed for lack of descriptors or memory.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many connections a server still accepts when it shuts down: more than wait in any backlog.
-/// They came before the shutdown, and perhaps no other process would take them (W-13).
-pub const LAST_ACCEPTS: usize = 8192;
 /// How long a peer may be silent after the end of our answer before its socket is closed. Closing
 /// at once would lose the response for a peer that still sends.
 pub const LINGER: Duration = Duration::from_secs(2);
@@ -96,21 +93,4 @@ impl<T: IntoAppStatus, E: Into<Box<dyn Error + Send + Sync>>> IntoAppStatus for 
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Whether the connection was gone before it was accepted.
-#[must_use]
-pub fn is_peers_fault(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
-}
-
-/// Whether the listener itself is unusable.
-#[must_use]
-pub fn is_fatal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
 }

@@ -8,6 +8,7 @@ use std::sync::{
 use fcgi_proto::ServerConfig;
 
 use super::Settings;
+use crate::socket::Peer;
 
 /// A server's settings, with the numbers of its requests and connections.
 #[derive(Debug)]
@@ -31,6 +32,16 @@ impl Tally {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether to serve a connection from this peer (FC-3.2-1). A refusal is logged.
+    #[must_use]
+    pub fn admits(&self, peer: Peer) -> bool {
+        let admits = self.settings.admits(peer);
+        if !admits {
+            tracing::warn!(%peer, "connection closed: not in FCGI_WEB_SERVER_ADDRS");
+        }
+        admits
     }
 
     /// Requests whose handlers have not returned.

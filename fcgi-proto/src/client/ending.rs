@@ -35,25 +35,30 @@ impl ClientConnection {
         }
     }
 
-    /// Ends a request, because of END_REQUEST or the end of the connection.
-    pub(super) fn finish(&mut self, key: RequestKey, trigger: ClientTrigger, outcome: Outcome) {
+    /// Ends a request, because of END_REQUEST or the end of the connection. Returns the event.
+    pub(super) fn finish(
+        &mut self,
+        key: RequestKey,
+        trigger: ClientTrigger,
+        outcome: Outcome,
+    ) -> Option<Event> {
         let one_at_a_time = self.config.limits.requests <= 1;
-        let Some(request) = self.requests.get_mut(key) else { return };
+        let request = self.requests.get_mut(key)?;
         let unfinished = !request.is_input_finished();
-        let Some(next) = request.on(trigger) else { return };
+        let next = request.on(trigger)?;
         let outcome = if request.overrun { Outcome::Overrun } else { outcome };
         self.active -= 1;
         // The application may take input that it did not wait for as the next request's.
         if one_at_a_time && (unfinished || !self.send.is_empty()) {
             self.closing = true;
         }
-        self.events.push_back(Event::Finished { key, outcome });
         if next == ClientState::Tombstone {
             self.tombstones.insert(key.id);
         }
         request.stdout.end();
         request.stderr.end();
         self.forget_drained(key);
+        Some(Event::Finished { key, outcome })
     }
 
     /// Forgets an ended request once its output was read or dropped.
@@ -82,7 +87,8 @@ impl ClientConnection {
             .map(|(key, _)| key)
             .collect();
         for key in keys {
-            self.finish(key, ClientTrigger::Lost, Outcome::Truncated);
+            let event = self.finish(key, ClientTrigger::Lost, Outcome::Truncated);
+            self.events.extend(event);
         }
     }
 }

@@ -192,13 +192,7 @@ impl ClientConnection {
                 id
             }
         };
-        self.send.reserve_request(params);
-        self.send.record(
-            RecordType::BeginRequest,
-            id,
-            &BeginRequestBody::new(role, keep_conn).encode(),
-        );
-        self.send.params(id, params);
+        self.send.begin_request(id, BeginRequestBody::new(role, keep_conn), params);
         let trigger = role.last_input().map_or(ClientTrigger::BeginAll, |_| ClientTrigger::Begin);
         self.active += 1;
         self.closing |= !keep_conn;

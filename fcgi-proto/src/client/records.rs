@@ -156,8 +156,7 @@ impl ClientConnection {
         let Record { header, sink } = record;
         match sink {
             Sink::Body(body) if header.record_type == RecordType::EndRequest => {
-                self.end_request(header.request_id, EndRequestBody::decode(body.bytes()))?;
-                Ok(None)
+                self.end_request(header.request_id, EndRequestBody::decode(body.bytes()))
             }
             Sink::Body(body) => Ok(Some(self.unknown_type(body.bytes()[0]))),
             Sink::Stream(key, output) if header.content_length == 0 => {
@@ -172,7 +171,11 @@ impl ClientConnection {
         }
     }
 
-    fn end_request(&mut self, id: u16, body: EndRequestBody) -> Result<(), ProtocolErrorKind> {
+    fn end_request(
+        &mut self,
+        id: u16,
+        body: EndRequestBody,
+    ) -> Result<Option<Event>, ProtocolErrorKind> {
         let EndRequestBody { app_status, protocol_status } = body;
         let outcome = match (protocol_status, Rejection::from_u8(protocol_status)) {
             (0, _) => Outcome::Complete { app_status },
@@ -182,10 +185,12 @@ impl ClientConnection {
             }
         };
         match self.requests.key(id) {
-            Some(key) => self.finish(key, ClientTrigger::EndRequest, outcome),
-            None => self.free_tombstone(id),
+            Some(key) => Ok(self.finish(key, ClientTrigger::EndRequest, outcome)),
+            None => {
+                self.free_tombstone(id);
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     /// An application that does not know GET_VALUES will give no other answer to it.

@@ -1,16 +1,18 @@
 //! What the pool's policy and its driver exchange.
 
+use super::slots::Key;
+
 /// One caller's turn, from [`acquire`](super::PoolPolicy::acquire) until it is released, cancelled,
 /// timed out or refused. Later tickets compare greater; a pool never reuses one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Ticket(pub(super) u64);
+pub struct Ticket(pub(super) Key);
 
 /// One connection of a pool. Later ids compare greater; a pool never reuses one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ConnectionId(pub(super) u64);
+pub struct ConnectionId(pub(super) Key);
 
 impl ConnectionId {
-    pub(super) const MIN: Self = Self(0);
+    pub(super) const MIN: Self = Self(Key::MIN);
 }
 
 /// What to do now.

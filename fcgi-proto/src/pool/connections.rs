@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-use super::{ConnectionId, PoolLimits, Release};
+use super::{ConnectionId, PoolLimits, Release, slots::Slots};
 
 /// When a connection was last used, and a number that tells equal times apart.
 type Used = (Duration, u64);
@@ -41,7 +41,7 @@ pub(super) struct Connections {
     idle_timeout: Duration,
     age: Option<Duration>,
     requests: u64,
-    all: BTreeMap<ConnectionId, Connection>,
+    all: Slots<Connection>,
     /// In use and able to take more, by leases, once connections may be shared. Full ones are
     /// included, so that a change of the number of concurrent requests needs no change here.
     shared: BTreeSet<(usize, ConnectionId)>,
@@ -53,7 +53,6 @@ pub(super) struct Connections {
     aging: BTreeSet<(Duration, ConnectionId)>,
     /// Removed from `all`, but still to be closed.
     closing: BTreeSet<ConnectionId>,
-    opened: u64,
     uses: u64,
 }
 
@@ -63,13 +62,12 @@ impl Connections {
             idle_timeout: limits.idle_timeout,
             age: limits.age,
             requests: limits.requests_per_connection.map_or(u64::MAX, |requests| requests.max(1)),
-            all: BTreeMap::new(),
+            all: Slots::new(),
             shared: BTreeSet::new(),
             shares: false,
             idle: BTreeMap::new(),
             aging: BTreeSet::new(),
             closing: BTreeSet::new(),
-            opened: 0,
             uses: 0,
         }
     }
@@ -77,7 +75,7 @@ impl Connections {
     /// Allows connections to be shared from now on.
     pub(super) fn share(&mut self) {
         if !core::mem::replace(&mut self.shares, true) {
-            let ids: Vec<ConnectionId> = self.all.keys().copied().collect();
+            let ids: Vec<ConnectionId> = self.all.keys().map(ConnectionId).collect();
             ids.into_iter().for_each(|id| self.index(id));
         }
     }
@@ -105,7 +103,7 @@ impl Connections {
     pub(super) fn room(&mut self, requests: usize, now: Duration) -> Option<ConnectionId> {
         loop {
             let &(_, id) = self.shared.range(..(requests, ConnectionId::MIN)).next_back()?;
-            if !self.is_aged(self.all.get(&id)?, now) {
+            if !self.is_aged(self.all.get(id.0)?, now) {
                 return Some(id);
             }
             self.change(id, |connection| connection.fate = Fate::Doomed);
@@ -119,13 +117,10 @@ impl Connections {
 
     /// A connection that its first caller is about to open.
     pub(super) fn open(&mut self, alone: bool) -> ConnectionId {
-        self.opened += 1;
-        let id = ConnectionId(self.opened);
         let used = (Duration::ZERO, 0);
         let connection =
             Connection { leases: 1, requests: 1, opened: None, used, fate: Fate::Kept, alone };
-        self.all.insert(id, connection);
-        id
+        ConnectionId(self.all.insert(connection))
     }
 
     /// One more caller for an open connection.
@@ -151,7 +146,7 @@ impl Connections {
     }
 
     pub(super) fn is_open(&self, id: ConnectionId) -> bool {
-        self.all.get(&id).is_some_and(|connection| connection.opened.is_some())
+        self.all.get(id.0).is_some_and(|connection| connection.opened.is_some())
     }
 
     /// No new caller joins those who have it, until all have released it.
@@ -163,7 +158,7 @@ impl Connections {
     pub(super) fn end_lease(&mut self, id: ConnectionId, how: Release, now: Duration) {
         let used = self.next_use(now);
         self.unindex(id);
-        let Some(connection) = self.all.get_mut(&id) else { return };
+        let Some(connection) = self.all.get_mut(id.0) else { return };
         connection.leases = connection.leases.saturating_sub(1);
         match how {
             Release::Reusable => connection.used = used,
@@ -180,7 +175,7 @@ impl Connections {
             let doomed = connection.fate == Fate::Doomed || connection.requests >= self.requests;
             // A connection that is too old is found among the idle ones later.
             if closed || doomed {
-                self.all.remove(&id);
+                self.all.remove(id.0);
                 if !closed {
                     self.closing.insert(id);
                 }
@@ -253,19 +248,19 @@ impl Connections {
 
     fn remove_idle(&mut self, id: ConnectionId) {
         self.unindex(id);
-        self.all.remove(&id);
+        self.all.remove(id.0);
     }
 
     /// Changes a connection and updates the indexes.
     fn change<T>(&mut self, id: ConnectionId, how: impl FnOnce(&mut Connection) -> T) -> Option<T> {
         self.unindex(id);
-        let result = self.all.get_mut(&id).map(how);
+        let result = self.all.get_mut(id.0).map(how);
         self.index(id);
         result
     }
 
     fn unindex(&mut self, id: ConnectionId) {
-        let Some(connection) = self.all.get(&id) else { return };
+        let Some(connection) = self.all.get(id.0) else { return };
         if connection.leases > 0 {
             if self.shares {
                 self.shared.remove(&(connection.leases, id));
@@ -279,7 +274,7 @@ impl Connections {
     }
 
     fn index(&mut self, id: ConnectionId) {
-        let Some(connection) = self.all.get(&id) else { return };
+        let Some(connection) = self.all.get(id.0) else { return };
         let Some(opened) = connection.opened else { return };
         if connection.leases == 0 {
             self.idle.insert(connection.used, id);

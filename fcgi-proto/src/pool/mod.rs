@@ -65,6 +65,7 @@
 mod action;
 mod connections;
 mod limits;
+mod slots;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
@@ -73,6 +74,7 @@ pub use action::{AcquireError, Action, ConnectionId, PolicyMisuse, PoolStats, Re
 pub use limits::PoolLimits;
 
 use connections::Connections;
+use slots::Slots;
 
 /// The decisions of a pool; see the [module](self).
 ///
@@ -97,12 +99,12 @@ pub struct PoolPolicy {
     closed: bool,
     /// The latest time seen.
     now: Duration,
-    tickets: u64,
+    /// Every caller that waits or has a connection, with that connection.
+    callers: Slots<Option<ConnectionId>>,
     /// By ticket, which is the order of the queue. A caller that had a connection came before all
     /// that had none, so a retried ticket goes before them by its number.
     waiting: BTreeMap<Ticket, Waiting>,
     wait_ends: BTreeSet<(Duration, Ticket)>,
-    leases: BTreeMap<Ticket, ConnectionId>,
     connections: Connections,
 }
 
@@ -133,10 +135,9 @@ impl PoolPolicy {
             multiplexing: 1,
             closed: false,
             now: Duration::ZERO,
-            tickets: 0,
+            callers: Slots::new(),
             waiting: BTreeMap::new(),
             wait_ends: BTreeSet::new(),
-            leases: BTreeMap::new(),
             connections: Connections::new(&limits),
         }
     }
@@ -159,8 +160,7 @@ impl PoolPolicy {
         if waiting >= self.limits.waiting && !(waiting == 0 && self.has_free(now)) {
             return Err(AcquireError::Full { waiting });
         }
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
+        let ticket = Ticket(self.callers.insert(None));
         self.enqueue(ticket, Need::Any, now);
         Ok(ticket)
     }
@@ -178,10 +178,7 @@ impl PoolPolicy {
         }
         let connection = self.open_one(now)?;
         self.connections.lease(connection, false);
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.leases.insert(ticket, connection);
-        Some((ticket, connection))
+        Some((Ticket(self.callers.insert(Some(connection))), connection))
     }
 
     /// The caller has opened its connection. Its age counts from now, and others may share it if
@@ -211,12 +208,24 @@ impl PoolPolicy {
         how: Release,
         now: Duration,
     ) -> Result<(), PolicyMisuse> {
+        self.end_lease(ticket, how, now)?;
+        self.callers.remove(ticket.0);
+        Ok(())
+    }
+
+    /// The caller gives its connection back, but stays a caller.
+    fn end_lease(
+        &mut self,
+        ticket: Ticket,
+        how: Release,
+        now: Duration,
+    ) -> Result<(), PolicyMisuse> {
         let now = self.tick(now);
         let connection = self.lease(ticket)?;
         if how == Release::Reusable && !self.connections.is_open(connection) {
             return Err(PolicyMisuse::NotConnected(ticket));
         }
-        self.leases.remove(&ticket);
+        self.set_connection(ticket, None);
         self.connections.end_lease(connection, how, now);
         Ok(())
     }
@@ -228,7 +237,11 @@ impl PoolPolicy {
     /// [`Release::Closed`] instead.
     pub fn cancel(&mut self, ticket: Ticket, now: Duration) -> bool {
         let now = self.tick(now);
-        self.dequeue(ticket).is_some() || self.release(ticket, Release::Unused, now).is_ok()
+        if self.dequeue(ticket).is_some() {
+            self.callers.remove(ticket.0);
+            return true;
+        }
+        self.release(ticket, Release::Unused, now).is_ok()
     }
 
     /// The caller's connection failed before the first byte of an answer. Most likely it was a kept
@@ -241,7 +254,7 @@ impl PoolPolicy {
     /// [`PolicyMisuse`] if the ticket has no connection.
     pub fn retry(&mut self, ticket: Ticket, now: Duration) -> Result<(), PolicyMisuse> {
         let now = self.tick(now);
-        self.release(ticket, Release::Closed, now)?;
+        self.end_lease(ticket, Release::Closed, now)?;
         self.enqueue(ticket, Need::Fresh, now);
         Ok(())
     }
@@ -262,7 +275,7 @@ impl PoolPolicy {
         if self.connections.is_open(connection) {
             self.connections.set_alone(connection);
         }
-        self.release(ticket, Release::Reusable, now)?;
+        self.end_lease(ticket, Release::Reusable, now)?;
         self.enqueue(ticket, Need::Alone, now);
         Ok(())
     }
@@ -317,6 +330,7 @@ impl PoolPolicy {
         if self.closed {
             let ticket = *self.waiting.first_key_value()?.0;
             self.dequeue(ticket);
+            self.callers.remove(ticket.0);
             return Some(Action::Refused { ticket });
         }
         self.grant(now).or_else(|| self.time_out(now)).or_else(|| self.close_idle())
@@ -354,7 +368,7 @@ impl PoolPolicy {
             }
         };
         self.dequeue(ticket);
-        self.leases.insert(ticket, connection);
+        self.set_connection(ticket, Some(connection));
         Some(Action::Grant { ticket, connection, fresh: reused.is_none() })
     }
 
@@ -367,6 +381,7 @@ impl PoolPolicy {
     fn time_out(&mut self, now: Duration) -> Option<Action> {
         let &(_, ticket) = self.wait_ends.first().filter(|(end, _)| *end <= now)?;
         self.dequeue(ticket);
+        self.callers.remove(ticket.0);
         Some(Action::TimedOut { ticket })
     }
 
@@ -386,7 +401,7 @@ impl PoolPolicy {
         PoolStats {
             connections: self.connections.len() + self.connections.closing(),
             idle: self.connections.idle(),
-            active: self.leases.len(),
+            active: self.callers.len() - self.waiting.len(),
             waiting: self.waiting.len(),
         }
     }
@@ -394,7 +409,7 @@ impl PoolPolicy {
     /// The connection that the ticket was granted and has not released.
     #[must_use]
     pub fn connection(&self, ticket: Ticket) -> Option<ConnectionId> {
-        self.leases.get(&ticket).copied()
+        self.callers.get(ticket.0).copied().flatten()
     }
 
     /// The most connections that there may be: [`PoolLimits::connections`], or the peer's [own
@@ -418,10 +433,16 @@ impl PoolPolicy {
     }
 
     fn lease(&self, ticket: Ticket) -> Result<ConnectionId, PolicyMisuse> {
-        match self.leases.get(&ticket) {
-            Some(connection) => Ok(*connection),
-            None if self.waiting.contains_key(&ticket) => Err(PolicyMisuse::NotGranted(ticket)),
+        match self.callers.get(ticket.0) {
+            Some(Some(connection)) => Ok(*connection),
+            Some(None) => Err(PolicyMisuse::NotGranted(ticket)),
             None => Err(PolicyMisuse::UnknownTicket(ticket)),
+        }
+    }
+
+    fn set_connection(&mut self, ticket: Ticket, connection: Option<ConnectionId>) {
+        if let Some(caller) = self.callers.get_mut(ticket.0) {
+            *caller = connection;
         }
     }
 

@@ -76,7 +76,7 @@ impl<const ENDS: bool> Model<ENDS> {
 
     /// A connection that was not opened no longer counts.
     fn unopened(&self, stage: &Stage<ENDS>) {
-        if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens) {
+        if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens(_)) {
             self.fake.world().opening -= 1;
         }
     }
@@ -114,17 +114,18 @@ impl<const ENDS: bool> Model<ENDS> {
                     max_reqs: input.pick(&[None, Some(1), Some(2), Some(100)]),
                     mpxs_conns: input.pick(&[None, Some(false), Some(true), Some(true)]),
                 };
-                let asked = std::mem::replace(&mut caller.stage, Stage::Opens);
+                let asked = std::mem::replace(&mut caller.stage, Stage::Waits);
                 if let (Stage::Asks(asking), true) = (asked, input.below(4) > 0) {
-                    asking.answer(values);
+                    asking.answer(Ok(values)).expect("an answer");
                     assert!(self.desk.values().is_some());
+                    self.look(at);
                 } else {
                     // It failed, and so does the caller; another one asks.
                     self.gone(at, false);
                 }
             }
-            Stage::Opens if input.below(6) == 0 => self.gone(at, false),
-            Stage::Opens => self.open(at),
+            Stage::Opens(_) if input.below(6) == 0 => self.gone(at, false),
+            &Stage::Opens(shared) => self.open(at, shared),
             Stage::Has(_) => self.begin(at, input.below(8) == 0),
             Stage::Sent(_) => match input.below(4) {
                 0 => self.fail(at, input),
@@ -143,9 +144,8 @@ impl<const ENDS: bool> Model<ENDS> {
         !connection.dead && (*keep || connection.shared)
     }
 
-    fn open(&mut self, at: usize) {
+    fn open(&mut self, at: usize, shared: bool) {
         let Some(caller) = &mut self.callers[at] else { return };
-        let shared = self.desk.requests_per_connection() > 1;
         let handle = Arc::new(());
         let number = {
             let mut world = self.fake.world();

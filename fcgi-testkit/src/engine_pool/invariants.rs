@@ -22,7 +22,7 @@ impl<const ENDS: bool> Model<ENDS> {
                     waiting += 1;
                 }
                 Stage::Waits => {
-                    assert!(caller.lease.poll_discovery(wait).is_pending(), "a lost wake-up");
+                    assert!(caller.lease.poll_open(wait).is_pending(), "a lost wake-up");
                     active += 1;
                 }
                 _ => active += 1,

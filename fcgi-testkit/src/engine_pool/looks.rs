@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use fcgi_engine::{
     Error,
-    pool::{Place, Pooled},
+    pool::{Open, Place, Pooled},
 };
 
 use super::{
@@ -57,7 +57,7 @@ impl<const ENDS: bool> Model<ENDS> {
         })
     }
 
-    fn look(&mut self, at: usize) {
+    pub(super) fn look(&mut self, at: usize) {
         let now = self.fake.now();
         let Some(caller) = &mut self.callers[at] else { return };
         let wait = |who: &mut Option<Who>| *who = Some(Who::Caller(at));
@@ -81,10 +81,14 @@ impl<const ENDS: bool> Model<ENDS> {
         if !matches!(caller.stage, Stage::Waits) {
             return;
         }
-        match caller.lease.poll_discovery(wait) {
+        match caller.lease.poll_open(wait) {
             Poll::Pending => self.seen(|seen| seen.waited_for_values += 1),
-            Poll::Ready(Ok(Some(asking))) => caller.stage = Stage::Asks(asking),
-            Poll::Ready(Ok(None)) => caller.stage = Stage::Opens,
+            Poll::Ready(Ok(Open::Ask(asking))) => caller.stage = Stage::Asks(asking),
+            Poll::Ready(Ok(Open::Own)) => caller.stage = Stage::Opens(false),
+            Poll::Ready(Ok(Open::Shared(requests))) => {
+                assert!(requests > 1 && requests <= self.settings.multiplex);
+                caller.stage = Stage::Opens(true);
+            }
             Poll::Ready(Err(_)) => self.gone(at, false),
         }
     }

@@ -128,7 +128,8 @@ enum Stage<const ENDS: bool> {
     /// Another caller asks.
     Waits,
     Asks(Asking<Fake<ENDS>>),
-    Opens,
+    /// It opens a connection, which others may share.
+    Opens(bool),
     /// It has a connection, by its number.
     Has(usize),
     /// Its request was begun on it.

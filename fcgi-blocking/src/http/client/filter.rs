@@ -10,8 +10,8 @@ use bytes::Bytes;
 use fcgi_engine::http::{Call, FileInfo};
 use http::{Request, Response};
 
-use super::{HttpClient, HttpError, ResponseBody, request_body::Counted};
-use crate::{client, http::body::Source};
+use super::{Body, HttpClient, HttpError, ResponseBody};
+use crate::client;
 
 /// A file for a Filter: DATA, FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl FilterFile {
         length: u64,
         last_modified: SystemTime,
     ) -> Self {
-        let data = Counted::new(Vec::new(), Source::new(reader), Some(length)).into_body();
+        let data = client::Body::from_reader(Body::sized(reader, length));
         Self { data, info: FileInfo::new(length, last_modified) }
     }
 

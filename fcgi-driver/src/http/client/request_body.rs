@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     future::poll_fn,
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -56,16 +56,16 @@ where
             client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
         }
         Gathered::Rest(head, length) => {
-            let rest = Joined { head: head.into_iter(), body };
+            let rest = Joined { head, body };
             client::Body::from_stream(Counted::new(rest, length))
         }
     };
     Ok((length, body))
 }
 
-/// The chunks of a body that were available at once, then the rest.
+/// The bytes of a body that were available at once, then the rest.
 struct Joined<B> {
-    head: std::vec::IntoIter<Bytes>,
+    head: Bytes,
     /// `None` if there is no more.
     body: Option<Pin<Box<B>>>,
 }
@@ -74,8 +74,8 @@ impl<B: Body<Error: Into<BoxError>>> Stream for Joined<B> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(chunk) = self.head.next() {
-            return Poll::Ready(Some(Ok(chunk)));
+        if !self.head.is_empty() {
+            return Poll::Ready(Some(Ok(mem::take(&mut self.head))));
         }
         let Some(body) = self.body.as_mut().filter(|body| !body.is_end_stream()) else {
             return Poll::Ready(None);
