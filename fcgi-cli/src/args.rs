@@ -1,6 +1,12 @@
 //! Arguments that several subcommands share.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    time::Duration,
+};
+
+use clap::{Arg, Command, Error, builder::TypedValueParser, parser::ValueSource};
 
 /// The longest time limit, in seconds: about 31 years.
 const MAX_SECONDS: f64 = 1e9;
@@ -15,6 +21,42 @@ pub(crate) fn param(argument: OsString) -> Result<Param, &'static str> {
     let value = name.split_off(equals + 1);
     name.truncate(equals);
     Ok((name, value))
+}
+
+/// Parses the values of an option whose variable is a list, `a, b`. The spaces around its commas
+/// belong to no value.
+pub(crate) fn listed<P>(parser: P) -> Listed<P> {
+    Listed(parser)
+}
+
+#[derive(Clone)]
+pub(crate) struct Listed<P>(P);
+
+impl<P: TypedValueParser> TypedValueParser for Listed<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, Error> {
+        self.0.parse_ref(command, arg, value)
+    }
+
+    fn parse_ref_(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+        source: ValueSource,
+    ) -> Result<Self::Value, Error> {
+        let value = match source {
+            ValueSource::EnvVariable => OsStr::from_bytes(value.as_bytes().trim_ascii()),
+            _ => value,
+        };
+        self.0.parse_ref_(command, arg, value, source)
+    }
 }
 
 /// A time in seconds, with or without a fraction.

@@ -108,7 +108,7 @@ fn files_and_indexes() {
 
 #[test]
 fn head_dates_and_ranges() {
-    let (_app, _root, gateway) = php_site();
+    let (_app, root, gateway) = php_site();
     let reply = gateway.get("/page.txt");
     let modified = reply.head.field("last-modified").expect("a date").to_owned();
     let conditional = |field: &str, value: &str| gateway.ask("GET", "/page.txt", &[(field, value)]);
@@ -123,19 +123,52 @@ fn head_dates_and_ranges() {
         ("bytes=9-99", "bytes 9-10/11", "9\n"),
         ("bytes=9-99999999999999999999999", "bytes 9-10/11", "9\n"),
         ("bytes=-99999999999999999999999", "bytes 0-10/11", PAGE),
+        // A list of which one is in the file, with the spaces that a list may have.
+        ("bytes= 2-4", "bytes 2-4/11", "234"),
+        ("bytes=,2-4 , ", "bytes 2-4/11", "234"),
+        ("bytes=11-12,2-4,99-", "bytes 2-4/11", "234"),
     ] {
         let reply = conditional("Range", range);
         assert_eq!(reply.head.status, 206, "{range}");
         assert_eq!(reply.head.field("content-range"), Some(expected));
         assert_eq!(text(&reply), part);
     }
-    for range in ["bytes=11-", "bytes=-0", "bytes=99999999999999999999999-"] {
+    for range in [
+        "bytes=11-",
+        "bytes=-0",
+        "bytes=99999999999999999999999-",
+        "bytes=11-12,99-",
+        "bytes=-0,11-",
+    ] {
         let reply = conditional("Range", range);
         assert_eq!(reply.head.status, 416, "{range}");
         assert_eq!(reply.head.field("content-range"), Some("bytes */11"));
     }
-    for range in ["bytes=4-2", "bytes=x-", "lines=1-2", "bytes=0-1,3-4", "bytes=+1-2", "bytes=-"] {
+    let many = format!("bytes={}", "0-0,".repeat(12));
+    for range in [
+        "bytes=4-2",
+        "bytes=x-",
+        "lines=1-2",
+        "bytes=+1-2",
+        "bytes=-",
+        "bytes=",
+        "bytes=,",
+        "bytes=0-1,x",
+        "bytes=1 - 2",
+        // More than the file altogether.
+        "bytes=0-,-1",
+        &many,
+    ] {
         assert_eq!(conditional("Range", range).head.status, 200, "{range}");
+    }
+    // Of an empty file a part that starts where it starts is all of it.
+    std::fs::write(root.path().join("empty"), "").expect("a file");
+    for (range, status) in [("bytes=0-", 200), ("bytes=-5", 200), ("bytes=1-", 416)] {
+        assert_eq!(
+            gateway.ask("GET", "/empty", &[("Range", range)]).head.status,
+            status,
+            "{range}"
+        );
     }
     let stale = [("Range", "bytes=0-1"), ("If-Range", long_ago)];
     assert_eq!(gateway.ask("GET", "/page.txt", &stale).head.status, 200);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::gateway::{App, Gateway, Http2, PAGE, PATIENCE, Root, block_on, text, until};
-use fcgi_testkit::http::pattern;
+use fcgi_testkit::http::{Reply, pattern};
 use http_body_util::BodyExt;
 use rustix::{
     fs::{Advice, fadvise},
@@ -80,6 +80,49 @@ fn whole_and_in_parts_warm_and_cold() {
             let reply = gateway.ask("GET", &path, &[("Range", &range)]);
             assert_eq!(reply.head.status, 206, "{path} {range}");
             assert!(reply.body == bytes(first..size.min(last + 1)), "{path} {range}");
+        }
+    }
+}
+
+/// The parts of an answer with several ranges: what each says it is, and its bytes.
+fn parts(reply: &Reply) -> Vec<(String, Vec<u8>)> {
+    let kind = reply.head.field("content-type").expect("a type");
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect("several parts");
+    let (mut rest, mut found) = (&reply.body[..], Vec::new());
+    let head = format!("\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n");
+    while let Some(part) = rest.strip_prefix(head.as_bytes()) {
+        let end = part.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
+        let range = String::from_utf8_lossy(&part[..end]).into_owned();
+        let range = range.strip_prefix("Content-Range: bytes ").expect("a range").to_owned();
+        let (first, last) = range.split('/').next().and_then(|of| of.split_once('-')).expect("two");
+        let number = |text: &str| text.parse::<usize>().expect("a number");
+        let bytes = &part[end + 4..][..number(last) + 1 - number(first)];
+        rest = &part[end + 4 + bytes.len()..];
+        found.push((range, bytes.to_vec()));
+    }
+    assert_eq!(rest, format!("\r\n--{boundary}--\r\n").as_bytes());
+    found
+}
+
+#[test]
+fn several_ranges_come_in_one_answer() {
+    let (_app, root, gateway) = site();
+    for size in SIZES.into_iter().filter(|size| *size >= 1000) {
+        let path = format!("/{size}.bin");
+        let wanted = [(size - 1, size - 1), (0, 9), (size / 3, size / 2), (5, 5)];
+        let list: Vec<_> = wanted.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let list = format!("bytes={},{size}-", list.join(", "));
+        for cold in [false, true] {
+            if cold {
+                make_cold(&root.path().join(&path[1..]));
+            }
+            let reply = gateway.ask("GET", &path, &[("Range", &list)]);
+            assert_eq!(reply.head.status, 206, "{path}");
+            assert_eq!(reply.head.field("content-range"), None);
+            assert_eq!(reply.head.field("content-length"), Some(&*reply.body.len().to_string()));
+            let expected = wanted
+                .map(|(first, last)| (format!("{first}-{last}/{size}"), bytes(first..last + 1)));
+            assert!(parts(&reply) == expected, "{path}, cold: {cold}");
         }
     }
 }

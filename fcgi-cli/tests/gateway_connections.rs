@@ -109,6 +109,9 @@ fn a_body_that_nobody_reads_loses_no_request() {
         let first = answers.split("\r\n\r\n").next().unwrap_or_default();
         let is_told = first.contains("connection: close");
         assert_eq!(heads.len(), if is_told { 1 } else { 2 }, "{target}: {answers}");
+        // A small body that is there is read. Only the application may want one.
+        let is_read = length.len() < 4 && target != "/early";
+        assert!(!is_told || !is_read, "{target}: {answers}");
     }
     // HTTP/1.0 with keep-alive.
     let request = b"POST /nope HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\n";
@@ -386,6 +389,18 @@ fn what_is_no_request_is_told_why() {
             "400 Bad Request",
             "transfer-encoding",
         ),
+        // Whatever its length is: some of these are too long for a 64-bit number.
+        (
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", u64::MAX),
+            "413 Payload Too Large",
+            "more than 134217728 bytes",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: a\r\ncontent-length:{}0\r\n\r\n", u64::MAX),
+            "413 Payload Too Large",
+            "more than 134217728 bytes",
+        ),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "414 URI Too Long", "URL"),
         (
             format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
             "431 Request Header Fields Too Large",
@@ -472,6 +487,39 @@ fn a_request_has_one_host_that_is_one() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     }
     assert_eq!(app.state.asked(), 0);
+}
+
+/// Whoever answers: the application, a file, or the gateway itself. hyper drops a body only in
+/// HTTP/1, and clients take a body as an error.
+#[test]
+fn an_answer_to_head_has_no_body_in_http_2() {
+    let (app, root) = (App::start(), Root::new());
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg(), "--deny", "/plain"]);
+    let targets = [
+        ("/app.php", 200),
+        ("/page.txt", 200),
+        ("/none", 404),
+        ("/plain/", 403),
+        ("/sub", 301),
+        ("/app.php/overloaded", 503),
+        ("/app.php/no-head", 502),
+        ("/-/ready", 200),
+        ("/-/metrics", 200),
+    ];
+    block_on(async {
+        let mut http_2 = Http2::connect(&gateway).await;
+        for (target, status) in targets {
+            let head = http_2.head(target).await.expect("a head");
+            assert_eq!(head.status(), status, "{target}");
+            let by_http_1 = gateway.connect().head(target).expect("a head");
+            assert_eq!(by_http_1.head.status, status, "{target}");
+            // Names of requests and figures may have other lengths.
+            let has_length = head.headers().contains_key("content-length");
+            assert_eq!(has_length, by_http_1.head.field("content-length").is_some(), "{target}");
+            let body = head.into_body().collect().await.expect("an end");
+            assert!(body.to_bytes().is_empty(), "{target}");
+        }
+    });
 }
 
 /// HTTP/2's heads have the same limit of fields.

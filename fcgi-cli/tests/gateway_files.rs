@@ -307,6 +307,10 @@ fn an_application_hands_a_file_over() {
         let target = format!("/field?{field}");
         let part = gateway.ask("GET", &target, &[("Range", "bytes=2-4"), ("If-Range", tag)]);
         assert_eq!((part.head.status, text(&part)), (206, "234".to_owned()));
+        let several = gateway.ask("GET", &target, &[("Range", "bytes=2-4,6-7")]);
+        let kind = several.head.field("content-type").expect("a type");
+        assert!(kind.starts_with("multipart/byteranges; boundary="), "{kind}");
+        assert_eq!(several.head.field("content-disposition"), Some("attachment"));
         let beyond = gateway.ask("GET", &target, &[("Range", "bytes=99-")]);
         assert_eq!(beyond.head.status, 416);
         assert_eq!(beyond.head.field("content-type"), Some("text/plain; charset=utf-8"));
@@ -326,6 +330,10 @@ fn an_application_hands_a_file_over() {
         "/none",
         "none",
         "/",
+        "/sub%2520dir/page.txt/",
+        "/sub%2520dir/page.txt/.",
+        "sub%20dir/page.txt/",
+        "sub%20dir/page.txt/./",
     ] {
         for field in ["X-Accel-Redirect", "X-Sendfile"] {
             let reply = gateway.get(&format!("/field?{field}:%20{path}"));

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixListener,
-    process::Output,
+    process::{Command, Output},
     sync::Arc,
     thread,
     time::Duration,
@@ -42,6 +42,15 @@ fn a_body_too_large_is_refused_with_413() {
     let answer = rest(client(&gateway, head));
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("more than 1024 bytes"), "{answer}");
+    // For whatever it is.
+    let root = Root::new();
+    let files = Gateway::start(&[&app.address, "--root", &root.arg(), "--max-body", "1K"]);
+    for target in ["/page.txt", "/none", "/-/ready"] {
+        for method in ["GET", "POST"] {
+            let reply = files.ask(method, target, &[("Content-Length", "1025")]);
+            assert_eq!(reply.head.status, 413, "{method} {target}");
+        }
+    }
     // Sent all the same: the client gets its answer, and not a reset.
     let reply = gateway.connect().post("/x", 4 << 20).expect("an answer");
     assert_eq!(reply.head.status, 413);
@@ -399,6 +408,49 @@ fn a_second_signal_ends_it_at_once() {
     let port = gateway.port;
     until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
     gateway.signal(Signal::INT);
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+/// Other servers read their configuration again; people and logrotate send it by habit.
+#[test]
+fn sighup_is_ignored_and_logged() {
+    let app = App::start();
+    let mut command = Command::new("setsid");
+    command.arg(common::fcgi().get_program());
+    let mut gateway = Gateway::spawn(command, &[&app.address, "--mount", "/"]);
+    gateway.signal(Signal::HUP);
+    until("it is logged", || gateway.error_log().contains("SIGHUP is ignored"));
+    assert_eq!(gateway.get("/x").head.status, 200);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+
+    // Whoever starts it with nohup knows that already.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(common::fcgi().get_program());
+    let mut gateway = Gateway::spawn(command, &[&app.address, "--mount", "/"]);
+    gateway.signal(Signal::HUP);
+    assert_eq!(gateway.get("/x").head.status, 200);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.error_log(), "");
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let app = App::start();
+    let terminal = common::Pty::open();
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(common::fcgi().get_program()).stdin(terminal.end());
+    let mut gateway = Gateway::spawn(command, &[&app.address, "--mount", "/"]);
+    let mut busy = gateway.connect();
+    busy.send_head("GET", "/hold", &[]).expect("send");
+    busy.read_head().expect("a head");
+    drop(terminal);
+    let port = gateway.port;
+    until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
+    app.state.release();
+    let mut block = [0; 64];
+    while let Ok(1..) = busy.read_body(&mut block) {}
     assert_eq!(gateway.wait().code(), Some(0));
 }
 

@@ -127,6 +127,58 @@ fn lines_of_a_variable_may_end_in_any_way() {
     }
 }
 
+/// As people write lists.
+#[test]
+fn lists_in_a_variable_may_have_spaces() {
+    let (app, root) = (App::start(), Root::new());
+    let second = App::start();
+    let addresses = format!(" {} ,  {}", app.address, second.address);
+    let mut command = common::fcgi();
+    command.arg("gateway");
+    for (name, value) in [
+        ("FCGI_ADDR", &*addresses),
+        ("FCGI_GATEWAY_ROOT", &root.arg()),
+        ("FCGI_GATEWAY_LISTEN", "127.0.0.1:0, 127.0.0.1:0"),
+        ("FCGI_GATEWAY_INDEX", "none.html, page.txt"),
+        ("FCGI_GATEWAY_SPLIT", ".none ,\t.php"),
+        ("FCGI_GATEWAY_FRONT", "sub/index.php, app.php"),
+        ("FCGI_GATEWAY_FILES", "/none, /plain "),
+        ("FCGI_GATEWAY_TRUSTED_PROXY", "10.0.0.0/8, 127.0.0.1"),
+    ] {
+        command.env(name, value);
+    }
+    let gateway = Gateway::run(command);
+    assert_eq!(gateway.line.matches("http://127.0.0.1:").count(), 2, "{}", gateway.line);
+    assert_eq!(text(&gateway.get("/")), PAGE);
+    assert_eq!(gateway.get("/plain/none").head.status, 404);
+    let reply = gateway.ask("GET", "/app.php/x", &[("X-Forwarded-For", "192.0.2.1")]);
+    assert!(text(&reply).contains("REMOTE_ADDR=192.0.2.1\n"), "{}", text(&reply));
+    assert!(text(&gateway.get("/nothing")).contains("SCRIPT_NAME=/app.php\n"));
+    // On the command line a value is taken as it is.
+    fs::write(root.path().join(" x"), "spaces").expect("a file");
+    let args = [&*app.address, "--root", &root.arg(), "--index", " x"];
+    assert_eq!(text(&Gateway::start(&args).get("/")), "spaces");
+}
+
+/// A limit that has passed before it starts would refuse everything.
+#[test]
+fn a_time_limit_is_more_than_nothing() {
+    for option in [
+        "--timeout",
+        "--connect-timeout",
+        "--first-byte-timeout",
+        "--next-byte-timeout",
+        "--client-timeout",
+    ] {
+        for zero in ["0", "0.0", "-0"] {
+            let output = run(&["gateway", "--listen", "127.0.0.1:0", &format!("{option}={zero}")]);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{option} {zero}: {stderr}");
+            assert!(stderr.contains(option) && stderr.contains("more than 0"), "{stderr}");
+        }
+    }
+}
+
 #[test]
 fn help_names_the_variables() {
     let Output { stdout, .. } =

@@ -132,6 +132,36 @@ fn the_program_ends_when_gateway_and_guard_are_killed_together() {
     assert!(used.is_dir());
 }
 
+/// A program that leaves another behind, as daemons and `setsid` do. The other has left its process
+/// group, and its parent has ended.
+const DETACHING: &str = "echo $$ > main; \
+    setsid sh -c 'sh -c \"echo \\$\\$ > other; exec sleep 1000\" & echo started > begun' & wait; \
+    exec sleep 1000";
+
+#[test]
+fn what_has_left_its_group_ends_too() {
+    for how in ["term", "kill", "guard", "program"] {
+        let (mut gateway, folder) = start(DETACHING);
+        let (main, other) = (pid(&folder, "main"), pid(&folder, "other"));
+        let (guard, _) = guard(&gateway);
+        match how {
+            "term" => {
+                gateway.signal(Signal::TERM);
+                assert_eq!(gateway.wait().code(), Some(0));
+                assert!(!runs(other), "{how}: nothing is left");
+            }
+            "kill" => {
+                gateway.signal(Signal::KILL);
+                gateway.wait();
+            }
+            // It is started again, without what was left of it.
+            "guard" => kill_process(guard, Signal::KILL).expect("it runs"),
+            _ => kill_process(main, Signal::KILL).expect("it runs"),
+        }
+        until("all have ended", || !runs(main) && !runs(other));
+    }
+}
+
 /// A signal counts before there is anything to serve, too.
 #[test]
 fn a_signal_ends_it_while_it_starts() {

@@ -61,14 +61,6 @@ pub enum ProtocolErrorKind {
         /// The request.
         request_id: u16,
     },
-    /// FC-6.3-1: the role has no such stream.
-    #[error("{record_type} data of request id {request_id}, whose role has no such stream")]
-    StreamNotInRole {
-        /// The stream.
-        record_type: RecordType,
-        /// The request.
-        request_id: u16,
-    },
     /// FC-5.5-1.
     #[error("END_REQUEST of request id {request_id} with protocol status {status}")]
     ProtocolStatus {
@@ -82,7 +74,7 @@ pub enum ProtocolErrorKind {
     #[error("{0} records in a row that bring nothing or next to nothing")]
     RecordFlood(u32),
     /// [`Limits::stray_bytes`](crate::Limits::stray_bytes) was exceeded.
-    #[error("more than {0} bytes of records that are no part of a response")]
+    #[error("more than {0} bytes of records that are no part of a request or response")]
     StrayBytes(usize),
 }
 

@@ -69,10 +69,12 @@ pub struct Limits {
     /// Consecutive stream records with fewer than 8 bytes. Default 1,000,000, because a stream may
     /// be cut in any way (FC-3.3-8); past it the connection fails.
     pub tiny_records: u32,
-    /// For a client: bytes of records that belong to no response, headers and padding included.
-    /// These are records of inactive ids and unknown types, repeated ends of a stream, and
-    /// unrequested answers to management records. Each byte of a response cancels one of them, and
-    /// the end of a request cancels them all. Default 1 MiB; past it the connection fails.
+    /// Bytes of records that belong to no request or response, headers and padding included. For a
+    /// client these are records of inactive ids and unknown types, repeated ends of a stream, and
+    /// unrequested answers to management records; for a server, streams that the request's role does
+    /// not have, such as an Authorizer's STDIN (FC-6.3-1). Each byte of a stream cancels one of
+    /// them. All are cancelled by the end of a response, and by the start of a request. Default
+    /// 1 MiB; past it the connection fails.
     pub stray_bytes: usize,
     /// Aborted ids that a client keeps out of use because a late END_REQUEST may still come for
     /// them. Default 16; past it the connection takes no more requests.

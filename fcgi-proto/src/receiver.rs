@@ -279,6 +279,13 @@ impl Receiver {
         (self.idle_records, self.tiny_records) = (0, 0);
     }
 
+    /// The start of a request is complete: all budgets start afresh.
+    #[inline]
+    pub(crate) fn request_started(&mut self) {
+        self.progress();
+        self.stray_bytes = 0;
+    }
+
     /// A span's bytes.
     #[inline]
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {

@@ -8,7 +8,6 @@ use common::*;
 use fcgi_proto::{
     Connection, FullRequest, Input, Limits, Output, ProtocolErrorKind as Kind, Rejection, Role,
     Roles, ServerConfig, ServerConnection, UsageError, Values,
-    record::RecordType,
     server::{AbortReason, Event},
 };
 use std::task::Poll;
@@ -380,15 +379,36 @@ fn h_12_input_that_nobody_can_read_yet_is_refused_at_the_limit() {
 }
 
 #[test]
-fn fc_6_3_1_an_authorizer_has_no_stdin_but_an_empty_one_is_accepted() {
+fn fc_6_3_1_an_authorizer_has_no_stdin_and_what_is_sent_of_one_is_skipped() {
     let mut server = server();
     let (key, _) = requested(&feed(&mut server, head(1, 2, KEEP)));
     let mut request = server.request(key).unwrap();
     assert!(request.is_input_complete());
     assert_eq!(request.read(Input::Stdin, 1), Poll::Ready(None));
     assert_eq!(feed(&mut server, rec(STDIN, 1, NOTHING)), []);
-    let expected = Kind::StreamNotInRole { record_type: RecordType::Stdin, request_id: 1 };
-    assert_eq!(feed_bad(&mut server, rec(STDIN, 1, b"x")), expected);
+    // The body of the client, as some web servers send it: before the answer, and after.
+    let body = [rec(STDIN, 1, b"a client's body"), rec(STDIN, 1, NOTHING)].concat();
+    assert_eq!(feed(&mut server, &body), []);
+    assert_eq!(server.request(key).unwrap().read(Input::Stdin, 1), Poll::Ready(None));
+    reply(&mut server, key, b"Status: 200\r\n\r\n", 0);
+    assert_eq!(feed(&mut server, &body), []);
+    let (key, _) = requested(&feed(&mut server, post(1, KEEP, b"next")));
+    assert_eq!(read_in(&mut server, key, Input::Stdin).0, b"next");
+}
+
+#[test]
+fn q_21_streams_that_a_role_does_not_have_come_out_of_a_budget() {
+    let mut limits = Limits::server();
+    limits.stray_bytes = 100_000;
+    for (role, stream) in [(2, STDIN), (2, DATA), (1, DATA)] {
+        let mut server = server_with(limits);
+        for id in 1..=3 {
+            // The start of a request cancels what was stray before.
+            feed(&mut server, [head(id, role, KEEP), rec(stream, id, &[b'x'; 60_000])].concat());
+        }
+        let expected = Kind::StrayBytes(100_000);
+        assert_eq!(feed_bad(&mut server, rec(stream, 3, &[b'x'; 60_000])), expected);
+    }
 }
 
 #[test]
@@ -404,9 +424,9 @@ fn fc_6_4_1_a_filter_has_params_stdin_and_data() {
     assert_eq!(read_in(&mut server, key, Input::Stdin), (vec![], true));
     assert_eq!(read_in(&mut server, key, Input::Data), (b"file".to_vec(), true));
 
-    let responder = [head(3, 1, KEEP), rec(DATA, 3, b"file")].concat();
-    let expected = Kind::StreamNotInRole { record_type: RecordType::Data, request_id: 3 };
-    assert_eq!(feed_bad(&mut server, responder), expected);
+    let responder = [head(3, 1, KEEP), rec(DATA, 3, b"file"), rec(STDIN, 3, b"in")].concat();
+    let (key, _) = requested(&feed(&mut server, responder));
+    assert_eq!(read_in(&mut server, key, Input::Stdin).0, b"in");
 }
 
 #[test]

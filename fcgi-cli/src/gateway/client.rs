@@ -211,6 +211,12 @@ impl Client {
         self.lock().refused
     }
 
+    /// What hyper's refusal leaves open, and the reason.
+    pub(super) fn refused_in_particular(&self, max_body: u64) -> Option<(StatusCode, String)> {
+        let state = self.lock();
+        refusal::in_particular(state.refused?, &state.head, max_body)
+    }
+
     /// Records that everything was written.
     pub(super) fn on_flush(&self) {
         let mut state = self.lock();

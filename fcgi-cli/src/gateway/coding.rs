@@ -4,6 +4,8 @@ use std::path::Path;
 
 use http::{HeaderMap, header::ACCEPT_ENCODING};
 
+use super::media::type_of;
+
 /// A content coding, and the suffix of such files. The first one usually gives the smallest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coding {
@@ -81,9 +83,9 @@ fn weight(parameter: &str) -> u16 {
 /// Whether files of this name are compressed already, like pictures and films. Nobody looks for a
 /// smaller version of them.
 pub(super) fn is_compressed(path: &Path) -> bool {
-    let guess = mime_guess::from_path(path).first();
-    guess.is_some_and(|mime| match (mime.type_().as_str(), mime.subtype().as_str()) {
-        ("image", kind) => !matches!(kind, "svg" | "bmp" | "x-icon" | "vnd.microsoft.icon"),
+    let mime = type_of(path).and_then(|mime| mime.split_once('/'));
+    mime.is_some_and(|mime| match mime {
+        ("image", kind) => !matches!(kind, "svg+xml" | "bmp" | "x-icon" | "vnd.microsoft.icon"),
         ("audio" | "video", _) => true,
         ("font", kind) => kind.starts_with("woff"),
         ("application", kind) => {

@@ -1,6 +1,7 @@
 //! Files that are not scripts, sent as they are.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     future::Future,
     io::{self, IoSliceMut},
@@ -18,7 +19,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, Version,
     header::{
         ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-        HeaderName, LAST_MODIFIED, RANGE, VARY,
+        HeaderName, LAST_MODIFIED, VARY,
     },
     request::Parts,
 };
@@ -35,6 +36,8 @@ use super::{
     conditions::{Validators, Verdict},
     failure::Failure,
     log::{self, Title},
+    media::type_of,
+    ranges::{Wanted, wanted},
     root::Opened,
     sendfile::OpenFile,
 };
@@ -141,22 +144,31 @@ impl Files {
                 return Err(Failure::new(StatusCode::PRECONDITION_FAILED, reason));
             }
         }
-        headers.insert(CONTENT_TYPE, content_type(&sent.path, &self.charset));
+        let kind = content_type(&sent.path, &self.charset);
+        headers.insert(CONTENT_TYPE, kind.clone());
         headers.extend(coding.map(|name| (CONTENT_ENCODING, HeaderValue::from_static(name))));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let part = match !is_head && validators.allow_range(&request.headers) {
-            true => part(&request.headers, length),
-            false => Part::Whole,
+        let wanted = match !is_head && validators.allow_range(&request.headers) {
+            true => wanted(&request.headers, length),
+            false => Wanted::Whole,
         };
-        let (start, amount) = match part {
-            Part::Whole => (0, length),
-            Part::Bytes(first, last) => {
+        let mut parts = Vec::new();
+        let (start, amount) = match wanted {
+            Wanted::Whole => (0, length),
+            Wanted::Part(first, last) => {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                let range = format!("bytes {first}-{last}/{length}");
-                insert(response.headers_mut(), CONTENT_RANGE, range);
+                insert(response.headers_mut(), CONTENT_RANGE, content_range(first, last, length));
                 (first, last - first + 1)
             }
-            Part::Beyond => {
+            Wanted::Parts(wanted) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let boundary = format!("part-{}", title.id());
+                let of = format!("multipart/byteranges; boundary={boundary}");
+                insert(response.headers_mut(), CONTENT_TYPE, of);
+                parts = multipart(&wanted, length, &kind, &boundary);
+                (0, parts.iter().map(Piece::len).sum())
+            }
+            Wanted::Beyond => {
                 let reason = format!("the file has {length} bytes");
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, reason);
                 let mut response = failure.into_response(title.id());
@@ -168,8 +180,11 @@ impl Files {
         if is_head || amount == 0 {
             return Ok(response);
         }
-        if let Some(bytes) = at_once(&file, start, amount) {
-            return Ok(response.map(|_| full(bytes)));
+        if parts.is_empty() {
+            if let Some(bytes) = at_once(&file, start, amount) {
+                return Ok(response.map(|_| full(bytes)));
+            }
+            parts.push(Piece::File(start, amount));
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let reason = "as many files as may be open are being sent";
@@ -178,7 +193,8 @@ impl Files {
         let file = Arc::new(OpenFile { file, title: title.clone(), _permit: permit });
         let is_http_1 = cfg!(target_os = "linux") && request.version < Version::HTTP_2;
         let client = is_http_1.then(|| Arc::clone(client));
-        let body = FileBody { file, at: start, left: amount, client, reading: None };
+        let pieces = parts.into();
+        let body = FileBody { file, at: 0, left: 0, total: amount, pieces, client, reading: None };
         Ok(response.map(|_| Body::new(body)))
     }
 }
@@ -190,7 +206,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 }
 
 fn content_type(path: &Path, charset: &Charset) -> HeaderValue {
-    let guess = mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream");
+    let guess = type_of(path).unwrap_or("application/octet-stream");
     let text = guess.strip_prefix("text/");
     let charset = match charset {
         Charset::Named(name) => Some(&**name),
@@ -206,51 +222,51 @@ fn content_type(path: &Path, charset: &Charset) -> HeaderValue {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Part {
-    Whole,
-    /// The first and the last byte.
-    Bytes(u64, u64),
-    Beyond,
+fn content_range(first: u64, last: u64, length: u64) -> String {
+    format!("bytes {first}-{last}/{length}")
 }
 
-/// The part that Range asks for (RFC 9110, 14.2): a single range; a list gets the whole file.
-fn part(headers: &HeaderMap, length: u64) -> Part {
-    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
-    range.and_then(|range| parse_range(range, length)).unwrap_or(Part::Whole)
+/// A piece of a body.
+enum Piece {
+    /// Where it starts in the file, and how long it is.
+    File(u64, u64),
+    Text(Bytes),
 }
 
-fn parse_range(range: &str, length: u64) -> Option<Part> {
-    let (unit, range) = range.split_once('=')?;
-    let (first, last) = range.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
-    let number = |text: &str| -> Option<u64> {
-        // A position too large for a number is beyond the end of any file.
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    let (first, last) = match (first, last) {
-        ("", suffix) => match number(suffix)? {
-            0 => return Some(Part::Beyond),
-            n => (length.saturating_sub(n), u64::MAX),
-        },
-        (first, "") => (number(first)?, u64::MAX),
-        (first, last) => (number(first)?, number(last)?),
-    };
-    if first > last {
-        return None;
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(_, length) => *length,
+            Self::Text(text) => text.len() as u64,
+        }
     }
-    if first >= length {
-        return Some(Part::Beyond);
-    }
-    Some(Part::Bytes(first, last.min(length - 1)))
 }
 
-/// A part of a file. The socket sends it directly if it is in memory; otherwise it is read block by
-/// block.
+/// Several parts of a file in one body (RFC 9110, 14.6).
+fn multipart(parts: &[(u64, u64)], length: u64, kind: &HeaderValue, boundary: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for &(first, last) in parts {
+        let mut head = format!("\r\n--{boundary}\r\nContent-Type: ").into_bytes();
+        head.extend(kind.as_bytes());
+        let range = content_range(first, last, length);
+        head.extend(format!("\r\nContent-Range: {range}\r\n\r\n").bytes());
+        pieces.extend([Piece::Text(head.into()), Piece::File(first, last - first + 1)]);
+    }
+    pieces.push(Piece::Text(format!("\r\n--{boundary}--\r\n").into()));
+    pieces
+}
+
+/// Parts of a file. The socket sends them directly if they are in memory; otherwise they are read
+/// block by block.
 struct FileBody {
     file: Arc<OpenFile>,
+    /// The current part.
     at: u64,
     left: u64,
+    /// What is left of the whole body.
+    total: u64,
+    /// What comes after the current part.
+    pieces: VecDeque<Piece>,
     /// The client, if its socket can send files.
     client: Option<Arc<Client>>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
@@ -268,6 +284,7 @@ impl FileBody {
     fn pass(&mut self, block: Bytes) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.at += block.len() as u64;
         self.left -= block.len() as u64;
+        self.total -= block.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(block))))
     }
 }
@@ -281,8 +298,15 @@ impl http_body::Body for FileBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if this.left == 0 {
-            return Poll::Ready(None);
+        while this.left == 0 {
+            match this.pieces.pop_front() {
+                None => return Poll::Ready(None),
+                Some(Piece::File(at, left)) => (this.at, this.left) = (at, left),
+                Some(Piece::Text(text)) => {
+                    this.total -= text.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(text))));
+                }
+            }
         }
         let (at, length) = (this.at, this.left.min(BLOCK as u64) as usize);
         // Usually everything is in memory.
@@ -309,11 +333,11 @@ impl http_body::Body for FileBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.total == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.total)
     }
 }
 

@@ -6,9 +6,9 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, stderr, stdout},
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, exit},
+    process::{Command, ExitCode, ExitStatus, exit},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -17,10 +17,13 @@ use std::{
 use clap::Args;
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, getpid, getppid, kill_process_group},
+    process::{Pid, Signal, WaitOptions, getpid, getppid, kill_process_group, wait},
 };
 
-use super::folder::use_folder;
+use super::{
+    descendants::{adopt, end_descendants},
+    folder::use_folder,
+};
 use crate::complain;
 
 /// How long the program may take to end by itself.
@@ -58,14 +61,14 @@ impl Guard {
     }
 
     fn watch(&self, folder: PathBuf) -> ExitCode {
-        let mut child = match self.start(&folder) {
-            Ok(child) => child,
+        adopt();
+        let leader = match self.start(&folder) {
+            Ok(child) => Pid::from_child(&child),
             Err(error) => {
                 complain(&format!("start {}: {error}", self.program[0].to_string_lossy()));
                 return ExitCode::FAILURE;
             }
         };
-        let leader = Pid::from_child(&child);
         // If this guard is killed, the file shows what it has left.
         let _ = fs::write(folder.join(PID_FILE), leader.as_raw_nonzero().to_string());
         let removed = folder.clone();
@@ -81,7 +84,7 @@ impl Guard {
             }
             finish(leader, &removed)
         });
-        let ended = child.wait();
+        let ended = wait_for(leader);
         ENDED.store(true, Ordering::SeqCst);
         match ended {
             _ if STOPPING.load(Ordering::SeqCst) => finish(leader, &folder),
@@ -90,6 +93,7 @@ impl Guard {
         }
         // Otherwise its workers would stay.
         end_group(leader);
+        end_descendants();
         // The program may have ended because the gateway has; then the folder must still be removed.
         let _ = rustix::io::write(stdout(), b"e");
         loop {
@@ -123,6 +127,19 @@ impl Guard {
     }
 }
 
+/// Waits for the end of the program. Others that end meanwhile were left to this process.
+fn wait_for(leader: Pid) -> io::Result<ExitStatus> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((id, status))) if id == leader => {
+                return Ok(ExitStatus::from_raw(status.as_raw()));
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Waits for a message from the gateway. There is none once it has ended, in whatever way.
 fn hear() -> bool {
     loop {
@@ -136,6 +153,7 @@ fn hear() -> bool {
 /// Ends, and leaves nothing behind.
 fn finish(leader: Pid, folder: &Path) -> ! {
     end_group(leader);
+    end_descendants();
     // The gateway may have removed it first.
     let _ = fs::remove_dir_all(folder);
     exit(0)

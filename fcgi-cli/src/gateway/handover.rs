@@ -71,21 +71,24 @@ impl Named {
     /// The path below the folder; `None` if it can't be there.
     fn below(&self, shown: &Path, root: &Root) -> Option<PathBuf> {
         let value = self.value.as_bytes();
-        let path = if self.field == ACCEL {
-            let path = value.split(|byte| *byte == b'?').next().unwrap_or_default();
-            as_path(&decode(path)?).strip_prefix("/").ok()?.to_owned()
-        } else {
-            let path = as_path(value);
-            match path.is_absolute() {
-                true => {
-                    path.strip_prefix(root.path()).or(path.strip_prefix(shown)).ok()?.to_owned()
-                }
-                false => path.to_owned(),
-            }
+        let is_url = self.field == ACCEL;
+        let name = match is_url {
+            true => decode(value.split(|byte| *byte == b'?').next().unwrap_or_default())?,
+            false => value.into(),
+        };
+        // A name that ends with a slash or a dot is a folder's.
+        if matches!(name.rsplit(|byte| *byte == b'/').next(), Some(b"" | b".")) {
+            return None;
+        }
+        let path = as_path(&name);
+        let path = match path.is_absolute() {
+            _ if is_url => path.strip_prefix("/").ok()?,
+            true => path.strip_prefix(root.path()).or(path.strip_prefix(shown)).ok()?,
+            false => path,
         };
         let is_plain = |step| matches!(step, Component::Normal(_) | Component::CurDir);
         let is_plain = path.components().all(is_plain) && !path.as_os_str().as_bytes().contains(&0);
-        is_plain.then_some(path)
+        is_plain.then(|| path.to_owned())
     }
 }
 
@@ -146,6 +149,10 @@ pub(super) fn merge(said: Parts, file: &mut Response<Body>) {
     let mut headers = said.headers;
     for name in OF_THE_FILE {
         headers.remove(name);
+    }
+    if file.status() == StatusCode::PARTIAL_CONTENT && !file.headers().contains_key(CONTENT_RANGE) {
+        // The type is that of several parts.
+        headers.remove(CONTENT_TYPE);
     }
     if file.status() == StatusCode::RANGE_NOT_SATISFIABLE {
         // The page comes from the gateway.

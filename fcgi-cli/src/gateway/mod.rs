@@ -10,6 +10,7 @@ mod coding;
 mod conditions;
 mod cut;
 mod deny;
+mod descendants;
 mod descriptors;
 mod failure;
 mod files;
@@ -20,11 +21,13 @@ mod inside;
 mod intake;
 mod listener;
 mod log;
+mod media;
 mod metrics;
 mod not_found;
 mod options;
 mod origin;
 mod php_fpm;
+mod ranges;
 mod raw_head;
 mod ready;
 mod refusal;
@@ -126,6 +129,7 @@ impl Options {
             inside: Inside { ready: self.ready.0.clone(), metrics: self.metrics.0.clone() },
             handover,
             site,
+            max_body: self.max_body,
             client_timeout: self.client_timeout,
             max_fields: self.max_fields,
             quiet: self.quiet,

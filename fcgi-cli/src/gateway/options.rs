@@ -1,6 +1,6 @@
 //! The options of `fcgi gateway`.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     Args, ValueEnum,
@@ -17,7 +17,7 @@ use super::{
     stopped::Stopped,
 };
 
-use crate::args::{Param, param, seconds, size};
+use crate::args::{Param, limit, listed, param, seconds, size};
 
 /// Serve a FastCGI application to browsers
 ///
@@ -27,7 +27,8 @@ use crate::args::{Param, param, seconds, size};
 /// ADDR it starts a sample application, with --php a php-fpm, and with --spawn any other program.
 ///
 /// The access log goes to stdout; errors and the application's STDERR go to stderr. SIGTERM and
-/// SIGINT let active requests finish; a second one ends the gateway at once.
+/// SIGINT let active requests finish; a second one ends the gateway at once. SIGHUP does the same
+/// if the terminal has gone, and is otherwise ignored.
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Options {
@@ -38,7 +39,7 @@ pub(crate) struct Options {
     /// rests, and a request that it did not take goes to another.
     #[arg(
         value_name = "ADDR",
-        value_parser = application,
+        value_parser = listed(application),
         env = "FCGI_ADDR",
         hide_env_values = true,
         conflicts_with_all = ["php", "php_fpm", "spawn"]
@@ -54,7 +55,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(setting))]
     pub(super) ini: Vec<OsString>,
     /// An environment variable that --php's scripts may see; repeatable. Default none
-    #[arg(long, value_name = "NAME", value_parser = variable)]
+    #[arg(long, value_name = "NAME", value_parser = listed(variable))]
     pub(super) env: Vec<String>,
     /// Start this program, and restart it when it ends: a command for sh, which gets the listening
     /// socket as its descriptor 0, as in FastCGI
@@ -66,7 +67,7 @@ pub(crate) struct Options {
     ///
     /// Port 0 takes a free port. Sockets from systemd (LISTEN_FDS) are used too. The default is
     /// 127.0.0.1:8080 if there are neither.
-    #[arg(long, value_name = "HOST:PORT", value_parser = listener)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listed(listener))]
     pub(super) listen: Vec<fcgi::Address>,
     /// The mode of the file at unix:PATH, in octal, such as 660; default 777 without the umask's
     /// bits
@@ -92,18 +93,25 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "FILE",
+        value_parser = listed(NonEmptyStringValueParser::new()),
         default_values = ["index.php", "index.html"],
         help_heading = "What is served"
     )]
     pub(super) index: Vec<String>,
     /// The suffix of script names; the path after it is PATH_INFO. Repeatable
-    #[arg(long, value_name = "SUFFIX", default_value = ".php", help_heading = "What is served")]
+    #[arg(
+        long,
+        value_name = "SUFFIX",
+        value_parser = listed(NonEmptyStringValueParser::new()),
+        default_value = ".php",
+        help_heading = "What is served"
+    )]
     pub(super) split: Vec<String>,
     /// The script, below the root, for each request that is not for a file: a front controller
     ///
     /// It answers for its own folder and the folders below: blog/index.php for /blog/. Repeatable;
     /// the nearest one answers.
-    #[arg(long, value_name = "FILE", help_heading = "What is served")]
+    #[arg(long, value_name = "FILE", value_parser = listed(NonEmptyStringValueParser::new()), help_heading = "What is served")]
     pub(super) front: Vec<String>,
     /// Also pass the path, from its folder on, to a front controller as PATH_INFO
     #[arg(long, help_heading = "What is served", requires = "front")]
@@ -139,7 +147,7 @@ pub(crate) struct Options {
     )]
     pub(super) params: Vec<Param>,
     /// Serve only files below this prefix: run no script, and don't ask the application; repeatable
-    #[arg(long, value_name = "PREFIX", help_heading = "What is served")]
+    #[arg(long, value_name = "PREFIX", value_parser = listed(NonEmptyStringValueParser::new()), help_heading = "What is served")]
     pub(super) files: Vec<String>,
     /// Paths that nobody gets (403), even if there is a file; repeatable
     ///
@@ -172,7 +180,7 @@ pub(crate) struct Options {
     /// REQUEST_SCHEME, SERVER_PORT and SERVER_NAME follow. From others these fields are passed on
     /// and change nothing. The proxy must set or remove each of them itself: a field that it passes
     /// on unchanged comes from its client.
-    #[arg(long, value_name = "CIDR", help_heading = "Proxies, logs and checks")]
+    #[arg(long, value_name = "CIDR", value_parser = listed(Trusted::from_str), help_heading = "Proxies, logs and checks")]
     pub(super) trusted_proxy: Vec<Trusted>,
     /// The fields that such a proxy writes: x for X-Forwarded-*; standard for Forwarded; or auto
     ///
@@ -275,20 +283,20 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
     pub(super) wait_timeout: Duration,
     /// Time limit for connecting to the application (504 when it passes)
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = limit, help_heading = "Limits")]
     pub(super) connect_timeout: Duration,
     /// Time limit for the first byte of an answer (504 when it passes)
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = limit, help_heading = "Limits")]
     pub(super) first_byte_timeout: Duration,
     /// Time limit for each next byte of an answer, which is then cut off
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = limit, help_heading = "Limits")]
     pub(super) next_byte_timeout: Duration,
     /// Time limit for a whole request to the application; default none
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", value_parser = limit, help_heading = "Limits")]
     pub(super) timeout: Option<Duration>,
     /// Time limit for a client's head, each next piece of its body, and reading each piece of an
     /// answer
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = limit, help_heading = "Limits")]
     pub(super) client_timeout: Duration,
     /// Time limit for active requests at a shutdown
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
@@ -302,7 +310,7 @@ The gateway's own answers, each with a reason:
   404  no such script or file               503  the application, its queue or the gateway is full
   405  a method that files do not support   504  the application is too slow
   408  a client too slow with its body      501  a transfer coding other than chunked
-  412  a file that has changed              414  a URL longer than 64K
+  412  a file that has changed              414  a URL longer than 64K, or than --max-head
   431  a head larger than --max-head, or with more fields than --max-fields
 
 Exit status:

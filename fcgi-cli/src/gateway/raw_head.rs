@@ -50,6 +50,23 @@ impl RawHead {
         (rest.starts_with(b" ") && all - found == others).then_some(found > 0)
     }
 
+    /// Whether the first line has begun but not ended.
+    pub(super) fn is_within_first_line(&self) -> bool {
+        !self.bytes.is_empty() && !self.bytes.contains(&b'\n')
+    }
+
+    /// The values of the fields of this name, if the head is whole.
+    pub(super) fn values(&self, name: &[u8]) -> Vec<&[u8]> {
+        if !self.is_whole {
+            return Vec::new();
+        }
+        let fields = lines(&self.bytes).filter_map(|line| {
+            let at = line.iter().position(|byte| *byte == b':')?;
+            line[..at].trim_ascii().eq_ignore_ascii_case(name).then(|| line[at + 1..].trim_ascii())
+        });
+        fields.collect()
+    }
+
     /// Prepares for the next head.
     pub(super) fn clear(&mut self) {
         self.is_whole = false;
@@ -60,9 +77,13 @@ impl RawHead {
     }
 }
 
+/// The lines of a head's fields.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    lines.take_while(|line| !matches!(line, [] | [b'\r']))
+}
+
 /// The names of a head's fields.
 fn names(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = head.split(|byte| *byte == b'\n').skip(1);
-    let lines = lines.take_while(|line| !matches!(line, [] | [b'\r']));
-    lines.filter_map(|line| line.split(|byte| *byte == b':').next()).map(<[u8]>::trim_ascii)
+    lines(head).filter_map(|line| line.split(|byte| *byte == b':').next()).map(<[u8]>::trim_ascii)
 }

@@ -1,7 +1,13 @@
 //! The clients' connections: HTTP/1.1, and HTTP/2 by prior knowledge.
 
 use std::{
-    convert::Infallible, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration,
+    convert::Infallible,
+    future::{pending, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use hyper::service::service_fn;
@@ -45,10 +51,13 @@ pub(super) struct Limits {
     pub(super) shutdown_timeout: Duration,
 }
 
-/// SIGTERM and SIGINT.
+/// The signals that end the gateway: SIGTERM and SIGINT, and SIGHUP if its terminal has gone.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` if whoever started the gateway has seen to it that SIGHUP is ignored, as nohup does.
+    hangup: Option<Signal>,
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -56,15 +65,48 @@ impl Signals {
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            hangup: (!ignores_hangup()).then(|| catch(SignalKind::hangup())).transpose()?,
+            has_terminal: has_terminal(),
         })
     }
 
+    /// Waits for the next one. SIGHUP alone means nothing here: other servers read their
+    /// configuration again, and of that there is none.
     pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            let hangup = async {
+                match &mut self.hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = hangup => {}
+            }
+            if self.has_terminal && !has_terminal() {
+                return;
+            }
+            complain(
+                "SIGHUP is ignored: there is no configuration to read again; SIGTERM ends this",
+            );
         }
     }
+}
+
+/// Whether this process can be controlled from a terminal.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether SIGHUP was ignored when this process started.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is that of signal 1.
+    ignored.is_some_and(|mask| mask & 1 != 0)
 }
 
 /// Serves until a signal comes, and then lets active requests finish.
@@ -140,7 +182,7 @@ async fn attend(
             ended = connection.as_mut() => {
                 client.sending.close();
                 if let (Err(error), Some(status)) = (ended, client.refused()) {
-                    service.refuse(&client, status, &refusal::reason(&*error)).await;
+                    service.refuse(&client, status, refusal::reason(&*error)).await;
                 }
                 return linger(&client).await;
             }

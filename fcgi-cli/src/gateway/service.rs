@@ -7,10 +7,10 @@ use std::{
 };
 
 use fcgi_http::request::is_host;
-use fcgi_tokio::http::{ParamsError, ReasonPhrase};
+use fcgi_tokio::http::{BodyLengthError, HttpError, ParamsError, ReasonPhrase};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, DATE, HOST, LOCATION, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     response,
 };
@@ -46,6 +46,8 @@ pub(super) struct Service {
     pub(super) proxies: Proxies,
     pub(super) inside: Inside,
     pub(super) handover: Option<Handover>,
+    /// The largest body of a request, in bytes.
+    pub(super) max_body: u64,
     pub(super) client_timeout: Duration,
     /// The most fields of a request.
     pub(super) max_fields: usize,
@@ -75,7 +77,7 @@ impl Service {
         let entry = Entry::new(&request, &client, id, &origin, self.quiet);
         let title = Title::new(&request, id);
         let (head, body) = request.into_parts();
-        let version = head.version;
+        let (version, is_head) = (head.version, head.method == Method::HEAD);
         let body = RequestBody::new(body, &head.headers, self.client_timeout);
         let unread = body.unread();
         let checked = check(&head, has_length, self.max_fields);
@@ -93,6 +95,9 @@ impl Service {
             }
         };
         reason(&mut response);
+        if is_head {
+            response = bodiless(response);
+        }
         // hyper does this for HTTP/2. A message has one Date (RFC 9110, 6.6.1).
         if version != Version::HTTP_2 && !response.headers().contains_key(DATE) {
             if let Some(now) = date() {
@@ -121,8 +126,10 @@ impl Service {
     }
 
     /// Answers something that was not a valid request, with a page and in the logs.
-    pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: &str) {
+    pub(super) async fn refuse(&self, client: &Client, status: StatusCode, reason: String) {
         let id = Id::next();
+        let known = client.refused_in_particular(self.max_body);
+        let (status, reason) = known.unwrap_or((status, reason));
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
         let page = Failure::new(status, reason).to_text(id);
         if !self.quiet {
@@ -146,12 +153,20 @@ impl Service {
         origin: &Origin,
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
+        check_length(&head.headers, self.max_body)?;
         if let Some(page) = self.inside.find(&head.uri) {
-            self.site.check_denied(head.uri.path())?;
             body.discard();
+            self.site.check_denied(head.uri.path())?;
             return page.answer(&head, &self.upstream).await;
         }
-        let mut found = self.find(head.uri.path(), self.site.codings(&head.headers)).await?;
+        let found = self.find(head.uri.path(), self.site.codings(&head.headers)).await;
+        let mut found = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                body.discard();
+                return Err(failure);
+            }
+        };
         if let Found::Script(script) = found {
             title.set_script(&script);
             let told = match self.proxies.trusted.is_empty() {
@@ -275,6 +290,19 @@ fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> R
     check_host(head)
 }
 
+/// Refuses a body because of its head, before any of it is read.
+fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
+    match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length <= max => Ok(()),
+        Some(_) => Err(HttpError::RequestTooLarge { limit: max }.into()),
+        None => {
+            let shown = String::from_utf8_lossy(length.as_bytes()).into_owned();
+            Err(ParamsError::ContentLength(BodyLengthError::Invalid(shown)).into())
+        }
+    }
+}
+
 /// Requires at most one Host, which must be valid (RFC 9112, 3.2), even if no script is called.
 fn check_host(head: &Parts) -> Result<(), Failure> {
     let mut hosts = head.headers.get_all(HOST).iter();
@@ -290,6 +318,20 @@ fn check_host(head: &Parts) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The head of an answer to HEAD, with the length that its body would have. hyper drops the body
+/// itself only in HTTP/1.
+fn bodiless(mut response: Response<Body>) -> Response<Body> {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    if let (Some(length), false) =
+        (response.body().size_hint().exact(), response.headers().contains_key(CONTENT_LENGTH))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| empty())
 }
 
 /// Sets the text after HTTP/1's status: the application's own, or the standard one.

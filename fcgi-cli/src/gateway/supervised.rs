@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    descendants::{adopt, end_descendants},
     folder::Folder,
     guard::{PID_FILE, end_group},
     log::complain,
@@ -70,6 +71,7 @@ impl Program {
         if let Some(stale) = &self.stale {
             let _ = fs::remove_file(stale);
         }
+        adopt();
         let own = env::current_exe().context("find the program of the gateway")?;
         let (line, far) = StdUnixStream::pair().context("make a pair of sockets")?;
         line.set_nonblocking(true).context("make a pair of sockets")?;
@@ -96,6 +98,8 @@ impl Program {
         if let Some(leader) = leader.and_then(Pid::from_raw) {
             end_group(leader);
         }
+        // Its descendants have become this process's own.
+        end_descendants();
         let _ = fs::remove_file(file);
     }
 }

@@ -11,15 +11,9 @@ use bytes::Bytes;
 use fcgi_engine::Error;
 use fcgi_tokio::{
     self as fcgi,
-    http::{
-        BodyLengthError, HttpClient, HttpError, ParamsBuilder, ParamsError, ResponseBody,
-        ScriptError, UnknownLength,
-    },
+    http::{HttpClient, HttpError, ParamsBuilder, ResponseBody, ScriptError, UnknownLength},
 };
-use http::{
-    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH, request::Parts,
-    response,
-};
+use http::{Method, Request, Response, StatusCode, request::Parts, response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -56,7 +50,6 @@ pub(super) struct Upstream {
     params: ParamsBuilder,
     /// The operator's own parameters.
     own: Vec<Param>,
-    max_body: u64,
     /// `None` means that bodies are streamed.
     buffering: Option<Buffering>,
     /// Whether the application may name files to send.
@@ -111,7 +104,7 @@ impl Upstream {
         let ready = Ready::new(addresses.collect());
         let software = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
         let params = ParamsBuilder::new().server_software(software);
-        Ok(Self { balance, ready, params, own: own.to_vec(), max_body, buffering, hands_over })
+        Ok(Self { balance, ready, params, own: own.to_vec(), buffering, hands_over })
     }
 
     /// The parameters for the application about the origin of a request.
@@ -130,7 +123,6 @@ impl Upstream {
         told: Arc<ParamsBuilder>,
         title: &Title,
     ) -> Result<Answer, Failure> {
-        check_length(&head.headers, self.max_body)?;
         let body = match &self.buffering {
             Some(buffering) => buffering.receive(body).await?,
             None => Body::new(body),
@@ -202,19 +194,6 @@ impl Upstream {
 /// Where a request, or a local redirect, leads.
 fn find(site: &Site, request: &Parts) -> Result<Found, NotFound> {
     site.find(request.uri.path(), site.codings(&request.headers), Wait::Disk)
-}
-
-/// Refuses a body because of its head, before any of it is read.
-fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
-    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
-    match length.to_str().ok().and_then(|length| length.parse::<u64>().ok()) {
-        Some(length) if length <= max => Ok(()),
-        Some(_) => Err(HttpError::RequestTooLarge { limit: max }.into()),
-        None => {
-            let shown = String::from_utf8_lossy(length.as_bytes()).into_owned();
-            Err(ParamsError::ContentLength(BodyLengthError::Invalid(shown)).into())
-        }
-    }
 }
 
 /// The body of an answer; `None` if it has none.

@@ -437,7 +437,17 @@ impl Http2 {
         self.0.send_request(request.expect("a request"))
     }
 
-    /// The same with so many header fields.
+    /// Begins a HEAD. The future waits for the head of the answer.
+    pub(crate) fn head(
+        &mut self,
+        path: &str,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + use<> {
+        let uri = format!("http://www.example.org{path}");
+        let request = http::Request::head(uri).body(Full::default());
+        self.0.send_request(request.expect("a request"))
+    }
+
+    /// The same as [`get`](Self::get) with so many header fields.
     pub(crate) fn get_with_fields(
         &mut self,
         path: &str,

@@ -78,11 +78,25 @@ impl Settings {
     /// The defaults, and FCGI_WEB_SERVER_ADDRS from the environment.
     #[must_use]
     pub fn from_env() -> Self {
-        let web_server_addrs = std::env::var("FCGI_WEB_SERVER_ADDRS")
-            .ok()
-            .filter(|list| !list.trim().is_empty())
-            .map(|list| addrs(&list));
-        Self { web_server_addrs, ..Self::new() }
+        Self::new().web_server_addrs_of(&std::env::var("FCGI_WEB_SERVER_ADDRS").unwrap_or_default())
+    }
+
+    /// Accepts connections only from the IP addresses in a list like that of FCGI_WEB_SERVER_ADDRS,
+    /// separated by commas; an empty list admits everybody. An entry that is not an address admits
+    /// nobody, and is logged.
+    #[must_use]
+    pub fn web_server_addrs_of(self, list: &str) -> Self {
+        if list.trim().is_empty() {
+            return Self { web_server_addrs: None, ..self };
+        }
+        let mut addrs = Vec::new();
+        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            match entry.parse() {
+                Ok(addr) => addrs.push(addr),
+                Err(_) => tracing::warn!(entry, "not an IP address in FCGI_WEB_SERVER_ADDRS"),
+            }
+        }
+        Self { web_server_addrs: Some(addrs), ..self }
     }
 
     /// The defaults.
@@ -142,7 +156,11 @@ impl Settings {
     pub fn admits(&self, peer: Peer) -> bool {
         self.web_server_addrs.as_ref().is_none_or(|addrs| match peer {
             Peer::Unix | Peer::Stream => false,
-            Peer::Tcp(peer) => addrs.contains(&peer.ip().to_canonical()),
+            // Either may be an IPv4 address inside an IPv6 one.
+            Peer::Tcp(peer) => {
+                let peer = peer.ip().to_canonical();
+                addrs.iter().any(|addr| addr.to_canonical() == peer)
+            }
         })
     }
 }
@@ -151,11 +169,6 @@ impl Settings {
 pub(super) fn grace_end(now: Instant, grace: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     now.checked_add(grace).or_else(|| now.checked_add(YEAR)).unwrap_or(now)
-}
-
-/// The IP addresses of FCGI_WEB_SERVER_ADDRS. An entry that is not an address admits nobody.
-fn addrs(list: &str) -> Vec<IpAddr> {
-    list.split(',').filter_map(|addr| addr.trim().parse().ok()).collect()
 }
 
 /// The methods of an adapter's builder that create it, with its `with(settings)`, and those that set

@@ -21,9 +21,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A server without connections.
+    /// A server without connections. If its settings admit nobody, it says so.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        if settings.web_server_addrs.as_ref().is_some_and(Vec::is_empty) {
+            tracing::error!(
+                "every connection will be closed: FCGI_WEB_SERVER_ADDRS has no address"
+            );
+        }
         let config = settings.connection();
         Self { settings, config, requests: Arc::default(), served: Arc::default() }
     }

@@ -32,6 +32,8 @@ pub(super) enum Found {
 #[derive(Clone, Copy, Debug)]
 enum Sink {
     Skip,
+    /// A stream that the role does not have. It is skipped, and counted.
+    Stray,
     Begin(FixedBody),
     Abort(RequestKey),
     Params(RequestKey),
@@ -61,6 +63,7 @@ impl ServerConnection {
         let sink = self.sink_for(&header)?;
         let worth = match sink {
             Sink::Skip => Worth::Nothing,
+            Sink::Stray => Worth::Stray,
             Sink::Begin(_) | Sink::Params(_) => Worth::Start,
             Sink::Abort(key) if !self.is_known(key) => Worth::Nothing,
             Sink::Stream(..) => Worth::Stream,
@@ -115,12 +118,8 @@ impl ServerConnection {
         let (ended, sink) = match input {
             None => (request.state != ServerState::Params, Sink::Params(key)),
             Some(input) if !request.role.has_input(input) => {
-                // An Authorizer may get an empty STDIN (FC-6.3-1).
-                return if empty {
-                    Ok(Sink::Skip)
-                } else {
-                    Err(ProtocolErrorKind::StreamNotInRole { record_type, request_id })
-                };
+                // Some web servers send an Authorizer the client's body too (FC-6.3-1).
+                return Ok(if empty { Sink::Skip } else { Sink::Stray });
             }
             Some(Input::Stdin) => (request.stdin.is_ended(), Sink::Stream(key, Input::Stdin)),
             Some(Input::Data) => (request.is_data_ended(), Sink::Stream(key, Input::Data)),
@@ -143,7 +142,7 @@ impl ServerConnection {
             }
             &mut Sink::Params(key) => self.on_params(key, span),
             &mut Sink::Stream(key, input) => return self.on_input(key, input, span),
-            Sink::Skip | Sink::Abort(_) | Sink::Unknown => {}
+            Sink::Skip | Sink::Stray | Sink::Abort(_) | Sink::Unknown => {}
         }
         Found::Nothing
     }
@@ -175,7 +174,7 @@ impl ServerConnection {
                 let body = [header.record_type.as_u8(), 0, 0, 0, 0, 0, 0, 0];
                 self.send.reply(|send| send.record(RecordType::UnknownType, 0, &body));
             }
-            Sink::Skip | Sink::Params(_) | Sink::Stream(..) => {}
+            Sink::Skip | Sink::Stray | Sink::Params(_) | Sink::Stream(..) => {}
         }
         Found::Nothing
     }
@@ -255,7 +254,7 @@ impl ServerConnection {
         if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
         }
-        self.recv.progress();
+        self.recv.request_started();
         Found::Request(key)
     }
 
@@ -303,7 +302,7 @@ impl ServerConnection {
         let bodiless = role == Role::Responder
             && matches!(behind, &[VERSION, STDIN, o, p, 0, 0, 0, _, ..] if [o, p] == [i, j]);
         self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
-        self.recv.progress();
+        self.recv.request_started();
         let (keep_conn, params) = (flags & 1 != 0, params.finish());
         let request = State::new(state, role, keep_conn, ParamsDecoder::default());
         let key = self.requests.insert(id, request);

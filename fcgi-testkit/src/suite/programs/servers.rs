@@ -193,6 +193,7 @@ fn descriptor_0_over_tcp_and_web_server_addrs_fc_3_2_1(suite: &Suite) {
     for (list, served) in [
         ("127.0.0.1", true),
         ("192.0.2.1,127.0.0.1", true),
+        ("::ffff:127.0.0.1", true),
         ("192.0.2.1", false),
         ("nonsense", false),
         ("", true),

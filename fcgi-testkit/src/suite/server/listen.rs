@@ -25,9 +25,11 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 fn web_server_addrs_are_honoured_fc_3_2_1(suite: &Suite) {
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
     for (addrs, served) in [
         (None, true),
         (Some(vec![elsewhere, localhost]), true),
+        (Some(vec![mapped]), true),
         (Some(vec![elsewhere]), false),
         (Some(vec![]), false),
     ] {
