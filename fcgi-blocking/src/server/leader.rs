@@ -247,9 +247,13 @@ impl Leader {
         slot
     }
 
+    fn are_many(&self) -> bool {
+        self.slots.len() + self.quiet.len() > FEW
+    }
+
     /// Counts the polls in which connections had nothing, if there are many connections.
     fn count_silence(&mut self, ready: &[(usize, PollFlags)]) {
-        if self.slots.len() <= FEW {
+        if !self.are_many() {
             return;
         }
         for slot in &mut self.slots {
@@ -260,13 +264,17 @@ impl Leader {
         }
     }
 
-    /// If there are many connections, moves those without events out of the poll.
+    /// If there are many connections, moves all without events out of the poll: each that stays
+    /// makes every poll longer.
     fn set_quiet_apart(&mut self) {
+        if !self.are_many() {
+            return;
+        }
         for index in (0..self.slots.len()).rev() {
-            if self.slots.len() <= FEW || !self.quiet.is_able() {
-                return;
-            }
             if self.slots[index].silent >= SILENT_POLLS {
+                if !self.quiet.is_able() {
+                    return;
+                }
                 let slot = self.remove(index);
                 if let Err(slot) = self.quiet.add(slot) {
                     self.push(slot);

@@ -12,7 +12,7 @@ use rustix::event::PollFlags;
 
 use super::slot::Slot;
 
-/// Up to this many connections are polled, even if they have no events.
+/// If there are no more connections than this, all are polled, even if they have no events.
 pub(super) const FEW: usize = 64;
 /// A connection without events in this many polls is quiet.
 pub(super) const SILENT_POLLS: u8 = 64;
@@ -48,8 +48,12 @@ enum Able {
 }
 
 impl Quiet {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.len() == self.free.len()
+        self.len() == 0
     }
 
     /// Whether it takes connections.
