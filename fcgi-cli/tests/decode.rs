@@ -9,6 +9,7 @@ use common::{
     tap::{PAGE, Tap, decode, decode_within, get, page},
 };
 use fcgi_testkit::wire::{CLOSE, Type, answer, end, request, stream};
+use serde_json::Value;
 
 #[test]
 fn a_recording_prints_the_same_again() {
@@ -31,6 +32,14 @@ fn a_recording_prints_the_same_again() {
     // To the microsecond.
     assert_eq!(decode(&[]), tap.stdout());
     assert_eq!(decode(&["--filter", "/page/1*"]).lines().filter(|l| l.contains("GET")).count(), 11);
+    let objects = decode(&["--json"]);
+    let end: Value =
+        serde_json::from_str(objects.lines().last().unwrap_or_default()).expect("JSON");
+    assert_eq!(
+        (&end["v"], &end["event"], &end["exit_status"]),
+        (&1.into(), &"end".into(), &0.into())
+    );
+    assert_eq!(objects.lines().count(), 21);
     let records = decode(&["-v"]);
     assert_eq!(records.matches("BEGIN_REQUEST").count(), 20);
     assert_eq!(records.matches("HTTP_COOKIE=**************").count(), 20);
@@ -92,6 +101,12 @@ fn raw_bytes_are_records() {
 
 #[test]
 fn what_can_not_be_read_says_so() {
+    for (file, code) in [("/nonexistent", 2), ("/dev/null", 4), ("/dev/zero", 4)] {
+        let output = fcgi().args(["decode", file, "--json"]).output().expect("it runs");
+        let end: Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert_eq!((&end["event"], &end["exit_status"]), (&"end".into(), &code.into()), "{end}");
+        assert_eq!((output.status.code(), &*output.stderr), (Some(code), &b""[..]));
+    }
     let output = fcgi().args(["decode", "/nonexistent"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -206,4 +206,12 @@ fn what_can_not_start_says_why() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.starts_with("fcgi tap: write /nonexistent/f: "), "{said}");
     assert_eq!(run(&["127.0.0.1:1"]).0, Some(2), "--listen is needed");
+    // For programs it is an object.
+    let output = fcgi()
+        .args(["tap", "--listen", "/nonexistent/x.sock", "127.0.0.1:1", "--json"])
+        .output()
+        .expect("it runs");
+    let end: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    assert_eq!((&end["event"], &end["exit_status"]), (&"end".into(), &5.into()), "{end}");
+    assert_eq!((output.status.code(), &*output.stderr), (Some(5), &b""[..]));
 }

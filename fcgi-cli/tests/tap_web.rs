@@ -235,6 +235,10 @@ fn it_fits_a_phone_and_the_night() -> Result {
         browser.click("#list li")?;
         texts(&mut browser, "#title", 1)?;
         assert_eq!(browser.run(fits, &[])?, width, "no scrolling sideways");
+        // What a record holds is within the page, not beside it.
+        let right = "return Math.max(...[...document.querySelectorAll('#records td.value')]
+            .map(cell => cell.getBoundingClientRect().right)) <= innerWidth";
+        assert_eq!(browser.run(right, &[])?, true, "{width}");
         let background = "return getComputedStyle(document.body).backgroundColor";
         backgrounds.push(browser.run(background, &[])?);
         save(&mut browser, &format!("detail-{width}-{scheme}"))?;

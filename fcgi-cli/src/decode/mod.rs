@@ -19,6 +19,7 @@ use fcgi_tokio::proto::record::{Framer, HEADER_LEN, Piece, RecordHeader};
 use crate::{
     complain,
     exit::Exit,
+    report::{Form, Report},
     tap::{
         Show,
         exchange::{Outcome, Time},
@@ -71,13 +72,20 @@ struct Failed(Exit, String);
 
 impl Decode {
     pub(crate) fn run(self) -> ExitCode {
-        match self.decode() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failed(exit, message)) => {
-                complain(&format!("fcgi decode: {}: {message}", self.file.display()));
-                exit.into()
-            }
+        let file = self.file.display();
+        let (exit, message) = match self.decode() {
+            Ok(()) => (Exit::Done, format!("{file}: read to its end")),
+            Err(Failed(exit, message)) => (exit, format!("{file}: {message}")),
+        };
+        // If stdout takes nothing, only stderr is left.
+        if self.show.json && exit != Exit::Io {
+            let form = Form { json: true, ..Form::default() };
+            return Report::new("decode", exit, message).field("event", "end").finish(form, false);
         }
+        if exit != Exit::Done {
+            complain(&format!("fcgi decode: {message}"));
+        }
+        exit.into()
     }
 
     fn decode(&self) -> Result<(), Failed> {

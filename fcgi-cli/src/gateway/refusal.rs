@@ -44,7 +44,7 @@ pub(super) fn in_particular(
     }
     let [length] = head.values(b"content-length")[..] else { return None };
     let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
-    let number = str::from_utf8(length).ok()?.parse::<u64>();
+    let number = std::str::from_utf8(length).ok()?.parse::<u64>();
     // A number may be too large for its type.
     (is_number && number.map_or(true, |number| number > max_body)).then(|| {
         let reason = format!("the body of the request has more than {max_body} bytes");

@@ -40,7 +40,15 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{causes, exit::Exit, place::Place, signals::catch, sink::Sink, stream};
+use crate::{
+    causes,
+    exit::Exit,
+    place::Place,
+    report::{self as results, Form},
+    signals::catch,
+    sink::Sink,
+    stream,
+};
 use exchange::Outcome;
 use filter::Filter;
 use packets::Packets;
@@ -172,6 +180,11 @@ impl Tap {
     pub(crate) async fn run(self) -> ExitCode {
         let code = match LocalSet::new().run_until(self.start()).await {
             Ok(()) => ExitCode::SUCCESS,
+            Err(Stopped(exit, message)) if self.show.json && self.prints() => {
+                let form = Form { json: true, ..Form::default() };
+                let result = results::Report::new("tap", exit, message).field("event", "end");
+                result.finish(form, false)
+            }
             Err(Stopped(exit, message)) => {
                 complain(&message);
                 exit.into()
@@ -185,6 +198,11 @@ impl Tap {
         code
     }
 
+    /// Whether stdout gets lines, and not the recording.
+    fn prints(&self) -> bool {
+        self.write.as_deref() != Some(Path::new("-"))
+    }
+
     async fn start(&self) -> Result<(), Stopped> {
         let io =
             |what: String| move |error: io::Error| Stopped(Exit::Io, format!("{what}: {error}"));
@@ -192,7 +210,7 @@ impl Tap {
         let application =
             self.place.find().map_err(|error| Stopped(Exit::Usage, error.to_string()))?;
         let recording = self.recording(&application)?;
-        let to_stdout = self.write.as_deref() != Some(Path::new("-"));
+        let to_stdout = self.prints();
         if to_stdout {
             spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
         }
@@ -449,7 +467,9 @@ impl Proxy {
         if tap.show.json && to_stdout {
             let end = json!({
                 "v": 1,
+                "command": "tap",
                 "event": "end",
+                "ok": true,
                 "requests": requests,
                 "connections": connections,
                 "exit_status": 0,
