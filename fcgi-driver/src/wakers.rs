@@ -38,12 +38,15 @@ impl Wakes {
         }
     }
 
-    /// Takes the waker from a slot, to wake it later.
+    /// Takes the waker from a slot, to wake it later. Returns whether there was one.
     #[inline]
-    pub(crate) fn take(&mut self, slot: &mut Option<Waker>) {
-        if let Some(waker) = slot.take() {
+    pub(crate) fn take(&mut self, slot: &mut Option<Waker>) -> bool {
+        let waker = slot.take();
+        let waits = waker.is_some();
+        if let Some(waker) = waker {
             self.push(waker);
         }
+        waits
     }
 }
 

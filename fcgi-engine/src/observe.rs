@@ -197,6 +197,45 @@ pub(crate) fn is_timed() -> bool {
     cfg!(feature = "metrics") || LevelFilter::current() >= LevelFilter::DEBUG
 }
 
+/// A request's span.
+#[inline]
+fn request_span(side: Side, request_id: u16, role: Role, params: &Params) -> Span {
+    let span = tracing::debug_span!(
+        "fcgi_request",
+        side = side.as_str(),
+        request_id,
+        %role,
+        method = tracing::field::Empty,
+        script = tracing::field::Empty,
+    );
+    if !span.is_disabled() {
+        let record = |field, value: Option<&[u8]>| {
+            if let Some(value) = value {
+                span.record(field, escape(value, b""));
+            }
+        };
+        record("method", params.get("REQUEST_METHOD"));
+        record("script", params.get("SCRIPT_FILENAME").or_else(|| params.get("SCRIPT_NAME")));
+    }
+    span
+}
+
+/// The event of a request that has ended.
+#[inline]
+pub(crate) fn log_end(span: &Span, outcome: Outcome, sent: u64, received: u64, elapsed: Duration) {
+    match outcome {
+        Outcome::Complete { app_status } => {
+            tracing::debug!(parent: span, app_status, sent, received, ?elapsed, "request ended");
+        }
+        Outcome::Rejected(rejection) => {
+            tracing::debug!(parent: span, %rejection, sent, received, ?elapsed, "request refused");
+        }
+        other => {
+            tracing::debug!(parent: span, outcome = ?other, sent, received, ?elapsed, "request ended");
+        }
+    }
+}
+
 /// One request, from its beginning to its end.
 #[derive(Debug)]
 pub struct RequestLog {
@@ -223,23 +262,24 @@ impl RequestLog {
         params: &Params,
         now: impl FnOnce() -> Instant,
     ) -> Self {
-        let span = tracing::debug_span!(
-            "fcgi_request",
-            side = side.as_str(),
-            request_id,
-            %role,
-            method = tracing::field::Empty,
-            script = tracing::field::Empty,
-        );
-        if !span.is_disabled() {
-            let record = |field, value: Option<&[u8]>| {
-                if let Some(value) = value {
-                    span.record(field, escape(value, b""));
-                }
-            };
-            record("method", params.get("REQUEST_METHOD"));
-            record("script", params.get("SCRIPT_FILENAME").or_else(|| params.get("SCRIPT_NAME")));
-        }
+        Self::in_span(request_span(side, request_id, role, params), side, role, now)
+    }
+
+    /// Like [`begin`](Self::begin); `None` if nobody wants to know of the request.
+    pub(crate) fn wanted(
+        side: Side,
+        request_id: u16,
+        role: Role,
+        params: &Params,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Self> {
+        let span = request_span(side, request_id, role, params);
+        let wanted = cfg!(feature = "metrics") || !span.is_none();
+        wanted.then(|| Self::in_span(span, side, role, now))
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]
+    fn in_span(span: Span, side: Side, role: Role, now: impl FnOnce() -> Instant) -> Self {
         let timed = cfg!(feature = "metrics") || !span.is_disabled();
         #[cfg(feature = "metrics")]
         metrics::gauge!("fcgi_requests", "side" => side.as_str()).increment(1.0);
@@ -254,11 +294,6 @@ impl RequestLog {
             received: 0,
             stderr: Vec::new(),
         }
-    }
-
-    /// Whether anybody wants to know of the request.
-    pub(crate) fn is_wanted(&self) -> bool {
-        cfg!(feature = "metrics") || !self.span.is_none()
     }
 
     /// The request's span.
@@ -315,18 +350,7 @@ impl RequestLog {
 
     /// Like [`finish`](Self::finish), for a request that somebody else has counted and timed.
     pub(crate) fn ended(&self, outcome: Outcome, sent: u64, received: u64, elapsed: Duration) {
-        let span = &self.span;
-        match outcome {
-            Outcome::Complete { app_status } => {
-                tracing::debug!(parent: span, app_status, sent, received, ?elapsed, "request ended");
-            }
-            Outcome::Rejected(rejection) => {
-                tracing::debug!(parent: span, %rejection, sent, received, ?elapsed, "request refused");
-            }
-            other => {
-                tracing::debug!(parent: span, outcome = ?other, sent, received, ?elapsed, "request ended");
-            }
-        }
+        log_end(&self.span, outcome, sent, received, elapsed);
         #[cfg(feature = "metrics")]
         {
             let (side, role) = (self.side.as_str(), role_name(self.role));

@@ -41,44 +41,48 @@ use fcgi_proto::Connection;
 pub const MAX_ROUNDS: usize = 32;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 32;
-/// Size of the buffer that is lent to connections: the window of one that reads little.
-const LENT: usize = 4096;
+/// Sizes of the buffers that are lent to connections: the windows of one that reads little, and of
+/// one that reads many small requests at once.
+const LENT: [usize; 2] = [4096, 16_384];
 
 thread_local! {
-    /// A buffer to read into. A connection has it only while it parses what it has read. So
-    /// thousands of connections need one buffer, and it is not cleared for each read.
-    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    /// A buffer of each size to read into. A connection has it only while it parses what it has
+    /// read. So thousands of connections need one buffer, and it is not cleared for each read.
+    static SPARE: [Cell<Option<BytesMut>>; 2] = const { [Cell::new(None), Cell::new(None)] };
 }
 
 /// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
-    connection.wants_buffer() == Some(LENT) && connection.lend(spare(socket)).is_ok()
+    let size = connection.wants_buffer();
+    let size = size.and_then(|size| LENT.iter().position(|lent| *lent == size));
+    size.is_some_and(|size| connection.lend(spare(socket, size)).is_ok())
 }
 
-/// The thread's buffer. It may hold bytes of another connection's requests, so it is cleared for a
-/// socket whose code could mistake them for its own.
+/// The thread's buffer of a size. It may hold bytes of another connection's requests, so it is
+/// cleared for a socket whose code could mistake them for its own.
 #[inline]
-fn spare(socket: &impl Socket) -> BytesMut {
+fn spare(socket: &impl Socket, size: usize) -> BytesMut {
     // A thread that is ending has no buffer.
-    match SPARE.try_with(Cell::take).ok().flatten() {
+    match SPARE.try_with(|spares| spares[size].take()).ok().flatten() {
         Some(mut spare) => {
             if !socket.fills() {
                 spare.fill(0);
             }
             spare
         }
-        None => fresh(),
+        None => fresh(LENT[size]),
     }
 }
 
 #[inline]
 fn put_back(spare: BytesMut) {
-    let _ = SPARE.try_with(|slot| slot.set(Some(spare)));
+    let Some(size) = LENT.iter().position(|lent| *lent == spare.len()) else { return };
+    let _ = SPARE.try_with(|spares| spares[size].set(Some(spare)));
 }
 
 #[cold]
-fn fresh() -> BytesMut {
-    BytesMut::zeroed(LENT)
+fn fresh(len: usize) -> BytesMut {
+    BytesMut::zeroed(len)
 }
 
 /// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any
@@ -273,10 +277,11 @@ fn take_in(connection: &mut impl Connection, read: Read) -> Read {
 /// Reads once and drops the bytes, which nobody needs.
 pub fn skip(socket: &mut impl Socket) -> Read {
     read_once(socket, |socket| {
-        let mut scratch = spare(socket);
+        let mut scratch = spare(socket, 0);
         let read = socket.read(&mut scratch);
+        let room = scratch.len();
         put_back(scratch);
-        Ok((read?, LENT))
+        Ok((read?, room))
     })
 }
 

@@ -1,5 +1,6 @@
 //! What a request of a kept connection costs in allocations: at most two in our crates. One is its
-//! parameters, one the queue of what is sent; hello itself and tokio make none.
+//! parameters, one the queue of what is sent; hello itself and tokio make none. That holds for
+//! requests that come together too, and a large body needs a buffer once.
 //!
 //! The allocator counts by thread. The server has one to itself; what speaks to it is a plain socket
 //! on another.
@@ -22,23 +23,28 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Those of a buffer for a large body.
+    static BUFFERS: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(size: usize) {
     // Const-initialised and without a destructor: usable at any time in a thread's life.
     ALLOCATIONS.with(|allocations| allocations.set(allocations.get() + 1));
+    if size > 32 * 1024 {
+        BUFFERS.with(|buffers| buffers.set(buffers.get() + 1));
+    }
 }
 
 // SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's contract is `System`'s.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's contract is `System`'s.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -49,7 +55,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
+        count(new_size);
         // SAFETY: the caller's contract is `System`'s, which made `ptr`.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
@@ -58,19 +64,24 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Tells, as `hello`, how many allocations this thread has made.
+/// Tells, as `hello`, how many allocations this thread has made; for a body, how many buffers it took.
 async fn tell(request: fcgi::Request) -> Result<(), fcgi::Error> {
-    match request.param_str("ALLOCATIONS") {
-        Some(_) => {
-            let made = ALLOCATIONS.with(Cell::get);
-            request.stdout().write_all(made.to_string()).await
-        }
-        None => request.stdout().write_chunk(Bytes::from_static(HELLO.as_bytes())).await,
+    if request.param_str("ALLOCATIONS").is_some() {
+        let made = ALLOCATIONS.with(Cell::get);
+        return request.stdout().write_all(made.to_string()).await;
     }
+    if request.param_str("BUFFERS").is_some() {
+        let before = BUFFERS.with(Cell::get);
+        let mut stdin = request.stdin();
+        while stdin.chunk().await?.is_some() {}
+        let made = BUFFERS.with(Cell::get) - before;
+        return request.stdout().write_all(made.to_string()).await;
+    }
+    request.stdout().write_chunk(Bytes::from_static(HELLO.as_bytes())).await
 }
 
-#[test]
-fn a_kept_request_makes_two_allocations() {
+/// Runs a test with a connection to a server that has a thread to itself.
+fn with_peer(test: impl FnOnce(&mut Peer)) {
     let (_folder, _, address) = unix_address();
     let at = address.clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -88,17 +99,18 @@ fn a_kept_request_makes_two_allocations() {
     });
     listens.recv().unwrap();
     let mut peer = Peer::dial(&address);
-    let pairs: Vec<_> =
-        (0..26).map(|n| (["HTTP_ACCEPT", "SERVER_NAME"][n % 2], "some value")).collect();
-    let wire = request(1, KEEP, &pairs, b"");
-    let hello = complete(HELLO);
+    test(&mut peer);
+    drop(peer);
+    stop.send(()).unwrap();
+    server.join().unwrap().unwrap();
+}
+
+/// Allocations for each of a number of requests, which the given function sends and checks.
+fn each(peer: &mut Peer, requests: usize, mut send: impl FnMut(&mut Peer)) -> usize {
     let mut made = || {
         peer.send(request(1, KEEP, &[("ALLOCATIONS", "")], b""));
         let told = String::from_utf8(peer.answer(1).stdout).unwrap();
-        for _ in 0..REQUESTS {
-            peer.send(&wire);
-            assert_eq!(peer.answer(1), hello);
-        }
+        send(peer);
         told.parse::<usize>().unwrap()
     };
     made();
@@ -106,9 +118,53 @@ fn a_kept_request_makes_two_allocations() {
     let after = made();
     // The cost of the measurement itself.
     let telling = 10;
-    let each = (after - before).saturating_sub(telling).div_ceil(REQUESTS);
-    assert!(each <= MOST, "{} allocations in {REQUESTS} requests", after - before);
-    drop(peer);
-    stop.send(()).unwrap();
-    server.join().unwrap().unwrap();
+    (after - before).saturating_sub(telling).div_ceil(requests)
+}
+
+fn hello(id: u16) -> Vec<u8> {
+    let pairs: Vec<_> =
+        (0..26).map(|n| (["HTTP_ACCEPT", "SERVER_NAME"][n % 2], "some value")).collect();
+    request(id, KEEP, &pairs, b"")
+}
+
+#[test]
+fn a_kept_request_makes_two_allocations() {
+    with_peer(|peer| {
+        let made = each(peer, REQUESTS, |peer| {
+            for _ in 0..REQUESTS {
+                peer.send(hello(1));
+                assert_eq!(peer.answer(1), complete(HELLO));
+            }
+        });
+        assert!(made <= MOST, "{made} allocations for each of {REQUESTS} requests");
+    });
+}
+
+#[test]
+fn requests_that_come_together_make_no_more() {
+    with_peer(|peer| {
+        let ids = 1..=16;
+        let together: Vec<u8> = ids.clone().flat_map(hello).collect();
+        let made = each(peer, REQUESTS * 16, |peer| {
+            for _ in 0..REQUESTS {
+                peer.send(&together);
+                for id in ids.clone() {
+                    assert_eq!(peer.answer(id), complete(HELLO));
+                }
+            }
+        });
+        // The queue grows several times, but for all of them.
+        let most = MOST + usize::from(cfg!(feature = "metrics"));
+        assert!(made <= most, "{made} allocations for each of 16 requests");
+    });
+}
+
+#[test]
+fn a_large_body_needs_a_buffer_once() {
+    with_peer(|peer| {
+        let body = vec![b'x'; 4 << 20];
+        peer.send(request(1, KEEP, &[("BUFFERS", "")], &body));
+        let made = String::from_utf8(peer.answer(1).stdout).unwrap();
+        assert!(made.parse::<usize>().unwrap() <= 8, "{made} buffers for 4 MiB");
+    });
 }

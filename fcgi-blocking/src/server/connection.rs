@@ -211,8 +211,9 @@ impl Waiters for Threads {
     /// Notifying runs no foreign code.
     type Woken = ();
 
-    fn wake(&mut self, _: Awaited, woken: &mut ()) {
+    fn wake(&mut self, _: Awaited, woken: &mut ()) -> bool {
         self.wake_all(woken);
+        false
     }
 
     fn wake_all(&mut self, (): &mut ()) {
@@ -593,8 +594,8 @@ impl Connection {
         if send {
             self.turns(inner, &mut begun, false, false);
         } else {
-            inner.session.handle_events(Instant::now);
-            begun.extend(std::iter::from_fn(|| inner.session.poll_job()).map(|job| self.job(job)));
+            let jobs = std::iter::from_fn(|| inner.session.poll_job(Instant::now));
+            begun.extend(jobs.map(|job| self.job(job)));
         }
         if !begun.is_empty() {
             self.crew.submit(begun);

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use fcgi_engine::server::{HandlerEnd, Job, Turn};
@@ -15,7 +15,11 @@ use super::{
     shared::Shared,
     state::State,
 };
-use crate::{deadline::Deadline, pump::Io, runtime::Runtime};
+use crate::{
+    deadline::Deadline,
+    pump::{Io, MAX_ROUNDS},
+    runtime::Runtime,
+};
 
 /// Serves one connection to its end.
 pub(super) async fn serve<R: Runtime, H: Handler>(
@@ -25,7 +29,7 @@ pub(super) async fn serve<R: Runtime, H: Handler>(
 ) {
     let mut task = Task::<R, H> { io: Some(io), state, shared, deadline: Deadline::new() };
     let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
-    while let Some(job) = poll_fn(|cx| task.poll_io(cx)).await {
+    while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
         let key = job.key;
         let (request, span) = Request::new(Arc::clone(&shared), job);
         // A handler may panic before it returns its future.
@@ -53,41 +57,62 @@ impl<R: Runtime, H> Drop for Task<R, H> {
 }
 
 impl<R: Runtime, H: Handler> Task<R, H> {
-    /// Runs a handler as part of this task; before anything else if it is `fresh`.
+    /// Waits for a request whose handler must be run. Ready with `None` once the connection is
+    /// closed.
+    fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
+        match self.poll_io(cx) {
+            Next::Run(job) => Poll::Ready(Some(job)),
+            Next::Closed => Poll::Ready(None),
+            Next::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Next::Wait => Poll::Pending,
+        }
+    }
+
+    /// Runs a handler as part of this task; before anything else if it is `fresh`. It runs on when
+    /// it gets what it waits for, but others have their turn now and then.
     fn poll_inline(
         &mut self,
         cx: &mut Context<'_>,
-        run: Pin<&mut impl Future<Output = ()>>,
+        mut run: Pin<&mut impl Future<Output = ()>>,
         fresh: bool,
     ) -> Poll<()> {
         if !fresh {
             self.poll_beside(cx);
         }
-        if run.poll(cx).is_ready() {
-            return Poll::Ready(());
+        for _ in 0..MAX_ROUNDS {
+            if run.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if !self.poll_beside(cx) {
+                return Poll::Pending;
+            }
         }
-        self.poll_beside(cx);
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Reads and writes while a handler runs inline. A request that begins meanwhile gets its own
-    /// task.
-    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+    /// task. Returns true if there is more to do after the handler has had its turn.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             match self.poll_io(cx) {
-                Poll::Ready(Some(job)) => {
+                Next::Run(job) => {
                     let key = job.key;
                     if let Err(error) = R::spawn(self.run(job)) {
                         tracing::error!(%error, "a request's handler can't run");
                         self.shared.finish(key, HandlerEnd::Dropped);
                     }
                 }
-                Poll::Ready(None) => {
+                Next::Closed => {
                     // The handler has been told to stop.
                     let _ = self.poll_handlers_gone(cx);
-                    break;
+                    return false;
                 }
-                Poll::Pending => break,
+                Next::Again => return true,
+                Next::Wait => return false,
             }
         }
     }
@@ -121,18 +146,17 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         }
     }
 
-    /// Does everything that can be done now. Ready with a request whose handler the caller must
-    /// run, or `None` once the connection is closed.
-    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
-        let mut job = ready!(self.poll_turns(cx));
-        if let Some(job) = &mut job {
+    /// Does everything that can be done now.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Next {
+        let mut next = self.poll_turns(cx);
+        if let Next::Run(job) = &mut next {
             self.shared.open(job);
         }
-        Poll::Ready(job)
+        next
     }
 
-    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
-        let Some(io) = &mut self.io else { return Poll::Ready(None) };
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Next {
+        let Some(io) = &mut self.io else { return Next::Closed };
         let _span = self.shared.span().enter();
         let (_before, _io);
         let mut inner = self.shared.lock();
@@ -141,16 +165,13 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             match inner.session.turn(&mut Io(io, cx), R::now) {
                 Turn::Run(job) => {
                     inner.session.start(job.key);
-                    return Poll::Ready(Some(job));
+                    return Next::Run(job);
                 }
                 Turn::Closed => {
                     _io = self.io.take();
-                    return Poll::Ready(None);
+                    return Next::Closed;
                 }
-                Turn::Again => {
-                    inner.wake(cx.waker());
-                    break;
-                }
+                Turn::Again => return Next::Again,
                 Turn::Wait => {}
             }
             let Some(at) = inner.session.deadline() else { break };
@@ -159,6 +180,18 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             }
         }
         _before = inner.leave(cx);
-        Poll::Pending
+        Next::Wait
     }
+}
+
+/// What the connection's task does next.
+enum Next {
+    /// Runs the handler of this request.
+    Run(Job),
+    /// Goes on, after the handler and others have had their turn.
+    Again,
+    /// Waits: it will be woken.
+    Wait,
+    /// Ends: the connection is closed.
+    Closed,
 }

@@ -83,15 +83,14 @@ impl Wakers {
 }
 
 impl Waiters for Wakers {
+    const AT_ONCE: bool = true;
+
     type Woken = Wakes;
 
-    fn wake(&mut self, what: Awaited, woken: &mut Wakes) {
+    fn wake(&mut self, what: Awaited, woken: &mut Wakes) -> bool {
         match what {
             Awaited::Input(input) => woken.take(self.input(input)),
-            Awaited::Output => {
-                woken.take(&mut self.stdout);
-                woken.take(&mut self.stderr);
-            }
+            Awaited::Output => woken.take(&mut self.stdout) | woken.take(&mut self.stderr),
             Awaited::Flush => woken.take(&mut self.flush),
         }
     }
@@ -284,11 +283,6 @@ impl Inner {
     /// The connection's task is running, and will check everything before it waits.
     pub(super) fn attend(&mut self) {
         self.attends = true;
-    }
-
-    /// Wakes somebody once the lock is released.
-    pub(super) fn wake(&mut self, who: &Waker) {
-        self.woken.extend([who.clone()]);
     }
 
     fn notify(&mut self) {

@@ -8,7 +8,7 @@ use fcgi_http::{
 };
 use fcgi_proto::{Input, Params, Rejection, Role};
 use http::{
-    Method, Request, StatusCode, Uri, request::Parts as RequestParts,
+    Method, Request, StatusCode, Uri, header::CONTENT_LENGTH, request::Parts as RequestParts,
     response::Parts as ResponseParts,
 };
 
@@ -282,11 +282,10 @@ impl Reply {
 
 fn asked(role: Role, params: Params, path: PathSource) -> Result<Asked, RequestError> {
     let mut parts = request::from_params_by(params, path)?;
-    let meta = parts.extensions.get::<MetaVariables>();
-    let content_length = match role {
-        Role::Authorizer => None,
-        _ => meta.map_or(Ok(None), MetaVariables::content_length)?,
-    };
+    // It was checked, and is a number.
+    let declared = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let content_length =
+        declared.filter(|_| role != Role::Authorizer).and_then(|length| length.parse().ok());
     parts.extensions.insert(role);
     Ok(Asked { parts, role, content_length })
 }

@@ -30,6 +30,12 @@ impl Begun {
         }
     }
 
+    /// The request that [`pop`](Self::pop) would return.
+    #[inline]
+    pub(super) fn next(&self) -> Option<RequestKey> {
+        self.first.as_ref().map(|first| first.key)
+    }
+
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Beginning> {
         let first = self.first.take()?;

@@ -103,7 +103,10 @@ impl Ended {
     pub fn log(self) {
         let Self { log, id, role, outcome, sent, received, elapsed } = self;
         // A request whose handler was not started has no span yet.
-        let begin = || RequestLog::begin(Side::Server, id, role, &Params::new(), Instant::now);
-        log.unwrap_or_else(begin).ended(outcome, sent, received, elapsed);
+        let begin = || RequestLog::wanted(Side::Server, id, role, &Params::new(), Instant::now);
+        match log.or_else(begin) {
+            Some(log) => log.ended(outcome, sent, received, elapsed),
+            None => observe::log_end(&Span::none(), outcome, sent, received, elapsed),
+        }
     }
 }

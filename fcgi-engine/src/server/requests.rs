@@ -1,20 +1,30 @@
 //! The requests of a connection whose handlers have not returned.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Instant,
+};
 
 use fcgi_proto::{Input, Params, Rejection, RequestKey, Role, server::AbortReason};
 
-use super::tally::Counted;
+use super::tally::Count;
 use crate::{Phase, observe::RequestLog};
 
 /// What waits on one request: a waker for each event, or one condition variable for all of them.
 pub trait Waiters: Default {
+    /// Whether the adapter runs the handler of a request at once. Then what came behind a request
+    /// whose input is complete is looked at when that handler has run, so that quick requests that
+    /// came together are taken one after the other, and none of them needs a place beside others.
+    const AT_ONCE: bool = false;
+
     /// What is to be woken. That runs code of others, which may use this connection: an adapter
     /// does it once its lock is released.
     type Woken: Default + std::fmt::Debug;
 
-    /// Notes what waits for this event, to be woken.
-    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken);
+    /// Notes what waits for this event, to be woken. Returns whether anything does, if the adapter
+    /// runs handlers [at once](Self::AT_ONCE).
+    fn wake(&mut self, what: Awaited, woken: &mut Self::Woken) -> bool;
 
     /// Notes everything that waits: the request has ended, or should.
     fn wake_all(&mut self, woken: &mut Self::Woken);
@@ -50,7 +60,6 @@ pub(super) struct Active<W> {
     pub(super) inputs: [InputWait; 2],
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
-    _counted: Counted,
     pub(super) role: Role,
     /// Its span, if anybody wants it and its adapter has opened it.
     pub(super) log: Option<RequestLog>,
@@ -95,12 +104,7 @@ impl InputWait {
 }
 
 impl<W: Waiters> Active<W> {
-    pub(super) fn new(
-        counted: Counted,
-        role: Role,
-        begun: Option<Instant>,
-        stop_at: Option<Instant>,
-    ) -> Self {
+    pub(super) fn new(role: Role, begun: Option<Instant>, stop_at: Option<Instant>) -> Self {
         Self {
             waiters: W::default(),
             stop: None,
@@ -111,7 +115,6 @@ impl<W: Waiters> Active<W> {
             stop_at,
             inputs: [InputWait::No; 2],
             flushing: false,
-            _counted: counted,
             role,
             log: None,
             begun,
@@ -138,14 +141,23 @@ pub(super) struct Requests<W> {
     first: Option<(RequestKey, Active<W>)>,
     /// `None` while there are none.
     #[expect(clippy::box_collection, reason = "most connections never have one")]
-    rest: Option<Box<HashMap<RequestKey, Active<W>>>>,
+    rest: Option<Box<HashMap<RequestKey, Active<W>, Secret>>>,
+    /// In the whole server's count.
+    count: Count,
 }
 
 impl<W> Requests<W> {
-    pub(super) fn new() -> Self {
-        Self { first: None, rest: None }
+    pub(super) fn new(count: Count) -> Self {
+        Self { first: None, rest: None, count }
     }
 
+    /// Counts a request that begins; false if the server has too many. It must be added.
+    #[inline]
+    pub(super) fn begin(&mut self) -> bool {
+        self.count.begin()
+    }
+
+    /// Adds a request that was [counted](Self::begin).
     #[inline]
     pub(super) fn add(&mut self, key: RequestKey, active: Active<W>) {
         if self.first.is_none() {
@@ -153,6 +165,12 @@ impl<W> Requests<W> {
         } else {
             self.rest.get_or_insert_default().insert(key, active);
         }
+    }
+
+    /// Whether this is the first request, whose handler an adapter runs by itself.
+    #[inline]
+    pub(super) fn is_first(&self, key: RequestKey) -> bool {
+        self.first.as_ref().is_some_and(|(first, _)| *first == key)
     }
 
     #[inline]
@@ -176,8 +194,11 @@ impl<W> Requests<W> {
     pub(super) fn forget(&mut self, key: RequestKey) {
         if self.first.as_ref().is_some_and(|(first, _)| *first == key) {
             self.first = None;
+            self.count.end();
         } else if let Some(rest) = &mut self.rest {
-            rest.remove(&key);
+            if rest.remove(&key).is_some() {
+                self.count.end();
+            }
             if rest.is_empty() {
                 self.rest = None;
             }
@@ -209,5 +230,45 @@ impl<W> Requests<W> {
     /// Whether any request was not ended.
     pub(super) fn any_live(&self) -> bool {
         self.iter().any(|(_, active)| !active.ended)
+    }
+}
+
+/// Hashes the number that a key has on its connection. Numbers are counted up, but the peer chooses
+/// which requests go on, so the hash has a secret. One multiplication is enough: the map is never
+/// larger than the limit of requests.
+#[derive(Clone, Debug)]
+struct Secret(u64);
+
+impl Default for Secret {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl BuildHasher for Secret {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+/// Multiplies, and folds the upper half of the product over the lower.
+#[derive(Debug)]
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, n: u64) {
+        let product = u128::from(self.0 ^ n) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

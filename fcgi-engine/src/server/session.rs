@@ -46,7 +46,7 @@ pub struct Session<W: Waiters> {
     span: ConnectionSpan,
     pub(super) notes: Notes,
     /// Requests whose handlers must be run.
-    begun: Begun,
+    pub(super) begun: Begun,
     /// Requests that an adapter took but need not run any more.
     unstarted: Vec<RequestKey>,
     /// Requests that it took before all of their input had come, and has not started.
@@ -61,6 +61,8 @@ pub struct Session<W: Waiters> {
     pub(super) bound: Option<Instant>,
     /// Whether a request has begun on this connection.
     pub(super) heard: bool,
+    /// The first request's handler waited for input that has come.
+    pub(super) fed: bool,
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     /// The socket is full.
@@ -127,9 +129,9 @@ impl Job {
     pub fn open(&mut self, connection: &ConnectionSpan) -> Option<RequestLog> {
         let _span = connection.enter();
         let Self { key, role, params, .. } = self;
-        let log = RequestLog::begin(Side::Server, key.id(), *role, params, Instant::now);
+        let log = RequestLog::wanted(Side::Server, key.id(), *role, params, Instant::now)?;
         self.span = log.span().clone();
-        log.is_wanted().then_some(log)
+        Some(log)
     }
 }
 
@@ -152,7 +154,7 @@ impl<W: Waiters> Session<W> {
         Self {
             connection: ServerConnection::new(tally.config()),
             reader: Reader::default(),
-            requests: Requests::new(),
+            requests: Requests::new(tally.count()),
             tally: Arc::clone(tally),
             peer,
             span: ConnectionSpan::new(peer),
@@ -167,6 +169,7 @@ impl<W: Waiters> Session<W> {
             until: limit.and_then(|limit| now.checked_add(limit)),
             bound: None,
             heard: false,
+            fed: false,
             flushing: false,
             write_blocked: false,
             half_closed: false,
@@ -335,7 +338,8 @@ impl<W: Waiters> Session<W> {
     }
 
     /// A request whose handler must be run, in addition to those that [`turn`](Self::turn) returns.
-    pub fn poll_job(&mut self) -> Option<Job> {
+    pub fn poll_job(&mut self, now: impl Fn() -> Instant + Copy) -> Option<Job> {
+        self.handle_events(now);
         let Beginning { key, role, keep_conn, params } = self.begun.pop()?;
         let request = self.connection.request(key);
         let whole = request.is_none_or(|request| request.is_input_complete());
@@ -345,8 +349,9 @@ impl<W: Waiters> Session<W> {
         Some(Job { key, role, keep_conn, params, whole, span: Span::none() })
     }
 
-    /// Passes every event to those who wait for it, without a turn. For a handler that made room
-    /// for what has come already.
+    /// Passes events to those who wait for them, without a turn. For a handler that made room for
+    /// what has come already. These are all events, or [those](Waiters::AT_ONCE) up to the first
+    /// request to run.
     #[inline]
     pub fn handle_events(&mut self, now: impl Fn() -> Instant + Copy) {
         if !self.connection.is_quiet() {
@@ -356,7 +361,7 @@ impl<W: Waiters> Session<W> {
     }
 
     fn drain_events(&mut self, now: impl Fn() -> Instant + Copy) {
-        loop {
+        while !(W::AT_ONCE && self.is_next_whole()) {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.on_event(event, now),
                 Ok(None) => return,
@@ -373,6 +378,12 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// Whether all input of the next request to run has come.
+    fn is_next_whole(&mut self) -> bool {
+        let Some(key) = self.begun.next() else { return false };
+        self.connection.request(key).is_none_or(|request| request.is_input_complete())
+    }
+
     fn on_event(&mut self, event: Event, now: impl Fn() -> Instant + Copy) {
         match event {
             Event::Request { key, role, params, keep_conn } => {
@@ -381,24 +392,25 @@ impl<W: Waiters> Session<W> {
                 if self.place.is_none() {
                     self.place = self.tally.place();
                 }
-                let counted = self.place.as_ref().and_then(|_| self.tally.request_begins());
-                let Some(counted) = counted else {
+                if self.place.is_none() || !self.requests.begin() {
                     if let Some(request) = self.connection.request(key) {
                         // It was reported a moment ago, so it is active.
                         let _ = request.reject(Rejection::Overloaded);
                     }
                     return;
-                };
+                }
                 let begun = observe::is_timed().then(now);
                 let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
                 self.remind(stop_at);
-                self.requests.add(key, Active::new(counted, role, begun, stop_at));
+                self.requests.add(key, Active::new(role, begun, stop_at));
                 self.begun.push(Beginning { key, role, keep_conn, params });
             }
             Event::Readable { key, input } => {
+                let first = self.requests.is_first(key);
                 if let Some(active) = self.requests.get_mut(key) {
                     *active.input(input) = InputWait::No;
-                    active.waiters.wake(Awaited::Input(input), &mut self.woken);
+                    let waited = active.waiters.wake(Awaited::Input(input), &mut self.woken);
+                    self.fed |= W::AT_ONCE && first && waited;
                 }
             }
             Event::Writable { key } => {

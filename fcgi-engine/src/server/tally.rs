@@ -65,9 +65,9 @@ impl Tally {
         self.config
     }
 
-    /// Counts a request; `None` if the limit is reached (FC-5.5-2).
-    pub(super) fn request_begins(&self) -> Option<Counted> {
-        Counted::new(&self.requests, self.settings.max_requests)
+    /// Counts the requests of a new connection.
+    pub(super) fn count(&self) -> Count {
+        Count { all: Arc::clone(&self.requests), most: self.settings.max_requests, here: 0 }
     }
 
     /// Counts a connection. `None` if the limit is reached: its requests are refused until there is
@@ -77,7 +77,42 @@ impl Tally {
     }
 }
 
-/// A request or a connection. It counts as long as this lives.
+/// A connection's requests, which count until they end or this is dropped.
+#[derive(Debug)]
+pub(super) struct Count {
+    all: Arc<AtomicUsize>,
+    most: usize,
+    here: usize,
+}
+
+impl Count {
+    /// Counts one more; false if the limit is reached (FC-5.5-2).
+    #[inline]
+    pub(super) fn begin(&mut self) -> bool {
+        let begins = self.all.fetch_add(1, Ordering::Relaxed) < self.most;
+        if begins {
+            self.here += 1;
+        } else {
+            self.all.fetch_sub(1, Ordering::Relaxed);
+        }
+        begins
+    }
+
+    /// One of those that began has ended.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        self.here -= 1;
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.here, Ordering::Relaxed);
+    }
+}
+
+/// A connection. It counts as long as this lives.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<AtomicUsize>);
 

@@ -76,9 +76,12 @@ impl<W: Waiters> Session<W> {
             self.handle_time(io, now());
         }
         for _ in 0..MAX_ROUNDS {
-            self.handle_events(now);
-            if let Some(job) = self.poll_job() {
+            if let Some(job) = self.poll_job(now) {
                 return Turn::Run(job);
+            }
+            // If the handler takes its input now, the next read may use the same buffer.
+            if W::AT_ONCE && std::mem::take(&mut self.fed) {
+                return Turn::Again;
             }
             match self.life {
                 Life::Closed => return self.close(),
@@ -94,7 +97,7 @@ impl<W: Waiters> Session<W> {
                     if self.handlers() > 0 {
                         self.handle_events(now);
                     }
-                    if paused && !self.write_blocked {
+                    if paused && !self.write_blocked || self.begun.next().is_some() {
                         continue;
                     }
                 }

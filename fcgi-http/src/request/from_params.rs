@@ -1,6 +1,6 @@
 //! The application's side: turns parameters into a request's head.
 
-use std::sync::Arc;
+use std::{str, sync::Arc};
 
 use fcgi_proto::Params;
 use http::{
@@ -12,6 +12,7 @@ use http::{
 
 use super::{
     MetaVariables, MountPoint, PathSource, RequestError,
+    meta::content_length,
     path_source::{self, Split},
 };
 use crate::{
@@ -49,51 +50,85 @@ pub fn from_params_by(
     source: PathSource,
 ) -> Result<Parts, RequestError> {
     let meta = MetaVariables::new(params);
+    let found = Found::among(meta.params());
     let (mut request, ()) = http::Request::new(()).into_parts();
-    request.method = method(meta.params())?;
-    request.version = version(meta.params())?;
+    request.method = method(found.method)?;
+    request.version = version(found.protocol)?;
     let (uri, mount) = match source {
-        PathSource::RequestUri => (uri(&meta)?, MountPoint::default()),
+        PathSource::RequestUri => (uri(found.target, &meta)?, MountPoint::default()),
         PathSource::PathInfo => {
             let split = path_source::split(&meta);
             (uri_below(&meta, &split)?, split.mount())
         }
     };
     request.uri = uri;
-    request.headers = headers(&meta)?;
+    request.headers = headers(&found, &meta)?;
     request.extensions.insert(mount);
     request.extensions.insert(meta);
     Ok(request)
 }
 
-fn method(params: &Params) -> Result<Method, RequestError> {
+/// What every request needs of its parameters, found in one walk. Of duplicates the last counts, as
+/// in [`Params::get`].
+#[derive(Default)]
+struct Found<'a> {
+    method: Option<&'a [u8]>,
+    protocol: Option<&'a [u8]>,
+    target: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    /// How many parameters may be header fields.
+    fields: usize,
+}
+
+impl<'a> Found<'a> {
+    fn among(params: &'a Params) -> Self {
+        let mut found = Self::default();
+        for (name, value) in params {
+            match name {
+                b"REQUEST_METHOD" => found.method = Some(value),
+                b"SERVER_PROTOCOL" => found.protocol = Some(value),
+                b"REQUEST_URI" => found.target = Some(value),
+                b"CONTENT_TYPE" => found.content_type = Some(value),
+                b"CONTENT_LENGTH" => found.content_length = Some(value),
+                _ => found.fields += usize::from(name.starts_with(b"HTTP_")),
+            }
+        }
+        found
+    }
+}
+
+fn method(value: Option<&[u8]>) -> Result<Method, RequestError> {
     const NAME: &str = "REQUEST_METHOD";
-    let value = params.get(NAME).ok_or(RequestError::Missing(NAME))?;
+    let value = value.ok_or(RequestError::Missing(NAME))?;
     Method::from_bytes(value).map_err(|_| invalid(NAME, value))
 }
 
-fn version(params: &Params) -> Result<Version, RequestError> {
-    const NAME: &str = "SERVER_PROTOCOL";
+fn version(value: Option<&[u8]>) -> Result<Version, RequestError> {
     // Case does not matter (RFC 3875, 4.1.16). A server-side include sends INCLUDED.
-    let value = params.get(NAME).unwrap_or(b"");
-    Ok(match &value.to_ascii_uppercase()[..] {
-        b"" | b"INCLUDED" | b"HTTP/1.0" => Version::HTTP_10,
-        b"HTTP/1.1" => Version::HTTP_11,
-        b"HTTP/2.0" | b"HTTP/2" => Version::HTTP_2,
-        b"HTTP/3.0" | b"HTTP/3" => Version::HTTP_3,
-        b"HTTP/0.9" => Version::HTTP_09,
-        _ => return Err(invalid(NAME, value)),
-    })
+    const VERSIONS: [(&[u8], Version); 9] = [
+        (b"HTTP/1.1", Version::HTTP_11),
+        (b"HTTP/2.0", Version::HTTP_2),
+        (b"HTTP/2", Version::HTTP_2),
+        (b"HTTP/3.0", Version::HTTP_3),
+        (b"HTTP/3", Version::HTTP_3),
+        (b"HTTP/1.0", Version::HTTP_10),
+        (b"INCLUDED", Version::HTTP_10),
+        (b"", Version::HTTP_10),
+        (b"HTTP/0.9", Version::HTTP_09),
+    ];
+    let value = value.unwrap_or(b"");
+    let known = VERSIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
+    known.map(|(_, version)| *version).ok_or_else(|| invalid("SERVER_PROTOCOL", value))
 }
 
 /// The `http` crate stores positions in a URI in 16 bits.
 const URI_MAX: usize = 65_534;
 
-fn uri(meta: &MetaVariables) -> Result<Uri, RequestError> {
+fn uri(target: Option<&[u8]>, meta: &MetaVariables) -> Result<Uri, RequestError> {
     const NAME: &str = "REQUEST_URI";
     let mut text = String::new();
-    let params = meta.params();
-    let (name, value) = match params.get(NAME).filter(|value| !value.is_empty()) {
+    let (name, value) = match target.filter(|value| !value.is_empty()) {
         Some(value) => {
             push_uri(value, &mut text).ok_or_else(|| invalid(NAME, value))?;
             (NAME, value.into())
@@ -153,30 +188,41 @@ fn parse(text: String, error: impl Fn() -> RequestError) -> Result<Uri, RequestE
 
 /// Appends a target as the client sent it; `None` if it holds control bytes.
 fn push_uri(value: &[u8], out: &mut String) -> Option<()> {
-    for &byte in value {
-        match byte {
-            byte if is_control(byte) => return None,
-            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
-                path::encode_byte(byte, out);
-            }
-            byte => out.push(char::from(byte)),
+    let is_plain = |byte: u8| {
+        byte.is_ascii_graphic()
+            && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+    };
+    let mut rest = value;
+    loop {
+        let plain = rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
+        let (text, behind) = rest.split_at(plain);
+        out.push_str(str::from_utf8(text).ok()?);
+        let Some((&byte, behind)) = behind.split_first() else { return Some(()) };
+        if is_control(byte) {
+            return None;
         }
+        path::encode_byte(byte, out);
+        rest = behind;
     }
-    Some(())
 }
 
-fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
-    let mut headers = HeaderMap::new();
+/// The most header fields to make room for before they are seen.
+const MOST_ROOM: usize = 64;
+
+fn headers(found: &Found<'_>, meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
+    // CONTENT_TYPE and CONTENT_LENGTH come in addition.
+    let mut headers = HeaderMap::with_capacity((found.fields + 2).min(MOST_ROOM));
+    let mut dashed = Vec::new();
     let mut append = |name: HeaderName, value: HeaderValue| match headers.try_append(name, value) {
         Ok(_) => Ok(()),
         Err(_) => Err(RequestError::TooManyFields),
     };
     for (name, value) in meta.params() {
         let Some(suffix) = name.strip_prefix(b"HTTP_") else { continue };
-        let suffix: Vec<u8> =
-            suffix.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        dashed.clear();
+        dashed.extend(suffix.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }));
         let field =
-            HeaderName::from_bytes(&suffix).map_err(|_| RequestError::FieldName(excerpt(name)))?;
+            HeaderName::from_bytes(&dashed).map_err(|_| RequestError::FieldName(excerpt(name)))?;
         // The names in Connection are ignored. The web server's own fields are here too,
         // and a client must not be able to remove those.
         if hop::is_hop_by_hop(&field)
@@ -190,11 +236,11 @@ fn headers(meta: &MetaVariables) -> Result<HeaderMap, RequestError> {
             .map_err(|_| RequestError::FieldValue { name: excerpt(name), value: excerpt(value) })?;
         append(field, value)?;
     }
-    if let Some(value) = meta.params().get("CONTENT_TYPE").filter(|value| !value.is_empty()) {
+    if let Some(value) = found.content_type.filter(|value| !value.is_empty()) {
         let value = HeaderValue::from_bytes(value).map_err(|_| invalid("CONTENT_TYPE", value))?;
         append(CONTENT_TYPE, value)?;
     }
-    if let Some(length) = meta.content_length()? {
+    if let Some(length) = content_length(found.content_length)? {
         append(CONTENT_LENGTH, length.into())?;
     }
     Ok(headers)

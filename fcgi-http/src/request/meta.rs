@@ -36,13 +36,7 @@ impl MetaVariables {
     /// # Errors
     /// It is anything but a decimal number below 2^64.
     pub fn content_length(&self) -> Result<Option<u64>, RequestError> {
-        match self.params.get("CONTENT_LENGTH") {
-            None | Some(b"" | b"-1") => Ok(None),
-            Some(value) => parse_length(value).map(Some).ok_or_else(|| RequestError::Invalid {
-                name: "CONTENT_LENGTH",
-                value: excerpt(value),
-            }),
-        }
+        content_length(self.params.get("CONTENT_LENGTH"))
     }
 
     /// FCGI_DATA_LENGTH in bytes, of a Filter's request (FC-6.4-1). A value that is not a number
@@ -163,6 +157,16 @@ impl MetaVariables {
             }
             (Some(name), Some(info)) => Some(Cow::Owned([name, info].concat())),
         }
+    }
+}
+
+/// See [`MetaVariables::content_length`].
+pub(super) fn content_length(value: Option<&[u8]>) -> Result<Option<u64>, RequestError> {
+    match value {
+        None | Some(b"" | b"-1") => Ok(None),
+        Some(value) => parse_length(value)
+            .map(Some)
+            .ok_or_else(|| RequestError::Invalid { name: "CONTENT_LENGTH", value: excerpt(value) }),
     }
 }
 

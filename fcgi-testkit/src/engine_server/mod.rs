@@ -68,14 +68,21 @@ pub fn explore(bytes: &[u8]) -> Seen {
     let (mut choices, mut seen) = (Choices(bytes), Seen::default());
     // One connection after the other.
     while !choices.0.is_empty() {
-        let mut world = World::new(choices, seen);
-        while !world.choices.0.is_empty() && !world.is_closed {
-            world.step();
-            world.settle();
-        }
-        (choices, seen) = world.end();
+        (choices, seen) = match choices.below(2) {
+            0 => live(World::<false>::new(choices, seen)),
+            _ => live(World::<true>::new(choices, seen)),
+        };
     }
     seen
+}
+
+/// Takes steps until the connection is closed.
+fn live<const AT_ONCE: bool>(mut world: World<'_, AT_ONCE>) -> (Choices<'_>, Seen) {
+    while !world.choices.0.is_empty() && !world.is_closed {
+        world.step();
+        world.settle();
+    }
+    world.end()
 }
 
 /// A fuzzer's bytes as choices; zeros after their end.
@@ -93,24 +100,27 @@ impl Choices<'_> {
     }
 }
 
-/// What was woken since the last wait.
+/// What was woken since the last wait, in adapters of [both kinds](Waiters::AT_ONCE).
 #[derive(Debug, Default)]
-struct Woken {
+struct Woken<const AT_ONCE: bool> {
     inputs: [bool; 2],
     output: bool,
     flush: bool,
     all: bool,
 }
 
-impl Waiters for Woken {
+impl<const AT_ONCE: bool> Waiters for Woken<AT_ONCE> {
+    const AT_ONCE: bool = AT_ONCE;
+
     type Woken = ();
 
-    fn wake(&mut self, what: Awaited, (): &mut ()) {
+    fn wake(&mut self, what: Awaited, (): &mut ()) -> bool {
         match what {
             Awaited::Input(input) => self.inputs[usize::from(input == Input::Data)] = true,
             Awaited::Output => self.output = true,
             Awaited::Flush => self.flush = true,
         }
+        true
     }
 
     fn wake_all(&mut self, (): &mut ()) {
@@ -139,18 +149,18 @@ struct Handler {
     wait: Option<Wait>,
 }
 
-struct World<'a> {
+struct World<'a, const AT_ONCE: bool> {
     choices: Choices<'a>,
     seen: Seen,
     now: Instant,
     tally: Arc<Tally>,
-    session: Session<Woken>,
+    session: Session<Woken<AT_ONCE>>,
     peer: Peer,
     handlers: Vec<Handler>,
     is_closed: bool,
 }
 
-impl<'a> World<'a> {
+impl<'a, const AT_ONCE: bool> World<'a, AT_ONCE> {
     fn new(mut choices: Choices<'a>, seen: Seen) -> Self {
         let now = Instant::now();
         let mut settings = Settings { web_server_addrs: None, ..Settings::from_env() };

@@ -162,7 +162,7 @@ fn h_9_q_21_endless_records_that_bring_nothing(suite: &Suite) {
     }
     // And large ones.
     let (output, address) = endless(suite, record(Type::Stdout, 7, &[b'x'; 60_000]), &[]);
-    assert_fails(&output, 4, &address, "no part of a response");
+    assert_fails(&output, 4, &address, "no part of a request or response");
 }
 
 fn h_9_endless_stderr_ends_at_the_time_limit(suite: &Suite) {
