@@ -177,6 +177,25 @@ fn server() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("http", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("wrong_way", [begin(1, 1, 1), record(STDOUT, 1, b"x", 0)].concat()),
+        (
+            "stray_streams",
+            [
+                begin(1, 2, 1),
+                padded(STDIN, 1, b"early"),
+                padded(PARAMS, 1, &pairs(&[("HTTP_AUTHORIZATION", "x")])),
+                end(PARAMS, 1),
+                padded(STDIN, 1, b"no input"),
+                end(STDIN, 1),
+                begin(2, 1, 1),
+                padded(PARAMS, 2, &nginx_params("POST", "2")),
+                end(PARAMS, 2),
+                padded(DATA, 2, b"no data"),
+                padded(STDIN, 2, b"in"),
+                end(DATA, 2),
+                end(STDIN, 2),
+            ]
+            .concat(),
+        ),
     ]
 }
 

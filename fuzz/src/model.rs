@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fcgi_proto::Params;
+use fcgi_proto::{Input, Params, Role};
 
 use crate::wire::{self, Part, Piece, Side, kind};
 
@@ -20,6 +20,8 @@ struct Expected {
     params_ended: bool,
     streams: [Vec<u8>; 2],
     ended: [bool; 2],
+    /// The streams that its role does not have: what comes on them is skipped.
+    skipped: [bool; 2],
 }
 
 impl Model {
@@ -49,7 +51,9 @@ impl Model {
                 let Some(request) = self.requests.get_mut(&piece.id) else { return };
                 if piece.kind == kind::PARAMS {
                     request.params.extend_from_slice(bytes);
-                } else if let Some(i) = self.streams.iter().position(|kind| *kind == piece.kind) {
+                } else if let Some(i) = self.streams.iter().position(|kind| *kind == piece.kind)
+                    && !request.skipped[i]
+                {
                     request.streams[i].extend_from_slice(bytes);
                 }
             }
@@ -57,11 +61,25 @@ impl Model {
                 let Some(request) = self.requests.get_mut(&piece.id) else { return };
                 if piece.kind == kind::PARAMS {
                     request.params_ended = true;
-                } else if let Some(i) = self.streams.iter().position(|kind| *kind == piece.kind) {
+                } else if let Some(i) = self.streams.iter().position(|kind| *kind == piece.kind)
+                    && !request.skipped[i]
+                {
                     request.ended[i] = true;
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A client's request has this role, which decides which streams it has.
+    pub fn has_role(&mut self, id: u16, role: Role) {
+        let request = self.requests.get_mut(&id).expect("a request of the model");
+        for (i, input) in [Input::Stdin, Input::Data].into_iter().enumerate() {
+            if !role.has_input(input) {
+                request.skipped[i] = true;
+                request.streams[i].clear();
+                request.ended[i] = false;
+            }
         }
     }
 

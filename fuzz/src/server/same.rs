@@ -148,7 +148,8 @@ impl App for Application<'_> {
                 let number = known.count;
                 known.count += 1;
                 let action = self.plan.each.action(number);
-                if let Some(model) = &known.model {
+                if let Some(model) = &mut known.model {
+                    model.has_role(key.id(), role);
                     model.check_params(key.id(), &params);
                 }
                 known.see(Seen::Request(number, key.id(), role, params.clone(), keep_conn));
