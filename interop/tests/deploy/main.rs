@@ -2,6 +2,7 @@
 //! paths and ports differ.
 
 mod application;
+mod logs;
 mod page;
 mod servers;
 mod starters;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         case("systemd_socket", &[Peer::Systemd, Peer::Nginx], starters::socket_activation),
         case("spawn_fcgi", &[Peer::SpawnFcgi, Peer::Nginx], starters::spawn_fcgi),
         case("rolling_restart", &[Peer::Nginx], starters::rolling_restart),
+        case("logs", &[Peer::Nginx], logs::stderr),
         case("process_1_of_a_container", &[Peer::Nginx], starters::container),
     ])
 }

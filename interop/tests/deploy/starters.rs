@@ -157,7 +157,7 @@ pub(crate) fn container() -> Result<()> {
     container.ends_well()
 }
 
-fn wait_for(mut what: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn wait_for(mut what: impl FnMut() -> bool) -> Result<()> {
     let started = Instant::now();
     while !what() {
         ensure!(started.elapsed() < LIMIT, "it does not come");
