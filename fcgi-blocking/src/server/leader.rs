@@ -75,13 +75,7 @@ enum Stage {
 impl Lead for Leader {
     fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
         loop {
-            // This comes first, since it may close the connection that a shutdown waits for.
-            self.look_again(engine);
-            if self.is_done(engine) {
-                drop(self);
-                engine.stop();
-                return None;
-            }
+            self = self.stay(engine)?;
             if self.jobs.is_empty() {
                 self.poll(engine, None);
             }
@@ -103,12 +97,7 @@ impl Lead for Leader {
         until: Option<Instant>,
     ) -> Option<Box<dyn Lead>> {
         loop {
-            self.look_again(engine);
-            if self.is_done(engine) {
-                drop(self);
-                engine.stop();
-                return None;
-            }
+            self = self.stay(engine)?;
             if !self.jobs.is_empty() {
                 engine.pool.submit(self.jobs.drain(..));
             }
@@ -127,6 +116,19 @@ fn apart() -> Option<EnteredSpan> {
 }
 
 impl Leader {
+    /// Looks again at connections that asked for it, and ends a shutdown that nobody holds up any
+    /// more. `None` then.
+    fn stay(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Box<Self>> {
+        // This comes first, since it may close the connection that a shutdown waits for.
+        self.look_again(engine);
+        if !self.is_done(engine) {
+            return Some(self);
+        }
+        drop(self);
+        engine.stop();
+        None
+    }
+
     pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
         let mut leader = Self::with(Some(acceptor));
         leader.serving = Some(notify::serving());

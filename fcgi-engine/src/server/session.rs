@@ -14,7 +14,7 @@ use super::{
     notes::{ConnectionSpan, Ended, Note, Notes},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     settings::grace_end,
-    tally::{Counted, Tally},
+    tally::{Count, Tally},
 };
 use crate::{
     Phase,
@@ -53,7 +53,7 @@ pub struct Session<W: Waiters> {
     waiting: Vec<RequestKey>,
     pub(super) open: Option<OpenConnection>,
     /// This connection's slot in the count of open connections.
-    pub(super) place: Option<Counted>,
+    pub(super) place: Option<Count>,
     pub(super) life: Life,
     pub(super) phase: Phase,
     pub(super) until: Option<Instant>,

@@ -72,12 +72,15 @@ impl Tally {
 
     /// Counts a connection. `None` if the limit is reached: its requests are refused until there is
     /// room.
-    pub(super) fn place(&self) -> Option<Counted> {
-        Counted::new(&self.served, self.settings.max_connections)
+    pub(super) fn place(&self) -> Option<Count> {
+        let (all, most) = (Arc::clone(&self.served), self.settings.max_connections);
+        let mut place = Count { all, most, here: 0 };
+        place.begin().then_some(place)
     }
 }
 
-/// A connection's requests, which count until they end or this is dropped.
+/// A connection's part of a number that has a limit: its requests, or itself. What has not ended
+/// counts until this is dropped.
 #[derive(Debug)]
 pub(super) struct Count {
     all: Arc<AtomicUsize>,
@@ -98,7 +101,7 @@ impl Count {
         begins
     }
 
-    /// One of those that began has ended.
+    /// One of those that began here has ended.
     #[inline]
     pub(super) fn end(&mut self) {
         self.here -= 1;
@@ -109,23 +112,5 @@ impl Count {
 impl Drop for Count {
     fn drop(&mut self) {
         self.all.fetch_sub(self.here, Ordering::Relaxed);
-    }
-}
-
-/// A connection. It counts as long as this lives.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let counted = Self(Arc::clone(count));
-        (before < most).then_some(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
