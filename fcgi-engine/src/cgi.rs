@@ -127,7 +127,6 @@ impl Relay {
     }
 
     /// The thread for [`run`](Self::run), for the adapter to start.
-    #[must_use]
     pub fn thread() -> thread::Builder {
         thread::Builder::new().name("fcgi-cgi".to_owned())
     }
