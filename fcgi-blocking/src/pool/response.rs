@@ -8,7 +8,7 @@ use super::lease::Lease;
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, Collected, away,
+        Body, CancelHandle, Chunk, away,
         exchange::{Chunks, Exchange},
     },
 };
@@ -64,40 +64,27 @@ impl Response {
         Ok(lease)
     }
 
-    /// Waits for the next bytes. Returns `None` once the application has finished the request;
-    /// [`app_status`](Self::app_status) is known then.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
-    /// `None`.
-    pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        let Some(lease) = &mut self.lease else { return Ok(None) };
-        let chunk = lease.chunk(&mut self.exchange);
-        if self.exchange.core.is_over() {
-            self.finish();
+    fcgi_engine::response_methods! {
+        [;],
+        chunk(response) {
+            let Some(lease) = &mut response.lease else { return Ok(None) };
+            let chunk = lease.chunk(&mut response.exchange);
+            if response.exchange.core.is_over() {
+                response.finish();
+            }
+            chunk
         }
-        chunk
+        /// [`Error::Cancelled`] after a [handle](Self::cancel_handle) cancelled it.
+    }
+
+    fn exchange(&self) -> Option<&Exchange> {
+        Some(&self.exchange)
     }
 
     /// The address of the application.
     #[cfg(feature = "http")]
     pub(crate) fn address(&self) -> std::sync::Arc<str> {
         std::sync::Arc::clone(self.exchange.core.address())
-    }
-
-    /// The application's status, if the response was read to its end.
-    #[must_use]
-    pub fn app_status(&self) -> Option<u32> {
-        self.exchange.core.app_status()
-    }
-
-    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
-    ///
-    /// # Errors
-    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-    pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
-        self.collect_all(limit)
     }
 
     /// Detaches the request from its caller. A new thread sends its body, reads its response to the
@@ -137,7 +124,7 @@ impl Chunks for Response {
         self.chunk()
     }
 
-    fn exchange(&mut self) -> Option<&mut Exchange> {
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         Some(&mut self.exchange)
     }
 }
