@@ -2,22 +2,18 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     task::{Context, Poll},
 };
 
 use super::{Chunk, Exchange, away, connection::Place};
 use crate::{Error, runtime::Runtime};
 
-/// The methods of a response that a client's and a pool's have in common, for a type with
-/// `poll_chunk`, `exchange` and `exchange_mut`.
+/// Makes the response of a client or a pool a stream and a reader: for a type with `poll_chunk` and
+/// `exchange_mut`.
 macro_rules! response {
     ([$($generics:tt)*] $response:ty) => {
         impl<$($generics)*> $response {
-            ::fcgi_engine::response_methods! {
-                [async; .await],
-                chunk(response) { ::std::future::poll_fn(|cx| response.poll_chunk(cx)).await }
-            }
-
             /// Bytes of STDOUT, for a reader.
             fn poll_bytes(
                 &mut self,
@@ -67,6 +63,11 @@ pub struct Response<'a, R: Runtime> {
 }
 
 impl<R: Runtime> Response<'_, R> {
+    fcgi_engine::response_methods! {
+        [async; .await],
+        chunk(response) { poll_fn(|cx| response.poll_chunk(cx)).await }
+    }
+
     /// Detaches the request from its caller. A new task sends its body, reads its response to the
     /// end, and drops it. The client's time limits still apply. Without a
     /// [`total_timeout`](super::Connector::total_timeout) the request is aborted after ten minutes.
