@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::server::{CHUNK, Whole, Write};
+use fcgi_engine::server::{CHUNK, Whole, Write, piece, pieces};
 use fcgi_proto::{Input, Output, Params, RequestKey, Role, server::AbortReason};
 
 use super::connection::Connection;
@@ -180,8 +180,8 @@ impl OutputStream {
     /// [`Error::Aborted`] when the web server has aborted the request or is gone,
     /// [`Error::Timeout`] after [`handler_timeout`](super::Server::handler_timeout).
     pub fn write_all(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
-        for piece in bytes.as_ref().chunks(CHUNK) {
-            self.put(Bytes::copy_from_slice(piece), Write::Stream)?;
+        for piece in pieces(bytes.as_ref()) {
+            self.put(piece, Write::Stream)?;
         }
         Ok(())
     }
@@ -222,8 +222,7 @@ impl io::Write for OutputStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        // Copies small pieces, so that a full queue does not cost a large copy.
-        let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
+        let mut bytes = piece(buf);
         Ok(self.connection.write(self.key, self.output, &mut bytes, Write::Stream)?)
     }
 

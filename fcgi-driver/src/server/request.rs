@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::server::{CHUNK, Whole, Write};
+use fcgi_engine::server::{CHUNK, Whole, Write, piece, pieces};
 use fcgi_proto::{Input, Output, Params, RequestKey, Role, server::AbortReason};
 
 use super::shared::Shared;
@@ -158,8 +158,8 @@ impl OutputStream {
     /// # Cancellation safety
     /// Dropping the future may leave some of the bytes written.
     pub async fn write_all(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
-        for piece in bytes.as_ref().chunks(CHUNK) {
-            self.write(Bytes::copy_from_slice(piece), Write::Stream).await?;
+        for piece in pieces(bytes.as_ref()) {
+            self.write(piece, Write::Stream).await?;
         }
         Ok(())
     }
@@ -212,8 +212,7 @@ impl futures_io::AsyncWrite for OutputStream {
             let closed = "the stream was closed by this handle";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, closed)));
         }
-        // Copies small pieces, so that a full queue does not cost a large copy.
-        let mut bytes = Bytes::copy_from_slice(&buf[..buf.len().min(CHUNK)]);
+        let mut bytes = piece(buf);
         let written = self.shared.poll_write(cx, self.key, self.output, &mut bytes, Write::Stream);
         let taken = ready!(written)?;
         Poll::Ready(Ok(taken))

@@ -7,6 +7,18 @@ use crate::{Error, joined::Joined};
 /// The most bytes that one read of a stream takes.
 pub const CHUNK: usize = 64 * 1024;
 
+/// A copy of bytes that a handler writes, piece by piece: a full queue then does not cost a large
+/// copy.
+pub fn pieces(bytes: &[u8]) -> impl Iterator<Item = Bytes> {
+    bytes.chunks(CHUNK).map(Bytes::copy_from_slice)
+}
+
+/// The first of the [pieces].
+#[must_use]
+pub fn piece(bytes: &[u8]) -> Bytes {
+    pieces(bytes).next().unwrap_or_default()
+}
+
 /// The bytes of a stream so far, for `read_to_end`.
 #[derive(Debug)]
 pub struct Whole {
