@@ -264,7 +264,7 @@ impl Connection {
                     if last && session.has_more() {
                         // It comes before the next poll, whoever leads then.
                         let listed = std::mem::replace(&mut inner.dirty, true);
-                        break self.crew.touch(self, listed, false, None);
+                        break self.crew.touch(self, listed, true, None);
                     }
                     if last && session.wants_read() {
                         break;
