@@ -58,7 +58,7 @@ struct State {
     under_way: usize,
     /// When the last of them ended, or the connection started.
     idle_since: Instant,
-    /// Whether all answers so far have been written, as they must be before the next head.
+    /// Whether all answers so far have been written.
     is_clean: bool,
     /// The head of the next request, as far as it has come.
     head: RawHead,
@@ -158,15 +158,11 @@ impl Client {
 
     /// Records what the client has sent.
     pub(super) fn on_read(&self, bytes: &[u8]) {
-        let mut state = self.lock();
-        if state.is_clean {
-            state.head.push(bytes);
-        }
+        self.lock().head.push(bytes);
     }
 
     /// Whether the head of the request that has arrived, with this method and this many other
-    /// fields, has a field of this name. `None` if some of it arrived before the answer to another
-    /// request, since it is then unknown where it began.
+    /// fields, has a field of this name. `None` if that is not the head that is known here.
     pub(super) fn has_field(&self, name: &[u8], method: &Method, others: usize) -> Option<bool> {
         self.lock().head.has_field(name, method.as_str().as_bytes(), others)
     }
