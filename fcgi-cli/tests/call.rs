@@ -242,7 +242,8 @@ fn a_path_is_called_in_every_role() {
     let (body, file) = (app.file("body", b"in"), app.file("data", b"file"));
     let sent = |args: &[&str]| {
         let output = app.run(&[&["/a.php/info?x=1", "--root", "/srv", "-v"], args].concat());
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        // Not every answer has a head.
+        assert!(!output.stdout.is_empty(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let no_authorizer = ["SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED", "CONTENT_LENGTH"];
