@@ -94,6 +94,20 @@ impl RawHead {
         fields.collect()
     }
 
+    /// Whether the body of the last request has not come to its end.
+    pub(super) const fn is_within_body(&self) -> bool {
+        !self.is_whole && !matches!(self.body, Body::Length(0))
+    }
+
+    /// Whether a request that was not taken yet has come to its end.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.is_whole && matches!(self.body, Body::Length(0))
+    }
+
+    pub(super) const fn is_http_2(&self) -> bool {
+        self.is_http_2
+    }
+
     /// Goes on to the next head.
     pub(super) fn clear(&mut self) {
         self.is_whole = false;

@@ -169,6 +169,7 @@ impl Service {
         };
         if let Found::Script(script) = found {
             title.set_script(&script);
+            client.on_ask();
             let told = match self.proxies.trusted.is_empty() {
                 true => client.told(|| self.upstream.told(origin)),
                 // A proxy's connection carries requests of many clients.
