@@ -169,8 +169,7 @@ fn a_signal_ends_it_while_it_starts() {
     let program = folder.path().join("never-ready");
     let main = folder.path().join("main");
     let text = format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", main.display());
-    fs::write(&program, text).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    fcgi_testkit::program::script(&text, &program).expect("a file");
     let root = folder.path().display().to_string();
     let program = program.display().to_string();
     let mut gateway = common::fcgi()
