@@ -48,6 +48,43 @@ fn http_2(window: u32) -> Vec<u8> {
     bytes
 }
 
+/// As `nc -N` does: the end of what a client sends is no end of what it reads.
+#[test]
+fn a_client_that_sends_nothing_more_gets_its_answers() {
+    let (app, root) = (App::start(), Root::new());
+    let big = "x".repeat(3_000_000);
+    std::fs::write(root.path().join("big.txt"), &big).expect("a file");
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg()]);
+    let ask = |sent: &str| {
+        let stream = client(&gateway, sent.as_bytes());
+        stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+        rest(stream)
+    };
+    for version in ["1.0", "1.1"] {
+        for (target, status, end) in
+            [("/page.txt", "200", PAGE), ("/none", "404", "\n"), ("/big.txt", "200", &big)]
+        {
+            for _ in 0..5 {
+                let get = format!("GET {target} HTTP/{version}\r\nHost: a\r\n\r\n");
+                let (answer, is_orderly) = ask(&get);
+                assert_eq!(answer.split(' ').nth(1), Some(status), "{target}");
+                assert!(is_orderly && answer.ends_with(end), "{target}: {} bytes", answer.len());
+            }
+        }
+    }
+    let two = "GET /big.txt HTTP/1.1\r\nHost: a\r\n\r\nGET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (answer, is_orderly) = ask(two);
+    assert!(is_orderly && answer.ends_with(PAGE) && answer.len() > big.len(), "{}", answer.len());
+    // An application has half a second, which a busy machine may take alone.
+    let chunked = "POST /app.php HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5\r\nhello\r\n0\r\n\r\n";
+    assert!((0..20).any(|_| ask(chunked).0.contains("STDIN=5\n")), "no answer from a script");
+    // What is no whole request gets no 200.
+    for cut in [10, chunked.len() - 20, chunked.len() - 1] {
+        assert!(!ask(&chunked[..cut]).0.starts_with("HTTP/1.1 200"), "{cut}");
+    }
+}
+
 /// Answers PINGs and SETTINGS until the connection ends.
 fn answer_pings(mut stream: TcpStream) -> u32 {
     let mut pings = 0;
@@ -264,7 +301,7 @@ fn an_http_2_client_that_does_not_read_a_file_is_given_up() {
 }
 
 /// A gateway whose logs nobody reads.
-fn unread(args: &[&str]) -> (std::process::Child, u16, BufReader<std::process::ChildStdout>) {
+fn unread(args: &[&str]) -> (std::process::Child, u16, std::process::ChildStdout) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
         .args(["gateway", "--listen", "127.0.0.1:0"])
         .args(args)
@@ -272,11 +309,12 @@ fn unread(args: &[&str]) -> (std::process::Child, u16, BufReader<std::process::C
         .stderr(Stdio::piped())
         .spawn()
         .expect("fcgi gateway runs");
+    // Byte by byte, so that nothing of the log is read.
     let mut stdout = BufReader::with_capacity(1, child.stdout.take().expect("piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("it starts");
     let port = line.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split('/').next());
-    (child, port.and_then(|port| port.parse().ok()).expect("a port"), stdout)
+    (child, port.and_then(|port| port.parse().ok()).expect("a port"), stdout.into_inner())
 }
 
 fn ends(mut child: std::process::Child) {
@@ -304,7 +342,7 @@ fn an_access_log_that_nobody_reads_holds_nothing_up() {
     }
     // Once it is read, the error log says what is missing.
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-    let reads = thread::spawn(move || stdout.lines().count());
+    let reads = thread::spawn(move || BufReader::new(stdout).lines().count());
     let mut line = String::new();
     stderr.read_line(&mut line).expect("stderr can be read");
     assert!(line.contains(" lines of the access log were dropped: "), "{line}");
