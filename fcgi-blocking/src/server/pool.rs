@@ -10,6 +10,9 @@
 //! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
 //! rest.
 //!
+//! Requests that came together on one connection are queued, so that other threads may help, unless
+//! all of them take only some microseconds. Then the connection gives one at a time.
+//!
 //! A handler that waits for the web server leads itself meanwhile, unless somebody else does. So a
 //! long body needs one thread and not two in turn. If another thread leads, the handler sleeps. If
 //! it is the only one that sleeps and is quick between its waits, the leader leaves the leadership
