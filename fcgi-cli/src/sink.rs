@@ -10,6 +10,9 @@ use std::{
 /// The cost of a piece in addition to its bytes.
 const OVERHEAD: usize = mem::size_of::<Vec<u8>>();
 
+/// How many times its limit [`Sink::flush`] may take while something is written.
+const TIMES: usize = 10;
+
 /// Pieces, such as lines, that wait for a thread to write them.
 pub(crate) struct Sink {
     limit: usize,
@@ -111,9 +114,19 @@ impl Sink {
         }
     }
 
-    /// Waits until everything is written, for at most this long.
+    /// Waits until everything is written. Gives up if nothing was written for this long, or not all
+    /// of it in [`TIMES`] as long: a slow disk and a busy machine are waited for, and nobody else.
     pub(crate) fn flush(&self, limit: Duration) {
         let is_waiting = |queue: &mut Queue| queue.bytes > 0 || queue.dropped > 0;
-        drop(self.emptied.wait_timeout_while(self.lock(), limit, is_waiting));
+        let mut queue = self.lock();
+        for _ in 0..TIMES {
+            let before = (queue.bytes, queue.dropped);
+            let waited = self.emptied.wait_timeout_while(queue, limit, is_waiting);
+            let (after, late) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !late.timed_out() || (after.bytes, after.dropped) == before {
+                return;
+            }
+            queue = after;
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! Transfer-Encoding; here both are visible (RFC 9112, 6.3). Bodies are followed, so that the head
 //! of a pipelined request is found behind them.
 
+use bytes::{Buf, BytesMut};
+
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// How much memory is kept for the next head, in bytes.
@@ -18,44 +20,49 @@ pub(super) struct RawHead {
     /// whole.
     body: Body,
     /// What came behind the body of a whole head.
-    next: Vec<u8>,
+    next: BytesMut,
 }
 
 impl RawHead {
     /// Takes bytes as they come.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        let rest = self.take(bytes);
+        self.next.extend_from_slice(rest);
+    }
+
+    /// Takes the bytes up to the end of the body of a whole head, and returns those behind it.
+    fn take<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.is_http_2 {
-            return;
+            return &[];
         }
         let mut rest = self.body.skip(bytes);
         if !self.is_whole && !rest.is_empty() {
-            rest = self.push_head(rest);
+            rest = self.take_head(rest);
             if self.is_whole {
                 self.body = self.body();
                 rest = self.body.skip(rest);
             }
         }
-        self.next.extend_from_slice(rest);
+        rest
     }
 
-    /// Takes bytes up to the end of the head, and returns what is behind it.
-    fn push_head<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+    /// Takes the bytes up to the end of the head, and returns those behind it.
+    fn take_head<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         if self.bytes.is_empty() {
             // Empty lines before a request are skipped (RFC 9112, 2.2).
             while let [b'\r' | b'\n', rest @ ..] = bytes {
                 bytes = rest;
             }
         }
-        let known = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
+        let end = end_of_head(&self.bytes, bytes);
+        let (head, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        self.bytes.extend_from_slice(head);
         if self.bytes.starts_with(HTTP_2) {
             (self.is_http_2, self.bytes) = (true, Vec::new());
             return &[];
         }
-        let Some(end) = end_of_head(&self.bytes, known.saturating_sub(3)) else { return &[] };
-        self.is_whole = true;
-        self.bytes.truncate(end);
-        &bytes[end - known..]
+        self.is_whole = end.is_some();
+        rest
     }
 
     /// The body that this head announces, as hyper takes it.
@@ -116,8 +123,12 @@ impl RawHead {
         }
         self.bytes.clear();
         if !self.next.is_empty() {
-            let next = std::mem::take(&mut self.next);
-            self.push(&next);
+            let mut next = std::mem::take(&mut self.next);
+            let used = next.len() - self.take(&next).len();
+            next.advance(used);
+            if !next.is_empty() {
+                self.next = next;
+            }
         }
     }
 }
@@ -207,17 +218,19 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The end of the empty line behind a head, whose first `from` bytes have no such line.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at += bytes[at..].iter().position(|byte| *byte == b'\n')? + 1;
-        match &bytes[at..] {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
-    }
+/// Where the empty line behind a head ends in `new`, which comes after `known`.
+fn end_of_head(known: &[u8], new: &[u8]) -> Option<usize> {
+    let before = |at: usize, back: usize| match at.checked_sub(back) {
+        Some(at) => Some(new[at]),
+        None => known.len().checked_sub(back - at).map(|at| known[at]),
+    };
+    let mut line_ends = (0..new.len()).filter(|at| new[*at] == b'\n');
+    let last = line_ends.find(|at| match before(*at, 1) {
+        Some(b'\n') => true,
+        Some(b'\r') => before(*at, 2) == Some(b'\n'),
+        _ => false,
+    });
+    last.map(|at| at + 1)
 }
 
 /// The lines of a head's fields.
@@ -229,4 +242,45 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The names of a head's fields.
 fn names(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines(head).filter_map(|line| line.split(|byte| *byte == b':').next()).map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RawHead;
+
+    /// The first lines of all whole heads.
+    fn first_lines(wire: &[u8], cut: usize) -> Vec<String> {
+        let (mut head, mut found) = (RawHead::default(), Vec::new());
+        for piece in wire.chunks(cut) {
+            head.push(piece);
+            while head.is_whole {
+                let line = head.bytes.split(|byte| *byte == b'\r' || *byte == b'\n').next();
+                found.push(String::from_utf8_lossy(line.unwrap_or_default()).into_owned());
+                head.clear();
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_heads() {
+        let wire = b"\r\n\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\n\
+            POST /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            2;a=\"b\"\r\n\r\n\r\n00a\r\nGET / HTT\n\r\n0\r\nA: b\r\n\r\n\
+            PUT /3 HTTP/1.1\nContent-Length: 9\n\nGET / H\n\nGET /4 HTTP/1.1\n\r\n\r\nGET /5";
+        for cut in 1..wire.len() {
+            let lines = ["GET /1", "POST /2", "PUT /3", "GET /4"];
+            assert_eq!(
+                first_lines(wire, cut),
+                lines.map(|line| format!("{line} HTTP/1.1")),
+                "{cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_pipelined_heads_take_no_time() {
+        let wire = b"GET / HTTP/1.1\r\n\r\n".repeat(200_000);
+        assert_eq!(first_lines(&wire, wire.len()).len(), 200_000);
+    }
 }
