@@ -18,6 +18,7 @@ use super::{
     pool::{Pool, Task, Took},
     request::Request,
     shutdown::Shutdown,
+    waiting::Watched,
     wakeups::Wakeups,
 };
 use crate::Error;
@@ -182,12 +183,18 @@ impl Crew for Engine {
         true
     }
 
-    fn interrupt(&self) {
-        self.wakeups.interrupt();
-    }
-
     fn begin_wait(&self) {
         self.pool.begin_wait();
+    }
+
+    fn watched(self: Arc<Self>) -> Arc<dyn Watched> {
+        self
+    }
+}
+
+impl Watched for Engine {
+    fn interrupt(&self) {
+        self.wakeups.interrupt();
     }
 
     fn end_wait(&self, threads: usize) {
