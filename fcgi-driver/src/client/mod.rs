@@ -43,7 +43,6 @@ pub use body::Body;
 pub(crate) use connection::Connection;
 use connection::Place;
 pub(crate) use exchange::Exchange;
-pub(crate) use fcgi_engine::client::Collector;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
 pub use response::Response;
