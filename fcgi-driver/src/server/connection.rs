@@ -23,25 +23,32 @@ use crate::{
 };
 
 /// Serves one connection to its end.
-pub(super) async fn serve<R: Runtime, H: Handler>(
+// No `async fn`: its future would keep each argument twice.
+pub(super) fn serve<R: Runtime, H: Handler>(
     io: R::Transport,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
-) {
-    let mut task =
-        Task::<R, H> { io: Some(io), state, shared, deadline: Deadline::new(), ended: None };
-    let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
-    while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
-        let key = job.key;
-        let (request, span) = Request::new(Arc::clone(&shared), job);
-        let handler = pin!(handler::start(&state.handler, &shared, request, key, &span));
-        let mut run = pin!(handler::run(&shared, key, span, handler));
-        let mut fresh = true;
-        let end =
-            poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
-        task.ended = Some((key, end));
+) -> impl Future<Output = ()> + Send {
+    let mut task = Task::<R, H> {
+        io: Some(io),
+        state: Arc::clone(&state),
+        shared: Arc::clone(&shared),
+        deadline: Deadline::new(),
+        ended: None,
+    };
+    async move {
+        while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
+            let key = job.key;
+            let (request, span) = Request::new(Arc::clone(&shared), job);
+            let handler = pin!(handler::start(&state.handler, &shared, request, key, &span));
+            let mut run = pin!(handler::run(&shared, key, span, handler));
+            let mut fresh = true;
+            let end =
+                poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
+            task.ended = Some((key, end));
+        }
+        poll_fn(|cx| task.poll_handlers_gone(cx)).await;
     }
-    poll_fn(|cx| task.poll_handlers_gone(cx)).await;
 }
 
 struct Task<R: Runtime, H> {

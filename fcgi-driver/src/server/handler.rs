@@ -48,14 +48,14 @@ pub(super) fn start<'a, H: Handler>(
 
 /// Runs a handler that has [started](start) until it ends or must be dropped, and catches its
 /// panic. Whether it must be dropped is checked when it waits, since it was checked a moment ago.
-pub(super) async fn run(
+pub(super) fn run(
     shared: &Shared,
     key: RequestKey,
     span: Span,
     mut handler: Pin<&mut Option<impl Future<Output = Result<u32, Failed>>>>,
-) -> HandlerEnd {
+) -> impl Future<Output = HandlerEnd> {
     let mut fresh = true;
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         let _span = span.enter();
         let fresh = std::mem::take(&mut fresh);
         if !fresh && shared.poll_over(cx, key).is_ready() {
@@ -71,5 +71,4 @@ pub(super) async fn run(
             Err(panicked) => Poll::Ready(panicked),
         }
     })
-    .await
 }

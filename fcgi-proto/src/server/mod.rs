@@ -43,7 +43,7 @@ mod event;
 mod records;
 mod request;
 
-use alloc::{boxed::Box, collections::VecDeque};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use core::fmt;
 
 use bytes::BytesMut;
@@ -72,7 +72,7 @@ use records::{Found, Record};
 /// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`,
 /// `is_between_records`.
 pub struct ServerConnection {
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     recv: Receiver,
     send: SendQueue,
     requests: Requests<State>,
@@ -173,10 +173,15 @@ impl State {
 }
 
 impl ServerConnection {
-    /// The state machine for a newly accepted connection.
+    /// The state machine for a newly accepted connection. The connections of a server may share one
+    /// configuration.
     #[must_use]
-    pub fn new(mut config: ServerConfig) -> Self {
-        config.limits = config.limits.usable();
+    pub fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
+        let mut config = config.into();
+        let limits = config.limits.usable();
+        if limits != config.limits {
+            Arc::make_mut(&mut config).limits = limits;
+        }
         Self {
             recv: Receiver::new(&config.limits),
             config,
