@@ -17,11 +17,23 @@ use crate::runtime::{Runtime, Timer};
 pub(crate) struct Deadline<R: Runtime> {
     timer: Option<R::Timer>,
     armed: Option<(Instant, Waker)>,
+    /// The timer was freed once.
+    freed: bool,
 }
 
 impl<R: Runtime> Deadline<R> {
     pub(crate) const fn new() -> Self {
-        Self { timer: None, armed: None }
+        Self { timer: None, armed: None, freed: false }
+    }
+
+    /// Nothing is due for now. The first time this returns the timer, to be dropped without a lock:
+    /// an idle connection keeps none, and the runtime has none to look at before it sleeps. If it is
+    /// needed again it stays, since it may be needed for each request.
+    #[must_use = "drop it without a lock"]
+    pub(crate) fn free(&mut self) -> Option<(R::Timer, Option<(Instant, Waker)>)> {
+        let timer = if self.freed { None } else { self.timer.take() }?;
+        self.freed = true;
+        Some((timer, self.armed.take()))
     }
 
     /// Ready once `deadline` has passed; never with `None`.

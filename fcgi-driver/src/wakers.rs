@@ -109,6 +109,8 @@ impl<T: Wakeful> DerefMut for Locked<'_, T> {
 impl<T: Wakeful> Drop for Locked<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.later = self.guard.later();
+        if let Some(later) = self.guard.later() {
+            self.later = Some(later);
+        }
     }
 }

@@ -272,10 +272,10 @@ impl RequestLog {
         role: Role,
         params: &Params,
         now: impl FnOnce() -> Instant,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let span = request_span(side, request_id, role, params);
         let wanted = cfg!(feature = "metrics") || !span.is_none();
-        wanted.then(|| Self::in_span(span, side, role, now))
+        wanted.then(|| Box::new(Self::in_span(span, side, role, now)))
     }
 
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables))]

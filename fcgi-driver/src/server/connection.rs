@@ -7,7 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::server::{HandlerEnd, Job, Turn};
+use fcgi_engine::server::{Ended, HandlerEnd, Job, Turn};
+use fcgi_proto::RequestKey;
 
 use super::{
     Request,
@@ -22,23 +23,32 @@ use crate::{
 };
 
 /// Serves one connection to its end.
-pub(super) async fn serve<R: Runtime, H: Handler>(
+// No `async fn`: its future would keep each argument twice.
+pub(super) fn serve<R: Runtime, H: Handler>(
     io: R::Transport,
     state: Arc<State<H>>,
     shared: Arc<Shared>,
-) {
-    let mut task = Task::<R, H> { io: Some(io), state, shared, deadline: Deadline::new() };
-    let (state, shared) = (Arc::clone(&task.state), Arc::clone(&task.shared));
-    while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
-        let key = job.key;
-        let (request, span) = Request::new(Arc::clone(&shared), job);
-        // A handler may panic before it returns its future.
-        let handler = pin!(async { state.handler.call(request).await });
-        let mut run = pin!(handler::run(&shared, key, span, true, handler));
-        let mut fresh = true;
-        poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
+) -> impl Future<Output = ()> + Send {
+    let mut task = Task::<R, H> {
+        io: Some(io),
+        state: Arc::clone(&state),
+        shared: Arc::clone(&shared),
+        deadline: Deadline::new(),
+        ended: None,
+    };
+    async move {
+        while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
+            let key = job.key;
+            let (request, span) = Request::new(Arc::clone(&shared), job);
+            let handler = pin!(handler::start(&state.handler, &shared, request, key, &span));
+            let mut run = pin!(handler::run(&shared, key, span, handler));
+            let mut fresh = true;
+            let end =
+                poll_fn(|cx| task.poll_inline(cx, run.as_mut(), std::mem::take(&mut fresh))).await;
+            task.ended = Some((key, end));
+        }
+        poll_fn(|cx| task.poll_handlers_gone(cx)).await;
     }
-    poll_fn(|cx| task.poll_handlers_gone(cx)).await;
 }
 
 struct Task<R: Runtime, H> {
@@ -47,6 +57,19 @@ struct Task<R: Runtime, H> {
     state: Arc<State<H>>,
     shared: Arc<Shared>,
     deadline: Deadline<R>,
+    /// How the inline handler has ended. The next turn ends its request, under the same lock.
+    ended: Option<(RequestKey, HandlerEnd)>,
+}
+
+/// A request that has ended, logged when this is dropped.
+struct Log(Option<Ended>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(ended) = self.0.take() {
+            ended.log();
+        }
+    }
 }
 
 /// The end of the connection, or its server is dropped and the task with it.
@@ -76,15 +99,15 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     fn poll_inline(
         &mut self,
         cx: &mut Context<'_>,
-        mut run: Pin<&mut impl Future<Output = ()>>,
+        mut run: Pin<&mut impl Future<Output = HandlerEnd>>,
         fresh: bool,
-    ) -> Poll<()> {
+    ) -> Poll<HandlerEnd> {
         if !fresh {
             self.poll_beside(cx);
         }
         for _ in 0..MAX_ROUNDS {
-            if run.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(end) = run.as_mut().poll(cx) {
+                return Poll::Ready(end);
             }
             if !self.poll_beside(cx) {
                 return Poll::Pending;
@@ -140,9 +163,16 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let (state, shared) = (Arc::clone(&self.state), Arc::clone(&self.shared));
         async move {
             let key = job.key;
-            let (request, span) = Request::new(Arc::clone(&shared), job);
-            let handler = pin!(async { state.handler.call(request).await });
-            handler::run(&shared, key, span, false, handler).await;
+            // It may be over before it starts.
+            let over = poll_fn(|cx| Poll::Ready(shared.poll_over(cx, key).is_ready())).await;
+            let end = if over {
+                HandlerEnd::Dropped
+            } else {
+                let (request, span) = Request::new(Arc::clone(&shared), job);
+                let handler = pin!(handler::start(&state.handler, &shared, request, key, &span));
+                handler::run(&shared, key, span, handler).await
+            };
+            shared.finish(key, end);
         }
     }
 
@@ -156,10 +186,13 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Next {
-        let Some(io) = &mut self.io else { return Next::Closed };
         let _span = self.shared.span().enter();
-        let (_before, _io);
+        let (_before, _io, _timer, _log);
         let mut inner = self.shared.lock();
+        if let Some((key, end)) = self.ended.take() {
+            _log = Log(inner.session.finish(key, end, R::now));
+        }
+        let Some(io) = &mut self.io else { return Next::Closed };
         inner.attend();
         loop {
             match inner.session.turn(&mut Io(io, cx), R::now) {
@@ -174,7 +207,10 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 Turn::Again => return Next::Again,
                 Turn::Wait => {}
             }
-            let Some(at) = inner.session.deadline() else { break };
+            let Some(at) = inner.session.deadline() else {
+                _timer = self.deadline.free();
+                break;
+            };
             if self.deadline.poll(cx, Some(at), R::now()).is_pending() {
                 break;
             }

@@ -23,37 +23,52 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAppStatus> + Send,
 {
-    async fn call(&self, mut request: Request) -> Result<u32, Failed> {
+    // No `async fn`: its future would keep the request beside the handler's, for as long as it runs.
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<u32, Failed>> + Send {
         let (shared, key) = request.keep();
-        let status = self(request).await.into_app_status();
-        status.map_err(|error| log_failure(&*error, &shared.take_params(key)))
+        let answer = self(request);
+        async move {
+            let status = answer.await.into_app_status();
+            status.map_err(|error| log_failure(&*error, &shared.take_params(key)))
+        }
     }
 }
 
-/// Runs a handler on one request until it ends or must be dropped, catches its panic, and ends the
-/// request. A `fresh` request was checked a moment ago, and is checked again only when its handler
-/// waits.
-pub(super) async fn run(
+/// Starts a handler. It may panic before it returns its future; then this returns `None`.
+pub(super) fn start<'a, H: Handler>(
+    handler: &'a H,
+    shared: &Shared,
+    request: Request,
+    key: RequestKey,
+    span: &Span,
+) -> Option<impl Future<Output = Result<u32, Failed>> + Send + use<'a, H>> {
+    let _span = span.enter();
+    catch_panic(key.id(), || shared.take_params(key), || handler.call(request)).ok()
+}
+
+/// Runs a handler that has [started](start) until it ends or must be dropped, and catches its
+/// panic. Whether it must be dropped is checked when it waits, since it was checked a moment ago.
+pub(super) fn run(
     shared: &Shared,
     key: RequestKey,
     span: Span,
-    mut fresh: bool,
-    mut handler: Pin<&mut impl Future<Output = Result<u32, Failed>>>,
-) {
-    let end = poll_fn(|cx| {
+    mut handler: Pin<&mut Option<impl Future<Output = Result<u32, Failed>>>>,
+) -> impl Future<Output = HandlerEnd> {
+    let mut fresh = true;
+    poll_fn(move |cx| {
         let _span = span.enter();
         let fresh = std::mem::take(&mut fresh);
         if !fresh && shared.poll_over(cx, key).is_ready() {
             return Poll::Ready(HandlerEnd::Dropped);
         }
-        let params = || shared.take_params(key);
-        match catch_panic(key.id(), params, || handler.as_mut().poll(cx)) {
+        let Some(handler) = handler.as_mut().as_pin_mut() else {
+            return Poll::Ready(HandlerEnd::Panicked);
+        };
+        match catch_panic(key.id(), || shared.take_params(key), || handler.poll(cx)) {
             Ok(Poll::Ready(returned)) => Poll::Ready(HandlerEnd::Returned(returned)),
             Ok(Poll::Pending) if fresh => shared.poll_over(cx, key).map(|()| HandlerEnd::Dropped),
             Ok(Poll::Pending) => Poll::Pending,
             Err(panicked) => Poll::Ready(panicked),
         }
     })
-    .await;
-    shared.finish(key, end);
 }

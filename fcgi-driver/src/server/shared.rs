@@ -58,27 +58,38 @@ impl Wakeful for Inner {
 #[derive(Debug, Default)]
 pub(super) struct Wakers {
     stdin: Option<Waker>,
-    data: Option<Waker>,
     stdout: Option<Waker>,
+    handler: Option<Waker>,
+    /// `None` until one of them waits, so that a connection takes less memory.
+    others: Option<Box<Others>>,
+}
+
+/// What few handlers wait for.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    data: Option<Waker>,
     stderr: Option<Waker>,
     flush: Option<Waker>,
     cancelled: Option<Waker>,
-    handler: Option<Waker>,
 }
 
 impl Wakers {
     fn input(&mut self, input: Input) -> &mut Option<Waker> {
         match input {
             Input::Stdin => &mut self.stdin,
-            Input::Data => &mut self.data,
+            Input::Data => &mut self.others().data,
         }
     }
 
     fn output(&mut self, output: Output) -> &mut Option<Waker> {
         match output {
             Output::Stdout => &mut self.stdout,
-            Output::Stderr => &mut self.stderr,
+            Output::Stderr => &mut self.others().stderr,
         }
+    }
+
+    fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
     }
 }
 
@@ -88,17 +99,28 @@ impl Waiters for Wakers {
     type Woken = Wakes;
 
     fn wake(&mut self, what: Awaited, woken: &mut Wakes) -> bool {
-        match what {
-            Awaited::Input(input) => woken.take(self.input(input)),
-            Awaited::Output => woken.take(&mut self.stdout) | woken.take(&mut self.stderr),
-            Awaited::Flush => woken.take(&mut self.flush),
-        }
+        let slot = match what {
+            Awaited::Input(Input::Stdin) => Some(&mut self.stdin),
+            Awaited::Input(Input::Data) => self.others.as_mut().map(|others| &mut others.data),
+            Awaited::Output => {
+                let stderr = self.others.as_mut().map(|others| &mut others.stderr);
+                return woken.take(&mut self.stdout) | stderr.is_some_and(|slot| woken.take(slot));
+            }
+            Awaited::Flush => self.others.as_mut().map(|others| &mut others.flush),
+        };
+        slot.is_some_and(|slot| woken.take(slot))
     }
 
     fn wake_all(&mut self, woken: &mut Wakes) {
-        let Self { stdin, data, stdout, stderr, flush, cancelled, handler } = self;
-        for waker in [stdin, data, stdout, stderr, flush, cancelled, handler] {
+        let Self { stdin, stdout, handler, others } = self;
+        for waker in [stdin, stdout, handler] {
             woken.take(waker);
+        }
+        if let Some(others) = others {
+            let Others { data, stderr, flush, cancelled } = &mut **others;
+            for waker in [data, stderr, flush, cancelled] {
+                woken.take(waker);
+            }
         }
     }
 }
@@ -184,7 +206,7 @@ impl Shared {
         cx: &mut Context<'_>,
         key: RequestKey,
     ) -> Poll<Result<(), Error>> {
-        self.poll(cx, key, |wakers| &mut wakers.flush, |session| session.flush(key))
+        self.poll(cx, key, |wakers| &mut wakers.others().flush, |session| session.flush(key))
     }
 
     /// Ready once the request was aborted or has ended.
@@ -193,7 +215,12 @@ impl Shared {
         cx: &mut Context<'_>,
         key: RequestKey,
     ) -> Poll<AbortReason> {
-        self.poll(cx, key, |wakers| &mut wakers.cancelled, |session| session.cancelled(key))
+        self.poll(
+            cx,
+            key,
+            |wakers| &mut wakers.others().cancelled,
+            |session| session.cancelled(key),
+        )
     }
 
     /// Ready once the handler must be dropped.

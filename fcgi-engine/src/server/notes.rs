@@ -89,7 +89,7 @@ fn log(notes: Vec<(ConnectionSpan, Peer, Note)>) {
 #[derive(Debug)]
 #[must_use = "log it without a lock"]
 pub struct Ended {
-    pub(super) log: Option<RequestLog>,
+    pub(super) log: Option<Box<RequestLog>>,
     pub(super) id: u16,
     pub(super) role: Role,
     pub(super) outcome: Outcome,

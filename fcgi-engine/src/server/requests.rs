@@ -63,7 +63,7 @@ pub(super) struct Active<W> {
     pub(super) flushing: bool,
     pub(super) role: Role,
     /// Its span, if anybody wants it and its adapter has opened it.
-    pub(super) log: Option<RequestLog>,
+    pub(super) log: Option<Box<RequestLog>>,
     /// When it began, if anybody wants to know.
     pub(super) begun: Option<Instant>,
     /// Bytes of its streams.

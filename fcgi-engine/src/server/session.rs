@@ -126,7 +126,7 @@ impl Job {
     /// Opens its span, in the connection's. Returns what must be [attached](Session::attach) to the
     /// request, if anybody wants to know of it. This runs code of others: hold no lock.
     #[must_use = "attach it"]
-    pub fn open(&mut self, connection: &ConnectionSpan) -> Option<RequestLog> {
+    pub fn open(&mut self, connection: &ConnectionSpan) -> Option<Box<RequestLog>> {
         let _span = connection.enter();
         let Self { key, role, params, .. } = self;
         let log = RequestLog::wanted(Side::Server, key.id(), *role, params, Instant::now)?;
@@ -201,7 +201,7 @@ impl<W: Waiters> Session<W> {
 
     /// Keeps a request's [open](Job::open) log until its end. Returns it if that has been logged.
     #[must_use = "drop it without a lock"]
-    pub fn attach(&mut self, key: RequestKey, log: RequestLog) -> Option<RequestLog> {
+    pub fn attach(&mut self, key: RequestKey, log: Box<RequestLog>) -> Option<Box<RequestLog>> {
         match self.requests.get_mut(key).filter(|active| !active.ended) {
             Some(active) => active.log.replace(log),
             None => Some(log),
@@ -415,6 +415,8 @@ impl<W: Waiters> Session<W> {
                 self.remind(stop_at);
                 self.requests.add(key, Active::new(role, begun, stop_at));
                 self.begun.push(Beginning { key, role, keep_conn, params });
+                // Its handler does not run yet, so nothing waits to be told.
+                self.connection.take_end(key);
             }
             Event::Readable { key, input } => {
                 let first = self.requests.is_first(key);

@@ -15,7 +15,7 @@ use crate::socket::Peer;
 pub struct Tally {
     settings: Settings,
     /// The configuration of each connection.
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     requests: Arc<AtomicUsize>,
     served: Arc<AtomicUsize>,
 }
@@ -29,7 +29,7 @@ impl Tally {
                 "every connection will be closed: FCGI_WEB_SERVER_ADDRS has no address"
             );
         }
-        let config = settings.connection();
+        let config = Arc::new(settings.connection());
         Self { settings, config, requests: Arc::default(), served: Arc::default() }
     }
 
@@ -61,8 +61,8 @@ impl Tally {
         self.served.load(Ordering::Relaxed)
     }
 
-    pub(super) fn config(&self) -> ServerConfig {
-        self.config
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 
     /// Counts the requests of a new connection.

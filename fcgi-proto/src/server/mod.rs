@@ -43,7 +43,7 @@ mod event;
 mod records;
 mod request;
 
-use alloc::{boxed::Box, collections::VecDeque};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use core::fmt;
 
 use bytes::BytesMut;
@@ -68,11 +68,11 @@ use records::{Found, Record};
 
 /// The application's end of a connection, without IO. See the [module](self).
 ///
-/// Beside the methods of [`Connection`]: **commands** `request`, `shutdown`, `fail_all`;
+/// Beside the methods of [`Connection`]: **commands** `request`, `take_end`, `shutdown`, `fail_all`;
 /// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`,
 /// `is_between_records`.
 pub struct ServerConnection {
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     recv: Receiver,
     send: SendQueue,
     requests: Requests<State>,
@@ -173,10 +173,15 @@ impl State {
 }
 
 impl ServerConnection {
-    /// The state machine for a newly accepted connection.
+    /// The state machine for a newly accepted connection. The connections of a server may share one
+    /// configuration.
     #[must_use]
-    pub fn new(mut config: ServerConfig) -> Self {
-        config.limits = config.limits.usable();
+    pub fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
+        let mut config = config.into();
+        let limits = config.limits.usable();
+        if limits != config.limits {
+            Arc::make_mut(&mut config).limits = limits;
+        }
         Self {
             recv: Receiver::new(&config.limits),
             config,
@@ -206,6 +211,17 @@ impl ServerConnection {
         }
         let state = self.requests.get(key)?.state;
         (state != ServerState::Params).then_some(Request { connection: self, key })
+    }
+
+    /// Acts on the end of a request's STDIN now, if it came in one piece with the request's start.
+    /// Otherwise that waits for the next event. No [`Readable`](Event::Readable) is reported for it
+    /// then: this is for an application that has just been told of the request, and has not read
+    /// from it.
+    #[inline]
+    pub fn take_end(&mut self, key: RequestKey) {
+        if self.bodiless == Some(key) && self.error.is_none() {
+            self.end_of_whole();
+        }
     }
 
     /// Refuses new requests and closes the connection once the active ones end, immediately if there
