@@ -24,30 +24,7 @@ pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 
 use crate::Pool;
 
-/// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
-/// `ping.response` is set.
-///
-/// # Errors
-/// See [`PageError`].
-pub fn ping(pool: &Pool, path: &str) -> Result<String, PageError> {
-    ask(pool, Page::ping(path))
-}
-
-/// The status of the pool, without [`Status::processes`].
-///
-/// # Errors
-/// See [`PageError`].
-pub fn status(pool: &Pool, path: &str) -> Result<Status, PageError> {
-    ask(pool, Page::status(path))
-}
-
-/// The status of the pool and of each worker.
-///
-/// # Errors
-/// See [`PageError`].
-pub fn full_status(pool: &Pool, path: &str) -> Result<Status, PageError> {
-    ask(pool, Page::full_status(path))
-}
+fcgi_engine::php_fpm_pages!([;], [], Pool);
 
 fn ask<T>(pool: &Pool, page: Page<'_, T>) -> Result<T, PageError> {
     let answer = pool.send(page.request())?.collect(LIMIT)?;

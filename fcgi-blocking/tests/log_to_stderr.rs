@@ -54,14 +54,16 @@ fn a_subscriber_may_write_to_the_stderr_of_a_request() {
         web.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         web
     };
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let mut waits = 0..6000;
+        while !is_so() {
+            assert!(waits.next().is_some(), "{what}: not in {}", seen.lock().unwrap());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
     let logged = |lines: &[&str]| {
-        let log = || seen.lock().unwrap().clone();
         for line in lines {
-            let mut waits = 0..600;
-            while !log().contains(line) {
-                assert!(waits.next().is_some(), "{line} is not in {}", log());
-                thread::sleep(Duration::from_millis(100));
-            }
+            until(line, &|| seen.lock().unwrap().contains(line));
         }
     };
     let mut web = connect("first", None);
@@ -75,6 +77,8 @@ fn a_subscriber_may_write_to_the_stderr_of_a_request() {
         }
     };
     web.write_all(&begin(1)).unwrap();
+    // The stream of a request that ends would not take what is logged about its end.
+    until("the first request's handler runs", &|| stderr.lock().unwrap().is_some());
     // Another request of the connection begins and ends.
     web.write_all(&[begin(2), record(5, 2, &[])].concat()).unwrap();
     read(&mut web, "request ended");

@@ -25,39 +25,7 @@ pub use fcgi_engine::php_fpm::{PageError, Process, Status};
 
 use crate::{pool::Pool, runtime::Runtime};
 
-/// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
-/// `ping.response` is set.
-///
-/// # Errors
-/// See [`PageError`].
-///
-/// # Cancellation safety
-/// Dropping the future aborts the request.
-pub async fn ping<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<String, PageError> {
-    ask(pool, Page::ping(path)).await
-}
-
-/// The status of the pool, without [`Status::processes`].
-///
-/// # Errors
-/// See [`PageError`].
-///
-/// # Cancellation safety
-/// Dropping the future aborts the request.
-pub async fn status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
-    ask(pool, Page::status(path)).await
-}
-
-/// The status of the pool and of each worker.
-///
-/// # Errors
-/// See [`PageError`].
-///
-/// # Cancellation safety
-/// Dropping the future aborts the request.
-pub async fn full_status<R: Runtime>(pool: &Pool<R>, path: &str) -> Result<Status, PageError> {
-    ask(pool, Page::full_status(path)).await
-}
+fcgi_engine::php_fpm_pages!([async; .await], [R: Runtime], Pool<R>);
 
 async fn ask<R: Runtime, T>(pool: &Pool<R>, page: Page<'_, T>) -> Result<T, PageError> {
     let answer = pool.send(page.request()).await?.collect(LIMIT).await?;

@@ -1,27 +1,29 @@
 //! A FastCGI server as a CGI program: one request, passed between the descriptors of a CGI program
 //! and a connection that the server serves like any other.
 //!
-//! [`start`] finds out as which of the two a process was started. As a CGI program the process is
+//! [`Source::auto`] finds out as which of the two a process was started. As a CGI program the process is
 //! its own web server: the [`Relay`] turns the environment and standard input into a FastCGI
 //! request, and writes the response to standard output. A Responder's STDOUT is a CGI response
 //! already (FC-6.2-1).
 //!
 //! ```no_run
-//! use fcgi_engine::cgi::{self, Start};
+//! use fcgi_engine::{Listener, cgi::Source};
 //!
-//! match cgi::start()? {
-//!     Start::FastCgi(listener) => println!("listens at {}", listener.local_addr()),
-//!     Start::Cgi(relay, connection) => {
+//! match Source::<Listener, ()>::auto() {
+//!     Source::Listener(listener) => println!("listens at {}", listener.local_addr()),
+//!     Source::Cgi(relay, connection) => {
 //!         // Another thread serves the connection.
 //!         relay.run()?;
 //!         drop(connection);
 //!     }
+//!     Source::Connection(()) => {}
+//!     Source::Failed(error) => return Err(error),
 //! }
 //! # Ok::<(), fcgi_engine::Error>(())
 //! ```
 
 use std::{
-    env,
+    env, fmt,
     fs::File,
     io::{self, IoSlice, Read as _, Write as _},
     os::{
@@ -30,6 +32,7 @@ use std::{
     },
     sync::Arc,
     task::Poll,
+    thread,
     time::Instant,
 };
 
@@ -48,33 +51,51 @@ use crate::{
 /// The largest read of standard input, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// How a process was started.
-#[derive(Debug)]
-pub enum Start {
-    /// To serve FastCGI on these sockets.
-    FastCgi(Listener),
-    /// As a CGI program, for one request. The request comes over this connection while the relay
-    /// runs.
+/// Where a server's requests come from: an adapter's listener `L`, or its connection `C`.
+pub enum Source<L, C> {
+    /// These listening sockets.
+    Listener(L),
+    /// Only this connection.
+    Connection(C),
+    /// A CGI program's environment and standard input, for one request. It comes over this
+    /// connection while the relay runs.
     Cgi(Relay, UnixStream),
+    /// There is none, for this reason.
+    Failed(Error),
 }
 
-/// Finds out how the process was started. It is a CGI program if GATEWAY_INTERFACE is in the
-/// environment and descriptor 0 is not a listening socket. Otherwise it is a FastCGI application,
-/// with the listener that [`Listener::from_env`] finds without a default address.
-///
-/// A CGI program gives up descriptor 1: from then on, what the program prints goes to standard
-/// error, which is the web server's log, and not into the response.
-///
-/// # Errors
-/// As for [`Listener::from_env`]; [`Error::Io`] when a descriptor can't be created.
-pub fn start() -> Result<Start, Error> {
-    if env::var_os("GATEWAY_INTERFACE").is_none_or(|value| value.is_empty())
-        || net::sockopt::socket_acceptconn(io::stdin()) == Ok(true)
-    {
-        return Listener::from_env("-").map(Start::FastCgi);
+impl<L: From<Listener>, C> Source<L, C> {
+    /// Finds out how the process was started. It is a CGI program if GATEWAY_INTERFACE is in the
+    /// environment and descriptor 0 is not a listening socket. Otherwise it is a FastCGI
+    /// application, with the listener that [`Listener::from_env`] finds without a default address.
+    ///
+    /// A CGI program gives up descriptor 1: from then on, what the program prints goes to standard
+    /// error, which is the web server's log, and not into the response.
+    #[must_use]
+    pub fn auto() -> Self {
+        if env::var_os("GATEWAY_INTERFACE").is_none_or(|value| value.is_empty())
+            || net::sockopt::socket_acceptconn(io::stdin()) == Ok(true)
+        {
+            let listener = Listener::from_env("-");
+            return listener.map_or_else(Self::Failed, |listener| Self::Listener(listener.into()));
+        }
+        let relay = UnixStream::pair().and_then(|(near, far)| Ok((Relay::new(far)?, near)));
+        relay.map_or_else(
+            |error| Self::Failed(failed(error)),
+            |(relay, near)| Self::Cgi(relay, near),
+        )
     }
-    let (near, far) = UnixStream::pair().map_err(failed)?;
-    Relay::new(far).map(|relay| Start::Cgi(relay, near)).map_err(failed)
+}
+
+impl<L: fmt::Debug, C: fmt::Debug> fmt::Debug for Source<L, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(listener) => listener.fmt(f),
+            Self::Connection(connection) => connection.fmt(f),
+            Self::Cgi(relay, _) => relay.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
 }
 
 /// An error of a CGI request.
@@ -105,8 +126,21 @@ impl Relay {
         Ok(Self { socket, params, stdin, stdout })
     }
 
+    /// The thread for [`run`](Self::run), for the adapter to start.
+    pub fn thread() -> thread::Builder {
+        thread::Builder::new().name("fcgi-cgi".to_owned())
+    }
+
+    /// How the relay's thread has ended.
+    ///
+    /// # Errors
+    /// That of [`run`](Self::run), or [`Error::Io`] if it panicked.
+    pub fn ended(joined: thread::Result<Result<(), Error>>) -> Result<(), Error> {
+        joined.unwrap_or_else(|_| Err(failed(io::Error::other("its thread panicked"))))
+    }
+
     /// Relays the request and its response, and returns when the response is out. It blocks: give
-    /// it a thread.
+    /// it a [thread](Self::thread).
     ///
     /// # Errors
     /// [`Error::Io`] when the web server takes no more, or the response was cut off (W-12).

@@ -303,6 +303,50 @@ impl<T> Page<'_, T> {
     }
 }
 
+/// Defines the functions that ask a pool for its pages.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! php_fpm_pages {
+    ([$($async:ident)?; $($wait:tt)*], [$($generics:tt)*], $pool:ty) => {
+        /// Checks that the pool answers. Returns the text of its answer, which is `pong` unless
+        /// `ping.response` is set.
+        ///
+        /// # Errors
+        /// See [`PageError`].
+        $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
+        pub $($async)? fn ping<$($generics)*>(
+            pool: &$pool,
+            path: &str,
+        ) -> Result<String, PageError> {
+            ask(pool, Page::ping(path))$($wait)*
+        }
+
+        /// The status of the pool, without [`Status::processes`].
+        ///
+        /// # Errors
+        /// See [`PageError`].
+        $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
+        pub $($async)? fn status<$($generics)*>(
+            pool: &$pool,
+            path: &str,
+        ) -> Result<Status, PageError> {
+            ask(pool, Page::status(path))$($wait)*
+        }
+
+        /// The status of the pool and of each worker.
+        ///
+        /// # Errors
+        /// See [`PageError`].
+        $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
+        pub $($async)? fn full_status<$($generics)*>(
+            pool: &$pool,
+            path: &str,
+        ) -> Result<Status, PageError> {
+            ask(pool, Page::full_status(path))$($wait)*
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

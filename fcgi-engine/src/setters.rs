@@ -1,4 +1,4 @@
-//! How a builder's methods are written.
+//! How the methods are written that adapters of both kinds have.
 
 /// Builder methods that set one field each. `name(limit) { self.field }` takes a time limit or
 /// `None`; with `limit or MAX` the field holds the longest time instead of `None`.
@@ -37,5 +37,15 @@ macro_rules! setters {
         }
 
         $crate::setters! { $($rest)* }
+    };
+}
+
+/// The last part of a method's documentation: what happens if its future is dropped. A method that
+/// blocks has none.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! dropping {
+    (async $what:literal) => {
+        concat!("\n# Cancellation safety\n", $what)
     };
 }

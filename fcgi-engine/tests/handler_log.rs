@@ -5,7 +5,7 @@ use std::{error, io};
 
 use fcgi_engine::{
     Error,
-    server::{IntoAppStatus, log_failure, log_panic},
+    server::{HandlerEnd, IntoAppStatus, catch_panic, log_failure},
 };
 use fcgi_proto::Params;
 use fcgi_testkit::logs;
@@ -52,7 +52,10 @@ fn method_and_path_are_named_and_no_query_h_10() {
         assert!(!line.contains("secret") && !line.contains('\x1b'), "{line}");
     }
     let params: Params = uri.into_iter().collect();
-    let line = logs::of(|| log_panic(7, &params));
+    let line = logs::of(|| {
+        let end = catch_panic(7, || params, || panic!("this is a test")).unwrap_err();
+        assert_eq!(end, HandlerEnd::Panicked);
+    });
     assert!(line.contains("GET") && line.contains("/news"), "{line}");
     assert!(line.contains("request_id=7"), "{line}");
 }

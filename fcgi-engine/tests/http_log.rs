@@ -37,7 +37,7 @@ fn a_failure_names_method_and_path_at_info_h_10() {
     let pairs = [("REQUEST_METHOD", "POST"), ("REQUEST_URI", "/shop/\u{e9}?id=7")];
     let asked =
         || Reply::responder(Role::Responder, Params::from_iter(pairs), PathSource::RequestUri).0;
-    asked().fail("no database");
+    asked().handle_response::<()>(Err("no database".into()), |()| None);
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = lines.lines().collect();
     assert_eq!(lines.len(), 1, "{lines:?}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{self, Chunk, Collected, Collector, Limit},
+    client::{self, Chunk, Limit},
     observe,
 };
 use fcgi_proto::BeginRequest;
@@ -188,18 +188,7 @@ impl Exchange {
 pub(crate) trait Chunks {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, Error>;
     /// The request, unless it was detached.
-    fn exchange(&mut self) -> Option<&mut Exchange>;
-
-    /// The whole response.
-    fn collect_all(&mut self, limit: usize) -> Result<Collected, Error> {
-        let mut collector = Collector::new(limit);
-        while let Some(chunk) = self.next_chunk()? {
-            if let Some(exchange) = self.exchange() {
-                collector.push(chunk, exchange.core.address())?;
-            }
-        }
-        Ok(collector.finish(self.exchange().and_then(|exchange| exchange.core.app_status())))
-    }
+    fn exchange_mut(&mut self) -> Option<&mut Exchange>;
 
     /// The bytes of STDOUT only, as from a reader.
     fn read_stdout(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
@@ -208,7 +197,7 @@ pub(crate) trait Chunks {
         }
         loop {
             let chunk = self.next_chunk()?;
-            let Some(exchange) = self.exchange() else { return Ok(0) };
+            let Some(exchange) = self.exchange_mut() else { return Ok(0) };
             if let Some(bytes) = exchange.core.cut(chunk, buf.len()) {
                 buf[..bytes.len()].copy_from_slice(&bytes);
                 return Ok(bytes.len());

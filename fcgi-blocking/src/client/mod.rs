@@ -160,8 +160,6 @@ pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Va
 pub struct Client {
     place: Place,
     address: Address,
-    /// Whether a request was sent on it before.
-    used: bool,
     /// Cancels the next request.
     cancel: Option<CancelHandle>,
 }
@@ -224,7 +222,7 @@ impl Client {
 
     fn new(link: Link, address: Address) -> Self {
         let place = Place::new(Box::new(link), |link| &link.session);
-        Self { place, address, used: false, cancel: None }
+        Self { place, address, cancel: None }
     }
 
     fn begin(
@@ -237,13 +235,12 @@ impl Client {
             return Err(Error::Cancelled { address: name });
         }
         let started = Instant::now();
-        let used = std::mem::replace(&mut self.used, true);
         // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());
         let wait = |who: &mut Option<_>| *who = Some(thread::current());
         patience.wait(&name, || (self.place.poll_back(wait), None))?;
         let link = self.place.here()?;
-        if used {
+        if !link.session.is_fresh() {
             link.settle(started, cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();

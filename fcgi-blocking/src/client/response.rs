@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    CancelHandle, Chunk, Collected, away,
+    CancelHandle, Chunk, away,
     exchange::{Chunks, Exchange},
     link::Place,
 };
@@ -30,28 +30,24 @@ impl<'a> Response<'a> {
     /// Waits for something to hand out.
     pub(super) fn first(&mut self) -> Result<(), Error> {
         let first = self.chunk()?;
-        if let Some(exchange) = self.exchange() {
+        if let Some(exchange) = self.exchange_mut() {
             exchange.core.hold(first);
         }
         Ok(())
     }
 
-    /// Waits for the next bytes. Returns `None` once the application has finished the request;
-    /// [`app_status`](Self::app_status) is known then.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
-    /// `None`.
-    pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        let Some((place, exchange)) = &mut self.running else { return Ok(None) };
-        place.connection().map_or(Ok(None), |link| exchange.chunk(link))
+    fn exchange(&self) -> Option<&Exchange> {
+        self.running.as_ref().map(|(_, exchange)| exchange)
     }
 
-    /// The application's status, if the response was read to its end.
-    #[must_use]
-    pub fn app_status(&self) -> Option<u32> {
-        self.running.as_ref()?.1.core.app_status()
+    fcgi_engine::response_methods! {
+        [;],
+        chunk(response) {
+            let Some((place, exchange)) = &mut response.running else { return Ok(None) };
+            place.connection().map_or(Ok(None), |link| exchange.chunk(link))
+        }
+        /// [`Error::Cancelled`](crate::Error::Cancelled) after a [handle](Self::cancel_handle)
+        /// cancelled it.
     }
 
     /// Detaches the request from its caller. A new thread sends its body, reads its response to the
@@ -69,21 +65,10 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
-    ///
-    /// # Errors
-    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-    pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
-        self.collect_all(limit)
-    }
-
     /// A handle that aborts this request from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
-        match &self.running {
-            Some((_, exchange)) => exchange.cancel_handle(),
-            None => CancelHandle::new(),
-        }
+        self.exchange().map_or_else(CancelHandle::new, Exchange::cancel_handle)
     }
 }
 
@@ -92,7 +77,7 @@ impl Chunks for Response<'_> {
         self.chunk()
     }
 
-    fn exchange(&mut self) -> Option<&mut Exchange> {
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         self.running.as_mut().map(|(_, exchange)| exchange)
     }
 }

@@ -42,24 +42,15 @@ where
     B: Read + 'static,
 {
     fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::authorizer(request.role(), request.take_params());
-        let asked = asked.map(|mut asked| {
+        let (mut reply, asked) = Reply::authorizer(request.role(), request.take_params());
+        let mut body = None;
+        if let Some(mut asked) = asked {
             asked.head().extensions.insert(request.cancellation());
-            asked.into_request(|_, _| ())
-        });
-        reply::finish(reply, &request, |reply| {
-            let Some(asked) = asked else { return };
-            match (self.handler)(asked).into_answer() {
-                Ok(Decision::Allow { variables }) => reply.allow(&variables),
-                Ok(Decision::Deny(response)) => {
-                    let (head, body) = response.into_parts();
-                    let body = Source::new(body);
-                    reply.deny(head, body.size_hint());
-                    reply::send(reply, &request, body);
-                }
-                Err(error) => reply.fail(error),
-            }
-        })
+            let answer = (self.handler)(asked.into_request(|_, _| ())).into_answer();
+            let decision = answer.map(|decision| decision.allowed().map_err(Source::of));
+            body = reply.handle_decision(decision, Source::size_hint);
+        }
+        reply::send(reply, &request, body)
     }
 }
 

@@ -13,6 +13,7 @@ use fcgi_engine::{
     http::{InputBody, length_error},
 };
 use fcgi_http::BodyLength;
+use http::Response;
 
 #[cfg(doc)]
 use crate::Error;
@@ -175,6 +176,11 @@ pub(super) struct Source<B>(B);
 impl<B: Read + 'static> Source<B> {
     pub(super) fn new(body: B) -> Self {
         Self(body)
+    }
+
+    /// A response with its body as a source.
+    pub(super) fn of(response: Response<B>) -> Response<Self> {
+        response.map(Self)
     }
 
     fn body(&self) -> Option<&Body> {

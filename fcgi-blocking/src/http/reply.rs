@@ -4,31 +4,30 @@ use std::io::Read;
 
 use fcgi_engine::http::{Reply, ReplyStep};
 
-use super::{
-    Body,
-    body::{Chunks, Source},
-};
+use super::body::{Chunks, Source};
 use crate::server::{self, Failed};
 
-/// Sends a response.
+/// Sends the reply, with the body if it has one. Returns what the handler returns.
 pub(super) fn send<B: Read + 'static>(
-    reply: &mut Reply,
+    mut reply: Reply,
     request: &server::Request,
-    mut body: Source<B>,
-) {
+    mut body: Option<Source<B>>,
+) -> Result<u32, Failed> {
     let mut stdout = request.stdout();
+    let may_wait = |body: &Option<Source<B>>| body.as_ref().is_some_and(Source::may_wait);
     loop {
         let written = match reply.step() {
-            ReplyStep::End => return,
+            ReplyStep::End => return reply.end(),
             ReplyStep::Reject(rejection) => {
                 request.reject(rejection);
                 continue;
             }
             // Flush what was written before asking a reader that may block.
-            ReplyStep::Read if body.may_wait() && stdout.flush().is_err() => Err(()),
+            ReplyStep::Read if may_wait(&body) && stdout.flush().is_err() => Err(()),
             // A reader can't say whether it has bytes, so the head waits for the first ones.
             ReplyStep::Look | ReplyStep::Read => {
-                reply.handle_body(body.chunk().map_err(Into::into));
+                let chunk = body.as_mut().map_or(Ok(None), Source::chunk);
+                reply.handle_body(chunk.map_err(Into::into));
                 continue;
             }
             ReplyStep::Record(head) => stdout.write_record(head).map_err(drop),
@@ -38,16 +37,4 @@ pub(super) fn send<B: Read + 'static>(
             reply.handle_gone();
         }
     }
-}
-
-/// Runs the handler's function, and sends what is then left to send. Returns what the handler
-/// returns.
-pub(super) fn finish(
-    mut reply: Reply,
-    request: &server::Request,
-    answer: impl FnOnce(&mut Reply),
-) -> Result<u32, Failed> {
-    answer(&mut reply);
-    send(&mut reply, request, Source::new(Body::empty()));
-    reply.end()
 }

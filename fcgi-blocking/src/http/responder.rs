@@ -77,22 +77,14 @@ where
     B: Read + 'static,
 {
     fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
-        let asked = asked.map(|mut asked| {
+        let (mut reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
+        let mut body = None;
+        if let Some(mut asked) = asked {
             asked.head().extensions.insert(request.cancellation());
-            asked.into_request(|input, length| Body::from_input(request.input(input), length))
-        });
-        reply::finish(reply, &request, |reply| {
-            let Some(asked) = asked else { return };
-            match (self.handler)(asked).into_answer() {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = Source::new(body);
-                    reply.respond(head, body.size_hint());
-                    reply::send(reply, &request, body);
-                }
-                Err(error) => reply.fail(error),
-            }
-        })
+            let input = |input, length| Body::from_input(request.input(input), length);
+            let answer = (self.handler)(asked.into_request(input)).into_answer();
+            body = reply.handle_response(answer.map(Source::of), Source::size_hint);
+        }
+        reply::send(reply, &request, body)
     }
 }

@@ -57,7 +57,7 @@ mod threads;
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use fcgi_engine::pool::{Reached, Sending, Settings};
+use fcgi_engine::pool::{Sending, Settings};
 use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
@@ -134,17 +134,11 @@ impl Pool {
         let patience = Patience::new(started, self.desk.adapter().connector.settings.total, cancel);
         let mut sending = Sending::new(request, self.desk.settings());
         let mut lease = Lease::acquire(&self.desk, &self.drains)?;
-        loop {
-            lease.ready(&patience)?;
-            match lease.begin(&mut sending, started, cancel) {
-                Ok(exchange) => {
-                    let mut response = Response::new(lease, exchange);
-                    let Err(error) = response.first() else { return Ok(response) };
-                    lease = response.again(&mut sending, error)?;
-                }
-                Err(error) => lease.inner.judge(&mut sending, error, Reached::Nothing)?,
-            }
-        }
+        fcgi_engine::pool_send!(
+            [], lease, sending,
+            ready: lease.ready(&patience),
+            begin: lease.begin(&mut sending, started, cancel)
+        )
     }
 
     /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with

@@ -2,104 +2,34 @@
 
 use std::{io, time::Instant};
 
-use fcgi_engine::pool::{Reached, Sending};
-
 use super::lease::Lease;
 use crate::{
     Error,
     client::{
-        Body, CancelHandle, Chunk, Collected, away,
+        Body, CancelHandle, Chunk, away,
         exchange::{Chunks, Exchange},
     },
 };
 
-/// A response in progress, for a request that a [`Pool`](super::Pool) sent. Its connection goes
-/// back to the pool as soon as the response was read to its end.
-///
-/// Dropping it early aborts the request. The drop does not wait. None of the aborted response's
-/// bytes reach a later request (H-11): the connection is only used again once the application has
-/// ended the request. If that takes longer than
-/// [`drain_timeout`](crate::client::Connector::drain_timeout), the connection is closed. A
-/// connection that is not kept is closed at once.
-///
-/// It is also a [`Read`](io::Read) of STDOUT. That skips STDERR in between, which is logged in any
-/// case.
-#[derive(Debug)]
-#[must_use = "dropping a response aborts its request; `detach` lets it go on"]
-pub struct Response {
-    /// `None` after the end of the response.
-    lease: Option<Lease>,
-    exchange: Exchange,
+fcgi_engine::pool_response! {
+    /// A response in progress, for a request that a [`Pool`](super::Pool) sent. Its connection goes
+    /// back to the pool as soon as the response was read to its end.
+    ///
+    /// Dropping it early aborts the request. The drop does not wait. None of the aborted response's
+    /// bytes reach a later request (H-11): the connection is only used again once the application has
+    /// ended the request. If that takes longer than
+    /// [`drain_timeout`](crate::client::Connector::drain_timeout), the connection is closed. A
+    /// connection that is not kept is closed at once.
+    ///
+    /// It is also a [`Read`](io::Read) of STDOUT. That skips STDERR in between, which is logged in any
+    /// case.
+    #[derive(Debug)]
+    [;], [], Response: Lease, Exchange;
+    next(lease, exchange) { lease.chunk(exchange) }
+    /// [`Error::Cancelled`] after a [handle](Self::cancel_handle) cancelled it.
 }
 
 impl Response {
-    pub(super) fn new(lease: Lease, exchange: Exchange) -> Self {
-        Self { lease: Some(lease), exchange }
-    }
-
-    /// Waits for something to hand out. After an error the connection is kept, to try again.
-    pub(super) fn first(&mut self) -> Result<(), Error> {
-        if let Some(lease) = &mut self.lease {
-            let first = lease.chunk(&mut self.exchange)?;
-            self.exchange.core.hold(first);
-        }
-        if self.exchange.core.is_over() {
-            self.finish();
-        }
-        Ok(())
-    }
-
-    /// Queues the request that failed again, if it can be sent again.
-    pub(super) fn again(
-        mut self,
-        sending: &mut Sending<Body>,
-        error: Error,
-    ) -> Result<Lease, Error> {
-        let Some(mut lease) = self.lease.take() else { return Err(error) };
-        let reached = Reached::of(&self.exchange.core);
-        if let Err(error) = lease.inner.judge(sending, error, reached) {
-            self.lease = Some(lease);
-            return Err(error);
-        }
-        Ok(lease)
-    }
-
-    /// Waits for the next bytes. Returns `None` once the application has finished the request;
-    /// [`app_status`](Self::app_status) is known then.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-    /// [`Error::Body`], [`Error::Timeout`], [`Error::Cancelled`]. Calls after an error return
-    /// `None`.
-    pub fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        let Some(lease) = &mut self.lease else { return Ok(None) };
-        let chunk = lease.chunk(&mut self.exchange);
-        if self.exchange.core.is_over() {
-            self.finish();
-        }
-        chunk
-    }
-
-    /// The address of the application.
-    #[cfg(feature = "http")]
-    pub(crate) fn address(&self) -> std::sync::Arc<str> {
-        std::sync::Arc::clone(self.exchange.core.address())
-    }
-
-    /// The application's status, if the response was read to its end.
-    #[must_use]
-    pub fn app_status(&self) -> Option<u32> {
-        self.exchange.core.app_status()
-    }
-
-    /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of STDERR.
-    ///
-    /// # Errors
-    /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-    pub fn collect(mut self, limit: usize) -> Result<Collected, Error> {
-        self.collect_all(limit)
-    }
-
     /// Detaches the request from its caller. A new thread sends its body, reads its response to the
     /// end, and drops it. The request keeps its place on a connection until then, and the time
     /// limits still apply. Without a [`total_timeout`](crate::client::Connector::total_timeout) it
@@ -122,14 +52,6 @@ impl Response {
     pub fn cancel_handle(&self) -> CancelHandle {
         self.exchange.cancel_handle()
     }
-
-    /// Called at the end of the request, successful or not. Gives the connection back, or closes
-    /// it.
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish(&mut self.exchange);
-        }
-    }
 }
 
 impl Chunks for Response {
@@ -137,19 +59,13 @@ impl Chunks for Response {
         self.chunk()
     }
 
-    fn exchange(&mut self) -> Option<&mut Exchange> {
-        Some(&mut self.exchange)
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        self.exchange_mut()
     }
 }
 
 impl io::Read for Response {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_stdout(buf)
-    }
-}
-
-impl Drop for Response {
-    fn drop(&mut self) {
-        self.finish();
     }
 }

@@ -5,11 +5,9 @@
 //! writes, ends or waits, its thread takes the same steps, except reading.
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
     ops::{Deref, DerefMut},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
@@ -18,19 +16,23 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_engine::{
-    pump::Socket,
-    server::{
-        self, Awaited, ConnectionSpan, Duplex, HandlerEnd, Session, Tally, Turn, Waiters, Write,
-    },
-    socket::{self, END_OF_FILE, HangUp, Peer},
+    server::{self, ConnectionSpan, HandlerEnd, Session, Tally, Turn, Write},
+    socket::{END_OF_FILE, HangUp, Peer},
 };
 use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReason};
 use rustix::event::PollFlags;
 
+use super::{
+    ready::Ready,
+    waiting::{Threads, Waiting, Watched},
+};
 use crate::{Error, stream::Stream};
 
 /// How many bytes may be queued before a handler's write sends them.
 const SEND_AT: usize = 64 * 1024;
+/// After this many reads of its own a handler polls, even if there is more to read, so that other
+/// connections get their turn.
+const OWN_READS: u32 = 8;
 
 /// A connection.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Drop for Locked<'_> {
 }
 
 /// The threads that serve a connection, as it tells them what there is to do.
-pub(super) trait Crew: fmt::Debug + Send + Sync {
+pub(super) trait Crew: Watched {
     /// Makes the leader look at a connection; see [`Wakeups`](super::wakeups::Wakeups::touch).
     fn touch(
         &self,
@@ -101,12 +103,10 @@ pub(super) trait Crew: fmt::Debug + Send + Sync {
         until: Option<Instant>,
         worked: Option<Duration>,
     ) -> bool;
-    /// Makes a thread that leads check whether its handler still waits.
-    fn interrupt(&self);
     /// A handler goes to sleep until a leader has done something.
     fn begin_wait(&self);
-    /// That many of them are woken.
-    fn end_wait(&self, threads: usize);
+    /// Itself, for threads that are woken.
+    fn watched(self: Arc<Self>) -> Arc<dyn Watched>;
 }
 
 /// A request whose handler must be run.
@@ -130,6 +130,12 @@ struct Inner {
     /// What the leader knows of the connection, and whether it will check it anyway.
     told: Watch,
     dirty: bool,
+    /// How many handlers lead, or try to, while they wait.
+    leaders: usize,
+    /// The last read filled its buffer, so there may be more.
+    more: bool,
+    /// Consecutive reads of a handler's own.
+    own_reads: u32,
 }
 
 /// What the leader watches on a connection.
@@ -152,122 +158,15 @@ impl Watch {
     }
 }
 
-/// The threads that wait for something of one request; created for the first.
-#[derive(Debug, Default)]
-struct Threads(Option<Box<Waiting>>);
-
-#[derive(Debug)]
-struct Waiting {
-    crew: Arc<dyn Crew>,
-    condvar: Arc<Condvar>,
-    /// How many of them sleep.
-    asleep: usize,
-    /// How many of them lead, or try to.
-    leaders: usize,
-    /// How often they were woken.
-    wakes: u64,
-    /// When the last one went on.
-    since: Option<Instant>,
-}
-
-impl Threads {
-    fn get_or_new(&mut self, crew: &Arc<dyn Crew>) -> &mut Waiting {
-        self.0.get_or_insert_with(|| {
-            Box::new(Waiting {
-                crew: Arc::clone(crew),
-                condvar: Arc::default(),
-                asleep: 0,
-                leaders: 0,
-                wakes: 0,
-                since: None,
-            })
-        })
-    }
-}
-
-impl Waiting {
-    fn wake(&mut self) {
-        self.wakes += 1;
-        let asleep = std::mem::take(&mut self.asleep);
-        if asleep > 0 {
-            self.crew.end_wait(asleep);
-            self.condvar.notify_all();
-        }
-        if self.leaders > 0 {
-            self.crew.interrupt();
-        }
-    }
-}
-
 impl Inner {
+    /// The threads that wait for the request, if any ever did.
+    fn waiting(&mut self, key: RequestKey) -> Option<&mut Waiting> {
+        self.session.waiters(key)?.get()
+    }
+
     /// Whether nobody has woken those who wait for the request since there were this many wakes.
     fn is_waiting(&mut self, key: RequestKey, wakes: u64) -> bool {
-        let waiters = self.session.waiters(key);
-        matches!(waiters, Some(Threads(Some(waiting))) if waiting.wakes == wakes)
-    }
-}
-
-impl Waiters for Threads {
-    /// Notifying runs no foreign code.
-    type Woken = ();
-
-    fn wake(&mut self, _: Awaited, woken: &mut ()) -> bool {
-        self.wake_all(woken);
-        false
-    }
-
-    fn wake_all(&mut self, (): &mut ()) {
-        if let Some(waiting) = &mut self.0 {
-            waiting.wake();
-        }
-    }
-}
-
-/// A socket and what it is ready for. Any other call would only return `WouldBlock`.
-struct Ready<'a> {
-    stream: &'a Stream,
-    readable: bool,
-    writable: bool,
-}
-
-impl Socket for Ready<'_> {
-    fn read_ready(&mut self) -> io::Result<()> {
-        if self.readable { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    }
-
-    fn fills(&self) -> bool {
-        true
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_ready()?;
-        let read = self.stream.read(buf);
-        // After a short read, the next one would find nothing. The end of file stays readable.
-        self.readable = matches!(read, Ok(n) if n == 0 || n == buf.len());
-        read
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !self.writable {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        (&mut &*self.stream).write_vectored(slices)
-    }
-}
-
-impl Duplex for Ready<'_> {
-    const HEARS_HANG_UP: bool = true;
-
-    fn hang_up(&self) -> HangUp {
-        socket::hang_up(self.stream)
-    }
-
-    fn shutdown_write(&self) {
-        socket::shutdown_write(self.stream);
-    }
-
-    fn refuse_input(&self) -> bool {
-        socket::refuse_input(self.stream)
+        self.waiting(key).is_some_and(|waiting| waiting.wakes == wakes)
     }
 }
 
@@ -280,7 +179,15 @@ impl Connection {
     ) -> Self {
         let session = Session::new(tally, peer, Instant::now());
         let (told, span) = (Watch::new(&session), session.span());
-        let inner = Inner { session, stream: Some(stream), told, dirty: false };
+        let inner = Inner {
+            session,
+            stream: Some(stream),
+            told,
+            dirty: false,
+            leaders: 0,
+            more: false,
+            own_reads: 0,
+        };
         Self { crew, slot: AtomicUsize::new(usize::MAX), span, inner: Mutex::new(inner) }
     }
 
@@ -342,7 +249,8 @@ impl Connection {
         // A connection that will close reads once more.
         let readable = readable || session.is_leaving();
         let writable = writable || !session.wants_write();
-        let mut io = Ready { stream, readable, writable };
+        // A handler that waits may take what has come, and the next read may use the same buffer.
+        let mut io = Ready::new(stream, readable, writable, inner.leaders > 0);
         loop {
             match session.turn(&mut io, Instant::now) {
                 Turn::Run(job) => jobs.push(self.job(job)),
@@ -352,6 +260,9 @@ impl Connection {
                 }
                 Turn::Wait | Turn::Closed => break,
             }
+        }
+        if let Some(more) = io.more() {
+            inner.more = more;
         }
         while let Some(key) = session.poll_unstarted() {
             self.crew.forget(self, key);
@@ -395,17 +306,19 @@ impl Connection {
     ) -> Result<Option<Bytes>, Error> {
         let read =
             |session: &mut Session<_>| session.read(key, input, max, || Some(Instant::now()));
-        let (mut inner, read) = self.until_ready(key, read);
+        let (mut inner, read) = self.until_ready(key, true, read);
         if inner.session.take_attention() {
             self.act(&mut inner, false);
         }
         read
     }
 
-    /// Waits until `poll` is ready. What was written is sent first.
+    /// Waits until `poll` is ready. What was written is sent first. If it `reads`, and there may be
+    /// more to read, its thread reads that itself, without a poll.
     fn until_ready<T>(
         self: &Arc<Self>,
         key: RequestKey,
+        reads: bool,
         mut poll: impl FnMut(&mut Session<Threads>) -> Poll<T>,
     ) -> (Locked<'_>, T) {
         let mut inner = self.lock();
@@ -413,10 +326,26 @@ impl Connection {
         loop {
             match poll(&mut inner.session) {
                 Poll::Ready(ready) => return (inner, ready),
-                Poll::Pending if !acted => self.act(&mut inner, true),
+                Poll::Pending if !acted => self.exchange(&mut inner, key, reads),
                 Poll::Pending => inner = self.wait(inner, key, None),
             }
             acted = !acted;
+        }
+    }
+
+    /// Sends what a handler has written, and reads what it waits for if that may have come.
+    fn exchange(self: &Arc<Self>, inner: &mut Inner, key: RequestKey, reads: bool) {
+        let readable = reads && inner.more && inner.own_reads < OWN_READS;
+        if !readable {
+            inner.own_reads = 0;
+            return self.act(inner, true);
+        }
+        inner.own_reads += 1;
+        inner.leaders += 1;
+        self.act_on(inner, true, true);
+        inner.leaders -= 1;
+        if let Some(waiting) = inner.waiting(key) {
+            waiting.go_on();
         }
     }
 
@@ -446,7 +375,7 @@ impl Connection {
         how: Write,
     ) -> Result<usize, Error> {
         let write = |session: &mut Session<_>| session.write(key, output, bytes, how);
-        let (mut inner, written) = self.until_ready(key, write);
+        let (mut inner, written) = self.until_ready(key, false, write);
         if inner.session.queued() >= SEND_AT {
             self.act(&mut inner, true);
         }
@@ -455,7 +384,7 @@ impl Connection {
 
     /// Waits until everything queued on the connection was handed to the socket.
     pub(super) fn flush(self: &Arc<Self>, key: RequestKey) -> Result<(), Error> {
-        self.until_ready(key, |session| session.flush(key)).1
+        self.until_ready(key, false, |session| session.flush(key)).1
     }
 
     /// Waits until the request was aborted or has ended; `None` if `until` comes first.
@@ -532,23 +461,24 @@ impl Connection {
             return self.lock();
         }
         let Some(threads) = inner.session.waiters(key) else { return inner };
-        let waiting = threads.get_or_new(&self.crew);
+        let waiting = threads.get_or_new(|| Arc::clone(&self.crew).watched());
         // Counts from here: whoever wakes them must find this one before it leads.
         waiting.leaders += 1;
-        let wakes = waiting.wakes;
-        let worked = waiting.since.take().map(|since| since.elapsed());
+        let (wakes, worked) = (waiting.wakes, waiting.worked());
+        inner.leaders += 1;
         drop(inner);
         let waits = || self.lock().is_waiting(key, wakes);
         let led = Arc::clone(&self.crew).lead_while(&waits, until, worked);
         let mut inner = self.lock();
-        if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
+        inner.leaders -= 1;
+        if let Some(waiting) = inner.waiting(key) {
             waiting.leaders -= 1;
         }
         if !led && inner.is_waiting(key, wakes) {
             inner = self.sleep(inner, key, wakes, until);
         }
-        if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
-            waiting.since = Some(Instant::now());
+        if let Some(waiting) = inner.waiting(key) {
+            waiting.go_on();
         }
         inner
     }
@@ -561,7 +491,7 @@ impl Connection {
         wakes: u64,
         until: Option<Instant>,
     ) -> Locked<'a> {
-        let Some(Threads(Some(waiting))) = inner.session.waiters(key) else { return inner };
+        let Some(waiting) = inner.waiting(key) else { return inner };
         waiting.asleep += 1;
         let condvar = Arc::clone(&waiting.condvar);
         let Some(guard) = inner.guard.take() else { return inner };
@@ -576,7 +506,7 @@ impl Connection {
         inner.guard = Some(guard);
         if inner.is_waiting(key, wakes) {
             // Nobody has woken it, so nobody has counted that it no longer sleeps.
-            if let Some(Threads(Some(waiting))) = inner.session.waiters(key) {
+            if let Some(waiting) = inner.waiting(key) {
                 waiting.asleep -= 1;
             }
             self.crew.end_wait(1);
@@ -587,12 +517,17 @@ impl Connection {
     /// Handles the effects of what a handler's thread has done: events, a write if it is time for
     /// one, and news for the leader and the pool.
     fn act(self: &Arc<Self>, inner: &mut Inner, send: bool) {
+        self.act_on(inner, send, false);
+    }
+
+    /// [`act`](Self::act) on a socket that may be readable.
+    fn act_on(self: &Arc<Self>, inner: &mut Inner, send: bool, readable: bool) {
         if inner.stream.is_none() {
             return;
         }
         let mut begun = Vec::new();
         if send {
-            self.turns(inner, &mut begun, false, false);
+            self.turns(inner, &mut begun, readable, false);
         } else {
             let jobs = std::iter::from_fn(|| inner.session.poll_job(Instant::now));
             begun.extend(jobs.map(|job| self.job(job)));

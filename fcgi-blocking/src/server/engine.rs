@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::server::{HandlerEnd, Settings, Tally, log_panic};
+use fcgi_engine::server::{HandlerEnd, Settings, Tally, catch_panic};
 use fcgi_proto::RequestKey;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
     pool::{Pool, Task, Took},
     request::Request,
     shutdown::Shutdown,
+    waiting::Watched,
     wakeups::Wakeups,
 };
 use crate::Error;
@@ -109,14 +109,9 @@ impl Engine {
         }
         let (request, span) = Request::new(Arc::clone(&connection), request);
         let _entered = span.enter();
-        let call = AssertUnwindSafe(|| self.handler.call(request));
-        let end = catch_unwind(call).map_or_else(
-            |_| {
-                log_panic(key.id(), &connection.take_params(key));
-                HandlerEnd::Panicked
-            },
-            HandlerEnd::Returned,
-        );
+        let params = || connection.take_params(key);
+        let end = catch_panic(key.id(), params, || self.handler.call(request));
+        let end = end.map_or_else(|panicked| panicked, HandlerEnd::Returned);
         let returned = Instant::now();
         connection.finish(key, end);
         returned
@@ -188,12 +183,18 @@ impl Crew for Engine {
         true
     }
 
-    fn interrupt(&self) {
-        self.wakeups.interrupt();
-    }
-
     fn begin_wait(&self) {
         self.pool.begin_wait();
+    }
+
+    fn watched(self: Arc<Self>) -> Arc<dyn Watched> {
+        self
+    }
+}
+
+impl Watched for Engine {
+    fn interrupt(&self) {
+        self.wakeups.interrupt();
     }
 
     fn end_wait(&self, threads: usize) {

@@ -30,10 +30,12 @@ mod handler;
 mod leader;
 mod pool;
 mod quiet;
+mod ready;
 mod request;
 mod serve;
 mod shutdown;
 mod slot;
+mod waiting;
 mod wakeups;
 
 use std::time::Duration;

@@ -1,14 +1,10 @@
 //! The life of a server: it starts its threads, and when it shuts down it lets requests finish.
 
-use std::{
-    fmt, io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    sync::Arc,
-};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use fcgi_engine::{
     Listener,
-    cgi::{self, Relay, Start},
+    cgi::{self, Relay},
 };
 
 use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
@@ -28,7 +24,7 @@ impl Server {
     /// Serves once [`run`](Serve::run) is called: for ever, or until a
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Listener>, handler: H) -> Serve<H> {
-        Serve::new(self, listener.into(), handler)
+        Serve::new(self, Source::Listener(listener.into()), handler)
     }
 
     /// Serves in the way in which the process was started, once [`run`](Serve::run) is called. As a
@@ -40,7 +36,7 @@ impl Server {
     /// the web server's log. `run` fails with [`Error::Listen`] if the process was started in
     /// neither way, and with [`Error::Io`] if a CGI response could not be written whole.
     pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<H> {
-        Serve::auto(self, handler)
+        Serve::new(self, Source::auto(), handler)
     }
 
     /// Serves one connection to its end once [`run`](Serve::run) is called. It may be anything with
@@ -54,54 +50,29 @@ impl Server {
     /// Each call is a separate server with its own threads: by default four of them run handlers
     /// ([`threads`](Self::threads)), and one waits.
     pub fn serve_connection<H: Handler>(self, io: impl Into<OwnedFd>, handler: H) -> Serve<H> {
-        Serve::connection(self, io.into(), handler)
+        Serve::new(self, Source::Connection(io.into()), handler)
     }
 }
 
-/// Where connections come from.
-#[derive(Debug)]
-enum Source {
-    Listener(Listener),
-    /// This single connection.
-    Connection(OwnedFd),
-    /// The single request of a CGI program.
-    Cgi(Relay, UnixStream),
-    /// There is none, for this reason.
-    Failed(Error),
-}
+/// Where requests come from.
+type Source = cgi::Source<Listener, OwnedFd>;
 
 /// How many threads run the requests of a single connection.
 const THREADS_OF_ONE: usize = 4;
 
-impl Source {
-    /// The default number of threads that run handlers.
-    fn threads(&self) -> usize {
-        match self {
-            Self::Listener(_) => {
-                let cores = std::thread::available_parallelism().map_or(1, usize::from);
-                cores.saturating_mul(4).max(16)
-            }
-            _ => THREADS_OF_ONE,
+/// The default number of threads that run handlers.
+fn default_threads(source: &Source) -> usize {
+    match source {
+        Source::Listener(_) => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.saturating_mul(4).max(16)
         }
+        _ => THREADS_OF_ONE,
     }
 }
 
 impl<H: Handler> Serve<H> {
-    pub(super) fn new(server: Server, listener: Listener, handler: H) -> Self {
-        Self { server, source: Source::Listener(listener), handler, shutdown: Shutdown::new() }
-    }
-
-    pub(super) fn connection(server: Server, io: OwnedFd, handler: H) -> Self {
-        Self { server, source: Source::Connection(io), handler, shutdown: Shutdown::new() }
-    }
-
-    /// A server that serves in the way in which the process was started.
-    pub(super) fn auto(server: Server, handler: H) -> Self {
-        let source = match cgi::start() {
-            Ok(Start::FastCgi(listener)) => Source::Listener(listener),
-            Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Err(error) => Source::Failed(error),
-        };
+    fn new(server: Server, source: Source, handler: H) -> Self {
         Self { server, source, handler, shutdown: Shutdown::new() }
     }
 
@@ -138,7 +109,7 @@ impl<H: Handler> Serve<H> {
             doing: "start threads for",
             source,
         };
-        let threads = server.threads.unwrap_or(source.threads());
+        let threads = server.threads.unwrap_or_else(|| default_threads(&source));
         let engine = Engine::new(server.settings, threads, Box::new(handler), shutdown.clone())
             .map_err(start)?;
         let engine = Arc::new(engine);
@@ -147,8 +118,7 @@ impl<H: Handler> Serve<H> {
             Source::Listener(listener) => Leader::new(Acceptor::new(listener)?),
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
-                let thread = std::thread::Builder::new().name("fcgi-cgi".to_owned());
-                relay = Some(thread.spawn(|| cgi.run()).map_err(cgi::failed)?);
+                relay = Some(Relay::thread().spawn(|| cgi.run()).map_err(cgi::failed)?);
                 Leader::of_one(&engine, Stream::over(connection.into()))
             }
             Source::Failed(error) => return Err(error),
@@ -176,8 +146,7 @@ impl<H: Handler> Serve<H> {
                 }
                 // The connection is closed, so the relay ends too.
                 if let Some(relay) = relay {
-                    let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
-                    relay.join().unwrap_or_else(panicked)?;
+                    Relay::ended(relay.join())?;
                 }
             }
             n => {

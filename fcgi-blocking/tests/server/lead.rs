@@ -1,6 +1,15 @@
 //! Who leads, as far as others see it: quick handlers, handlers that wait, and both beside each
 //! other.
 
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
 use fcgi::{Error, Request, Server};
 use fcgi_blocking as fcgi;
 
@@ -79,6 +88,41 @@ fn handlers_that_wait_for_input_hold_up_nobody() {
             peer.send(close(Type::Stdin, 1));
             assert_eq!(peer.answer(1), complete(""), "{threads} threads");
         }
+    }
+}
+
+#[test]
+fn a_body_without_an_end_holds_up_nobody() {
+    for threads in [2, 3, 16] {
+        let app = serve(Server::new().threads(threads), |request: Request| {
+            let (mut stdin, mut all) = (request.stdin(), 0);
+            while let Some(chunk) = stdin.chunk()? {
+                all += chunk.len();
+            }
+            request.stdout().write_all(all.to_string())
+        });
+        let mut quick = app.dial();
+        let mut sender = app.dial();
+        sender.send([begin(1, RESPONDER, KEEP), params(1, &[])].concat());
+        let (mut writer, enough) = (sender.writer(), Arc::new(AtomicBool::new(false)));
+        let until = Arc::clone(&enough);
+        let sent = thread::spawn(move || {
+            let piece = stream(Type::Stdin, 1, &pattern(60_000, 1));
+            let mut sent = 0;
+            while !until.load(Ordering::Relaxed) {
+                writer.write_all(&piece).unwrap();
+                sent += 60_000;
+            }
+            writer.write_all(&close(Type::Stdin, 1)).unwrap();
+            sent
+        });
+        for _ in 0..300 {
+            quick.send(request(9, KEEP, &[], b""));
+            assert_eq!(quick.answer(9), complete("0"), "{threads} threads");
+        }
+        enough.store(true, Ordering::Relaxed);
+        let sent: usize = sent.join().unwrap();
+        assert_eq!(sender.answer(1), complete(sent.to_string()), "{threads} threads");
     }
 }
 

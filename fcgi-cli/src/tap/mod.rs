@@ -35,7 +35,7 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, UnixListener},
     select,
-    signal::unix::SignalKind,
+    signal::unix::{Signal, SignalKind},
     task::{LocalSet, spawn_local},
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -214,6 +214,8 @@ impl Tap {
         if to_stdout {
             spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
         }
+        // Before it says that it listens: whoever waits for that may send one.
+        let signals = Signals::catch().map_err(io("watch for signals".to_owned()))?;
         let listener = listen(&self.listen, &application)
             .map_err(|error| Stopped(Exit::Io, error.report().to_string()))?;
         // An address gives one socket.
@@ -261,7 +263,7 @@ impl Tap {
             open: RefCell::default(),
         });
         let listener = (listener, socket.file);
-        proxy.serve(listener).await.map_err(io("watch for signals".to_owned()))?;
+        proxy.serve(listener, signals).await;
         proxy.tell(self, to_stdout);
         Ok(())
     }
@@ -382,6 +384,26 @@ fn listen(listen: &Address, application: &Address) -> Result<Listener, fcgi_engi
         .or_else(|_| builder().bind())
 }
 
+/// The signals that end the tap.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        let interrupt = catch(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: catch(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// All connections.
 struct Proxy {
     application: Address,
@@ -397,9 +419,8 @@ impl Proxy {
     async fn serve(
         self: &Rc<Self>,
         listener: (TransportListener, Option<SocketFile>),
-    ) -> io::Result<()> {
-        let mut interrupt = catch(SignalKind::interrupt())?;
-        let mut terminate = catch(SignalKind::terminate())?;
+        mut signals: Signals,
+    ) {
         let mut tell = interval(TELL);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -411,8 +432,7 @@ impl Proxy {
                         sleep(stream::BREATH).await;
                     }
                 },
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = signals.next() => break,
                 _ = tell.tick() => tell_of_drops(),
             }
         }
@@ -421,8 +441,7 @@ impl Proxy {
         let is_busy = || self.open.borrow().values().any(|watch| watch.borrow().is_busy());
         while is_busy() {
             select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = signals.next() => break,
                 () = sleep(stream::BREATH) => {}
             }
         }
@@ -430,7 +449,6 @@ impl Proxy {
         for watch in self.open.borrow().values() {
             watch.borrow_mut().cut(Outcome::Open, now);
         }
-        Ok(())
     }
 
     /// Relays one connection, from its start to its end.

@@ -31,8 +31,6 @@ pub(crate) struct Connection<R: Runtime> {
     /// It holds no wakers: whoever uses it polls the socket.
     pub(super) session: Session<Waker>,
     deadline: Deadline<R>,
-    /// Whether a request was sent on it before.
-    pub(super) used: bool,
 }
 
 impl<R: Runtime> fmt::Debug for Connection<R> {
@@ -44,7 +42,7 @@ impl<R: Runtime> fmt::Debug for Connection<R> {
 impl<R: Runtime> Connection<R> {
     pub(super) fn new(io: R::Transport, address: Arc<str>, settings: Settings) -> Self {
         let session = Session::new(address, settings);
-        Self { io, session, deadline: Deadline::new(), used: false }
+        Self { io, session, deadline: Deadline::new() }
     }
 
     pub(super) fn into_place(self: Box<Self>) -> Place<R> {
@@ -63,7 +61,6 @@ impl<R: Runtime> Connection<R> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        self.used = true;
         let core = self.session.begin(begin, started, now).map_err(observe::logged)?;
         Ok(Exchange::new(core, begin, self.session.span(), bodies))
     }

@@ -43,7 +43,6 @@ pub use body::Body;
 pub(crate) use connection::Connection;
 use connection::Place;
 pub(crate) use exchange::Exchange;
-pub(crate) use fcgi_engine::client::Collector;
 pub use fcgi_engine::client::{Chunk, Collected};
 pub(crate) use mux::Mux;
 pub use response::Response;
@@ -216,9 +215,9 @@ impl<R: Runtime> Client<R> {
 
     /// The connection, once it can carry a request whose time counts from `started`.
     async fn ready(&mut self, started: Instant) -> Result<&mut Connection<R>, Error> {
-        let fresh = self.place.connection().is_some_and(|connection| !connection.used);
-        if fresh {
-            return self.here().await;
+        let connection = self.place.connection();
+        if connection.is_some_and(|connection| connection.session.is_fresh()) {
+            return Ok(self.place.here()?);
         }
         let (total, name) = (self.place.total(), Arc::clone(self.place.address()));
         within_total::<R, _>(total, started, || name, pin!(self.at_rest())).await?;
@@ -228,7 +227,7 @@ impl<R: Runtime> Client<R> {
     /// The connection, once no request uses it and the last one has settled.
     async fn at_rest(&mut self) -> Result<(), Error> {
         let connection = self.here().await?;
-        if connection.used { connection.settle().await } else { Ok(()) }
+        if connection.session.is_fresh() { Ok(()) } else { connection.settle().await }
     }
 
     /// The connection, once no detached request has it.

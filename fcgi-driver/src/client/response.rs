@@ -2,54 +2,18 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     task::{Context, Poll},
 };
 
 use super::{Chunk, Exchange, away, connection::Place};
 use crate::{Error, runtime::Runtime};
 
-/// The methods of a response that a client's and a pool's have in common, for a type with
-/// `poll_chunk`, `exchange` and `exchange_mut`.
+/// Makes the response of a client or a pool a stream and a reader: for a type with `poll_chunk` and
+/// `exchange_mut`.
 macro_rules! response {
     ([$($generics:tt)*] $response:ty) => {
         impl<$($generics)*> $response {
-            /// Waits for the next bytes. Returns `None` once the application has finished the request;
-            /// [`app_status`](Self::app_status) is known then.
-            ///
-            /// # Errors
-            /// [`Error::Rejected`], [`Error::Truncated`], [`Error::Protocol`], [`Error::Io`],
-            /// [`Error::Body`], [`Error::Timeout`]. Calls after an error return `None`.
-            ///
-            /// # Cancellation safety
-            /// Dropping the future loses nothing.
-            pub async fn chunk(&mut self) -> Result<Option<$crate::client::Chunk>, $crate::Error> {
-                ::std::future::poll_fn(|cx| self.poll_chunk(cx)).await
-            }
-
-            /// The application's status, if the response was read to its end.
-            #[must_use]
-            pub fn app_status(&self) -> Option<u32> {
-                self.exchange()?.core.app_status()
-            }
-
-            /// Reads the whole response, of at most `limit` bytes of STDOUT and `limit` bytes of
-            /// STDERR.
-            ///
-            /// # Errors
-            /// Those of [`chunk`](Self::chunk), and [`Error::TooLarge`].
-            ///
-            /// # Cancellation safety
-            /// Dropping the future aborts the request.
-            pub async fn collect(mut self, limit: usize) -> Result<$crate::client::Collected, $crate::Error> {
-                let mut collector = $crate::client::Collector::new(limit);
-                while let Some(chunk) = self.chunk().await? {
-                    if let Some(exchange) = self.exchange() {
-                        collector.push(chunk, exchange.core.address())?;
-                    }
-                }
-                Ok(collector.finish(self.app_status()))
-            }
-
             /// Bytes of STDOUT, for a reader.
             fn poll_bytes(
                 &mut self,
@@ -99,6 +63,11 @@ pub struct Response<'a, R: Runtime> {
 }
 
 impl<R: Runtime> Response<'_, R> {
+    fcgi_engine::response_methods! {
+        [async; .await],
+        chunk(response) { poll_fn(|cx| response.poll_chunk(cx)).await }
+    }
+
     /// Detaches the request from its caller. A new task sends its body, reads its response to the
     /// end, and drops it. The client's time limits still apply. Without a
     /// [`total_timeout`](super::Connector::total_timeout) the request is aborted after ten minutes.

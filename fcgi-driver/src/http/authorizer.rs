@@ -1,7 +1,5 @@
 //! An Authorizer as a tower service.
 
-use std::pin::pin;
-
 use fcgi_engine::http::{ByRole, Reply};
 use fcgi_proto::Role;
 use http::Request;
@@ -43,21 +41,14 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::authorizer(request.role(), request.take_params());
-        let asked = asked.map(|asked| asked.into_request(|_, _| ()));
-        reply::finish(reply, &request, async |reply| {
-            let Some(asked) = asked else { return };
-            match reply::ask(&self.service, asked).await {
-                Ok(Decision::Allow { variables }) => reply.allow(&variables),
-                Ok(Decision::Deny(response)) => {
-                    let (head, body) = response.into_parts();
-                    reply.deny(head, body.size_hint().exact());
-                    reply::send(reply, &request, pin!(body)).await;
-                }
-                Err(error) => reply.fail(error),
-            }
-        })
-        .await
+        let (mut reply, asked) = Reply::authorizer(request.role(), request.take_params());
+        let mut body = None;
+        if let Some(asked) = asked {
+            let answer = reply::ask(&self.service, asked.into_request(|_, _| ())).await;
+            let decision = answer.map(Decision::allowed);
+            body = reply.handle_decision(decision, |body| body.size_hint().exact());
+        }
+        reply::send(reply, &request, body).await
     }
 }
 

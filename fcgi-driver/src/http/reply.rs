@@ -1,16 +1,17 @@
-//! Sends a response to STDOUT.
+//! Asks a service, and sends its response to STDOUT.
 
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    task::Poll,
+    task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use fcgi_engine::http::{Reply, ReplyStep};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use super::{Body, BoxError, frames::poll_data};
+use super::{BoxError, frames::poll_data};
 use crate::server::{self, Failed};
 
 /// Calls a clone of the service.
@@ -23,28 +24,33 @@ where
     service.call(request).await.map_err(Into::into)
 }
 
-/// Sends a response.
-pub(super) async fn send<B>(reply: &mut Reply, request: &server::Request, mut body: Pin<&mut B>)
+/// Sends the reply, with the body if it has one. Returns what the handler returns.
+pub(super) async fn send<B>(
+    mut reply: Reply,
+    request: &server::Request,
+    body: Option<B>,
+) -> Result<u32, Failed>
 where
     B: HttpBody<Error: Into<BoxError>>,
 {
+    let mut body = pin!(body);
     let mut stdout = request.stdout();
     loop {
         let written = match reply.step() {
-            ReplyStep::End => return,
+            ReplyStep::End => return reply.end(),
             ReplyStep::Reject(rejection) => {
                 request.reject(rejection);
                 continue;
             }
             ReplyStep::Look => {
-                match poll_fn(|cx| Poll::Ready(poll_data(body.as_mut(), cx))).await {
+                match poll_fn(|cx| Poll::Ready(poll_body(body.as_mut(), cx))).await {
                     Poll::Ready(chunk) => reply.handle_body(chunk),
                     Poll::Pending => reply.handle_pending(),
                 }
                 continue;
             }
             ReplyStep::Read => {
-                reply.handle_body(poll_fn(|cx| poll_data(body.as_mut(), cx)).await);
+                reply.handle_body(poll_fn(|cx| poll_body(body.as_mut(), cx)).await);
                 continue;
             }
             ReplyStep::Record(head) => stdout.write_record(head).await,
@@ -56,14 +62,12 @@ where
     }
 }
 
-/// Awaits the handler's answer, and sends what is then left to send. Returns what the handler
-/// returns.
-pub(super) async fn finish(
-    mut reply: Reply,
-    request: &server::Request,
-    answer: impl AsyncFnOnce(&mut Reply),
-) -> Result<u32, Failed> {
-    answer(&mut reply).await;
-    send(&mut reply, request, pin!(Body::empty())).await;
-    reply.end()
+fn poll_body<B>(
+    body: Pin<&mut Option<B>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, BoxError>>
+where
+    B: HttpBody<Error: Into<BoxError>>,
+{
+    body.as_pin_mut().map_or(Poll::Ready(Ok(None)), |body| poll_data(body, cx))
 }

@@ -1,7 +1,5 @@
 //! A handler made from a tower service.
 
-use std::pin::pin;
-
 use fcgi_engine::http::{ByRole, Reply};
 use fcgi_http::PathSource;
 use http::{Request, Response};
@@ -81,21 +79,13 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     async fn call(&self, mut request: server::Request) -> Result<u32, Failed> {
-        let (reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
-        let asked = asked.map(|asked| {
-            asked.into_request(|input, length| Body::from_input(request.input(input), length))
-        });
-        reply::finish(reply, &request, async |reply| {
-            let Some(asked) = asked else { return };
-            match reply::ask(&self.service, asked).await {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    reply.respond(head, body.size_hint().exact());
-                    reply::send(reply, &request, pin!(body)).await;
-                }
-                Err(error) => reply.fail(error),
-            }
-        })
-        .await
+        let (mut reply, asked) = Reply::responder(request.role(), request.take_params(), self.path);
+        let mut body = None;
+        if let Some(asked) = asked {
+            let input = |input, length| Body::from_input(request.input(input), length);
+            let answer = reply::ask(&self.service, asked.into_request(input)).await;
+            body = reply.handle_response(answer, |body| body.size_hint().exact());
+        }
+        reply::send(reply, &request, body).await
     }
 }

@@ -128,7 +128,7 @@ impl<R: Runtime> Lease<R> {
 
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
-    pub(super) fn finish(mut self, exchange: &Exchange<R>) {
+    pub(super) fn finish(mut self, exchange: &mut Exchange<R>) {
         let left = match self.inner.place() {
             Some(Place::Own(client)) => client.leave(exchange),
             Some(Place::Shared(mux)) => mux.leave(exchange),

@@ -40,7 +40,7 @@ mod tasks;
 
 use std::{fmt, pin::pin, sync::Arc};
 
-use fcgi_engine::pool::{Reached, Sending, Settings};
+use fcgi_engine::pool::{Sending, Settings};
 use fcgi_proto::Values;
 
 pub use fcgi_proto::pool::PoolStats;
@@ -100,18 +100,12 @@ impl<R: Runtime> Pool<R> {
         let mut lease = Lease::acquire(&self.0)?;
         let started = lease.inner.since();
         let mut sending = Sending::new(request, self.0.settings());
-        loop {
-            let name = || self.0.name();
-            within_total::<R, _>(total, started, name, pin!(lease.ready())).await?;
-            match lease.begin(&mut sending, started) {
-                Ok(exchange) => {
-                    let mut response = Response::new(lease, exchange);
-                    let Err(error) = response.first().await else { return Ok(response) };
-                    lease = response.again(&mut sending, error)?;
-                }
-                Err(error) => lease.inner.judge(&mut sending, error, Reached::Nothing)?,
-            }
-        }
+        let name = || self.0.name();
+        fcgi_engine::pool_send!(
+            [.await], lease, sending,
+            ready: within_total::<R, _>(total, started, name, pin!(lease.ready())).await,
+            begin: lease.begin(&mut sending, started)
+        )
     }
 
     /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with

@@ -2,12 +2,11 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::Poll,
 };
 
-use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus, log_failure, log_panic};
+use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus, catch_panic, log_failure};
 use fcgi_proto::RequestKey;
 use tracing::Span;
 
@@ -47,14 +46,12 @@ pub(super) async fn run(
         if !fresh && shared.poll_over(cx, key).is_ready() {
             return Poll::Ready(HandlerEnd::Dropped);
         }
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        let params = || shared.take_params(key);
+        match catch_panic(key.id(), params, || handler.as_mut().poll(cx)) {
             Ok(Poll::Ready(returned)) => Poll::Ready(HandlerEnd::Returned(returned)),
             Ok(Poll::Pending) if fresh => shared.poll_over(cx, key).map(|()| HandlerEnd::Dropped),
             Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => {
-                log_panic(key.id(), &shared.take_params(key));
-                Poll::Ready(HandlerEnd::Panicked)
-            }
+            Err(panicked) => Poll::Ready(panicked),
         }
     })
     .await;

@@ -30,6 +30,7 @@ pub use request::{InputStream, OutputStream, Request};
 pub use serve::Serve;
 
 use crate::{Acceptor, runtime::Runtime};
+use serve::Source;
 
 /// The settings of a FastCGI application, each with a default. [`serve`](Self::serve) starts with
 /// them.
@@ -80,7 +81,7 @@ impl<R: Runtime> Server<R> {
     /// Serves requests. Await the result: it runs until it is dropped, or until a
     /// [signal](Serve::with_graceful_shutdown).
     pub fn serve<H: Handler>(self, listener: impl Into<Acceptor<R>>, handler: H) -> Serve<R, H> {
-        Serve::new(self.settings, listener.into(), handler)
+        Serve::new(self.settings, Source::Listener(listener.into()), handler)
     }
 
     /// Serves in the way in which the process was started. As a CGI program, with GATEWAY_INTERFACE
@@ -96,7 +97,7 @@ impl<R: Runtime> Server<R> {
     /// neither way, and with [`Error::Io`](crate::Error::Io) if a CGI response could not be written
     /// whole.
     pub fn serve_auto<H: Handler>(self, handler: H) -> Serve<R, H> {
-        Serve::auto(self.settings, handler)
+        Serve::new(self.settings, Source::auto(), handler)
     }
 
     /// Serves one connection, over any stream of the runtime: TLS, vsock, a pipe in memory, or a
@@ -114,6 +115,6 @@ impl<R: Runtime> Server<R> {
         io: impl Into<R::Transport>,
         handler: H,
     ) -> Serve<R, H> {
-        Serve::connection(self.settings, io.into(), handler)
+        Serve::new(self.settings, Source::Connection(io.into()), handler)
     }
 }

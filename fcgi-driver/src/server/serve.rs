@@ -8,12 +8,12 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
 use fcgi_engine::{
-    cgi::{self, Relay, Start},
+    cgi::{self, Relay},
     notify,
     server::{LAST_ACCEPTS, Settings, accept_again, accept_failed},
     socket::Peer,
@@ -63,36 +63,10 @@ struct Plan<R: Runtime, H, S> {
 impl<R: Runtime, H, S> Unpin for Serve<R, H, S> {}
 
 /// Where requests come from.
-enum Source<R: Runtime> {
-    Acceptor(Acceptor<R>),
-    /// There is only this connection.
-    Connection(R::Transport),
-    /// The single request of a CGI program.
-    Cgi(Relay, UnixStream),
-    /// There is none, for this reason.
-    Failed(Error),
-}
+pub(super) type Source<R> = cgi::Source<Acceptor<R>, <R as Runtime>::Transport>;
 
 impl<R: Runtime, H: Handler> Serve<R, H> {
-    pub(super) fn new(settings: Settings, acceptor: Acceptor<R>, handler: H) -> Self {
-        Self::start(settings, Source::Acceptor(acceptor), handler)
-    }
-
-    pub(super) fn connection(settings: Settings, io: R::Transport, handler: H) -> Self {
-        Self::start(settings, Source::Connection(io), handler)
-    }
-
-    /// A server that serves in the way in which the process was started.
-    pub(super) fn auto(settings: Settings, handler: H) -> Self {
-        let source = match cgi::start() {
-            Ok(Start::FastCgi(listener)) => Source::Acceptor(listener.into()),
-            Ok(Start::Cgi(relay, connection)) => Source::Cgi(relay, connection),
-            Err(error) => Source::Failed(error),
-        };
-        Self::start(settings, source, handler)
-    }
-
-    fn start(settings: Settings, source: Source<R>, handler: H) -> Self {
+    pub(super) fn new(settings: Settings, source: Source<R>, handler: H) -> Self {
         let start = Plan { settings, source, handler, signal: pending() };
         Self { start: Some(start), running: None }
     }
@@ -132,7 +106,7 @@ impl<R: Runtime, H: Handler, S: Future<Output = ()>> Plan<R, H, S> {
         let state = Arc::new(State::new(settings, handler));
         let _abandon = AbandonOnDrop(&state);
         match source {
-            Source::Acceptor(acceptor) => {
+            Source::Listener(acceptor) => {
                 let accepted = take_connections(acceptor, &state, signal).await;
                 finish::<R, H>(&state, limit).await;
                 accepted
@@ -181,17 +155,6 @@ impl<R: Runtime, H, S> fmt::Debug for Serve<R, H, S> {
             fields.field("settings", &start.settings).field("source", &start.source);
         }
         fields.finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> fmt::Debug for Source<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Acceptor(acceptor) => acceptor.fmt(f),
-            Self::Connection(io) => io.fmt(f),
-            Self::Cgi(relay, _) => relay.fmt(f),
-            Self::Failed(error) => error.fmt(f),
-        }
     }
 }
 
@@ -365,7 +328,7 @@ impl<R: Runtime> Relayed<R> {
     fn start(relay: Relay) -> io::Result<Self> {
         let (end, threads) = UnixStream::pair()?;
         let end = adopt::<R>(end)?;
-        let thread = thread::Builder::new().name("fcgi-cgi".to_owned()).spawn(move || {
+        let thread = Relay::thread().spawn(move || {
             let _threads = threads;
             relay.run()
         })?;
@@ -377,8 +340,7 @@ impl<R: Runtime> Relayed<R> {
         let Self { thread, mut end } = self;
         // The thread sends nothing, so this waits for the end of file.
         let _ = poll_fn(|cx| end.poll_read(cx, &mut [0])).await;
-        let panicked = |_| Err(cgi::failed(io::Error::other("its thread panicked")));
-        thread.join().unwrap_or_else(panicked)
+        Relay::ended(thread.join())
     }
 }
 

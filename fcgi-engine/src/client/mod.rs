@@ -15,6 +15,7 @@ mod body;
 mod collector;
 mod exchange;
 mod place;
+mod response;
 mod session;
 
 use std::{

@@ -525,6 +525,12 @@ impl<W> Session<W> {
         self.failed.is_some() || self.connection.is_closed()
     }
 
+    /// Whether nothing was ever sent on it: it has nothing to [settle](Self::settled).
+    #[must_use]
+    pub fn is_fresh(&mut self) -> bool {
+        self.sent + self.queued() == 0
+    }
+
     /// Whether another request can begin now, for a caller that has waited for a connection. If
     /// nobody uses it, `is_readable` says whether its socket has anything to read: an end of file
     /// or bytes that would be taken as part of the next response (H-11).

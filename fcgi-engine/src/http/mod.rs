@@ -26,6 +26,7 @@
 
 mod body;
 mod call;
+mod client;
 mod error;
 mod gather;
 mod head;

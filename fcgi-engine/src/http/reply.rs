@@ -8,8 +8,8 @@ use fcgi_http::{
 };
 use fcgi_proto::{Input, Params, Rejection, Role};
 use http::{
-    Method, Request, StatusCode, Uri, header::CONTENT_LENGTH, request::Parts as RequestParts,
-    response::Parts as ResponseParts,
+    Method, Request, Response, StatusCode, Uri, header::CONTENT_LENGTH,
+    request::Parts as RequestParts, response::Parts as ResponseParts,
 };
 
 use super::{BoxError, FilterData};
@@ -21,9 +21,9 @@ use crate::{
 /// A server's answer to one request. It says what to do next, and the caller reports the result.
 ///
 /// [`Reply::responder`] and [`Reply::authorizer`] return what to ask the service, if the parameters
-/// describe an HTTP request at all. Report the service's answer with [`respond`](Self::respond),
-/// [`deny`](Self::deny), [`allow`](Self::allow) or [`fail`](Self::fail). Then do what
-/// [`step`](Self::step) says, until its end. A failure is [`Failed`]: the server turns it into a
+/// describe an HTTP request at all. Report the service's answer with
+/// [`handle_response`](Self::handle_response) or [`handle_decision`](Self::handle_decision). Then do
+/// what [`step`](Self::step) says, until its end. A failure is [`Failed`]: the server turns it into a
 /// page with status 500 if nothing was sent, and otherwise cuts the response off (W-12, W-15).
 ///
 /// ```
@@ -34,8 +34,8 @@ use crate::{
 /// let params = Params::from_iter([("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]);
 /// let (mut reply, asked) = Reply::responder(Role::Responder, params, PathSource::RequestUri);
 /// assert_eq!(asked.unwrap().into_request(|_, _| ()).uri(), "/");
-/// let (parts, ()) = http::Response::new(()).into_parts();
-/// reply.respond(parts, Some(2));
+/// let body = reply.handle_response(Ok(http::Response::new("ok")), |body| Some(body.len() as u64));
+/// assert_eq!(body, Some("ok"));
 /// assert!(matches!(reply.step(), ReplyStep::Look));
 /// reply.handle_body(Ok(Some("ok".into())));
 /// let ReplyStep::Record(head) = reply.step() else { panic!("the head comes first") };
@@ -164,22 +164,51 @@ impl Reply {
         }
     }
 
-    /// The service answers with this head and a body; `known` is its length, if known.
-    pub fn respond(&mut self, parts: ResponseParts, known: Option<u64>) {
-        self.start(parts, known, HeadBlock::new);
-    }
-
-    /// An Authorizer's service denies the request with this response (FC-6.3-2).
-    pub fn deny(&mut self, parts: ResponseParts, known: Option<u64>) {
-        self.start(parts, known, authorizer::deny);
-    }
-
-    fn start(
+    /// Takes the service's response, or why there is none. Returns the body to send, whose length
+    /// `known` says, if it is known.
+    pub fn handle_response<B>(
         &mut self,
-        mut parts: ResponseParts,
-        known: Option<u64>,
+        answer: Result<Response<B>, BoxError>,
+        known: impl FnOnce(&B) -> Option<u64>,
+    ) -> Option<B> {
+        match answer {
+            Ok(response) => Some(self.start(response, known, HeadBlock::new)),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// Takes an Authorizer's decision, or why there is none (FC-6.3-2): it allows the request with
+    /// these variables, or else denies it with a response, whose body is returned.
+    pub fn handle_decision<B>(
+        &mut self,
+        decision: Result<Result<Params, Response<B>>, BoxError>,
+        known: impl FnOnce(&B) -> Option<u64>,
+    ) -> Option<B> {
+        match decision {
+            Ok(Err(denied)) => return Some(self.start(denied, known, authorizer::deny)),
+            Ok(Ok(variables)) => match authorizer::allow(&variables) {
+                Ok(head) => {
+                    self.head = Some(head);
+                    self.end = Some(Ok(0));
+                }
+                Err(error) => self.fail(error),
+            },
+            Err(error) => self.fail(error),
+        }
+        None
+    }
+
+    fn start<B>(
+        &mut self,
+        response: Response<B>,
+        known: impl FnOnce(&B) -> Option<u64>,
         block: fn(&ResponseParts) -> Result<HeadBlock, HeadWriteError>,
-    ) {
+    ) -> B {
+        let (mut parts, body) = response.into_parts();
+        let known = known(&body);
         let length = BodyLength::to_send(&mut parts, &self.method, known);
         let sized = length.map_err(HeadWriteError::from);
         match sized.and_then(|length| Ok((length, block(&parts)?))) {
@@ -192,21 +221,11 @@ impl Reply {
             }
             Err(error) => self.fail(error),
         }
-    }
-
-    /// An Authorizer's service allows the request, with these variables (FC-6.3-2).
-    pub fn allow(&mut self, variables: &Params) {
-        match authorizer::allow(variables) {
-            Ok(head) => {
-                self.head = Some(head);
-                self.end = Some(Ok(0));
-            }
-            Err(error) => self.fail(error),
-        }
+        body
     }
 
     /// The service failed, or the body of its response did.
-    pub fn fail(&mut self, error: impl Into<BoxError>) {
+    fn fail(&mut self, error: impl Into<BoxError>) {
         self.log(&*error.into());
         self.handle_gone();
     }

@@ -63,6 +63,16 @@ macro_rules! http_decision {
             Deny(::http::Response<B>),
         }
 
+        impl<B> Decision<B> {
+            /// The variables, or else the response.
+            pub(super) fn allowed(self) -> Result<::fcgi_proto::Params, ::http::Response<B>> {
+                match self {
+                    Self::Allow { variables } => Ok(variables),
+                    Self::Deny(response) => Err(response),
+                }
+            }
+        }
+
         impl Decision {
             /// Allows the request, with these variables.
             pub fn allow<N: AsRef<[u8]>, V: AsRef<[u8]>>(

@@ -155,3 +155,127 @@ macro_rules! pool_setters {
         }
     };
 }
+
+/// Defines the `Response` of a pool, over the adapter's `Lease` and `Exchange`, with the order of
+/// the steps in which a request is sent ([`pool_send`](crate::pool_send)). An adapter brings how it
+/// waits for the next chunk, and its documentation.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! pool_response {
+    (
+        $(#[$meta:meta])*
+        [$($async:ident)?; $($wait:tt)*], [$($generics:tt)*],
+        $response:ty: $lease_type:ty, $exchange_type:ty;
+        next($lease:ident, $exchange:ident) { $($next:tt)* }
+        $(#[$errors:meta])*
+    ) => {
+        $(#[$meta])*
+        #[must_use = "dropping a response aborts its request; `detach` lets it go on"]
+        pub struct Response<$($generics)*> {
+            /// `None` after the end of the response.
+            lease: Option<$lease_type>,
+            exchange: $exchange_type,
+        }
+
+        impl<$($generics)*> $response {
+            pub(super) fn new(lease: $lease_type, exchange: $exchange_type) -> Self {
+                Self { lease: Some(lease), exchange }
+            }
+
+            /// Waits for something to hand out. After an error the connection is kept, to try
+            /// again.
+            pub(super) $($async)? fn first(&mut self) -> Result<(), $crate::Error> {
+                if let Some($lease) = &mut self.lease {
+                    let $exchange = &mut self.exchange;
+                    let first = { $($next)* }?;
+                    self.exchange.core.hold(first);
+                }
+                self.finish_if_over();
+                Ok(())
+            }
+
+            /// Queues the request that failed again, if it can be sent again.
+            pub(super) fn again(
+                mut self,
+                sending: &mut $crate::pool::Sending<Body>,
+                error: $crate::Error,
+            ) -> Result<$lease_type, $crate::Error> {
+                let Some(mut lease) = self.lease.take() else { return Err(error) };
+                let reached = $crate::pool::Reached::of(&self.exchange.core);
+                if let Err(error) = lease.inner.judge(sending, error, reached) {
+                    self.lease = Some(lease);
+                    return Err(error);
+                }
+                Ok(lease)
+            }
+
+            $crate::response_methods! {
+                [$($async)?; $($wait)*],
+                chunk(response) {
+                    let Some($lease) = &mut response.lease else { return Ok(None) };
+                    let $exchange = &mut response.exchange;
+                    let chunk = { $($next)* };
+                    response.finish_if_over();
+                    chunk
+                }
+                $(#[$errors])*
+            }
+
+            /// The address of the application.
+            #[cfg(feature = "http")]
+            pub(crate) fn address(&self) -> ::std::sync::Arc<str> {
+                ::std::sync::Arc::clone(self.exchange.core.address())
+            }
+
+            fn exchange(&self) -> Option<&$exchange_type> {
+                Some(&self.exchange)
+            }
+
+            fn exchange_mut(&mut self) -> Option<&mut $exchange_type> {
+                Some(&mut self.exchange)
+            }
+
+            /// Gives the connection back, or closes it, if the request has ended or failed.
+            fn finish_if_over(&mut self) {
+                if self.exchange.core.is_over() {
+                    self.finish();
+                }
+            }
+
+            fn finish(&mut self) {
+                if let Some(lease) = self.lease.take() {
+                    lease.finish(&mut self.exchange);
+                }
+            }
+        }
+
+        impl<$($generics)*> Drop for $response {
+            fn drop(&mut self) {
+                self.finish();
+            }
+        }
+    };
+}
+
+/// Sends a request: again and again waits until a lease has a connection, as `ready` does, and
+/// `begin`s the request there, until there is a response.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! pool_send {
+    ([$($wait:tt)*], $lease:ident, $sending:ident, ready: $ready:expr, begin: $begin:expr) => {
+        loop {
+            $ready?;
+            match $begin {
+                Ok(exchange) => {
+                    let mut response = Response::new($lease, exchange);
+                    let Err(error) = response.first()$($wait)* else { return Ok(response) };
+                    $lease = response.again(&mut $sending, error)?;
+                }
+                Err(error) => {
+                    let nothing = $crate::pool::Reached::Nothing;
+                    $lease.inner.judge(&mut $sending, error, nothing)?;
+                }
+            }
+        }
+    };
+}

@@ -24,8 +24,8 @@ mod turn;
 use std::{error::Error, time::Duration};
 
 pub use accept::{ACCEPT_PAUSE, LAST_ACCEPTS, accept_again, accept_failed};
-pub use failure::{log_failure, log_panic};
-pub use handles::{CHUNK, Whole};
+pub use failure::{catch_panic, log_failure};
+pub use handles::{CHUNK, Whole, piece, pieces};
 pub use notes::{ConnectionSpan, Ended, Notes};
 pub use requests::{Awaited, Waiters};
 pub use session::{HandlerEnd, Job, Session};

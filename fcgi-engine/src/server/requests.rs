@@ -16,6 +16,7 @@ pub trait Waiters: Default {
     /// Whether the adapter runs the handler of a request at once. Then what came behind a request
     /// whose input is complete is looked at when that handler has run, so that quick requests that
     /// came together are taken one after the other, and none of them needs a place beside others.
+    /// It is not so for a connection that takes one request at a time.
     const AT_ONCE: bool = false;
 
     /// What is to be woken. That runs code of others, which may use this connection: an adapter

@@ -361,7 +361,10 @@ impl<W: Waiters> Session<W> {
     }
 
     fn drain_events(&mut self, now: impl Fn() -> Instant + Copy) {
-        while !(W::AT_ONCE && self.is_next_whole()) {
+        // A connection that takes one request at a time refuses the next, even if it came together
+        // with one that will end at once (FC-5.5-2).
+        let in_turn = W::AT_ONCE && self.settings().config.limits.requests > 1;
+        while !(in_turn && self.is_next_whole()) {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.on_event(event, now),
                 Ok(None) => return,

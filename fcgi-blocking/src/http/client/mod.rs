@@ -1,17 +1,16 @@
 //! Calls an application with `http::Request`s.
 
-mod authorize;
 mod filter;
 mod request_body;
 mod response_body;
 
 use std::{fmt, io::Read, sync::Arc};
 
-use fcgi_engine::http::{Answered, Call, CallSettings, Received, ScriptsBuilder, get};
-use http::{Request, Response};
+use fcgi_engine::http::{Answered, Call, CallSettings, ScriptsBuilder};
+use http::request::Parts;
 
-pub use authorize::Authorized;
 pub use filter::FilterFile;
+use request_body::prepare;
 pub use response_body::ResponseBody;
 
 use super::{Body, HttpError, Scripts};
@@ -61,6 +60,9 @@ struct Inner {
     authorizer: Option<HttpClient>,
 }
 
+/// An Authorizer's answer about a request; see [`fcgi_engine::http::Authorized`].
+pub type Authorized<B> = fcgi_engine::http::Authorized<B, ResponseBody>;
+
 /// Settings for an [`HttpClient`], each with a default.
 #[derive(Debug)]
 pub struct HttpClientBuilder {
@@ -77,26 +79,25 @@ impl HttpClientBuilder {
 impl HttpClient {
     fcgi_engine::http_client_methods!(Pool, HttpClientBuilder);
 
-    /// Sends a GET request for a path, such as `/articles?page=2`, or a whole URL, and waits for
-    /// the head of the response.
-    ///
-    /// # Errors
-    /// [`HttpError::Uri`] if the text is not a URL; otherwise those of [`send`](Self::send).
-    pub fn get(&self, url: impl AsRef<str>) -> Result<Response<ResponseBody>, HttpError> {
-        self.send(get(url.as_ref(), Body::empty())?)
+    fcgi_engine::http_client_calls! {
+        [;], response: ResponseBody, authorized: Authorized<B>, body: [Read];
+        /// ```no_run
+        /// use fcgi_blocking as fcgi;
+        /// use fcgi::http::{Authorized, Body, HttpClient};
+        /// # fn example(authorizer: HttpClient, app: HttpClient, request: http::Request<Body>)
+        /// #     -> Result<(), fcgi::http::HttpError> {
+        /// let response = match authorizer.authorize(request)? {
+        ///     Authorized::Allowed(request) => app.send(request)?,
+        ///     Authorized::Denied(response) => response,
+        /// };
+        /// # Ok(())
+        /// # }
+        /// ```
     }
 
-    /// Sends a request to a Responder, and waits for the head of its response.
-    ///
-    /// # Errors
-    /// See [`HttpError`].
-    pub fn send<B: Read + Send + 'static>(
-        &self,
-        request: Request<B>,
-    ) -> Result<Response<ResponseBody>, HttpError> {
-        let (parts, body) = request.into_parts();
-        let call = Call::responder(parts);
-        self.call(call, Some(body), client::Body::empty())?.into_response()
+    /// Asks the application, which is an Authorizer, about a request.
+    fn check(&self, parts: Parts) -> Result<Answered<ResponseBody>, HttpError> {
+        self.call(Call::authorizer(parts), None::<Body>, client::Body::empty())
     }
 
     fn call<B: Read + Send + 'static>(
@@ -105,35 +106,7 @@ impl HttpClient {
         mut body: Option<B>,
         mut data: client::Body,
     ) -> Result<Answered<ResponseBody>, HttpError> {
-        let settings = &self.0.settings;
-        loop {
-            if let Some((authorizer, head)) = call.start(settings, self.0.authorizer.as_ref())? {
-                let answer = authorizer.check(head);
-                if let Some(denied) = call.handle_authorizer(answer)? {
-                    return Ok(denied);
-                }
-            }
-            let stdin = match body.take() {
-                Some(body) => {
-                    let headers = &call.parts().headers;
-                    Some(request_body::prepare(headers, body, settings.unknown_length)?)
-                }
-                None => None,
-            };
-            let request = call.request(settings, stdin, &mut data)?;
-            let mut response = call.handle_sent(self.0.pool.send(request))?;
-            loop {
-                let chunk = response.chunk();
-                let status = response.app_status();
-                match call.handle_chunk(settings, chunk, status, response.address())? {
-                    None => {}
-                    Some(Received::Again) => break,
-                    Some(Received::Answered(answered)) => {
-                        return Ok(answered.map(|body| ResponseBody::new(response, body)));
-                    }
-                }
-            }
-        }
+        fcgi_engine::http_call!([], self.0, call, body, data)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Calls an application with `http::Request`s.
 
-mod authorize;
 mod filter;
 mod request_body;
 mod response_body;
@@ -13,12 +12,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use fcgi_engine::http::{Answered, Call, CallSettings, Received, ScriptsBuilder, get};
-use http::{Request, Response};
+use fcgi_engine::http::{Answered, Call, CallSettings, ScriptsBuilder};
+use http::{Request, Response, request::Parts};
 use tower_service::Service;
 
-pub use authorize::Authorized;
 pub use filter::FilterFile;
+use request_body::prepare;
 pub use response_body::ResponseBody;
 
 use super::{Body, BoxError, HttpError, Scripts};
@@ -67,6 +66,9 @@ struct Inner<R: Runtime> {
     authorizer: Option<HttpClient<R>>,
 }
 
+/// An Authorizer's answer about a request; see [`fcgi_engine::http::Authorized`].
+pub type Authorized<B, R> = fcgi_engine::http::Authorized<B, ResponseBody<R>>;
+
 /// Settings for an [`HttpClient`], each with a default.
 pub struct HttpClientBuilder<R: Runtime> {
     pool: Result<Pool<R>, Error>,
@@ -82,32 +84,27 @@ impl<R: Runtime> HttpClientBuilder<R> {
 impl<R: Runtime> HttpClient<R> {
     fcgi_engine::http_client_methods!(Pool<R>, HttpClientBuilder<R>);
 
-    /// Sends a GET request for a path, such as `/articles?page=2`, or a whole URL, and waits for
-    /// the head of the response.
-    ///
-    /// # Errors
-    /// [`HttpError::Uri`] if the text is not a URL; otherwise those of [`send`](Self::send).
-    ///
-    /// # Cancellation safety
-    /// Dropping the future leaves the pool's queue, or aborts the request.
-    pub async fn get(&self, url: impl AsRef<str>) -> Result<Response<ResponseBody<R>>, HttpError> {
-        self.send(get(url.as_ref(), Body::empty())?).await
+    fcgi_engine::http_client_calls! {
+        [async; .await], response: ResponseBody<R>, authorized: Authorized<B, R>,
+        body: [http_body::Body<Data: Send, Error: Into<BoxError>>];
+        /// ```no_run
+        /// use fcgi_tokio as fcgi; // or any other adapter, with its feature `http`
+        /// use fcgi::http::{Authorized, HttpClient};
+        /// # async fn example(authorizer: HttpClient, app: HttpClient, request: http::Request<http_body_util::Empty<bytes::Bytes>>)
+        /// #     -> Result<(), fcgi::http::HttpError> {
+        /// let response = match authorizer.authorize(request).await? {
+        ///     Authorized::Allowed(request) => app.send(request).await?,
+        ///     Authorized::Denied(response) => response,
+        /// };
+        /// # Ok(())
+        /// # }
+        /// ```
     }
 
-    /// Sends a request to a Responder, and waits for the head of its response.
-    ///
-    /// # Errors
-    /// See [`HttpError`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future leaves the pool's queue, or aborts the request.
-    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody<R>>, HttpError>
-    where
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-    {
-        let (parts, body) = request.into_parts();
-        let call = Call::responder(parts);
-        self.call(call, Some(body), client::Body::empty()).await?.into_response()
+    /// Asks the application, which is an Authorizer, about a request.
+    async fn check(&self, parts: Parts) -> Result<Answered<ResponseBody<R>>, HttpError> {
+        // An Authorizer's client may have an Authorizer too, whose type is the same.
+        Box::pin(self.call(Call::authorizer(parts), None::<Body>, client::Body::empty())).await
     }
 
     #[allow(clippy::manual_async_fn, reason = "that would hold its parameters, a kilobyte, twice")]
@@ -120,39 +117,7 @@ impl<R: Runtime> HttpClient<R> {
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        async move {
-            let settings = &self.0.settings;
-            loop {
-                if let Some((authorizer, head)) =
-                    call.start(settings, self.0.authorizer.as_ref())?
-                {
-                    let answer = authorizer.check(head).await;
-                    if let Some(denied) = call.handle_authorizer(answer)? {
-                        return Ok(denied);
-                    }
-                }
-                let stdin = match body.take() {
-                    Some(body) => {
-                        let headers = &call.parts().headers;
-                        Some(request_body::prepare(headers, body, settings.unknown_length).await?)
-                    }
-                    None => None,
-                };
-                let request = call.request(settings, stdin, &mut data)?;
-                let mut response = call.handle_sent(self.0.pool.send(request).await)?;
-                loop {
-                    let chunk = response.chunk().await;
-                    let status = response.app_status();
-                    match call.handle_chunk(settings, chunk, status, response.address())? {
-                        None => {}
-                        Some(Received::Again) => break,
-                        Some(Received::Answered(answered)) => {
-                            return Ok(answered.map(|body| ResponseBody::new(response, body)));
-                        }
-                    }
-                }
-            }
-        }
+        async move { fcgi_engine::http_call!([.await], self.0, call, body, data) }
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     connections_past_max_connections_get_overloaded_fc_5_5_2,
     requests_past_limits_requests_get_overloaded_fc_5_5_2,
     a_second_request_gets_cant_mpx_conn_fc_5_5_2,
+    a_request_that_comes_with_another_is_a_second_one_fc_5_5_2,
     a_refusal_of_a_big_upload_is_not_lost,
 ];
 
@@ -110,6 +111,18 @@ fn a_second_request_gets_cant_mpx_conn_fc_5_5_2(suite: &Suite) {
     gate.open();
     peer.send(request(2, KEEP, &[], b""));
     assert_eq!(peer.answer(2), complete("starteddone"));
+}
+
+fn a_request_that_comes_with_another_is_a_second_one_fc_5_5_2(suite: &Suite) {
+    let app = suite.app(limit_requests(1), hello());
+    let mut peer = app.dial();
+    for _ in 0..3 {
+        peer.send([request(1, KEEP, &[], b"body"), request(2, KEEP, &[], b"body")].concat());
+        // How soon the first one ends makes no difference.
+        assert_eq!(peer.answers([1, 2]), [complete("hello"), rejected(Rejection::CantMpxConn)]);
+    }
+    peer.send(request(2, KEEP, &[], b""));
+    assert_eq!(peer.answer(2), complete("hello"));
 }
 
 /// The answer is there, whole, though the peer is still busy sending what nobody reads.
