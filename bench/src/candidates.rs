@@ -63,6 +63,19 @@ pub(crate) fn program(options: &Options, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The command `fcgi`, built with the profile for a busy gateway, or the one in the folder of
+/// `--programs`.
+pub(crate) fn command(options: &Options) -> Result<PathBuf> {
+    if options.programs.is_some() {
+        return program(options, "fcgi");
+    }
+    let here = env::current_exe()?;
+    let profiles = here.parent().and_then(Path::parent).context("this program has no folder")?;
+    let command = profiles.join("fast/fcgi");
+    ensure!(command.is_file(), "{} was not built (`cargo xtask bench` does)", command.display());
+    Ok(command)
+}
+
 /// Compiles the libfcgi server.
 pub(crate) fn libfcgi(dir: &Path, socket: &Path) -> Result<Command> {
     Peer::Libfcgi.find()?;

@@ -235,6 +235,43 @@ fn status_0_filter_and_authorizer() {
     assert_eq!(text(&output), "Status: 200\r\n\r\n1 params", "no CONTENT_LENGTH");
 }
 
+/// The names that a path brings depend on the role (FC-6.3-1, FC-6.4-1).
+#[test]
+fn a_path_is_called_in_every_role() {
+    let app = App::start();
+    let (body, file) = (app.file("body", b"in"), app.file("data", b"file"));
+    let sent = |args: &[&str]| {
+        let output = app.run(&[&["/a.php/info?x=1", "--root", "/srv", "-v"], args].concat());
+        // Not every answer has a head.
+        assert!(!output.stdout.is_empty(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let no_authorizer = ["SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED", "CONTENT_LENGTH"];
+    let responder = sent(&["--stdin", path(&body)]);
+    for name in no_authorizer {
+        assert!(responder.contains(&format!("{name}=")), "{name}: {responder}");
+    }
+    let authorizer = ["--role", "authorizer", "--stdin", path(&body)];
+    let seen = sent(&authorizer);
+    for name in no_authorizer {
+        assert!(!seen.contains(&format!("{name}=")), "{name}: {seen}");
+    }
+    assert!(seen.contains("SCRIPT_FILENAME=/srv/a.php\n"), "{seen}");
+    let seen = sent(&[&authorizer[..], &["--param", "PATH_INFO=/mine"]].concat());
+    assert!(seen.contains("PATH_INFO=/mine\n") && !seen.contains("SCRIPT_NAME="), "{seen}");
+    let filter = ["--role", "filter", "--data", path(&file)];
+    let seen = sent(&filter);
+    let modified = std::fs::metadata(&file).expect("a file").modified().expect("a time");
+    let modified = modified.duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+    assert!(seen.contains("FCGI_DATA_LENGTH=4\n"), "{seen}");
+    assert!(seen.contains(&format!("FCGI_DATA_LAST_MOD={modified}\n")), "{seen}");
+    let seen = sent(&[&filter[..], &["--param", "FCGI_DATA_LENGTH=9"]].concat());
+    assert!(
+        seen.contains("FCGI_DATA_LENGTH=9\n") && !seen.contains("FCGI_DATA_LENGTH=4"),
+        "{seen}"
+    );
+}
+
 #[test]
 fn keep_conn_is_asked_for() {
     let output = App::start().run(&["--keep-conn", "--param", "A=1"]);

@@ -363,6 +363,8 @@ fn requests_that_are_no_http() {
             "400",
         ),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+        ("TRACE /app.php HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n", "405"),
+        ("TRACE /page.txt HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
     ] {
         let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
         let answer = raw(&gateway, request.as_bytes());
@@ -437,6 +439,68 @@ fn a_request_with_two_lengths_is_refused() {
     connection.send_head("POST", "/app.php", &fields).expect("send");
     connection.send(b"5\r\nhello\r\n0\r\n\r\n").expect("send");
     assert!(text(&connection.read_reply().expect("an answer")).contains("STDIN=5\n"));
+}
+
+#[test]
+fn bodies_of_every_kind_may_be_pipelined() {
+    let (app, _root, gateway) = php_site();
+    let head = "POST /app.php HTTP/1.1\r\nHost: a\r\n";
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    // Each looks like a request inside.
+    let inside = "GET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let length = inside.len();
+    let requests = [
+        (format!("{chunked}5\r\nhello\r\n0\r\n\r\n"), 5),
+        (format!("{chunked}{length:x}\r\n{inside}\r\n00\r\n\r\n"), length),
+        (format!("{head}Content-Length: {length}\r\n\r\n{inside}"), length),
+        (
+            format!(
+                "\r\n{chunked}a;name=\"va\"\r\n\r\n0\r\n\r\n012\r\n0000;x=y\r\nOne: 1\r\nTwo: 2\r\n\r\n"
+            ),
+            10,
+        ),
+        (format!("{head}Content-Length: 0\r\n\r\n"), 0),
+        (format!("{head}\r\n"), 0),
+        (format!("{chunked}0\r\n\r\n"), 0),
+        (format!("{chunked}1\r\n1\r\nFfF0\r\n{}\r\n0\r\n\r\n", "x".repeat(0xfff0)), 0xfff1),
+        (format!("{chunked}4\r\nlast\r\n0\r\n\r\n"), 4),
+    ];
+    let mut all: String = requests.iter().map(|(request, _)| &**request).collect();
+    all += "GET /page.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let all = all.as_bytes();
+    for cut in [all.len(), 1, 7, 100, 300, 509, 4000] {
+        let mut stream = TcpStream::connect(("127.0.0.1", gateway.port)).expect("the gateway");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let mut sender = stream.try_clone().expect("a socket");
+        let (first, rest) = all.split_at(cut);
+        let (first, rest) = (first.to_vec(), rest.to_vec());
+        let sending = std::thread::spawn(move || {
+            for byte in first.chunks(if cut < 1000 { 1 } else { cut }) {
+                sender.write_all(byte).expect("send");
+            }
+            sender.write_all(&rest).expect("send");
+        });
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        sending.join().expect("all was sent");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let found: Vec<_> = answer.lines().filter_map(|line| line.strip_prefix("STDIN=")).collect();
+        let wanted: Vec<_> = requests.iter().map(|(_, length)| length.to_string()).collect();
+        assert_eq!(found, wanted, "cut at {cut}: {answer}");
+        assert!(answer.ends_with(PAGE), "cut at {cut}: {answer}");
+    }
+    // Two lengths are refused there too, and what is behind them is not served.
+    for (before, _) in &requests {
+        let asked = app.state.asked();
+        let request = format!(
+            "{before}{head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inside}"
+        );
+        let answer = raw(&gateway, request.as_bytes());
+        assert!(answer.contains("Content-Length and Transfer-Encoding"), "{before}: {answer}");
+        assert!(!answer.contains(PAGE), "{before}: {answer}");
+        assert_eq!(app.state.asked(), asked + 1, "{before}");
+    }
 }
 
 #[test]

@@ -48,6 +48,43 @@ fn http_2(window: u32) -> Vec<u8> {
     bytes
 }
 
+/// As `nc -N` does: the end of what a client sends is no end of what it reads.
+#[test]
+fn a_client_that_sends_nothing_more_gets_its_answers() {
+    let (app, root) = (App::start(), Root::new());
+    let big = "x".repeat(3_000_000);
+    std::fs::write(root.path().join("big.txt"), &big).expect("a file");
+    let gateway = Gateway::start(&[&app.address, "--root", &root.arg()]);
+    let ask = |sent: &str| {
+        let stream = client(&gateway, sent.as_bytes());
+        stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+        rest(stream)
+    };
+    for version in ["1.0", "1.1"] {
+        for (target, status, end) in
+            [("/page.txt", "200", PAGE), ("/none", "404", "\n"), ("/big.txt", "200", &big)]
+        {
+            for _ in 0..5 {
+                let get = format!("GET {target} HTTP/{version}\r\nHost: a\r\n\r\n");
+                let (answer, is_orderly) = ask(&get);
+                assert_eq!(answer.split(' ').nth(1), Some(status), "{target}");
+                assert!(is_orderly && answer.ends_with(end), "{target}: {} bytes", answer.len());
+            }
+        }
+    }
+    let two = "GET /big.txt HTTP/1.1\r\nHost: a\r\n\r\nGET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (answer, is_orderly) = ask(two);
+    assert!(is_orderly && answer.ends_with(PAGE) && answer.len() > big.len(), "{}", answer.len());
+    // An application has half a second, which a busy machine may take alone.
+    let chunked = "POST /app.php HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5\r\nhello\r\n0\r\n\r\n";
+    assert!((0..20).any(|_| ask(chunked).0.contains("STDIN=5\n")), "no answer from a script");
+    // What is no whole request gets no 200.
+    for cut in [10, chunked.len() - 20, chunked.len() - 1] {
+        assert!(!ask(&chunked[..cut]).0.starts_with("HTTP/1.1 200"), "{cut}");
+    }
+}
+
 /// Answers PINGs and SETTINGS until the connection ends.
 fn answer_pings(mut stream: TcpStream) -> u32 {
     let mut pings = 0;

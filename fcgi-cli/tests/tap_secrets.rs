@@ -41,7 +41,7 @@ fn secrets_are_hidden_from_the_recording_too() {
     web.send(request(1, KEEP, &pairs, form));
     web.answer(1);
     // Bodies of other types are not examined.
-    pairs[3].1 = "application/json";
+    pairs[3].1 = "text/plain";
     web.send(request(1, KEEP, &pairs, b"{\"word\": \"a body\"}"));
     web.answer(1);
     tap.stop();
@@ -76,6 +76,37 @@ fn usual_secrets_are_known_by_their_names() {
     assert!(!seen.contains("LEAK"), "{seen}");
     for kept in ["&b=kept", "AUTH_TYPE=kept", "log=ann&pwd=******&otp=****&c=kept"] {
         assert!(seen.contains(kept), "{kept} in {seen}");
+    }
+}
+
+#[test]
+fn bodies_are_examined_by_their_type() {
+    const ANSWER: &str = "Content-Type: application/json; charset=utf-8\r\n\r\n\
+                          {\"access_token\": \"LEAK\", \"user\": \"ann\"}";
+    let multipart = "--x\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\nann\r\n\
+                     --x\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nLEAK\r\n--x--\r\n";
+    for (kind, body, kept) in [
+        ("application/json", r#"{"user":"ann","login":{"password":"LEAK"}}"#, "{\"user\":\"ann\""),
+        ("multipart/form-data; boundary=x", multipart, "ann"),
+    ] {
+        for show in [false, true] {
+            let mut args = vec!["-v", "--write", "r.pcapng"];
+            args.extend(show.then_some("--show-secrets"));
+            let mut tap = Tap::start(page("", ANSWER).to_string(), &args);
+            let mut web = tap.connect();
+            let length = body.len().to_string();
+            let pairs =
+                [("REQUEST_METHOD", "POST"), ("CONTENT_TYPE", kind), ("CONTENT_LENGTH", &length)];
+            let half = body.len() - 20;
+            web.send([begin(1, RESPONDER, KEEP), params(1, &pairs)].concat());
+            web.send(record(Type::Stdin, 1, &body.as_bytes()[..half]));
+            web.send(stream(Type::Stdin, 1, &body.as_bytes()[half..]));
+            web.send(fcgi_testkit::wire::close(Type::Stdin, 1));
+            assert_eq!(web.answer(1).stdout, ANSWER.as_bytes(), "what is relayed is not changed");
+            let seen = all_that_is_seen(&mut tap);
+            assert_eq!(seen.contains("LEAK"), show, "{seen}");
+            assert!(seen.contains(kept) && seen.contains("access_token"), "{seen}");
+        }
     }
 }
 

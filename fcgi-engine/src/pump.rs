@@ -122,6 +122,11 @@ pub trait Socket {
         false
     }
 
+    /// Whether it is known, without asking the system, that a read would find nothing.
+    fn is_dry(&self) -> bool {
+        false
+    }
+
     /// Whether it is the system that fills the buffer of [`read`](Self::read), with as many bytes
     /// as it reports. Any other code gets a buffer without another connection's bytes, since it
     /// could report those as read.
@@ -236,6 +241,11 @@ pub struct Reader {
 impl Reader {
     /// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
     pub fn read(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
+        if socket.is_dry() {
+            self.emptied = false;
+            reclaim(connection);
+            return Read::Nothing;
+        }
         if std::mem::take(&mut self.emptied)
             || !connection.wants_read()
             || !lend(socket, connection)

@@ -69,6 +69,23 @@ impl Params {
         }
     }
 
+    /// Appends all parameters of another block, in one copy.
+    ///
+    /// ```
+    /// use fcgi_proto::Params;
+    ///
+    /// let shared: Params = [("HTTPS", "on"), ("REMOTE_ADDR", "192.0.2.7")].into_iter().collect();
+    /// let mut params = Params::new();
+    /// params.push("REQUEST_METHOD", "GET");
+    /// params.append(&shared);
+    /// assert_eq!((params.len(), params.get_str("HTTPS")), (3, Some("on")));
+    /// ```
+    pub fn append(&mut self, other: &Self) {
+        self.block.extend_from_slice(&other.block);
+        self.len += other.len;
+        self.too_long = other.too_long.or(self.too_long);
+    }
+
     /// The value of the parameter with exactly this name. Of duplicates the last counts, as in
     /// php-fpm and Go.
     #[must_use]

@@ -92,7 +92,9 @@ async fn repeat(request: &fcgi::Request, mut n: u64) -> Result<(), fcgi::Error> 
 }
 
 async fn authorize(request: &fcgi::Request) -> Result<(), fcgi::Error> {
-    let answer = match request.param_str("HTTP_AUTHORIZATION") {
+    // Some web servers send an empty parameter for a field that is not there.
+    let credentials = request.param_str("HTTP_AUTHORIZATION").filter(|given| !given.is_empty());
+    let answer = match credentials {
         Some(credentials) => {
             let user = credentials.replace(char::is_control, "");
             format!("Status: 200 OK\r\nVariable-REMOTE_USER: {user}\r\n\r\n")

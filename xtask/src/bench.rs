@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     for arguments in builds() {
-        run_command(cargo(["build", "--release"]).args(arguments))?;
+        run_command(cargo(["build"]).args(arguments))?;
     }
     let mut bench = program(tool::target().join("release/fcgi-bench"));
     if !options.arguments.is_empty() {
@@ -72,16 +72,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The arguments of each build. One build gives all of its packages the same features, and those of
 /// fcgi-cli remove the libraries' `debug!` and `debug_span!`, which users' programs have. So it is
-/// built alone.
+/// built alone, with the profile for a busy gateway.
 fn builds() -> [Vec<String>; 2] {
-    let mut libraries = ["-p", "fcgi-bench", "--bin", "fcgi-bench"].map(str::to_owned).to_vec();
+    let mut libraries = ["--profile", "release", "-p", "fcgi-bench", "--bin", "fcgi-bench"]
+        .map(str::to_owned)
+        .to_vec();
     for adapter in ADAPTERS {
         libraries.extend(["-p".to_owned(), format!("fcgi-{adapter}")]);
         for example in ["hello", "blast"] {
             libraries.extend(["--example".to_owned(), format!("{adapter}-{example}")]);
         }
     }
-    [libraries, ["-p", "fcgi-cli", "--bin", "fcgi"].map(str::to_owned).to_vec()]
+    let command = ["--profile", "fast", "-p", "fcgi-cli", "--bin", "fcgi"];
+    [libraries, command.map(str::to_owned).to_vec()]
 }
 
 /// Replaces the part between the marks of the document.

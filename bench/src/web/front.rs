@@ -11,7 +11,7 @@ use fcgi_testkit::peers::Peer;
 
 use super::CONNECTIONS;
 use crate::Options;
-use crate::candidates::{exec, program};
+use crate::candidates::{command, exec};
 use crate::cpu::Placement;
 use crate::process::Server;
 
@@ -190,14 +190,18 @@ http {{
 }
 
 fn gateway(options: &Options, site: &Site, port: u16) -> Result<Command> {
-    let program = program(options, "fcgi")?;
+    let program = command(options)?;
     let mut address = OsString::from("unix:");
     address.push(&site.target.socket);
     let listen = format!("127.0.0.1:{port}");
     let connections = CONNECTIONS.to_string();
     let mut args: Vec<&OsStr> =
         ["gateway", "--quiet", "--listen", &listen, "--connections"].map(OsStr::new).into();
-    args.extend([OsStr::new(&connections), OsStr::new("--root"), site.root().as_os_str()]);
+    args.push(OsStr::new(&connections));
+    // nginx passes every path of the application on, without a look at its files.
+    if site.target.scripts.is_some() || site.is_file() {
+        args.extend([OsStr::new("--root"), site.root().as_os_str()]);
+    }
     if site.target.scripts.is_none() {
         args.extend(["--mount", "/"].map(OsStr::new));
     }

@@ -3,9 +3,15 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use fcgi_engine::client::{Pieces, read_piece};
+use fcgi_engine::client::{Pieces, read_next_piece};
 
-fcgi_engine::client_body!(Box<dyn Read + Send>);
+fcgi_engine::client_body!(Source);
+
+/// A reader, and the piece that it returned last.
+pub(crate) struct Source {
+    reader: Box<dyn Read + Send>,
+    last: Bytes,
+}
 
 /// Where the next bytes of a body come from.
 pub(crate) enum Next {
@@ -23,7 +29,7 @@ impl Body {
     /// request blocks too. Until the reader returns, no time limit and no
     /// [`CancelHandle`](super::CancelHandle) ends that call.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self(Pieces::Source(Box::new(reader)))
+        Self(Pieces::Source(Source { reader: Box::new(reader), last: Bytes::new() }))
     }
 
     pub(crate) fn next(&mut self) -> Next {
@@ -35,8 +41,8 @@ impl Body {
 
     /// Reads from the reader. Empty at its end.
     pub(crate) fn read(&mut self) -> io::Result<Bytes> {
-        let Pieces::Source(reader) = &mut self.0 else { return Ok(Bytes::new()) };
-        let piece = read_piece(reader);
+        let Pieces::Source(Source { reader, last }) = &mut self.0 else { return Ok(Bytes::new()) };
+        let piece = read_next_piece(reader, last);
         if !piece.as_ref().is_ok_and(|piece| !piece.is_empty()) {
             self.0 = Pieces::Empty;
         }

@@ -93,8 +93,11 @@ pub(super) trait Crew: Watched {
     fn forget(&self, connection: &Connection, key: RequestKey);
     /// Lets a request run whose input is complete now.
     fn promote(&self, connection: &Connection, key: RequestKey);
-    /// Whether this thread is about to run another handler, and then to lead.
-    fn comes_back(&self) -> bool;
+    /// Whether requests that came together are run one after the other: each takes so little that
+    /// all of them are not worth a second thread.
+    fn at_once(&self) -> bool;
+    /// Whether this thread is about to lead again, after it has run `another` handler, if that.
+    fn comes_back(&self, another: bool) -> bool;
     /// Leads while a handler waits, until `until` at most, unless another thread leads; then it
     /// returns false at once. The handler has `worked` this long since it last waited.
     fn lead_while(
@@ -251,9 +254,22 @@ impl Connection {
         let writable = writable || !session.wants_write();
         // A handler that waits may take what has come, and the next read may use the same buffer.
         let mut io = Ready::new(stream, readable, writable, inner.leaders > 0);
+        // A connection that leaves has more to do than to read the next request.
+        let at_once = self.crew.at_once() && !session.is_leaving();
         loop {
             match session.turn(&mut io, Instant::now) {
-                Turn::Run(job) => jobs.push(self.job(job)),
+                Turn::Run(job) => {
+                    let last = job.whole && at_once;
+                    jobs.push(self.job(job));
+                    if last && session.has_more() {
+                        // It comes before the next poll, whoever leads then.
+                        let listed = std::mem::replace(&mut inner.dirty, true);
+                        break self.crew.touch(self, listed, true, None);
+                    }
+                    if last && session.wants_read() {
+                        break;
+                    }
+                }
                 Turn::Again => {
                     let listed = std::mem::replace(&mut inner.dirty, true);
                     break self.crew.touch(self, listed, true, None);
@@ -439,7 +455,11 @@ impl Connection {
     /// Sends everything, or leaves that to the end of another request.
     fn ended(self: &Arc<Self>, inner: &mut Inner) {
         let session = &inner.session;
-        if session.handlers() > 0 && session.queued() < SEND_AT && self.crew.comes_back() {
+        let others = session.handlers() > 0;
+        if (others || inner.dirty)
+            && session.queued() < SEND_AT
+            && self.crew.comes_back(!inner.dirty)
+        {
             // Whoever leads next sends, even if the next handler is slow.
             let listed = std::mem::replace(&mut inner.dirty, true);
             return self.crew.touch(self, listed, true, None);

@@ -15,7 +15,7 @@ use fcgi_proto::RequestKey;
 use super::{
     connection::{Connection, Crew, Job},
     handler::Handler,
-    pool::{Pool, Task, Took},
+    pool::{Pool, Ran, Task},
     request::Request,
     shutdown::Shutdown,
     waiting::Watched,
@@ -76,8 +76,9 @@ impl Engine {
     /// The main loop of a thread.
     pub(super) fn run(self: Arc<Self>) {
         let mut comes_back = false;
+        let mut ran = None;
         loop {
-            let job = match self.pool.next(comes_back) {
+            let job = match self.pool.next(comes_back, ran.take()) {
                 Task::Run(job) => job,
                 Task::Lead(leader) => match leader.lead(&self) {
                     Some(job) => job,
@@ -86,16 +87,17 @@ impl Engine {
                         continue;
                     }
                 },
+                Task::Drained => {
+                    // The leader waits for the last handler.
+                    self.wakeups.waker.wake();
+                    continue;
+                }
                 Task::Exit => return,
             };
             let whole = job.request.whole;
             let started = Instant::now();
             let returned = self.answer(job);
-            let took = Took { handler: returned - started, all: started.elapsed() };
-            if self.pool.ran(took, whole) {
-                // The leader waits for the last handler.
-                self.wakeups.waker.wake();
-            }
+            ran = Some(Ran { handler: returned - started, all: started.elapsed(), whole });
             comes_back = true;
         }
     }
@@ -166,8 +168,12 @@ impl Crew for Engine {
         self.pool.promote(connection, key);
     }
 
-    fn comes_back(&self) -> bool {
-        self.pool.comes_back()
+    fn at_once(&self) -> bool {
+        self.pool.at_once()
+    }
+
+    fn comes_back(&self, another: bool) -> bool {
+        self.pool.comes_back(another)
     }
 
     fn lead_while(

@@ -17,7 +17,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -36,6 +39,9 @@ const QUICK: Duration = Duration::from_micros(50);
 const BUSY: Duration = Duration::from_micros(250);
 /// This much work in quick requests is worth another thread, if there is another processor.
 const BATCH: Duration = Duration::from_micros(200);
+/// If requests take no longer, those that came together are run one after the other: even sixteen
+/// would not be worth another thread.
+const AT_ONCE: Duration = Duration::from_micros(12);
 /// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
 const SLOW_RUN: u32 = 16;
 /// One thread in this many is reserved for requests whose input is complete, so that requests
@@ -49,6 +55,8 @@ pub(super) struct Pool<L: ?Sized> {
     state: Mutex<State<L>>,
     work: Condvar,
     done: Condvar,
+    /// What [`at_once`](Self::at_once) returns.
+    at_once: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -134,16 +142,20 @@ impl Queue {
 pub(super) enum Task<L: ?Sized> {
     Run(Job),
     Lead(Box<L>),
+    /// Tell the leader that the last handler has ended.
+    Drained,
     Exit,
 }
 
-/// How long a request took.
+/// A request that was answered, and how long it took.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Took {
+pub(super) struct Ran {
     /// Until its handler returned. Sending the answer may wake the web server, which takes longer
     /// than a quick handler but makes it no slow one.
     pub(super) handler: Duration,
     pub(super) all: Duration,
+    /// Its input was complete when it started.
+    pub(super) whole: bool,
 }
 
 /// A job that the leader's thread runs once it has put down the leadership.
@@ -188,23 +200,21 @@ impl<L: ?Sized> Pool<L> {
             }),
             work: Condvar::new(),
             done: Condvar::new(),
+            at_once: AtomicBool::new(false),
         }
     }
 
-    /// A request was answered. True if a shutdown waits for that.
-    pub(super) fn ran(&self, took: Took, whole: bool) -> bool {
+    /// Waits for something to do, after a request was answered. A thread that `comes_back` from a
+    /// handler takes the leadership if nobody has it.
+    pub(super) fn next(&self, comes_back: bool, ran: Option<Ran>) -> Task<L> {
         let mut state = self.lock();
-        state.running -= 1;
-        state.open -= usize::from(!whole);
-        state.slow = if took.handler > QUICK { SLOW_RUN } else { state.slow.saturating_sub(1) };
-        state.recent = (state.recent * 7 + took.all.min(BATCH)) / 8;
-        state.draining && state.is_idle()
-    }
-
-    /// Waits for something to do. A thread that `comes_back` from a handler takes the leadership if
-    /// nobody has it.
-    pub(super) fn next(&self, comes_back: bool) -> Task<L> {
-        let mut state = self.lock();
+        if let Some(ran) = ran {
+            state.ran(ran);
+            self.note_pace(&state);
+            if state.draining && state.is_idle() {
+                return Task::Drained;
+            }
+        }
         let mut take = comes_back;
         let mut watching = false;
         let mut quiet = 0;
@@ -255,6 +265,18 @@ impl<L: ?Sized> Pool<L> {
         task
     }
 
+    /// Whether requests that came together are run one after the other.
+    pub(super) fn at_once(&self) -> bool {
+        self.at_once.load(Ordering::Relaxed)
+    }
+
+    fn note_pace(&self, state: &State<L>) {
+        let at_once = state.is_quick() && state.recent <= AT_ONCE;
+        if at_once != self.at_once() {
+            self.at_once.store(at_once, Ordering::Relaxed);
+        }
+    }
+
     /// Takes what the leader has received; gives a job for its thread to run, if any thread may run
     /// one. Then the leader is [put down](HandOver::put_down).
     pub(super) fn hand_over(&self, jobs: &mut Vec<Job>) -> Option<HandOver<'_, L>> {
@@ -269,6 +291,7 @@ impl<L: ?Sized> Pool<L> {
         let mut state = self.lock();
         state.queue.extend(jobs);
         state.slow = SLOW_RUN;
+        self.note_pace(&state);
         self.call_others(&mut state);
     }
 
@@ -279,13 +302,13 @@ impl<L: ?Sized> Pool<L> {
         drop(job);
     }
 
-    /// Whether the thread that asks, which runs a handler, is about to run another one and then to
-    /// lead. Until then it can leave to the leader what can wait for some microseconds.
-    pub(super) fn comes_back(&self) -> bool {
+    /// Whether the thread that asks, which runs a handler, is about to lead, after it has run
+    /// `another` one, if that. Until then it can leave to the leader what can wait for some
+    /// microseconds.
+    pub(super) fn comes_back(&self, another: bool) -> bool {
         let state = self.lock();
-        state.is_quick()
-            && state.lead.is_some()
-            && state.queue.len(state.may_wait(self.threads)) > 0
+        let more = || state.queue.len(state.may_wait(self.threads)) > 0;
+        state.is_quick() && state.lead.is_some() && (!another || more())
     }
 
     /// The input of a request is complete now; the request may be in the queue.
@@ -398,6 +421,13 @@ impl<L: ?Sized> Pool<L> {
 }
 
 impl<L: ?Sized> State<L> {
+    fn ran(&mut self, ran: Ran) {
+        self.running -= 1;
+        self.open -= usize::from(!ran.whole);
+        self.slow = if ran.handler > QUICK { SLOW_RUN } else { self.slow.saturating_sub(1) };
+        self.recent = (self.recent * 7 + ran.all.min(BATCH)) / 8;
+    }
+
     fn next_job(&mut self, threads: usize) -> Option<Job> {
         if self.running >= threads {
             return None;

@@ -37,6 +37,10 @@ impl Socket for Ready<'_> {
         if self.readable { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
+    fn is_dry(&self) -> bool {
+        !self.readable
+    }
+
     fn fills(&self) -> bool {
         true
     }

@@ -81,6 +81,8 @@ impl Waiting {
 }
 
 impl Waiters for Threads {
+    const AT_ONCE: bool = true;
+
     /// Notifying runs no foreign code.
     type Woken = ();
 

@@ -117,7 +117,7 @@ pub(crate) struct Call {
     pub(super) params: Vec<Param>,
     /// The file that a filter should change
     ///
-    /// Filters may need FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD too; these are not added.
+    /// With a URL-PATH, FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD are sent too.
     #[arg(long, value_name = "FILE", help_heading = "FastCGI")]
     pub(super) data: Option<PathBuf>,
     /// Ask the application to keep the connection open

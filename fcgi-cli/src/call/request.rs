@@ -4,16 +4,20 @@ use std::{
     ffi::OsString,
     fs,
     os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+    time::UNIX_EPOCH,
 };
 
-use fcgi_http::{Mount, ParamsBuilder, RequestBody, Script};
+use fcgi_http::{Mount, ParamsBuilder, RequestBody, Script, authorizer::NOT_SENT};
 use fcgi_tokio::{Address, proto::Params};
 use http::{
     HeaderName, HeaderValue,
     header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
 };
 
-use super::{failure::Failure, options::Call};
+use super::{
+    failure::Failure,
+    options::{Call, Role},
+};
 use crate::place;
 
 const AGENT: &str = concat!("fcgi/", env!("CARGO_PKG_VERSION"));
@@ -120,7 +124,39 @@ impl Call {
             builder = builder.param(name.clone(), value.clone());
         }
         let body = body.map_or(RequestBody::None, RequestBody::Length);
-        builder.build(&request, &script, body).map_err(|error| usage(&error))
+        let params = builder.build(&request, &script, body).map_err(|error| usage(&error))?;
+        Ok(match self.role {
+            Role::Responder => params,
+            Role::Authorizer => self.of_authorizer(&params),
+            Role::Filter => self.of_filter(params),
+        })
+    }
+
+    fn is_given(&self, name: &[u8]) -> bool {
+        self.params.iter().any(|(given, _)| given == name)
+    }
+
+    /// What an authorizer is not sent is left out (FC-6.3-1), unless it was given.
+    fn of_authorizer(&self, params: &Params) -> Params {
+        let is_left_out = |name: &[u8]| NOT_SENT.iter().any(|no| no.as_bytes() == name);
+        params.iter().filter(|(name, _)| !is_left_out(name) || self.is_given(name)).collect()
+    }
+
+    /// What a filter learns about its file (FC-6.4-1), unless it was given or is not known.
+    fn of_filter(&self, mut params: Params) -> Params {
+        let file = self.data.as_ref().and_then(|path| fs::metadata(path).ok());
+        if let Some(file) = file.filter(fs::Metadata::is_file) {
+            let modified = file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            let modified = modified.map_or(0, |since| since.as_secs());
+            for (name, value) in
+                [("FCGI_DATA_LENGTH", file.len()), ("FCGI_DATA_LAST_MOD", modified)]
+            {
+                if !self.is_given(name.as_bytes()) {
+                    params.push(name, value.to_string());
+                }
+            }
+        }
+        params
     }
 
     /// The script that a path names. This does not look at files, which may be elsewhere.
@@ -155,7 +191,7 @@ impl Call {
     fn given(&self, method: &str, content_type: Option<&str>) -> Params {
         let mut params: Params = Params::new();
         params.extend(self.params.iter().map(|(name, value)| (name, value)));
-        let has = |wanted: &str| self.params.iter().any(|(name, _)| name == wanted.as_bytes());
+        let has = |wanted: &str| self.is_given(wanted.as_bytes());
         let names_script = has("SCRIPT_FILENAME") || has("SCRIPT_NAME");
         if (names_script || self.method.is_some()) && !has("REQUEST_METHOD") {
             params.push("REQUEST_METHOD", method);

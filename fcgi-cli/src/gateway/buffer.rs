@@ -59,7 +59,8 @@ impl Buffering {
     /// Reads an answer as it comes. An answer that is available at once is only passed on.
     pub(super) async fn take(&self, mut body: impl Source, title: &Title) -> Body {
         let exact = body.size_hint().exact();
-        let mut pieces: Vec<Bytes> = Vec::new();
+        // Most answers are one piece, which needs no queue.
+        let (mut first, mut pieces) = (Bytes::new(), VecDeque::new());
         let mut length = 0;
         let mut end = None;
         while end.is_none() && length < AT_HAND {
@@ -68,21 +69,23 @@ impl Buffering {
                 Some(Some(Ok(bytes))) => {
                     length += bytes.len();
                     // Trailers have no bytes.
-                    if !bytes.is_empty() {
-                        pieces.push(bytes);
+                    match (first.is_empty(), bytes.is_empty()) {
+                        (true, _) => first = bytes,
+                        (false, true) => {}
+                        (false, false) => pieces.push_back(bytes),
                     }
                 }
                 Some(Some(Err(error))) => end = Some(Err(error)),
                 Some(None) => end = Some(Ok(())),
             }
         }
-        match (&end, &pieces[..]) {
-            (Some(Ok(())), []) => return empty(),
-            (Some(Ok(())), [all]) => return full(all.clone()),
-            _ => {}
+        if matches!(end, Some(Ok(()))) && pieces.is_empty() {
+            return full(first);
+        }
+        if !first.is_empty() {
+            pieces.push_front(first);
         }
         let (writer, reader) = self.stores.open(ANSWER_MEMORY, self.answer);
-        let mut pieces = VecDeque::from(pieces);
         while let Some(bytes) = pieces.pop_front() {
             if writer.push(bytes.clone()).await.is_err() {
                 // There will be room once something is read, which starts when this returns.

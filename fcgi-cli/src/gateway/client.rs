@@ -20,6 +20,10 @@ use tokio::{
 
 use super::{raw_head::RawHead, refusal, sendfile::Sending, stream::Stream};
 
+/// How long a client that sends nothing more may wait for the application. One that has left looks
+/// the same until something is written.
+const HALF_CLOSED: Duration = Duration::from_millis(500);
+
 /// The two ends of a client's connection; `None` for a unix socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
@@ -58,10 +62,16 @@ struct State {
     under_way: usize,
     /// When the last of them ended, or the connection started.
     idle_since: Instant,
-    /// Whether all answers so far have been written, as they must be before the next head.
+    /// Whether all answers so far have been written.
     is_clean: bool,
     /// The head of the next request, as far as it has come.
     head: RawHead,
+    /// The application was asked for the last answer.
+    asks: bool,
+    /// When the client ended its sending side.
+    ended: Option<Instant>,
+    /// The task to wake when all answers have been written.
+    written_whole: Option<Waker>,
     /// hyper has refused what the client sent.
     refused: Option<StatusCode>,
     /// When the client last read something.
@@ -78,6 +88,16 @@ struct State {
     flush: Vec<Waker>,
 }
 
+/// What to do about the end of what a client sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The client has left, or waits for nothing.
+    Report,
+    /// The client may wait for an answer: look again at this time, if there is one, or when all
+    /// answers have been written.
+    Hold(Option<Instant>),
+}
+
 /// An active request. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Client>);
@@ -90,6 +110,9 @@ impl Client {
             idle_since: now,
             is_clean: true,
             head: RawHead::default(),
+            asks: false,
+            ended: None,
+            written_whole: None,
             refused: None,
             written: now,
             blocked: false,
@@ -123,6 +146,7 @@ impl Client {
         let mut state = self.lock();
         state.under_way += 1;
         state.is_clean = false;
+        state.asks = false;
         state.head.clear();
         drop(state);
         UnderWay(Arc::clone(self))
@@ -158,15 +182,41 @@ impl Client {
 
     /// Records what the client has sent.
     pub(super) fn on_read(&self, bytes: &[u8]) {
+        self.lock().head.push(bytes);
+    }
+
+    /// Records that the application is asked, which may take any time.
+    pub(super) fn on_ask(&self) {
+        self.lock().asks = true;
+    }
+
+    /// What to do about the end of what the client sends. Answers to whole requests are still sent,
+    /// as with `nc -N`; hyper would drop them.
+    pub(super) fn end(&self, waker: &Waker) -> End {
         let mut state = self.lock();
-        if state.is_clean {
-            state.head.push(bytes);
+        let now = Instant::now();
+        let ended = *state.ended.get_or_insert(now);
+        let waits = match state.is_clean {
+            true => state.head.is_complete(),
+            false => !state.head.is_within_body(),
+        };
+        if !waits || state.head.is_http_2() {
+            return End::Report;
         }
+        let until = state.asks.then(|| {
+            // The socket limits how long a client may read nothing.
+            let last = if state.blocked { now } else { ended.max(state.written) };
+            last + HALF_CLOSED
+        });
+        if until.is_some_and(|until| until <= now) {
+            return End::Report;
+        }
+        state.written_whole = Some(waker.clone());
+        End::Hold(until)
     }
 
     /// Whether the head of the request that has arrived, with this method and this many other
-    /// fields, has a field of this name. `None` if some of it arrived before the answer to another
-    /// request, since it is then unknown where it began.
+    /// fields, has a field of this name. `None` if that is not the head that is known here.
     pub(super) fn has_field(&self, name: &[u8], method: &Method, others: usize) -> Option<bool> {
         self.lock().head.has_field(name, method.as_str().as_bytes(), others)
     }
@@ -222,6 +272,7 @@ impl Client {
         let mut state = self.lock();
         state.flushes += 1;
         state.is_clean |= state.under_way == 0;
+        let is_whole = if state.is_clean { state.written_whole.take() } else { None };
         let has_caught_up = std::mem::take(&mut state.is_behind);
         if has_caught_up {
             state.caught_up = Instant::now();
@@ -231,7 +282,7 @@ impl Client {
         if has_caught_up {
             self.changed.notify_waiters();
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().chain(is_whole).for_each(Waker::wake);
     }
 
     /// How often everything was written. Wakes the task the next time.
@@ -278,8 +329,12 @@ impl Drop for UnderWay {
         state.under_way -= 1;
         if state.under_way == 0 {
             state.idle_since = Instant::now();
+            let is_whole = state.written_whole.take();
             drop(state);
             self.0.changed.notify_waiters();
+            if let Some(waker) = is_whole {
+                waker.wake();
+            }
         }
     }
 }

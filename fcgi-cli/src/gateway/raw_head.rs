@@ -1,48 +1,75 @@
-//! The head of a request as the client sent it. hyper silently drops a Content-Length next to a
-//! Transfer-Encoding; here both are visible (RFC 9112, 6.3).
+//! The heads of requests as the client sent them. hyper silently drops a Content-Length next to a
+//! Transfer-Encoding; here both are visible (RFC 9112, 6.3). Bodies are followed, so that the head
+//! of a pipelined request is found behind them.
 
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// How much memory is kept for the next head, in bytes.
 const KEPT: usize = 4096;
 
-/// A head that is being read.
+/// A connection's next head, and what has come behind it. hyper reads no more than the limit of a
+/// head before it has answered a request, apart from that request's body.
 #[derive(Debug, Default)]
 pub(super) struct RawHead {
     bytes: Vec<u8>,
     is_whole: bool,
     is_http_2: bool,
+    /// The body before the bytes that come next: the last request's, or this one's once its head is
+    /// whole.
+    body: Body,
+    /// What came behind the body of a whole head.
+    next: Vec<u8>,
 }
 
 impl RawHead {
-    /// Takes bytes up to the end of the head. hyper reads no more than the limit of a head.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
-        if self.is_whole || self.is_http_2 {
+    /// Takes bytes as they come.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.is_http_2 {
             return;
         }
+        let mut rest = self.body.skip(bytes);
+        if !self.is_whole && !rest.is_empty() {
+            rest = self.push_head(rest);
+            if self.is_whole {
+                self.body = self.body();
+                rest = self.body.skip(rest);
+            }
+        }
+        self.next.extend_from_slice(rest);
+    }
+
+    /// Takes bytes up to the end of the head, and returns what is behind it.
+    fn push_head<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         if self.bytes.is_empty() {
             // Empty lines before a request are skipped (RFC 9112, 2.2).
             while let [b'\r' | b'\n', rest @ ..] = bytes {
                 bytes = rest;
             }
         }
-        let known = self.bytes.len().saturating_sub(3);
+        let known = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         if self.bytes.starts_with(HTTP_2) {
             (self.is_http_2, self.bytes) = (true, Vec::new());
-            return;
+            return &[];
         }
-        let new = &self.bytes[known..];
-        let mut lines = new.split(|byte| *byte == b'\n').skip(1).peekable();
-        // The last line is not complete yet.
-        while let (Some(line), Some(_)) = (lines.next(), lines.peek()) {
-            self.is_whole |= matches!(line, [] | [b'\r']);
+        let Some(end) = end_of_head(&self.bytes, known.saturating_sub(3)) else { return &[] };
+        self.is_whole = true;
+        self.bytes.truncate(end);
+        &bytes[end - known..]
+    }
+
+    /// The body that this head announces, as hyper takes it.
+    fn body(&self) -> Body {
+        if !self.values(b"transfer-encoding").is_empty() {
+            return Body::Chunked(Chunk::Size { size: 0, is_read: false });
         }
+        let length = self.values(b"content-length").first().and_then(|length| number(length));
+        Body::Length(length.unwrap_or(0))
     }
 
     /// Whether there is a field of this name. `None` if these bytes are
-    /// not the whole head of a request with this method and this many other fields: its beginning
-    /// may have come unseen.
+    /// not the whole head of a request with this method and this many other fields, as when a body
+    /// before it was not understood.
     pub(super) fn has_field(&self, name: &[u8], method: &[u8], others: usize) -> Option<bool> {
         let rest = self.bytes.strip_prefix(method).filter(|_| self.is_whole)?;
         let all = names(&self.bytes).count();
@@ -67,13 +94,129 @@ impl RawHead {
         fields.collect()
     }
 
-    /// Prepares for the next head.
+    /// Whether the body of the last request has not come to its end.
+    pub(super) const fn is_within_body(&self) -> bool {
+        !self.is_whole && !matches!(self.body, Body::Length(0))
+    }
+
+    /// Whether a request that was not taken yet has come to its end.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.is_whole && matches!(self.body, Body::Length(0))
+    }
+
+    pub(super) const fn is_http_2(&self) -> bool {
+        self.is_http_2
+    }
+
+    /// Goes on to the next head.
     pub(super) fn clear(&mut self) {
         self.is_whole = false;
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();
         }
         self.bytes.clear();
+        if !self.next.is_empty() {
+            let next = std::mem::take(&mut self.next);
+            self.push(&next);
+        }
+    }
+}
+
+/// What is left of a body.
+#[derive(Debug)]
+enum Body {
+    Length(u64),
+    Chunked(Chunk),
+}
+
+/// Where a chunked body is (RFC 9112, 7.1). hyper checks it; here only its end is looked for.
+#[derive(Debug)]
+enum Chunk {
+    /// In the line with a chunk's size.
+    Size {
+        size: u64,
+        /// An extension or the line's end has begun.
+        is_read: bool,
+    },
+    Data(u64),
+    /// Behind a chunk's data.
+    End,
+    /// In a line of the trailer section.
+    Trailer {
+        is_empty: bool,
+    },
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Length(0)
+    }
+}
+
+impl Body {
+    /// Returns what is behind the body.
+    fn skip<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        loop {
+            match self {
+                Self::Length(left) | Self::Chunked(Chunk::Data(left)) => {
+                    let n = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= n as u64;
+                    bytes = &bytes[n..];
+                    if *left > 0 || matches!(self, Self::Length(_)) {
+                        return bytes;
+                    }
+                    *self = Self::Chunked(Chunk::End);
+                }
+                Self::Chunked(chunk) => {
+                    let [byte, rest @ ..] = bytes else { return bytes };
+                    bytes = rest;
+                    match chunk.next(*byte) {
+                        Some(next) => *chunk = next,
+                        None => *self = Self::default(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Chunk {
+    /// What follows this byte, which is not data. `None` behind the last one of the body.
+    fn next(&self, byte: u8) -> Option<Self> {
+        let start = Self::Size { size: 0, is_read: false };
+        match *self {
+            Self::Size { size: 0, .. } if byte == b'\n' => Some(Self::Trailer { is_empty: true }),
+            Self::Size { size, .. } if byte == b'\n' => Some(Self::Data(size)),
+            Self::Size { size, is_read } => {
+                let digit = char::from(byte).to_digit(16).filter(|_| !is_read);
+                let size = digit.map_or(size, |digit| (size << 4) | u64::from(digit));
+                Some(Self::Size { size, is_read: digit.is_none() })
+            }
+            Self::Data(_) | Self::End if byte == b'\n' => Some(start),
+            Self::Data(_) | Self::End => Some(Self::End),
+            Self::Trailer { is_empty: true } if byte == b'\n' => None,
+            Self::Trailer { is_empty } => {
+                let is_empty = byte == b'\n' || (is_empty && byte == b'\r');
+                Some(Self::Trailer { is_empty })
+            }
+        }
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The end of the empty line behind a head, whose first `from` bytes have no such line.
+fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += bytes[at..].iter().position(|byte| *byte == b'\n')? + 1;
+        match &bytes[at..] {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
     }
 }
 

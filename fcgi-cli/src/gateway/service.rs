@@ -169,6 +169,7 @@ impl Service {
         };
         if let Found::Script(script) = found {
             title.set_script(&script);
+            client.on_ask();
             let told = match self.proxies.trusted.is_empty() {
                 true => client.told(|| self.upstream.told(origin)),
                 // A proxy's connection carries requests of many clients.
@@ -278,10 +279,15 @@ fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> R
     match has_length {
         Some(Some(true)) => return Err(ParamsError::TwoLengths.into()),
         Some(None) => {
-            let reason = "a body of unknown length came before the answer to another request";
+            let reason = "it is not clear where the request began";
             return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
         }
         Some(Some(false)) | None => {}
+    }
+    // As in nginx: the application would send credentials and cookies back to a script in a page.
+    if head.method == Method::TRACE {
+        let reason = "TRACE is not for this server";
+        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";

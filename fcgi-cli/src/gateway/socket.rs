@@ -14,11 +14,11 @@ use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::{JoinHandle, spawn_blocking},
-    time::{Sleep, sleep, timeout},
+    time::{Sleep, sleep, sleep_until, timeout},
 };
 
 use super::{
-    client::Client,
+    client::{Client, End},
     sendfile::{Progress, is_marker},
     stream::Stream,
 };
@@ -42,13 +42,15 @@ pub(super) struct Socket {
     client: Arc<Client>,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Until when the end of what the client sends is not reported.
+    ending: Option<Pin<Box<Sleep>>>,
     /// Brings the next part of a file into memory.
     reading: Option<JoinHandle<()>>,
 }
 
 impl Socket {
     pub(super) fn new(client: Arc<Client>, limit: Duration) -> Self {
-        Self { client, limit, stalled: None, reading: None }
+        Self { client, limit, stalled: None, ending: None, reading: None }
     }
 
     fn poll_written<T>(
@@ -75,6 +77,23 @@ impl Socket {
                     self.stalled = None;
                     self.client.on_write(false);
                     return Poll::Ready(written);
+                }
+            }
+        }
+    }
+
+    /// Ends when hyper is to know that the client sends nothing more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.client.end(cx.waker()) {
+                End::Report => return Poll::Ready(()),
+                End::Hold(None) => return Poll::Pending,
+                End::Hold(Some(until)) => {
+                    let timer = self.ending.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                    if timer.deadline() != until {
+                        timer.as_mut().reset(until);
+                    }
+                    ready!(timer.as_mut().poll(cx));
                 }
             }
         }
@@ -141,16 +160,20 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.client.stream.poll_read_ready(cx))?;
-            let read: io::Result<()> = BLOCK.with_borrow_mut(|block| {
+            let read: io::Result<usize> = BLOCK.with_borrow_mut(|block| {
                 let room = buffer.remaining().min(block.len());
                 let n = self.client.stream.try_read(&mut block[..room])?;
                 self.client.on_read(&block[..n]);
                 buffer.put_slice(&block[..n]);
-                Ok(())
+                Ok(n)
             });
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
+                Ok(0) if buffer.remaining() > 0 => {
+                    ready!(self.get_mut().poll_end(cx));
+                    return Poll::Ready(Ok(()));
+                }
+                read => return Poll::Ready(read.map(|_| ())),
             }
         }
     }

@@ -10,7 +10,10 @@ use fcgi_tokio::proto::{
 };
 use serde_json::Value;
 
-use super::mask::{self, Head, Pairs, Query};
+use super::{
+    body::Body,
+    mask::{self, Head, Pairs},
+};
 use crate::trace::Direction;
 
 /// How many bytes of a request's parameters are kept.
@@ -101,9 +104,8 @@ impl Kept {
 #[derive(Debug)]
 struct Masks {
     params: Pairs,
-    /// STDIN, if it is a form.
-    form: Option<Query>,
-    asked: bool,
+    /// Of STDIN, once some of it has come.
+    body: Option<Body>,
     /// By direction: bytes are missing, so that later ones can't be interpreted.
     lost: [bool; 2],
 }
@@ -117,7 +119,7 @@ impl Exchange {
         begun: Time,
         show_secrets: bool,
     ) -> Self {
-        let masks = || Masks { params: Pairs::new(), form: None, asked: false, lost: [false; 2] };
+        let masks = || Masks { params: Pairs::new(), body: None, lost: [false; 2] };
         Self {
             number,
             connection,
@@ -193,15 +195,8 @@ impl Exchange {
     fn stdin(&mut self, bytes: &mut [u8]) {
         self.stdin += bytes.len() as u64;
         let Some(masks) = &mut self.masks else { return };
-        if !std::mem::replace(&mut masks.asked, true) {
-            const FORM: &[u8] = b"application/x-www-form-urlencoded";
-            let content_type = self.params.get(b"CONTENT_TYPE").unwrap_or_default();
-            let start = content_type.get(..FORM.len()).unwrap_or_default();
-            masks.form = start.eq_ignore_ascii_case(FORM).then(Query::new);
-        }
-        if let Some(form) = &mut masks.form {
-            form.apply(bytes);
-        }
+        let content_type = || self.params.get(b"CONTENT_TYPE").unwrap_or_default();
+        masks.body.get_or_insert_with(|| Body::new(content_type())).apply(bytes);
     }
 
     pub(crate) fn method(&self) -> String {

@@ -3,8 +3,10 @@
 
 use fcgi_tokio::proto::pairs::{PairDecoder, PairPiece};
 
+use super::body::Body;
+
 /// How much of a name is examined.
-const NAME: usize = 256;
+pub(super) const NAME: usize = 256;
 
 /// Parts of the names of secrets, in capitals and with `_` for `-`.
 const PARTS: [&str; 21] = [
@@ -67,7 +69,7 @@ pub(crate) fn overwrite(bytes: &mut [u8]) {
     bytes.fill(b'*');
 }
 
-fn remember(name: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn remember(name: &mut Vec<u8>, bytes: &[u8]) {
     let room = NAME.saturating_sub(name.len());
     name.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
@@ -165,7 +167,7 @@ impl Query {
         Self { is_url: false, at: At::Text, name: Vec::new(), was_secret: false }
     }
 
-    const fn of_url() -> Self {
+    pub(super) const fn of_url() -> Self {
         Self { is_url: true, at: At::Path, name: Vec::new(), was_secret: false }
     }
 
@@ -214,14 +216,14 @@ impl Query {
     }
 }
 
-fn hex(digits: &[u8]) -> Option<u8> {
+pub(super) fn hex(digits: &[u8]) -> Option<u8> {
     let [high, low] = *digits else { return None };
     let digit = |byte| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 /// A name without its `%XX`.
-fn unescaped(name: &[u8]) -> Vec<u8> {
+pub(super) fn unescaped(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = name;
     while let [first, after @ ..] = rest {
@@ -233,10 +235,11 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Masks the secrets in the head of a response, and finds its status.
+/// Masks the secrets in a response, and finds its status.
 #[derive(Debug)]
 pub(crate) struct Head {
     state: HeadState,
+    content_type: Vec<u8>,
     name: Vec<u8>,
     /// Whether the line so far is empty.
     is_empty: bool,
@@ -249,13 +252,14 @@ pub(crate) struct Head {
 enum HeadState {
     Name,
     Value(Treat),
-    Body,
+    Body(Body),
 }
 
 impl Head {
     pub(crate) const fn new() -> Self {
         Self {
             state: HeadState::Name,
+            content_type: Vec::new(),
             name: Vec::new(),
             is_empty: true,
             digits: Vec::new(),
@@ -265,17 +269,26 @@ impl Head {
 
     /// The status in the head (CGI-6.3-1), once the head has ended.
     pub(crate) fn status(&self) -> Option<u16> {
-        let is_whole = matches!(self.state, HeadState::Body);
+        let is_whole = matches!(self.state, HeadState::Body(_));
         let given = std::str::from_utf8(&self.digits).ok().and_then(|digits| digits.parse().ok());
         is_whole.then(|| given.unwrap_or(if self.has_location { 302 } else { 200 }))
     }
 
     pub(crate) fn apply(&mut self, bytes: &mut [u8], hide: bool) {
-        for byte in bytes {
+        let mut rest = bytes;
+        loop {
+            if let (HeadState::Body(body), true) = (&mut self.state, hide) {
+                return body.apply(rest);
+            }
+            let [byte, after @ ..] = rest else { return };
             match (&mut self.state, *byte) {
-                (HeadState::Body, _) => return,
+                (HeadState::Body(_), _) => return,
                 (state, b'\n') => {
-                    *state = if self.is_empty { HeadState::Body } else { HeadState::Name };
+                    *state = if self.is_empty {
+                        HeadState::Body(Body::new(&self.content_type))
+                    } else {
+                        HeadState::Name
+                    };
                     self.is_empty = true;
                     self.name.clear();
                 }
@@ -294,11 +307,15 @@ impl Head {
                     if is_status && self.digits.len() < 3 && other.is_ascii_digit() {
                         self.digits.push(other);
                     }
+                    if self.name.eq_ignore_ascii_case(b"content-type") {
+                        remember(&mut self.content_type, &[other]);
+                    }
                     if hide && other != b' ' {
                         treat.apply(std::slice::from_mut(byte));
                     }
                 }
             }
+            rest = after;
         }
     }
 }
@@ -440,5 +457,11 @@ mod tests {
         assert_eq!(status("Content-Type: a\r\n\r\n"), Some(200));
         assert_eq!(status("Location: /x\r\n\r\n"), Some(302));
         assert_eq!(status("Status: 500\r\n"), None);
+        let json = "Set-Cookie: a\r\nContent-type: application/json\r\n\r\n{\"token\":\"12\"}";
+        assert_eq!(mask(json), json.replace("Cookie: a", "Cookie: *").replace("12", "**"));
+        assert_eq!(
+            mask("Content-Type: a/b\n\n{\"token\":1}"),
+            "Content-Type: a/b\n\n{\"token\":1}"
+        );
     }
 }

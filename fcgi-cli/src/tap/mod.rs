@@ -1,5 +1,6 @@
 //! `fcgi tap`: a recording proxy between a web server and an application.
 
+mod body;
 mod carry;
 pub(crate) mod exchange;
 pub(crate) mod filter;

@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The most that is read from a reader at once, in bytes.
 pub const PIECE: usize = 64 * 1024;
@@ -56,14 +56,29 @@ impl<S> Pieces<S> {
 /// The reader's errors, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it
 /// reads again.
 pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
-    let mut piece = vec![0; PIECE];
+    read_into(reader, BytesMut::zeroed(PIECE))
+}
+
+/// Like [`read_piece`], into the buffer of the piece before, if nobody has that any more. So a long
+/// body needs one buffer, which is cleared once.
+///
+/// # Errors
+/// As for [`read_piece`].
+pub fn read_next_piece(reader: &mut (impl Read + ?Sized), before: &mut Bytes) -> io::Result<Bytes> {
+    let buffer = mem::take(before).try_into_mut().ok().filter(|buffer| buffer.len() == PIECE);
+    let piece = read_into(reader, buffer.unwrap_or_else(|| BytesMut::zeroed(PIECE)))?;
+    *before = piece.clone();
+    Ok(piece)
+}
+
+fn read_into(reader: &mut (impl Read + ?Sized), mut piece: BytesMut) -> io::Result<Bytes> {
     loop {
         match reader.read(&mut piece) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // This guards against a reader that reports more bytes than there was room for.
             read => {
                 piece.truncate(read?.min(PIECE));
-                return Ok(piece.into());
+                return Ok(piece.freeze());
             }
         }
     }

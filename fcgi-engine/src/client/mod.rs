@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
-pub use body::{PIECE, Pieces, read_piece};
+pub use body::{PIECE, Pieces, read_next_piece, read_piece};
 pub use collector::Collector;
 pub use exchange::{Exchange, Limit};
 pub use place::{Home, Place};

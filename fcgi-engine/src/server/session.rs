@@ -360,6 +360,14 @@ impl<W: Waiters> Session<W> {
         pump::reclaim(&mut self.connection);
     }
 
+    /// Whether a turn would find something to do without the socket: a request to run, or bytes to
+    /// look at.
+    #[must_use]
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        !self.connection.is_quiet() || self.begun.next().is_some()
+    }
+
     fn drain_events(&mut self, now: impl Fn() -> Instant + Copy) {
         // A connection that takes one request at a time refuses the next, even if it came together
         // with one that will end at once (FC-5.5-2).

@@ -1,6 +1,6 @@
 //! The web server's side: turns a request's head into parameters.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, sync::OnceLock};
 
 use fcgi_proto::Params;
 use http::{
@@ -78,6 +78,8 @@ pub struct ParamsBuilder {
     https: bool,
     headers: HeaderPolicy,
     extra: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The parameters that are the same for each request, made for the first one.
+    shared: OnceLock<Params>,
 }
 
 /// An address as text, written once for all requests of a connection.
@@ -106,7 +108,7 @@ impl ParamsBuilder {
     #[must_use]
     pub fn server_software(mut self, software: impl Into<String>) -> Self {
         self.server_software = Some(software.into());
-        self
+        self.changed()
     }
 
     /// SERVER_NAME. Default: the host that the request names, which the client chose; without that
@@ -114,7 +116,7 @@ impl ParamsBuilder {
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
-        self
+        self.changed()
     }
 
     /// SERVER_ADDR and SERVER_PORT: the address at which the connection arrived. Default: no
@@ -122,7 +124,7 @@ impl ParamsBuilder {
     #[must_use]
     pub fn server_addr(mut self, address: SocketAddr) -> Self {
         self.server_addr = Some(Shown::new(address));
-        self
+        self.changed()
     }
 
     /// REMOTE_ADDR and REMOTE_PORT: the address that the connection came from. An IPv4 address
@@ -130,21 +132,21 @@ impl ParamsBuilder {
     #[must_use]
     pub fn remote_addr(mut self, address: SocketAddr) -> Self {
         self.remote_addr = Some(Shown::new(address));
-        self
+        self.changed()
     }
 
     /// REMOTE_HOST: the client's name, if it was looked up.
     #[must_use]
     pub fn remote_host(mut self, name: impl Into<String>) -> Self {
         self.remote_host = Some(name.into());
-        self
+        self.changed()
     }
 
     /// REMOTE_IDENT: the answer of the client's identity daemon (RFC 1413).
     #[must_use]
     pub fn remote_ident(mut self, user: impl Into<String>) -> Self {
         self.remote_ident = Some(user.into());
-        self
+        self.changed()
     }
 
     /// AUTH_TYPE and REMOTE_USER: how the web server has authenticated the client, and as whom.
@@ -153,7 +155,7 @@ impl ParamsBuilder {
     pub fn authenticated(mut self, auth_type: impl Into<String>, user: impl Into<Vec<u8>>) -> Self {
         self.auth_type = Some(auth_type.into());
         self.remote_user = Some(user.into());
-        self
+        self.changed()
     }
 
     /// Whether the client's connection is encrypted. If so, HTTPS is `on`; otherwise it is not
@@ -161,14 +163,14 @@ impl ParamsBuilder {
     #[must_use]
     pub fn https(mut self, yes: bool) -> Self {
         self.https = yes;
-        self
+        self.changed()
     }
 
     /// Which header fields are passed.
     #[must_use]
     pub fn headers(mut self, policy: HeaderPolicy) -> Self {
         self.headers = policy;
-        self
+        self.changed()
     }
 
     /// A parameter of your own. It is sent after the others, and replaces one of the same name. A
@@ -180,6 +182,12 @@ impl ParamsBuilder {
             Some((_, old)) => *old = value,
             None => self.extra.push((name, value)),
         }
+        self.changed()
+    }
+
+    /// After a setting was changed.
+    fn changed(mut self) -> Self {
+        self.shared = OnceLock::new();
         self
     }
 
@@ -257,6 +265,25 @@ impl ParamsBuilder {
     }
 
     fn put_connection(&self, out: &mut Output<'_>, host: &Host<'_>) {
+        out.params.append(self.shared.get_or_init(|| self.shared()));
+        match (&self.server_addr, host.port, self.https) {
+            (Some(_), _, _) => {}
+            (None, Some(port), _) => out.put("SERVER_PORT", port.to_string()),
+            (None, None, true) => out.put("SERVER_PORT", "443"),
+            (None, None, false) => out.put("SERVER_PORT", "80"),
+        }
+        match (&self.server_name, &host.name, &self.server_addr) {
+            (Some(_), _, _) => {}
+            (None, Some(name), _) => out.put("SERVER_NAME", &**name),
+            (None, None, Some(Shown { ip, is_v6: false, .. })) => out.put("SERVER_NAME", ip),
+            (None, None, Some(Shown { ip, .. })) => out.put("SERVER_NAME", format!("[{ip}]")),
+            (None, None, None) => out.put("SERVER_NAME", "localhost"),
+        }
+    }
+
+    /// What does not depend on the request.
+    fn shared(&self) -> Params {
+        let mut out = Output { params: Params::new(), overrides: &self.extra };
         let software = concat!("fcgi-http/", env!("CARGO_PKG_VERSION"));
         out.put("GATEWAY_INTERFACE", "CGI/1.1");
         out.put("SERVER_SOFTWARE", self.server_software.as_deref().unwrap_or(software));
@@ -270,19 +297,10 @@ impl ParamsBuilder {
         }
         if let Some(server) = &self.server_addr {
             out.put("SERVER_ADDR", &server.ip);
+            out.put("SERVER_PORT", &server.port);
         }
-        match (&self.server_addr, host.port, self.https) {
-            (Some(server), _, _) => out.put("SERVER_PORT", &server.port),
-            (None, Some(port), _) => out.put("SERVER_PORT", port.to_string()),
-            (None, None, true) => out.put("SERVER_PORT", "443"),
-            (None, None, false) => out.put("SERVER_PORT", "80"),
-        }
-        match (&self.server_name, &host.name, &self.server_addr) {
-            (Some(name), _, _) => out.put("SERVER_NAME", name),
-            (None, Some(name), _) => out.put("SERVER_NAME", &**name),
-            (None, None, Some(Shown { ip, is_v6: false, .. })) => out.put("SERVER_NAME", ip),
-            (None, None, Some(Shown { ip, .. })) => out.put("SERVER_NAME", format!("[{ip}]")),
-            (None, None, None) => out.put("SERVER_NAME", "localhost"),
+        if let Some(name) = &self.server_name {
+            out.put("SERVER_NAME", name);
         }
         if let Some(name) = &self.remote_host {
             out.put("REMOTE_HOST", name);
@@ -295,6 +313,7 @@ impl ParamsBuilder {
             out.put("REMOTE_USER", user);
         }
         out.put("REDIRECT_STATUS", "200");
+        out.params
     }
 }
 
@@ -379,17 +398,17 @@ fn split_host(field: &[u8]) -> Option<(Cow<'_, str>, Option<u16>)> {
 /// The same for what most clients send: a name or an IPv4 address, and perhaps a number as port. An
 /// [`Authority`] finds the same, but takes ten times as long.
 fn plain_host(field: &[u8]) -> Option<(&str, Option<u16>)> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let end = field.iter().position(|byte| !is_plain(byte)).unwrap_or(field.len());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let field = std::str::from_utf8(field).ok()?;
+    let end = field.bytes().position(|byte| !is_plain(byte)).unwrap_or(field.len());
     let (name, port) = field.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
-    let port = match port {
-        [] => None,
-        [b':', port @ ..] if port.first()?.is_ascii_digit() => {
-            Some(std::str::from_utf8(port).ok()?.parse().ok()?)
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((name, None)),
+        Some(port) if port.starts_with(|first: char| first.is_ascii_digit()) => {
+            Some((name, Some(port.parse().ok()?)))
         }
-        _ => return None,
-    };
-    Some((std::str::from_utf8(name).ok()?, port))
+        _ => None,
+    }
 }
 
 /// A request that a web server can't pass to an application.

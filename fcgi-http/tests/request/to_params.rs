@@ -301,3 +301,34 @@ fn cgi_4_1_18_2_h_15_spoofed_fields_are_dropped() {
     let map = map(&params);
     assert_eq!((&map["HTTP_PROXY"][..], &map["HTTP_BOTH_WAYS"][..]), ("", "mine"));
 }
+
+/// What a builder has kept of one request must not outlive a change of its settings.
+#[test]
+fn a_setting_changed_after_a_request_counts_for_the_next() {
+    type Change = fn(ParamsBuilder) -> ParamsBuilder;
+    let changes: [(Change, &str, &str); 10] = [
+        (|b| b.server_software("s/1"), "SERVER_SOFTWARE", "s/1"),
+        (|b| b.server_name("name"), "SERVER_NAME", "name"),
+        (|b| b.server_addr("192.0.2.1:81".parse().unwrap()), "SERVER_PORT", "81"),
+        (|b| b.remote_addr("192.0.2.8:2".parse().unwrap()), "REMOTE_ADDR", "192.0.2.8"),
+        (|b| b.remote_host("host"), "REMOTE_HOST", "host"),
+        (|b| b.remote_ident("ident"), "REMOTE_IDENT", "ident"),
+        (|b| b.authenticated("Basic", "ann"), "REMOTE_USER", "ann"),
+        (|b| b.https(true), "HTTPS", "on"),
+        (|b| b.param("REDIRECT_STATUS", "404"), "REDIRECT_STATUS", "404"),
+        (|b| b.param("REMOTE_PORT", "3"), "REMOTE_PORT", "3"),
+    ];
+    let first = ParamsBuilder::new().remote_addr("192.0.2.7:1".parse().unwrap()).param("A", "1");
+    let request = get("/");
+    let build = |builder: &ParamsBuilder| {
+        map(&builder.build(&request, &Script::default(), RequestBody::None).unwrap())
+    };
+    let before = build(&first);
+    for (change, name, value) in changes {
+        let changed = change(first.clone());
+        assert_eq!(build(&changed).get(name).map(String::as_str), Some(value), "{name}");
+        assert_eq!(build(&changed), build(&changed), "{name}, again");
+        assert_ne!(build(&changed), before, "{name}");
+    }
+    assert_eq!(build(&first), before);
+}

@@ -184,9 +184,11 @@ fn fc_6_3_1_authorizer(suite: &Suite) {
     let echo = suite.echo_program();
     let mut peer = echo.dial();
     for empty_stdin in [false, true] {
-        for (pairs, status) in
-            [(&[("HTTP_AUTHORIZATION", "Basic eA==")][..], "Status: 200"), (&[], "Status: 403")]
-        {
+        for (pairs, status) in [
+            (&[("HTTP_AUTHORIZATION", "Basic eA==")][..], "Status: 200"),
+            (&[], "Status: 403"),
+            (&[("HTTP_AUTHORIZATION", "")], "Status: 403"),
+        ] {
             peer.send([begin(1, AUTHORIZER, KEEP), params(1, pairs)].concat());
             if empty_stdin {
                 peer.send(close(Type::Stdin, 1));
@@ -194,7 +196,8 @@ fn fc_6_3_1_authorizer(suite: &Suite) {
             let answer = peer.answer(1);
             let text = String::from_utf8(answer.stdout.clone()).unwrap();
             assert!(text.starts_with(status), "{text:?}");
-            assert_eq!(text.contains("Variable-REMOTE_USER: "), !pairs.is_empty(), "{text:?}");
+            let allows = status == "Status: 200";
+            assert_eq!(text.contains("Variable-REMOTE_USER: "), allows, "{text:?}");
             assert!(text.ends_with("\r\n\r\n"), "{text:?}");
             assert!(answer.stdout_closed);
             assert_eq!((answer.app_status, answer.protocol_status), (0, 0));
