@@ -64,6 +64,14 @@ impl Failed {
             Self::Head { .. } => Exit::Protocol,
         }
     }
+
+    /// Its likely cause.
+    pub(crate) fn cause(&self, address: &Address) -> Option<Cause> {
+        match self {
+            Self::Call(error) => causes::of(error, address),
+            Self::Head { stdout, stderr, .. } => Some(causes::no_head(stdout.is_empty(), stderr)),
+        }
+    }
 }
 
 /// Connects within the remaining time.

@@ -178,7 +178,7 @@ impl Ping {
         match ask::ask(address, request, budget, MOST).await {
             Ok(answer) => self.judge(address, &answer, started),
             Err(failed) => {
-                let cause = causes::of_failed(&failed, address);
+                let cause = failed.cause(address);
                 outcome(failed.exit(), chain(&failed).to_string(), cause)
             }
         }

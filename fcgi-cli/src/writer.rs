@@ -3,15 +3,20 @@
 
 use std::{
     fs::File,
+    future::pending,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::time::sleep;
 
 use crate::{
     budget::Budget,
@@ -22,6 +27,8 @@ use crate::{
 
 /// How long the last line waits for its reader after the time is up or a signal came.
 const LAST_LINE: Duration = Duration::from_millis(500);
+/// How often [`LAST_LINE`] may pass while nothing seems to be in the way.
+const MOST: usize = 120;
 
 /// Where bytes go.
 #[derive(Clone, Debug)]
@@ -79,14 +86,16 @@ pub(crate) async fn end(
     exit: Exit,
     print: impl FnOnce() -> ExitCode + Send + 'static,
 ) -> ExitCode {
+    let begun = Arc::new(AtomicBool::new(false));
     let late = async {
         match budget.left() {
-            Some(left) => sleep(left.saturating_add(LAST_LINE)).await,
-            None => std::future::pending().await,
+            Some(left) => sleep(left).await,
+            None => pending().await,
         }
+        stuck(&begun, takes_output).await;
     };
     tokio::select! {
-        code = apart(print) => code,
+        code = apart(noting(&begun, print)) => code,
         () = late => ExitCode::from(form.status(if exit == Exit::Done { Exit::Timeout } else { exit })),
     }
 }
@@ -102,11 +111,59 @@ pub(crate) async fn last_line(line: String) {
         complain(&line);
         ExitCode::SUCCESS
     };
-    // A failure of stderr can't be reported anywhere.
-    let _ = timeout(LAST_LINE, apart(print)).await;
+    let begun = Arc::new(AtomicBool::new(false));
+    tokio::select! {
+        // A failure of stderr can't be reported anywhere.
+        _ = apart(noting(&begun, print)) => {}
+        () = stuck(&begun, takes_output) => {}
+    }
+}
+
+/// Notes when the work begins: the thread may have to wait for its turn.
+fn noting<T, W: FnOnce() -> T>(begun: &Arc<AtomicBool>, work: W) -> impl FnOnce() -> T + use<T, W> {
+    let begun = Arc::clone(begun);
+    move || {
+        begun.store(true, Ordering::SeqCst);
+        work()
+    }
+}
+
+/// Waits until a thread that prints has waited for its reader for a while. On a machine under load
+/// the thread itself may need longer than that, so output that could be written is waited for.
+async fn stuck(begun: &AtomicBool, takes_output: impl Fn() -> bool) {
+    for _ in 0..MOST {
+        sleep(LAST_LINE).await;
+        if begun.load(Ordering::SeqCst) && !takes_output() {
+            return;
+        }
+    }
+}
+
+/// Whether stdout and stderr take more bytes at once.
+fn takes_output() -> bool {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let mut fds = [PollFd::new(&stdout, PollFlags::OUT), PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == fds.len())
 }
 
 /// Does work that may have to wait for a reader.
 pub(crate) async fn apart(work: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Exit::Io.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_output_that_waits_for_its_reader_is_given_up() {
+        let begun = AtomicBool::new(false);
+        let long = LAST_LINE * 20;
+        assert!(timeout(long, stuck(&begun, || false)).await.is_err(), "it had no turn yet");
+        begun.store(true, Ordering::SeqCst);
+        assert!(timeout(long, stuck(&begun, || true)).await.is_err(), "nothing is in its way");
+        assert!(timeout(long, stuck(&begun, || false)).await.is_ok());
+    }
 }

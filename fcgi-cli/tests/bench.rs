@@ -284,8 +284,8 @@ fn a_signal_ends_it_with_what_there_is() -> Result {
     assert_eq!(code, 130, "{out}");
     assert!(out.contains("\nsucceeded "), "{out}");
     // It waits for no request that hangs.
-    let child = start(&[&app.address, "--path", "/hang", "-c", "1", "--timeout", "3600"]);
     let asked = app.state.asked();
+    let child = start(&[&app.address, "--path", "/hang", "-c", "1", "--timeout", "3600"]);
     until("it hangs", || app.state.asked() > asked);
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     assert_eq!(ended(&child.wait_with_output()?).0, 143);

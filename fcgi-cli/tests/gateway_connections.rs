@@ -301,7 +301,7 @@ fn an_http_2_client_that_does_not_read_a_file_is_given_up() {
 }
 
 /// A gateway whose logs nobody reads.
-fn unread(args: &[&str]) -> (std::process::Child, u16, BufReader<std::process::ChildStdout>) {
+fn unread(args: &[&str]) -> (std::process::Child, u16, std::process::ChildStdout) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_fcgi"))
         .args(["gateway", "--listen", "127.0.0.1:0"])
         .args(args)
@@ -309,11 +309,12 @@ fn unread(args: &[&str]) -> (std::process::Child, u16, BufReader<std::process::C
         .stderr(Stdio::piped())
         .spawn()
         .expect("fcgi gateway runs");
+    // Byte by byte, so that nothing of the log is read.
     let mut stdout = BufReader::with_capacity(1, child.stdout.take().expect("piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("it starts");
     let port = line.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split('/').next());
-    (child, port.and_then(|port| port.parse().ok()).expect("a port"), stdout)
+    (child, port.and_then(|port| port.parse().ok()).expect("a port"), stdout.into_inner())
 }
 
 fn ends(mut child: std::process::Child) {
@@ -341,7 +342,7 @@ fn an_access_log_that_nobody_reads_holds_nothing_up() {
     }
     // Once it is read, the error log says what is missing.
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-    let reads = thread::spawn(move || stdout.lines().count());
+    let reads = thread::spawn(move || BufReader::new(stdout).lines().count());
     let mut line = String::new();
     stderr.read_line(&mut line).expect("stderr can be read");
     assert!(line.contains(" lines of the access log were dropped: "), "{line}");

@@ -411,11 +411,18 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
+/// Starts a program in a session of its own. SIGHUP ends it, even if these tests run under nohup.
+fn in_a_session() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", "setsid"]);
+    command
+}
+
 /// Other servers read their configuration again; people and logrotate send it by habit.
 #[test]
 fn sighup_is_ignored_and_logged() {
     let app = App::start();
-    let mut command = Command::new("setsid");
+    let mut command = in_a_session();
     command.arg(common::fcgi().get_program());
     let mut gateway = Gateway::spawn(command, &[&app.address, "--mount", "/"]);
     gateway.signal(Signal::HUP);
@@ -439,7 +446,7 @@ fn sighup_is_ignored_and_logged() {
 fn it_ends_with_its_terminal() {
     let app = App::start();
     let terminal = common::Pty::open();
-    let mut command = Command::new("setsid");
+    let mut command = in_a_session();
     command.arg("--ctty").arg(common::fcgi().get_program()).stdin(terminal.end());
     let mut gateway = Gateway::spawn(command, &[&app.address, "--mount", "/"]);
     let mut busy = gateway.connect();

@@ -14,9 +14,13 @@ const SCRIPT: &str = "echo $$ > main; sh -c 'echo $$ > other; exec sleep 1000' &
     echo it starts; echo it complains >&2; wait";
 
 fn start(script: &str) -> (Gateway, TempDir) {
+    start_with(Gateway::start, script)
+}
+
+fn start_with(gateway: impl FnOnce(&[&str]) -> Gateway, script: &str) -> (Gateway, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let script = format!("cd '{}'; {script}", folder.path().display());
-    (Gateway::start(&["--spawn", &script, "--mount", "/"]), folder)
+    (gateway(&["--spawn", &script, "--mount", "/"]), folder)
 }
 
 fn pid(folder: &TempDir, name: &str) -> Pid {
@@ -114,6 +118,11 @@ fn nothing_outlives_a_gateway_that_is_killed() {
 
 #[test]
 fn the_program_ends_when_gateway_and_guard_are_killed_together() {
+    // Gateways of other tests would remove what is left.
+    let temporary = tempfile::tempdir().expect("a folder");
+    let place = temporary.path().display().to_string();
+    let start =
+        |script: &str| start_with(|args| Gateway::start_with_env("TMPDIR", &place, args), script);
     let (mut gateway, folder) = start("echo $$ > main; exec sleep 1000");
     let main = pid(&folder, "main");
     let (guard, private) = guard(&gateway);
@@ -169,8 +178,7 @@ fn a_signal_ends_it_while_it_starts() {
     let program = folder.path().join("never-ready");
     let main = folder.path().join("main");
     let text = format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", main.display());
-    fs::write(&program, text).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    fcgi_testkit::program::script(&text, &program).expect("a file");
     let root = folder.path().display().to_string();
     let program = program.display().to_string();
     let mut gateway = common::fcgi()

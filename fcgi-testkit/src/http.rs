@@ -238,7 +238,7 @@ impl HttpConnection {
         }
         match self.body {
             BodyLeft::Nothing => Ok(0),
-            BodyLeft::UntilClose => self.stream.read(buffer),
+            BodyLeft::UntilClose => self.read(buffer),
             BodyLeft::Bytes(left) => {
                 let n = self.read_some(buffer, left)?;
                 self.body = match left - n as u64 {
@@ -280,12 +280,22 @@ impl HttpConnection {
 
     fn read_some(&mut self, buffer: &mut [u8], left: u64) -> io::Result<usize> {
         let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        match self.stream.read(&mut buffer[..most])? {
+        match self.read(&mut buffer[..most])? {
             0 => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!("the reply's body ended {left} bytes early"),
             )),
             n => Ok(n),
+        }
+    }
+
+    /// A read with a time limit is interrupted when the process was stopped for a while.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
     }
 

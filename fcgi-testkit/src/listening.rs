@@ -26,6 +26,19 @@ pub fn listens(path: &Path) -> bool {
     sockets(path).into_iter().any(|listens| listens)
 }
 
+/// Whether somebody listens at this IPv4 port. Unlike a connection, the question leaves nothing in the
+/// listener's queue.
+pub(crate) fn listens_at(port: u16) -> bool {
+    let port = format!(":{port:04X}");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listens = |line: &str| {
+        // Number, address, the peer's, state.
+        let mut columns = line.split_whitespace().skip(1);
+        Some(columns.next()?.ends_with(&port) && columns.nth(1)? == "0A")
+    };
+    sockets.lines().skip(1).filter_map(listens).any(|listens| listens)
+}
+
 /// Whether all bytes that were sent from this local address, over an IPv4 connection, have arrived
 /// at the other end. On a busy machine even the loopback takes time.
 pub(crate) fn has_arrived(local: SocketAddr) -> bool {

@@ -261,8 +261,9 @@ impl Connection {
                 Turn::Run(job) => {
                     let last = job.whole && at_once;
                     jobs.push(self.job(job));
-                    if last && session.has_more() {
-                        // It comes before the next poll, whoever leads then.
+                    if last && (session.has_more() || session.queued() > 0) {
+                        // What is left comes before the next poll, whoever leads then: the handler
+                        // may turn out to be slow.
                         let listed = std::mem::replace(&mut inner.dirty, true);
                         break self.crew.touch(self, listed, true, None);
                     }

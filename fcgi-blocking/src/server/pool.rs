@@ -10,6 +10,9 @@
 //! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
 //! rest.
 //!
+//! Requests that came together on one connection are queued, so that other threads may help, unless
+//! all of them take only some microseconds. Then the connection gives one at a time.
+//!
 //! A handler that waits for the web server leads itself meanwhile, unless somebody else does. So a
 //! long body needs one thread and not two in turn. If another thread leads, the handler sleeps. If
 //! it is the only one that sleeps and is quick between its waits, the leader leaves the leadership
@@ -39,7 +42,7 @@ const QUICK: Duration = Duration::from_micros(50);
 const BUSY: Duration = Duration::from_micros(250);
 /// This much work in quick requests is worth another thread, if there is another processor.
 const BATCH: Duration = Duration::from_micros(200);
-/// If requests take no longer, those that came together are run one after the other: even sixteen
+/// If handlers take no longer, requests that came together are run one after the other: even sixteen
 /// would not be worth another thread.
 const AT_ONCE: Duration = Duration::from_micros(12);
 /// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
@@ -82,8 +85,9 @@ struct State<L: ?Sized> {
     busy: u32,
     /// The last handler that slept was woken: it may lead when it next waits.
     left: bool,
-    /// How long requests have taken lately.
+    /// How long requests have taken lately, and their handlers alone.
     recent: Duration,
+    handlers: Duration,
     draining: bool,
     stopped: bool,
 }
@@ -195,6 +199,7 @@ impl<L: ?Sized> Pool<L> {
                 busy: 0,
                 left: false,
                 recent: QUICK,
+                handlers: QUICK,
                 draining: false,
                 stopped: false,
             }),
@@ -271,7 +276,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     fn note_pace(&self, state: &State<L>) {
-        let at_once = state.is_quick() && state.recent <= AT_ONCE;
+        let at_once = state.is_quick() && state.handlers <= AT_ONCE;
         if at_once != self.at_once() {
             self.at_once.store(at_once, Ordering::Relaxed);
         }
@@ -426,6 +431,7 @@ impl<L: ?Sized> State<L> {
         self.open -= usize::from(!ran.whole);
         self.slow = if ran.handler > QUICK { SLOW_RUN } else { self.slow.saturating_sub(1) };
         self.recent = (self.recent * 7 + ran.all.min(BATCH)) / 8;
+        self.handlers = (self.handlers * 7 + ran.handler.min(BATCH)) / 8;
     }
 
     fn next_job(&mut self, threads: usize) -> Option<Job> {

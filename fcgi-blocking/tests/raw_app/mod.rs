@@ -37,7 +37,8 @@ pub fn connect(
     app: RawApp,
     peer: impl FnOnce(&mut Peer) + Send + 'static,
 ) -> (Client, Background<Peer>) {
-    connect_by(&Connector::new(), app, peer)
+    // An aborted request's END_REQUEST may come late on a machine under load.
+    connect_by(&Connector::new().drain_timeout(PATIENCE), app, peer)
 }
 
 /// A client and the application's end of its connection, on which `peer` runs.

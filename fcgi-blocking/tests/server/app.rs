@@ -32,6 +32,8 @@ pub fn serve_tcp(server: Server, handler: impl Handler) -> App {
 }
 
 fn serve_at(folder: TempDir, address: &Address, server: Server, handler: impl Handler) -> App {
+    // One of the tests reads the log: no other may log before this.
+    fcgi_testkit::logs::install();
     let listener = Listener::bind(address).unwrap();
     let address = listener.local_addr().clone();
     let shutdown = Shutdown::new();

@@ -14,8 +14,6 @@ pub(crate) use cause::Cause;
 pub(crate) use socket::name;
 pub(crate) use socket::{only_user_of, owner_of};
 
-use crate::ask::Failed;
-
 /// The first byte of a TLS record that refuses what came.
 const TLS_ALERT: u8 = 21;
 
@@ -43,14 +41,6 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
             "ask for another role, or another application",
         )),
         _ => None,
-    }
-}
-
-/// The same for a failed probe.
-pub(crate) fn of_failed(failed: &Failed, address: &Address) -> Option<Cause> {
-    match failed {
-        Failed::Call(error) => of(error, address),
-        Failed::Head { stdout, stderr, .. } => Some(no_head(stdout.is_empty(), stderr)),
     }
 }
 

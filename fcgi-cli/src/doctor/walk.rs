@@ -295,7 +295,7 @@ impl<'a> Walk<'a> {
         let answer = match ask::ask(address, request, &self.budget, MOST).await {
             Ok(answer) => answer,
             Err(failed) => {
-                let cause = causes::of_failed(&failed, address);
+                let cause = failed.cause(address);
                 let message = chain(&failed).to_string();
                 return self.steps.wrong("script", failed.exit(), message, cause);
             }

@@ -24,7 +24,7 @@ use crate::{
     args::limit,
     ask::{self, Failed},
     budget::Budget,
-    causes::{self, Cause},
+    causes::Cause,
     exit::Exit,
     input::Input,
     place,
@@ -397,7 +397,7 @@ impl Php {
             }
             Err(Stopped::Failed(failed)) => {
                 let message = fcgi_engine::text::chain(&failed).to_string();
-                let cause = causes::of_failed(&failed, address);
+                let cause = failed.cause(address);
                 return Some(
                     Report::new("php", failed.exit(), message).address(address).cause(cause),
                 );

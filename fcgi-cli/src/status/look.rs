@@ -71,7 +71,7 @@ impl Look {
     /// socket it is, so don't call it for repeated queries.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match &self.status.as_ref().err()?.why {
-            Why::NoAnswer(failed) => causes::of_failed(failed, self.pool.asked()),
+            Why::NoAnswer(failed) => failed.cause(self.pool.asked()),
             Why::Known(cause) => cause.clone(),
         }
     }

@@ -10,7 +10,10 @@ pub(crate) mod webdriver;
 use std::{
     fs::{File, OpenOptions, read_dir, read_to_string},
     io::{Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
     process::{Command, Stdio},
 };
 
@@ -66,9 +69,10 @@ impl Pty {
         Self { master, path: path.into_string().expect("a path") }
     }
 
-    /// The end for a program.
+    /// The end for a program. It must not become the terminal of these tests.
     pub(crate) fn end(&self) -> Stdio {
-        let file = OpenOptions::new().read(true).write(true).open(&self.path);
+        let flags = rustix::fs::OFlags::NOCTTY.bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&self.path);
         file.expect("the terminal opens").into()
     }
 

@@ -77,15 +77,20 @@ impl Stopped {
 
     fn stop_some(php: &PhpFpm, workers: usize, is_meant: impl Fn(i32) -> bool) -> Self {
         let master = php.id();
+        let sockets = sockets(php);
         let mut children = Vec::new();
         // It starts them after its sockets accept.
         until("both pools have their workers", || {
             let text = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
             let text = text.expect("the kernel tells");
             children = text.split_whitespace().map(|id| id.parse().expect("a number")).collect();
-            // A worker has its title a moment after its start.
-            children.len() == 2 * workers
-                && children.iter().all(|id| title(*id).contains(": pool "))
+            // A worker has its title a moment after its start, and has closed the other pool's
+            // socket a moment later.
+            let is_ready = |id: &i32| {
+                let has = |socket: &&String| has_open(*id, socket);
+                title(*id).contains(": pool ") && sockets.iter().filter(has).count() == 1
+            };
+            children.len() == 2 * workers && children.iter().all(is_ready)
         });
         children.push(i32::try_from(master).expect("an id"));
         let meant = children.into_iter().filter(|id| is_meant(*id));
@@ -102,6 +107,27 @@ impl Stopped {
         let is_meant = |id: &i32| is_of(*id, pool) || u32::try_from(*id) == Ok(php.id());
         ids.filter(is_meant).map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The sockets of both pools, as `/proc` shows open files.
+fn sockets(php: &PhpFpm) -> Vec<String> {
+    let (unix, tcp) = (php.unix_address(), php.tcp_address());
+    let path = unix.trim_start_matches("unix:");
+    let port: u16 = tcp.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let port = format!(":{port:04X}");
+    let table = |name| fs::read_to_string(format!("/proc/net/{name}")).expect("the kernel tells");
+    let column = |line: &str, n| line.split_whitespace().nth(n).unwrap_or_default().to_owned();
+    let is_ours = |line: &&str| column(line, 3) == "00010000" && line.ends_with(path);
+    let unix = table("unix").lines().filter(is_ours).map(|it| column(it, 6)).next();
+    let is_ours = |line: &&str| column(line, 1).ends_with(&port) && column(line, 3) == "0A";
+    let tcp = table("tcp").lines().filter(is_ours).map(|it| column(it, 9)).next();
+    [unix, tcp].map(|inode| format!("socket:[{}]", inode.expect("it listens"))).into()
+}
+
+/// Whether a process has this file open.
+fn has_open(id: i32, file: &str) -> bool {
+    let open = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    open.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(file)))
 }
 
 /// Whether a process is a worker of this pool.

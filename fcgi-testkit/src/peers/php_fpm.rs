@@ -1,8 +1,6 @@
 //! php-fpm with one pool on a unix socket and one on a loopback port.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +8,7 @@ use tempfile::TempDir;
 
 use super::daemon::{self, Daemon, doing};
 use super::{Peer, StartError, php_fpm};
+use crate::listening::{listens, listens_at};
 
 /// The scripts in the document root, with their names.
 const SCRIPTS: &[(&str, &str)] = &[
@@ -132,8 +131,8 @@ impl PhpFpm {
             command.args(options.ini.iter().flat_map(|setting| ["-d", setting]));
             command.args(["-n", "-F", "-y"]).arg(&conf);
             Daemon::start(Peer::PhpFpm, command, dir.path().join("log"), || {
-                UnixStream::connect(&socket).is_ok()
-                    && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+                // A connection would wait in the queue, which tests look at.
+                listens(&socket) && listens_at(port)
             })
         })?;
         Ok(Self { daemon, port, dir })

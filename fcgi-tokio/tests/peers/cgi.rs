@@ -1,8 +1,7 @@
 //! `serve_http_auto` where a web server starts it: one process a request, as a CGI program.
 
 use std::{
-    fs,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -13,6 +12,7 @@ use fcgi_testkit::{
     harness::Case,
     http::{HttpConnection, Upload, pattern},
     peers::{Peer, WebServer, WebServerKind, scratch},
+    program,
     signal::until,
 };
 use fcgi_tokio::{self as fcgi, client::Request};
@@ -45,8 +45,7 @@ fn programs() -> anyhow::Result<TempDir> {
     for adapter in ADAPTERS {
         let built = Examples::build(&format!("fcgi-{adapter}"), &["auto"])?.path("auto");
         let program = folder.path().join(format!("{adapter}.cgi"));
-        fs::copy(built, &program)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        program::copy(built, program)?;
     }
     Ok(folder)
 }

@@ -50,6 +50,10 @@ impl Process {
         self.0.id()
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) -> Result<()> {
         terminate(self.id())

@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fcgi_testkit::{listening::listens, peers::Peer};
 
 use crate::{
@@ -138,16 +138,33 @@ fn without_a_failure(port: u16, path: &str, stop: &AtomicBool) -> Result<usize> 
     Ok(answers)
 }
 
+/// The application in a container, and its port. A port that was free a moment ago may be taken now,
+/// but not ten times.
+fn contained() -> Result<(Process, u16)> {
+    for _ in 0..10 {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(program());
+        command.env("FCGI_ADDR", format!(":{port}")).stdin(std::process::Stdio::null());
+        let mut container = Process::start(&mut command)?;
+        let mut has_ended = false;
+        wait_for(|| {
+            has_ended = container.has_ended();
+            has_ended || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        })?;
+        if !has_ended {
+            return Ok((container, port));
+        }
+    }
+    bail!("the application does not listen in a container")
+}
+
 /// As process 1 of a container, which no signal ends that it does not handle.
 pub(crate) fn container() -> Result<()> {
     let place = Place::new()?;
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let image = file("Containerfile")?;
     ensure!(image.contains("ENV FCGI_ADDR=:9000\n"), "the address of the image");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(program());
-    command.env("FCGI_ADDR", format!(":{port}")).stdin(std::process::Stdio::null());
-    let container = Process::start(&mut command)?;
+    let (container, port) = contained()?;
     let server = place.nginx(Some(&format!("127.0.0.1:{port}")))?;
     serves(&server)?;
     ensure!(get(server.port(), "/pid")?.body == b"1", "it is not process 1");

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::app::App;
 
 /// No check depends on it: it turns a hang into a failure.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What stands between the test's HTTP client and the application, and both of them.
 pub(crate) struct Started {

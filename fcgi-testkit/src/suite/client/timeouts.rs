@@ -172,7 +172,8 @@ fn total_limit_ends_an_application_that_always_has_something_to_say(suite: &Suit
     let settings = Settings { total: Some(LIMIT), ..unlimited() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let flood = background(move || {
-        let (id, ..) = peer.request();
+        // On a machine under load the limit may pass before the request is sent.
+        let Some((id, ..)) = peer.try_request() else { return };
         let mut to = peer.writer();
         let block = record(Type::Stdout, id, &[b'x'; 32 * 1024]);
         while to.write_all(&block).is_ok() {}
@@ -203,8 +204,10 @@ fn total_limit_of_a_silent_application(suite: &Suite) {
     let settings = Settings { total: Some(LIMIT), ..unlimited() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let application = background(move || {
-        peer.request();
-        assert_eq!(peer.record().kind, Type::AbortRequest);
+        // On a machine under load the limit may pass before the request is sent.
+        if peer.try_request().is_some() {
+            assert_eq!(peer.record().kind, Type::AbortRequest);
+        }
     });
     let start = Instant::now();
     let error = fails(&mut *client, post(b""));

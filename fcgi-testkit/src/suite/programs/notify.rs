@@ -2,6 +2,7 @@
 //! systemd's.
 
 use std::{
+    io::ErrorKind,
     os::unix::net::UnixDatagram,
     path::PathBuf,
     process::{Command, Stdio},
@@ -54,7 +55,13 @@ impl Systemd {
     /// Waits for the next message.
     fn next(&self) -> String {
         let mut buffer = [0; 200];
-        let length = self.socket.recv(&mut buffer).expect("systemd hears nothing");
+        let length = loop {
+            match self.socket.recv(&mut buffer) {
+                // The process was stopped for a while.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("systemd hears nothing"),
+            }
+        };
         String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
     }
 
