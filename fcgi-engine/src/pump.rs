@@ -41,20 +41,27 @@ use fcgi_proto::Connection;
 pub const MAX_ROUNDS: usize = 32;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 32;
-/// Sizes of the buffers that are lent to connections: the windows of one that reads little, and of
-/// one that reads many small requests at once.
-const LENT: [usize; 2] = [4096, 16_384];
+/// Sizes of the buffers that are lent to connections: the windows of one that reads little, of one
+/// that reads many small requests at once, and of one that reads a body.
+const LENT: [usize; 3] = [4096, 16_384, 65_536];
+/// How many of the sizes are lent to a socket for which they are cleared each time.
+const CLEARED: usize = 2;
 
 thread_local! {
     /// A buffer of each size to read into. A connection has it only while it parses what it has
-    /// read. So thousands of connections need one buffer, and it is not cleared for each read.
-    static SPARE: [Cell<Option<BytesMut>>; 2] = const { [Cell::new(None), Cell::new(None)] };
+    /// read, and while slices of it are read. So thousands of connections need one buffer, and it
+    /// is not cleared for each read.
+    static SPARE: [Cell<Option<BytesMut>>; 3] =
+        const { [Cell::new(None), Cell::new(None), Cell::new(None)] };
 }
 
 /// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
+    let sizes = if socket.fills() { &LENT[..] } else { &LENT[..CLEARED] };
+    // The slices of the last one may have been read by now.
+    reclaim(connection);
     let size = connection.wants_buffer();
-    let size = size.and_then(|size| LENT.iter().position(|lent| *lent == size));
+    let size = size.and_then(|size| sizes.iter().position(|lent| *lent == size));
     size.is_some_and(|size| connection.lend(spare(socket, size)).is_ok())
 }
 
@@ -80,9 +87,12 @@ fn put_back(spare: BytesMut) {
     let _ = SPARE.try_with(|spares| spares[size].set(Some(spare)));
 }
 
+/// A new buffer. Once it was split, slices of it cost no allocation.
 #[cold]
 fn fresh(len: usize) -> BytesMut {
-    BytesMut::zeroed(len)
+    let mut buffer = BytesMut::zeroed(len);
+    drop(buffer.split_off(len));
+    buffer
 }
 
 /// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any

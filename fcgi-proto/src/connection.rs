@@ -38,8 +38,8 @@ pub trait Connection: sealed::Sealed {
     /// The buffer itself, if its size is not that of [`wants_buffer`](Self::wants_buffer).
     fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut>;
 
-    /// Takes back a lent buffer. `None` while its bytes are still needed, and for good once slices
-    /// of it were handed out.
+    /// Takes back a lent buffer. `None` while its bytes are still needed, or slices of it are kept,
+    /// and for good once the connection has replaced it for that reason.
     fn reclaim(&mut self) -> Option<BytesMut>;
 
     /// Reports that the first `n` bytes of [`recv_buffer`](Self::recv_buffer) are the peer's next

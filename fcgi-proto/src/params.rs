@@ -91,15 +91,27 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        let (block, mut at, mut found) = (&self.block[..], 0, None);
-        // Most pairs are skipped by their lengths alone.
-        while let Some((n, v, head)) = block.get(at..).and_then(read_lengths) {
-            let start = at + head;
-            let end = start + n as usize;
-            at = end + v as usize;
-            if n as usize == name.len() && block.get(start..end) == Some(name) {
-                found = block.get(end..at);
+        let (mut rest, mut found) = (&self.block[..], None);
+        loop {
+            // The fast path: lengths of one byte each, as nearly all have. Most pairs are skipped by
+            // their lengths alone.
+            while let [n, v, behind @ ..] = rest {
+                let (name_len, len) = (usize::from(*n), usize::from(*n) + usize::from(*v));
+                if (n | v) >= 0x80 || len > behind.len() {
+                    break;
+                }
+                if name_len == name.len() && behind[..name_len] == *name {
+                    found = Some(&behind[name_len..len]);
+                }
+                rest = &behind[len..];
             }
+            let Some((n, v, head)) = read_lengths(rest) else { break };
+            let (start, end) = (head, head + n as usize);
+            let Some(value) = rest.get(end..end + v as usize) else { break };
+            if &rest[start..end] == name {
+                found = Some(value);
+            }
+            rest = &rest[end + v as usize..];
         }
         found
     }

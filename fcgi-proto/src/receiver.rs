@@ -40,6 +40,14 @@ enum Storage {
     Shared(Bytes),
 }
 
+/// A cleared buffer that can be shared and made writable again without an allocation each time: its
+/// first split makes it so for good.
+fn shareable(len: usize) -> BytesMut {
+    let mut buffer = BytesMut::zeroed(len);
+    drop(buffer.split_off(len));
+    buffer
+}
+
 /// How much a record contributes, for the budgets of H-9.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Worth {
@@ -138,7 +146,7 @@ impl Receiver {
         };
         let buffer = old.filter(|buffer| buffer.len() == self.window).unwrap_or_else(|| {
             self.lent = false;
-            BytesMut::zeroed(self.window)
+            shareable(self.window)
         });
         self.storage = Storage::Writable(buffer);
     }
@@ -167,7 +175,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether it has a buffer that no lender will reclaim.
+    /// Whether it has a buffer that no lender may be able to reclaim.
     #[inline]
     pub(crate) fn has_own_buffer(&self) -> bool {
         match self.storage {
@@ -369,28 +377,36 @@ impl Receiver {
         if !self.lent || !self.is_drained() {
             return None;
         }
-        match core::mem::replace(&mut self.storage, Storage::None) {
-            Storage::Writable(buffer) => {
-                self.lent = false;
-                self.base += self.filled as u64;
-                (self.pos, self.filled) = (0, 0);
-                Some(buffer)
-            }
-            shared => {
-                self.storage = shared;
-                None
-            }
-        }
+        let buffer = match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Writable(buffer) => buffer,
+            Storage::Shared(bytes) => match bytes.try_into_mut() {
+                Ok(buffer) => buffer,
+                Err(bytes) => {
+                    self.storage = Storage::Shared(bytes);
+                    return None;
+                }
+            },
+            Storage::None => return None,
+        };
+        self.lent = false;
+        self.base += self.filled as u64;
+        (self.pos, self.filled) = (0, 0);
+        Some(buffer)
     }
 
-    /// Frees its own buffer if nothing in it is needed. The lender reclaims a lent one.
+    /// Frees a buffer that nothing is needed of, except a lent one that its lender can reclaim.
     pub(crate) fn release(&mut self) {
-        if self.is_drained() && self.has_own_buffer() {
-            self.base += self.filled as u64;
-            (self.pos, self.filled) = (0, 0);
-            self.storage = Storage::None;
-            self.lent = false;
+        if !self.is_drained() || !self.has_own_buffer() {
+            return;
         }
+        self.base += self.filled as u64;
+        (self.pos, self.filled) = (0, 0);
+        let buffer = match core::mem::replace(&mut self.storage, Storage::None) {
+            Storage::Shared(bytes) if self.lent => bytes.try_into_mut().ok(),
+            _ => None,
+        };
+        self.lent = buffer.is_some();
+        self.storage = buffer.map_or(Storage::None, Storage::Writable);
     }
 
     /// Drops the unparsed bytes and takes no more.

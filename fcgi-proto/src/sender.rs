@@ -22,7 +22,7 @@ const KEEP_GATHER: usize = 256;
 const SPARE: usize = 40;
 
 /// Records to send, in order. Headers and small contents are gathered in one buffer; large contents
-/// are queued between them as the caller's own `Bytes`.
+/// are kept as the caller's own `Bytes`.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     gather: Vec<u8>,
@@ -30,6 +30,8 @@ pub(crate) struct SendQueue {
     gather_pos: usize,
     /// What goes before the tail of `gather`.
     segments: VecDeque<Segment>,
+    /// Large contents, in order. Those that are longer than a record are cut by `segments`.
+    contents: VecDeque<Bytes>,
     /// The length of that tail.
     tail: usize,
     len: usize,
@@ -45,11 +47,11 @@ pub(crate) struct SendQueue {
     blocked: VecDeque<RequestKey>,
 }
 
+/// The next bytes of the gather buffer, and then those of the first of the contents.
 #[derive(Debug)]
-enum Segment {
-    /// This many next bytes of the gather buffer.
-    Gathered(usize),
-    Shared(Bytes),
+struct Segment {
+    gathered: usize,
+    content: usize,
 }
 
 #[derive(Debug)]
@@ -88,21 +90,23 @@ impl SendQueue {
         }
         let mut left = taken;
         let records = left.div_ceil(MAX_ALIGNED_CONTENT);
-        self.segments.reserve(2 * records);
+        self.segments.reserve(records);
         self.gather.reserve(2 * HEADER_LEN * records);
         while left > 0 {
             let n = left.min(MAX_ALIGNED_CONTENT);
-            let chunk = content.split_to(n);
             self.seal();
             let header = RecordHeader::new(record_type, request_id, n as u16);
             self.gather(&header.encode());
             self.len += n;
             self.appended += n as u64;
-            let tail = core::mem::take(&mut self.tail);
-            self.segments.push_back(Segment::Gathered(tail));
-            self.segments.push_back(Segment::Shared(chunk));
+            let gathered = core::mem::take(&mut self.tail);
+            self.segments.push_back(Segment { gathered, content: n });
             self.pad(header.padding_length as usize);
             left -= n;
+        }
+        if taken > 0 {
+            // Nobody counts references for each record.
+            self.contents.push_back(content.split_to(taken));
         }
         taken
     }
@@ -384,6 +388,9 @@ impl SendQueue {
         if self.segments.capacity() > 8 {
             self.segments = VecDeque::new();
         }
+        if self.contents.capacity() > 8 {
+            self.contents = VecDeque::new();
+        }
     }
 
     fn acknowledge(&mut self, n: usize) {
@@ -391,29 +398,27 @@ impl SendQueue {
         self.len -= left;
         self.sent += left as u64;
         while left > 0 {
-            match self.segments.front_mut() {
-                Some(Segment::Gathered(n)) => {
-                    let used = left.min(*n);
-                    *n -= used;
-                    left -= used;
-                    self.gather_pos += used;
-                    if *n > 0 {
-                        break;
-                    }
+            let Some(segment) = self.segments.front_mut() else {
+                self.tail -= left;
+                self.gather_pos += left;
+                break;
+            };
+            let gathered = left.min(segment.gathered);
+            segment.gathered -= gathered;
+            self.gather_pos += gathered;
+            left -= gathered;
+            let used = left.min(segment.content);
+            segment.content -= used;
+            left -= used;
+            let is_sent = segment.gathered + segment.content == 0;
+            if let Some(content) = self.contents.front_mut() {
+                content.advance(used);
+                if content.is_empty() {
+                    self.contents.pop_front();
                 }
-                Some(Segment::Shared(bytes)) => {
-                    let used = left.min(bytes.len());
-                    bytes.advance(used);
-                    left -= used;
-                    if !bytes.is_empty() {
-                        break;
-                    }
-                }
-                None => {
-                    self.tail -= left;
-                    self.gather_pos += left;
-                    break;
-                }
+            }
+            if !is_sent {
+                break;
             }
             self.segments.pop_front();
         }
@@ -443,14 +448,17 @@ impl fmt::Debug for Transmit<'_> {
 impl Transmit<'_> {
     #[inline]
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let mut at = self.queue.gather_pos;
-        let segments = self.queue.segments.iter().map(move |segment| match segment {
-            Segment::Gathered(n) => {
-                let start = at;
-                at += n;
-                &self.queue.gather[start..at]
+        let (mut at, mut contents) = (self.queue.gather_pos, self.queue.contents.iter());
+        let mut content: &[u8] = &[];
+        let segments = self.queue.segments.iter().flat_map(move |segment| {
+            let start = at;
+            at += segment.gathered;
+            if content.is_empty() {
+                content = contents.next().map_or(&[], |content| content);
             }
-            Segment::Shared(bytes) => bytes,
+            let (now, later) = content.split_at(segment.content.min(content.len()));
+            content = later;
+            [&self.queue.gather[start..at], now]
         });
         segments.chain([self.queue.tail()]).filter(|slice| !slice.is_empty())
     }

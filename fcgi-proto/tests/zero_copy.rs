@@ -7,7 +7,9 @@ use std::{io::IoSlice, ops::Range, task::Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
-    ServerConfig, ServerConnection, record::RecordType as T, server::Event,
+    ServerConfig, ServerConnection,
+    record::{RecordHeader, RecordType as T},
+    server::Event,
 };
 use kit::*;
 
@@ -168,4 +170,101 @@ fn a_lent_buffer_that_bytes_were_handed_out_of_stays_with_them() {
     assert_eq!(read_lent(&mut server, &wire, buffer).1, None);
     let chunk = server.request(key).unwrap().read(Input::Stdin, usize::MAX);
     assert_eq!(chunk, Poll::Ready(Some(Bytes::from(vec![b'x'; size - 16]))));
+}
+
+#[test]
+fn a_lent_buffer_comes_back_once_nobody_keeps_slices_of_it() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let size = server.wants_buffer().expect("it has none");
+    let head = [begin(1, 1, true), params(1, &[])].concat();
+    let (events, buffer) = read_lent(&mut server, &head, BytesMut::zeroed(size));
+    let [Event::Request { key, .. }] = events[..] else { panic!("{events:?}") };
+    let buffer = buffer.expect("nothing in it is needed");
+    let lent = addresses(&buffer);
+    let wire = record(T::Stdin, 1, &vec![b'x'; size - 8]);
+    assert_eq!(read_lent(&mut server, &wire, buffer).1, None, "its slice is unread");
+    let chunk = server.request(key).unwrap().read(Input::Stdin, usize::MAX);
+    assert_eq!(server.reclaim(), None, "its slice is kept");
+    drop(chunk);
+    let back = server.reclaim().expect("nothing in it is needed");
+    assert_eq!(addresses(&back), lent);
+    assert_eq!(server.wants_buffer(), Some(4 * size), "the next window is larger");
+}
+
+/// A whole request with a body, read into a lent buffer. Gives the chunk of the body, if it is kept
+/// until the request has ended.
+fn request_lent(server: &mut ServerConnection, buffer: BytesMut, keeps: bool) -> Option<Bytes> {
+    let body = vec![b'x'; buffer.len() - 100];
+    let (events, back) = read_lent(server, &request(1, true, &body), buffer);
+    assert_eq!(back, None, "its slice is unread");
+    let Some(&Event::Request { key, .. }) = events.first() else { panic!("{events:?}") };
+    let mut request = server.request(key).unwrap();
+    let Poll::Ready(Some(chunk)) = request.read(Input::Stdin, usize::MAX) else {
+        panic!("nothing to read")
+    };
+    assert_eq!(chunk, body);
+    let kept = keeps.then_some(chunk);
+    request.finish(0).unwrap();
+    let mut answer = server.poll_transmit().unwrap();
+    answer.advance(answer.remaining());
+    assert_eq!(server.poll_event(), Ok(None));
+    kept
+}
+
+#[test]
+fn an_idle_connection_keeps_no_lent_buffer() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let size = server.wants_buffer().expect("it has none");
+    let buffer = BytesMut::zeroed(size);
+    let lent = addresses(&buffer);
+    assert_eq!(request_lent(&mut server, buffer, false), None);
+    let buffer = server.reclaim().expect("nothing in it is needed");
+    assert_eq!(addresses(&buffer), lent);
+    // A chunk that is kept for longer keeps the buffer.
+    let chunk = request_lent(&mut server, buffer, true).expect("it is kept");
+    assert_eq!(server.reclaim(), None);
+    assert_eq!(server.wants_buffer(), Some(size), "it has none");
+    assert!(lent.contains(&addresses(&chunk).start));
+}
+
+#[test]
+fn large_contents_between_small_ones_leave_in_order_however_much_is_taken() {
+    let large: Vec<u8> = (0..200_000_u32).map(|n| (n / 7) as u8).collect();
+    let other = vec![b'z'; 70_001];
+    let mut expected = Vec::new();
+    let streams: [(T, &[u8]); 4] =
+        [(T::Stdout, b"first"), (T::Stdout, &large), (T::Stderr, b"noted"), (T::Stdout, &other)];
+    for (kind, content) in streams {
+        for chunk in content.chunks(65_528) {
+            let header = RecordHeader::new(kind, 1, chunk.len() as u16);
+            expected.extend_from_slice(&header.encode());
+            expected.extend_from_slice(chunk);
+            expected.extend_from_slice(&[0; 8][..usize::from(header.padding_length)]);
+        }
+    }
+    for step in [1009, 8, 65_535, 65_536, 131_000, usize::MAX] {
+        let mut config = ServerConfig::default();
+        config.limits.send_high_water = 4 << 20;
+        let mut server = ServerConnection::new(config);
+        let (key, _) = accept(&mut server, &request(1, true, b""));
+        let mut call = server.request(key).unwrap();
+        call.write(Output::Stdout, &mut Bytes::from_static(b"first")).unwrap();
+        call.write(Output::Stdout, &mut Bytes::from(large.clone())).unwrap();
+        call.write(Output::Stderr, &mut Bytes::from_static(b"noted")).unwrap();
+        call.write(Output::Stdout, &mut Bytes::from(other.clone())).unwrap();
+        let mut sent = Vec::new();
+        while let Some(mut queued) = server.poll_transmit() {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let n = queued.chunks_vectored(&mut slices);
+            assert_eq!(addresses(&slices[0]), addresses(queued.chunk()));
+            let before = sent.len();
+            for slice in &slices[..n] {
+                let room = step - (sent.len() - before);
+                sent.extend_from_slice(&slice[..slice.len().min(room)]);
+            }
+            let taken = sent.len() - before;
+            queued.advance(taken);
+        }
+        assert!(sent == expected, "taken in steps of {step}");
+    }
 }

@@ -122,6 +122,7 @@ struct State {
 }
 
 impl State {
+    #[inline]
     fn inbound(&mut self, output: Output) -> &mut Inbound {
         match output {
             Output::Stdout => &mut self.stdout,
@@ -217,6 +218,7 @@ impl ClientConnection {
         self.check_begin().is_ok()
     }
 
+    #[inline]
     fn check_begin(&self) -> Result<(), UsageError> {
         let limits = &self.config.limits;
         if self.error.is_some()
@@ -258,6 +260,16 @@ impl ClientConnection {
     pub fn request(&mut self, key: RequestKey) -> Option<Request<'_>> {
         self.requests.get(key)?;
         Some(Request { connection: self, key })
+    }
+
+    /// Whether there is certainly no event, and nothing to free.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        self.recv.is_drained()
+            && self.events.is_empty()
+            && !self.send.has_blocked()
+            && self.recv.is_eof() == self.eof_seen
+            && !self.requests.is_empty()
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, ProtocolErrorKind> {
@@ -353,11 +365,13 @@ impl ClientConnection {
 
     /// Takes no more requests, has none, and waits for no answer to GET_VALUES. No further record
     /// can matter, wherever the bytes are cut.
+    #[inline]
     fn is_mute(&self) -> bool {
         self.closing && self.active == 0 && matches!(self.query, Query::None)
     }
 
     /// How many bytes of the current record may be taken into its stream.
+    #[inline]
     fn room(&self, record: &Record) -> usize {
         let Some(key) = record.stream() else { return usize::MAX };
         match self.requests.get(key) {
@@ -373,6 +387,7 @@ impl ClientConnection {
     }
 
     /// The next request that waits for room and can still use it.
+    #[inline]
     fn next_writable(&mut self) -> Option<RequestKey> {
         loop {
             let key = self.send.unblock(&self.config.limits)?;
@@ -401,22 +416,27 @@ impl Sealed for ClientConnection {}
 impl Connection for ClientConnection {
     type Event = Event;
 
+    #[inline]
     fn recv_buffer(&mut self) -> &mut [u8] {
         if self.wants_read() { self.recv.buffer() } else { &mut [] }
     }
 
+    #[inline]
     fn wants_buffer(&self) -> Option<usize> {
         if self.wants_read() { self.recv.wants_buffer() } else { None }
     }
 
+    #[inline]
     fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut> {
         self.recv.lend(buffer)
     }
 
+    #[inline]
     fn reclaim(&mut self) -> Option<BytesMut> {
         self.recv.reclaim()
     }
 
+    #[inline]
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
         self.recv.filled(n)
     }
@@ -425,17 +445,21 @@ impl Connection for ClientConnection {
         self.recv.set_eof();
     }
 
+    #[inline]
     fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
         match self.error {
             Some(error) => Err(error),
+            None if self.is_quiet() => Ok(None),
             None => self.next_event().map_err(|kind| self.fail(kind)),
         }
     }
 
+    #[inline]
     fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.send.transmit()
     }
 
+    #[inline]
     fn wants_read(&self) -> bool {
         self.error.is_none()
             && !self.is_mute()
@@ -443,6 +467,7 @@ impl Connection for ClientConnection {
             && self.unread < self.config.limits.unread_connection
     }
 
+    #[inline]
     fn is_reusable(&self) -> bool {
         self.requests.is_empty()
             && self.can_begin()

@@ -68,12 +68,14 @@ impl ClientConnection {
     }
 
     /// Whether this is the END_REQUEST of a request that has not ended.
+    #[inline]
     fn is_awaited_end(&self, header: &RecordHeader) -> bool {
         let request = self.requests.find(header.request_id);
         header.record_type == RecordType::EndRequest
             && request.is_some_and(|(_, request)| request.state != ClientState::Ended)
     }
 
+    #[inline]
     fn sink_for(&self, header: &RecordHeader) -> Result<Sink, ProtocolErrorKind> {
         let &RecordHeader { record_type, request_id: id, content_length, .. } = header;
         let body = || {
@@ -106,6 +108,7 @@ impl ClientConnection {
         }
     }
 
+    #[inline]
     fn stream_sink(
         &self,
         header: &RecordHeader,
@@ -129,6 +132,7 @@ impl ClientConnection {
         }
     }
 
+    #[inline]
     pub(super) fn on_content(&mut self, record: &mut Record, span: Span) -> Option<Event> {
         match &mut record.sink {
             Sink::Skip => {}
@@ -152,6 +156,7 @@ impl ClientConnection {
         None
     }
 
+    #[inline]
     pub(super) fn on_end(&mut self, record: Record) -> Result<Option<Event>, ProtocolErrorKind> {
         let Record { header, sink } = record;
         match sink {
@@ -171,6 +176,7 @@ impl ClientConnection {
         }
     }
 
+    #[inline]
     fn end_request(
         &mut self,
         id: u16,

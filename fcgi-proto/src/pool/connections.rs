@@ -1,12 +1,9 @@
 //! The connections of a pool, and the order in which they are used and closed.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
-use super::{ConnectionId, PoolLimits, Release, slots::Slots};
+use super::{ConnectionId, PoolLimits, Release, ordered::Ordered, slots::Slots};
 
 /// When a connection was last used, and a number that tells equal times apart.
 type Used = (Duration, u64);
@@ -48,9 +45,9 @@ pub(super) struct Connections {
     /// Whether connections may be shared, now or later.
     shares: bool,
     /// Open, without leases.
-    idle: BTreeMap<Used, ConnectionId>,
+    idle: Ordered<(Used, ConnectionId)>,
     /// The same connections by when they were connected, if age matters.
-    aging: BTreeSet<(Duration, ConnectionId)>,
+    aging: Ordered<(Duration, ConnectionId)>,
     /// Removed from `all`, but still to be closed.
     closing: BTreeSet<ConnectionId>,
     uses: u64,
@@ -65,8 +62,8 @@ impl Connections {
             all: Slots::new(),
             shared: BTreeSet::new(),
             shares: false,
-            idle: BTreeMap::new(),
-            aging: BTreeSet::new(),
+            idle: Ordered::new(),
+            aging: Ordered::new(),
             closing: BTreeSet::new(),
             uses: 0,
         }
@@ -76,7 +73,10 @@ impl Connections {
     pub(super) fn share(&mut self) {
         if !core::mem::replace(&mut self.shares, true) {
             let ids: Vec<ConnectionId> = self.all.keys().map(ConnectionId).collect();
-            ids.into_iter().for_each(|id| self.index(id));
+            for id in ids {
+                self.unindex(id);
+                self.index(id);
+            }
         }
     }
 
@@ -112,7 +112,7 @@ impl Connections {
 
     /// The most recently used one, so that the others time out.
     pub(super) fn newest_idle(&self) -> Option<ConnectionId> {
-        self.idle.last_key_value().map(|(_, id)| *id)
+        self.idle.last().map(|(_, id)| id)
     }
 
     /// A connection that its first caller is about to open.
@@ -208,28 +208,28 @@ impl Connections {
         if let Some(id) = self.closing.pop_first() {
             return Some(id);
         }
-        let idle = self.idle.first_key_value().filter(|_| due(self.idle_end(), now));
+        let idle = self.idle.first().filter(|_| due(self.idle_end(), now));
         let aged = || self.aging.first().filter(|_| due(self.aging_end(), now));
-        let id = idle.map(|(_, id)| *id).or_else(|| aged().map(|(_, id)| *id))?;
+        let id = idle.map(|(_, id)| id).or_else(|| aged().map(|(_, id)| id))?;
         self.remove_idle(id);
         Some(id)
     }
 
     /// The connection that has been idle longest, to be closed.
     pub(super) fn pop_oldest_idle(&mut self) -> Option<ConnectionId> {
-        let id = *self.idle.first_key_value()?.1;
+        let (_, id) = self.idle.first()?;
         self.remove_idle(id);
         Some(id)
     }
 
     /// When the next idle connection must be closed.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.idle_end().into_iter().chain(self.aging_end()).min()
+        earlier(self.idle_end(), self.aging_end())
     }
 
     fn idle_end(&self) -> Option<Duration> {
         // A limit too large to add means no limit.
-        self.idle.first_key_value()?.0.0.checked_add(self.idle_timeout)
+        self.idle.first()?.0.0.checked_add(self.idle_timeout)
     }
 
     fn aging_end(&self) -> Option<Duration> {
@@ -266,9 +266,9 @@ impl Connections {
                 self.shared.remove(&(connection.leases, id));
             }
         } else {
-            self.idle.remove(&connection.used);
+            self.idle.remove((connection.used, id));
             if let (Some(_), Some(opened)) = (self.age, connection.opened) {
-                self.aging.remove(&(opened, id));
+                self.aging.remove((opened, id));
             }
         }
     }
@@ -277,7 +277,7 @@ impl Connections {
         let Some(connection) = self.all.get(id.0) else { return };
         let Some(opened) = connection.opened else { return };
         if connection.leases == 0 {
-            self.idle.insert(connection.used, id);
+            self.idle.insert((connection.used, id));
             if self.age.is_some() {
                 self.aging.insert((opened, id));
             }
@@ -291,6 +291,16 @@ impl Connections {
     }
 }
 
+/// The earlier of two times, of which there may be none.
+#[inline]
+pub(super) fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
+    }
+}
+
+#[inline]
 fn due(end: Option<Duration>, now: Duration) -> bool {
     end.is_some_and(|end| end <= now)
 }

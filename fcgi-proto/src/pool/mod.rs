@@ -65,6 +65,7 @@
 mod action;
 mod connections;
 mod limits;
+mod ordered;
 mod slots;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -73,7 +74,7 @@ use core::time::Duration;
 pub use action::{AcquireError, Action, ConnectionId, PolicyMisuse, PoolStats, Release, Ticket};
 pub use limits::PoolLimits;
 
-use connections::Connections;
+use connections::{Connections, earlier};
 use slots::Slots;
 
 /// The decisions of a pool; see the [module](self).
@@ -342,7 +343,7 @@ impl PoolPolicy {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let wait = self.wait_ends.first().map(|(end, _)| *end);
-        wait.into_iter().chain(self.connections.next_deadline()).min()
+        earlier(wait, self.connections.next_deadline())
     }
 
     /// Gives the first caller in the queue what it needs, or makes room for it.
