@@ -39,6 +39,7 @@ use std::{
     env,
     io::{self, Write},
     num::NonZero,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -179,6 +180,14 @@ fn main() -> ExitCode {
     // A thread may still be reading stdin. Don't wait for it.
     runtime.shutdown_background();
     code
+}
+
+/// This program's file, to start it again. A file that was replaced or removed meanwhile, as by an
+/// upgrade, is only found by way of the process.
+fn own_program() -> io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    let of_process = Path::new("/proc/self/exe");
+    Ok(if !path.exists() && of_process.exists() { of_process.to_owned() } else { path })
 }
 
 /// Prints one line on stderr.

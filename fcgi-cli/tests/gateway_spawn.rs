@@ -2,9 +2,18 @@
 
 mod common;
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::PathBuf, process::Stdio};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use common::gateway::{Gateway, block_on, text, until};
+use common::{
+    fcgi as command,
+    gateway::{Gateway, block_on, text, until},
+};
 use fcgi_tokio as fcgi;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -210,6 +219,26 @@ fn a_program_that_ends_is_started_again_with_growing_pauses() {
     for pause in ["100ms", "200ms", "400ms"] {
         assert_eq!(log.matches(&said(pause)).count(), 1, "{log}");
     }
+}
+
+/// As an upgrade does, while the gateway runs.
+#[test]
+fn it_is_started_again_though_the_gateways_file_is_gone() {
+    let place = tempfile::tempdir().expect("a folder");
+    let own = place.path().join("fcgi");
+    // Another process writes it: a file that this one has open for writing could not be run.
+    let copied = Command::new("cp").arg(command().get_program()).arg(&own).status();
+    assert!(copied.expect("cp runs").success());
+    let start = |args: &[&str]| Gateway::spawn(Command::new(&own), args);
+    let (gateway, folder) =
+        start_with(start, "echo x >> runs; until test -e go; do sleep 0.02; done");
+    let runs =
+        || fs::read_to_string(folder.path().join("runs")).unwrap_or_default().lines().count();
+    until("it runs", || runs() == 1);
+    fs::remove_file(&own).expect("the file is there");
+    fs::write(folder.path().join("go"), "").expect("a file");
+    until("it runs again", || runs() >= 3);
+    assert!(!gateway.error_log().contains("No such file"), "{}", gateway.error_log());
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Guard {
     /// Starts the program as the first of a new process group, through this command: a process can
     /// only request for itself to end with its parent.
     fn start(&self, folder: &Path) -> io::Result<std::process::Child> {
-        let own = std::env::current_exe()?;
+        let own = crate::own_program()?;
         let mut command = Command::new(own);
         command.args(["guard", "--below", &getpid().to_string(), "--"]);
         command.args(&self.program).arg(folder).process_group(0).stdout(stderr());

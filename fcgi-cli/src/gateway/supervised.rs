@@ -1,7 +1,6 @@
 //! Programs that the gateway starts, and restarts when they end.
 
 use std::{
-    env,
     ffi::OsString,
     fs, io,
     os::{
@@ -72,7 +71,7 @@ impl Program {
             let _ = fs::remove_file(stale);
         }
         adopt();
-        let own = env::current_exe().context("find the program of the gateway")?;
+        let own = crate::own_program().context("find the program of the gateway")?;
         let (line, far) = StdUnixStream::pair().context("make a pair of sockets")?;
         line.set_nonblocking(true).context("make a pair of sockets")?;
         let line = UnixStream::from_std(line).context("make a pair of sockets")?;

@@ -2,7 +2,7 @@
 //! however that ends.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Read, Write},
     os::{
         fd::AsFd,
@@ -100,7 +100,7 @@ struct Guard(Child);
 impl Guard {
     /// If this program can't be started again, only the other ways remain.
     fn start(path: &Path) -> Option<Self> {
-        let mut command = Command::new(env::current_exe().ok()?);
+        let mut command = Command::new(crate::own_program().ok()?);
         command.arg("script-guard").arg(path);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // A Ctrl-C is only for the main process, whose end the guard notices.
