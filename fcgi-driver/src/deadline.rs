@@ -16,10 +16,13 @@ use crate::runtime::{Runtime, Timer};
 /// when the deadline comes nearer.
 pub(crate) struct Deadline<R: Runtime> {
     timer: Option<R::Timer>,
-    armed: Option<(Instant, Waker)>,
+    armed: Option<Armed>,
     /// The timer was freed once.
     freed: bool,
 }
+
+/// When the timer fires, and whom it wakes.
+type Armed = (Instant, Waker);
 
 impl<R: Runtime> Deadline<R> {
     pub(crate) const fn new() -> Self {
@@ -30,7 +33,7 @@ impl<R: Runtime> Deadline<R> {
     /// an idle connection keeps none, and the runtime has none to look at before it sleeps. If it is
     /// needed again it stays, since it may be needed for each request.
     #[must_use = "drop it without a lock"]
-    pub(crate) fn free(&mut self) -> Option<(R::Timer, Option<(Instant, Waker)>)> {
+    pub(crate) fn free(&mut self) -> Option<(R::Timer, Option<Armed>)> {
         let timer = if self.freed { None } else { self.timer.take() }?;
         self.freed = true;
         Some((timer, self.armed.take()))
