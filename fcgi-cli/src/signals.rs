@@ -55,12 +55,36 @@ pub(crate) fn catch(kind: SignalKind) -> io::Result<Signal> {
     Ok(signal)
 }
 
-/// Waits for SIGINT or SIGTERM. Returns its name and number.
+/// The signals that end a command, SIGINT and SIGTERM. Catch them before the command says that it
+/// is ready: whoever waits for that may send one at once.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// They can't be caught.
+    pub(crate) fn catch() -> io::Result<Self> {
+        let interrupt = catch(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: catch(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one. Returns its name and number.
+    pub(crate) async fn next(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM, from when it is first polled. Returns its name and number.
 pub(crate) async fn signalled() -> (&'static str, u8) {
-    let signals = (catch(SignalKind::interrupt()), catch(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
-    tokio::select! {
-        _ = interrupt.recv() => ("SIGINT", 2),
-        _ = terminate.recv() => ("SIGTERM", 15),
+    match Signals::catch() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => pending().await,
     }
 }

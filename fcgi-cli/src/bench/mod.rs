@@ -7,6 +7,7 @@ mod shot;
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -18,10 +19,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 use fcgi_tokio::{self as fcgi, Address};
-use tokio::{
-    signal::unix::SignalKind,
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
     args::{Param, limit, param, size},
@@ -32,7 +30,7 @@ use crate::{
     input::Input,
     place::Place,
     report::{Form, Report, print_result},
-    signals::catch,
+    signals::signalled,
     writer,
 };
 use load::{Load, Plan};
@@ -185,11 +183,10 @@ impl Bench {
             }
             ExitCode::from(form.status(shown))
         };
-        let mut signals = signals();
         let (code, caught) = tokio::select! {
             code = writer::apart(print) => (code, caught),
             // Nobody reads the output.
-            number = next_of(&mut signals) => (Exit::Done.into(), Some(number)),
+            (_, number) = signalled() => (Exit::Done.into(), Some(number)),
         };
         match caught {
             Some(number) => ExitCode::from(128 + number),
@@ -267,17 +264,17 @@ impl Bench {
 
 /// Runs the load, with a progress line on a terminal. A signal ends it early and is returned.
 async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::Error> {
-    let mut signals = signals();
+    let mut signalled = pin!(signalled());
     let is_shown = io::stderr().is_terminal();
     let mut ticks = interval_at(Instant::now() + PROGRESS, PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut caught = None;
     let outcome = {
-        let mut run = std::pin::pin!(load.run());
+        let mut run = pin!(load.run());
         loop {
             tokio::select! {
                 outcome = &mut run => break outcome?,
-                number = next_of(&mut signals) => {
+                (_, number) = &mut signalled => {
                     // Abort requests in progress: they may hang.
                     load.stop();
                     caught = Some(number);
@@ -292,23 +289,6 @@ async fn watched(load: &Arc<Load>) -> Result<(load::Outcome, Option<u8>), fcgi::
         let _ = write!(io::stderr().lock(), "\r\x1b[K");
     }
     Ok((outcome, caught))
-}
-
-type Signals = (Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
-
-fn signals() -> Signals {
-    (catch(SignalKind::interrupt()).ok(), catch(SignalKind::terminate()).ok())
-}
-
-async fn next_of((interrupt, terminate): &mut Signals) -> u8 {
-    let one = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
-    };
-    tokio::select! {
-        _ = one(interrupt) => 2,
-        _ = one(terminate) => 15,
-    }
 }
 
 fn draw(load: &Load) {

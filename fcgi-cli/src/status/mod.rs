@@ -18,13 +18,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::SignalKind;
-
 use crate::{
     complain,
     exit::Exit,
     report::{Report, print as print_line, write_result},
-    signals::catch,
+    signals::Signals,
 };
 pub(crate) use options::Status;
 use serve::Exporter;
@@ -135,8 +133,7 @@ impl Status {
             complain(&format!("fcgi status: listen at {listen}: {error}"));
             ExitCode::from(Exit::Io)
         };
-        let signals = (catch(SignalKind::interrupt()), catch(SignalKind::terminate()));
-        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        let Ok(mut signals) = Signals::catch() else {
             return failed(io::Error::other("signals can't be caught"));
         };
         let listener = match serve::bind(listen).await {
@@ -151,8 +148,7 @@ impl Status {
         let exporter = Arc::new(Exporter::new(pools, self.timeout));
         tokio::select! {
             never = serve::serve(listener, exporter) => match never {},
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = signals.next() => {}
         }
         ExitCode::SUCCESS
     }

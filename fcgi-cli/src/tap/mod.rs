@@ -36,7 +36,6 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, UnixListener},
     select,
-    signal::unix::{Signal, SignalKind},
     task::{LocalSet, spawn_local},
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -46,7 +45,7 @@ use crate::{
     exit::Exit,
     place::Place,
     report::{self as results, Form},
-    signals::catch,
+    signals::Signals,
     sink::Sink,
     stream,
 };
@@ -215,7 +214,6 @@ impl Tap {
         if to_stdout {
             spawn(&STDOUT, "stdout", io::stdout()).map_err(io("start a thread".to_owned()))?;
         }
-        // Before it says that it listens: whoever waits for that may send one.
         let signals = Signals::catch().map_err(io("watch for signals".to_owned()))?;
         let listener = listen(&self.listen, &application)
             .map_err(|error| Stopped(Exit::Io, error.report().to_string()))?;
@@ -385,26 +383,6 @@ fn listen(listen: &Address, application: &Address) -> Result<Listener, fcgi_engi
         .or_else(|_| builder().bind())
 }
 
-/// The signals that end the tap.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        let interrupt = catch(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: catch(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 /// All connections.
 struct Proxy {
     application: Address,
@@ -433,7 +411,7 @@ impl Proxy {
                         sleep(stream::BREATH).await;
                     }
                 },
-                () = signals.next() => break,
+                _ = signals.next() => break,
                 _ = tell.tick() => tell_of_drops(),
             }
         }
@@ -442,7 +420,7 @@ impl Proxy {
         let is_busy = || self.open.borrow().values().any(|watch| watch.borrow().is_busy());
         while is_busy() {
             select! {
-                () = signals.next() => break,
+                _ = signals.next() => break,
                 () = sleep(stream::BREATH) => {}
             }
         }

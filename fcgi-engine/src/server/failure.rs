@@ -1,5 +1,5 @@
-//! What a handler's failure means, and its line in the log, with the method and the path of its request, which readers of a
-//! log want to know first.
+//! What a handler's failure means, and its line in the log, with the method and the path of its
+//! request, which readers of a log want to know first.
 
 use std::{
     borrow::Cow,
