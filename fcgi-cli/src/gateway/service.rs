@@ -154,6 +154,10 @@ impl Service {
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
         check_length(&head.headers, self.max_body)?;
+        if head.method == Method::TRACE {
+            body.discard();
+            return Err(self.no_trace(&head.uri).await);
+        }
         if let Some(page) = self.inside.find(&head.uri) {
             body.discard();
             self.site.check_denied(head.uri.path())?;
@@ -196,6 +200,17 @@ impl Service {
                 let reason = "the application redirected in a way that can't be followed";
                 Err(Failure::new(StatusCode::BAD_GATEWAY, reason))
             }
+        }
+    }
+
+    /// TRACE is refused for everything, as in nginx: the application would send credentials and
+    /// cookies back to a script in a page.
+    async fn no_trace(&self, asked: &Uri) -> Failure {
+        let reason = "TRACE is not for this server";
+        let is_page = self.inside.find(asked).is_some();
+        match self.find(asked.path(), Codings::default()).await {
+            Ok(Found::Script(_)) if !is_page => Failure::not_for_script(reason),
+            _ => Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason),
         }
     }
 
@@ -283,11 +298,6 @@ fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> R
             return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
         }
         Some(Some(false)) | None => {}
-    }
-    // As in nginx: the application would send credentials and cookies back to a script in a page.
-    if head.method == Method::TRACE {
-        let reason = "TRACE is not for this server";
-        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";
