@@ -29,6 +29,7 @@ use super::{
     inside::Inside,
     intake::RequestBody,
     log::{self, Id, Title},
+    metrics::METER,
     not_found::NotFound,
     origin::{Origin, Proxies},
     root::Wait,
@@ -132,6 +133,8 @@ impl Service {
         let (status, reason) = known.unwrap_or((status, reason));
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
         let page = Failure::new(status, reason).to_text(id);
+        METER.begin();
+        METER.end(status.as_u16(), page.len() as u64, Duration::ZERO);
         if !self.quiet {
             access::refused(client, id, status, page.len());
         }
