@@ -3,15 +3,9 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use fcgi_engine::client::{Pieces, read_next_piece};
+use fcgi_engine::client::{PieceReader, Pieces};
 
-fcgi_engine::client_body!(Source);
-
-/// A reader, and the piece that it returned last.
-pub(crate) struct Source {
-    reader: Box<dyn Read + Send>,
-    last: Bytes,
-}
+fcgi_engine::client_body!(PieceReader<Box<dyn Read + Send>>);
 
 /// Where the next bytes of a body come from.
 pub(crate) enum Next {
@@ -29,7 +23,7 @@ impl Body {
     /// request blocks too. Until the reader returns, no time limit and no
     /// [`CancelHandle`](super::CancelHandle) ends that call.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self(Pieces::Source(Source { reader: Box::new(reader), last: Bytes::new() }))
+        Self(Pieces::Source(PieceReader::new(Box::new(reader))))
     }
 
     pub(crate) fn next(&mut self) -> Next {
@@ -39,11 +33,11 @@ impl Body {
         }
     }
 
-    /// Reads from the reader. Empty at its end.
-    pub(crate) fn read(&mut self) -> io::Result<Bytes> {
-        let Pieces::Source(Source { reader, last }) = &mut self.0 else { return Ok(Bytes::new()) };
-        let piece = read_next_piece(reader, last);
-        if !piece.as_ref().is_ok_and(|piece| !piece.is_empty()) {
+    /// Reads from the reader. `None` at its end.
+    pub(crate) fn read(&mut self) -> io::Result<Option<Bytes>> {
+        let Pieces::Source(reader) = &mut self.0 else { return Ok(None) };
+        let piece = reader.read_piece();
+        if !matches!(piece, Ok(Some(_))) {
             self.0 = Pieces::Empty;
         }
         piece

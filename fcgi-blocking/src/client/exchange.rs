@@ -164,7 +164,7 @@ impl Exchange {
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
         let Some(input) = self.core.wants_body() else { return Ok(()) };
         let piece = self.bodies[input as usize].read();
-        self.core.handle_body(piece.map(|bytes| (!bytes.is_empty()).then_some(bytes)))
+        self.core.handle_body(piece)
     }
 
     fn check_cancelled(&self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
 use fcgi_engine::{
     client::{self, Wrote},
-    observe, socket,
+    socket,
 };
 use fcgi_proto::RequestKey;
 use rustix::event::PollFlags;
@@ -13,7 +13,7 @@ use super::{
     CancelHandle, Wake,
     wait::{Waited, wait},
 };
-use crate::{Error, Phase, stream::Stream, waker::Waker};
+use crate::{Error, stream::Stream, waker::Waker};
 
 pub(crate) type Session = client::Session<Wake>;
 /// Where the connection of a client is.
@@ -108,20 +108,10 @@ impl Link {
         started: Instant,
         cancel: Option<&CancelHandle>,
     ) -> Result<(), Error> {
-        let total = self.session.settings().total;
-        let late = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
-        let drained = Instant::now().checked_add(self.session.settings().drain);
-        let until = drained.into_iter().chain(late.map(|(at, _)| at)).min();
+        let settling = self.session.settling(Instant::now(), Some(started));
         let settled = |session: &mut Session, quiet: bool| session.settled(|| quiet);
-        if self.wait_for(until, cancel, settled)? == Some(true) {
-            return Ok(());
-        }
-        if let Some((_, limit)) = late.filter(|(at, _)| drained.is_none_or(|drained| *at < drained))
-        {
-            let address = Arc::clone(self.session.address());
-            return Err(observe::client_timeout(address, Phase::Response, limit));
-        }
-        Err(self.session.unsettled())
+        let settled = self.wait_for(settling.until, cancel, settled)?;
+        self.session.handle_settled(settled, settling)
     }
 
     /// Reads what has arrived and sends what can be sent, after a request was aborted. Returns

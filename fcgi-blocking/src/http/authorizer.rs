@@ -6,7 +6,11 @@ use fcgi_engine::http::{ByRole, Reply};
 use fcgi_proto::Role;
 use http::Request;
 
-use super::{Decision, IntoAnswer, body::Source, reply};
+use super::{
+    Decision, IntoAnswer,
+    body::{Source, size_hint},
+    reply,
+};
 use crate::server::{self, Failed, Handler};
 
 /// A [`Handler`] that asks a function whether to allow a request (FC-6.3-2).
@@ -47,8 +51,7 @@ where
         if let Some(mut asked) = asked {
             asked.head().extensions.insert(request.cancellation());
             let answer = (self.handler)(asked.into_request(|_, _| ())).into_answer();
-            let decision = answer.map(|decision| decision.allowed().map_err(Source::of));
-            body = reply.handle_decision(decision, Source::size_hint);
+            body = reply.handle_decision(answer.map(Decision::allowed), size_hint).map(Source::new);
         }
         reply::send(reply, &request, body)
     }

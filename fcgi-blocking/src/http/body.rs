@@ -9,11 +9,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use fcgi_engine::{
-    client::read_piece,
+    client::PieceReader,
     http::{InputBody, length_error},
 };
 use fcgi_http::BodyLength;
-use http::Response;
 
 #[cfg(doc)]
 use crate::Error;
@@ -61,13 +60,13 @@ impl Body {
 
     /// All bytes of a reader.
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self::after(Bytes::new(), Source(reader), None)
+        Self::after(Bytes::new(), Source::new(reader), None)
     }
 
     /// A reader of known length, such as a file. If it gives fewer or more bytes, the body ends
     /// with an error.
     pub fn sized(reader: impl Read + Send + 'static, length: u64) -> Self {
-        Self::after(Bytes::new(), Source(reader), Some(length))
+        Self::after(Bytes::new(), Source::new(reader), Some(length))
     }
 
     /// A stream of the declared length, or of unknown length.
@@ -171,24 +170,19 @@ impl fmt::Debug for Body {
 }
 
 /// Any reader. If it is a [`Body`], more is known about it.
-pub(super) struct Source<B>(B);
+pub(super) struct Source<B>(PieceReader<B>);
 
 impl<B: Read + 'static> Source<B> {
     pub(super) fn new(body: B) -> Self {
-        Self(body)
-    }
-
-    /// A response with its body as a source.
-    pub(super) fn of(response: Response<B>) -> Response<Self> {
-        response.map(Self)
+        Self(PieceReader::new(body))
     }
 
     fn body(&self) -> Option<&Body> {
-        (&self.0 as &dyn Any).downcast_ref()
+        as_body(self.0.get_ref())
     }
 
     fn body_mut(&mut self) -> Option<&mut Body> {
-        (&mut self.0 as &mut dyn Any).downcast_mut()
+        (self.0.get_mut() as &mut dyn Any).downcast_mut()
     }
 
     /// Whether all bytes are in memory.
@@ -196,15 +190,19 @@ impl<B: Read + 'static> Source<B> {
         self.body().is_some_and(|body| body.rest.is_none())
     }
 
-    /// The number of bytes, if it is known.
-    pub(super) fn size_hint(&self) -> Option<u64> {
-        self.body().and_then(Body::size_hint)
-    }
-
     /// Whether reading more may block on something other than this request's input.
     pub(super) fn may_wait(&self) -> bool {
         self.body().is_none_or(Body::is_foreign)
     }
+}
+
+/// The number of bytes of a reader, if it is known.
+pub(super) fn size_hint<B: Read + 'static>(reader: &B) -> Option<u64> {
+    as_body(reader).and_then(Body::size_hint)
+}
+
+fn as_body<B: Read + 'static>(reader: &B) -> Option<&Body> {
+    (reader as &dyn Any).downcast_ref()
 }
 
 /// What a body is read from.
@@ -217,7 +215,7 @@ impl<B: Read + 'static> Chunks for Source<B> {
     fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self.body_mut() {
             Some(body) => body.chunk(),
-            None => Ok(Some(read_piece(&mut self.0)?).filter(|piece| !piece.is_empty())),
+            None => self.0.read_piece(),
         }
     }
 }

@@ -6,7 +6,11 @@ use fcgi_engine::http::{ByRole, Reply};
 use fcgi_http::PathSource;
 use http::{Request, Response};
 
-use super::{Authorizer, Body, IntoAnswer, body::Source, reply};
+use super::{
+    Authorizer, Body, IntoAnswer,
+    body::{Source, size_hint},
+    reply,
+};
 use crate::server::{self, Failed, Handler};
 
 /// The [`Handler`] that [`Server::serve_http`](server::Server::serve_http) makes from a function.
@@ -83,7 +87,7 @@ where
             asked.head().extensions.insert(request.cancellation());
             let input = |input, length| Body::from_input(request.input(input), length);
             let answer = (self.handler)(asked.into_request(input)).into_answer();
-            body = reply.handle_response(answer.map(Source::of), Source::size_hint);
+            body = reply.handle_response(answer, size_hint).map(Source::new);
         }
         reply::send(reply, &request, body)
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fcgi_engine::client::{PIECE, Pieces};
+use fcgi_engine::client::{PieceReader, Pieces};
 use futures_core::Stream;
 
 #[cfg(feature = "tokio")]
@@ -23,7 +23,7 @@ impl Body {
 
     /// All bytes of a reader. An error aborts the request.
     pub fn from_reader(reader: impl futures_io::AsyncRead + Send + 'static) -> Self {
-        Self::from_stream(ReaderStream { reader: Box::pin(reader), done: false })
+        Self::from_stream(ReaderStream(Some(PieceReader::new(Box::pin(reader)))))
     }
 
     /// All bytes of a reader of tokio. An error aborts the request.
@@ -44,33 +44,19 @@ impl Body {
     }
 }
 
-struct ReaderStream<R> {
-    reader: Pin<Box<R>>,
-    done: bool,
-}
+/// A reader as a stream, until it has ended or failed.
+struct ReaderStream<R>(Option<PieceReader<Pin<Box<R>>>>);
 
 impl<R: futures_io::AsyncRead> Stream for ReaderStream<R> {
     type Item = io::Result<Bytes>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.done {
-            return Poll::Ready(None);
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(reader) = &mut self.0 else { return Poll::Ready(None) };
+        let piece =
+            ready!(reader.poll_piece(|reader, buffer| reader.as_mut().poll_read(cx, buffer)));
+        if !matches!(piece, Ok(Some(_))) {
+            self.0 = None;
         }
-        let mut buffer = vec![0; PIECE];
-        match ready!(this.reader.as_mut().poll_read(cx, &mut buffer)) {
-            Ok(0) => {
-                this.done = true;
-                Poll::Ready(None)
-            }
-            Ok(n) => {
-                buffer.truncate(n);
-                Poll::Ready(Some(Ok(buffer.into())))
-            }
-            Err(error) => {
-                this.done = true;
-                Poll::Ready(Some(Err(error)))
-            }
-        }
+        Poll::Ready(piece.transpose())
     }
 }

@@ -125,13 +125,11 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Waits for the end of an aborted request, and notices if the application closes the
-    /// connection meanwhile.
-    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
-        let until = R::now().checked_add(self.session.settings().drain);
-        if poll_fn(|cx| self.poll_settled(cx, until)).await {
-            return Ok(());
-        }
-        Err(self.session.unsettled())
+    /// connection meanwhile. The time of the next request counts from `next`.
+    pub(crate) async fn settle(&mut self, next: Option<Instant>) -> Result<(), Error> {
+        let settling = self.session.settling(R::now(), next);
+        let settled = poll_fn(|cx| self.poll_settled(cx, settling.until)).await;
+        self.session.handle_settled(settled, settling)
     }
 
     /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
@@ -162,12 +160,12 @@ impl<R: Runtime> Connection<R> {
         true
     }
 
-    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<bool> {
+    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Option<bool>> {
         let more = self.move_on(cx);
         // The runtime will notice bytes that are still to be read.
         match self.session.settled(|| !more && !self.io.is_readable()) {
-            Some(settled) => Poll::Ready(settled),
-            None => self.deadline.poll(cx, until, R::now()).map(|()| false),
+            None => self.deadline.poll(cx, until, R::now()).map(|()| None),
+            settled => Poll::Ready(settled),
         }
     }
 

@@ -215,19 +215,15 @@ impl<R: Runtime> Client<R> {
 
     /// The connection, once it can carry a request whose time counts from `started`.
     async fn ready(&mut self, started: Instant) -> Result<&mut Connection<R>, Error> {
-        let connection = self.place.connection();
-        if connection.is_some_and(|connection| connection.session.is_fresh()) {
-            return Ok(self.place.here()?);
+        if self.place.connection().is_none() {
+            let (total, name) = (self.place.total(), Arc::clone(self.place.address()));
+            within_total::<R, _>(total, started, || name, pin!(self.here())).await?;
         }
-        let (total, name) = (self.place.total(), Arc::clone(self.place.address()));
-        within_total::<R, _>(total, started, || name, pin!(self.at_rest())).await?;
-        Ok(self.place.here()?)
-    }
-
-    /// The connection, once no request uses it and the last one has settled.
-    async fn at_rest(&mut self) -> Result<(), Error> {
-        let connection = self.here().await?;
-        if connection.session.is_fresh() { Ok(()) } else { connection.settle().await }
+        let connection = self.place.here()?;
+        if !connection.session.is_fresh() {
+            connection.settle(Some(started)).await?;
+        }
+        Ok(connection)
     }
 
     /// The connection, once no detached request has it.

@@ -147,7 +147,7 @@ impl<R: Runtime> Lease<R> {
     async fn drain(mut self, key: RequestKey) {
         let limit = self.inner.desk().adapter().connector.settings().drain;
         let drained = match self.inner.place() {
-            Some(Place::Own(client)) => client.settle().await.is_ok(),
+            Some(Place::Own(client)) => client.settle(None).await.is_ok(),
             Some(Place::Shared(mux)) => {
                 let until = R::now().checked_add(limit);
                 let deadline = &mut self.deadline;

@@ -3,12 +3,13 @@
 use std::{
     io::{self, Read},
     mem,
+    task::Poll,
 };
 
 use bytes::{Bytes, BytesMut};
 
 /// The most that is read from a reader at once, in bytes.
-pub const PIECE: usize = 64 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// The bytes of a body: none, all in memory, or from a source.
 #[derive(Debug)]
@@ -50,35 +51,74 @@ impl<S> Pieces<S> {
     }
 }
 
-/// Reads once, at most [`PIECE`] bytes. Empty at the end.
-///
-/// # Errors
-/// The reader's errors, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it
-/// reads again.
-pub fn read_piece(reader: &mut (impl Read + ?Sized)) -> io::Result<Bytes> {
-    read_into(reader, BytesMut::zeroed(PIECE))
+/// A reader that is read piece by piece. A long body needs one buffer, which is cleared once, as
+/// long as nobody has the piece before.
+#[derive(Debug)]
+pub struct PieceReader<R> {
+    reader: R,
+    last: Bytes,
 }
 
-/// Like [`read_piece`], into the buffer of the piece before, if nobody has that any more. So a long
-/// body needs one buffer, which is cleared once.
-///
-/// # Errors
-/// As for [`read_piece`].
-pub fn read_next_piece(reader: &mut (impl Read + ?Sized), before: &mut Bytes) -> io::Result<Bytes> {
-    let buffer = mem::take(before).try_into_mut().ok().filter(|buffer| buffer.len() == PIECE);
-    let piece = read_into(reader, buffer.unwrap_or_else(|| BytesMut::zeroed(PIECE)))?;
-    *before = piece.clone();
-    Ok(piece)
+impl<R> PieceReader<R> {
+    /// From the reader's current position.
+    pub const fn new(reader: R) -> Self {
+        Self { reader, last: Bytes::new() }
+    }
+
+    /// The reader.
+    pub const fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
+    /// The reader. What was read from it is gone.
+    pub const fn get_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
+    /// Reads once with `poll_read`, at most 64 KiB. `None` at the end.
+    ///
+    /// # Errors
+    /// Those of `poll_read`.
+    pub fn poll_piece(
+        &mut self,
+        poll_read: impl FnOnce(&mut R, &mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        let mut buffer = self.buffer();
+        let read = poll_read(&mut self.reader, &mut buffer);
+        if read.is_pending() {
+            self.last = buffer.freeze();
+            return Poll::Pending;
+        }
+        read.map_ok(|n| self.piece(buffer, n))
+    }
+
+    /// That of the piece before, if nobody has that any more and it was a whole one.
+    fn buffer(&mut self) -> BytesMut {
+        let last = mem::take(&mut self.last).try_into_mut().ok();
+        let whole = last.filter(|buffer| buffer.len() == PIECE);
+        whole.unwrap_or_else(|| BytesMut::zeroed(PIECE))
+    }
+
+    fn piece(&mut self, mut buffer: BytesMut, n: usize) -> Option<Bytes> {
+        // This guards against a reader that reports more bytes than there was room for.
+        buffer.truncate(n.min(PIECE));
+        self.last = buffer.freeze();
+        Some(self.last.clone()).filter(|piece| !piece.is_empty())
+    }
 }
 
-fn read_into(reader: &mut (impl Read + ?Sized), mut piece: BytesMut) -> io::Result<Bytes> {
-    loop {
-        match reader.read(&mut piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // This guards against a reader that reports more bytes than there was room for.
-            read => {
-                piece.truncate(read?.min(PIECE));
-                return Ok(piece.freeze());
+impl<R: Read> PieceReader<R> {
+    /// Reads once, at most 64 KiB. `None` at the end.
+    ///
+    /// # Errors
+    /// The reader's errors, except for [`Interrupted`](io::ErrorKind::Interrupted), after which it
+    /// reads again.
+    pub fn read_piece(&mut self) -> io::Result<Option<Bytes>> {
+        let mut buffer = self.buffer();
+        loop {
+            match self.reader.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return Ok(self.piece(buffer, read?)),
             }
         }
     }

@@ -26,11 +26,11 @@ use std::{
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
-pub use body::{PIECE, Pieces, read_next_piece, read_piece};
+pub use body::{PieceReader, Pieces};
 pub use collector::Collector;
 pub use exchange::{Exchange, Limit};
 pub use place::{Home, Place};
-pub use session::{Session, Wrote};
+pub use session::{Session, Settling, Wrote};
 
 /// A request to send. `B` is the adapter's body.
 #[derive(Debug)]

@@ -16,6 +16,8 @@ use fcgi_proto::{
 };
 use tracing::Span;
 
+pub use reuse::Settling;
+
 use super::{Chunk, Exchange, Limit, Settings, is_close};
 use crate::{
     Error, Phase,

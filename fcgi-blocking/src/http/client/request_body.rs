@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::super::{
     Body, HttpError,
-    body::{Chunks, Source},
+    body::{Chunks, Source, size_hint},
 };
 use crate::client;
 
@@ -18,8 +18,8 @@ pub(super) fn prepare<B: Read + Send + 'static>(
     body: B,
     unknown: UnknownLength,
 ) -> Result<(RequestBody, client::Body), HttpError> {
+    let mut gather = Gather::new(headers, size_hint(&body), unknown)?;
     let mut source = Source::new(body);
-    let mut gather = Gather::new(headers, source.size_hint(), unknown)?;
     loop {
         match gather.step()? {
             GatherStep::Look if !source.is_at_hand() && !gather.is_worth_waiting() => {

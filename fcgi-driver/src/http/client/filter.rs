@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fcgi_engine::http::FileInfo;
 use futures_core::Stream;
 
-use super::request_body::{Counted, Pieces};
+use super::request_body::{Counted, FilePieces};
 use crate::client;
 
 fcgi_engine::filter_file!();
@@ -30,6 +30,6 @@ impl FilterFile {
     /// Any error of the system when it is asked for the file's length and time.
     pub fn from_file(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self::from_stream(Pieces(file), metadata.len(), metadata.modified()?))
+        Ok(Self::from_stream(FilePieces::new(file), metadata.len(), metadata.modified()?))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_engine::{
-    client::read_piece,
+    client::PieceReader,
     http::{Gather, GatherStep, Gathered, UnknownLength, length_error},
 };
 use fcgi_http::{BodyLength, RequestBody};
@@ -53,7 +53,7 @@ where
     let body = match gathered {
         Gathered::Bytes(bytes) => bytes.into(),
         Gathered::File(file, length) => {
-            client::Body::from_stream(Counted::new(Pieces(file), Some(length)))
+            client::Body::from_stream(Counted::new(FilePieces::new(file), Some(length)))
         }
         Gathered::Rest(head, length) => {
             let rest = Joined { head, body };
@@ -108,15 +108,18 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Counted<S> {
 }
 
 /// A file from its current position to its end, piece by piece.
-pub(super) struct Pieces(pub(super) File);
+pub(super) struct FilePieces(PieceReader<File>);
 
-impl Stream for Pieces {
+impl FilePieces {
+    pub(super) fn new(file: File) -> Self {
+        Self(PieceReader::new(file))
+    }
+}
+
+impl Stream for FilePieces {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(match read_piece(&mut self.0) {
-            Ok(piece) if piece.is_empty() => None,
-            read => Some(read),
-        })
+        Poll::Ready(self.0.read_piece().transpose())
     }
 }

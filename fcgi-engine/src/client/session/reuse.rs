@@ -1,6 +1,11 @@
 //! Whether a connection can carry another request, and what its application can take.
 
-use std::{io, sync::Arc, task::Poll, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use fcgi_proto::{Connection, RequestKey, Values};
 
@@ -9,6 +14,15 @@ use crate::{
     Error, Phase,
     observe::{self, Side},
 };
+
+/// How long a connection may take to [settle](Session::settled).
+#[derive(Debug, Clone, Copy)]
+pub struct Settling {
+    /// When the wait ends; `None` if it has no limit.
+    pub until: Option<Instant>,
+    /// The total limit of the next request, if that ends the wait.
+    total: Option<Duration>,
+}
 
 impl<W> Session<W> {
     /// Whether it takes no more requests, however those that it has end: it is not kept, an earlier
@@ -98,10 +112,39 @@ impl<W> Session<W> {
         is_over.then_some(false)
     }
 
-    /// It has not settled in time. Returns the error of the next request.
-    pub fn unsettled(&mut self) -> Error {
-        self.close();
-        self.closed()
+    /// How long to wait from `now` until it has [settled](Self::settled): the drain limit, and no
+    /// longer than the total limit of the next request, if one has waited since `next`.
+    #[must_use]
+    pub fn settling(&self, now: Instant, next: Option<Instant>) -> Settling {
+        // A limit too large to add means no limit.
+        let drained = now.checked_add(self.settings.drain);
+        let total = next.zip(self.settings.total).and_then(|(since, limit)| {
+            let at = since.checked_add(limit)?;
+            drained.is_none_or(|drained| at < drained).then_some((at, limit))
+        });
+        Settling {
+            until: total.map(|(at, _)| at).or(drained),
+            total: total.map(|(_, limit)| limit),
+        }
+    }
+
+    /// What a wait has come to: what [`settled`](Self::settled) returned, or `None` if its time
+    /// has passed.
+    ///
+    /// # Errors
+    /// That of the next request. [`Error::Timeout`] if its own limit passed; otherwise
+    /// [`Error::Closed`], and the connection takes no more.
+    pub fn handle_settled(&mut self, settled: Option<bool>, waited: Settling) -> Result<(), Error> {
+        match (settled, waited.total) {
+            (Some(true), _) => Ok(()),
+            (None, Some(limit)) => {
+                Err(observe::client_timeout(Arc::clone(&self.address), Phase::Response, limit))
+            }
+            _ => {
+                self.close();
+                Err(self.closed())
+            }
+        }
     }
 
     /// Takes no more requests.

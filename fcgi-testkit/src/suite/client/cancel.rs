@@ -1,10 +1,10 @@
 //! Aborted requests: none of their bytes reach the next.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use bytes::Bytes;
 use fcgi_engine::{
-    Error,
+    Error, Phase,
     client::{Chunk, Settings},
 };
 
@@ -20,6 +20,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_dropped_response_is_aborted_and_drained_h_11,
     an_application_that_ignores_an_abort_is_given_up_q_6,
     an_application_that_never_stops_after_an_abort_is_given_up_q_6,
+    the_total_limit_ends_the_wait_for_an_abort_q_6,
+    a_connection_closed_after_an_abort_is_not_late_q_6,
     a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11,
 ];
 
@@ -46,7 +48,7 @@ fn a_dropped_response_is_aborted_and_drained_h_11(suite: &Suite) {
 }
 
 fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
-    let limit = std::time::Duration::from_millis(200);
+    let limit = Duration::from_millis(200);
     let settings = Settings { drain: limit, ..patient() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let application = background(move || {
@@ -65,7 +67,7 @@ fn an_application_that_ignores_an_abort_is_given_up_q_6(suite: &Suite) {
 }
 
 fn an_application_that_never_stops_after_an_abort_is_given_up_q_6(suite: &Suite) {
-    let limit = std::time::Duration::from_millis(200);
+    let limit = Duration::from_millis(200);
     let settings = Settings { drain: limit, ..patient() };
     let (_app, mut client, mut peer) = suite.connected(settings);
     let flood = background(move || {
@@ -83,6 +85,39 @@ fn an_application_that_never_stops_after_an_abort_is_given_up_q_6(suite: &Suite)
     assert!(start.elapsed() >= limit);
     drop(client);
     flood.join();
+}
+
+fn the_total_limit_ends_the_wait_for_an_abort_q_6(suite: &Suite) {
+    let total = Duration::from_millis(200);
+    let drain = Duration::from_secs(600);
+    let (_app, mut client, mut peer) =
+        suite.connected(Settings { total: Some(total), drain, ..patient() });
+    let application = background(move || {
+        let (id, ..) = peer.request();
+        peer.send(record(Type::Stdout, id, b"first"));
+        peer
+    });
+    drop(client.send(post(b"one")).unwrap());
+    let error = fails(&mut *client, post(b"two"));
+    let late =
+        matches!(error, Error::Timeout { phase: Phase::Response, limit, .. } if limit == total);
+    assert!(late, "{error}");
+    application.join();
+}
+
+fn a_connection_closed_after_an_abort_is_not_late_q_6(suite: &Suite) {
+    let total = Some(Duration::from_secs(600));
+    let drain = Duration::from_secs(1200);
+    let (_app, mut client, mut peer) = suite.connected(Settings { total, drain, ..patient() });
+    let application = background(move || {
+        let (id, ..) = peer.request();
+        peer.send(record(Type::Stdout, id, b"first"));
+        assert_eq!(peer.record().kind, Type::AbortRequest);
+    });
+    drop(client.send(post(b"one")).unwrap());
+    let error = fails(&mut *client, post(b"two"));
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    application.join();
 }
 
 fn a_request_cancelled_anywhere_leaves_nothing_to_the_next_h_11(suite: &Suite) {
