@@ -236,9 +236,11 @@ impl Service {
             log::error(title, &format!("{field} names no file below --sendfile-root"));
             return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such file"));
         };
-        if head.method != Method::GET && head.method != Method::HEAD {
-            // The application has done what was asked; conditions and ranges were for that.
-            head.method = Method::GET;
+        let is_head = head.method == Method::HEAD;
+        if !is_head && head.method != Method::GET || said.status != StatusCode::OK {
+            // The application has done what was asked, or says that this is not it (RFC 9110,
+            // 13.2.1): conditions and ranges are not for this file.
+            head.method = if is_head { Method::HEAD } else { Method::GET };
             head.headers.clear();
         }
         let mut response = self.files.send(&head, Sent::plain(path, opened), client, title)?;
