@@ -61,8 +61,14 @@ impl<R: Runtime> Connection<R> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let core = self.session.begin(begin, started, now).map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, self.session.span(), bodies))
+        let has_body = !bodies.iter().all(Body::is_empty);
+        let begun = if has_body {
+            self.session.begin(begin, started, now)
+        } else {
+            self.session.begin_without_body(begin, started, now)
+        };
+        let core = begun.map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, self.session.span(), has_body.then_some(bodies)))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -90,16 +96,15 @@ impl<R: Runtime> Connection<R> {
             if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
                 return ready;
             }
-            let mut fed = false;
             loop {
                 exchange.fill(cx)?;
                 if !exchange.core.is_feeding() || !self.session.push(&mut exchange.core)? {
                     break;
                 }
-                fed = true;
             }
             let wrote = self.session.write(&mut Io(&mut self.io, cx), || *now.insert(R::now()));
-            if wrote.any && (fed || exchange.core.is_feeding()) {
+            // There may be room for more of the body.
+            if wrote.any && exchange.core.is_feeding() {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {

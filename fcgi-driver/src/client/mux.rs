@@ -85,7 +85,8 @@ impl<R: Runtime> Mux<R> {
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
         let begun = self.lock().session.begin(begin, started, now);
-        Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
+        let core = begun.map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, &self.0.span, Some(bodies())))
     }
 
     /// Drives a request; returns the next chunk, or its end.
