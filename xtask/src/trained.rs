@@ -62,7 +62,7 @@ impl Build<'_> {
             Ok(profdata) => profdata,
             Err(error) => {
                 println!("The command is not trained, so it is slower than it could be: {error:#}");
-                return self.cargo(&folder.join("plain"), "");
+                return self.untrained();
             }
         };
         let (counts, profile) = (folder.join("counts"), folder.join("profile"));
@@ -77,6 +77,15 @@ impl Build<'_> {
         train(&counting).context("training the command")?;
         merge(&profdata, &counts, &profile)?;
         self.cargo(&folder.join("built"), &format!("-Cprofile-use={}", profile.display()))
+    }
+
+    /// Builds the command without counts.
+    pub(crate) fn untrained(&self) -> Result<PathBuf> {
+        self.cargo(&self.folder().join("untrained"), "")
+    }
+
+    fn folder(&self) -> PathBuf {
+        tool::target().join("trained").join(format!("{}-{}", self.profile, self.target))
     }
 
     fn cargo(&self, folder: &Path, flags: &str) -> Result<PathBuf> {
