@@ -14,8 +14,11 @@
 //! assert_eq!(params.get("QUERY_STRING"), None);
 //! assert_eq!(params.iter().count(), 2);
 //! ```
+//!
+//! Requests that are alike need not be encoded again and again: clones of [shared](Params::shared)
+//! parameters share one block.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
@@ -30,46 +33,122 @@ const FIRST_BLOCK: usize = 512;
 const USUAL_PAIR: usize = 36;
 /// The most bytes to reserve before the parameters are seen.
 const MOST_ROOM: usize = 8 * 1024;
+/// A client looks for it in each request (Q-4).
+const CONTENT_LENGTH: &[u8] = b"CONTENT_LENGTH";
 
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
 /// They are stored as on the wire, so that receiving or sending them is one copy.
 #[derive(Clone, Default)]
 pub struct Params {
-    /// Whole pairs, encoded.
-    block: Vec<u8>,
+    block: Block,
     len: usize,
+    content_length: Place,
     /// The length of a name or value that can't be encoded: such a pair is not in the block.
     too_long: Option<usize>,
+}
+
+/// Where in the block a pair is.
+#[derive(Clone, Copy, Default)]
+enum Place {
+    #[default]
+    Nowhere,
+    At(usize),
+    /// The pairs came from the peer, and nobody has looked.
+    Unknown,
+}
+
+/// Whole pairs, encoded.
+#[derive(Clone, Default)]
+struct Block {
+    own: Vec<u8>,
+    /// Clones have it too. `own` is empty while there is one.
+    shared: Option<Arc<[u8]>>,
+}
+
+impl Block {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.shared.as_deref().unwrap_or(&self.own)
+    }
+
+    /// The block, to add to it: a copy with some room if clones have it too.
+    #[inline]
+    fn writable(&mut self) -> &mut Vec<u8> {
+        if let Some(shared) = self.shared.take() {
+            self.own.reserve(shared.len() + FIRST_BLOCK);
+            self.own.extend_from_slice(&shared);
+        }
+        &mut self.own
+    }
 }
 
 impl Params {
     /// Empty parameters, without an allocation.
     #[must_use]
     pub const fn new() -> Self {
-        Self { block: Vec::new(), len: 0, too_long: None }
+        Self::of(Vec::new())
     }
 
     /// Empty parameters, with room for `bytes` encoded bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { block: Vec::with_capacity(bytes), ..Self::new() }
+        Self::of(Vec::with_capacity(bytes))
+    }
+
+    /// An empty block.
+    const fn of(own: Vec<u8>) -> Self {
+        let block = Block { own, shared: None };
+        Self { block, len: 0, content_length: Place::Nowhere, too_long: None }
+    }
+
+    /// `len` whole pairs that were received.
+    fn received(own: Vec<u8>, len: usize) -> Self {
+        Self { len, content_length: Place::Unknown, ..Self::of(own) }
+    }
+
+    /// The same parameters, in a block that all clones share, for requests that are alike: a clone
+    /// costs no allocation and no look at the pairs. Adding to a clone copies the block once and
+    /// leaves the other clones as they are.
+    ///
+    /// ```
+    /// use fcgi_proto::Params;
+    ///
+    /// let shared = Params::from_iter([("HTTPS", "on"), ("SERVER_NAME", "example.org")]).shared();
+    /// let mut params = shared.clone();
+    /// params.push("REQUEST_URI", "/articles");
+    /// assert_eq!((shared.len(), params.len()), (2, 3));
+    /// ```
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        let Block { own, shared } = self.block;
+        let shared = shared.unwrap_or_else(|| own.into());
+        self.block = Block { own: Vec::new(), shared: Some(shared) };
+        self
     }
 
     /// Appends a parameter. An earlier one of the same name stays. A name or value of 2^31 bytes or
     /// more can't be sent; `begin` will return an error for it.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        if self.block.capacity() == 0 {
-            self.block.reserve(FIRST_BLOCK);
+        let block = self.block.writable();
+        if block.capacity() == 0 {
+            block.reserve(FIRST_BLOCK);
         }
-        match pairs::encode(name.as_ref(), value.as_ref(), &mut self.block) {
-            Ok(()) => self.len += 1,
+        let (name, start) = (name.as_ref(), block.len());
+        match pairs::encode(name, value.as_ref(), block) {
+            Ok(()) => {
+                self.len += 1;
+                if name == CONTENT_LENGTH {
+                    self.content_length = Place::At(start);
+                }
+            }
             Err(UsageError::PairTooLong(len)) => self.too_long = Some(len),
             Err(_) => {}
         }
     }
 
-    /// Appends all parameters of another block, in one copy.
+    /// Appends all parameters of another block, in one copy; without any if these are empty and the
+    /// others [shared](Self::shared).
     ///
     /// ```
     /// use fcgi_proto::Params;
@@ -81,7 +160,16 @@ impl Params {
     /// assert_eq!((params.len(), params.get_str("HTTPS")), (3, Some("on")));
     /// ```
     pub fn append(&mut self, other: &Self) {
-        self.block.extend_from_slice(&other.block);
+        match other.content_length {
+            Place::Nowhere => {}
+            Place::At(at) => self.content_length = Place::At(self.encoded_len() + at),
+            Place::Unknown => self.content_length = Place::Unknown,
+        }
+        if self.len == 0 && other.block.shared.is_some() {
+            self.block = other.block.clone();
+        } else {
+            self.block.writable().extend_from_slice(other.block.bytes());
+        }
         self.len += other.len;
         self.too_long = other.too_long.or(self.too_long);
     }
@@ -91,7 +179,14 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        let (mut rest, mut found) = (&self.block[..], None);
+        let (mut rest, mut found) = (self.block.bytes(), None);
+        match self.content_length {
+            Place::Nowhere if name == CONTENT_LENGTH => return None,
+            Place::At(at) if name == CONTENT_LENGTH => {
+                return Iter { block: rest.get(at..)?, len: 1 }.next().map(|(_, value)| value);
+            }
+            _ => {}
+        }
         loop {
             // The fast path: lengths of one byte each, as nearly all have. Most pairs are skipped by
             // their lengths alone.
@@ -125,7 +220,7 @@ impl Params {
     /// The pairs in order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { block: &self.block, len: self.len }
+        Iter { block: self.block.bytes(), len: self.len }
     }
 
     /// How many pairs there are.
@@ -143,12 +238,13 @@ impl Params {
     /// Bytes that all pairs take in PARAMS.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        self.block.len()
+        self.block.bytes().len()
     }
 
     /// The content of PARAMS.
+    #[inline]
     pub(crate) fn encoded(&self) -> &[u8] {
-        &self.block
+        self.block.bytes()
     }
 
     pub(crate) fn check(&self) -> Result<(), UsageError> {
@@ -197,7 +293,7 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Extend<(N, V)> for Params {
         let iter = iter.into_iter();
         // An iterator's size hint is only trusted up to a block that costs nothing.
         let room = iter.size_hint().0.saturating_mul(USUAL_PAIR);
-        self.block.reserve(room.min(MOST_ROOM));
+        self.block.writable().reserve(room.min(MOST_ROOM));
         for (name, value) in iter {
             self.push(name, value);
         }
@@ -238,7 +334,9 @@ pub(crate) struct TooLarge;
 /// Joins a PARAMS stream, however it is cut, within the limits.
 #[derive(Debug, Default)]
 pub(crate) struct ParamsDecoder {
-    params: Params,
+    block: Vec<u8>,
+    /// Pairs so far.
+    len: usize,
     /// Where the next pair starts: past the end of the block while a pair is incomplete.
     next: usize,
     /// A length is not in its shortest form.
@@ -247,7 +345,7 @@ pub(crate) struct ParamsDecoder {
 
 impl ParamsDecoder {
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
-        let Params { block, len, .. } = &mut self.params;
+        let Self { block, len, .. } = self;
         if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
@@ -288,19 +386,20 @@ impl ParamsDecoder {
 
     /// Whether the bytes so far end where a pair ends (FC-3.4-5).
     pub(crate) fn is_whole(&self) -> bool {
-        self.next == self.params.block.len()
+        self.next == self.block.len()
     }
 
     /// The parameters of a complete stream, in the shortest form (FC-3.4-2).
     #[inline]
     pub(crate) fn finish(&mut self) -> Params {
         self.next = 0;
-        let params = core::mem::take(&mut self.params);
+        let block = core::mem::take(&mut self.block);
+        let params = Params::received(block, core::mem::take(&mut self.len));
         if core::mem::take(&mut self.long_form) { params.iter().collect() } else { params }
     }
 
     /// Bytes received so far.
     pub(crate) fn received(&self) -> usize {
-        self.params.block.len()
+        self.block.len()
     }
 }
