@@ -141,9 +141,9 @@ impl<R: Runtime> Mux<R> {
 
     /// Aborts a request unless it has ended; the others go on. Returns what [`Session::after`]
     /// says.
-    pub(crate) fn leave(&self, exchange: &Exchange<R>) -> Option<bool> {
+    pub(crate) fn leave(&self, exchange: &mut Exchange<R>) -> Option<bool> {
         let State { session, task, woken, .. } = &mut *self.lock();
-        if session.abort(exchange.key()) {
+        if session.leave(&mut exchange.core) {
             woken.take(task);
         }
         session.after(&exchange.core)

@@ -379,10 +379,22 @@ impl Exchange {
         polled
     }
 
-    /// The caller does not want the rest.
+    /// The request has ended, and its caller has left. A caller that has read as many bytes as it
+    /// was told of may not have asked for the end.
+    pub(super) fn handle_outcome(&mut self, outcome: Outcome, connection: &mut ClientConnection) {
+        if !self.over && self.held.is_none() && self.take_chunk(connection).is_none() {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    /// The caller wants no more. The request was aborted, unless its caller has all of the response.
     pub fn give_up(&mut self, now: impl FnOnce() -> Instant) {
         self.over = true;
-        self.log_end(Logged::Aborted, now);
+        let ended = match self.outcome {
+            Some(Outcome::Complete { app_status }) => Logged::Complete { app_status },
+            _ => Logged::Aborted,
+        };
+        self.log_end(ended, now);
     }
 
     fn log_end(&mut self, outcome: Logged, now: impl FnOnce() -> Instant) {
