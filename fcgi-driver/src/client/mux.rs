@@ -118,7 +118,7 @@ impl<R: Runtime> Mux<R> {
                 }
                 return ready;
             }
-            session.wait(exchange.key(), |who| _before = wait(who, cx));
+            session.wait(exchange.core.key(), |who| _before = wait(who, cx));
             session.push(&mut exchange.core)?;
             if session.wants_write() {
                 woken.take(task);
