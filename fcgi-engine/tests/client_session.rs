@@ -105,7 +105,7 @@ fn a_connection_with_too_many_aborted_requests_settles_at_once() {
     session.push(&mut exchange).unwrap();
     let mut socket = Script { said: io::Cursor::default(), closes: false };
     session.write(&mut socket, || start);
-    session.abort(exchange.key());
+    session.leave(&mut exchange);
     session.forget(exchange.key());
     session.write(&mut socket, || start);
     assert_eq!(session.settled(|| true), None, "its END_REQUEST is still to come");

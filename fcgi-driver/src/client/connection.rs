@@ -12,7 +12,7 @@ use fcgi_engine::{
     client::{self, Session, Settings, Wrote},
     observe,
 };
-use fcgi_proto::{BeginRequest, RequestKey, Values};
+use fcgi_proto::{BeginRequest, Values};
 
 use super::{Body, Chunk, Exchange};
 use crate::{
@@ -78,8 +78,8 @@ impl<R: Runtime> Connection<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
-        if exchange.is_over() {
-            self.abort(exchange.key());
+        if exchange.core.is_over() {
+            self.abort(exchange);
         }
         Poll::Ready(polled)
     }
@@ -122,11 +122,11 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
-    pub(crate) fn abort(&mut self, key: RequestKey) {
-        self.session.forget(key);
-        if self.session.abort(key) {
+    pub(crate) fn abort(&mut self, exchange: &mut Exchange<R>) {
+        if self.session.leave(&mut exchange.core) {
             self.write(&mut Context::from_waker(Waker::noop()));
         }
+        self.session.forget(exchange.core.key());
     }
 
     /// Waits for the end of an aborted request, and notices if the application closes the
@@ -138,10 +138,8 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
-    pub(crate) fn leave(&mut self, exchange: &Exchange<R>) -> Option<bool> {
-        if exchange.core.outcome().is_none() {
-            self.abort(exchange.key());
-        }
+    pub(crate) fn leave(&mut self, exchange: &mut Exchange<R>) -> Option<bool> {
+        self.abort(exchange);
         self.session.after(&exchange.core)
     }
 

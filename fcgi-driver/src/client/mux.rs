@@ -123,7 +123,7 @@ impl<R: Runtime> Mux<R> {
                 }
                 return ready;
             }
-            session.wait(exchange.key(), |who| _before = wait(who, cx));
+            session.wait(exchange.core.key(), |who| _before = wait(who, cx));
             session.push(&mut exchange.core)?;
             if session.wants_write() {
                 woken.take(task);
@@ -146,9 +146,9 @@ impl<R: Runtime> Mux<R> {
 
     /// Aborts a request unless it has ended; the others go on. Returns what [`Session::after`]
     /// says.
-    pub(crate) fn leave(&self, exchange: &Exchange<R>) -> Option<bool> {
+    pub(crate) fn leave(&self, exchange: &mut Exchange<R>) -> Option<bool> {
         let State { session, task, woken, .. } = &mut *self.lock();
-        if session.abort(exchange.key()) {
+        if session.leave(&mut exchange.core) {
             woken.take(task);
         }
         session.after(&exchange.core)

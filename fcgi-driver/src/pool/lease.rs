@@ -109,7 +109,7 @@ impl<R: Runtime> Lease<R> {
             Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, now),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
-        self.inner.begun(exchange.key());
+        self.inner.begun(exchange.core.key());
         Ok(exchange)
     }
 
@@ -139,7 +139,7 @@ impl<R: Runtime> Lease<R> {
             None => {
                 let address = self.inner.desk().name();
                 // If there is no task for it, the connection is closed.
-                spawn_or_warn::<R>(&address, self.drain(exchange.key()));
+                spawn_or_warn::<R>(&address, self.drain(exchange.core.key()));
             }
         }
     }

@@ -326,9 +326,13 @@ impl<W> Session<W> {
         self.slots().find_map(|slot| slot.who.take())
     }
 
-    /// Aborts a request unless it has ended; true if writing at once is useful. Other requests go
-    /// on.
-    pub fn abort(&mut self, key: RequestKey) -> bool {
+    /// The caller wants no more of a request: aborts it unless it has ended. True if writing at
+    /// once is useful. Other requests go on. [`Exchange::give_up`] logs it, where no lock is held.
+    pub fn leave(&mut self, exchange: &mut Exchange) -> bool {
+        let key = exchange.key();
+        if let Some(outcome) = self.slot(key).and_then(|slot| slot.outcome) {
+            exchange.handle_outcome(outcome, &mut self.connection);
+        }
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
         self.unhandled = true;

@@ -195,8 +195,7 @@ impl World<'_> {
 
     /// The caller is done with the request, and waits for its end or not.
     fn release(&mut self, n: usize) {
-        let key = self.requests[n].exchange.key();
-        self.task |= self.session.abort(key);
+        self.task |= self.session.leave(&mut self.requests[n].exchange);
         let drain = self.input.below(2) == 0;
         self.requests[n].stage = if drain { Stage::Draining } else { Stage::Gone };
         (self.requests[n].woken, self.requests[n].alarm) = (true, None);
