@@ -15,7 +15,7 @@
 //! assert_eq!(params.iter().count(), 2);
 //! ```
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use crate::{
@@ -39,8 +39,9 @@ pub struct Params {
     /// Whole pairs, encoded.
     block: Vec<u8>,
     len: usize,
-    /// The length of a name or value that can't be encoded: such a pair is not in the block.
-    too_long: Option<usize>,
+    /// The length of a name or value that can't be encoded: such a pair is not in the block. In a
+    /// box, since requests are moved often and hardly any has one.
+    too_long: Option<Box<usize>>,
 }
 
 impl Params {
@@ -48,6 +49,12 @@ impl Params {
     #[must_use]
     pub const fn new() -> Self {
         Self { block: Vec::new(), len: 0, too_long: None }
+    }
+
+    /// The same, each length in its shortest form.
+    #[cold]
+    fn shortened(&self) -> Self {
+        self.iter().collect()
     }
 
     /// Empty parameters, with room for `bytes` encoded bytes.
@@ -64,7 +71,7 @@ impl Params {
         }
         match pairs::encode(name.as_ref(), value.as_ref(), &mut self.block) {
             Ok(()) => self.len += 1,
-            Err(UsageError::PairTooLong(len)) => self.too_long = Some(len),
+            Err(UsageError::PairTooLong(len)) => self.too_long = Some(Box::new(len)),
             Err(_) => {}
         }
     }
@@ -83,7 +90,9 @@ impl Params {
     pub fn append(&mut self, other: &Self) {
         self.block.extend_from_slice(&other.block);
         self.len += other.len;
-        self.too_long = other.too_long.or(self.too_long);
+        if other.too_long.is_some() {
+            self.too_long.clone_from(&other.too_long);
+        }
     }
 
     /// The value of the parameter with exactly this name. Of duplicates the last counts, as in
@@ -152,7 +161,7 @@ impl Params {
     }
 
     pub(crate) fn check(&self) -> Result<(), UsageError> {
-        self.too_long.map_or(Ok(()), |len| Err(UsageError::PairTooLong(len)))
+        self.too_long.as_ref().map_or(Ok(()), |len| Err(UsageError::PairTooLong(**len)))
     }
 }
 
@@ -296,7 +305,7 @@ impl ParamsDecoder {
     pub(crate) fn finish(&mut self) -> Params {
         self.next = 0;
         let params = core::mem::take(&mut self.params);
-        if core::mem::take(&mut self.long_form) { params.iter().collect() } else { params }
+        if core::mem::take(&mut self.long_form) { params.shortened() } else { params }
     }
 
     /// Bytes received so far.

@@ -6,9 +6,10 @@ use std::{
     task::Poll,
 };
 
-use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus, catch_panic, log_failure};
+use fcgi_engine::server::{
+    Failed, HandlerEnd, IntoAppStatus, RequestSpan, catch_panic, log_failure,
+};
 use fcgi_proto::RequestKey;
-use tracing::Span;
 
 use super::{Request, shared::Shared};
 
@@ -40,7 +41,7 @@ pub(super) fn start<'a, H: Handler>(
     shared: &Shared,
     request: Request,
     key: RequestKey,
-    span: &Span,
+    span: &RequestSpan,
 ) -> Option<impl Future<Output = Result<u32, Failed>> + Send + use<'a, H>> {
     let _span = span.enter();
     catch_panic(key.id(), || shared.take_params(key), || handler.call(request)).ok()
@@ -51,7 +52,7 @@ pub(super) fn start<'a, H: Handler>(
 pub(super) fn run(
     shared: &Shared,
     key: RequestKey,
-    span: Span,
+    span: RequestSpan,
     mut handler: Pin<&mut Option<impl Future<Output = Result<u32, Failed>>>>,
 ) -> impl Future<Output = HandlerEnd> {
     let mut fresh = true;

@@ -105,6 +105,7 @@ impl InputWait {
 }
 
 impl<W: Waiters> Active<W> {
+    #[inline]
     pub(super) fn new(role: Role, begun: Option<Instant>, stop_at: Option<Instant>) -> Self {
         Self {
             waiters: W::default(),
@@ -160,11 +161,12 @@ impl<W> Requests<W> {
 
     /// Adds a request that was [counted](Self::begin).
     #[inline]
-    pub(super) fn add(&mut self, key: RequestKey, active: Active<W>) {
+    pub(super) fn add(&mut self, key: RequestKey, active: impl FnOnce() -> Active<W>) {
         if self.first.is_none() {
-            self.first = Some((key, active));
+            // This makes it in its place.
+            self.first.get_or_insert_with(|| (key, active()));
         } else {
-            self.rest.get_or_insert_default().insert(key, active);
+            self.rest.get_or_insert_default().insert(key, active());
         }
     }
 
