@@ -63,9 +63,12 @@ pub(crate) fn program(options: &Options, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The command `fcgi`, built with the profile for a busy gateway, or the one in the folder of
-/// `--programs`.
+/// The command `fcgi`: that of `--command`, or in the folder of `--programs`, or else the one built
+/// with the profile for a busy gateway.
 pub(crate) fn command(options: &Options) -> Result<PathBuf> {
+    if let Some(command) = &options.command {
+        return Ok(command.clone());
+    }
     if options.programs.is_some() {
         return program(options, "fcgi");
     }

@@ -65,6 +65,9 @@ struct Options {
     /// The folder of the examples' `examples` and of `fcgi`, if not this program's.
     #[arg(long, global = true, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// The command `fcgi`, if not the one of the profile `fast` beside this program.
+    #[arg(long, global = true, value_name = "FILE")]
+    command: Option<PathBuf>,
     /// Also count each server's system calls over 1,000 requests, with strace.
     #[arg(long, global = true)]
     strace: bool,

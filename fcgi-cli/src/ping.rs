@@ -11,7 +11,7 @@ use fcgi_tokio::Address;
 use tokio::time::sleep;
 
 use crate::{
-    args::{limit, seconds},
+    args::limit,
     ask::{self, Answer},
     budget::{self, Budget},
     causes::{self, Cause},
@@ -54,7 +54,7 @@ pub(crate) struct Ping {
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "wait")]
     retry: u32,
     /// Retry until it is well, for at most this long; for use at a start
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = limit)]
     wait: Option<Duration>,
     /// Only connect; this does not test workers, since the kernel accepts connections for them
     #[arg(long, conflicts_with_all = ["path", "script", "expect"])]

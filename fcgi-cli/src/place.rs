@@ -45,9 +45,11 @@ fn from_environment() -> Result<Option<Address>, NoPlace> {
     for name in VARIABLES {
         let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { continue };
         let text = value.to_string_lossy();
-        // cgi-fcgi takes a text without a colon as a path.
+        // FCGI_CONNECT is cgi-fcgi's, which takes a text without a colon as a path.
         let address = match text.parse() {
-            Err(_) if !text.contains(':') => Ok(Address::unix(value.clone())),
+            Err(_) if name == "FCGI_CONNECT" && !text.contains(':') => {
+                Ok(Address::unix(value.clone()))
+            }
             parsed => parsed,
         };
         return address.map(Some).map_err(|error| NoPlace::Variable(name, error.to_string()));

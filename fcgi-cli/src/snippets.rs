@@ -1,6 +1,6 @@
 //! The configuration files of docs/deploy.md, for the user's address.
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode};
 
 use clap::Args;
 use fcgi_tokio::{Address, Target};
@@ -78,10 +78,10 @@ pub(crate) struct SystemdUnit {
 impl NginxConf {
     pub(crate) fn run(self) -> ExitCode {
         let Some(address) = find(&self.place, "nginx-conf") else { return Exit::Usage.into() };
-        let server = match address.target() {
-            Target::Unix(path) => format!("unix:{}", path.display()),
-            Target::Tcp(host_port) => host_port.to_owned(),
-            _ => return not_callable("nginx-conf"),
+        let server = match at(&address) {
+            Ok(At::Unix(path)) => quoted(format!("unix:{path}")),
+            Ok(At::Tcp(host_port)) => host_port,
+            Err(why) => return refused("nginx-conf", why),
         };
         let name = &self.site.name;
         let text = self.site.fill(NGINX);
@@ -100,10 +100,10 @@ impl ApacheConf {
         let Some(address) = find(&self.place, "apache-conf") else { return Exit::Usage.into() };
         let name = &self.site.name;
         let whole = format!("{ADDRESS}|fcgi://app/");
-        let (comment, url) = match address.target() {
-            Target::Unix(path) => (true, format!("unix:{}|fcgi://{name}/", path.display())),
-            Target::Tcp(host_port) => (false, format!("fcgi://{host_port}/")),
-            _ => return not_callable("apache-conf"),
+        let (comment, url) = match at(&address) {
+            Ok(At::Unix(path)) => (true, format!("unix:{path}|fcgi://{name}/")),
+            Ok(At::Tcp(host_port)) => (false, format!("fcgi://{host_port}/")),
+            Err(why) => return refused("apache-conf", why),
         };
         let text = self.site.fill(APACHE).replace(&whole, &url);
         let text =
@@ -117,7 +117,7 @@ impl ApacheConf {
 
 impl Site {
     fn fill(&self, text: &str) -> String {
-        text.replace(ROOT, &self.root).replace(HOST, &self.server_name)
+        text.replace(ROOT, &quoted(self.root.clone())).replace(HOST, &self.server_name)
     }
 }
 
@@ -125,14 +125,21 @@ impl SystemdUnit {
     pub(crate) fn run(self) -> ExitCode {
         let Some(address) = find(&self.place, "systemd-unit") else { return Exit::Usage.into() };
         let name = &self.name;
-        let (is_unix, stream) = match address.target() {
-            Target::Unix(path) => (true, path.display().to_string()),
+        let (is_unix, stream) = match at(&address) {
+            // systemd would replace `%n` and the like.
+            Ok(At::Unix(path)) => (true, path.replace('%', "%%")),
             // A port on all interfaces.
-            Target::Tcp(host_port) => match address.to_string().strip_prefix("tcp::") {
+            Ok(At::Tcp(host_port)) => match address.to_string().strip_prefix("tcp::") {
                 Some(port) => (false, port.to_owned()),
-                None => (false, host_port.to_owned()),
+                None if host_port.parse::<SocketAddr>().is_ok() => (false, host_port),
+                None => {
+                    return refused(
+                        "systemd-unit",
+                        "systemd listens at IP addresses, not at names",
+                    );
+                }
             },
-            _ => return not_callable("systemd-unit"),
+            Err(why) => return refused("systemd-unit", why),
         };
         let named = |text: &str| {
             text.replace("system/app.", &format!("system/{name}."))
@@ -164,9 +171,33 @@ fn find(place: &Place, command: &str) -> Option<Address> {
     found.map_err(|error| complain(&format!("fcgi {command}: {error}"))).ok()
 }
 
-fn not_callable(command: &str) -> ExitCode {
-    complain(&format!("fcgi {command}: expected a unix socket or a TCP port"));
+/// An address that can be written into a file.
+enum At {
+    Unix(String),
+    Tcp(String),
+}
+
+fn at(address: &Address) -> Result<At, &'static str> {
+    match address.target() {
+        Target::Unix(path) => match path.to_str() {
+            Some(path) if path.chars().all(|c| is_plain(c) && c != '|') => {
+                Ok(At::Unix(path.to_owned()))
+            }
+            _ => Err("expected a socket's path without quotes, braces, semicolons and the like"),
+        },
+        Target::Tcp(host_port) => Ok(At::Tcp(host_port.to_owned())),
+        _ => Err("expected a unix socket or a TCP port"),
+    }
+}
+
+fn refused(command: &str, why: &str) -> ExitCode {
+    complain(&format!("fcgi {command}: {why}"));
     Exit::Usage.into()
+}
+
+/// One word of nginx's or Apache's files.
+fn quoted(plain: String) -> String {
+    if plain.contains(char::is_whitespace) { format!("\"{plain}\"") } else { plain }
 }
 
 fn done(text: &str) -> ExitCode {
@@ -199,9 +230,13 @@ fn word(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Whether a character means itself in all of these files, possibly between quotes.
+fn is_plain(c: char) -> bool {
+    !c.is_control() && !"\"'\\{};#$".contains(c)
+}
+
 /// A path, possibly with arguments.
 fn path(text: &str) -> Result<String, &'static str> {
-    let is_plain = |c: char| !c.is_control() && !"\"'\\{};#$".contains(c);
     if text.starts_with('/') && text.chars().all(is_plain) {
         Ok(text.to_owned())
     } else {

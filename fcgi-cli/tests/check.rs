@@ -197,6 +197,28 @@ fn json_and_junit() {
 }
 
 #[test]
+fn junit_to_stdout_and_to_files_that_take_nothing() {
+    let address = application(well);
+    let only = ["--only", "FC-3.3-1/1", "--junit"];
+    let run = |rest: &[&str]| check(&address, &[&only[..], rest].concat());
+    let output = run(&["-"]);
+    assert_eq!(output.status.code(), Some(0));
+    let xml = text(&output.stdout);
+    assert!(xml.starts_with("<?xml ") && xml.trim_end().ends_with("</testsuites>"), "{xml}");
+    for (rest, status) in [
+        (&["-", "--json"][..], 2),
+        (&["-", "--nagios"], 3),
+        (&["/nonexistent/junit.xml"], 2),
+        (&["/dev/full"], 5),
+    ] {
+        let output = run(rest);
+        assert_eq!(output.status.code(), Some(status), "{rest:?}");
+    }
+    let output = run(&["/nonexistent/junit.xml"]);
+    assert!(output.stdout.is_empty(), "no case ran: {}", text(&output.stdout));
+}
+
+#[test]
 fn what_can_not_be_checked_says_why() {
     let output = check("/nonexistent.sock", &[]);
     assert_eq!(output.status.code(), Some(5));

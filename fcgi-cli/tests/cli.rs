@@ -190,6 +190,7 @@ fn a_time_limit_is_more_than_0() {
     }
     let (folder, _, address) = place();
     drop(folder);
+    assert_eq!(fcgi_command(&["ping", "unix:/none", "--wait", "0"]).status.code(), Some(2));
     assert_eq!(call(&address, &["--timeout", "0"]).0, Some(5), "for a call it is no limit");
 }
 

@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixListener},
     process::ExitCode,
+    time::Duration,
 };
 
 use common::{
@@ -17,6 +18,7 @@ use fcgi_testkit::{
     harness::{self, Case, Failed},
     peers::{Nginx, NginxOptions, Peer, PhpFpm, PhpFpmOptions, scratch},
 };
+use fcgi_tokio as fcgi;
 use serde_json::Value;
 
 type Result = std::result::Result<(), Failed>;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         on_php("all_workers_are_busy_and_so_many_wait", busy),
         on_php("stopped", stopped),
         on_php("post_max_size_is_below_the_body", post_max_size),
+        Case::new("a_body_that_is_still_being_sent", long_body),
         on_php("ping_and_status_path_are_not_set", paths),
         on_php("a_script_that_fails", failing_script),
         Case::new("usage", usage),
@@ -284,6 +287,28 @@ fn post_max_size() -> Result {
     let (status, _, stderr) = seen(&run(&["call", &site.address, &echo, "-d", &body]));
     assert_eq!(status, 0);
     assert!(stderr.contains("larger than PHP's post_max_size"), "{stderr}");
+    Ok(())
+}
+
+/// Its worker is not busy: it reads the body, but slowly.
+fn long_body() -> Result {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let _guard = runtime.enter();
+    let listener = fcgi::Listener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr().to_string();
+    let handler = async |request: fcgi::Request| -> std::result::Result<(), fcgi::Error> {
+        while request.stdin().chunk().await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        request.stdout().write_all(b"Status: 404\r\n\r\n").await
+    };
+    runtime.spawn(fcgi::Server::new().serve(listener, handler));
+    let args = ["doctor", &address, "--script", "/x.php", "--body", "1000G", "--timeout", "2"];
+    let (status, stdout, _) = seen(&run(&[&args[..], &["--json"]].concat()));
+    let value: Value = serde_json::from_str(&stdout)?;
+    assert_eq!((status, &value["cause"]), (6, &"slow-body".into()), "{value}");
+    let likely = value["likely"].as_str().unwrap_or_default();
+    assert!(likely.contains("of 1073741824000 bytes were sent"), "{likely}");
     Ok(())
 }
 

@@ -375,6 +375,24 @@ fn requests_that_are_no_http() {
 }
 
 #[test]
+fn a_405_names_the_methods_that_are_allowed_there() {
+    let (_app, _root, gateway) = php_site();
+    for (method, path, allowed) in [
+        ("TRACE", "/app.php", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ("TRACE", "/page.txt", "GET, HEAD"),
+        ("TRACE", "/missing", "GET, HEAD"),
+        ("TRACE", "/-/ready", "GET, HEAD"),
+        ("POST", "/page.txt", "GET, HEAD"),
+        ("DELETE", "/-/metrics", "GET, HEAD"),
+    ] {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = raw(&gateway, request.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{request}\n{answer}");
+        assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{request}\n{answer}");
+    }
+}
+
+#[test]
 fn a_request_with_two_lengths_is_refused() {
     let (app, _root, gateway) = php_site();
     let length = "Content-Length: 36";

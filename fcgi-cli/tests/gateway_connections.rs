@@ -5,6 +5,7 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::net::UnixStream,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -83,6 +84,39 @@ fn a_client_that_sends_nothing_more_gets_its_answers() {
     for cut in [10, chunked.len() - 20, chunked.len() - 1] {
         assert!(!ask(&chunked[..cut]).0.starts_with("HTTP/1.1 200"), "{cut}");
     }
+}
+
+/// At a unix socket the gateway can tell whether a client still reads: it waits as long as it does.
+#[test]
+fn at_a_unix_socket_it_gets_its_answer_however_long_that_takes() {
+    let (app, folder) = (App::start(), tempfile::tempdir().expect("a folder"));
+    let path = folder.path().join("s");
+    let listen = format!("unix:{}", path.display());
+    let gateway = gateway(&app, &["--listen", &listen]);
+    let ask = || {
+        let mut stream = UnixStream::connect(&path).expect("it accepts");
+        stream.write_all(b"GET /hold HTTP/1.0\r\nHost: a\r\n\r\n").expect("send");
+        stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+        let mut first = Vec::new();
+        while !first.ends_with(b"first\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("the answer's start");
+            first.extend(byte);
+        }
+        stream
+    };
+    let mut stream = ask();
+    // Longer than a client at a TCP port is waited for.
+    thread::sleep(Duration::from_millis(1200));
+    app.state.release();
+    let mut last = String::new();
+    stream.read_to_string(&mut last).expect("a normal end");
+    assert_eq!(last, "last\n");
+    assert_eq!(app.state.cancelled(), 0);
+    // One that leaves is noticed.
+    drop(ask());
+    until("the application is told", || app.state.cancelled() == 1);
+    drop(gateway);
 }
 
 /// Answers PINGs and SETTINGS until the connection ends.

@@ -322,6 +322,14 @@ fn an_application_hands_a_file_over() {
         assert_eq!((posted.head.status, text(&posted)), (200, PAGE.to_owned()));
         let head = gateway.connect().head(&target).expect("an answer");
         assert_eq!((head.head.field("content-length"), head.body.len()), (Some("11"), 0));
+        // They are for an answer of 200 only (RFC 9110, 13.2.1).
+        let failed = format!("/field?Status:%20404%0A{field}");
+        for fields in [&[][..], &[("Range", "bytes=2-4")], &[("If-None-Match", tag)]] {
+            let reply = gateway.ask("GET", &failed, fields);
+            assert_eq!((reply.head.status, text(&reply)), (404, PAGE.to_owned()), "{fields:?}");
+        }
+        let head = gateway.connect().head(&failed).expect("an answer");
+        assert_eq!((head.head.status, head.body.len()), (404, 0));
     }
     for path in [
         "/../secret.txt",

@@ -2,9 +2,18 @@
 
 mod common;
 
-use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
+use std::{
+    fs,
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
-use common::gateway::{Gateway, text, until};
+use common::{
+    copy_of_fcgi,
+    gateway::{Gateway, text, until},
+};
 use fcgi_testkit::{
     harness::{self, Case, Failed},
     http::pattern,
@@ -18,7 +27,7 @@ type Result = std::result::Result<(), Failed>;
 type Test = (&'static str, fn() -> Result);
 
 fn main() -> ExitCode {
-    let cases: [Test; 14] = [
+    let cases: [Test; 15] = [
         ("scripts_and_files", scripts_and_files),
         ("bodies", bodies),
         ("stderr_is_logged", stderr_is_logged),
@@ -29,6 +38,10 @@ fn main() -> ExitCode {
         ("a_private_php_fpm_finishes_its_scripts", a_private_php_fpm_finishes_its_scripts),
         ("nothing_outlives_a_gateway_that_was_killed", nothing_outlives_a_gateway_that_was_killed),
         ("a_private_php_fpm_is_started_again", a_private_php_fpm_is_started_again),
+        (
+            "it_is_started_again_though_the_gateways_file_is_gone",
+            it_is_started_again_though_the_gateways_file_is_gone,
+        ),
         ("a_private_php_fpm_has_no_environment", a_private_php_fpm_has_no_environment),
         ("a_private_php_fpm_has_settings", a_private_php_fpm_has_settings),
         ("the_php_fpm_can_be_named", the_php_fpm_can_be_named),
@@ -266,6 +279,29 @@ fn a_private_php_fpm_is_started_again() -> Result {
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait().code(), Some(0));
     for id in ids {
+        until("all have ended", || is_gone(id));
+    }
+    Ok(())
+}
+
+/// As an upgrade does, while the gateway runs.
+fn it_is_started_again_though_the_gateways_file_is_gone() -> Result {
+    let site = site(&[("who.php", WHO)])?;
+    let root = site.path().display().to_string();
+    let place = tempfile::tempdir()?;
+    let own = copy_of_fcgi(place.path());
+    let mut gateway = Gateway::spawn(Command::new(&own), &["--php", "--root", &root]);
+    let ids = who(&gateway);
+    fs::remove_file(&own)?;
+    kill(ids[1]);
+    for id in &ids {
+        until("its processes have ended", || is_gone(*id));
+    }
+    let again = who(&gateway);
+    assert!(again.iter().all(|id| !ids.contains(id)), "{again:?}, {ids:?}");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    for id in again {
         until("all have ended", || is_gone(id));
     }
     Ok(())

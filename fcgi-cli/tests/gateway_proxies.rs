@@ -354,6 +354,9 @@ fn metrics_are_text_for_prometheus() {
         gateway.get("/x");
     }
     gateway.get("/no-head");
+    let mut invalid = gateway.connect();
+    invalid.send(b"no request\r\n\r\n").expect("send");
+    assert_eq!(invalid.read_reply().expect("an answer").head.status, 400);
     let page = || {
         let reply = gateway.get("/numbers");
         let kind = reply.head.field("content-type").expect("a type").to_owned();
@@ -363,6 +366,7 @@ fn metrics_are_text_for_prometheus() {
     let address = "{application=\"1\"}";
     let wanted = [
         "fcgi_gateway_requests_total{status=\"200\"} ".to_owned(),
+        "fcgi_gateway_requests_total{status=\"400\"} 1".to_owned(),
         "fcgi_gateway_requests_total{status=\"502\"} 1".to_owned(),
         "fcgi_gateway_requests_under_way 2".to_owned(),
         "fcgi_gateway_client_connections ".to_owned(),

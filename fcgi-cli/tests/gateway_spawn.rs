@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    fcgi as command,
+    copy_of_fcgi, fcgi as command,
     gateway::{Gateway, block_on, text, until},
 };
 use fcgi_tokio as fcgi;
@@ -221,14 +221,19 @@ fn a_program_that_ends_is_started_again_with_growing_pauses() {
     }
 }
 
+#[test]
+fn a_blank_command_is_refused() {
+    for blank in ["", "  "] {
+        let output = command().args(["gateway", "--spawn", blank]).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}
+
 /// As an upgrade does, while the gateway runs.
 #[test]
 fn it_is_started_again_though_the_gateways_file_is_gone() {
     let place = tempfile::tempdir().expect("a folder");
-    let own = place.path().join("fcgi");
-    // Another process writes it: a file that this one has open for writing could not be run.
-    let copied = Command::new("cp").arg(command().get_program()).arg(&own).status();
-    assert!(copied.expect("cp runs").success());
+    let own = copy_of_fcgi(place.path());
     let start = |args: &[&str]| Gateway::spawn(Command::new(&own), args);
     let (gateway, folder) =
         start_with(start, "echo x >> runs; until test -e go; do sleep 0.02; done");

@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fs,
+    io::Write,
     os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Output, Stdio},
@@ -20,17 +21,21 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{fcgi, full, gateway::until, pages::compare_shape};
+use common::{copy_of_fcgi, fcgi, full, gateway::until, pages::compare_shape};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
 type Run = fn() -> Result;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Run); 16] = [
+    let cases: [(&str, Run); 17] = [
         ("code_runs_as_the_worker", code_runs_as_the_worker),
         ("what_php_says_and_how_it_ends", what_php_says_and_how_it_ends),
         ("a_file", a_file),
         ("the_script_goes_with_the_command", the_script_goes_with_the_command),
+        (
+            "the_script_goes_though_the_commands_file_is_gone",
+            the_script_goes_though_the_commands_file_is_gone,
+        ),
         ("the_script_of_a_saturated_pool_goes_too", the_script_of_a_saturated_pool_goes_too),
         (
             "the_script_goes_whenever_the_command_is_killed",
@@ -186,6 +191,27 @@ fn the_script_goes_with_the_command() -> Result {
         assert_eq!(child.wait()?.code(), status, "{signal:?}");
         until("the script is removed", || is_empty(folder.path()));
     }
+    Ok(())
+}
+
+/// As an upgrade does, while it reads its code.
+fn the_script_goes_though_the_commands_file_is_gone() -> Result {
+    let php = PhpFpm::start(PhpFpmOptions::default().children(1))?;
+    let (folder, gates, place) = (open_folder()?, open_folder()?, tempfile::tempdir()?);
+    let gate = gates.path().join("gate");
+    let own = copy_of_fcgi(place.path());
+    let mut command = Command::new(&own);
+    command.args(["php", &php.unix_address(), "-f", "-", "--timeout", "600", "--dir"]);
+    let mut child = command.arg(folder.path()).stdin(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().ok_or("its stdin")?;
+    fs::remove_file(&own)?;
+    write!(stdin, "<?php touch('{}'); sleep(600);", gate.display())?;
+    drop(stdin);
+    until("the script runs", || gate.exists());
+    assert!(!is_empty(folder.path()), "the script is there while it runs");
+    child.kill()?;
+    child.wait()?;
+    until("the script is removed", || is_empty(folder.path()));
     Ok(())
 }
 

@@ -349,9 +349,11 @@ fn environment() -> Result {
     let (status, _, said) = seen(&command(&["ping"]).env("FCGI_CONNECT", "no/such").output()?);
     assert_eq!(status, 5, "{said}");
     assert!(said.contains("the path exists up to .;"), "{said}");
-    let (status, _, said) = seen(&command(&["ping"]).env("FCGI_ADDR", "x:y:z").output()?);
-    assert_eq!(status, 2);
-    assert!(said.contains("FCGI_ADDR"), "{said}");
+    for wrong in ["x:y:z", "php.sock"] {
+        let (status, _, said) = seen(&command(&["ping"]).env("FCGI_ADDR", wrong).output()?);
+        assert_eq!(status, 2, "{wrong}: {said}");
+        assert!(said.contains("FCGI_ADDR"), "{said}");
+    }
     Ok(())
 }
 

@@ -112,9 +112,14 @@ fn man_pages_are_there_for_all() {
 
 #[test]
 fn a_text_that_can_not_be_written_is_a_failure() {
-    for args in
-        [&["--help"][..], &["--version"], &["ping", "-h"], &["man"], &["completions", "zsh"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["ping", "-h"],
+        &["man"],
+        &["completions", "zsh"],
+        &["demo"],
+    ] {
         let full = fs::File::create("/dev/full").expect("it opens");
         let output = command(args).stdout(full).output().expect("it runs");
         let (code, said) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
@@ -163,8 +168,26 @@ fn files_for_web_servers_have_what_is_given() {
         assert!(units.lines().any(|it| it == line), "{line}: {units}");
     }
     assert!(!units.contains("SocketMode"), "a port has no mode: {units}");
+    // What needs quotes gets them.
+    let nginx = text(&["nginx-conf", "unix:/run/my app.sock", "--root", "/srv/my app"]);
+    for line in ["    server \"unix:/run/my app.sock\";", "    root \"/srv/my app\";"] {
+        assert!(nginx.lines().any(|it| it == line), "{line}: {nginx}");
+    }
+    let apache = text(&["apache-conf", "unix:/run/my app.sock", "--root", "/srv/my app"]);
+    for line in ["    DocumentRoot \"/srv/my app\"", "    <Directory \"/srv/my app\">"] {
+        assert!(apache.lines().any(|it| it == line), "{line}: {apache}");
+    }
+    let socket = text(&["systemd-unit", "unix:/run/100%.sock", "--socket"]);
+    assert!(socket.contains("ListenStream=/run/100%%.sock\n"), "{socket}");
+    let socket = text(&["systemd-unit", "[::1]:9000", "--socket"]);
+    assert!(socket.contains("ListenStream=[::1]:9000\n"), "{socket}");
     for args in [
-        &["nginx-conf", "-"][..],
+        &["nginx-conf", "unix:/run/a;b.sock"][..],
+        &["apache-conf", "unix:/run/a\"b.sock"],
+        &["apache-conf", "unix:/run/a|b.sock"],
+        &["systemd-unit", "unix:/run/a\nb.sock"],
+        &["systemd-unit", "localhost:9000"],
+        &["nginx-conf", "-"],
         &["nginx-conf", ":9000", "--server-name", "a;b"],
         &["systemd-unit", ":9000", "--exec", "relative"],
     ] {

@@ -16,11 +16,12 @@ use crate::Error;
 /// | --- | --- |
 /// | `unix:/run/x.sock`, `unix:///run/x.sock`, `/run/x.sock` | a unix socket |
 /// | `unix:x.sock`, `./x.sock`, `../x.sock` | a unix socket, relative to the working directory |
-/// | `tcp:host:9000`, `tcp://host:9000`, `fcgi://host:9000`, `host:9000`, `[::1]:9000` | a TCP port |
+/// | `tcp:host:9000`, `tcp://host:9000`, `fcgi://host:9000`, `host:9000`, `[::1]:9000`, `[fe80::1%eth0]:9000` | a TCP port |
 /// | `:9000`, also after `tcp:` | a TCP port: on all interfaces when listening, on loopback when calling |
 /// | `-` | descriptor 0, only for listening: a web server that starts its applications passes the socket there (FCGI_LISTENSOCK_FILENO, FC-2.2-1) |
 ///
-/// A host may be a name. It is looked up each time the address is used, and not before.
+/// After `tcp://` and `fcgi://` a slash at the end is ignored. A host may be a name. It is looked up
+/// each time the address is used, and not before.
 ///
 /// ```
 /// use fcgi_engine::Address;
@@ -205,8 +206,11 @@ fn parse(text: &str) -> Option<Kind> {
             None => unix(path),
         };
     }
-    let host_port = ["tcp://", "fcgi://", "tcp:"].iter().find_map(|start| text.strip_prefix(start));
-    tcp(host_port.unwrap_or(text))
+    if let Some(url) = ["tcp://", "fcgi://"].iter().find_map(|start| text.strip_prefix(start)) {
+        // A URL may end with the slash of an empty path.
+        return tcp(url.strip_suffix('/').unwrap_or(url));
+    }
+    tcp(text.strip_prefix("tcp:").unwrap_or(text))
 }
 
 fn unix(path: &str) -> Option<Kind> {
@@ -221,13 +225,16 @@ fn tcp(host_port: &str) -> Option<Kind> {
     if host.is_empty() {
         return Some(Kind::Any(port, format!("127.0.0.1:{port}").into()));
     }
-    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_host = match in_brackets {
-        // It may end with the name of an interface: `fe80::1%eth0`.
-        Some(ip) => ip.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
-        None => host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b) || b >= 0x80),
+    let Some(ip) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
+        let is_plain = |b| u8::is_ascii_alphanumeric(&b) || b"-._".contains(&b) || b >= 0x80;
+        return host.bytes().all(is_plain).then(|| Kind::Tcp(host_port.into()));
     };
-    is_host.then(|| Kind::Tcp(host_port.into()))
+    let (number, interface) =
+        ip.split_once('%').map_or((ip, None), |(ip, interface)| (ip, Some(interface)));
+    number.parse::<Ipv6Addr>().ok()?;
+    let is_named = interface.is_some_and(|interface| interface.parse::<u32>().is_err());
+    // The resolver takes an interface's name only without brackets: `fe80::1%eth0`.
+    Some(Kind::Tcp(if is_named { format!("{ip}:{port}").into() } else { host_port.into() }))
 }
 
 impl fmt::Display for Address {
@@ -238,7 +245,12 @@ impl fmt::Display for Address {
                 write!(f, "unix://{}", path.display())
             }
             Kind::Unix(path) => write!(f, "unix:{}", path.display()),
-            Kind::Tcp(host_port) => write!(f, "tcp:{host_port}"),
+            Kind::Tcp(host_port) => match host_port.rsplit_once(':') {
+                Some((ip, port)) if ip.contains(':') && !ip.starts_with('[') => {
+                    write!(f, "tcp:[{ip}]:{port}")
+                }
+                _ => write!(f, "tcp:{host_port}"),
+            },
             Kind::Any(port, _) => write!(f, "tcp::{port}"),
             Kind::Stdin => f.write_str("-"),
             Kind::Stream => f.write_str("(stream)"),

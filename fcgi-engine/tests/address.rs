@@ -1,6 +1,9 @@
 //! Addresses as people write them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{SocketAddr, SocketAddrV6, ToSocketAddrs},
+    path::{Path, PathBuf},
+};
 
 use fcgi_engine::{Address, Listener, Target};
 use proptest::prelude::*;
@@ -20,12 +23,20 @@ fn each_form_is_an_address() {
         ("tcp:host:9000", tcp("host:9000")),
         ("tcp://host:9000", tcp("host:9000")),
         ("fcgi://host:9000", tcp("host:9000")),
+        ("tcp://host:9000/", tcp("host:9000")),
+        ("fcgi://host:9000/", tcp("host:9000")),
+        ("fcgi://[::1]:9000/", tcp("[::1]:9000")),
+        ("fcgi://:9000/", (Target::Tcp("127.0.0.1:9000"), "tcp::9000".into())),
         ("host:9000", tcp("host:9000")),
         ("php-fpm.my_net.example:9000", tcp("php-fpm.my_net.example:9000")),
         ("127.0.0.1:0", tcp("127.0.0.1:0")),
         ("[::1]:9000", tcp("[::1]:9000")),
         ("tcp:[::1]:9000", tcp("[::1]:9000")),
-        ("fcgi://[fe80::1%eth0]:9000", tcp("[fe80::1%eth0]:9000")),
+        (
+            "fcgi://[fe80::1%eth0]:9000",
+            (Target::Tcp("fe80::1%eth0:9000"), "tcp:[fe80::1%eth0]:9000".into()),
+        ),
+        ("[fe80::1%2]:9000", tcp("[fe80::1%2]:9000")),
         (":9000", (Target::Tcp("127.0.0.1:9000"), "tcp::9000".into())),
         ("tcp::9000", (Target::Tcp("127.0.0.1:9000"), "tcp::9000".into())),
         ("tcp://:9000", (Target::Tcp("127.0.0.1:9000"), "tcp::9000".into())),
@@ -37,6 +48,17 @@ fn each_form_is_an_address() {
         assert_eq!(shown.parse(), Ok(address.clone()), "{text}: what is shown is one again");
         assert_eq!(Address::try_from(text), Ok(address.clone()), "{text}");
         assert_eq!(address.is_callable(), text != "-", "{text}");
+    }
+}
+
+#[test]
+fn the_resolver_takes_an_interface_by_name_and_by_number() {
+    for text in ["[fe80::1%lo]:9000", "tcp:[fe80::1%1]:9000"] {
+        let address: Address = text.parse().unwrap();
+        let Target::Tcp(host_port) = address.target() else { panic!("{text}") };
+        let found: Vec<SocketAddr> = host_port.to_socket_addrs().expect(text).collect();
+        let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 9000, 0, 1);
+        assert_eq!(found, [expected.into()], "{text}: the loopback interface is the first");
     }
 }
 
@@ -58,6 +80,11 @@ fn what_fits_none_says_which_there_are() {
         "host:+9000",
         "host:65536",
         "host:9000/",
+        "tcp:host:9000/",
+        "fcgi://host:9000//",
+        "fcgi://host:9000/app",
+        "fcgi://host/",
+        "fcgi:///",
         "::1:9000",
         "[::1:9000",
         "[host]:9000",

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Limits, ProtocolErrorKind, UsageError,
-    record::{Framer, HEADER_LEN, RecordHeader},
+    record::{Framer, HEADER_LEN, Piece, RecordHeader, RecordType},
 };
 
 /// The window that a connection starts with.
@@ -230,6 +230,25 @@ impl Receiver {
             self.large = usize::from(header.content_length) > self.max_window / 4 * 3;
         }
         Ok(header)
+    }
+
+    /// Whether a record of this type starts among the unparsed bytes.
+    #[cold]
+    pub(crate) fn has_ahead(&self, wanted: RecordType) -> bool {
+        let bytes: &[u8] = match &self.storage {
+            Storage::Writable(buffer) => buffer,
+            Storage::Shared(bytes) => bytes,
+            Storage::None => return false,
+        };
+        let mut rest = bytes.get(self.pos..self.filled).unwrap_or_default();
+        let mut framer = self.framer.clone();
+        while let Ok((used, Some(piece))) = framer.next(rest, usize::MAX) {
+            if matches!(piece, Piece::Header(header) if header.record_type == wanted) {
+                return true;
+            }
+            rest = &rest[used..];
+        }
+        false
     }
 
     /// At most `max` bytes of the current record's content, and whether that is the end of it.

@@ -37,8 +37,7 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
     let pool = fcgi::Pool::builder(args.address.clone())
         .max_connections(most)
         .keep_conn(!args.no_keep_conn)
-        .build()
-        .unwrap();
+        .build()?;
     let started = Instant::now();
     let tasks: Vec<_> = args
         .shares()

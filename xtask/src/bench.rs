@@ -10,7 +10,7 @@ use clap::Args;
 use fcgi_testkit::peers::Peer;
 
 use crate::command::{cargo, program, root, run as run_command, shown, succeeds};
-use crate::{peers, tool};
+use crate::{peers, tool, trained};
 
 /// A whole run writes a part of this document.
 const FILE: &str = "docs/performance.md";
@@ -45,10 +45,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    for arguments in builds() {
-        run_command(cargo(["build"]).args(arguments))?;
-    }
+    run_command(cargo(["build"]).args(libraries()))?;
     let mut bench = program(tool::target().join("release/fcgi-bench"));
+    if measures_the_command(&options.arguments) {
+        bench.arg("--command").arg(trained::fast()?);
+    }
     if !options.arguments.is_empty() {
         return run_command(bench.args(&options.arguments));
     }
@@ -70,10 +71,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::write(&path, with(&text, &said)?).with_context(|| format!("writing {FILE}"))
 }
 
-/// The arguments of each build. One build gives all of its packages the same features, and those of
-/// fcgi-cli remove the libraries' `debug!` and `debug_span!`, which users' programs have. So it is
-/// built alone, with the profile for a busy gateway.
-fn builds() -> [Vec<String>; 2] {
+/// The arguments of the build of everything except the command. One build gives all of its packages
+/// the same features, and those of fcgi-cli remove the libraries' `debug!` and `debug_span!`, which
+/// users' programs have. So the command is built alone.
+fn libraries() -> Vec<String> {
     let mut libraries = ["--profile", "release", "-p", "fcgi-bench", "--bin", "fcgi-bench"]
         .map(str::to_owned)
         .to_vec();
@@ -83,8 +84,13 @@ fn builds() -> [Vec<String>; 2] {
             libraries.extend(["--example".to_owned(), format!("{adapter}-{example}")]);
         }
     }
-    let command = ["--profile", "fast", "-p", "fcgi-cli", "--bin", "fcgi"];
-    [libraries, command.map(str::to_owned).to_vec()]
+    libraries
+}
+
+/// Whether the command takes part, whose build takes minutes: only beside web servers.
+fn measures_the_command(arguments: &[OsString]) -> bool {
+    let parts = ["codec", "server", "http", "client", "bodies", "scale"];
+    !arguments.iter().any(|argument| parts.iter().any(|part| argument == part))
 }
 
 /// Replaces the part between the marks of the document.
@@ -114,8 +120,8 @@ mod tests {
             assert!(tree.contains("fcgi-engine v"), "{tree}");
             tree.contains("max_level")
         };
-        let [libraries, command] = builds();
-        assert!(!limits(&libraries), "a program's features change the libraries");
+        assert!(!limits(&libraries()), "a program's features change the libraries");
+        let command = ["-p", "fcgi-cli"].map(str::to_owned);
         assert!(limits(&command), "the command needs no build of its own");
     }
 

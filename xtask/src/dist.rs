@@ -14,6 +14,8 @@ use fcgi_testkit::peers::{Peer, PhpFpm, PhpFpmOptions, scratch};
 
 use crate::command::{cargo, program, root, run as run_command, succeeds};
 use crate::peers;
+use crate::tool;
+use crate::trained;
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const GNU: &str = "x86_64-unknown-linux-gnu";
@@ -34,6 +36,9 @@ pub(crate) struct Options {
     /// Leave docs/cli.md as it is
     #[arg(long)]
     no_page: bool,
+    /// Build the command for a busy gateway instead, in target/dist-fcgi/fast, and measure nothing
+    #[arg(long)]
+    fast: bool,
 }
 
 /// What was measured.
@@ -51,6 +56,12 @@ struct Figures {
 /// Builds the program, its completions and man pages in target/dist-fcgi, measures it, and writes
 /// the figures to docs/cli.md.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = tool::target().join("dist-fcgi");
+    if options.fast {
+        let fcgi = place(&trained::fast()?, &folder.join("fast"))?;
+        println!("{}", fcgi.display());
+        return Ok(());
+    }
     let target = if has_target(MUSL) || fetch_target(MUSL) { MUSL } else { GNU };
     // This requests a static glibc; musl is static anyway. It is given with a target, so that macros,
     // which the compiler loads, are not built this way.
@@ -59,13 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut command = cargo(build);
     command.args(["--target", target]).env("RUSTFLAGS", FLAGS);
     run_command(&mut command)?;
-    let target_folder =
-        std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    let built = target_folder.join(target).join("dist/fcgi");
-    let folder = target_folder.join("dist-fcgi");
-    fs::create_dir_all(&folder)?;
-    let fcgi = folder.join("fcgi");
-    fs::copy(&built, &fcgi).with_context(|| format!("copying {}", built.display()))?;
+    let fcgi = place(&tool::target().join(target).join("dist/fcgi"), &folder)?;
     ensure!(is_static(&fcgi)?, "{} needs a loader: it is not static", fcgi.display());
     pages(&fcgi, &folder)?;
     if let Some(missing) = peers::provide(&[Peer::PhpFpm, Peer::CgiFcgi]).first() {
@@ -125,16 +130,21 @@ impl Figures {
     }
 }
 
+/// Copies the built program to `folder`.
+fn place(built: &Path, folder: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let fcgi = folder.join("fcgi");
+    fs::copy(built, &fcgi).with_context(|| format!("copying {}", built.display()))?;
+    Ok(fcgi)
+}
+
 /// Fetches a target's standard library, if rustup is here and reaches its server.
 fn fetch_target(target: &str) -> bool {
     succeeds(program("rustup").args(["target", "add", target])) && has_target(target)
 }
 
 fn has_target(target: &str) -> bool {
-    program("rustc")
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+    tool::library(target).is_ok_and(|library| library.is_dir())
 }
 
 /// Whether a program names no loader (an ELF file's INTERP header).

@@ -20,6 +20,7 @@ mod paced;
 mod peers;
 mod test;
 mod tool;
+mod trained;
 
 use std::process::ExitCode;
 

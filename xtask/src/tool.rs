@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::{cargo, program, root, run, succeeds};
 
@@ -47,7 +47,68 @@ impl Tool {
     }
 }
 
+/// The program that merges the counts of instrumented programs.
+pub(crate) struct Profdata(pub(crate) PathBuf);
+
+/// LLVM's tool for counts, of the same version as the compiler's own LLVM. It is installed with
+/// rustup if it is missing.
+///
+/// # Errors
+/// It can't be had, or the target's standard library has no code that counts.
+pub(crate) fn profdata(target: &str) -> Result<Profdata> {
+    let library = library(target)?;
+    let entries = library.read_dir().with_context(|| format!("reading {}", library.display()))?;
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    let counts = names.any(|name| name.to_string_lossy().starts_with("libprofiler_builtins-"));
+    ensure!(counts, "rustc has no profiler for {target}");
+    let tool = library_of_host()?.with_file_name("bin").join("llvm-profdata");
+    if !tool.is_file() {
+        println!("Installing llvm-tools");
+        run(program("rustup").args(["component", "add", "llvm-tools"]))
+            .context("llvm-tools are missing")?;
+    }
+    ensure!(tool.is_file(), "llvm-tools have no {}", tool.display());
+    Ok(Profdata(tool))
+}
+
+/// The folder of a target's standard library.
+pub(crate) fn library(target: &str) -> Result<PathBuf> {
+    library_by(&["--target", target])
+}
+
+/// The folder of the standard library for the machine that builds.
+fn library_of_host() -> Result<PathBuf> {
+    library_by(&[])
+}
+
+fn library_by(arguments: &[&str]) -> Result<PathBuf> {
+    let output = program("rustc").args(["--print", "target-libdir"]).args(arguments).output();
+    let output = output.context("starting rustc")?;
+    ensure!(output.status.success(), "rustc has no target-libdir");
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// The triple of the machine that builds.
+pub(crate) fn host() -> Result<String> {
+    let output = program("rustc").args(["-vV"]).output().context("starting rustc")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
 /// The folder that cargo builds in.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_without_a_profiler_is_named() {
+        let refused = profdata("aarch64-unknown-none").err().map(|error| format!("{error:#}"));
+        let refused = refused.expect("nothing is installed for it");
+        assert!(refused.contains("aarch64-unknown-none"), "{refused}");
+    }
 }

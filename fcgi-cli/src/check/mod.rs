@@ -9,9 +9,9 @@ mod wire;
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    fs,
-    io::{self, IsTerminal},
-    path::PathBuf,
+    fs::File,
+    io::{self, IsTerminal, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -53,7 +53,7 @@ pub(crate) struct Check {
     /// Run only the cases of this requirement, or this case; separate several by commas
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Also write the results to a file, as JUnit XML
+    /// Also write the results to a file, as JUnit XML; - writes them to stdout instead of the lines
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// The path to request, which the application must answer
@@ -136,6 +136,30 @@ impl Junit {
     }
 }
 
+/// Where the results go.
+enum Results {
+    Stdout,
+    File(File, String),
+}
+
+/// Writes the results, if they are wanted.
+fn write_junit(to: Option<Results>, address: &Address, junit: Junit) -> Result<(), Failed> {
+    let Junit { total, failed, skipped, errors, cases } = junit;
+    let suite = escaped(&address.to_string());
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites><testsuite name=\"fcgi check \
+         {suite}\" tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\" \
+         errors=\"{errors}\">\n{cases}</testsuite></testsuites>"
+    );
+    match to {
+        None => Ok(()),
+        Some(Results::Stdout) => say(&text),
+        Some(Results::File(mut file, path)) => {
+            writeln!(file, "{text}").map_err(|error| (Exit::Io, format!("write {path}: {error}")))
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     passed: u32,
@@ -172,10 +196,13 @@ impl Check {
             return Ok(Exit::Done.into());
         }
         let address = self.place.find().map_err(|error| (NoPlace::EXIT, error.to_string()))?;
+        let results = self.junit()?;
+        // The results are then the only thing on stdout.
+        let is_shown = !matches!(results, Some(Results::Stdout));
         let mut checked = Checked::new(address.clone(), self.plain(), self.timeout);
         if let Err(Unready { exit, why, cause }) = checked.prepare().await {
             let why = format!("{address}: a plain request is not answered: {why}");
-            self.write_junit(&address, Junit::none(&why))?;
+            write_junit(results, &address, Junit::none(&why))?;
             let report = Report::new("check", exit, why).address(&address).cause(cause);
             return Ok(report.field("event", "end").finish(form, false));
         }
@@ -193,18 +220,21 @@ impl Check {
             }
             if form.json {
                 say(&as_json(numbered, &verdict, took))?;
-            } else if !form.nagios {
+            } else if !form.nagios && is_shown {
                 say(&as_text(numbered, &verdict))?;
             }
             junit_case(&mut junit, numbered, &verdict, took);
         }
         let Counts { passed, failed, skipped } = counts;
         let total = chosen.len();
-        self.write_junit(&address, Junit { total, failed, skipped, errors: 0, cases: junit })?;
+        let junit = Junit { total, failed, skipped, errors: 0, cases: junit };
+        write_junit(results, &address, junit)?;
         let exit = if failed > 0 { Exit::Unwanted } else { Exit::Done };
         let all = format!("{total} cases: {passed} passed, {failed} failed, {skipped} skipped");
         if !form.json && !form.nagios {
-            say(&format!("\n{all}"))?;
+            if is_shown {
+                say(&format!("\n{all}"))?;
+            }
             return Ok(ExitCode::from(form.status(exit)));
         }
         let mut report = Report::new("check", exit, format!("{address}: {all}"))
@@ -216,18 +246,20 @@ impl Check {
         Ok(report.duration("time", began.elapsed(), None).finish(form, false))
     }
 
-    /// Writes the results to --junit's file, if there is one.
-    fn write_junit(&self, address: &Address, results: Junit) -> Result<(), Failed> {
-        let Some(path) = &self.junit else { return Ok(()) };
-        let Junit { total, failed, skipped, errors, cases } = results;
-        let suite = escaped(&address.to_string());
-        let text = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites><testsuite name=\"fcgi check \
-             {suite}\" tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\" \
-             errors=\"{errors}\">\n{cases}</testsuite></testsuites>\n"
-        );
-        fs::write(path, text)
-            .map_err(|error| (Exit::Usage, format!("write {}: {error}", path.display())))
+    /// Where the results go, opened before the first case runs.
+    fn junit(&self) -> Result<Option<Results>, Failed> {
+        let Some(path) = &self.junit else { return Ok(None) };
+        if path != Path::new("-") {
+            let file = File::create(path)
+                .map_err(|error| (Exit::Usage, format!("write {}: {error}", path.display())))?;
+            return Ok(Some(Results::File(file, path.display().to_string())));
+        }
+        if self.form.json || self.form.nagios {
+            let what = "--junit - needs stdout for itself: name a file, or leave out --json and \
+                        --nagios";
+            return Err((Exit::Usage, what.to_owned()));
+        }
+        Ok(Some(Results::Stdout))
     }
 
     fn chosen(&self) -> Result<Vec<Numbered>, Failed> {

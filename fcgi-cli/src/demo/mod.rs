@@ -22,6 +22,7 @@ use tokio::{net::UnixListener, sync::oneshot};
 
 use crate::{
     complain,
+    exit::Exit,
     trace::{self, Record},
 };
 
@@ -54,13 +55,13 @@ impl Demo {
             Ok((records, response)) => print(&records, &response),
             Err(error) => {
                 complain(&format!("fcgi demo: {error:#}"));
-                return ExitCode::FAILURE;
+                return Exit::Io.into();
             }
         };
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 complain(&format!("fcgi demo: write to stdout: {error}"));
-                ExitCode::FAILURE
+                Exit::Io.into()
             }
             _ => ExitCode::SUCCESS,
         }

@@ -1,5 +1,6 @@
 //! `fcgi doctor`: checks each step from the socket to the script, and says what is wrong.
 
+mod body;
 mod options;
 mod steps;
 mod walk;

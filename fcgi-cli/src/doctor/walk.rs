@@ -14,7 +14,11 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{options::Doctor, steps::Steps};
+use super::{
+    body::{Sent, zeros},
+    options::Doctor,
+    steps::Steps,
+};
 use crate::{
     ask::{self, Answer, Failed},
     budget::Budget,
@@ -276,6 +280,7 @@ impl<'a> Walk<'a> {
         }
         let name = format!("/{}", script.rsplit('/').next().unwrap_or_default());
         let mut request = ask::get_script(script, &name, "");
+        let sent = Sent::default();
         if let Some(body) = self.doctor.body {
             let pairs: Vec<(Vec<u8>, Vec<u8>)> = request
                 .begin()
@@ -290,12 +295,16 @@ impl<'a> Walk<'a> {
                 .param("REQUEST_METHOD", "POST")
                 .param("CONTENT_TYPE", "application/x-www-form-urlencoded")
                 .param("CONTENT_LENGTH", body.to_string())
-                .stdin(fcgi::client::Body::from_stream(zeros(body)));
+                .stdin(fcgi::client::Body::from_stream(zeros(body, sent.clone())));
         }
         let answer = match ask::ask(address, request, &self.budget, MOST).await {
             Ok(answer) => answer,
             Err(failed) => {
-                let cause = failed.cause(address);
+                let is_late = matches!(&failed, Failed::Call(error) if error.is_timeout() && !error.is_connect());
+                let cause = match self.doctor.body {
+                    Some(body) if is_late && sent.moves(body) => Some(sent.cause(body)),
+                    _ => failed.cause(address),
+                };
                 let message = chain(&failed).to_string();
                 return self.steps.wrong("script", failed.exit(), message, cause);
             }
@@ -415,10 +424,4 @@ async fn speaks_http(address: &Address, limit: Duration) -> bool {
         Some(&start == b"HTTP/")
     };
     tokio::time::timeout(limit, asked).await.ok().flatten().unwrap_or_default()
-}
-
-/// A body of this many bytes, in pieces.
-fn zeros(length: u64) -> impl futures_core::Stream<Item = std::io::Result<bytes::Bytes>> + Send {
-    use tokio::io::AsyncReadExt as _;
-    tokio_util::io::ReaderStream::new(tokio::io::repeat(b'0').take(length))
 }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use fcgi_engine::socket::{HangUp, hang_up};
 use fcgi_tokio::http::ParamsBuilder;
 use http::{Method, StatusCode};
 use tokio::{
@@ -20,8 +21,8 @@ use tokio::{
 
 use super::{raw_head::RawHead, refusal, sendfile::Sending, stream::Stream};
 
-/// How long a client that sends nothing more may wait for the application. One that has left looks
-/// the same until something is written.
+/// How long a client that sends nothing more may wait for the application. Over TCP, one that has
+/// left looks the same until something is written. A unix socket is looked at this often.
 const HALF_CLOSED: Duration = Duration::from_millis(500);
 
 /// The two ends of a client's connection; `None` for a unix socket.
@@ -193,6 +194,11 @@ impl Client {
     /// What to do about the end of what the client sends. Answers to whole requests are still sent,
     /// as with `nc -N`; hyper would drop them.
     pub(super) fn end(&self, waker: &Waker) -> End {
+        let hang_up = hang_up(&self.stream);
+        if hang_up == HangUp::Gone {
+            return End::Report;
+        }
+        let is_known = matches!(self.stream, Stream::Unix(_)) && hang_up == HangUp::EndOfFile;
         let mut state = self.lock();
         let now = Instant::now();
         let ended = *state.ended.get_or_insert(now);
@@ -205,7 +211,8 @@ impl Client {
         }
         let until = state.asks.then(|| {
             // The socket limits how long a client may read nothing.
-            let last = if state.blocked { now } else { ended.max(state.written) };
+            let waits = state.blocked || is_known;
+            let last = if waits { now } else { ended.max(state.written) };
             last + HALF_CLOSED
         });
         if until.is_some_and(|until| until <= now) {

@@ -33,13 +33,22 @@ pub(super) struct Failure {
     page: Option<String>,
     /// Only for the error log.
     pub(super) hint: Option<String>,
+    /// The methods in Allow, if it is not `GET, HEAD`.
+    allowed: Option<&'static str>,
     /// The client has left while it was sending its request.
     has_left: bool,
 }
 
 impl Failure {
     pub(super) fn new(status: StatusCode, reason: impl ToString) -> Self {
-        Self { status, reason: reason.to_string(), page: None, hint: None, has_left: false }
+        let reason = reason.to_string();
+        Self { status, reason, page: None, hint: None, allowed: None, has_left: false }
+    }
+
+    /// Refuses a method for a script, which may take any other one.
+    pub(super) fn not_for_script(reason: impl ToString) -> Self {
+        let allowed = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        Self { allowed, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, reason) }
     }
 
     /// Sets a reason for clients that differs from the one in the error log.
@@ -74,7 +83,8 @@ impl Failure {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let allowed = self.allowed.unwrap_or("GET, HEAD");
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
         if self.has_left {
             response.extensions_mut().insert(Left);

@@ -17,6 +17,7 @@ mod files;
 mod folder;
 mod guard;
 mod handover;
+mod head_timer;
 mod inside;
 mod intake;
 mod listener;

@@ -1,6 +1,12 @@
 //! The options of `fcgi gateway`.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{
     Args, ValueEnum,
@@ -61,7 +67,12 @@ pub(crate) struct Options {
     /// socket as its descriptor 0, as in FastCGI
     ///
     /// Its output goes to the error log. It ends with the gateway, however that ends.
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["php", "php_fpm"])]
+    #[arg(
+        long,
+        value_name = "CMD",
+        conflicts_with_all = ["php", "php_fpm"],
+        value_parser = OsStringValueParser::new().try_map(program)
+    )]
     pub(super) spawn: Option<OsString>,
     /// Where to listen: HOST:PORT, :PORT for all interfaces, or unix:PATH; repeatable
     ///
@@ -401,6 +412,12 @@ fn parameter(argument: OsString) -> Result<Param, &'static str> {
         return Err("expected a name before the =");
     }
     Ok((name, value))
+}
+
+/// A command for sh that is not blank.
+fn program(argument: OsString) -> Result<OsString, &'static str> {
+    let is_blank = argument.as_bytes().trim_ascii().is_empty();
+    (!is_blank).then_some(argument).ok_or("expected a command")
 }
 
 /// `NAME=VALUE` for php, with a plain name; an empty one is ignored.

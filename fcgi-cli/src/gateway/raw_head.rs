@@ -3,6 +3,7 @@
 //! of a pipelined request is found behind them.
 
 use bytes::{Buf, BytesMut};
+use memchr::{memchr, memchr_iter};
 
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -67,10 +68,15 @@ impl RawHead {
 
     /// The body that this head announces, as hyper takes it.
     fn body(&self) -> Body {
-        if !self.values(b"transfer-encoding").is_empty() {
-            return Body::Chunked(Chunk::Size { size: 0, is_read: false });
+        let mut length = None;
+        for (name, value) in fields(&self.bytes) {
+            if name.eq_ignore_ascii_case(b"transfer-encoding") {
+                return Body::Chunked(Chunk::Size { size: 0, is_read: false });
+            }
+            if length.is_none() && name.eq_ignore_ascii_case(b"content-length") {
+                length = Some(number(value).unwrap_or(0));
+            }
         }
-        let length = self.values(b"content-length").first().and_then(|length| number(length));
         Body::Length(length.unwrap_or(0))
     }
 
@@ -94,11 +100,8 @@ impl RawHead {
         if !self.is_whole {
             return Vec::new();
         }
-        let fields = lines(&self.bytes).filter_map(|line| {
-            let at = line.iter().position(|byte| *byte == b':')?;
-            line[..at].trim_ascii().eq_ignore_ascii_case(name).then(|| line[at + 1..].trim_ascii())
-        });
-        fields.collect()
+        let named = fields(&self.bytes).filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value).collect()
     }
 
     /// Whether the body of the last request has not come to its end.
@@ -224,7 +227,7 @@ fn end_of_head(known: &[u8], new: &[u8]) -> Option<usize> {
         Some(at) => Some(new[at]),
         None => known.len().checked_sub(back - at).map(|at| known[at]),
     };
-    let mut line_ends = (0..new.len()).filter(|at| new[*at] == b'\n');
+    let mut line_ends = memchr_iter(b'\n', new);
     let last = line_ends.find(|at| match before(*at, 1) {
         Some(b'\n') => true,
         Some(b'\r') => before(*at, 2) == Some(b'\n'),
@@ -235,8 +238,22 @@ fn end_of_head(known: &[u8], new: &[u8]) -> Option<usize> {
 
 /// The lines of a head's fields.
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = head.split(|byte| *byte == b'\n').skip(1);
-    lines.take_while(|line| !matches!(line, [] | [b'\r']))
+    let mut ends = memchr_iter(b'\n', head);
+    let mut start = ends.next().map(|end| end + 1);
+    std::iter::from_fn(move || {
+        let (from, end) = (start?, ends.next());
+        start = end.map(|end| end + 1);
+        Some(&head[from..end.unwrap_or(head.len())])
+    })
+    .take_while(|line| !matches!(line, [] | [b'\r']))
+}
+
+/// The names and values of a head's fields.
+fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines(head).filter_map(|line| {
+        let at = memchr(b':', line)?;
+        Some((line[..at].trim_ascii(), line[at + 1..].trim_ascii()))
+    })
 }
 
 /// The names of a head's fields.

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     client::Client,
+    head_timer::HeadTimer,
     listener::Listener,
     log::complain,
     metrics::METER,
@@ -125,7 +126,8 @@ pub(super) async fn serve(
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let client = Arc::new(accept(&listeners).await);
             METER.connected();
-            let (builder, service) = (builder.clone(), Arc::clone(&service));
+            let (mut builder, service) = (builder.clone(), Arc::clone(&service));
+            builder.http1().timer(HeadTimer::default());
             let (stopped, limit) = (stopped.clone(), limits.client_timeout);
             tokio::spawn(async move {
                 attend(builder, client, service, stopped, limit).await;
@@ -201,7 +203,6 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
         .header_read_timeout(client_timeout)
         // Only the gateway's own answers have a Date; hyper's have none.
         .auto_date_header(false)

@@ -29,6 +29,7 @@ use super::{
     inside::Inside,
     intake::RequestBody,
     log::{self, Id, Title},
+    metrics::METER,
     not_found::NotFound,
     origin::{Origin, Proxies},
     root::Wait,
@@ -132,6 +133,8 @@ impl Service {
         let (status, reason) = known.unwrap_or((status, reason));
         log::event(&format!("client {}", client.ends), Some(id), &format!("{status}: {reason}"));
         let page = Failure::new(status, reason).to_text(id);
+        METER.begin();
+        METER.end(status.as_u16(), page.len() as u64, Duration::ZERO);
         if !self.quiet {
             access::refused(client, id, status, page.len());
         }
@@ -154,6 +157,10 @@ impl Service {
         title: &Title,
     ) -> Result<Response<Body>, Failure> {
         check_length(&head.headers, self.max_body)?;
+        if head.method == Method::TRACE {
+            body.discard();
+            return Err(self.no_trace(&head.uri).await);
+        }
         if let Some(page) = self.inside.find(&head.uri) {
             body.discard();
             self.site.check_denied(head.uri.path())?;
@@ -199,6 +206,17 @@ impl Service {
         }
     }
 
+    /// TRACE is refused for everything, as in nginx: the application would send credentials and
+    /// cookies back to a script in a page.
+    async fn no_trace(&self, asked: &Uri) -> Failure {
+        let reason = "TRACE is not for this server";
+        let is_page = self.inside.find(asked).is_some();
+        match self.find(asked.path(), Codings::default()).await {
+            Ok(Found::Script(_)) if !is_page => Failure::not_for_script(reason),
+            _ => Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason),
+        }
+    }
+
     /// Sends a file that the application has named, as `asked`.
     async fn hand_over(
         &self,
@@ -218,9 +236,11 @@ impl Service {
             log::error(title, &format!("{field} names no file below --sendfile-root"));
             return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such file"));
         };
-        if head.method != Method::GET && head.method != Method::HEAD {
-            // The application has done what was asked; conditions and ranges were for that.
-            head.method = Method::GET;
+        let is_head = head.method == Method::HEAD;
+        if !is_head && head.method != Method::GET || said.status != StatusCode::OK {
+            // The application has done what was asked, or says that this is not it (RFC 9110,
+            // 13.2.1): conditions and ranges are not for this file.
+            head.method = if is_head { Method::HEAD } else { Method::GET };
             head.headers.clear();
         }
         let mut response = self.files.send(&head, Sent::plain(path, opened), client, title)?;
@@ -283,11 +303,6 @@ fn check(head: &Parts, has_length: Option<Option<bool>>, max_fields: usize) -> R
             return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
         }
         Some(Some(false)) | None => {}
-    }
-    // As in nginx: the application would send credentials and cookies back to a script in a page.
-    if head.method == Method::TRACE {
-        let reason = "TRACE is not for this server";
-        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
     if head.method == Method::CONNECT {
         let reason = "CONNECT asks for a tunnel, which this server is not";

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
@@ -43,7 +43,7 @@ impl Stream {
         let room = buffer.len();
         let mut read = None;
         let tried = either!(self, it => it.try_io(Interest::READABLE, || {
-            let n = rustix::io::read(it, &mut *buffer)?;
+            let (n, _) = recv(it, &mut *buffer, RecvFlags::empty())?;
             read = Some(n);
             if (1..room).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         }));

@@ -14,6 +14,7 @@ use std::{
         fd::OwnedFd,
         unix::{fs::OpenOptionsExt, net::UnixStream},
     },
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -27,6 +28,15 @@ pub(crate) fn fcgi() -> Command {
         command.env(format!("FCGI_{name}_TIMEOUT"), "60");
     }
     command
+}
+
+/// A copy of the command, which can be removed while it runs, as an upgrade does.
+pub(crate) fn copy_of_fcgi(folder: &Path) -> PathBuf {
+    let copy = folder.join("fcgi");
+    // Another process writes it: a file that this one has open for writing could not be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_fcgi")).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    copy
 }
 
 /// A stdout that is full, and its end that nobody reads.

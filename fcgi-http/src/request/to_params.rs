@@ -382,30 +382,34 @@ impl<'a> Host<'a> {
 /// ```
 #[must_use]
 pub fn is_host(field: &[u8]) -> bool {
-    field.is_empty() || plain_host(field).is_some() || split_host(field).is_some()
+    field.is_empty() || plain_host(field).is_some() || authority(field).is_some()
 }
 
 /// The host and its port, if that is a port.
 fn split_host(field: &[u8]) -> Option<(Cow<'_, str>, Option<u16>)> {
     if let Some((name, port)) = plain_host(field) {
-        return Some((name.into(), port));
+        return Some((std::str::from_utf8(name).ok()?.into(), port));
     }
+    let host = authority(field)?;
+    Some((host.host().to_owned().into(), host.port_u16()))
+}
+
+fn authority(field: &[u8]) -> Option<Authority> {
     let host = Authority::try_from(field).ok()?;
     let is_named = !host.as_str().contains('@') && !host.host().is_empty();
-    is_named.then(|| (host.host().to_owned().into(), host.port_u16()))
+    is_named.then_some(host)
 }
 
 /// The same for what most clients send: a name or an IPv4 address, and perhaps a number as port. An
 /// [`Authority`] finds the same, but takes ten times as long.
-fn plain_host(field: &[u8]) -> Option<(&str, Option<u16>)> {
+fn plain_host(field: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let field = std::str::from_utf8(field).ok()?;
-    let end = field.bytes().position(|byte| !is_plain(byte)).unwrap_or(field.len());
-    let (name, port) = field.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Some((name, None)),
-        Some(port) if port.starts_with(|first: char| first.is_ascii_digit()) => {
-            Some((name, Some(port.parse().ok()?)))
+    let end = field.iter().position(|byte| !is_plain(*byte)).unwrap_or(field.len());
+    match field.split_at(end) {
+        ([], _) => None,
+        (name, []) => Some((name, None)),
+        (name, [b':', port @ ..]) if port.first().is_some_and(u8::is_ascii_digit) => {
+            Some((name, Some(std::str::from_utf8(port).ok()?.parse().ok()?)))
         }
         _ => None,
     }

@@ -155,8 +155,8 @@ impl Request<'_> {
     ///   with this status.
     /// - If the response has begun and no other request is active on the connection, the connection
     ///   is closed after what was written: without the end of STDOUT and without END_REQUEST.
-    /// - If other requests are active, END_REQUEST carries this status, which should not be 0. More
-    ///   can't be said without failing them too.
+    /// - If other requests are active, or another one has come on a kept connection, END_REQUEST
+    ///   carries this status, which should not be 0. More can't be said without failing them too.
     ///
     /// # Errors
     /// [`UsageError::RequestEnded`].
@@ -164,7 +164,7 @@ impl Request<'_> {
         if !self.has_begun() {
             return self.end(Ending::Failed(app_status));
         }
-        if self.connection.requests.len() > 1 {
+        if self.connection.requests.len() > 1 || self.is_followed() {
             return self.finish(app_status);
         }
         self.connection.cut |= self.connection.remove(self.key);
@@ -180,6 +180,12 @@ impl Request<'_> {
     /// [`UsageError::RequestEnded`].
     pub fn reject(self, rejection: Rejection) -> Result<(), UsageError> {
         self.end(Ending::Rejected(rejection))
+    }
+
+    /// Whether another request has come, which will be answered once this one has ended.
+    fn is_followed(&self) -> bool {
+        self.state().is_some_and(|request| request.keep_conn)
+            && self.connection.recv.has_ahead(RecordType::BeginRequest)
     }
 
     #[inline]

@@ -118,6 +118,11 @@ impl Place {
 
     /// nginx with the page's file in front of `app.sock`, or of another address.
     pub(crate) fn nginx(&self, address: Option<&str>) -> Result<WebServer> {
+        self.nginx_with(address, "")
+    }
+
+    /// The same with more in its `server` block.
+    pub(crate) fn nginx_with(&self, address: Option<&str>, more: &str) -> Result<WebServer> {
         let address = address.map_or_else(|| self.text("app.sock"), str::to_owned);
         let unix = if address.starts_with('/') { "unix:" } else { "" };
         let site = adapted(
@@ -126,7 +131,7 @@ impl Place {
                 ("unix:/run/app/app.sock", &format!("{unix}{address}")),
                 ("/srv/app/public", &self.text("public")),
                 ("include fastcgi_params", "include /etc/nginx/fastcgi_params"),
-                ("listen 80;", "listen 127.0.0.1:@PORT@;"),
+                ("listen 80;", &format!("listen 127.0.0.1:@PORT@;\n{more}")),
             ],
         )?;
         let user = if rustix::process::geteuid().is_root() { "user root root;" } else { "" };

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     harness::run([
         case("the_page_shows_the_files_as_they_are", &[], page::shows_the_files),
         case("nginx", &[Peer::Nginx], servers::nginx),
+        case("nginx_websocket", &[Peer::Nginx], servers::nginx_websocket),
         case("apache", &[Peer::Apache], servers::apache),
         case("apache_fcgid", &[Peer::Apache, Peer::Fcgid], servers::fcgid),
         case("lighttpd", &[Peer::Lighttpd], servers::lighttpd),

@@ -1,8 +1,15 @@
 //! Each web server with the page's file.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    thread,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use fcgi_testkit::{
     peers::{WebServer, WebServerKind, apache_modules, user},
     program::copy,
@@ -19,6 +26,57 @@ pub(crate) fn nginx() -> Result<()> {
     let server = place.nginx(None)?;
     serves(&server)?;
     is(&get(server.port(), "/static/file.txt")?, 200, "a file\n")
+}
+
+/// `/ws` goes to a port of HTTP, and is upgraded; the rest stays with the application.
+pub(crate) fn nginx_websocket() -> Result<()> {
+    let place = Place::new()?;
+    let _app = Process::on_socket(&place.socket()?)?;
+    let listener = TcpListener::bind("127.0.0.1:0").context("a port")?;
+    let port = listener.local_addr().context("its port")?.port();
+    let more = adapted("nginx-websocket.conf", &[(":8081", &format!(":{port}"))])?;
+    let server = place.nginx_with(None, &more)?;
+    serves(&server)?;
+    let upgraded = thread::spawn(move || -> Result<Vec<String>> {
+        let (mut stream, _) = listener.accept().context("accept")?;
+        let asked = head(&mut stream)?;
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+              Upgrade: websocket\r\n\r\n",
+        )?;
+        let mut message = [0; 4];
+        stream.read_exact(&mut message).context("a message")?;
+        stream.write_all(&message)?;
+        Ok(asked)
+    });
+    let mut client = TcpStream::connect(("127.0.0.1", server.port())).context("connect")?;
+    client.write_all(
+        b"GET /ws HTTP/1.1\r\nHost: example.org\r\nConnection: Upgrade\r\n\
+          Upgrade: websocket\r\n\r\n",
+    )?;
+    let answered = head(&mut client)?;
+    ensure!(answered[0].starts_with("HTTP/1.1 101 "), "{answered:?}");
+    client.write_all(b"ping")?;
+    let mut message = [0; 4];
+    client.read_exact(&mut message).context("the message again")?;
+    ensure!(&message == b"ping", "{message:?}");
+    let asked = upgraded.join().map_err(|_| anyhow!("the other end panicked"))??;
+    for line in ["GET /ws HTTP/1.1", "Host: example.org", "Upgrade: websocket"] {
+        ensure!(asked.iter().any(|it| it == line), "no {line} in {asked:?}");
+    }
+    Ok(())
+}
+
+/// The lines of a head.
+fn head(stream: &mut TcpStream) -> Result<Vec<String>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).context("a head")?;
+        head.extend(byte);
+    }
+    let text = String::from_utf8(head).context("a head is text")?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 pub(crate) fn apache() -> Result<()> {

@@ -22,6 +22,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_panic_ends_its_request_alone,
     w_12_a_response_that_breaks_half_way_is_cut,
     w_12_beside_another_request_it_ends_with_a_status,
+    w_12_the_requests_behind_it_are_answered,
 ];
 
 fn fc_5_1_1_begin_request_of_another_length_is_fatal_h_5(suite: &Suite) {
@@ -337,4 +338,30 @@ fn w_12_beside_another_request_it_ends_with_a_status(suite: &Suite) {
     peer.send(close(Type::Stdin, 1));
     while !other.take(&peer.record()) {}
     assert_eq!(other, echoed(&[], "other"));
+}
+
+/// Requests that came together with one that fails are not lost with its connection.
+fn w_12_the_requests_behind_it_are_answered(suite: &Suite) {
+    let echo = suite.echo_program();
+    for n in ["0", "10"] {
+        let mut peer = echo.dial();
+        let wire = [
+            request(1, KEEP, &[("ECHO_FAIL_AFTER_BYTES", n)], b"body"),
+            request(2, KEEP, &[], b"second"),
+            request(3, CLOSE, &[], b"third"),
+        ];
+        peer.send(wire.concat());
+        let mut answers: [Answer; 3] = Default::default();
+        let mut ended = [false; 3];
+        while !(ended[1] && ended[2]) {
+            let record = peer.record();
+            let at = usize::from(record.id) - 1;
+            ended[at] |= answers[at].take(&record);
+        }
+        // Its end came first, or its connection is cut once the others have ended.
+        assert!(!ended[0] || answers[0].app_status != 0, "it ended well");
+        assert_eq!(answers[1], echoed(&[], "second"), "after {n} bytes");
+        assert_eq!(answers[2], echoed(&[], "third"), "after {n} bytes");
+    }
+    echo.assert_alive();
 }

@@ -147,6 +147,10 @@ fn blast_counts_its_requests(suite: &Suite) {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+    let output = programs.command("blast").args(["-", "1", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("blast: -: "), "{said}");
 }
 
 fn an_address_is_taken_as_people_write_it(suite: &Suite) {
