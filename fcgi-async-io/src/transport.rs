@@ -97,8 +97,9 @@ impl Transport {
 
     /// A socket that was accepted a moment ago. Mostly its first request has come by now: to read
     /// it at once saves waiting for it.
-    fn accepted(self) -> Self {
-        Self { readable: true, ..self }
+    fn accepted(mut self) -> Self {
+        self.readable = true;
+        self
     }
 
     pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {

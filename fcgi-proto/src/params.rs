@@ -63,6 +63,18 @@ impl Params {
         Self { block: Vec::with_capacity(bytes), ..Self::new() }
     }
 
+    /// Removes all parameters, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.block.clear();
+        (self.len, self.too_long) = (0, None);
+    }
+
+    /// How many encoded bytes they have memory for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.block.capacity()
+    }
+
     /// Appends a parameter. An earlier one of the same name stays. A name or value of 2^31 bytes or
     /// more can't be sent; `begin` will return an error for it.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
@@ -255,12 +267,19 @@ pub(crate) struct ParamsDecoder {
 }
 
 impl ParamsDecoder {
+    /// A decoder that uses the memory of other parameters.
+    #[inline]
+    pub(crate) fn new(mut memory: Params) -> Self {
+        memory.clear();
+        Self { params: memory, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
         let Params { block, len, .. } = &mut self.params;
         if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
-        if block.is_empty() {
+        if block.capacity() == 0 {
             *block = input.to_vec();
         } else {
             block.extend_from_slice(input);

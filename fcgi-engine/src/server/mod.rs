@@ -17,6 +17,7 @@ mod notes;
 mod requests;
 mod session;
 mod settings;
+mod spare;
 mod streams;
 mod tally;
 mod turn;

@@ -226,13 +226,19 @@ impl<W> Requests<W> {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
+    }
+
     pub(super) fn keys(&self) -> Vec<RequestKey> {
         self.iter().map(|(key, _)| key).collect()
     }
 
     /// Whether any request was not ended.
+    #[inline]
     pub(super) fn any_live(&self) -> bool {
-        self.iter().any(|(_, active)| !active.ended)
+        !self.is_empty() && self.iter().any(|(_, active)| !active.ended)
     }
 }
 

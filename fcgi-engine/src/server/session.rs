@@ -13,6 +13,7 @@ use super::{
     notes::{ConnectionSpan, Ended, Note, Notes, RequestSpan},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     settings::grace_end,
+    spare,
     tally::{Count, Tally},
 };
 use crate::{
@@ -269,6 +270,9 @@ impl<W: Waiters> Session<W> {
         let (stop, rejection) = (active.stop, active.rejection);
         let ended = ended.then(|| self.end(key, stop, rejection, end));
         let ended = ended.and_then(|outcome| self.ended(key, outcome, now));
+        if let Some(active) = self.requests.get_mut(key) {
+            spare::put_back(&mut active.params);
+        }
         self.requests.forget(key);
         if self.requests.len() == 0 {
             self.bound = None;
@@ -371,7 +375,7 @@ impl<W: Waiters> Session<W> {
         if !self.begun.is_empty() {
             return None;
         }
-        let Whole { key, role, keep_conn, params } = self.connection.poll_whole()?;
+        let Whole { key, role, keep_conn, params } = self.connection.poll_whole(spare::take)?;
         let begins = self.begin(key, role, now);
         if begins && (self.takes_turns() || self.connection.is_quiet()) {
             pump::reclaim(&mut self.connection);

@@ -53,7 +53,8 @@ pub use event::{AbortReason, Event, Whole};
 pub use request::Request;
 
 use crate::{
-    Connection, Input, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit, UsageError,
+    Connection, Input, Params, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit,
+    UsageError,
     connection::sealed::Sealed,
     inbound::Inbound,
     params::ParamsDecoder,
@@ -216,9 +217,10 @@ impl ServerConnection {
     /// A request that came whole, with all of its input, if that is what comes next and no other
     /// request is active. Otherwise this returns `None` and changes nothing. It is a shorter way to
     /// what [`poll_event`](Connection::poll_event) and [`take_end`](Self::take_end) report, for the
-    /// request that nearly every web server sends.
+    /// request that nearly every web server sends. `memory` is called for parameters whose memory
+    /// the request's may use; [`Params::new`] has none.
     #[inline]
-    pub fn poll_whole(&mut self) -> Option<Whole> {
+    pub fn poll_whole(&mut self, memory: impl FnOnce() -> Params) -> Option<Whole> {
         let first = !self.recv.is_drained()
             && self.error.is_none()
             && self.requests.is_empty()
@@ -226,7 +228,7 @@ impl ServerConnection {
             && !self.send.has_blocked()
             && !self.closing
             && !self.send.is_behind(&self.config.limits);
-        if first { self.whole_start(true) } else { None }
+        if first { self.whole_start(true, memory) } else { None }
     }
 
     /// Acts on the end of a request's STDIN now, if it came in one piece with the request's start.
@@ -313,7 +315,8 @@ impl ServerConnection {
                 return Ok(None);
             }
             if self.requests.is_empty() {
-                if let Some(Whole { key, role, keep_conn, params }) = self.whole_start(false) {
+                let whole = self.whole_start(false, Params::new);
+                if let Some(Whole { key, role, keep_conn, params }) = whole {
                     return Ok(Some(Event::Request { key, role, params, keep_conn }));
                 }
             }

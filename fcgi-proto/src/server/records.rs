@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use super::{AbortReason, Ending, Event, ServerConnection, State, Whole};
 use crate::{
-    Input, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
+    Input, Params, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
     inbound::Inbound,
     params::ParamsDecoder,
     receiver::{Span, Worth},
@@ -263,7 +263,11 @@ impl ServerConnection {
     /// with the same result. The end of STDIN behind it is left to the next event, as it would be
     /// then; or, with `whole`, it is taken too, and a request that needs more input is left alone.
     #[inline]
-    pub(super) fn whole_start(&mut self, whole: bool) -> Option<Whole> {
+    pub(super) fn whole_start(
+        &mut self,
+        whole: bool,
+        memory: impl FnOnce() -> Params,
+    ) -> Option<Whole> {
         const BEGIN: u8 = RecordType::BeginRequest.as_u8();
         const PARAMS: u8 = RecordType::Params.as_u8();
         const STDIN: u8 = RecordType::Stdin.as_u8();
@@ -306,7 +310,7 @@ impl ServerConnection {
         if whole && state != ServerState::Complete {
             return None;
         }
-        let mut params = ParamsDecoder::default();
+        let mut params = ParamsDecoder::new(memory());
         if params.push(content, limits).is_err() || !params.is_whole() {
             return None;
         }

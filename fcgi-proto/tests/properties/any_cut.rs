@@ -1,7 +1,7 @@
 //! H-13: the same bytes in other pieces are the same events.
 
 use fcgi_proto::{
-    Connection, Input, Limits, ServerConfig, ServerConnection,
+    Connection, Input, Limits, Params, ServerConfig, ServerConnection,
     server::{Event, Whole},
 };
 use proptest::{collection::vec, prelude::*};
@@ -137,8 +137,9 @@ fn answered(limits: Limits, bytes: &[u8], cuts: &[usize], whole: bool) -> Log {
 }
 
 fn answer(server: &mut ServerConnection, log: &mut Log, whole: bool) {
+    let memory = Params::from_iter([("OF_ANOTHER", "request")]);
     loop {
-        let first = if whole { server.poll_whole() } else { None };
+        let first = if whole { server.poll_whole(|| memory.clone()) } else { None };
         let event = match first {
             Some(Whole { key, role, keep_conn, params }) => {
                 let request = server.request(key).expect("active");
