@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use args::{ANSWER, Args, Failure, check, request};
+use args::{ANSWER, Args, Failure, check, params, request};
 use clap::Parser;
 use fcgi_blocking as fcgi;
 
@@ -31,11 +31,12 @@ fn blast(args: &Args) -> Result<Duration, Failure> {
         .max_connections(connections)
         .keep_conn(!args.no_keep_conn)
         .build()?;
+    let params = params();
     let started = Instant::now();
     let mut threads = Vec::new();
     for share in args.shares() {
-        let (pool, keep_conn) = (pool.clone(), !args.no_keep_conn);
-        let thread = thread::Builder::new().spawn(move || send(&pool, share, keep_conn));
+        let (pool, params, keep_conn) = (pool.clone(), params.clone(), !args.no_keep_conn);
+        let thread = thread::Builder::new().spawn(move || send(&pool, &params, share, keep_conn));
         threads.push(thread.map_err(Failure::Start)?);
     }
     for thread in threads {
@@ -48,9 +49,14 @@ fn blast(args: &Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a thread's share of the requests.
-fn send(pool: &fcgi::Pool, share: u64, keep_conn: bool) -> Result<(), Failure> {
+fn send(
+    pool: &fcgi::Pool,
+    params: &fcgi::Params,
+    share: u64,
+    keep_conn: bool,
+) -> Result<(), Failure> {
     for _ in 0..share {
-        check(&pool.send(request(keep_conn))?.collect(ANSWER)?)?;
+        check(&pool.send(request(params, keep_conn))?.collect(ANSWER)?)?;
     }
     Ok(())
 }

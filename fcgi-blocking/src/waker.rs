@@ -1,4 +1,4 @@
-//! Interrupts another thread's poll(2).
+//! Interrupts another thread's poll(2), and limits its time.
 
 use std::{
     io::{self, Read, Write},
@@ -6,7 +6,19 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    time::{Duration, Instant},
 };
+
+use rustix::event::Timespec;
+
+/// Some systems' poll takes no longer times.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+/// How long one poll(2) may wait, of a wait until then. The caller looks at the clock after it.
+pub(crate) fn poll_timeout(until: Option<Instant>) -> Option<Timespec> {
+    let left = until?.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
+    Timespec::try_from(left).ok()
+}
 
 /// A pair of sockets. A thread polls the reading end.
 #[derive(Debug)]

@@ -135,38 +135,6 @@ fn cancelled_before_it_is_sent() {
     drop(peer.join());
 }
 
-/// Listens with a backlog of nothing, and fills it.
-fn full_backlog() -> (tempfile::TempDir, Address, rustix::fd::OwnedFd, Vec<rustix::fd::OwnedFd>) {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("full.sock");
-    let address = SocketAddrUnix::new(&path).unwrap();
-    let socket = || {
-        rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::NONBLOCK,
-            None,
-        )
-        .unwrap()
-    };
-    let listener = socket();
-    rustix::net::bind(&listener, &address).unwrap();
-    rustix::net::listen(&listener, 0).unwrap();
-    let mut connected = Vec::new();
-    loop {
-        let next = socket();
-        match rustix::net::connect(&next, &address) {
-            Ok(()) => connected.push(next),
-            Err(error) => {
-                assert_eq!(error, rustix::io::Errno::AGAIN);
-                return (folder, Address::unix(path), listener, connected);
-            }
-        }
-        assert!(connected.len() < 10, "no backlog is that long");
-    }
-}
-
 #[test]
 fn cancel_from_another_thread_while_connecting() {
     let (_folder, address, _listener, _connected) = full_backlog();

@@ -431,6 +431,23 @@ fn a_dropped_response_leaves_nothing_to_others_h_11() {
 }
 
 #[test]
+fn nothing_is_sent_of_a_request_that_was_cancelled_before() {
+    let (app, counts) = (RawApp::new(), Counts::default());
+    let pool = builder(&app).build().unwrap();
+    counts.serve(app);
+    let cancel = CancelHandle::new();
+    cancel.cancel();
+    // Without a connection, and with one that is kept.
+    for before in 0..2 {
+        let error = pool.send_cancellable(post(b"no"), &cancel).unwrap_err();
+        assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+        assert_eq!(say(&pool, b"yes").unwrap(), stdout("yes"));
+        assert_eq!(counts.requests(), before + 1);
+        assert_eq!(counts.accepted(), 1);
+    }
+}
+
+#[test]
 fn cancel_while_waiting_for_a_connection_and_for_an_answer() {
     let app = RawApp::new();
     let connector = Connector::new().drain_timeout(AMPLE);

@@ -1,14 +1,40 @@
 //! How the end of a client's request is logged: the same words in every adapter.
 #![allow(missing_docs)]
 
-use std::{io, sync::Arc, task::Poll, time::Instant};
+use std::{
+    io::{self, Read as _},
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
 
 use fcgi_engine::{
     Error, Phase,
     client::{Exchange, Session, Settings},
+    pump::Socket,
 };
 use fcgi_proto::{BeginRequest, Params, ProtocolError, ProtocolErrorKind, Rejection, Role};
-use fcgi_testkit::logs;
+use fcgi_testkit::{
+    logs,
+    wire::{Type, end, record},
+};
+
+/// An application that says these bytes.
+#[derive(Default)]
+struct Answers(io::Cursor<Vec<u8>>);
+
+impl Socket for Answers {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buf)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+}
 
 fn begin() -> (Session<()>, Exchange) {
     let now = Instant::now();
@@ -69,4 +95,27 @@ fn a_request_that_nobody_wants_any_more_is_aborted() {
         exchange.give_up(Instant::now);
     });
     assert!(log.contains("outcome=Aborted"), "{log}");
+}
+
+/// A caller that knows the length of a body need not ask for the end.
+#[test]
+fn a_request_whose_response_was_read_whole_is_complete() {
+    for (asks, word) in [(true, "request ended app_status=3"), (false, "outcome=Aborted")] {
+        let log = logs::of(|| {
+            let (mut session, mut exchange) = begin();
+            session.write(&mut Answers::default(), Instant::now);
+            exchange.handle_body(Ok(None)).unwrap();
+            session.push(&mut exchange).unwrap();
+            let said = [record(Type::Stdout, 1, b"hello"), end(1, 3, 0)].concat();
+            session.read(&mut Answers(io::Cursor::new(said)));
+            session.handle_events(|()| ());
+            if asks {
+                let polled = session.poll(&mut exchange, Instant::now);
+                assert!(matches!(polled, Poll::Ready(Ok(Some(_)))));
+            }
+            session.leave(&mut exchange);
+            exchange.give_up(Instant::now);
+        });
+        assert!(log.contains(word), "{log}");
+    }
 }

@@ -62,6 +62,28 @@ fn a_whole_response_is_late_for_nobody() {
     assert!(matches!(session.poll(&mut exchange, || late), Poll::Ready(Ok(None))));
 }
 
+/// A request that is whole at once can be taken for a part of the next one too.
+#[test]
+fn q_4_a_connection_is_not_kept_after_a_wrong_length() {
+    let start = Instant::now();
+    for (length, fits) in [("", true), ("0", true), ("5", false)] {
+        let mut session = session(Settings::new());
+        let params = Params::from_iter([("CONTENT_LENGTH", length)]).shared();
+        let begin = BeginRequest { params, ..begin() };
+        let mut exchange = session.begin_without_body(&begin, start, start).unwrap();
+        assert!(!exchange.is_feeding() && exchange.wants_body().is_none());
+        assert_eq!(exchange.is_mismatched(), !fits);
+        let said = io::Cursor::new(end(1, 0, 0));
+        let mut socket = Script { said, closes: false };
+        session.write(&mut socket, || start);
+        while session.read(&mut socket) {}
+        session.handle_events(|()| ());
+        assert!(matches!(session.poll(&mut exchange, || start), Poll::Ready(Ok(None))));
+        session.forget(exchange.key());
+        assert_eq!(session.is_reusable(), fits, "{length}");
+    }
+}
+
 /// The pool opens another connection for `Closed`; an error of misuse would reach its caller.
 #[test]
 fn a_connection_that_has_ended_unused_is_closed_to_requests() {
@@ -83,7 +105,7 @@ fn a_connection_with_too_many_aborted_requests_settles_at_once() {
     session.push(&mut exchange).unwrap();
     let mut socket = Script { said: io::Cursor::default(), closes: false };
     session.write(&mut socket, || start);
-    session.abort(exchange.key());
+    session.leave(&mut exchange);
     session.forget(exchange.key());
     session.write(&mut socket, || start);
     assert_eq!(session.settled(|| true), None, "its END_REQUEST is still to come");

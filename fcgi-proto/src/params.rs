@@ -14,8 +14,11 @@
 //! assert_eq!(params.get("QUERY_STRING"), None);
 //! assert_eq!(params.iter().count(), 2);
 //! ```
+//!
+//! Requests that are alike need not be encoded again and again: clones of [shared](Params::shared)
+//! parameters share one block.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
@@ -30,25 +33,75 @@ const FIRST_BLOCK: usize = 512;
 const USUAL_PAIR: usize = 36;
 /// The most bytes to reserve before the parameters are seen.
 const MOST_ROOM: usize = 8 * 1024;
+/// A client looks for it in each request (Q-4).
+const CONTENT_LENGTH: &[u8] = b"CONTENT_LENGTH";
 
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
 /// They are stored as on the wire, so that receiving or sending them is one copy.
-#[derive(Clone, Default)]
+// A request is moved often, so this is small.
+#[derive(Clone)]
 pub struct Params {
-    /// Whole pairs, encoded.
-    block: Vec<u8>,
+    block: Block,
     len: usize,
-    /// The length of a name or value that can't be encoded: such a pair is not in the block. In a
-    /// box, since requests are moved often and hardly any has one.
+    content_length: Place,
+    /// The length of a name or value that can't be encoded: such a pair is not in the block.
     too_long: Option<Box<usize>>,
+}
+
+/// Where in the block a pair is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place(usize);
+
+impl Place {
+    const NOWHERE: Self = Self(usize::MAX);
+    /// The pairs came from the peer, and nobody has looked.
+    const UNKNOWN: Self = Self(usize::MAX - 1);
+}
+
+/// Whole pairs, encoded.
+#[derive(Clone)]
+enum Block {
+    Own(Vec<u8>),
+    /// Clones have it too.
+    Shared(Arc<[u8]>),
+}
+
+impl Block {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(shared) => shared,
+        }
+    }
+
+    /// The block, to add to it: a copy with some room if clones have it too.
+    #[inline]
+    fn writable(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(shared) = self {
+            let mut own = Vec::with_capacity(shared.len() + FIRST_BLOCK);
+            own.extend_from_slice(shared);
+            *self = Self::Own(own);
+        }
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(_) => unreachable!("it was copied"),
+        }
+    }
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Params {
     /// Empty parameters, without an allocation.
     #[must_use]
     pub const fn new() -> Self {
-        Self { block: Vec::new(), len: 0, too_long: None }
+        Self::of(Vec::new())
     }
 
     /// The same, each length in its shortest form.
@@ -60,35 +113,87 @@ impl Params {
     /// Empty parameters, with room for `bytes` encoded bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { block: Vec::with_capacity(bytes), ..Self::new() }
+        Self::of(Vec::with_capacity(bytes))
     }
 
-    /// Removes all parameters, and keeps the memory.
-    pub fn clear(&mut self) {
-        self.block.clear();
-        (self.len, self.too_long) = (0, None);
+    /// An empty block.
+    const fn of(own: Vec<u8>) -> Self {
+        Self { block: Block::Own(own), len: 0, content_length: Place::NOWHERE, too_long: None }
     }
 
-    /// How many encoded bytes they have memory for.
+    /// `len` whole pairs that were received.
+    fn received(own: Vec<u8>, len: usize) -> Self {
+        let block = Block::Own(own);
+        Self { block, len, content_length: Place::UNKNOWN, too_long: None }
+    }
+
+    /// The same parameters, in a block that all clones share, for requests that are alike: a clone
+    /// costs no allocation and no look at the pairs. Adding to a clone copies the block once and
+    /// leaves the other clones as they are.
+    ///
+    /// ```
+    /// use fcgi_proto::Params;
+    ///
+    /// let shared = Params::from_iter([("HTTPS", "on"), ("SERVER_NAME", "example.org")]).shared();
+    /// let mut params = shared.clone();
+    /// params.push("REQUEST_URI", "/articles");
+    /// assert_eq!((shared.len(), params.len()), (2, 3));
+    /// ```
     #[must_use]
+    pub fn shared(mut self) -> Self {
+        if let Block::Own(own) = &mut self.block {
+            self.block = Block::Shared(core::mem::take(own).into());
+        }
+        self
+    }
+
+    /// Removes all parameters, and keeps the memory unless clones share it.
+    pub fn clear(&mut self) {
+        let mut own = self.take_own();
+        own.clear();
+        *self = Self::of(own);
+    }
+
+    /// How many encoded bytes they have memory for that no clone shares.
+    #[must_use]
+    #[inline]
     pub fn capacity(&self) -> usize {
-        self.block.capacity()
+        match &self.block {
+            Block::Own(own) => own.capacity(),
+            Block::Shared(_) => 0,
+        }
+    }
+
+    #[inline]
+    fn take_own(&mut self) -> Vec<u8> {
+        match &mut self.block {
+            Block::Own(own) => core::mem::take(own),
+            Block::Shared(_) => Vec::new(),
+        }
     }
 
     /// Appends a parameter. An earlier one of the same name stays. A name or value of 2^31 bytes or
     /// more can't be sent; `begin` will return an error for it.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        if self.block.capacity() == 0 {
-            self.block.reserve(FIRST_BLOCK);
+        let block = self.block.writable();
+        if block.capacity() == 0 {
+            block.reserve(FIRST_BLOCK);
         }
-        match pairs::encode(name.as_ref(), value.as_ref(), &mut self.block) {
-            Ok(()) => self.len += 1,
+        let (name, start) = (name.as_ref(), block.len());
+        match pairs::encode(name, value.as_ref(), block) {
+            Ok(()) => {
+                self.len += 1;
+                if name == CONTENT_LENGTH {
+                    self.content_length = Place(start);
+                }
+            }
             Err(UsageError::PairTooLong(len)) => self.too_long = Some(Box::new(len)),
             Err(_) => {}
         }
     }
 
-    /// Appends all parameters of another block, in one copy.
+    /// Appends all parameters of another block, in one copy; without any if these are empty and the
+    /// others [shared](Self::shared).
     ///
     /// ```
     /// use fcgi_proto::Params;
@@ -100,7 +205,16 @@ impl Params {
     /// assert_eq!((params.len(), params.get_str("HTTPS")), (3, Some("on")));
     /// ```
     pub fn append(&mut self, other: &Self) {
-        self.block.extend_from_slice(&other.block);
+        match other.content_length {
+            Place::NOWHERE => {}
+            Place::UNKNOWN => self.content_length = Place::UNKNOWN,
+            Place(at) => self.content_length = Place(self.encoded_len() + at),
+        }
+        if self.len == 0 && matches!(other.block, Block::Shared(_)) {
+            self.block = other.block.clone();
+        } else {
+            self.block.writable().extend_from_slice(other.block.bytes());
+        }
         self.len += other.len;
         if other.too_long.is_some() {
             self.too_long.clone_from(&other.too_long);
@@ -112,7 +226,15 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
-        let (mut rest, mut found) = (&self.block[..], None);
+        let (mut rest, mut found) = (self.block.bytes(), None);
+        match self.content_length {
+            Place::UNKNOWN => {}
+            Place::NOWHERE if name == CONTENT_LENGTH => return None,
+            Place(at) if name == CONTENT_LENGTH => {
+                return Iter { block: rest.get(at..)?, len: 1 }.next().map(|(_, value)| value);
+            }
+            _ => {}
+        }
         loop {
             // The fast path: lengths of one byte each, as nearly all have. Most pairs are skipped by
             // their lengths alone.
@@ -146,7 +268,7 @@ impl Params {
     /// The pairs in order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { block: &self.block, len: self.len }
+        Iter { block: self.block.bytes(), len: self.len }
     }
 
     /// How many pairs there are.
@@ -164,12 +286,13 @@ impl Params {
     /// Bytes that all pairs take in PARAMS.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        self.block.len()
+        self.block.bytes().len()
     }
 
     /// The content of PARAMS.
+    #[inline]
     pub(crate) fn encoded(&self) -> &[u8] {
-        &self.block
+        self.block.bytes()
     }
 
     pub(crate) fn check(&self) -> Result<(), UsageError> {
@@ -218,7 +341,7 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Extend<(N, V)> for Params {
         let iter = iter.into_iter();
         // An iterator's size hint is only trusted up to a block that costs nothing.
         let room = iter.size_hint().0.saturating_mul(USUAL_PAIR);
-        self.block.reserve(room.min(MOST_ROOM));
+        self.block.writable().reserve(room.min(MOST_ROOM));
         for (name, value) in iter {
             self.push(name, value);
         }
@@ -259,7 +382,9 @@ pub(crate) struct TooLarge;
 /// Joins a PARAMS stream, however it is cut, within the limits.
 #[derive(Debug, Default)]
 pub(crate) struct ParamsDecoder {
-    params: Params,
+    block: Vec<u8>,
+    /// Pairs so far.
+    len: usize,
     /// Where the next pair starts: past the end of the block while a pair is incomplete.
     next: usize,
     /// A length is not in its shortest form.
@@ -270,12 +395,13 @@ impl ParamsDecoder {
     /// A decoder that uses the memory of other parameters.
     #[inline]
     pub(crate) fn new(mut memory: Params) -> Self {
-        memory.clear();
-        Self { params: memory, ..Self::default() }
+        let mut block = memory.take_own();
+        block.clear();
+        Self { block, ..Self::default() }
     }
 
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
-        let Params { block, len, .. } = &mut self.params;
+        let Self { block, len, .. } = self;
         if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
@@ -316,19 +442,20 @@ impl ParamsDecoder {
 
     /// Whether the bytes so far end where a pair ends (FC-3.4-5).
     pub(crate) fn is_whole(&self) -> bool {
-        self.next == self.params.block.len()
+        self.next == self.block.len()
     }
 
     /// The parameters of a complete stream, in the shortest form (FC-3.4-2).
     #[inline]
     pub(crate) fn finish(&mut self) -> Params {
         self.next = 0;
-        let params = core::mem::take(&mut self.params);
+        let block = core::mem::take(&mut self.block);
+        let params = Params::received(block, core::mem::take(&mut self.len));
         if core::mem::take(&mut self.long_form) { params.shortened() } else { params }
     }
 
     /// Bytes received so far.
     pub(crate) fn received(&self) -> usize {
-        self.params.block.len()
+        self.block.len()
     }
 }

@@ -204,8 +204,15 @@ impl SendQueue {
         self.empty_record(RecordType::Params, request_id);
     }
 
-    /// Queues BEGIN_REQUEST, and a PARAMS stream and its end. The caller has checked every length.
-    pub(crate) fn begin_request(&mut self, id: u16, body: BeginRequestBody, params: &Params) {
+    /// Queues BEGIN_REQUEST, a PARAMS stream and its end, and the ends of up to two streams. The
+    /// caller has checked every length.
+    pub(crate) fn begin_request(
+        &mut self,
+        id: u16,
+        body: BeginRequestBody,
+        params: &Params,
+        ended: &[RecordType],
+    ) {
         let encoded = params.encoded();
         // Room for a whole request without a body, so that the buffer does not grow record by
         // record: also for the headers of PARAMS, of its end and of the end of STDIN and DATA.
@@ -213,6 +220,7 @@ impl SendQueue {
         if encoded.is_empty() || encoded.len() > MAX_ALIGNED_CONTENT {
             self.record(RecordType::BeginRequest, id, &body.encode());
             self.params(id, params);
+            ended.iter().for_each(|ended| self.empty_record(*ended, id));
             return;
         }
         // The fast path: nearly all requests have one record of PARAMS.
@@ -225,11 +233,17 @@ impl SendQueue {
         front[HEADER_LEN..HEADER_LEN + BODY_LEN].copy_from_slice(&body.encode());
         front[HEADER_LEN + BODY_LEN..].copy_from_slice(&stream.encode());
         let padding = usize::from(stream.padding_length);
-        let mut back = [0; 2 * HEADER_LEN];
-        back[padding..padding + HEADER_LEN].copy_from_slice(&end.encode());
+        let mut back = [0; 4 * HEADER_LEN];
+        let mut behind = padding + HEADER_LEN;
+        back[padding..behind].copy_from_slice(&end.encode());
+        for ended in ended.iter().take(2) {
+            let end = RecordHeader::new(*ended, id, 0);
+            back[behind..behind + HEADER_LEN].copy_from_slice(&end.encode());
+            behind += HEADER_LEN;
+        }
         self.gather(&front);
         self.gather(encoded);
-        self.gather(&back[..padding + HEADER_LEN]);
+        self.gather(&back[..behind]);
     }
 
     /// Queues the connection's own replies and counts them until they are sent.

@@ -168,7 +168,15 @@ fn h_4_a_name_or_value_of_2_31_bytes_is_refused_before_anything_is_sent() {
     assert_eq!(params.len(), 1);
     let mut client = client();
     let request = BeginRequest { role: Role::Responder, keep_conn: false, params };
-    assert_eq!(client.begin(request), Err(UsageError::PairTooLong(1 << 31)));
+    assert_eq!(client.begin(&request), Err(UsageError::PairTooLong(1 << 31)));
+    // Nor by way of parameters that are shared.
+    let shared = request.params.shared();
+    let mut params = Params::new();
+    params.append(&shared);
+    for params in [shared, params] {
+        let request = BeginRequest { role: Role::Responder, keep_conn: false, params };
+        assert_eq!(client.begin_without_body(request), Err(UsageError::PairTooLong(1 << 31)));
+    }
     assert!(client.poll_transmit().is_none() && client.is_reusable(), "nothing has changed");
 }
 

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use args::{ANSWER, Args, Failure, check, request};
+use args::{ANSWER, Args, Failure, check, params, request};
 use clap::Parser;
 
 use crate::{fcgi, runtime};
@@ -38,11 +38,11 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
         .max_connections(most)
         .keep_conn(!args.no_keep_conn)
         .build()?;
+    let params = params();
     let started = Instant::now();
-    let tasks: Vec<_> = args
-        .shares()
-        .map(|share| runtime::spawn(send(pool.clone(), share, !args.no_keep_conn)))
-        .collect();
+    let spawn =
+        |share| runtime::spawn(send(pool.clone(), params.clone(), share, !args.no_keep_conn));
+    let tasks: Vec<_> = args.shares().map(spawn).collect();
     for task in tasks {
         task.await?;
     }
@@ -50,9 +50,14 @@ async fn blast(args: Args) -> Result<Duration, Failure> {
 }
 
 /// Sends a task's share of the requests.
-async fn send(pool: fcgi::Pool, share: u64, keep_conn: bool) -> Result<(), Failure> {
+async fn send(
+    pool: fcgi::Pool,
+    params: fcgi::Params,
+    share: u64,
+    keep_conn: bool,
+) -> Result<(), Failure> {
     for _ in 0..share {
-        check(&pool.send(request(keep_conn)).await?.collect(ANSWER).await?)?;
+        check(&pool.send(request(&params, keep_conn)).await?.collect(ANSWER).await?)?;
     }
     Ok(())
 }

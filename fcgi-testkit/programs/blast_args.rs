@@ -64,9 +64,14 @@ impl Args {
     }
 }
 
-/// A request, over a connection that is kept or not.
-pub(crate) fn request(keep_conn: bool) -> fcgi::client::Request {
-    fcgi::client::Request::responder().params(PARAMS).keep_conn(keep_conn)
+/// A request, over a connection that is kept or not. All of them share their parameters.
+pub(crate) fn request(params: &fcgi::Params, keep_conn: bool) -> fcgi::client::Request {
+    fcgi::client::Request::responder().append_params(params).keep_conn(keep_conn)
+}
+
+/// The parameters of each request.
+pub(crate) fn params() -> fcgi::Params {
+    fcgi::Params::from_iter(PARAMS).shared()
 }
 
 /// Every answer must have app status 0 and some bytes.

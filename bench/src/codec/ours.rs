@@ -131,11 +131,16 @@ impl Codec for Ours {
 
     fn encode<S: Sent>(&mut self, request: &Request, sent: &mut S) -> Result<()> {
         let client = &mut self.client;
-        let params: Params = request.params.iter().cloned().collect();
-        let key = client.begin(BeginRequest { role: Role::Responder, keep_conn: true, params })?;
-        let mut handle = client.request(key).context("the request is gone")?;
-        handle.write(Input::Stdin, &mut request.body.clone())?;
-        handle.finish(Input::Stdin)?;
+        let params: Params = request.params.iter().map(|(name, value)| (name, value)).collect();
+        let begin = BeginRequest { role: Role::Responder, keep_conn: true, params };
+        if request.body.is_empty() {
+            client.begin_without_body(begin)?;
+        } else {
+            let key = client.begin(begin)?;
+            let mut handle = client.request(key).context("the request is gone")?;
+            handle.write(Input::Stdin, &mut request.body.clone())?;
+            handle.finish(Input::Stdin)?;
+        }
         while let Some(mut queued) = client.poll_transmit() {
             let mut slices = [IoSlice::new(&[]); 64];
             let n = queued.chunks_vectored(&mut slices);

@@ -26,25 +26,28 @@ impl Bare {
     }
 
     /// Appends the answers of all whole requests in `input` to `out`. Returns the bytes that are
-    /// left, and whether the connection is kept.
+    /// left, and whether the connection is kept. Records of no request are skipped (FC-3.3-6):
+    /// `fastcgi-client` ends an empty STDIN twice.
     pub(super) fn answer<'a>(
         &mut self,
         mut input: &'a [u8],
         out: &mut Vec<u8>,
     ) -> (&'a [u8], bool) {
-        let (mut at, mut kept) = (input, true);
+        let (mut at, mut kept, mut begun) = (input, true, false);
         while let Some(record) = Record::split(at) {
             at = record.rest;
             match record.kind {
                 wire::BEGIN_REQUEST => {
-                    kept &= record.content.get(2).is_some_and(|flags| flags & 1 == 1)
+                    begun = true;
+                    kept &= record.content.get(2).is_some_and(|flags| flags & 1 == 1);
                 }
+                _ if !begun => input = at,
                 wire::STDIN if record.content.is_empty() => {
                     for id in &self.ids {
                         self.answer[*id..*id + 2].copy_from_slice(&record.id.to_be_bytes());
                     }
                     out.extend_from_slice(&self.answer);
-                    input = at;
+                    (input, begun) = (at, false);
                 }
                 _ => {}
             }
@@ -73,5 +76,10 @@ mod tests {
             .map(|record| record.id)
             .collect();
         assert_eq!(ends, [3, 4]);
+        let mut end = Vec::new();
+        put_record(&mut end, wire::STDIN, 4, &[]);
+        out.clear();
+        assert_eq!(bare.answer(&end, &mut out), (&[][..], true));
+        assert!(out.is_empty(), "a second end of STDIN is answered");
     }
 }

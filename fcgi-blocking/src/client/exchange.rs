@@ -67,8 +67,7 @@ impl Exchange {
     /// Aborts the request unless it has ended, and sends what can be sent of the abort without
     /// waiting. The connection still handles its answer, until the request is forgotten.
     pub(crate) fn abort(&mut self, link: &mut Link) {
-        self.core.give_up(Instant::now);
-        if link.session.abort(self.core.key()) {
+        if link.session.leave(&mut self.core) {
             link.write();
         }
     }
@@ -77,6 +76,7 @@ impl Exchange {
     /// engine's [`Session::after`](client::Session::after) says.
     pub(crate) fn leave(&mut self, link: &mut Link) -> Option<bool> {
         self.abort(link);
+        self.core.give_up(Instant::now);
         link.session.forget(self.core.key());
         link.session.after(&self.core)
     }

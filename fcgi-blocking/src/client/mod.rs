@@ -113,17 +113,20 @@ impl Connector {
         address: impl TryInto<Address, Error: Into<Error>>,
     ) -> Result<Values, Error> {
         let address = address.try_into().map_err(Into::into)?;
-        query(&mut self.link(&address, None)?, None)
+        let patience = Patience::new(Instant::now(), None, None);
+        query(&mut self.link(&address, None)?, &patience)
     }
 
     fn link(&self, address: &Address, cancel: Option<&CancelHandle>) -> Result<Link, Error> {
         let name = address.to_string().into();
-        let (stream, waker) = dial(address, &name, self.settings.connect, cancel)?;
+        let dialled = dial(address, &name, self.settings.connect, cancel);
+        let (stream, waker) = dialled.map_err(observe::logged)?;
         Ok(Link::new(stream, Session::new(name, self.settings), waker))
     }
 }
 
-/// A connected socket, and the waker that ends a wait for it, if one was needed.
+/// A connected socket, and the waker that ends a wait for it, if one was needed. A time limit is
+/// not logged yet: it may stand for the limit of the whole request.
 pub(crate) fn dial(
     address: &Address,
     name: &Arc<str>,
@@ -140,19 +143,26 @@ pub(crate) fn dial(
         Err(Failure::Io(source)) => Err(Error::Connect { address: name, source }),
         Err(Failure::Cancelled) => Err(Error::Cancelled { address: name }),
         Err(Failure::TimedOut) => {
-            Err(observe::client_timeout(name, Phase::Connect, limit.unwrap_or_default()))
+            let (phase, limit) = (Phase::Connect, limit.unwrap_or_default());
+            Err(Error::Timeout { address: name, phase, limit })
         }
     }
 }
 
 /// Asks for the capacity on a new connection.
-pub(crate) fn query(link: &mut Link, cancel: Option<&CancelHandle>) -> Result<Values, Error> {
+pub(crate) fn query(link: &mut Link, patience: &Patience<'_>) -> Result<Values, Error> {
     let until = link.session.ask_values(Instant::now())?;
-    let values = link.wait_for(until, cancel, |session, _| match session.poll_values() {
-        Poll::Ready(values) => Some(values),
-        Poll::Pending => None,
-    })?;
-    values.unwrap_or_else(|| Ok(link.session.values_passed()))
+    let values =
+        link.wait_for(until, patience.cancel, |session, _| match session.poll_values() {
+            Poll::Ready(values) => Some(values),
+            Poll::Pending => None,
+        })?;
+    if let Some(values) = values {
+        return values;
+    }
+    // If the limit of the whole request ended the wait, that is not an answer.
+    patience.check(link.session.address())?;
+    Ok(link.session.values_passed())
 }
 
 /// A connection to an application. It carries one request at a time.
@@ -231,9 +241,6 @@ impl Client {
         cancel: Option<CancelHandle>,
     ) -> Result<Response<'_>, Error> {
         let name = Arc::clone(self.place.address());
-        if cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
-            return Err(Error::Cancelled { address: name });
-        }
         let started = Instant::now();
         // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());

@@ -172,11 +172,13 @@ impl Mux {
     /// Aborts a request unless it has ended; the others go on. Returns what the engine's
     /// [`Session::after`](fcgi_engine::client::Session::after) says.
     pub(crate) fn leave(&self, exchange: &mut Exchange) -> Option<bool> {
-        exchange.core.give_up(Instant::now);
         let mut state = self.lock();
         exchange.abort(&mut state.link);
         state.hand_on(&self.0.waker);
-        state.link.session.after(&exchange.core)
+        let after = state.link.session.after(&exchange.core);
+        drop(state);
+        exchange.core.give_up(Instant::now);
+        after
     }
 
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still

@@ -45,6 +45,7 @@ impl<'a> Patience<'a> {
     ) -> Result<T, Error> {
         let _registration = self.cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
         loop {
+            self.check_cancelled(address)?;
             let until = match poll() {
                 (Poll::Ready(result), _) => return Ok(result),
                 (Poll::Pending, until) => until,
@@ -56,14 +57,19 @@ impl<'a> Patience<'a> {
     }
 
     pub(crate) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
-        if self.cancel.is_some_and(CancelHandle::is_cancelled) {
-            return Err(Error::Cancelled { address: Arc::clone(address) });
-        }
+        self.check_cancelled(address)?;
         match self.total {
             Some((end, limit)) if Instant::now() >= end => {
                 Err(observe::client_timeout(Arc::clone(address), Phase::Response, limit))
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_cancelled(&self, address: &Arc<str>) -> Result<(), Error> {
+        if self.cancel.is_some_and(CancelHandle::is_cancelled) {
+            return Err(Error::Cancelled { address: Arc::clone(address) });
+        }
+        Ok(())
     }
 }

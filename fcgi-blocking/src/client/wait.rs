@@ -9,12 +9,12 @@ use std::{
 };
 
 use rustix::{
-    event::{self, PollFd, PollFlags, Timespec},
+    event::{self, PollFd, PollFlags},
     io::Errno,
 };
 
 use super::cancel::{CancelHandle, Wake};
-use crate::waker::Waker;
+use crate::waker::{Waker, poll_timeout};
 
 /// What ended a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,9 +64,7 @@ fn poll(on: Option<On<'_>>, until: Option<Instant>, waker: Option<&Waker>) -> io
     // ever.
     let on = on.filter(|(_, interest)| !interest.is_empty());
     loop {
-        let timeout = until.and_then(|until| {
-            Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()
-        });
+        let timeout = poll_timeout(until);
         let polled = match (&on, waker) {
             (Some((fd, interest)), Some(waker)) => {
                 let mut fds = [

@@ -13,12 +13,15 @@ use std::{
 use fcgi_engine::pool::Lease;
 use fcgi_proto::RequestKey;
 use rustix::{
-    event::{self, PollFd, PollFlags, Timespec},
+    event::{self, PollFd, PollFlags},
     io::Errno,
 };
 
 use super::threads::{Place, Threads};
-use crate::{stream::Stream, waker::Waker};
+use crate::{
+    stream::Stream,
+    waker::{Waker, poll_timeout},
+};
 
 /// A request that was aborted, with its place on a connection.
 pub(super) struct Drain {
@@ -163,9 +166,7 @@ fn wait(all: &[Drain], waker: &Waker) -> Result<(), Errno> {
         .collect();
     fds.push(PollFd::from_borrowed_fd(waker.as_fd(), PollFlags::IN));
     let until = all.iter().filter_map(|drain| drain.until).min();
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    match event::poll(&mut fds, left.as_ref()) {
+    match event::poll(&mut fds, poll_timeout(until).as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error),
     }

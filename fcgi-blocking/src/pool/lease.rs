@@ -4,6 +4,7 @@ use std::{sync::Arc, thread, time::Instant};
 
 use fcgi_engine::{
     client::Settings,
+    observe,
     pool::{self, Open, Sending},
 };
 use fcgi_proto::Values;
@@ -13,7 +14,7 @@ use super::{
     threads::{Desk, Place, Threads},
 };
 use crate::{
-    Error,
+    Error, Phase,
     client::{
         Body, CancelHandle, Chunk, Patience, dial,
         exchange::Exchange,
@@ -71,7 +72,12 @@ impl Lease {
                 Open::Ask(asking) => {
                     let asked = self.query(patience);
                     // If this caller's limit or handle ended the query, that is not an answer.
-                    patience.check(&name)?;
+                    if let Err(
+                        Error::Timeout { phase: Phase::Response, .. } | Error::Cancelled { .. },
+                    ) = asked
+                    {
+                        return asked.map(|_| ());
+                    }
                     asking.answer(asked)?;
                 }
                 Open::Own => {
@@ -89,7 +95,7 @@ impl Lease {
     }
 
     fn query(&self, patience: &Patience<'_>) -> Result<Values, Error> {
-        query(&mut self.connect(Session::new, patience)?, patience.cancel)
+        query(&mut self.connect(Session::new, patience)?, patience)
     }
 
     /// Opens a connection.
@@ -101,8 +107,10 @@ impl Lease {
         let (desk, name) = (self.inner.desk(), self.inner.desk().name());
         let mut settings = desk.adapter().connector.settings;
         let limit = patience.within(settings.connect);
-        let (stream, waker) = dial(desk.address(), &name, limit, patience.cancel)
-            .or_else(|error| patience.check(&name).and(Err(error)))?;
+        let (stream, waker) =
+            dial(desk.address(), &name, limit, patience.cancel).map_err(|error| {
+                patience.check(&name).err().unwrap_or_else(|| observe::logged(error))
+            })?;
         settings.values = patience.within(Some(settings.values)).unwrap_or(settings.values);
         Ok(Link::new(stream, session(name, settings), waker))
     }

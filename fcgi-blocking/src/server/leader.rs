@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fcgi_engine::{
@@ -15,7 +15,7 @@ use fcgi_engine::{
     socket::Peer,
 };
 use rustix::{
-    event::{self, PollFd, PollFlags, Timespec},
+    event::{self, PollFd, PollFlags},
     io::Errno,
 };
 use tracing::{Span, span::EnteredSpan};
@@ -26,10 +26,7 @@ use super::{
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
-use crate::{acceptor::Acceptor, stream::Stream};
-
-/// Some systems' poll takes no longer times.
-const LONGEST_POLL: Duration = Duration::from_secs(3600);
+use crate::{acceptor::Acceptor, stream::Stream, waker::poll_timeout};
 
 /// The sockets; the thread that leads owns them.
 #[derive(Debug)]
@@ -366,10 +363,7 @@ impl Leader {
                 .filter(|slot| slot.is_watched())
                 .map(|slot| PollFd::new(&*slot.stream, slot.watch.events)),
         );
-        let timeout = until.map(|until| {
-            let left = until.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
-            Timespec::try_from(left).unwrap_or_default()
-        });
+        let timeout = poll_timeout(until);
         match event::poll(&mut fds, timeout.as_ref()) {
             Ok(0) | Err(Errno::INTR) => return Found::default(),
             Ok(_) => {}

@@ -324,9 +324,13 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// Starts with the first leader.
+    /// Starts with the first leader, unless it was stopped already.
     pub(super) fn start(&self, leader: Box<L>) {
         let mut state = self.lock();
+        if state.stopped {
+            drop(state);
+            return drop(leader);
+        }
         (state.lead, state.wanted) = (Some(leader), true);
         self.call_others(&mut state);
     }

@@ -1,7 +1,7 @@
 //! What an `HttpClient` sends, and what it makes of what comes back.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom, Write},
     time::{Duration, SystemTime},
 };
 
@@ -372,6 +372,13 @@ fn a_filter_gets_its_file_fc_6_4_1() {
         let response = client(&app).filter(post(Body::from("body")), file).unwrap();
         assert_eq!(page(response).unwrap(), "8 1700000000 body the file");
     }
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"before, and the file").unwrap();
+    file.set_modified(at).unwrap();
+    file.seek(SeekFrom::End(-8)).unwrap();
+    let rest = FilterFile::from_file(file).unwrap();
+    let response = client(&app).filter(post(Body::from("body")), rest).unwrap();
+    assert_eq!(page(response).unwrap(), "8 1700000000 body the file");
     let short = FilterFile::from_reader(&b"the file"[..], 9, at);
     assert_eq!(client(&app).filter(post(Body::from("body")), short).unwrap_err().status(), 400);
 }

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use fcgi::{
-    Client, Error,
+    Address, Client, Error,
     client::{Collected, Connector, Request},
 };
 use fcgi_blocking as fcgi;
@@ -54,4 +54,37 @@ pub fn connect_by(
         accepted
     });
     (client, running)
+}
+
+/// Listens with a backlog of nothing, and fills it.
+pub fn full_backlog() -> (tempfile::TempDir, Address, rustix::fd::OwnedFd, Vec<rustix::fd::OwnedFd>)
+{
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("full.sock");
+    let address = SocketAddrUnix::new(&path).unwrap();
+    let socket = || {
+        rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap()
+    };
+    let listener = socket();
+    rustix::net::bind(&listener, &address).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut connected = Vec::new();
+    loop {
+        let next = socket();
+        match rustix::net::connect(&next, &address) {
+            Ok(()) => connected.push(next),
+            Err(error) => {
+                assert_eq!(error, rustix::io::Errno::AGAIN);
+                return (folder, Address::unix(path), listener, connected);
+            }
+        }
+        assert!(connected.len() < 10, "no backlog is that long");
+    }
 }

@@ -12,7 +12,7 @@ pub(super) fn run<R: Runtime>(place: &mut Place<R>, mut exchange: Exchange<R>) {
     let address = exchange.address();
     spawn_or_warn::<R>(&address, async move {
         while let Ok(Some(_)) = poll_fn(|cx| connection.poll_exchange(cx, &mut exchange)).await {}
-        connection.abort(exchange.key());
+        connection.abort(&mut exchange);
         home.back(connection);
     });
 }

@@ -12,7 +12,7 @@ use fcgi_engine::{
     client::{self, Session, Settings, Wrote},
     observe,
 };
-use fcgi_proto::{BeginRequest, RequestKey, Values};
+use fcgi_proto::{BeginRequest, Values};
 
 use super::{Body, Chunk, Exchange};
 use crate::{
@@ -61,8 +61,14 @@ impl<R: Runtime> Connection<R> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let core = self.session.begin(begin, started, now).map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, self.session.span(), bodies))
+        let has_body = !bodies.iter().all(Body::is_empty);
+        let begun = if has_body {
+            self.session.begin(begin, started, now)
+        } else {
+            self.session.begin_without_body(begin, started, now)
+        };
+        let core = begun.map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, self.session.span(), has_body.then_some(bodies)))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -73,7 +79,7 @@ impl<R: Runtime> Connection<R> {
     ) -> Poll<Result<Option<Chunk>, Error>> {
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.is_over() {
-            self.abort(exchange.key());
+            self.abort(exchange);
         }
         Poll::Ready(polled)
     }
@@ -90,16 +96,15 @@ impl<R: Runtime> Connection<R> {
             if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
                 return ready;
             }
-            let mut fed = false;
             loop {
                 exchange.fill(cx)?;
                 if !exchange.core.is_feeding() || !self.session.push(&mut exchange.core)? {
                     break;
                 }
-                fed = true;
             }
             let wrote = self.session.write(&mut Io(&mut self.io, cx), || *now.insert(R::now()));
-            if wrote.any && (fed || exchange.core.is_feeding()) {
+            // There may be room for more of the body.
+            if wrote.any && exchange.core.is_feeding() {
                 continue;
             }
             if !self.session.read(&mut Io(&mut self.io, cx)) {
@@ -117,11 +122,11 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
-    pub(crate) fn abort(&mut self, key: RequestKey) {
-        self.session.forget(key);
-        if self.session.abort(key) {
+    pub(crate) fn abort(&mut self, exchange: &mut Exchange<R>) {
+        if self.session.leave(&mut exchange.core) {
             self.write(&mut Context::from_waker(Waker::noop()));
         }
+        self.session.forget(exchange.key());
     }
 
     /// Waits for the end of an aborted request, and notices if the application closes the
@@ -133,10 +138,8 @@ impl<R: Runtime> Connection<R> {
     }
 
     /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
-    pub(crate) fn leave(&mut self, exchange: &Exchange<R>) -> Option<bool> {
-        if exchange.core.outcome().is_none() {
-            self.abort(exchange.key());
-        }
+    pub(crate) fn leave(&mut self, exchange: &mut Exchange<R>) -> Option<bool> {
+        self.abort(exchange);
         self.session.after(&exchange.core)
     }
 

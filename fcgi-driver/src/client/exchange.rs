@@ -31,11 +31,11 @@ impl<R: Runtime> Exchange<R> {
         core: client::Exchange,
         begin: &BeginRequest,
         connection: &Span,
-        bodies: [Body; 2],
+        bodies: Option<[Body; 2]>,
     ) -> Self {
         let mut core = Box::new(core);
         core.begin_log(begin, connection, R::now);
-        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
+        Self { core, bodies, errors: 0, runtime: PhantomData }
     }
 
     /// Called when the caller no longer waits for the request.

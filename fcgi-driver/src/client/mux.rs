@@ -85,7 +85,8 @@ impl<R: Runtime> Mux<R> {
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
         let begun = self.lock().session.begin(begin, started, now);
-        Ok(Exchange::new(begun.map_err(observe::logged)?, begin, &self.0.span, bodies()))
+        let core = begun.map_err(observe::logged)?;
+        Ok(Exchange::new(core, begin, &self.0.span, Some(bodies())))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -140,9 +141,9 @@ impl<R: Runtime> Mux<R> {
 
     /// Aborts a request unless it has ended; the others go on. Returns what [`Session::after`]
     /// says.
-    pub(crate) fn leave(&self, exchange: &Exchange<R>) -> Option<bool> {
+    pub(crate) fn leave(&self, exchange: &mut Exchange<R>) -> Option<bool> {
         let State { session, task, woken, .. } = &mut *self.lock();
-        if session.abort(exchange.key()) {
+        if session.leave(&mut exchange.core) {
             woken.take(task);
         }
         session.after(&exchange.core)

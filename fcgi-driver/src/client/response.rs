@@ -109,7 +109,7 @@ impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
         let Some((place, exchange)) = &mut self.running else { return };
         if let Some(connection) = place.connection() {
-            connection.abort(exchange.key());
+            connection.abort(exchange);
         }
     }
 }

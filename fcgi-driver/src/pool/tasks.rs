@@ -13,7 +13,7 @@ use fcgi_proto::RequestKey;
 use crate::{
     client::{Connection, Connector, Mux},
     deadline::Deadline,
-    runtime::{Runtime, spawn_or_warn},
+    runtime::Runtime,
 };
 
 /// The runtime's connections, tasks and timers.
@@ -54,7 +54,11 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     }
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
-        spawn_or_warn::<R>(&desk.name(), reaper(Arc::downgrade(desk)));
+        if let Err(error) = R::spawn(reaper(Arc::downgrade(desk))) {
+            // Idle connections are then closed late: when the pool is used next.
+            tracing::warn!(%error, "no runtime to close idle connections");
+            desk.reaper_gone();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The client's calls to an Authorizer and to a Filter (FC-6.3-1, FC-6.3-2, FC-6.4-1).
 
 use std::{
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -187,9 +187,16 @@ fn a_filter_gets_its_file_fc_6_4_1() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 200_000]).unwrap();
         file.as_file().set_modified(modified).unwrap();
-        let file = FilterFile::from_file(file.reopen().unwrap()).unwrap();
-        let filtered = text(client.filter(request(), file).await.unwrap()).await;
+        let whole = FilterFile::from_file(file.reopen().unwrap()).unwrap();
+        let filtered = text(client.filter(request(), whole).await.unwrap()).await;
         assert!(filtered.starts_with("200000 1700000000 body xxx"), "{}", &filtered[..30]);
         assert_eq!(filtered.len(), "200000 1700000000 body ".len() + 200_000);
+
+        // From its current position.
+        let mut open = file.reopen().unwrap();
+        open.seek(SeekFrom::End(-4)).unwrap();
+        let file = FilterFile::from_file(open).unwrap();
+        let response = client.filter(request(), file).await.unwrap();
+        assert_eq!(text(response).await, "4 1700000000 body xxxx");
     });
 }

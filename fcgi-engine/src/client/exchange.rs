@@ -108,16 +108,18 @@ impl Exchange {
     pub(super) fn new(
         key: RequestKey,
         begin: &BeginRequest,
+        has_body: bool,
         address: Arc<str>,
         settings: &Settings,
-        started: Instant,
-        now: Instant,
+        [started, now]: [Instant; 2],
     ) -> Self {
         let feed = |input| {
             let feed = Feed { input, piece: Bytes::new(), ended: false, sent: 0 };
-            begin.role.has_input(input).then_some(feed)
+            (has_body && begin.role.has_input(input)).then_some(feed)
         };
         let length = begin.params.get_str("CONTENT_LENGTH");
+        let content_length = length.and_then(|length| length.parse().ok());
+        let has_stdin = begin.role.has_input(Input::Stdin);
         Self {
             key,
             address,
@@ -127,8 +129,8 @@ impl Exchange {
                 total: settings.total,
             },
             feeds: [feed(Input::Stdin), feed(Input::Data)],
-            content_length: length.and_then(|length| length.parse().ok()),
-            mismatch: false,
+            content_length,
+            mismatch: !has_body && has_stdin && content_length.is_some_and(|length| length != 0),
             held: None,
             outcome: None,
             over: false,
@@ -377,10 +379,22 @@ impl Exchange {
         polled
     }
 
-    /// The caller does not want the rest.
+    /// The request has ended, and its caller has left. A caller that has read as many bytes as it
+    /// was told of may not have asked for the end.
+    pub(super) fn handle_outcome(&mut self, outcome: Outcome, connection: &mut ClientConnection) {
+        if !self.over && self.held.is_none() && self.take_chunk(connection).is_none() {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    /// The caller wants no more. The request was aborted, unless its caller has all of the response.
     pub fn give_up(&mut self, now: impl FnOnce() -> Instant) {
         self.over = true;
-        self.log_end(Logged::Aborted, now);
+        let ended = match self.outcome {
+            Some(Outcome::Complete { app_status }) => Logged::Complete { app_status },
+            _ => Logged::Aborted,
+        };
+        self.log_end(ended, now);
     }
 
     fn log_end(&mut self, outcome: Logged, now: impl FnOnce() -> Instant) {

@@ -86,6 +86,32 @@ impl<B> Request<B> {
         self
     }
 
+    /// Adds all parameters of a block in one step. Requests that are alike can
+    /// [share](Params::shared) a block that was encoded once:
+    ///
+    /// ```
+    /// use fcgi_engine::client;
+    /// use fcgi_proto::Params;
+    /// # type Request = client::Request<Vec<u8>>;
+    ///
+    /// let shared = Params::from_iter([
+    ///     ("SCRIPT_FILENAME", "/srv/index.php"),
+    ///     ("REQUEST_METHOD", "GET"),
+    /// ])
+    /// .shared();
+    /// for page in ["page=1", "page=2"] {
+    ///     let request = Request::responder().append_params(&shared).param("QUERY_STRING", page);
+    ///     assert_eq!(request.begin().params.len(), 3);
+    /// }
+    /// let request = Request::responder().append_params(&shared);
+    /// assert_eq!(request.begin().params, shared, "not even copied");
+    /// ```
+    #[must_use]
+    pub fn append_params(mut self, params: &Params) -> Self {
+        self.begin.params.append(params);
+        self
+    }
+
     /// STDIN: the body of the HTTP request. An Authorizer has none.
     #[must_use]
     pub fn stdin(mut self, body: impl Into<B>) -> Self {

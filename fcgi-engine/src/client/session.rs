@@ -7,7 +7,7 @@ use std::{
     io,
     sync::Arc,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fcgi_proto::{
@@ -171,17 +171,44 @@ impl<W> Session<W> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange, Error> {
+        self.start(begin, true, started, now)
+    }
+
+    /// Like [`begin`](Self::begin), for a request without a body. Nothing is left to send then.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn begin_without_body(
+        &mut self,
+        begin: &BeginRequest,
+        started: Instant,
+        now: Instant,
+    ) -> Result<Exchange, Error> {
+        self.start(begin, false, started, now)
+    }
+
+    fn start(
+        &mut self,
+        begin: &BeginRequest,
+        has_body: bool,
+        started: Instant,
+        now: Instant,
+    ) -> Result<Exchange, Error> {
         // Other requests may have taken the room.
         if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
         }
-        let waited = now.saturating_duration_since(started);
-        if let Some(limit) = self.settings.total.filter(|limit| waited >= *limit) {
+        let has_passed = |limit: &Duration| now.saturating_duration_since(started) >= *limit;
+        if let Some(limit) = self.settings.total.filter(has_passed) {
             let address = Arc::clone(&self.address);
             return Err(Error::Timeout { address, phase: Phase::Response, limit });
         }
         let begun_at = self.sent + self.queued();
-        let key = self.connection.begin(begin)?;
+        let key = if has_body {
+            self.connection.begin(begin)?
+        } else {
+            self.connection.begin_without_body(begin)?
+        };
         self.closing |= !begin.keep_conn;
         let slot = Slot { who: None, outcome: None, flushed: None };
         if self.first.is_none() {
@@ -190,7 +217,9 @@ impl<W> Session<W> {
             self.rest.insert(key, slot);
         }
         let address = Arc::clone(&self.address);
-        let mut exchange = Exchange::new(key, begin, address, &self.settings, started, now);
+        let (settings, times) = (&self.settings, [started, now]);
+        let mut exchange = Exchange::new(key, begin, has_body, address, settings, times);
+        self.closing |= exchange.is_mismatched();
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
         // Nothing of it can have come.
         exchange.seen = self.news;
@@ -297,9 +326,13 @@ impl<W> Session<W> {
         self.slots().find_map(|slot| slot.who.take())
     }
 
-    /// Aborts a request unless it has ended; true if writing at once is useful. Other requests go
-    /// on.
-    pub fn abort(&mut self, key: RequestKey) -> bool {
+    /// The caller wants no more of a request: aborts it unless it has ended. True if writing at
+    /// once is useful. Other requests go on. [`Exchange::give_up`] logs it, where no lock is held.
+    pub fn leave(&mut self, exchange: &mut Exchange) -> bool {
+        let key = exchange.key();
+        if let Some(outcome) = self.slot(key).and_then(|slot| slot.outcome) {
+            exchange.handle_outcome(outcome, &mut self.connection);
+        }
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
         self.unhandled = true;

@@ -1,6 +1,8 @@
 //! One call of an HTTP client: what it sends, and how it reads the response.
 
 use std::{
+    fs::File,
+    io::{self, Seek as _},
     mem,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -164,6 +166,16 @@ impl FileInfo {
         let last_modified =
             last_modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self { length, last_modified }
+    }
+
+    /// The information for an open file, from its current position to its end.
+    ///
+    /// # Errors
+    /// Any error of the system when it is asked for the file's position, length and time.
+    pub fn of(mut file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let length = metadata.len().saturating_sub(file.stream_position()?);
+        Ok(Self::new(length, metadata.modified()?))
     }
 
     /// The file's length in bytes.

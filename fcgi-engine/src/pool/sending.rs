@@ -135,6 +135,7 @@ impl<B: Replay> Bodies<B> {
     }
 }
 
+#[inline]
 fn replay<B: Replay>([stdin, data]: &[B; 2]) -> Option<[B; 2]> {
     stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

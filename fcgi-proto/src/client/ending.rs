@@ -75,7 +75,7 @@ impl ClientConnection {
             ClientState::Tombstone | ClientState::Idle => {}
             _ => return,
         }
-        self.requests.remove(key);
+        self.requests.forget(key);
     }
 
     /// The connection ended while these requests were active.

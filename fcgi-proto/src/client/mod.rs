@@ -181,7 +181,23 @@ impl ClientConnection {
     /// [`UsageError::Closed`], [`UsageError::TooManyRequests`], [`UsageError::NoFreeId`],
     /// [`UsageError::PairTooLong`].
     pub fn begin(&mut self, request: impl Borrow<BeginRequest>) -> Result<RequestKey, UsageError> {
-        let &BeginRequest { role, keep_conn, ref params } = request.borrow();
+        self.start(request.borrow(), true)
+    }
+
+    /// Like [`begin`](Self::begin), for a request without a body: its STDIN and DATA, as far as its
+    /// role has them, are ended at once, as if by [`Request::finish`].
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn begin_without_body(
+        &mut self,
+        request: impl Borrow<BeginRequest>,
+    ) -> Result<RequestKey, UsageError> {
+        self.start(request.borrow(), false)
+    }
+
+    fn start(&mut self, request: &BeginRequest, has_body: bool) -> Result<RequestKey, UsageError> {
+        let &BeginRequest { role, keep_conn, ref params } = request;
         self.check_begin()?;
         params.check()?;
         let id = match self.free_ids.pop() {
@@ -193,17 +209,24 @@ impl ClientConnection {
                 id
             }
         };
-        self.send.begin_request(id, BeginRequestBody::new(role, keep_conn), params);
+        let ended: &[_] = match role {
+            Role::Responder if !has_body => &[RecordType::Stdin],
+            Role::Filter if !has_body => &[RecordType::Stdin, RecordType::Data],
+            _ => &[],
+        };
+        self.send.begin_request(id, BeginRequestBody::new(role, keep_conn), params, ended);
         let trigger = role.last_input().map_or(ClientTrigger::BeginAll, |_| ClientTrigger::Begin);
+        let begun = ClientState::Idle.on(trigger).unwrap_or(ClientState::Sending);
+        let finished = if ended.is_empty() { None } else { begun.on(ClientTrigger::FinishInput) };
         self.active += 1;
         self.closing |= !keep_conn;
         Ok(self.requests.insert(
             id,
             State {
-                state: ClientState::Idle.on(trigger).unwrap_or(ClientState::Sending),
+                state: finished.unwrap_or(begun),
                 role,
-                stdin_finished: false,
-                data_finished: false,
+                stdin_finished: !has_body,
+                data_finished: !has_body,
                 stdout: Inbound::default(),
                 stderr: Inbound::default(),
                 overrun: false,

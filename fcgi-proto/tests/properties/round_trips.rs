@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Rejection,
-    ServerConfig, ServerConnection, client,
+    Role, ServerConfig, ServerConnection, client,
     pairs::{self, PairDecoder, PairPiece},
     record::{BeginRequestBody, EndRequestBody, RecordHeader, RecordType},
+    server,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -21,6 +22,45 @@ fn large() -> impl Strategy<Value = Vec<u8>> {
 
 fn any_params() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     vec((vec(any::<u8>(), 0..200), vec(any::<u8>(), 0..300)), 0..30)
+}
+
+/// A change of parameters.
+#[derive(Clone, Debug)]
+enum Change {
+    Push(&'static str, Vec<u8>),
+    /// Appends what there was after so many changes.
+    Append(usize),
+    Share,
+    /// Sends them to a server, and goes on with what it got.
+    Receive,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let name = prop::sample::select(vec!["CONTENT_LENGTH", "CONTENT_LENGTX", "N", ""]);
+    prop_oneof![
+        6 => (name, vec(any::<u8>(), 0..200)).prop_map(|(name, value)| Change::Push(name, value)),
+        2 => (0usize..8).prop_map(Change::Append),
+        2 => Just(Change::Share),
+        1 => Just(Change::Receive),
+    ]
+}
+
+fn received(params: &Params) -> Params {
+    let mut client = ClientConnection::new(ClientConfig::default());
+    let begin = BeginRequest { role: Role::Authorizer, keep_conn: true, params: params.clone() };
+    client.begin(begin).unwrap();
+    let (mut server, mut wire) = (ServerConnection::new(ServerConfig::default()), Vec::new());
+    transmit(&mut client, usize::MAX, &mut wire);
+    let mut rest = &wire[..];
+    while !rest.is_empty() {
+        rest = &rest[feed(&mut server, rest, usize::MAX)..];
+        while let Some(event) = server.poll_event().unwrap() {
+            if let server::Event::Request { params, .. } = event {
+                return params;
+            }
+        }
+    }
+    panic!("no request came out")
 }
 
 proptest! {
@@ -55,6 +95,87 @@ proptest! {
             prop_assert_eq!(content, &record[8..8 + content.len()]);
             prop_assert_eq!(usize::from(header.content_length), content.len());
         }
+    }
+
+    /// Shared, appended or received: the pairs are those that were put in, and what others hold
+    /// stays as it is.
+    #[test]
+    fn params_are_what_was_put_in(changes in vec(change(), 0..20)) {
+        type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+        let mut states: Vec<(Params, Pairs)> = vec![Default::default()];
+        for change in changes {
+            let (mut params, mut pairs) = states.last().unwrap().clone();
+            match change {
+                Change::Push(name, value) => {
+                    params.push(name, &value);
+                    pairs.push((name.into(), value));
+                }
+                Change::Append(at) if params.encoded_len() < 4096 => {
+                    let (other, others) = &states[at % states.len()];
+                    params.append(other);
+                    pairs.extend(others.iter().cloned());
+                }
+                Change::Append(_) => {}
+                Change::Share => params = params.shared(),
+                Change::Receive => params = received(&params),
+            }
+            states.push((params, pairs));
+        }
+        for (params, pairs) in &states {
+            let put_in = pairs.iter().map(|(name, value)| (&name[..], &value[..]));
+            prop_assert!(params.iter().eq(put_in.clone()));
+            prop_assert_eq!(params.len(), pairs.len());
+            for name in ["CONTENT_LENGTH", "CONTENT_LENGTX", "N", "", "other"] {
+                let last = put_in.clone().rfind(|(known, _)| *known == name.as_bytes());
+                prop_assert_eq!(params.get(name), last.map(|(_, value)| value));
+            }
+        }
+    }
+
+    /// A request without a body that begins and ends in one step is the same as one in several.
+    #[test]
+    fn without_body(
+        role in prop::sample::select(vec![Role::Responder, Role::Authorizer, Role::Filter]),
+        keep_conn: bool,
+        params in any_params(),
+        large in any::<bool>(),
+    ) {
+        let mut params: Params = params.into_iter().collect();
+        if large {
+            params.push("LARGE", vec![b'x'; 70_000]);
+        }
+        let begin = BeginRequest { role, keep_conn, params };
+        let mut clients = [(); 2].map(|()| ClientConnection::new(ClientConfig::default()));
+        let mut keys = Vec::new();
+        let mut wires = [Vec::new(), Vec::new()];
+        for (at, client) in clients.iter_mut().enumerate() {
+            let key = if at == 0 {
+                client.begin_without_body(&begin).unwrap()
+            } else {
+                let key = client.begin(&begin).unwrap();
+                for input in [Input::Stdin, Input::Data] {
+                    if role.has_input(input) {
+                        client.request(key).unwrap().finish(input).unwrap();
+                    }
+                }
+                key
+            };
+            for input in [Input::Stdin, Input::Data] {
+                prop_assert!(client.request(key).unwrap().finish(input).is_err());
+            }
+            transmit(client, usize::MAX, &mut wires[at]);
+            prop_assert!(!client.is_reusable());
+            let answer = end(1, 7, 0);
+            prop_assert_eq!(feed(client, &answer, usize::MAX), answer.len());
+            let event = client.poll_event().unwrap();
+            let outcome = client::Outcome::Complete { app_status: 7 };
+            prop_assert_eq!(event, Some(client::Event::Finished { key, outcome }));
+            prop_assert_eq!(client.poll_event(), Ok(None));
+            prop_assert_eq!(client.is_reusable(), keep_conn);
+            keys.push(key);
+        }
+        prop_assert_eq!(&wires[0], &wires[1]);
+        prop_assert_eq!(keys[0], keys[1]);
     }
 
     #[test]

@@ -31,7 +31,13 @@ impl World<'_> {
         let keep_conn = self.settings.limits.requests > 1 || self.input.below(8) != 0;
         let begin = BeginRequest { role, keep_conn, params };
         let usable = self.session.is_usable();
-        let mut exchange = match self.session.begin(&begin, self.now, self.now) {
+        let without_body = body.iter().all(|body| body.len == 0) && number % 2 == 0;
+        let begun = if without_body {
+            self.session.begin_without_body(&begin, self.now, self.now)
+        } else {
+            self.session.begin(&begin, self.now, self.now)
+        };
+        let mut exchange = match begun {
             Ok(exchange) => exchange,
             Err(error) => {
                 assert!(!usable && matches!(error, Error::Closed { .. } | Error::Usage(_)));
@@ -189,8 +195,7 @@ impl World<'_> {
 
     /// The caller is done with the request, and waits for its end or not.
     fn release(&mut self, n: usize) {
-        let key = self.requests[n].exchange.key();
-        self.task |= self.session.abort(key);
+        self.task |= self.session.leave(&mut self.requests[n].exchange);
         let drain = self.input.below(2) == 0;
         self.requests[n].stage = if drain { Stage::Draining } else { Stage::Gone };
         (self.requests[n].woken, self.requests[n].alarm) = (true, None);

@@ -28,9 +28,9 @@ impl FilterFile {
     /// An open file, from its current position.
     ///
     /// # Errors
-    /// Any error of the system when it is asked for the file's length and time.
+    /// Any error of the system when it is asked for the file's position, length and time.
     pub fn from_file(file: File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self::from_reader(file, metadata.len(), metadata.modified()?))
+        let info = FileInfo::of(&file)?;
+        Ok(Self { data: client::Body::from_reader(Body::sized(file, info.length())), info })
     }
 }

@@ -27,9 +27,10 @@ impl FilterFile {
     /// which blocks the thread for as long as the disk takes.
     ///
     /// # Errors
-    /// Any error of the system when it is asked for the file's length and time.
+    /// Any error of the system when it is asked for the file's position, length and time.
     pub fn from_file(file: File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self::from_stream(FilePieces::new(file), metadata.len(), metadata.modified()?))
+        let info = FileInfo::of(&file)?;
+        let stream = Counted::new(FilePieces::new(file), Some(info.length()));
+        Ok(Self { data: client::Body::from_stream(stream), info })
     }
 }
