@@ -270,6 +270,12 @@ fn only_who_may_sees_it() -> Result {
     // A name that somebody has pointed at this machine.
     assert_eq!(get(host, &format!("evil.example:{port}"), "/")?.head.status, 403);
     assert_eq!(get(host, host, "/requests/7")?.head.status, 404);
+    for (method, status, allowed) in [("HEAD", 200, None), ("POST", 405, Some("GET, HEAD"))] {
+        let mut connection = HttpConnection::connect(host)?;
+        connection.send(format!("{method} / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
+        let head = connection.read_head()?;
+        assert_eq!((head.status, head.field("allow")), (status, allowed), "{method}");
+    }
 
     // A page that others can reach must be allowed with an option, and needs a token.
     let application = RawApp::new();

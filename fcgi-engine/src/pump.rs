@@ -35,7 +35,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use fcgi_proto::Connection;
+use fcgi_proto::{Connection, recv_buffer};
 
 /// Reads and writes in one turn. After that, other connections get theirs.
 pub const MAX_ROUNDS: usize = 32;
@@ -77,7 +77,7 @@ fn spare(socket: &impl Socket, size: usize) -> BytesMut {
             }
             spare
         }
-        None => fresh(LENT[size]),
+        None => recv_buffer(LENT[size]),
     }
 }
 
@@ -85,14 +85,6 @@ fn spare(socket: &impl Socket, size: usize) -> BytesMut {
 fn put_back(spare: BytesMut) {
     let Some(size) = LENT.iter().position(|lent| *lent == spare.len()) else { return };
     let _ = SPARE.try_with(|spares| spares[size].set(Some(spare)));
-}
-
-/// A new buffer. Once it was split, slices of it cost no allocation.
-#[cold]
-fn fresh(len: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(len);
-    drop(buffer.split_off(len));
-    buffer
 }
 
 /// Takes back the buffer that [`read()`] has lent the connection, if nothing in it is needed any

@@ -38,12 +38,17 @@ fn pieces_come_until_the_end() {
 
 #[test]
 fn a_dropped_piece_lends_its_buffer_and_a_kept_one_keeps_its_bytes() {
-    let mut reader = reader([Ok((b'a', PIECE)), Ok((b'b', PIECE)), Ok((b'c', PIECE))]);
+    let mut reader =
+        reader([Ok((b'a', PIECE)), Ok((b'b', 1)), Ok((b'b', PIECE)), Ok((b'c', PIECE))]);
     let first = reader.read_piece().unwrap().unwrap();
     let place = first.as_ptr();
     drop(first);
     let second = reader.read_piece().unwrap().unwrap();
     assert_eq!(second.as_ptr(), place, "the same buffer");
+    assert_eq!(second, "b");
+    drop(second);
+    let second = reader.read_piece().unwrap().unwrap();
+    assert_eq!(second.as_ptr(), place, "the same buffer after a short piece");
     let third = reader.read_piece().unwrap().unwrap();
     assert!(second == vec![b'b'; PIECE] && third == vec![b'c'; PIECE]);
 }

@@ -62,6 +62,7 @@ pub use error::{ProtocolError, ProtocolErrorKind, UsageError};
 pub use limits::{FullRequest, Limits};
 pub use params::Params;
 pub use pool::{PoolLimits, PoolPolicy};
+pub use receiver::recv_buffer;
 pub use sender::Transmit;
 pub use server::{Roles, ServerConfig, ServerConnection};
 pub use values::Values;

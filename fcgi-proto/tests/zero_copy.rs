@@ -9,6 +9,7 @@ use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Output, Params, Role,
     ServerConfig, ServerConnection,
     record::{RecordHeader, RecordType as T},
+    recv_buffer,
     server::Event,
 };
 use kit::*;
@@ -266,5 +267,19 @@ fn large_contents_between_small_ones_leave_in_order_however_much_is_taken() {
             queued.advance(taken);
         }
         assert!(sent == expected, "taken in steps of {step}");
+    }
+}
+
+#[test]
+fn a_buffer_to_lend_starts_at_a_cache_line_that_is_not_the_first_of_a_page() {
+    let buffers = [0, 1, 4096, 5000, 16_384, 65_536, 65_536].map(|len| (len, recv_buffer(len)));
+    for (len, buffer) in buffers {
+        let start = buffer.as_ptr().addr();
+        assert!(start % 64 == 0 && start % 4096 != 0, "{len} bytes at {start:#x}");
+        assert_eq!(buffer, vec![0; len]);
+        let shared = buffer.freeze();
+        drop(shared.slice(..len / 2));
+        let again = shared.try_into_mut().expect("nobody else has it");
+        assert_eq!((again.as_ptr().addr(), again.len()), (start, len));
     }
 }

@@ -268,6 +268,10 @@ impl Web {
                 let mut refused = plain(status, text);
                 let close = header::HeaderValue::from_static("close");
                 refused.headers_mut().insert(header::CONNECTION, close);
+                if status == StatusCode::METHOD_NOT_ALLOWED {
+                    let allowed = header::HeaderValue::from_static("GET, HEAD");
+                    refused.headers_mut().insert(header::ALLOW, allowed);
+                }
                 refused
             }
             None => match request.uri().path() {
@@ -302,8 +306,8 @@ impl Web {
 
     /// Why a request is refused.
     fn refusal(&self, request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
-        if request.method() != http::Method::GET {
-            return Some((StatusCode::METHOD_NOT_ALLOWED, "only GET\n"));
+        if request.method() != http::Method::GET && request.method() != http::Method::HEAD {
+            return Some((StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"));
         }
         match &self.token {
             Some(token) => {
