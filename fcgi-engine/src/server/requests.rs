@@ -227,7 +227,7 @@ impl<W> Requests<W> {
     }
 
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first.is_none() && self.rest.is_none()
     }
 

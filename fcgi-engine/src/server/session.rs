@@ -274,7 +274,7 @@ impl<W: Waiters> Session<W> {
             spare::put_back(&mut active.params);
         }
         self.requests.forget(key);
-        if self.requests.len() == 0 {
+        if self.requests.is_empty() {
             self.bound = None;
         }
         self.attention = true;
