@@ -48,6 +48,12 @@ use tokio::runtime::Builder;
 
 use exit::Exit;
 
+/// musl's own allocator returns memory to the system, and asks for it again, with nearly every second
+/// request of a busy gateway.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The subcommands by name, with their options.
 macro_rules! commands {
     ($($name:literal => $variant:ident($options:ty),)*) => {

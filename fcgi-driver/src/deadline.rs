@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::{Error, Phase, observe};
+use fcgi_engine::{Error, Phase, client::Limit};
 
 use crate::runtime::{Runtime, Timer};
 
@@ -86,9 +86,8 @@ pub(crate) async fn within_total<R: Runtime, T>(
     address: impl FnOnce() -> Arc<str>,
     future: Pin<&mut impl Future<Output = Result<T, Error>>>,
 ) -> Result<T, Error> {
-    let Some(limit) = total else { return future.await };
-    let done = within::<R, _>(started.checked_add(limit), future).await;
-    done.unwrap_or_else(|| Err(observe::client_timeout(address(), Phase::Response, limit)))
+    let Some(limit) = Limit::of(started, Phase::Response, total) else { return future.await };
+    within::<R, _>(Some(limit.at), future).await.unwrap_or_else(|| Err(limit.error(&address())))
 }
 
 impl<R: Runtime> std::fmt::Debug for Deadline<R> {

@@ -337,11 +337,6 @@ impl RequestLog {
 
     /// The request has ended.
     pub fn end(mut self, outcome: Outcome, now: impl FnOnce() -> Instant) {
-        self.finish(outcome, now);
-    }
-
-    /// Like [`end`](Self::end), for a log that is dropped in place. Only the first call counts.
-    pub fn finish(&mut self, outcome: Outcome, now: impl FnOnce() -> Instant) {
         if !self.stderr.is_empty() {
             self.log_stderr();
         }
@@ -349,7 +344,7 @@ impl RequestLog {
         self.ended(outcome, self.sent, self.received, elapsed.unwrap_or_default());
     }
 
-    /// Like [`finish`](Self::finish), for a request that somebody else has counted and timed.
+    /// Like [`end`](Self::end), for a request that somebody else has counted and timed.
     pub(crate) fn ended(&self, outcome: Outcome, sent: u64, received: u64, elapsed: Duration) {
         log_end(&self.span, outcome, sent, received, elapsed);
         #[cfg(feature = "metrics")]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
-use fcgi_testkit::http::HttpConnection;
+use anyhow::{Context, Result, anyhow, ensure};
+use fcgi_testkit::http::{HttpConnection, Upload};
 use fcgi_testkit::peers::scratch;
 use fcgi_testkit::wire::{self, Peer};
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,15 +31,21 @@ pub(crate) struct Build<'a> {
 
 /// The clients at once, and the rounds of each.
 const CLIENTS: usize = 8;
-const ROUNDS: usize = 250;
+const ROUNDS: usize = 200;
 /// A large answer, which is requested less often.
 const LARGE: usize = 1 << 20;
 const EACH_LARGE: usize = 50;
+/// How many bytes a form has.
+const FORM: u64 = 2000;
 /// What a browser sends.
-const FIELDS: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0\r\n\
-    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-    Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n\
-    Cookie: session=0123456789abcdef; theme=dark\r\nConnection: keep-alive\r\n";
+const FIELDS: [(&str, &str); 6] = [
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en-US,en;q=0.5"),
+    ("Accept-Encoding", "gzip, deflate, br"),
+    ("Cookie", "session=0123456789abcdef; theme=dark"),
+    ("Connection", "keep-alive"),
+];
 
 /// Builds the command for a busy gateway, and returns its path.
 pub(crate) fn fast() -> Result<PathBuf> {
@@ -56,7 +62,7 @@ impl Build<'_> {
             Ok(profdata) => profdata,
             Err(error) => {
                 println!("The command is not trained, so it is slower than it could be: {error:#}");
-                return self.cargo(&folder.join("plain"), "");
+                return self.untrained();
             }
         };
         let (counts, profile) = (folder.join("counts"), folder.join("profile"));
@@ -71,6 +77,15 @@ impl Build<'_> {
         train(&counting).context("training the command")?;
         merge(&profdata, &counts, &profile)?;
         self.cargo(&folder.join("built"), &format!("-Cprofile-use={}", profile.display()))
+    }
+
+    /// Builds the command without counts.
+    pub(crate) fn untrained(&self) -> Result<PathBuf> {
+        self.cargo(&self.folder().join("untrained"), "")
+    }
+
+    fn folder(&self) -> PathBuf {
+        tool::target().join("trained").join(format!("{}-{}", self.profile, self.target))
     }
 
     fn cargo(&self, folder: &Path, flags: &str) -> Result<PathBuf> {
@@ -103,53 +118,69 @@ fn train(fcgi: &Path) -> Result<()> {
     });
     let address = format!("unix:{}", socket.display());
     let root = files.display().to_string();
-    let paths = ["/small.txt", "/app/hello", "/app/hello", "/app/large", "/large.bin"];
     for options in [
         &["--root", &root, "--mount", "/app", "--keep-conn", "--quiet"][..],
         &["--root", &root, "--mount", "/app"],
         &["--mount", "/", "--keep-conn", "--quiet"],
         &["--mount", "/", "--quiet"],
     ] {
-        let has_files = options.contains(&"--root");
         let gateway = Gateway::start(fcgi, options, &address)?;
-        let port = gateway.port;
-        let clients = (0..CLIENTS).map(|_| {
-            thread::spawn(move || {
-                let mut client = connect(port)?;
-                for round in 0..ROUNDS {
-                    if round % EACH_LARGE == 0 {
-                        client = connect(port)?;
-                    }
-                    for path in paths {
-                        let is_large = path.contains("large");
-                        if (is_large && round % EACH_LARGE != 0)
-                            || (!has_files && !path.starts_with("/app"))
-                        {
-                            continue;
-                        }
-                        request(&mut client, path)?;
-                    }
-                }
-                anyhow::Ok(())
-            })
-        });
-        for client in clients.collect::<Vec<_>>() {
-            let served = client.join();
-            served.map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        let (port, has_files) = (gateway.port, options.contains(&"--root"));
+        let clients = [(); CLIENTS].map(|()| thread::spawn(move || visit(port, has_files)));
+        for client in clients {
+            client.join().map_err(|_| anyhow!("a client panicked"))??;
         }
         gateway.stop()?;
     }
     Ok(())
 }
 
-fn connect(port: u16) -> Result<HttpConnection> {
-    HttpConnection::connect((Ipv4Addr::LOCALHOST, port)).context("connecting to the gateway")
+/// What one client asks for. What the training leaves out is built to be small and not fast, so it has
+/// some of everything that busy sites do often.
+fn visit(port: u16, has_files: bool) -> Result<()> {
+    let connect = || {
+        HttpConnection::connect((Ipv4Addr::LOCALHOST, port)).context("connecting to the gateway")
+    };
+    let mut client = connect()?;
+    for round in 0..ROUNDS {
+        get(&mut client, "/app/hello", None, 200)?;
+        get(&mut client, "/app/hello", None, 200)?;
+        let body = if round % 2 == 0 { Upload::Length(FORM) } else { Upload::Chunked(FORM) };
+        post(&mut client, body)?;
+        if has_files {
+            get(&mut client, "/small.txt", None, 200)?;
+            get(&mut client, "/small.txt", Some(("Range", "bytes=0-99")), 206)?;
+            let never = ("If-Modified-Since", "Fri, 31 Dec 2100 23:59:59 GMT");
+            get(&mut client, "/small.txt", Some(never), 304)?;
+        }
+        if round % EACH_LARGE == 0 {
+            client = connect()?;
+            get(&mut client, "/app/large", None, 200)?;
+            post(&mut client, Upload::Length(LARGE as u64))?;
+            if has_files {
+                get(&mut client, "/large.bin", None, 200)?;
+            }
+        }
+    }
+    Ok(())
 }
 
-fn request(client: &mut HttpConnection, path: &str) -> Result<()> {
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{FIELDS}\r\n").as_bytes())?;
-    let reply = client.read_reply()?;
-    ensure!(reply.head.status == 200, "{path} was answered with {}", reply.head.status);
+fn get(
+    client: &mut HttpConnection,
+    path: &str,
+    field: Option<(&str, &str)>,
+    status: u16,
+) -> Result<()> {
+    let fields: Vec<_> = FIELDS.into_iter().chain(field).collect();
+    client.send_head("GET", path, &fields)?;
+    let came = client.read_reply()?.head.status;
+    ensure!(came == status, "{path} was answered with {came}");
+    Ok(())
+}
+
+fn post(client: &mut HttpConnection, body: Upload) -> Result<()> {
+    let came = client.upload("/app/form", body)?.head.status;
+    ensure!(came == 200, "a form was answered with {came}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::observe;
+use fcgi_engine::client::Limit;
 
 use super::{CancelHandle, Wake, wait::park};
 use crate::{Error, Phase};
@@ -15,8 +15,8 @@ use crate::{Error, Phase};
 /// A call's cancel handle, and its time limit.
 pub(crate) struct Patience<'a> {
     pub(crate) cancel: Option<&'a CancelHandle>,
-    /// When the whole request must have ended, and its limit.
-    total: Option<(Instant, Duration)>,
+    /// When the whole request must have ended.
+    total: Option<Limit>,
 }
 
 impl<'a> Patience<'a> {
@@ -25,14 +25,12 @@ impl<'a> Patience<'a> {
         total: Option<Duration>,
         cancel: Option<&'a CancelHandle>,
     ) -> Self {
-        // A limit too large to add means no limit.
-        let total = total.and_then(|limit| Some((started.checked_add(limit)?, limit)));
-        Self { cancel, total }
+        Self { cancel, total: Limit::of(started, Phase::Response, total) }
     }
 
     /// Shortens a limit so that it does not end after that of the whole request.
     pub(crate) fn within(&self, limit: Option<Duration>) -> Option<Duration> {
-        let left = self.total.map(|(end, _)| end.saturating_duration_since(Instant::now()));
+        let left = self.total.map(|total| total.at.saturating_duration_since(Instant::now()));
         limit.into_iter().chain(left).min()
     }
 
@@ -51,7 +49,7 @@ impl<'a> Patience<'a> {
                 (Poll::Pending, until) => until,
             };
             self.check(address)?;
-            let total = self.total.map(|(end, _)| end);
+            let total = self.total.map(|total| total.at);
             park(until.into_iter().chain(total).min());
         }
     }
@@ -59,9 +57,7 @@ impl<'a> Patience<'a> {
     pub(crate) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
         self.check_cancelled(address)?;
         match self.total {
-            Some((end, limit)) if Instant::now() >= end => {
-                Err(observe::client_timeout(Arc::clone(address), Phase::Response, limit))
-            }
+            Some(total) if Instant::now() >= total.at => Err(total.error(address)),
             _ => Ok(()),
         }
     }

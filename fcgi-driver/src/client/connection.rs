@@ -78,7 +78,7 @@ impl<R: Runtime> Connection<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
-        if exchange.is_over() {
+        if exchange.core.is_over() {
             self.abort(exchange);
         }
         Poll::Ready(polled)
@@ -126,7 +126,7 @@ impl<R: Runtime> Connection<R> {
         if self.session.leave(&mut exchange.core) {
             self.write(&mut Context::from_waker(Waker::noop()));
         }
-        self.session.forget(exchange.key());
+        self.session.forget(exchange.core.key());
     }
 
     /// Waits for the end of an aborted request, and notices if the application closes the

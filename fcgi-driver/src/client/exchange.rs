@@ -3,12 +3,11 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use fcgi_engine::client;
-use fcgi_proto::{BeginRequest, RequestKey};
+use fcgi_proto::BeginRequest;
 use tracing::Span;
 
 use super::{Body, Chunk};
@@ -36,24 +35,6 @@ impl<R: Runtime> Exchange<R> {
         let mut core = Box::new(core);
         core.begin_log(begin, connection, R::now);
         Self { core, bodies, errors: 0, runtime: PhantomData }
-    }
-
-    /// Called when the caller no longer waits for the request.
-    pub(crate) fn detach(&mut self) {
-        self.core.detach(R::now());
-    }
-
-    pub(crate) fn key(&self) -> RequestKey {
-        self.core.key()
-    }
-
-    /// Whether the end, or an error, was handed out.
-    pub(crate) fn is_over(&self) -> bool {
-        self.core.is_over()
-    }
-
-    pub(crate) fn address(&self) -> Arc<str> {
-        Arc::clone(self.core.address())
     }
 
     /// Gets the next piece of the body that is being sent. It runs the caller's code, so hold no

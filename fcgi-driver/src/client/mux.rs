@@ -11,6 +11,7 @@ use std::{
 use fcgi_engine::{
     client::{Session, Settings},
     observe,
+    pool::Bodies,
 };
 use fcgi_proto::{BeginRequest, RequestKey};
 use tracing::Span;
@@ -80,13 +81,17 @@ impl<R: Runtime> Mux<R> {
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
-        bodies: impl FnOnce() -> [Body; 2],
+        bodies: &mut Bodies<Body>,
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let begun = self.lock().session.begin(begin, started, now);
+        let begun = if bodies.are_empty() {
+            self.lock().session.begin_without_body(begin, started, now)
+        } else {
+            self.lock().session.begin(begin, started, now)
+        };
         let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, &self.0.span, Some(bodies())))
+        Ok(Exchange::new(core, begin, &self.0.span, Some(bodies.take())))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -118,7 +123,7 @@ impl<R: Runtime> Mux<R> {
                 }
                 return ready;
             }
-            session.wait(exchange.key(), |who| _before = wait(who, cx));
+            session.wait(exchange.core.key(), |who| _before = wait(who, cx));
             session.push(&mut exchange.core)?;
             if session.wants_write() {
                 woken.take(task);

@@ -106,10 +106,10 @@ impl<R: Runtime> Lease<R> {
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
             Some(Place::Own(client)) => client.begin(begin, bodies.take(), started, now),
-            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, now),
+            Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, now),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
-        self.inner.begun(exchange.key());
+        self.inner.begun(exchange.core.key());
         Ok(exchange)
     }
 
@@ -139,7 +139,7 @@ impl<R: Runtime> Lease<R> {
             None => {
                 let address = self.inner.desk().name();
                 // If there is no task for it, the connection is closed.
-                spawn_or_warn::<R>(&address, self.drain(exchange.key()));
+                spawn_or_warn::<R>(&address, self.drain(exchange.core.key()));
             }
         }
     }

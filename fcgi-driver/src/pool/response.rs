@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -38,8 +39,8 @@ impl<R: Runtime> Response<R> {
     /// If no runtime can run the task, the request is aborted.
     pub fn detach(mut self) {
         if self.lease.is_some() {
-            self.exchange.detach();
-            let address = self.exchange.address();
+            self.exchange.core.detach(R::now());
+            let address = Arc::clone(self.exchange.core.address());
             spawn_or_warn::<R>(
                 &address,
                 async move { while let Ok(Some(_)) = self.chunk().await {} },

@@ -169,6 +169,10 @@ macro_rules! client_body {
             fn replay(&self) -> Option<Self> {
                 self.0.replay().map(Self)
             }
+
+            fn is_empty(&self) -> bool {
+                Self::is_empty(self)
+            }
         }
 
         impl<T: Into<::bytes::Bytes>> From<T> for Body {

@@ -104,6 +104,21 @@ pub struct Limit {
     pub limit: Duration,
 }
 
+impl Limit {
+    /// That of a time that counts `from` there. A limit too large to add is none.
+    #[must_use]
+    pub fn of(from: Instant, phase: Phase, limit: Option<Duration>) -> Option<Self> {
+        let limit = limit?;
+        Some(Self { at: from.checked_add(limit)?, phase, limit })
+    }
+
+    /// The error once it has passed; also logs and counts it.
+    #[must_use]
+    pub fn error(self, address: &Arc<str>) -> Error {
+        observe::client_timeout(Arc::clone(address), self.phase, self.limit)
+    }
+}
+
 impl Exchange {
     pub(super) fn new(
         key: RequestKey,
@@ -439,13 +454,8 @@ impl Exchange {
         } else {
             (Phase::FirstByte, self.limits.first_byte)
         };
-        // A limit too large to add means no limit.
-        let at = |from: Instant, phase, limit: Option<Duration>| {
-            let limit = limit?;
-            Some(Limit { at: from.checked_add(limit)?, phase, limit })
-        };
-        let pause = at(self.since, phase, pause);
-        let total = at(self.started, Phase::Response, self.limits.total);
+        let pause = Limit::of(self.since, phase, pause);
+        let total = Limit::of(self.started, Phase::Response, self.limits.total);
         pause.into_iter().chain(total).min_by_key(|limit| limit.at)
     }
 

@@ -17,6 +17,8 @@ const TRIES: usize = 3;
 pub trait Replay: Default {
     /// The same bytes once more, unless they can only be read once.
     fn replay(&self) -> Option<Self>;
+    /// Whether it certainly has no bytes.
+    fn is_empty(&self) -> bool;
 }
 
 /// A request that a pool sends.
@@ -124,6 +126,12 @@ impl<B: Replay> Bodies<B> {
     /// The bodies; they can be taken once per attempt.
     pub fn take(&mut self) -> [B; 2] {
         self.next.take().unwrap_or_default()
+    }
+
+    /// Whether they certainly have no bytes.
+    #[must_use]
+    pub fn are_empty(&self) -> bool {
+        self.next.iter().flatten().all(Replay::is_empty)
     }
 
     /// Makes the bodies ready to be taken again; false if that is not possible.

@@ -111,6 +111,10 @@ impl Replay for FakeBody {
     fn replay(&self) -> Option<Self> {
         (!self.once).then(Self::default)
     }
+
+    fn is_empty(&self) -> bool {
+        !self.once
+    }
 }
 
 struct Caller<const ENDS: bool> {

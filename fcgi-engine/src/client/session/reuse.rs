@@ -1,15 +1,10 @@
 //! Whether a connection can carry another request, and what its application can take.
 
-use std::{
-    io,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, task::Poll, time::Instant};
 
 use fcgi_proto::{Connection, RequestKey, Values};
 
-use super::{Exchange, Failure, Session};
+use super::{Exchange, Failure, Limit, Session};
 use crate::{
     Error, Phase,
     observe::{self, Side},
@@ -21,7 +16,7 @@ pub struct Settling {
     /// When the wait ends; `None` if it has no limit.
     pub until: Option<Instant>,
     /// The total limit of the next request, if that ends the wait.
-    total: Option<Duration>,
+    total: Option<Limit>,
 }
 
 impl<W> Session<W> {
@@ -116,16 +111,10 @@ impl<W> Session<W> {
     /// longer than the total limit of the next request, if one has waited since `next`.
     #[must_use]
     pub fn settling(&self, now: Instant, next: Option<Instant>) -> Settling {
-        // A limit too large to add means no limit.
         let drained = now.checked_add(self.settings.drain);
-        let total = next.zip(self.settings.total).and_then(|(since, limit)| {
-            let at = since.checked_add(limit)?;
-            drained.is_none_or(|drained| at < drained).then_some((at, limit))
-        });
-        Settling {
-            until: total.map(|(at, _)| at).or(drained),
-            total: total.map(|(_, limit)| limit),
-        }
+        let total = next.and_then(|next| Limit::of(next, Phase::Response, self.settings.total));
+        let total = total.filter(|total| drained.is_none_or(|drained| total.at < drained));
+        Settling { until: total.map(|total| total.at).or(drained), total }
     }
 
     /// What a wait has come to: what [`settled`](Self::settled) returned, or `None` if its time
@@ -137,9 +126,7 @@ impl<W> Session<W> {
     pub fn handle_settled(&mut self, settled: Option<bool>, waited: Settling) -> Result<(), Error> {
         match (settled, waited.total) {
             (Some(true), _) => Ok(()),
-            (None, Some(limit)) => {
-                Err(observe::client_timeout(Arc::clone(&self.address), Phase::Response, limit))
-            }
+            (None, Some(total)) => Err(total.error(&self.address)),
             _ => {
                 self.close();
                 Err(self.closed())
