@@ -95,6 +95,13 @@ impl Transport {
         Self { stream, readable: false, ended: false, watched: Watched::Once(0) }
     }
 
+    /// A socket that was accepted a moment ago. Mostly its first request has come by now: to read
+    /// it at once saves waiting for it.
+    fn accepted(mut self) -> Self {
+        self.readable = true;
+        self
+    }
+
     pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
         match Async::<UnixStream>::connect(path).await {
             Ok(stream) => Ok(Self::new(Stream::Unix(stream))),
@@ -355,13 +362,44 @@ impl TransportListener {
     fn accept(&self) -> io::Result<(Transport, Peer)> {
         match self {
             Self::Unix(unix) => {
-                let (stream, _) = unix.get_ref().accept()?;
-                Ok((Transport::new(Stream::Unix(Async::new(stream)?)), Peer::Unix))
+                let (stream, _) = accept(unix.get_ref(), UnixListener::accept)?;
+                Ok((Transport::new(Stream::Unix(stream)).accepted(), Peer::Unix))
             }
             Self::Tcp(tcp) => {
-                let (stream, peer) = tcp.get_ref().accept()?;
-                Ok((Transport::tcp(Async::new(stream)?), Peer::Tcp(peer)))
+                let (stream, peer) = accept(tcp.get_ref(), TcpListener::accept)?;
+                // The system's call for both may leave the address out.
+                let peer = peer.map_or_else(|| stream.get_ref().peer_addr(), Ok)?;
+                Ok((Transport::tcp(stream).accepted(), Peer::Tcp(peer)))
             }
         }
     }
+}
+
+/// Accepts a socket in nonblocking mode, in one call, and its peer's address if it is one of TCP.
+/// The standard library's way needs a second call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn accept<L: AsFd, S: From<std::os::fd::OwnedFd> + AsFd, A>(
+    listener: &L,
+    _std: impl FnOnce(&L) -> io::Result<(S, A)>,
+) -> io::Result<(Async<S>, Option<SocketAddr>)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (socket, peer) = loop {
+        match acceptfrom_with(listener, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            accepted => break accepted?,
+        }
+    };
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((Async::new_nonblocking(S::from(socket))?, peer))
+}
+
+/// Accepts a socket and makes it nonblocking.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn accept<L, S: AsFd, A>(
+    listener: &L,
+    std: impl FnOnce(&L) -> io::Result<(S, A)>,
+) -> io::Result<(Async<S>, Option<SocketAddr>)> {
+    Ok((Async::new(std(listener)?.0)?, None))
 }

@@ -193,6 +193,7 @@ pub fn pool(event: PoolEvent) {
 
 /// Whether the time that a request takes may be wanted. This asks no subscriber, which is code of
 /// others.
+#[inline]
 pub(crate) fn is_timed() -> bool {
     cfg!(feature = "metrics") || LevelFilter::current() >= LevelFilter::DEBUG
 }

@@ -18,7 +18,7 @@
 //! Requests that are alike need not be encoded again and again: clones of [shared](Params::shared)
 //! parameters share one block.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{
@@ -39,47 +39,61 @@ const CONTENT_LENGTH: &[u8] = b"CONTENT_LENGTH";
 /// Parameters in order; names and values are bytes (FC-3.4-4).
 ///
 /// They are stored as on the wire, so that receiving or sending them is one copy.
-#[derive(Clone, Default)]
+// A request is moved often, so this is small.
+#[derive(Clone)]
 pub struct Params {
     block: Block,
     len: usize,
     content_length: Place,
     /// The length of a name or value that can't be encoded: such a pair is not in the block.
-    too_long: Option<usize>,
+    too_long: Option<Box<usize>>,
 }
 
 /// Where in the block a pair is.
-#[derive(Clone, Copy, Default)]
-enum Place {
-    #[default]
-    Nowhere,
-    At(usize),
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place(usize);
+
+impl Place {
+    const NOWHERE: Self = Self(usize::MAX);
     /// The pairs came from the peer, and nobody has looked.
-    Unknown,
+    const UNKNOWN: Self = Self(usize::MAX - 1);
 }
 
 /// Whole pairs, encoded.
-#[derive(Clone, Default)]
-struct Block {
-    own: Vec<u8>,
-    /// Clones have it too. `own` is empty while there is one.
-    shared: Option<Arc<[u8]>>,
+#[derive(Clone)]
+enum Block {
+    Own(Vec<u8>),
+    /// Clones have it too.
+    Shared(Arc<[u8]>),
 }
 
 impl Block {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        self.shared.as_deref().unwrap_or(&self.own)
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(shared) => shared,
+        }
     }
 
     /// The block, to add to it: a copy with some room if clones have it too.
     #[inline]
     fn writable(&mut self) -> &mut Vec<u8> {
-        if let Some(shared) = self.shared.take() {
-            self.own.reserve(shared.len() + FIRST_BLOCK);
-            self.own.extend_from_slice(&shared);
+        if let Self::Shared(shared) = self {
+            let mut own = Vec::with_capacity(shared.len() + FIRST_BLOCK);
+            own.extend_from_slice(shared);
+            *self = Self::Own(own);
         }
-        &mut self.own
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(_) => unreachable!("it was copied"),
+        }
+    }
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -90,6 +104,12 @@ impl Params {
         Self::of(Vec::new())
     }
 
+    /// The same, each length in its shortest form.
+    #[cold]
+    fn shortened(&self) -> Self {
+        self.iter().collect()
+    }
+
     /// Empty parameters, with room for `bytes` encoded bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
@@ -98,13 +118,13 @@ impl Params {
 
     /// An empty block.
     const fn of(own: Vec<u8>) -> Self {
-        let block = Block { own, shared: None };
-        Self { block, len: 0, content_length: Place::Nowhere, too_long: None }
+        Self { block: Block::Own(own), len: 0, content_length: Place::NOWHERE, too_long: None }
     }
 
     /// `len` whole pairs that were received.
     fn received(own: Vec<u8>, len: usize) -> Self {
-        Self { len, content_length: Place::Unknown, ..Self::of(own) }
+        let block = Block::Own(own);
+        Self { block, len, content_length: Place::UNKNOWN, too_long: None }
     }
 
     /// The same parameters, in a block that all clones share, for requests that are alike: a clone
@@ -121,10 +141,35 @@ impl Params {
     /// ```
     #[must_use]
     pub fn shared(mut self) -> Self {
-        let Block { own, shared } = self.block;
-        let shared = shared.unwrap_or_else(|| own.into());
-        self.block = Block { own: Vec::new(), shared: Some(shared) };
+        if let Block::Own(own) = &mut self.block {
+            self.block = Block::Shared(core::mem::take(own).into());
+        }
         self
+    }
+
+    /// Removes all parameters, and keeps the memory unless clones share it.
+    pub fn clear(&mut self) {
+        let mut own = self.take_own();
+        own.clear();
+        *self = Self::of(own);
+    }
+
+    /// How many encoded bytes they have memory for that no clone shares.
+    #[must_use]
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        match &self.block {
+            Block::Own(own) => own.capacity(),
+            Block::Shared(_) => 0,
+        }
+    }
+
+    #[inline]
+    fn take_own(&mut self) -> Vec<u8> {
+        match &mut self.block {
+            Block::Own(own) => core::mem::take(own),
+            Block::Shared(_) => Vec::new(),
+        }
     }
 
     /// Appends a parameter. An earlier one of the same name stays. A name or value of 2^31 bytes or
@@ -139,10 +184,10 @@ impl Params {
             Ok(()) => {
                 self.len += 1;
                 if name == CONTENT_LENGTH {
-                    self.content_length = Place::At(start);
+                    self.content_length = Place(start);
                 }
             }
-            Err(UsageError::PairTooLong(len)) => self.too_long = Some(len),
+            Err(UsageError::PairTooLong(len)) => self.too_long = Some(Box::new(len)),
             Err(_) => {}
         }
     }
@@ -161,17 +206,19 @@ impl Params {
     /// ```
     pub fn append(&mut self, other: &Self) {
         match other.content_length {
-            Place::Nowhere => {}
-            Place::At(at) => self.content_length = Place::At(self.encoded_len() + at),
-            Place::Unknown => self.content_length = Place::Unknown,
+            Place::NOWHERE => {}
+            Place::UNKNOWN => self.content_length = Place::UNKNOWN,
+            Place(at) => self.content_length = Place(self.encoded_len() + at),
         }
-        if self.len == 0 && other.block.shared.is_some() {
+        if self.len == 0 && matches!(other.block, Block::Shared(_)) {
             self.block = other.block.clone();
         } else {
             self.block.writable().extend_from_slice(other.block.bytes());
         }
         self.len += other.len;
-        self.too_long = other.too_long.or(self.too_long);
+        if other.too_long.is_some() {
+            self.too_long.clone_from(&other.too_long);
+        }
     }
 
     /// The value of the parameter with exactly this name. Of duplicates the last counts, as in
@@ -181,8 +228,9 @@ impl Params {
         let name = name.as_ref();
         let (mut rest, mut found) = (self.block.bytes(), None);
         match self.content_length {
-            Place::Nowhere if name == CONTENT_LENGTH => return None,
-            Place::At(at) if name == CONTENT_LENGTH => {
+            Place::UNKNOWN => {}
+            Place::NOWHERE if name == CONTENT_LENGTH => return None,
+            Place(at) if name == CONTENT_LENGTH => {
                 return Iter { block: rest.get(at..)?, len: 1 }.next().map(|(_, value)| value);
             }
             _ => {}
@@ -248,7 +296,7 @@ impl Params {
     }
 
     pub(crate) fn check(&self) -> Result<(), UsageError> {
-        self.too_long.map_or(Ok(()), |len| Err(UsageError::PairTooLong(len)))
+        self.too_long.as_ref().map_or(Ok(()), |len| Err(UsageError::PairTooLong(**len)))
     }
 }
 
@@ -344,12 +392,20 @@ pub(crate) struct ParamsDecoder {
 }
 
 impl ParamsDecoder {
+    /// A decoder that uses the memory of other parameters.
+    #[inline]
+    pub(crate) fn new(mut memory: Params) -> Self {
+        let mut block = memory.take_own();
+        block.clear();
+        Self { block, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
         let Self { block, len, .. } = self;
         if block.len() + input.len() > limits.params_bytes {
             return Err(TooLarge);
         }
-        if block.is_empty() {
+        if block.capacity() == 0 {
             *block = input.to_vec();
         } else {
             block.extend_from_slice(input);
@@ -395,7 +451,7 @@ impl ParamsDecoder {
         self.next = 0;
         let block = core::mem::take(&mut self.block);
         let params = Params::received(block, core::mem::take(&mut self.len));
-        if core::mem::take(&mut self.long_form) { params.iter().collect() } else { params }
+        if core::mem::take(&mut self.long_form) { params.shortened() } else { params }
     }
 
     /// Bytes received so far.

@@ -54,14 +54,20 @@ impl<T> Requests<T> {
     /// Adds a request under a free id.
     #[inline(always)]
     pub(crate) fn insert(&mut self, id: u16, request: T) -> RequestKey {
+        self.insert_with(id, move || request)
+    }
+
+    /// Like [`insert`](Self::insert), for a request that is made in its place.
+    #[inline(always)]
+    pub(crate) fn insert_with(&mut self, id: u16, request: impl FnOnce() -> T) -> RequestKey {
         self.generation += 1;
         let generation = self.generation;
         if self.first.is_none() {
             let key = RequestKey { id, place: FIRST, generation };
-            self.first = Some((key, request));
+            self.first.get_or_insert_with(|| (key, request()));
             return key;
         }
-        self.beside.get_or_insert_with(Beside::new).insert(id, generation, request)
+        self.beside.get_or_insert_with(Beside::new).insert(id, generation, request())
     }
 
     #[inline]

@@ -16,6 +16,8 @@ use crate::{
 /// Content up to this size is copied into the gather buffer; larger content is queued without a
 /// copy.
 const GATHER_MAX: usize = 4096;
+/// How much the gather buffer grows at least if it already has an answer.
+const GATHER_MORE: usize = 2048;
 /// A gather buffer larger than this is freed when the queue is empty.
 const KEEP_GATHER: usize = 256;
 /// Room for what mostly follows a record: the ends of streams, and END_REQUEST.
@@ -162,17 +164,15 @@ impl SendQueue {
         stderr: bool,
         body: EndRequestBody,
     ) {
-        self.seal();
+        let padding = self.close();
         let end = RecordHeader::new(RecordType::EndRequest, id, BODY_LEN as u16).encode();
         // The fast path: nearly every request ends this way.
         if stdout && !stderr {
-            let mut bytes = [0; 2 * HEADER_LEN + BODY_LEN];
             let stdout = RecordHeader::new(RecordType::Stdout, id, 0).encode();
-            bytes[..HEADER_LEN].copy_from_slice(&stdout);
-            bytes[HEADER_LEN..2 * HEADER_LEN].copy_from_slice(&end);
-            bytes[2 * HEADER_LEN..].copy_from_slice(&body.encode());
-            return self.gather(&bytes);
+            let bytes = [[0; 8], stdout, end, body.encode()];
+            return self.gather(bytes.as_flattened().get(8 - padding..).unwrap_or_default());
         }
+        self.pad(padding);
         if stdout {
             self.gather(&RecordHeader::new(RecordType::Stdout, id, 0).encode());
         }
@@ -327,7 +327,12 @@ impl SendQueue {
             // The fast path: a new record that is complete at once.
             let header_at = self.gather.len();
             let header = RecordHeader::new(record_type, request_id, 0).encode();
-            self.gather.reserve(HEADER_LEN + content.len() + SPARE);
+            let room = HEADER_LEN + content.len() + SPARE;
+            // More than one answer waits: there will be others.
+            let more = if self.len > 0 { GATHER_MORE } else { 0 };
+            if self.gather.capacity() - header_at < room {
+                self.gather.reserve(room.max(more));
+            }
             self.gather(&header);
             self.gather(content);
             let content = content.len();
@@ -358,18 +363,22 @@ impl SendQueue {
     /// Writes the open record's length and padding. It can't grow any more.
     #[inline]
     fn seal(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.seal_open(&open);
+        if self.open.is_some() {
+            let padding = self.close();
+            self.pad(padding);
         }
     }
 
-    fn seal_open(&mut self, open: &OpenRecord) {
+    /// Writes the open record's length. Returns how many bytes of padding must follow, at most 7.
+    #[inline]
+    fn close(&mut self) -> usize {
+        let Some(open) = self.open.take() else { return 0 };
         let padding = padding_for(open.content);
         let [high, low] = (open.content as u16).to_be_bytes();
         if let Some(bytes) = self.gather.get_mut(open.header_at + 4..open.header_at + 7) {
             bytes.copy_from_slice(&[high, low, padding as u8]);
         }
-        self.pad(padding);
+        padding
     }
 
     #[inline]

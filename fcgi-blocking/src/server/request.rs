@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fcgi_engine::server::{CHUNK, Write, piece};
 use fcgi_proto::{Output, RequestKey, server::AbortReason};
 
@@ -15,7 +16,6 @@ use crate::Error;
 fcgi_engine::request_handles! {
     [;], connection: Connection,
     chunk(stream) { stream.connection.read(stream.key, stream.input, CHUNK) }
-    write(stream, bytes, how) { stream.connection.write(stream.key, stream.output, bytes, how)? }
     flush(stream) { stream.connection.flush(stream.key) }
     /// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
     /// one of them. It is also an [`io::Read`].
@@ -110,6 +110,16 @@ pub struct OutputStream {
     connection: Arc<Connection>,
     key: RequestKey,
     output: Output,
+}
+
+impl OutputStream {
+    /// Queues all of the bytes.
+    fn put(&mut self, mut bytes: Bytes, how: Write) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            self.connection.write(self.key, self.output, &mut bytes, how)?;
+        }
+        Ok(())
+    }
 }
 
 impl io::Write for OutputStream {

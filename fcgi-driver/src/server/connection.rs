@@ -177,6 +177,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
     }
 
     /// Does everything that can be done now.
+    #[inline]
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Next {
         let mut next = self.poll_turns(cx);
         if let Next::Run(job) = &mut next {

@@ -1,14 +1,18 @@
 //! What answers requests, and the future that runs it.
 
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     pin::Pin,
-    task::Poll,
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
-use fcgi_engine::server::{Failed, HandlerEnd, IntoAppStatus, catch_panic, log_failure};
+use fcgi_engine::server::{
+    Failed, HandlerEnd, IntoAppStatus, RequestSpan, catch_panic, log_failure,
+};
 use fcgi_proto::RequestKey;
-use tracing::Span;
+use pin_project_lite::pin_project;
 
 use super::{Request, shared::Shared};
 
@@ -23,14 +27,33 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAppStatus> + Send,
 {
-    // No `async fn`: its future would keep the request beside the handler's, for as long as it runs.
     fn call(&self, mut request: Request) -> impl Future<Output = Result<u32, Failed>> + Send {
         let (shared, key) = request.keep();
-        let answer = self(request);
-        async move {
-            let status = answer.await.into_app_status();
-            status.map_err(|error| log_failure(&*error, &shared.take_params(key)))
-        }
+        Answer { answer: self(request), shared, key }
+    }
+}
+
+pin_project! {
+    /// Waits for a handler's answer, and logs its failure. As an `async` block it would keep the
+    /// handler's future twice, in each connection.
+    struct Answer<F> {
+        #[pin]
+        answer: F,
+        shared: Arc<Shared>,
+        key: RequestKey,
+    }
+}
+
+impl<F: Future<Output: IntoAppStatus>> Future for Answer<F> {
+    type Output = Result<u32, Failed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let status = ready!(this.answer.poll(cx)).into_app_status();
+        let failed = |error: Box<dyn Error + Send + Sync>| {
+            log_failure(&*error, &this.shared.take_params(*this.key))
+        };
+        Poll::Ready(status.map_err(failed))
     }
 }
 
@@ -40,7 +63,7 @@ pub(super) fn start<'a, H: Handler>(
     shared: &Shared,
     request: Request,
     key: RequestKey,
-    span: &Span,
+    span: &RequestSpan,
 ) -> Option<impl Future<Output = Result<u32, Failed>> + Send + use<'a, H>> {
     let _span = span.enter();
     catch_panic(key.id(), || shared.take_params(key), || handler.call(request)).ok()
@@ -51,7 +74,7 @@ pub(super) fn start<'a, H: Handler>(
 pub(super) fn run(
     shared: &Shared,
     key: RequestKey,
-    span: Span,
+    span: RequestSpan,
     mut handler: Pin<&mut Option<impl Future<Output = Result<u32, Failed>>>>,
 ) -> impl Future<Output = HandlerEnd> {
     let mut fresh = true;

@@ -1,7 +1,7 @@
 //! A request as a handler sees it: its parameters and its streams.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::Arc,
@@ -21,10 +21,6 @@ use crate::{
 fcgi_engine::request_handles! {
     [async; .await], connection: Shared,
     chunk(stream) { poll_fn(|cx| stream.poll_chunk(cx)).await }
-    write(stream, bytes, how) {
-        let connection = &stream.connection;
-        poll_fn(|cx| connection.poll_write(cx, stream.key, stream.output, bytes, how)).await?
-    }
     flush(stream) { poll_fn(|cx| stream.connection.poll_flush(cx, stream.key)).await }
     /// STDIN or DATA of a request. Several handles of one stream share its bytes: each byte goes to
     /// one of them. One task at a time may wait for a stream.
@@ -91,6 +87,24 @@ pub struct OutputStream {
     key: RequestKey,
     output: Output,
     closed: bool,
+}
+
+impl OutputStream {
+    /// Queues all of the bytes.
+    // No `async fn`: its future would keep the bytes twice.
+    fn put(
+        &mut self,
+        mut bytes: Bytes,
+        how: Write,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<'_> {
+        let Self { connection, key, output, .. } = self;
+        poll_fn(move |cx| {
+            while !bytes.is_empty() {
+                ready!(connection.poll_write(cx, *key, *output, &mut bytes, how))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
 }
 
 impl futures_io::AsyncWrite for OutputStream {

@@ -2,7 +2,7 @@
 //! it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -241,7 +241,10 @@ impl Shared {
     }
 
     pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
-        self.lock().session.keep_params(key, params);
+        // This wakes nobody.
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let _before = inner.session.keep_params(key, params);
+        drop(inner);
     }
 
     pub(super) fn take_params(&self, key: RequestKey) -> Params {

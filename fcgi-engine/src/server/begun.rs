@@ -30,6 +30,12 @@ impl Begun {
         }
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// The request that [`pop`](Self::pop) would return.
     #[inline]
     pub(super) fn next(&self) -> Option<RequestKey> {

@@ -53,15 +53,15 @@ impl Whole {
 
 /// Defines an adapter's `Request`, the struct of its `InputStream`, and the methods of that and of its
 /// `OutputStream` which both kinds of adapter have. The adapter brings the struct `OutputStream`, with
-/// the same three fields, `Request::output`, and how it waits: for a chunk of an input, for some of
-/// `bytes` to be queued, and for a flush. The documentation is that of the `InputStream`.
+/// the same three fields, `Request::output`, how it waits for a chunk of an input and for a flush, and
+/// `OutputStream::put(&mut self, bytes, how)`, which queues all of `bytes`. The documentation is that
+/// of the `InputStream`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! request_handles {
     (
         [$($async:ident)?; $($wait:tt)*], connection: $connection:ty,
         chunk($input:ident) { $($chunk:tt)* }
-        write($output:ident, $bytes:ident, $how:ident) { $($write:tt)* }
         flush($flushed:ident) { $($flush:tt)* }
         $(#[$input_meta:meta])*
     ) => {
@@ -89,10 +89,11 @@ macro_rules! request_handles {
 
         impl Request {
             /// Creates a job's request, and its span.
+            #[inline]
             pub(super) fn new(
                 connection: ::std::sync::Arc<$connection>,
                 job: $crate::server::Job,
-            ) -> (Self, ::tracing::Span) {
+            ) -> (Self, $crate::server::RequestSpan) {
                 let $crate::server::Job { key, role, keep_conn, params, span, .. } = job;
                 (Self { connection, key, role, keep_conn, params, kept: false }, span)
             }
@@ -269,18 +270,6 @@ macro_rules! request_handles {
                 bytes: ::bytes::Bytes,
             ) -> Result<(), Error> {
                 self.put(bytes, $crate::server::Write::Record)$($wait)*
-            }
-
-            $($async)? fn put(
-                &mut self,
-                mut bytes: ::bytes::Bytes,
-                $how: $crate::server::Write,
-            ) -> Result<(), Error> {
-                let ($output, $bytes) = (self, &mut bytes);
-                while !$bytes.is_empty() {
-                    $($write)*;
-                }
-                Ok(())
             }
 
             /// Waits until everything written so far was handed to the socket.

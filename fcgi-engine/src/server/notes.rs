@@ -25,6 +25,29 @@ impl ConnectionSpan {
         Self((!span.is_none()).then(|| Arc::new(span)))
     }
 
+    /// Whether nobody wants to know of this connection's requests.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.is_none() && !observe::is_timed()
+    }
+
+    /// Enters it until the guard is dropped.
+    #[inline]
+    #[must_use]
+    pub fn enter(&self) -> Option<Entered<'_>> {
+        self.0.as_ref().map(|span| span.enter())
+    }
+}
+
+/// A request's span, to enter while its handler runs. Without a subscriber it is empty.
+#[derive(Debug, Default)]
+pub struct RequestSpan(Option<Box<Span>>);
+
+impl RequestSpan {
+    pub(super) fn new(span: Span) -> Self {
+        Self((!span.is_none()).then(|| Box::new(span)))
+    }
+
     /// Enters it until the guard is dropped.
     #[inline]
     #[must_use]

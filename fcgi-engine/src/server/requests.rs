@@ -105,6 +105,7 @@ impl InputWait {
 }
 
 impl<W: Waiters> Active<W> {
+    #[inline]
     pub(super) fn new(role: Role, begun: Option<Instant>, stop_at: Option<Instant>) -> Self {
         Self {
             waiters: W::default(),
@@ -160,11 +161,12 @@ impl<W> Requests<W> {
 
     /// Adds a request that was [counted](Self::begin).
     #[inline]
-    pub(super) fn add(&mut self, key: RequestKey, active: Active<W>) {
+    pub(super) fn add(&mut self, key: RequestKey, active: impl FnOnce() -> Active<W>) {
         if self.first.is_none() {
-            self.first = Some((key, active));
+            // This makes it in its place.
+            self.first.get_or_insert_with(|| (key, active()));
         } else {
-            self.rest.get_or_insert_default().insert(key, active);
+            self.rest.get_or_insert_default().insert(key, active());
         }
     }
 
@@ -224,13 +226,19 @@ impl<W> Requests<W> {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
+    }
+
     pub(super) fn keys(&self) -> Vec<RequestKey> {
         self.iter().map(|(key, _)| key).collect()
     }
 
     /// Whether any request was not ended.
+    #[inline]
     pub(super) fn any_live(&self) -> bool {
-        self.iter().any(|(_, active)| !active.ended)
+        !self.is_empty() && self.iter().any(|(_, active)| !active.ended)
     }
 }
 

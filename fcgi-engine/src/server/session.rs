@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Instant};
 
 use fcgi_proto::{
     Connection, Input, Params, Rejection, RequestKey, Role, ServerConnection,
-    server::{AbortReason, Event},
+    server::{AbortReason, Event, Whole},
 };
-use tracing::Span;
 
 use super::{
     CANCELLED, FAILED, Failed, LINGER, PANICKED, Settings,
     begun::{Beginning, Begun},
-    notes::{ConnectionSpan, Ended, Note, Notes},
+    notes::{ConnectionSpan, Ended, Note, Notes, RequestSpan},
     requests::{Active, Awaited, InputWait, Requests, Stop, Waiters},
     settings::grace_end,
+    spare,
     tally::{Count, Tally},
 };
 use crate::{
@@ -119,18 +119,24 @@ pub struct Job {
     /// Whether all of its input has come, so that its handler never waits for any.
     pub whole: bool,
     /// Its span, once it is [open](Self::open).
-    pub span: Span,
+    pub span: RequestSpan,
 }
 
 impl Job {
     /// Opens its span, in the connection's. Returns what must be [attached](Session::attach) to the
     /// request, if anybody wants to know of it. This runs code of others: hold no lock.
     #[must_use = "attach it"]
+    #[inline]
     pub fn open(&mut self, connection: &ConnectionSpan) -> Option<Box<RequestLog>> {
+        if connection.is_silent() { None } else { self.open_heard(connection) }
+    }
+
+    #[cold]
+    fn open_heard(&mut self, connection: &ConnectionSpan) -> Option<Box<RequestLog>> {
         let _span = connection.enter();
         let Self { key, role, params, .. } = self;
         let log = RequestLog::wanted(Side::Server, key.id(), *role, params, Instant::now)?;
-        self.span = log.span().clone();
+        self.span = RequestSpan::new(log.span().clone());
         Some(log)
     }
 }
@@ -219,10 +225,13 @@ impl<W: Waiters> Session<W> {
     }
 
     /// A handler starts; false if its request has ended already.
+    #[inline]
     pub fn start(&mut self, key: RequestKey) -> bool {
         let Some(active) = self.requests.get_mut(key) else { return false };
         active.started = true;
-        self.waiting.retain(|waiting| *waiting != key);
+        if !self.waiting.is_empty() {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
         true
     }
 
@@ -246,7 +255,8 @@ impl<W: Waiters> Session<W> {
         self.requests.get(key).is_none_or(|active| active.over)
     }
 
-    /// A handler has ended. This ends its request, unless that has ended before.
+    /// A handler has ended. This ends its request, unless that has ended before. Returns what is to
+    /// be logged, if anybody wants to know.
     pub fn finish(
         &mut self,
         key: RequestKey,
@@ -260,15 +270,19 @@ impl<W: Waiters> Session<W> {
         let (stop, rejection) = (active.stop, active.rejection);
         let ended = ended.then(|| self.end(key, stop, rejection, end));
         let ended = ended.and_then(|outcome| self.ended(key, outcome, now));
+        if let Some(active) = self.requests.get_mut(key) {
+            spare::put_back(&mut active.params);
+        }
         self.requests.forget(key);
-        if self.requests.len() == 0 {
+        if self.requests.is_empty() {
             self.bound = None;
         }
         self.attention = true;
         ended
     }
 
-    /// What is to be logged of a request that has ended.
+    /// What is to be logged of a request that has ended, if anybody wants to know.
+    #[inline]
     fn ended(
         &mut self,
         key: RequestKey,
@@ -276,6 +290,9 @@ impl<W: Waiters> Session<W> {
         now: impl FnOnce() -> Instant,
     ) -> Option<Ended> {
         let active = self.requests.get_mut(key)?;
+        if self.span.is_silent() && active.log.is_none() {
+            return None;
+        }
         let elapsed = active.begun.map(|begun| now().saturating_duration_since(begun));
         Some(Ended {
             log: active.log.take(),
@@ -339,6 +356,9 @@ impl<W: Waiters> Session<W> {
 
     /// A request whose handler must be run, in addition to those that [`turn`](Self::turn) returns.
     pub fn poll_job(&mut self, now: impl Fn() -> Instant + Copy) -> Option<Job> {
+        if let Some(job) = self.poll_whole(now) {
+            return Some(job);
+        }
         self.handle_events(now);
         let Beginning { key, role, keep_conn, params } = self.begun.pop()?;
         let request = self.connection.request(key);
@@ -346,7 +366,26 @@ impl<W: Waiters> Session<W> {
         if !whole {
             self.waiting.push(key);
         }
-        Some(Job { key, role, keep_conn, params, whole, span: Span::none() })
+        Some(Job { key, role, keep_conn, params, whole, span: RequestSpan::default() })
+    }
+
+    /// The fast path: a request that came whole and is the only one. It takes no place in `begun`.
+    #[inline]
+    fn poll_whole(&mut self, now: impl Fn() -> Instant + Copy) -> Option<Job> {
+        if !self.begun.is_empty() {
+            return None;
+        }
+        let Whole { key, role, keep_conn, params } = self.connection.poll_whole(spare::take)?;
+        let begins = self.begin(key, role, now);
+        if begins && (self.takes_turns() || self.connection.is_quiet()) {
+            pump::reclaim(&mut self.connection);
+            let span = RequestSpan::default();
+            return Some(Job { key, role, keep_conn, params, whole: true, span });
+        }
+        if begins {
+            self.begun.push(Beginning { key, role, keep_conn, params });
+        }
+        None
     }
 
     /// Passes events to those who wait for them, without a turn. For a handler that made room for
@@ -369,9 +408,7 @@ impl<W: Waiters> Session<W> {
     }
 
     fn drain_events(&mut self, now: impl Fn() -> Instant + Copy) {
-        // A connection that takes one request at a time refuses the next, even if it came together
-        // with one that will end at once (FC-5.5-2).
-        let in_turn = W::AT_ONCE && self.settings().config.limits.requests > 1;
+        let in_turn = self.takes_turns();
         while !(in_turn && self.is_next_whole()) {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.on_event(event, now),
@@ -389,6 +426,36 @@ impl<W: Waiters> Session<W> {
         }
     }
 
+    /// Whether requests that came together are taken one after the other. A connection that takes
+    /// one request at a time refuses the next, even if it came together with one that will end at
+    /// once (FC-5.5-2).
+    #[inline]
+    fn takes_turns(&self) -> bool {
+        W::AT_ONCE && self.settings().config.limits.requests > 1
+    }
+
+    /// A request has begun; false if it is refused.
+    #[inline]
+    fn begin(&mut self, key: RequestKey, role: Role, now: impl Fn() -> Instant + Copy) -> bool {
+        self.heard = true;
+        self.renew();
+        if self.place.is_none() {
+            self.place = self.tally.place();
+        }
+        if self.place.is_none() || !self.requests.begin() {
+            if let Some(request) = self.connection.request(key) {
+                // It was reported a moment ago, so it is active.
+                let _ = request.reject(Rejection::Overloaded);
+            }
+            return false;
+        }
+        let begun = observe::is_timed().then(now);
+        let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
+        self.remind(stop_at);
+        self.requests.add(key, || Active::new(role, begun, stop_at));
+        true
+    }
+
     /// Whether all input of the next request to run has come.
     fn is_next_whole(&mut self) -> bool {
         let Some(key) = self.begun.next() else { return false };
@@ -398,22 +465,9 @@ impl<W: Waiters> Session<W> {
     fn on_event(&mut self, event: Event, now: impl Fn() -> Instant + Copy) {
         match event {
             Event::Request { key, role, params, keep_conn } => {
-                self.heard = true;
-                self.renew();
-                if self.place.is_none() {
-                    self.place = self.tally.place();
-                }
-                if self.place.is_none() || !self.requests.begin() {
-                    if let Some(request) = self.connection.request(key) {
-                        // It was reported a moment ago, so it is active.
-                        let _ = request.reject(Rejection::Overloaded);
-                    }
+                if !self.begin(key, role, now) {
                     return;
                 }
-                let begun = observe::is_timed().then(now);
-                let stop_at = self.settings().handler.and_then(|limit| now().checked_add(limit));
-                self.remind(stop_at);
-                self.requests.add(key, Active::new(role, begun, stop_at));
                 self.begun.push(Beginning { key, role, keep_conn, params });
                 // Its handler does not run yet, so nothing waits to be told.
                 self.connection.take_end(key);
@@ -470,6 +524,7 @@ impl<W: Waiters> Session<W> {
     }
 
     /// Ends a request on the wire; returns the outcome for the log.
+    #[inline(always)]
     fn end(
         &mut self,
         key: RequestKey,
@@ -568,6 +623,7 @@ impl<W: Waiters> Session<W> {
     }
 
     /// Notes when a time limit of a request passes.
+    #[inline]
     pub(super) fn remind(&mut self, at: Option<Instant>) {
         let Some(at) = at else { return };
         if self.bound.is_none_or(|bound| at < bound) {

@@ -84,7 +84,9 @@ impl<W: Waiters> Session<W> {
         bytes: &mut Bytes,
         how: Write,
     ) -> Poll<Result<usize, Error>> {
-        self.check(key)?;
+        let Some(active) = self.requests.get_mut(key).filter(|active| active.stop.is_none()) else {
+            return Poll::Ready(self.check(key).map(|()| 0));
+        };
         let Some(mut request) = self.connection.request(key) else {
             return Poll::Ready(Err(Error::Aborted(AbortReason::Disconnected)));
         };
@@ -95,9 +97,7 @@ impl<W: Waiters> Session<W> {
         if taken == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }
-        if let Some(active) = self.requests.get_mut(key) {
-            active.sent += taken as u64;
-        }
+        active.sent += taken as u64;
         self.attention = true;
         Poll::Ready(Ok(taken))
     }
@@ -128,10 +128,13 @@ impl<W: Waiters> Session<W> {
         }
     }
 
-    /// Keeps the parameters of a request that its handler no longer needs.
-    pub fn keep_params(&mut self, key: RequestKey, params: Params) {
-        if let Some(active) = self.requests.get_mut(key) {
-            active.params = params;
+    /// Keeps the parameters of a request that its handler no longer needs. Returns those that are
+    /// not kept.
+    #[inline]
+    pub fn keep_params(&mut self, key: RequestKey, params: Params) -> Params {
+        match self.requests.get_mut(key) {
+            Some(active) => std::mem::replace(&mut active.params, params),
+            None => params,
         }
     }
 

@@ -137,6 +137,16 @@ impl ServerConnection {
         self.unread -= request.unread();
         self.params_bytes -= request.params.received();
         self.requests.forget(key);
+        if let (Ending::Complete(app_status), false) = (ending, self.gone) {
+            // The fast path.
+            self.closing |= !keep_conn;
+            self.input_pending |= self.closing;
+            let body = EndRequestBody { app_status, protocol_status: 0 };
+            self.send.end_request(key.id, true, stderr_used, body);
+            self.drop_unheard();
+            self.rest();
+            return true;
+        }
         self.send_ending(key.id, Some(role), keep_conn, (stdout_used, stderr_used), ending);
         true
     }

@@ -40,6 +40,20 @@ pub enum Event {
     },
 }
 
+/// A request that came whole, with all of its input: what
+/// [`ServerConnection::poll_whole`](super::ServerConnection::poll_whole) returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Identifies the request from now on.
+    pub key: RequestKey,
+    /// The role that it asks for.
+    pub role: Role,
+    /// Whether the connection stays open afterwards (FC-3.5-1).
+    pub keep_conn: bool,
+    /// Its parameters.
+    pub params: Params,
+}
+
 /// Why a request was aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

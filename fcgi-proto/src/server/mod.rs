@@ -49,11 +49,12 @@ use core::fmt;
 use bytes::BytesMut;
 
 pub use config::{Roles, ServerConfig};
-pub use event::{AbortReason, Event};
+pub use event::{AbortReason, Event, Whole};
 pub use request::Request;
 
 use crate::{
-    Connection, Input, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit, UsageError,
+    Connection, Input, Params, ProtocolError, ProtocolErrorKind, RequestKey, Role, Transmit,
+    UsageError,
     connection::sealed::Sealed,
     inbound::Inbound,
     params::ParamsDecoder,
@@ -213,6 +214,23 @@ impl ServerConnection {
         (state != ServerState::Params).then_some(Request { connection: self, key })
     }
 
+    /// A request that came whole, with all of its input, if that is what comes next and no other
+    /// request is active. Otherwise this returns `None` and changes nothing. It is a shorter way to
+    /// what [`poll_event`](Connection::poll_event) and [`take_end`](Self::take_end) report, for the
+    /// request that nearly every web server sends. `memory` is called for parameters whose memory
+    /// the request's may use; [`Params::new`] has none.
+    #[inline]
+    pub fn poll_whole(&mut self, memory: impl FnOnce() -> Params) -> Option<Whole> {
+        let first = !self.recv.is_drained()
+            && self.error.is_none()
+            && self.requests.is_empty()
+            && self.aborts.is_empty()
+            && !self.send.has_blocked()
+            && !self.closing
+            && !self.send.is_behind(&self.config.limits);
+        if first { self.whole_start(true, memory) } else { None }
+    }
+
     /// Acts on the end of a request's STDIN now, if it came in one piece with the request's start.
     /// Otherwise that waits for the next event. No [`Readable`](Event::Readable) is reported for it
     /// then: this is for an application that has just been told of the request, and has not read
@@ -297,8 +315,9 @@ impl ServerConnection {
                 return Ok(None);
             }
             if self.requests.is_empty() {
-                if let Some(event) = self.whole_start() {
-                    return Ok(Some(event));
+                let whole = self.whole_start(false, Params::new);
+                if let Some(Whole { key, role, keep_conn, params }) = whole {
+                    return Ok(Some(Event::Request { key, role, params, keep_conn }));
                 }
             }
             if let Some(event) = self.end_of_whole() {

@@ -2,9 +2,10 @@
 
 use alloc::boxed::Box;
 
-use super::{AbortReason, Ending, Event, ServerConnection, State};
+use super::{AbortReason, Ending, Event, ServerConnection, State, Whole};
 use crate::{
-    Input, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
+    Input, Params, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
+    inbound::Inbound,
     params::ParamsDecoder,
     receiver::{Span, Worth},
     record::{
@@ -209,10 +210,9 @@ impl ServerConnection {
         };
         match (role, rejection) {
             (Some(role), None) => {
-                self.requests.insert(
-                    id,
-                    State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default()),
-                );
+                self.requests.insert_with(id, || {
+                    State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default())
+                });
             }
             (_, rejection) => {
                 self.input_pending = true;
@@ -261,8 +261,13 @@ impl ServerConnection {
     /// The fast path: takes the start of a request that has come in one piece, as most do:
     /// BEGIN_REQUEST, PARAMS in one record, and their end. Anything else is taken record by record,
     /// with the same result. The end of STDIN behind it is left to the next event, as it would be
-    /// then.
-    pub(super) fn whole_start(&mut self) -> Option<Event> {
+    /// then; or, with `whole`, it is taken too, and a request that needs more input is left alone.
+    #[inline]
+    pub(super) fn whole_start(
+        &mut self,
+        whole: bool,
+        memory: impl FnOnce() -> Params,
+    ) -> Option<Whole> {
         const BEGIN: u8 = RecordType::BeginRequest.as_u8();
         const PARAMS: u8 = RecordType::Params.as_u8();
         const STDIN: u8 = RecordType::Stdin.as_u8();
@@ -289,25 +294,40 @@ impl ServerConnection {
         if !plain {
             return None;
         }
-        let mut params = ParamsDecoder::default();
-        if params.push(content, limits).is_err() || !params.is_whole() {
-            return None;
-        }
-        let state = match role {
-            Role::Responder | Role::Filter => ServerState::Input,
-            Role::Authorizer => ServerState::Complete,
+        let trigger = match role {
+            Role::Responder | Role::Filter => ServerTrigger::ParamsEnd,
+            Role::Authorizer => ServerTrigger::ParamsEndAll,
         };
+        let mut state = ServerState::Params.on(trigger)?;
         // No body: the end of STDIN has come too.
         let behind = rest.get(usize::from(padding) + HEADER_LEN..).unwrap_or_default();
         let bodiless = role == Role::Responder
             && matches!(behind, &[VERSION, STDIN, o, p, 0, 0, 0, _, ..] if [o, p] == [i, j]);
+        let ends = whole && bodiless;
+        if ends {
+            state = state.on(ServerTrigger::InputEnd)?;
+        }
+        if whole && state != ServerState::Complete {
+            return None;
+        }
+        let mut params = ParamsDecoder::new(memory());
+        if params.push(content, limits).is_err() || !params.is_whole() {
+            return None;
+        }
         self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
         self.recv.request_started();
         let (keep_conn, params) = (flags & 1 != 0, params.finish());
-        let request = State::new(state, role, keep_conn, ParamsDecoder::default());
-        let key = self.requests.insert(id, request);
-        self.bodiless = bodiless.then_some(key);
-        Some(Event::Request { key, role, params, keep_conn })
+        let mut stdin = Inbound::default();
+        if ends {
+            self.recv.skip(HEADER_LEN);
+            stdin.end();
+        }
+        let key = self.requests.insert_with(id, || State {
+            stdin,
+            ..State::new(state, role, keep_conn, ParamsDecoder::default())
+        });
+        self.bodiless = (bodiless && !ends).then_some(key);
+        Some(Whole { key, role, keep_conn, params })
     }
 
     /// Takes the end of STDIN behind a request's [`whole_start`](Self::whole_start). In the

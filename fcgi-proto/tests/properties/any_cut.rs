@@ -1,6 +1,9 @@
 //! H-13: the same bytes in other pieces are the same events.
 
-use fcgi_proto::{Limits, ServerConfig, ServerConnection};
+use fcgi_proto::{
+    Connection, Input, Limits, Params, ServerConfig, ServerConnection,
+    server::{Event, Whole},
+};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{conversations::*, log::*, support::*};
@@ -51,6 +54,21 @@ proptest! {
         prop_assert_eq!(&whole, &run(server(), &bytes, &[1], usize::MAX));
     }
 
+    /// H-13: requests that are asked for whole are the same ones, and end with the same bytes, as
+    /// those that events report, at any cut.
+    #[test]
+    fn server_whole_requests(
+        wires in vec(prop_oneof![4 => request_bytes(), 1 => server_bytes()], 1..5),
+        limits in limits(Limits::server()),
+        cuts in cuts(),
+    ) {
+        let bytes = wires.concat();
+        let by_event = answered(limits, &bytes, &[usize::MAX], false);
+        prop_assert_eq!(&by_event, &answered(limits, &bytes, &[usize::MAX], true));
+        prop_assert_eq!(&by_event, &answered(limits, &bytes, &cuts, true));
+        prop_assert_eq!(&by_event, &answered(limits, &bytes, &[1], true));
+    }
+
     /// H-13: at the web server.
     #[test]
     fn client_any_cut(
@@ -67,5 +85,94 @@ proptest! {
         prop_assert!(a.closed);
         let (_, rest) = parse(&a.sent);
         prop_assert_eq!(rest, 0);
+    }
+}
+
+/// A request of any role, mostly one that comes whole on a connection that stays open.
+fn request_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let keep = prop_oneof![9 => Just(1u8), 1 => any::<u8>()];
+    let body = prop_oneof![3 => Just(Vec::new()), 1 => vec(any::<u8>(), 1..40)];
+    let padding = || prop_oneof![3 => Just(0u8), 1 => any::<u8>()];
+    (1u16..4, 0u16..5, keep, pair_block(), body, [padding(), padding(), padding()]).prop_map(
+        |(id, role, keep, params, body, pads)| {
+            let mut bytes = begin(id, role, keep);
+            bytes.extend(record(PARAMS, id, &params, pads[0]));
+            bytes.extend(record(PARAMS, id, &[], pads[1]));
+            if !body.is_empty() {
+                bytes.extend(record(STDIN, id, &body, pads[2]));
+            }
+            bytes.extend(record(STDIN, id, &[], pads[2]));
+            if role == 3 {
+                bytes.extend(record(DATA, id, &[], 0));
+            }
+            bytes
+        },
+    )
+}
+
+/// What an application sees and sends that ends each request once all of its input has come. With
+/// `whole` it asks for whole requests first.
+fn answered(limits: Limits, bytes: &[u8], cuts: &[usize], whole: bool) -> Log {
+    let mut server = ServerConnection::new(ServerConfig { limits, ..ServerConfig::default() });
+    let mut log = Log::default();
+    let (mut at, mut cuts) = (0, cuts.iter().cycle());
+    loop {
+        answer(&mut server, &mut log, whole);
+        if transmit(&mut server, usize::MAX, &mut log.sent) > 0 {
+            continue;
+        }
+        if at < bytes.len() && server.wants_read() {
+            at += feed(&mut server, &bytes[at..], *cuts.next().unwrap());
+        } else {
+            break;
+        }
+    }
+    server.handle_eof();
+    answer(&mut server, &mut log, whole);
+    transmit(&mut server, usize::MAX, &mut log.sent);
+    // Which of two streams is read first depends on when their ends are told.
+    log.reads.clear();
+    (log.closed, log.active) = (server.is_closed(), server.active_requests());
+    log
+}
+
+fn answer(server: &mut ServerConnection, log: &mut Log, whole: bool) {
+    let memory = Params::from_iter([("OF_ANOTHER", "request")]);
+    loop {
+        let first = if whole { server.poll_whole(|| memory.clone()) } else { None };
+        let event = match first {
+            Some(Whole { key, role, keep_conn, params }) => {
+                let request = server.request(key).expect("active");
+                assert!(request.is_input_complete(), "whole");
+                Ok(Some(Event::Request { key, role, params, keep_conn }))
+            }
+            None => server.poll_event(),
+        };
+        let (key, inputs) = match event {
+            Ok(Some(Event::Request { key, role, params, keep_conn })) => {
+                log.seen.push(Seen::Request(key, role, params, keep_conn));
+                (key, &[Input::Stdin, Input::Data][..])
+            }
+            Ok(Some(Event::Readable { key, input: Input::Stdin })) => (key, &[Input::Stdin][..]),
+            Ok(Some(Event::Readable { key, input: Input::Data })) => (key, &[Input::Data][..]),
+            Ok(Some(Event::Aborted { key, reason })) => {
+                log.seen.push(Seen::Aborted(key, reason));
+                (key, &[][..])
+            }
+            Ok(Some(Event::Writable { .. })) => panic!("nothing was written"),
+            Ok(None) => return,
+            Err(error) => {
+                log.error = Some(error);
+                return;
+            }
+        };
+        for input in inputs {
+            let Some(mut request) = server.request(key) else { continue };
+            while log.put(key, *input == Input::Data, request.read(*input, usize::MAX)) {}
+        }
+        let request = server.request(key).expect("active");
+        if request.is_input_complete() || request.is_aborted() {
+            request.finish(7).expect("active");
+        }
     }
 }
