@@ -153,7 +153,8 @@ impl Relay {
         let mut session = Session::new(Arc::from("this process"), settings);
         let begin = BeginRequest { role: Role::Responder, keep_conn: false, params };
         let now = Instant::now();
-        let exchange = session.begin(&begin, now, now).map_err(|error| failed(error.into()))?;
+        let exchange =
+            session.begin(&begin, true, now, now).map_err(|error| failed(error.into()))?;
         Carrier { socket, session, exchange, unread, stdin, stdout }.run()
     }
 }

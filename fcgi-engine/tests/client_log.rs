@@ -40,7 +40,7 @@ fn begin() -> (Session<()>, Exchange) {
     let now = Instant::now();
     let mut session = Session::new("unix:/app".into(), Settings::new());
     let begin = BeginRequest { role: Role::Responder, keep_conn: true, params: Params::new() };
-    let mut exchange = session.begin(&begin, now, now).unwrap();
+    let mut exchange = session.begin(&begin, true, now, now).unwrap();
     exchange.begin_log(&begin, session.span(), || now);
     (session, exchange)
 }

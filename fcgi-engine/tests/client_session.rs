@@ -48,7 +48,7 @@ fn session(settings: Settings) -> Session<()> {
 fn a_whole_response_is_late_for_nobody() {
     let settings = Settings { total: Some(Duration::from_secs(1)), ..Settings::new() };
     let (mut session, start) = (session(settings), Instant::now());
-    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    let mut exchange = session.begin(&begin(), true, start, start).unwrap();
     exchange.handle_body(Ok(None)).unwrap();
     session.push(&mut exchange).unwrap();
     let answer = [record(Type::Stdout, 1, b"hello"), end(1, 0, 0)].concat();
@@ -70,7 +70,7 @@ fn q_4_a_connection_is_not_kept_after_a_wrong_length() {
         let mut session = session(Settings::new());
         let params = Params::from_iter([("CONTENT_LENGTH", length)]).shared();
         let begin = BeginRequest { params, ..begin() };
-        let mut exchange = session.begin_without_body(&begin, start, start).unwrap();
+        let mut exchange = session.begin(&begin, false, start, start).unwrap();
         assert!(!exchange.is_feeding() && exchange.wants_body().is_none());
         assert_eq!(exchange.is_mismatched(), !fits);
         let said = io::Cursor::new(end(1, 0, 0));
@@ -90,7 +90,7 @@ fn an_upload_that_goes_on_is_not_late_after_the_first_byte() {
     let limit = Duration::from_secs(60);
     let settings = Settings { next_byte: Some(limit), total: None, ..Settings::new() };
     let (mut session, start) = (session(settings), Instant::now());
-    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    let mut exchange = session.begin(&begin(), true, start, start).unwrap();
     let head = record(Type::Stdout, 1, b"head");
     let mut socket = Script { said: io::Cursor::new(head), closes: false };
     session.write(&mut socket, || start);
@@ -118,7 +118,7 @@ fn a_connection_that_has_ended_unused_is_closed_to_requests() {
     let mut socket = Script { said: io::Cursor::default(), closes: true };
     assert!(session.read(&mut socket));
     let now = Instant::now();
-    assert!(matches!(session.begin(&begin(), now, now), Err(Error::Closed { .. })));
+    assert!(matches!(session.begin(&begin(), true, now, now), Err(Error::Closed { .. })));
 }
 
 /// Nobody waits for such a connection once its last request has ended.
@@ -127,7 +127,7 @@ fn a_connection_with_too_many_aborted_requests_settles_at_once() {
     let mut settings = Settings::new();
     settings.limits.tombstones = 0;
     let (mut session, start) = (session(settings), Instant::now());
-    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    let mut exchange = session.begin(&begin(), true, start, start).unwrap();
     exchange.handle_body(Ok(None)).unwrap();
     session.push(&mut exchange).unwrap();
     let mut socket = Script { said: io::Cursor::default(), closes: false };
@@ -148,11 +148,11 @@ fn a_request_that_is_late_already_does_not_begin() {
     let total = Duration::from_secs(1);
     let mut session = session(Settings { total: Some(total), ..Settings::new() });
     let start = Instant::now();
-    let error = session.begin(&begin(), start, start + total).map(drop).unwrap_err();
+    let error = session.begin(&begin(), true, start, start + total).map(drop).unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::Response, .. }), "{error:?}");
     assert!(!session.wants_write() && session.is_unused());
     // One in time does.
-    session.begin(&begin(), start + total, start + total).unwrap();
+    session.begin(&begin(), true, start + total, start + total).unwrap();
     assert!(session.wants_write());
 }
 
@@ -163,7 +163,7 @@ fn a_detached_request_has_a_limit() {
     for (total, at) in [(None, minutes(15)), (Some(minutes(7)), minutes(7))] {
         let mut session = session(Settings { total, ..Settings::new() });
         let start = Instant::now();
-        let mut exchange = session.begin(&begin(), start, start).unwrap();
+        let mut exchange = session.begin(&begin(), true, start, start).unwrap();
         let now = start + minutes(5);
         exchange.detach(now);
         assert!(session.poll(&mut exchange, || start + at - Duration::from_secs(1)).is_pending());
@@ -205,7 +205,7 @@ fn no_stream_sees_what_another_connection_has_read() {
     let start = Instant::now();
     for fills in [true, false] {
         let mut session = session(Settings::new());
-        session.begin(&begin(), start, start).unwrap();
+        session.begin(&begin(), true, start, start).unwrap();
         let mut window = Window { fills, seen: Vec::new() };
         session.read(&mut window);
         session.read(&mut window);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{self, Chunk, Limit},
+    client::{self, Bodies, Chunk, Limit},
     observe,
 };
 use fcgi_proto::BeginRequest;
@@ -56,12 +56,13 @@ impl Exchange {
     pub(crate) fn begin(
         link: &mut Link,
         begin: &BeginRequest,
-        bodies: impl FnOnce() -> [Body; 2],
+        bodies: &mut Bodies<Body>,
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Self, Error> {
-        let core = link.session.begin(begin, started, Instant::now()).map_err(observe::logged)?;
-        Ok(Self::new(core, begin, link.session.span(), bodies(), cancel))
+        let begun = link.session.begin(begin, !bodies.are_empty(), started, Instant::now());
+        let core = begun.map_err(observe::logged)?;
+        Ok(Self::new(core, begin, link.session.span(), bodies.take(), cancel))
     }
 
     /// Aborts the request unless it has ended, and sends what can be sent of the abort without

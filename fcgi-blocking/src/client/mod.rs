@@ -38,7 +38,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::{client::Settings, observe};
+use fcgi_engine::{
+    client::{Bodies, Settings},
+    observe,
+};
 use fcgi_proto::Values;
 
 pub use body::Body;
@@ -251,7 +254,8 @@ impl Client {
             link.settle(started, cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
-        let exchange = Exchange::begin(link, &begin, || bodies, started, cancel)?;
+        let mut bodies = Bodies::once(bodies);
+        let exchange = Exchange::begin(link, &begin, &mut bodies, started, cancel)?;
         let mut response = Response::new(&mut self.place, exchange);
         response.first()?;
         Ok(response)

@@ -14,7 +14,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Chunk, Wrote},
+    client::{Bodies, Chunk, Wrote},
     observe,
 };
 use fcgi_proto::{BeginRequest, RequestKey};
@@ -64,13 +64,14 @@ impl Mux {
     pub(crate) fn begin(
         &self,
         begin: &BeginRequest,
-        bodies: impl FnOnce() -> [Body; 2],
+        bodies: &mut Bodies<Body>,
         started: Instant,
         cancel: Option<CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let begun = self.lock().link.session.begin(begin, started, Instant::now());
+        let (has_body, now) = (!bodies.are_empty(), Instant::now());
+        let begun = self.lock().link.session.begin(begin, has_body, started, now);
         let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, &self.0.span, bodies(), cancel))
+        Ok(Exchange::new(core, begin, &self.0.span, bodies.take(), cancel))
     }
 
     /// The next bytes of a request's response, or its end.

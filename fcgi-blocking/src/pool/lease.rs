@@ -125,10 +125,8 @@ impl Lease {
         let cancel = cancel.cloned();
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
-            Some(Place::Own(link)) => {
-                Exchange::begin(link, begin, || bodies.take(), started, cancel)
-            }
-            Some(Place::Shared(mux)) => mux.begin(begin, || bodies.take(), started, cancel),
+            Some(Place::Own(link)) => Exchange::begin(link, begin, bodies, started, cancel),
+            Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, cancel),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;
         self.inner.begun(exchange.core.key());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{self, Session, Settings, Wrote},
+    client::{self, Bodies, Session, Settings, Wrote},
     observe,
 };
 use fcgi_proto::{BeginRequest, Values};
@@ -53,22 +53,17 @@ impl<R: Runtime> Connection<R> {
         self.session.is_reusable()
     }
 
-    /// Queues the start of a request, on an idle connection.
+    /// Queues the start of a request, on an idle connection. It takes the bodies only on success.
     pub(crate) fn begin(
         &mut self,
         begin: &BeginRequest,
-        bodies: [Body; 2],
+        bodies: &mut Bodies<Body>,
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let has_body = !bodies.iter().all(Body::is_empty);
-        let begun = if has_body {
-            self.session.begin(begin, started, now)
-        } else {
-            self.session.begin_without_body(begin, started, now)
-        };
+        let begun = self.session.begin(begin, !bodies.are_empty(), started, now);
         let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, self.session.span(), has_body.then_some(bodies)))
+        Ok(Exchange::new(core, begin, self.session.span(), bodies.take()))
     }
 
     /// Drives a request; returns the next chunk, or its end.

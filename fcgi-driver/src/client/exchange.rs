@@ -30,11 +30,11 @@ impl<R: Runtime> Exchange<R> {
         core: client::Exchange,
         begin: &BeginRequest,
         connection: &Span,
-        bodies: Option<[Body; 2]>,
+        bodies: [Body; 2],
     ) -> Self {
         let mut core = Box::new(core);
         core.begin_log(begin, connection, R::now);
-        Self { core, bodies, errors: 0, runtime: PhantomData }
+        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
     /// Gets the next piece of the body that is being sent. It runs the caller's code, so hold no

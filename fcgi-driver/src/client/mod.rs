@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Pauses, Settings},
+    client::{Bodies, Pauses, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -204,7 +204,8 @@ impl<R: Runtime> Client<R> {
     pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
         let started = R::now();
         let (begin, bodies) = request.into_parts();
-        let exchange = self.ready(started).await?.begin(&begin, bodies, started, R::now())?;
+        let mut bodies = Bodies::once(bodies);
+        let exchange = self.ready(started).await?.begin(&begin, &mut bodies, started, R::now())?;
         let mut response = Response { running: Some((&mut self.place, exchange)) };
         let first = response.chunk().await?;
         if let Some((_, exchange)) = &mut response.running {

@@ -9,9 +9,8 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Session, Settings},
+    client::{Bodies, Session, Settings},
     observe,
-    pool::Bodies,
 };
 use fcgi_proto::{BeginRequest, RequestKey};
 use tracing::Span;
@@ -85,13 +84,9 @@ impl<R: Runtime> Mux<R> {
         started: Instant,
         now: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let begun = if bodies.are_empty() {
-            self.lock().session.begin_without_body(begin, started, now)
-        } else {
-            self.lock().session.begin(begin, started, now)
-        };
+        let begun = self.lock().session.begin(begin, !bodies.are_empty(), started, now);
         let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, &self.0.span, Some(bodies.take())))
+        Ok(Exchange::new(core, begin, &self.0.span, bodies.take()))
     }
 
     /// Drives a request; returns the next chunk, or its end.

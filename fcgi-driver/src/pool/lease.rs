@@ -105,7 +105,7 @@ impl<R: Runtime> Lease<R> {
         let now = if at_once { self.inner.since() } else { R::now() };
         let (begin, bodies) = self.inner.start(sending);
         let exchange = match self.inner.place() {
-            Some(Place::Own(client)) => client.begin(begin, bodies.take(), started, now),
+            Some(Place::Own(client)) => client.begin(begin, bodies, started, now),
             Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, now),
             None => Err(Error::Closed { address: self.inner.desk().name() }),
         }?;

@@ -55,6 +55,57 @@ impl<S> Pieces<S> {
     }
 }
 
+/// A body that may be sent more than once.
+pub trait Replay: Default {
+    /// The same bytes once more, unless they can only be read once.
+    fn replay(&self) -> Option<Self>;
+    /// Whether it certainly has no bytes.
+    fn is_empty(&self) -> bool;
+}
+
+/// STDIN and DATA of a request, and a copy of each if they may be sent again.
+#[derive(Debug)]
+pub struct Bodies<B> {
+    next: Option<[B; 2]>,
+    again: Option<[B; 2]>,
+}
+
+impl<B: Replay> Bodies<B> {
+    /// To be sent once.
+    pub const fn once(bodies: [B; 2]) -> Self {
+        Self { next: Some(bodies), again: None }
+    }
+
+    /// To be sent again, if possible.
+    pub(crate) fn again(bodies: [B; 2]) -> Self {
+        Self { again: replay(&bodies), next: Some(bodies) }
+    }
+
+    /// The bodies; they can be taken once per attempt.
+    pub fn take(&mut self) -> [B; 2] {
+        self.next.take().unwrap_or_default()
+    }
+
+    /// Whether they certainly have no bytes.
+    #[must_use]
+    pub fn are_empty(&self) -> bool {
+        self.next.iter().flatten().all(Replay::is_empty)
+    }
+
+    /// Makes the bodies ready to be taken again; false if that is not possible.
+    pub(crate) fn restore(&mut self) -> bool {
+        if self.next.is_none() {
+            self.next = self.again.as_ref().and_then(replay);
+        }
+        self.next.is_some()
+    }
+}
+
+#[inline]
+fn replay<B: Replay>([stdin, data]: &[B; 2]) -> Option<[B; 2]> {
+    stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
+}
+
 /// A reader that is read piece by piece. A body needs one buffer, which is cleared once, as long as
 /// nobody has the piece before.
 #[derive(Debug)]
@@ -165,7 +216,7 @@ macro_rules! client_body {
             }
         }
 
-        impl $crate::pool::Replay for Body {
+        impl $crate::client::Replay for Body {
             fn replay(&self) -> Option<Self> {
                 self.0.replay().map(Self)
             }

@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
-pub use body::{PieceReader, Pieces};
+pub use body::{Bodies, PieceReader, Pieces, Replay};
 pub use collector::Collector;
 pub use exchange::{Exchange, Limit};
 pub use place::{Home, Place};

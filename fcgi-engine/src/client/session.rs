@@ -158,7 +158,7 @@ impl<W> Session<W> {
     // ---- Its requests --------------------------------------------------------------------------
 
     /// Begins a request, whose time counts from `started`. [`Exchange::begin_log`] then makes it
-    /// logged.
+    /// logged. Without a body nothing is left to send.
     ///
     /// # Errors
     /// [`Error::Closed`] when the connection takes no more requests; [`Error::Timeout`] when the
@@ -166,28 +166,6 @@ impl<W> Session<W> {
     /// [`Error::Usage`]. Nothing has changed then: the application never gets a request that nobody
     /// waits for.
     pub fn begin(
-        &mut self,
-        begin: &BeginRequest,
-        started: Instant,
-        now: Instant,
-    ) -> Result<Exchange, Error> {
-        self.start(begin, true, started, now)
-    }
-
-    /// Like [`begin`](Self::begin), for a request without a body. Nothing is left to send then.
-    ///
-    /// # Errors
-    /// As for [`begin`](Self::begin).
-    pub fn begin_without_body(
-        &mut self,
-        begin: &BeginRequest,
-        started: Instant,
-        now: Instant,
-    ) -> Result<Exchange, Error> {
-        self.start(begin, false, started, now)
-    }
-
-    fn start(
         &mut self,
         begin: &BeginRequest,
         has_body: bool,

@@ -12,8 +12,11 @@ use fcgi_proto::{
     pool::{ConnectionId, Release, Ticket},
 };
 
-use super::{Bodies, Desk, Place, Pooled, Reached, Replay, Sending, desk::Turn, sending::Verdict};
-use crate::Error;
+use super::{Desk, Place, Pooled, Reached, Sending, desk::Turn, sending::Verdict};
+use crate::{
+    Error,
+    client::{Bodies, Replay},
+};
 
 /// A place in the queue, or a connection. Dropping it gives either up.
 pub struct Lease<K: Pooled> {

@@ -19,7 +19,7 @@ mod sending;
 
 pub use desk::{Desk, Place, Pooled};
 pub use lease::{Asking, Lease, Open};
-pub use sending::{Bodies, Reached, Replay, Sending};
+pub use sending::{Reached, Sending};
 
 use fcgi_proto::pool::PoolLimits;
 

@@ -5,21 +5,13 @@ use fcgi_proto::{BeginRequest, Rejection};
 use super::Settings;
 use crate::{
     Error,
-    client::{Exchange, Request},
+    client::{Bodies, Exchange, Replay, Request},
     observe::{self, PoolEvent},
 };
 
 /// How often a request is sent, at most: on a kept connection that turns out dead, on a shared one
 /// that turns out not to be shareable, and on a fresh one.
 const TRIES: usize = 3;
-
-/// A body that may be sent more than once.
-pub trait Replay: Default {
-    /// The same bytes once more, unless they can only be read once.
-    fn replay(&self) -> Option<Self>;
-    /// Whether it certainly has no bytes.
-    fn is_empty(&self) -> bool;
-}
 
 /// A request that a pool sends.
 #[derive(Debug)]
@@ -29,13 +21,6 @@ pub struct Sending<B> {
     keep_conn: bool,
     bodies: Bodies<B>,
     tries: usize,
-}
-
-/// STDIN and DATA, and a copy of each if possible.
-#[derive(Debug)]
-pub struct Bodies<B> {
-    next: Option<[B; 2]>,
-    again: Option<[B; 2]>,
 }
 
 /// How far an attempt got.
@@ -76,7 +61,7 @@ impl<B: Replay> Sending<B> {
         Self {
             keep_conn: begin.keep_conn && settings.keep_conn,
             begin,
-            bodies: Bodies { again: replay(&bodies), next: Some(bodies) },
+            bodies: Bodies::again(bodies),
             tries: 0,
         }
     }
@@ -120,30 +105,4 @@ impl<B: Replay> Sending<B> {
         }
         verdict
     }
-}
-
-impl<B: Replay> Bodies<B> {
-    /// The bodies; they can be taken once per attempt.
-    pub fn take(&mut self) -> [B; 2] {
-        self.next.take().unwrap_or_default()
-    }
-
-    /// Whether they certainly have no bytes.
-    #[must_use]
-    pub fn are_empty(&self) -> bool {
-        self.next.iter().flatten().all(Replay::is_empty)
-    }
-
-    /// Makes the bodies ready to be taken again; false if that is not possible.
-    fn restore(&mut self) -> bool {
-        if self.next.is_none() {
-            self.next = self.again.as_ref().and_then(replay);
-        }
-        self.next.is_some()
-    }
-}
-
-#[inline]
-fn replay<B: Replay>([stdin, data]: &[B; 2]) -> Option<[B; 2]> {
-    stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

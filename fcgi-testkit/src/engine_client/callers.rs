@@ -32,12 +32,7 @@ impl World<'_> {
         let begin = BeginRequest { role, keep_conn, params };
         let usable = self.session.is_usable();
         let without_body = body.iter().all(|body| body.len == 0) && number % 2 == 0;
-        let begun = if without_body {
-            self.session.begin_without_body(&begin, self.now, self.now)
-        } else {
-            self.session.begin(&begin, self.now, self.now)
-        };
-        let mut exchange = match begun {
+        let mut exchange = match self.session.begin(&begin, !without_body, self.now, self.now) {
             Ok(exchange) => exchange,
             Err(error) => {
                 assert!(!usable && matches!(error, Error::Closed { .. } | Error::Usage(_)));

@@ -23,7 +23,8 @@ use std::{
 
 use fcgi_engine::{
     Address,
-    pool::{Asking, Desk, Lease, Replay, Sending, Settings},
+    client::Replay,
+    pool::{Asking, Desk, Lease, Sending, Settings},
 };
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Params, RequestKey, Role, pool::ConnectionId,
