@@ -84,6 +84,33 @@ fn q_4_a_connection_is_not_kept_after_a_wrong_length() {
     }
 }
 
+/// An application may send the head of its answer at once, and the rest when it has the whole body.
+#[test]
+fn an_upload_that_goes_on_is_not_late_after_the_first_byte() {
+    let limit = Duration::from_secs(60);
+    let settings = Settings { next_byte: Some(limit), total: None, ..Settings::new() };
+    let (mut session, start) = (session(settings), Instant::now());
+    let mut exchange = session.begin(&begin(), start, start).unwrap();
+    let head = record(Type::Stdout, 1, b"head");
+    let mut socket = Script { said: io::Cursor::new(head), closes: false };
+    session.write(&mut socket, || start);
+    while session.read(&mut socket) {}
+    session.handle_events(|()| ());
+    assert!(matches!(session.poll(&mut exchange, || start), Poll::Ready(Ok(Some(_)))));
+    let chunk = exchange.hand_out(Ok(Some(Chunk::Stdout("head".into()))), || start);
+    assert!(chunk.is_ok());
+    assert_eq!(session.limit(&mut exchange, start).unwrap().at, start + limit);
+    let later = start + Duration::from_secs(50);
+    exchange.handle_body(Ok(Some("more".into()))).unwrap();
+    session.push(&mut exchange).unwrap();
+    session.write(&mut socket, || later);
+    let next = session.limit(&mut exchange, later).unwrap();
+    assert_eq!((next.phase, next.at), (Phase::NextByte, later + limit));
+    // Nothing more is sent.
+    let last = later + Duration::from_secs(30);
+    assert_eq!(session.limit(&mut exchange, last).unwrap().at, later + limit);
+}
+
 /// The pool opens another connection for `Closed`; an error of misuse would reach its caller.
 #[test]
 fn a_connection_that_has_ended_unused_is_closed_to_requests() {

@@ -423,12 +423,10 @@ impl Exchange {
 
     // ---- Its limits ----------------------------------------------------------------------------
 
-    /// Bytes up to the end of this request were sent. Until the first byte of the response comes,
-    /// its limit counts from the last time this is called.
+    /// Bytes up to the end of this request were sent. The limit for the next byte of the response
+    /// counts from the last time this is called: an application may answer when it has read them.
     pub(super) fn handle_sent(&mut self, at: Instant) {
-        if !self.answered {
-            self.since = self.since.max(at);
-        }
+        self.since = self.since.max(at);
     }
 
     /// Checks the total limit, so that an application that never stops sending does not outlast it.

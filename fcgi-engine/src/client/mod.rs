@@ -194,7 +194,8 @@ pub struct Settings {
     /// How long the first byte of a response may take, from the last byte that could be sent.
     /// Default 60 s.
     pub first_byte: Option<Duration>,
-    /// How long the next byte of a response may take. Default 60 s.
+    /// How long the next byte of a response may take, from the one before or from the last byte that
+    /// could be sent. Default 60 s.
     pub next_byte: Option<Duration>,
     /// How long a whole request may take, from when it is sent. Default no limit.
     pub total: Option<Duration>,
@@ -244,7 +245,8 @@ macro_rules! client_setters {
             /// sent. Default 60 s.
             first_byte_timeout(limit) { self.settings.first_byte }
 
-            /// How long the next byte of a response may take. Default 60 s.
+            /// How long the next byte of a response may take, from the one before or from the last
+            /// byte that could be sent. Default 60 s.
             next_byte_timeout(limit) { self.settings.next_byte }
 
             /// How long a whole request may take, from when it is sent. Default no limit.

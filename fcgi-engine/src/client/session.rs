@@ -276,8 +276,8 @@ impl<W> Session<W> {
 
     /// The next limit of a request to pass, for a caller that waits from `now` on. Only bytes of
     /// the response that the caller was given count as progress, not records that belong to no
-    /// response and not record headers. The limit for the first byte counts from the last
-    /// byte of the request that could be sent.
+    /// response and not record headers. The limits for the first byte and for the next one
+    /// also count from the last byte of the request that could be sent.
     pub fn limit(&mut self, exchange: &mut Exchange, now: Instant) -> Option<Limit> {
         let wrote_at = self.wrote_at;
         let flushed = self.slot(exchange.key()).and_then(|slot| slot.flushed);

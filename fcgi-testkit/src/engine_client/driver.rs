@@ -78,9 +78,7 @@ impl World<'_> {
         }
         for n in waiting {
             let req = &mut self.requests[n];
-            if !req.waiting && req.handed == [0; 2] {
-                req.since = req.since.max(self.now);
-            }
+            req.since = req.since.max(self.now);
         }
     }
 

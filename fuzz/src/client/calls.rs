@@ -67,7 +67,11 @@ impl WebServer {
             keep_conn: op >> 4 != 14,
             params: Params::from_iter([("", vec![b'v'; len]), ("N", Vec::new())]),
         };
-        if let Ok(key) = conn.call(len + 200, |conn| conn.begin(request)) {
+        let begun = conn.call(len + 200, |conn| match op % 2 {
+            0 => conn.begin(request),
+            _ => conn.begin_without_body(request),
+        });
+        if let Ok(key) = begun {
             assert!(!self.keys.contains(&key), "a key used twice");
             self.keys.push(key);
             self.wild.insert(key, Wild::default());
