@@ -50,9 +50,18 @@ fn runs(pid: Pid) -> bool {
     test_kill_process(pid).is_ok() && !state.starts_with('Z')
 }
 
-/// The guard of the gateway, and its arguments.
+/// The guard of the gateway, and its folder. The system's list of children may leave one out while
+/// others start or end.
 fn guard(gateway: &Gateway) -> (Pid, PathBuf) {
-    let pid = gateway.pid();
+    let mut found = None;
+    until("it has a guard", || {
+        found = look_for_guard(gateway.pid());
+        found.is_some()
+    });
+    found.expect("a guard")
+}
+
+fn look_for_guard(pid: i32) -> Option<(Pid, PathBuf)> {
     let children = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
     let children = children.flat_map(|task| {
         let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
@@ -63,10 +72,10 @@ fn guard(gateway: &Gateway) -> (Pid, PathBuf) {
         let mut args = args.split('\0').skip(1);
         if args.next() == Some("guard") {
             let folder = args.filter(|arg| !arg.is_empty()).last().expect("a folder").into();
-            return (Pid::from_raw(child.parse().expect("an id")).expect("an id"), folder);
+            return Some((Pid::from_raw(child.parse().expect("an id")).expect("an id"), folder));
         }
     }
-    panic!("it has no guard");
+    None
 }
 
 /// The program of the next test, which answers at descriptor 0.
