@@ -215,13 +215,13 @@ impl<C: Connection> Checked<C> {
 
     /// The most heap that the connection may have, from its limits and what has happened:
     /// - 2 windows, the one being filled and one in a cut chunk, and for each stream the one that
-    ///   its half-read first chunk keeps;
+    ///   its half-read first chunk keeps, each with 128 bytes to start at a cache line;
     /// - for each unread byte 4 of a window (a smaller part of one is copied) or 2 of a growing
     ///   buffer, and for each chunk its index and counts;
     /// - for each byte of PARAMS 2 of a growing block, for each pair 2 index entries;
     /// - for each queued byte 4 of the gather buffer, and 12 of index, since a write into little
     ///   room makes small segments;
-    /// - 1 KiB for each request, 4 KiB for the rest.
+    /// - 1 KiB for each request, 8 KiB for the rest: the gather buffer grows by 2 KiB at least.
     fn bound(&self) -> usize {
         let l = &self.limits;
         let n = self.requests;
@@ -229,7 +229,7 @@ impl<C: Connection> Checked<C> {
         let streams = 2 * n;
         let unread = l.unread_connection.min(l.unread_request.saturating_mul(n)).min(self.fed);
         let chunks = 2 * unread / (window.min(4096) / 4) + 2 * streams;
-        let inbound = 6 * unread + 160 * chunks + streams.min(unread) * window;
+        let inbound = 6 * unread + 160 * chunks + streams.min(unread) * (window + 128);
         let params = if self.owner == Owner::Server {
             let bytes = (l.params_bytes_connection + window).min(self.fed);
             let pairs = (bytes / 2).min(l.params_pairs.saturating_mul(n)) + n;
@@ -240,7 +240,7 @@ impl<C: Connection> Checked<C> {
         // Each record received may have made a reply.
         let queue = self.queue_cap().min(self.queued + 24 * self.fed);
         let own = self.queued.saturating_sub(queue);
-        4096 + 1024 * n + 2 * window + inbound + params + 16 * (queue + own) + 8192
+        8192 + 1024 * n + 2 * (window + 128) + inbound + params + 16 * (queue + own) + 8192
     }
 }
 
