@@ -8,7 +8,7 @@ use std::{
     thread::Thread,
 };
 
-use crate::waker::Waker;
+use crate::{Error, waker::Waker};
 
 /// Cancels a request from another thread. The call that is blocked on the request, or else the next
 /// one, returns [`Error::Cancelled`](crate::Error::Cancelled), and the application gets an
@@ -90,6 +90,14 @@ impl CancelHandle {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Whether a call to this address may go on.
+    pub(crate) fn check(handle: Option<&Self>, address: &Arc<str>) -> Result<(), Error> {
+        if handle.is_some_and(Self::is_cancelled) {
+            return Err(Error::Cancelled { address: Arc::clone(address) });
+        }
+        Ok(())
     }
 
     /// Makes [`cancel`](Self::cancel) wake a call until the guard is dropped. Check

@@ -1,10 +1,6 @@
 //! One request and its response, independent of who moves the bytes.
 
-use std::{
-    sync::{Arc, OnceLock},
-    task::Poll,
-    time::Instant,
-};
+use std::{sync::OnceLock, task::Poll, time::Instant};
 
 use fcgi_engine::{
     client::{self, Bodies, Chunk, Limit},
@@ -124,7 +120,7 @@ impl Exchange {
     /// Does what can be done without waiting.
     pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
         link.handle_events();
-        self.check_cancelled()?;
+        CancelHandle::check(self.cancel.get(), self.core.address())?;
         if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
             return polled.map(Step::Done);
         }
@@ -166,15 +162,6 @@ impl Exchange {
         let Some(input) = self.core.wants_body() else { return Ok(()) };
         let piece = self.bodies[input as usize].read();
         self.core.handle_body(piece)
-    }
-
-    fn check_cancelled(&self) -> Result<(), Error> {
-        match self.cancel.get() {
-            Some(cancel) if cancel.is_cancelled() => {
-                Err(Error::Cancelled { address: Arc::clone(self.core.address()) })
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn check_limit(&self, limit: Option<Limit>) -> Result<(), Error> {

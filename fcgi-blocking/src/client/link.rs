@@ -91,9 +91,7 @@ impl Link {
             }
             let waited = if quiet { self.wait(until, cancel)? } else { Waited::Woken };
             // Don't read for ever from an application that never stops sending.
-            if cancel.is_some_and(CancelHandle::is_cancelled) {
-                return Err(Error::Cancelled { address: Arc::clone(self.session.address()) });
-            }
+            CancelHandle::check(cancel, self.session.address())?;
             let late = !quiet && until.is_some_and(|until| Instant::now() >= until);
             if late || matches!(waited, Waited::TimedOut) {
                 return Ok(None);

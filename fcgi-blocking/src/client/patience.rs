@@ -43,7 +43,7 @@ impl<'a> Patience<'a> {
     ) -> Result<T, Error> {
         let _registration = self.cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
         loop {
-            self.check_cancelled(address)?;
+            CancelHandle::check(self.cancel, address)?;
             let until = match poll() {
                 (Poll::Ready(result), _) => return Ok(result),
                 (Poll::Pending, until) => until,
@@ -55,17 +55,10 @@ impl<'a> Patience<'a> {
     }
 
     pub(crate) fn check(&self, address: &Arc<str>) -> Result<(), Error> {
-        self.check_cancelled(address)?;
+        CancelHandle::check(self.cancel, address)?;
         match self.total {
             Some(total) if Instant::now() >= total.at => Err(total.error(address)),
             _ => Ok(()),
         }
-    }
-
-    fn check_cancelled(&self, address: &Arc<str>) -> Result<(), Error> {
-        if self.cancel.is_some_and(CancelHandle::is_cancelled) {
-            return Err(Error::Cancelled { address: Arc::clone(address) });
-        }
-        Ok(())
     }
 }

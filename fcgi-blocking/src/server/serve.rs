@@ -138,6 +138,7 @@ impl<H: Handler> Serve<H> {
             }
         }
         engine.pool.start(leader);
+        let mut relayed = Ok(());
         match engine.pool.wait_stopped() {
             0 => {
                 for thread in threads {
@@ -146,7 +147,7 @@ impl<H: Handler> Serve<H> {
                 }
                 // The connection is closed, so the relay ends too.
                 if let Some(relay) = relay {
-                    Relay::ended(relay.join())?;
+                    relayed = Relay::ended(relay.join());
                 }
             }
             n => {
@@ -154,7 +155,8 @@ impl<H: Handler> Serve<H> {
                 tracing::error!("shutdown: {n} handlers left behind, cancelled for {limit:?}");
             }
         }
-        engine.error().map_or(Ok(()), Err)
+        // Why the server has ended comes first: the relay only sees that its connection is closed.
+        engine.error().map_or(relayed, Err)
     }
 }
 

@@ -6,9 +6,10 @@ use fcgi_proto::Connection;
 
 use super::{
     EndOfFile, LINGER, LONGEST_LINGER,
+    job::Job,
     notes::Note,
     requests::{Awaited, Waiters},
-    session::{Job, Life, Session},
+    session::{Life, Session},
     settings::grace_end,
 };
 use crate::{
