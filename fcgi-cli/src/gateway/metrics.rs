@@ -83,6 +83,11 @@ impl Meter {
         self.connections.fetch_sub(1, Relaxed);
     }
 
+    /// Whether there is only one connection of a client.
+    pub(super) fn is_alone(&self) -> bool {
+        self.connections.load(Relaxed) < 2
+    }
+
     /// All metrics in Prometheus' text format.
     pub(super) fn to_text(&self, applications: &[Application]) -> String {
         let mut out = String::new();

@@ -48,6 +48,7 @@ mod store;
 mod stream;
 mod supervised;
 mod throttle;
+mod turn;
 mod upstream;
 mod watch;
 

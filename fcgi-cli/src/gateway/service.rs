@@ -34,6 +34,7 @@ use super::{
     origin::{Origin, Proxies},
     root::Wait,
     site::{Found, Site},
+    turn::{self, Peer},
     upstream::{Answer, Upstream},
     watch::watched,
 };
@@ -184,6 +185,7 @@ impl Service {
             };
             let kept = self.handover.as_ref().map(|_| head.clone());
             head.extensions.insert(script);
+            turn::wait(Peer::Application).await;
             (found, head) = match self.upstream.ask(head, body, told, title).await? {
                 Answer::Response(response) => return Ok(response),
                 Answer::Elsewhere(found, head) => (found, *head),

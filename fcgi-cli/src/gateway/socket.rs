@@ -21,6 +21,7 @@ use super::{
     client::{Client, End},
     sendfile::{Progress, is_marker},
     stream::Stream,
+    turn::{self, Peer},
 };
 
 /// How long a connection that was closed early is read on, so that its client gets the answer, for
@@ -50,11 +51,22 @@ pub(super) struct Socket {
     ending: Option<Pin<Box<Sleep>>>,
     /// Brings the next part of a file into memory.
     reading: Option<JoinHandle<()>>,
+    /// Something was read, and nothing has been written since.
+    has_read: bool,
 }
 
 impl Socket {
     pub(super) fn new(client: Arc<Client>, limit: Duration) -> Self {
-        Self { client, limit, stalled: None, ending: None, reading: None }
+        Self { client, limit, stalled: None, ending: None, reading: None, has_read: false }
+    }
+
+    /// The first write after a read waits for its turn. What follows an answer's first bytes would
+    /// only be late.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match std::mem::take(&mut self.has_read) {
+            true => turn::poll(Peer::Client, cx),
+            false => Poll::Ready(()),
+        }
     }
 
     fn poll_written<T>(
@@ -174,7 +186,7 @@ pub(super) async fn linger(client: &Client) {
 
 impl AsyncRead for Socket {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -193,7 +205,10 @@ impl AsyncRead for Socket {
                     ready!(self.get_mut().poll_end(cx));
                     return Poll::Ready(Ok(()));
                 }
-                read => return Poll::Ready(read.map(|_| ())),
+                read => {
+                    self.has_read |= read.is_ok();
+                    return Poll::Ready(read.map(|_| ()));
+                }
             }
         }
     }
@@ -201,10 +216,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
         if is_marker(bytes) {
             return self.get_mut().poll_file(cx, bytes.len());
         }
@@ -215,10 +231,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
         if let [bytes] = slices {
             return self.poll_write(cx, bytes);
         }

@@ -1,0 +1,158 @@
+//! Whose turn it is to write.
+//!
+//! A write wakes the process at the other end. If that sleeps on another processor, the kernel has
+//! to call that processor, which can take longer than all else that a small request needs. So where
+//! one thread has all connections, those that have come to a write first let the others read what
+//! has come. Then they write one after the other: clients first, since their processes are then at
+//! work while the applications' are woken. One call serves several writes.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::yield_now,
+};
+
+use super::metrics::METER;
+
+/// To whom something is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Peer {
+    Client,
+    Application,
+}
+
+thread_local! {
+    static QUEUE: RefCell<Queue> = RefCell::new(Queue::new());
+}
+
+/// The tasks of this thread that have come to a write.
+struct Queue {
+    /// Whether all connections have this thread.
+    is_single: bool,
+    clients: Vec<Waker>,
+    applications: Vec<Waker>,
+    /// Wakes all of them.
+    caller: Waker,
+}
+
+/// Is woken when the other tasks of its thread have had their turns.
+struct Caller;
+
+impl Queue {
+    fn new() -> Self {
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        Self {
+            is_single: matches!(flavor, Ok(RuntimeFlavor::CurrentThread)),
+            clients: Vec::new(),
+            applications: Vec::new(),
+            caller: Arc::new(Caller).into(),
+        }
+    }
+
+    /// Takes the task in. Returns the caller's waker if nobody has called for it yet.
+    fn push(&mut self, peer: Peer, cx: &Context<'_>) -> Option<Waker> {
+        let is_first = self.clients.is_empty() && self.applications.is_empty();
+        match peer {
+            Peer::Client => self.clients.push(cx.waker().clone()),
+            Peer::Application => self.applications.push(cx.waker().clone()),
+        }
+        is_first.then(|| self.caller.clone())
+    }
+}
+
+impl Wake for Caller {
+    fn wake(self: Arc<Self>) {
+        // No borrow is held while tasks are woken.
+        let (mut clients, mut applications) = QUEUE.with_borrow_mut(|queue| {
+            (std::mem::take(&mut queue.clients), std::mem::take(&mut queue.applications))
+        });
+        clients.drain(..).chain(applications.drain(..)).for_each(Waker::wake);
+        QUEUE.with_borrow_mut(|queue| {
+            if queue.clients.is_empty() && queue.applications.is_empty() {
+                (queue.clients, queue.applications) = (clients, applications);
+            }
+        });
+    }
+}
+
+/// Ready if the task may write at once; otherwise it is woken soon, and then writes without asking
+/// again.
+pub(super) fn poll(peer: Peer, cx: &mut Context<'_>) -> Poll<()> {
+    // A single connection has nobody to wait for.
+    if METER.is_alone() {
+        return Poll::Ready(());
+    }
+    let waits = QUEUE.with_borrow_mut(|queue| queue.is_single.then(|| queue.push(peer, cx)));
+    let Some(caller) = waits else { return Poll::Ready(()) };
+    if let Some(caller) = caller {
+        // The runtime wakes it once it has looked for what has come.
+        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&caller));
+    }
+    Poll::Pending
+}
+
+/// Waits for the turn to write.
+pub(super) async fn wait(peer: Peer) {
+    let mut has_asked = false;
+    poll_fn(|cx| match std::mem::replace(&mut has_asked, true) {
+        false => poll(peer, cx),
+        true => Poll::Ready(()),
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::{METER, Peer, poll, wait};
+
+    /// Two connections, or else nobody waits.
+    fn connect() {
+        METER.connected();
+        METER.connected();
+    }
+
+    #[tokio::test]
+    async fn clients_come_first_and_nobody_is_forgotten() {
+        connect();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let both = [Peer::Application, Peer::Client].into_iter().cycle().take(64);
+        let tasks: Vec<_> = both
+            .map(|peer| {
+                let order = Arc::clone(&order);
+                tokio::spawn(async move {
+                    for _ in 0..3 {
+                        wait(peer).await;
+                        order.lock().unwrap().push(peer);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(order.len(), 64 * 3);
+        let first = order.iter().position(|peer| *peer == Peer::Application);
+        assert!(first.is_some_and(|at| at >= 16), "{first:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_a_single_thread_waits() {
+        connect();
+        tokio::spawn(async {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(poll(Peer::Client, cx)));
+            assert!(polled.await.is_ready());
+        })
+        .await
+        .unwrap();
+    }
+}
