@@ -30,9 +30,11 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod connected;
 mod over;
 mod runtime;
 
+pub use connected::Connected;
 pub use runtime::{Timer, Tokio, Transport, TransportListener, shutdown_signal};
 
 fcgi_driver::adapter!(Tokio, "fcgi_tokio");

@@ -19,6 +19,8 @@ use tokio::{
     time::Sleep,
 };
 
+use crate::Connected;
+
 /// The tokio runtime. It is always the current one.
 #[derive(Clone, Copy, Debug)]
 pub enum Tokio {}
@@ -27,6 +29,8 @@ pub enum Tokio {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
+    /// A unix socket that was just connected. It becomes [`Unix`](Self::Unix) when something is read.
+    Connected(Connected),
     /// A unix socket.
     Unix(UnixStream),
     /// A TCP socket, without Nagle's delay.
@@ -55,11 +59,12 @@ impl runtime::Runtime for Tokio {
     type Timer = Timer;
 
     async fn connect(address: &Address) -> io::Result<Transport> {
-        current()?;
+        let runtime = current()?;
         match address.target() {
             // tokio's own would first wait until it can be written to, which it can at once.
             Target::Unix(path) => {
-                UnixStream::from_std(socket::connect_unix(path)?).map(Transport::Unix)
+                let stream = socket::connect_unix(path)?;
+                Ok(Transport::Connected(Connected::new(stream, runtime)))
             }
             Target::Tcp(host_port) => {
                 let stream = TcpStream::connect(host_port).await?;
@@ -146,16 +151,27 @@ impl Transport {
     #[must_use]
     pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
+            Self::Connected(stream) => stream.as_socket(),
             Self::Unix(stream) => Some(stream.as_fd()),
             Self::Tcp(stream) => Some(stream.as_fd()),
             Self::Stream(_) => None,
         }
     }
+
+    /// Lets the runtime watch a new socket.
+    fn watch(&mut self) -> io::Result<()> {
+        if let Self::Connected(new) = self {
+            *self = Self::Unix(new.watch()?);
+        }
+        Ok(())
+    }
 }
 
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch()?;
         match self {
+            Self::Connected(new) => Poll::Ready(new.closed()),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Stream(stream) => stream.poll_read_ready(cx),
@@ -163,8 +179,10 @@ impl runtime::Transport for Transport {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.watch()?;
         let mut buf = ReadBuf::new(buf);
         ready!(match self {
+            Self::Connected(new) => Poll::Ready(new.closed()),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Stream(stream) => return stream.poll_read(cx, buf.initialize_unfilled()),
@@ -177,7 +195,14 @@ impl runtime::Transport for Transport {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Self::Connected(new) = self {
+            match new.write(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
+                written => return Poll::Ready(written),
+            }
+        }
         match (self, slices) {
+            (Self::Connected(new), _) => Poll::Ready(new.closed()),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
@@ -188,6 +213,7 @@ impl runtime::Transport for Transport {
 
     fn hang_up(&self) -> HangUp {
         match self {
+            Self::Connected(new) => new.as_socket().map_or(HangUp::Gone, socket::hang_up),
             Self::Unix(stream) => socket::hang_up(stream),
             Self::Tcp(stream) => socket::hang_up(stream),
             Self::Stream(stream) => stream.hang_up(),
@@ -196,6 +222,7 @@ impl runtime::Transport for Transport {
 
     fn is_readable(&self) -> bool {
         match self {
+            Self::Connected(new) => new.as_socket().is_none_or(socket::is_readable),
             Self::Unix(stream) => socket::is_readable(stream),
             Self::Tcp(stream) => socket::is_readable(stream),
             Self::Stream(stream) => stream.is_readable(),
@@ -204,14 +231,14 @@ impl runtime::Transport for Transport {
 
     fn fills(&self) -> bool {
         match self {
-            Self::Unix(_) | Self::Tcp(_) => true,
+            Self::Connected(_) | Self::Unix(_) | Self::Tcp(_) => true,
             Self::Stream(stream) => stream.fills(),
         }
     }
 
     fn peer(&self) -> Peer {
         match self {
-            Self::Unix(_) => Peer::Unix,
+            Self::Connected(_) | Self::Unix(_) => Peer::Unix,
             Self::Tcp(_) => Peer::Stream,
             Self::Stream(stream) => stream.peer(),
         }
@@ -219,6 +246,7 @@ impl runtime::Transport for Transport {
 
     fn shutdown_write(&self) {
         match self {
+            Self::Connected(new) => new.as_socket().map(socket::shutdown_write).unwrap_or_default(),
             Self::Unix(stream) => socket::shutdown_write(stream),
             Self::Tcp(stream) => socket::shutdown_write(stream),
             Self::Stream(stream) => stream.shutdown_write(),
@@ -227,6 +255,7 @@ impl runtime::Transport for Transport {
 
     fn refuse_input(&self) -> bool {
         match self {
+            Self::Connected(new) => new.as_socket().is_some_and(socket::refuse_input),
             Self::Unix(stream) => socket::refuse_input(stream),
             Self::Tcp(stream) => socket::refuse_input(stream),
             Self::Stream(stream) => stream.refuse_input(),

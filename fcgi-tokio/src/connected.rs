@@ -1,0 +1,122 @@
+//! A unix socket that was just connected.
+//!
+//! It can be written to at once, but the runtime knows that only after it has waited for events. By
+//! then the application has looked for a request, has found none, and sleeps again. So the first
+//! writes go out directly, and the runtime watches the socket when something is waited for.
+
+use std::{
+    io::{self, IoSlice, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+};
+
+use tokio::{net::UnixStream, runtime::Handle};
+
+/// A unix socket that was just connected, which the runtime does not watch yet.
+#[derive(Debug)]
+pub struct Connected {
+    /// `None` if the runtime could not watch it: it is closed then.
+    stream: Option<StdUnixStream>,
+    /// Whoever waits for it first may not be inside the runtime.
+    runtime: Handle,
+}
+
+impl Connected {
+    pub(crate) fn new(stream: StdUnixStream, runtime: Handle) -> Self {
+        Self { stream: Some(stream), runtime }
+    }
+
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        match slices {
+            [one] => stream.write(one),
+            many => stream.write_vectored(many),
+        }
+    }
+
+    /// Lets the runtime watch it.
+    pub(crate) fn watch(&mut self) -> io::Result<UnixStream> {
+        let stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
+        let _inside = self.runtime.enter();
+        UnixStream::from_std(stream)
+    }
+
+    /// The error of a socket that the runtime could not watch.
+    pub(crate) fn closed<T>(&self) -> io::Result<T> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    pub(crate) fn as_socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        io::{IoSlice, Read, Write},
+        os::unix::net::UnixListener,
+        task::{Context, Poll, Waker},
+    };
+
+    use fcgi_driver::{
+        Address,
+        runtime::{Runtime as _, Transport as _},
+    };
+    use tokio::runtime::{Builder, Runtime};
+
+    use crate::{Tokio, Transport};
+
+    /// A new connection, its other end, and the runtime that it belongs to.
+    fn connected() -> (Transport, std::os::unix::net::UnixStream, Runtime) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let transport = runtime.block_on(Tokio::connect(&Address::unix(path))).unwrap();
+        (transport, listener.accept().unwrap().0, runtime)
+    }
+
+    #[test]
+    fn it_is_written_to_at_once_and_watched_from_the_first_read_on() {
+        let (mut transport, mut peer, runtime) = connected();
+        let mut cx = Context::from_waker(Waker::noop());
+        let slices = [IoSlice::new(b"he"), IoSlice::new(b"llo")];
+        assert!(matches!(transport.poll_write(&mut cx, &slices), Poll::Ready(Ok(5))));
+        let mut came = [0; 5];
+        peer.read_exact(&mut came).unwrap();
+        assert_eq!(&came, b"hello");
+        assert!(matches!(transport, Transport::Connected(_)));
+
+        // Outside of the runtime, too.
+        assert!(transport.poll_read(&mut cx, &mut came).is_pending());
+        assert!(matches!(transport, Transport::Unix(_)));
+        peer.write_all(b"world").unwrap();
+        let read = runtime.block_on(poll_fn(|cx| transport.poll_read(cx, &mut came)));
+        assert_eq!((read.unwrap(), &came), (5, b"world"));
+    }
+
+    #[test]
+    fn a_full_socket_is_waited_for() {
+        let (mut transport, mut peer, runtime) = connected();
+        let block = [b'x'; 64 * 1024];
+        let mut sent = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(written) = transport.poll_write(&mut cx, &[IoSlice::new(&block)]) {
+            sent += written.unwrap();
+        }
+        assert!(matches!(transport, Transport::Unix(_)));
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        let write = poll_fn(|cx| transport.poll_write(cx, &[IoSlice::new(b"last")]));
+        sent += runtime.block_on(write).unwrap();
+        drop(transport);
+        assert_eq!(reader.join().unwrap(), sent);
+    }
+}
