@@ -14,6 +14,7 @@ use fcgi_testkit::http::{HttpConnection, Upload};
 use fcgi_testkit::peers::scratch;
 use fcgi_testkit::wire::{self, Peer};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::command::{cargo, program, run as run_command};
 use crate::tool::{self, Profdata};
@@ -124,15 +125,32 @@ fn train(fcgi: &Path) -> Result<()> {
         &["--mount", "/", "--keep-conn", "--quiet"],
         &["--mount", "/", "--quiet"],
     ] {
-        let gateway = Gateway::start(fcgi, options, &address)?;
-        let (port, has_files) = (gateway.port, options.contains(&"--root"));
-        let clients = [(); CLIENTS].map(|()| thread::spawn(move || visit(port, has_files)));
-        for client in clients {
-            client.join().map_err(|_| anyhow!("a client panicked"))??;
+        for is_single in [true, false] {
+            let start = || Gateway::start(fcgi, options, &address);
+            // On one processor it has a single thread, and so another scheduler.
+            let gateway = if is_single { on_one_processor(start)? } else { start()? };
+            let (port, has_files) = (gateway.port, options.contains(&"--root"));
+            let clients = [(); CLIENTS].map(|()| thread::spawn(move || visit(port, has_files)));
+            for client in clients {
+                client.join().map_err(|_| anyhow!("a client panicked"))??;
+            }
+            gateway.stop()?;
         }
-        gateway.stop()?;
     }
     Ok(())
+}
+
+/// Starts a gateway that may use only one processor.
+fn on_one_processor(start: impl FnOnce() -> Result<Gateway>) -> Result<Gateway> {
+    let all = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).context("no processor")?;
+    let mut one = CpuSet::new();
+    one.set(first);
+    // A process has what the thread that starts it has.
+    sched_setaffinity(None, &one)?;
+    let started = start();
+    sched_setaffinity(None, &all)?;
+    started
 }
 
 /// What one client asks for. What the training leaves out is built to be small and not fast, so it has
