@@ -69,10 +69,11 @@ impl Meter {
             count.fetch_add(1, Relaxed);
         }
         self.bytes.fetch_add(bytes, Relaxed);
-        let milliseconds = took.as_micros().div_ceil(1000);
-        let at = BUCKETS.iter().position(|end| milliseconds <= u128::from(*end));
+        let microseconds = took.as_secs() * 1_000_000 + u64::from(took.subsec_micros());
+        let milliseconds = microseconds.div_ceil(1000);
+        let at = BUCKETS.iter().position(|end| milliseconds <= *end);
         self.buckets[at.unwrap_or(BUCKETS.len())].fetch_add(1, Relaxed);
-        self.microseconds.fetch_add(took.as_micros() as u64, Relaxed);
+        self.microseconds.fetch_add(microseconds, Relaxed);
     }
 
     pub(super) fn connected(&self) {
@@ -81,11 +82,6 @@ impl Meter {
 
     pub(super) fn disconnected(&self) {
         self.connections.fetch_sub(1, Relaxed);
-    }
-
-    /// Whether there is only one connection of a client.
-    pub(super) fn is_alone(&self) -> bool {
-        self.connections.load(Relaxed) < 2
     }
 
     /// All metrics in Prometheus' text format.

@@ -19,7 +19,8 @@ use tokio::{
     task::yield_now,
 };
 
-use super::metrics::METER;
+/// How many writes go out at once after one for which nobody else had come to a write.
+const AT_ONCE: u32 = 4;
 
 /// To whom something is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +39,9 @@ struct Queue {
     is_single: bool,
     clients: Vec<Waker>,
     applications: Vec<Waker>,
-    /// Wakes all of them.
+    /// How many of the next writes do not wait, since it seems that nobody shares a turn.
+    at_once: u32,
+    /// Wakes all that wait.
     caller: Waker,
 }
 
@@ -52,8 +55,16 @@ impl Queue {
             is_single: matches!(flavor, Ok(RuntimeFlavor::CurrentThread)),
             clients: Vec::new(),
             applications: Vec::new(),
+            at_once: 0,
             caller: Arc::new(Caller).into(),
         }
+    }
+
+    /// Whether a task that has come to a write must wait.
+    fn waits(&mut self) -> bool {
+        let at_once = !self.is_single || self.at_once > 0;
+        self.at_once = self.at_once.saturating_sub(1);
+        !at_once
     }
 
     /// Takes the task in. Returns the caller's waker if nobody has called for it yet.
@@ -71,6 +82,9 @@ impl Wake for Caller {
     fn wake(self: Arc<Self>) {
         // No borrow is held while tasks are woken.
         let (mut clients, mut applications) = QUEUE.with_borrow_mut(|queue| {
+            if queue.clients.len() + queue.applications.len() == 1 {
+                queue.at_once = AT_ONCE;
+            }
             (std::mem::take(&mut queue.clients), std::mem::take(&mut queue.applications))
         });
         clients.drain(..).chain(applications.drain(..)).for_each(Waker::wake);
@@ -85,11 +99,7 @@ impl Wake for Caller {
 /// Ready if the task may write at once; otherwise it is woken soon, and then writes without asking
 /// again.
 pub(super) fn poll(peer: Peer, cx: &mut Context<'_>) -> Poll<()> {
-    // A single connection has nobody to wait for.
-    if METER.is_alone() {
-        return Poll::Ready(());
-    }
-    let waits = QUEUE.with_borrow_mut(|queue| queue.is_single.then(|| queue.push(peer, cx)));
+    let waits = QUEUE.with_borrow_mut(|queue| queue.waits().then(|| queue.push(peer, cx)));
     let Some(caller) = waits else { return Poll::Ready(()) };
     if let Some(caller) = caller {
         // The runtime wakes it once it has looked for what has come.
@@ -110,19 +120,21 @@ pub(super) async fn wait(peer: Peer) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        future::poll_fn,
+        sync::{Arc, Mutex},
+        task::Poll,
+    };
 
-    use super::{METER, Peer, poll, wait};
+    use super::{AT_ONCE, Peer, poll, wait};
 
-    /// Two connections, or else nobody waits.
-    fn connect() {
-        METER.connected();
-        METER.connected();
+    /// Whether a write would have to wait.
+    async fn waits() -> bool {
+        poll_fn(|cx| Poll::Ready(poll(Peer::Client, cx).is_pending())).await
     }
 
     #[tokio::test]
     async fn clients_come_first_and_nobody_is_forgotten() {
-        connect();
         let order = Arc::new(Mutex::new(Vec::new()));
         let both = [Peer::Application, Peer::Client].into_iter().cycle().take(64);
         let tasks: Vec<_> = both
@@ -145,14 +157,17 @@ mod tests {
         assert!(first.is_some_and(|at| at >= 16), "{first:?}");
     }
 
+    #[tokio::test]
+    async fn who_is_alone_rarely_waits() {
+        wait(Peer::Client).await;
+        for _ in 0..AT_ONCE {
+            assert!(!waits().await);
+        }
+        assert!(waits().await);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn only_a_single_thread_waits() {
-        connect();
-        tokio::spawn(async {
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(poll(Peer::Client, cx)));
-            assert!(polled.await.is_ready());
-        })
-        .await
-        .unwrap();
+    async fn several_threads_never_wait() {
+        tokio::spawn(async { assert!(!waits().await) }).await.unwrap();
     }
 }
