@@ -1,15 +1,15 @@
 //! Files that are not scripts, sent as they are.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::File,
     future::Future,
     io::{self, IoSliceMut},
-    os::unix::fs::FileExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::SystemTime,
 };
@@ -94,17 +94,37 @@ impl FromStr for Charset {
     }
 }
 
+/// How many endings of names are remembered with their types, and how long one may be.
+const ENDINGS: usize = 256;
+const LONG_ENDING: usize = 16;
+
 /// Sends files. No more are open at once than there are permits.
 #[derive(Debug)]
 pub(super) struct Files {
     permits: Arc<Semaphore>,
     charset: Charset,
+    /// The types that were looked for, by the endings of the names.
+    types: Mutex<HashMap<Vec<u8>, HeaderValue>>,
 }
 
 impl Files {
     pub(super) fn new(open: usize, charset: Charset) -> Self {
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
-        Self { permits, charset }
+        Self { permits, charset, types: Mutex::default() }
+    }
+
+    /// The value of Content-Type.
+    fn type_of(&self, path: &Path) -> HeaderValue {
+        let ending = path.extension().unwrap_or_default().as_bytes();
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = types.get(ending) {
+            return known.clone();
+        }
+        let kind = content_type(path, &self.charset);
+        if types.len() < ENDINGS && ending.len() <= LONG_ENDING {
+            types.insert(ending.to_owned(), kind.clone());
+        }
+        kind
     }
 
     /// The file for GET, its head for HEAD; 304 if the client has it already, 206 for a part.
@@ -144,7 +164,7 @@ impl Files {
                 return Err(Failure::new(StatusCode::PRECONDITION_FAILED, reason));
             }
         }
-        let kind = content_type(&sent.path, &self.charset);
+        let kind = self.type_of(&sent.path);
         headers.insert(CONTENT_TYPE, kind.clone());
         headers.extend(coding.map(|name| (CONTENT_ENCODING, HeaderValue::from_static(name))));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
