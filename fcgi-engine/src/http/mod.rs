@@ -40,12 +40,11 @@ pub use body::{Incoming, InputBody, length_error};
 pub use call::{Answered, Authorized, Call, FileInfo, Received, get};
 pub use error::HttpError;
 pub use gather::{Gather, GatherStep, Gathered};
-pub use head::HeadReader;
+pub(crate) use head::HeadReader;
 pub use reply::{Asked, Reply, ReplyStep};
 pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
 pub use settings::{CallSettings, UnknownLength, Variables};
-pub use spool::{Spool, Spooled};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
