@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Pauses, Settings},
+    client::{Bodies, Pauses, Session, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -154,7 +154,9 @@ impl<R: Runtime> Connector<R> {
         let address = address.try_into().map_err(Into::into)?;
         let mut client = self.open(&address, address.to_string().into()).await?;
         let until = client.session.ask_values(R::now())?;
-        poll_fn(|cx| client.poll_values(cx, until)).await
+        let values = |session: &mut Session<_>, _| session.values();
+        let values = poll_fn(|cx| client.poll_until(cx, until, values)).await;
+        client.session.handle_values(values)
     }
 }
 
