@@ -58,3 +58,18 @@ impl Spool {
         Ok((self.length, kept))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_memory_goes_to_a_file() {
+        let mut spool = Spool::new(4, 1000);
+        spool.push(b"in memory or ").unwrap();
+        spool.push(b"in a file").unwrap();
+        let (length, kept) = spool.finish().unwrap();
+        assert_eq!(length, 22);
+        assert!(matches!(kept, Gathered::File(_, 22)), "it is more than 4 bytes");
+    }
+}
