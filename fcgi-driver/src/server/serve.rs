@@ -232,7 +232,7 @@ async fn accept_last<R: Runtime, H: Handler>(
     sockets: &mut Sockets<R::Listener>,
     state: &Arc<State<H>>,
 ) -> Result<(), Error> {
-    let waits = |listener| R::listener_fd(listener).is_some_and(socket::is_readable);
+    let waits = |listener: &R::Listener| R::listener_fd(listener).is_some_and(socket::is_readable);
     poll_fn(|cx| match poll_accepts::<R, H>(sockets, state, cx, usize::MAX)? {
         // The runtime may not have noticed a connection. The order matters: one that comes after
         // the first check wakes the task.
