@@ -187,10 +187,6 @@ impl Carrier {
             if self.pass_answer()? {
                 return Ok(());
             }
-            if self.unread == 0 && self.exchange.wants_body().is_some() {
-                self.exchange.handle_body(Ok(None))?;
-            }
-            self.session.push(&mut self.exchange).map_err(|error| failed(error.into()))?;
             self.session.write(&mut Nonblocking(&self.socket), Instant::now);
             self.wait().map_err(failed)?;
         }
@@ -201,6 +197,9 @@ impl Carrier {
         loop {
             self.session.handle_events(|()| ());
             match self.session.poll(&mut self.exchange, Instant::now) {
+                Poll::Pending if self.unread == 0 && self.exchange.wants_body().is_some() => {
+                    self.exchange.handle_body(Ok(None))?;
+                }
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(None)) => return Ok(true),
                 Poll::Ready(Ok(Some(Chunk::Stdout(bytes)))) => {

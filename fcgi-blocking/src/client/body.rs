@@ -7,14 +7,6 @@ use fcgi_engine::client::{PieceReader, Pieces};
 
 fcgi_engine::client_body!(PieceReader<Box<dyn Read + Send>>);
 
-/// Where the next bytes of a body come from.
-pub(crate) enum Next {
-    Bytes(Bytes),
-    /// [`Body::read`] returns them. It may block.
-    Reader,
-    End,
-}
-
 impl Body {
     /// All bytes of a reader. An error aborts the request.
     ///
@@ -26,11 +18,9 @@ impl Body {
         Self(Pieces::Source(PieceReader::new(Box::new(reader))))
     }
 
-    pub(crate) fn next(&mut self) -> Next {
-        match &mut self.0 {
-            Pieces::Source(_) => Next::Reader,
-            here => here.take().map_or(Next::End, Next::Bytes),
-        }
+    /// The rest, or the end, unless there is a reader, which may block.
+    pub(crate) fn at_hand(&mut self) -> Option<Option<Bytes>> {
+        (!matches!(self.0, Pieces::Source(_))).then(|| self.0.take())
     }
 
     /// Reads from the reader. `None` at its end.

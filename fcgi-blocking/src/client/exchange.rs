@@ -10,7 +10,7 @@ use fcgi_proto::BeginRequest;
 use rustix::event::PollFlags;
 use tracing::Span;
 
-use super::{Body, CancelHandle, body::Next, link::Link, link::Session, wait::Waited};
+use super::{Body, CancelHandle, link::Link, wait::Waited};
 use crate::Error;
 
 /// A request that was begun.
@@ -26,8 +26,6 @@ pub(crate) struct Exchange {
 pub(crate) enum Step {
     /// The next chunk, or the end.
     Done(Option<Chunk>),
-    /// There is more to do at once.
-    Again,
     /// The reader must be asked for more bytes; hold no lock then.
     Reader,
     /// Nothing, until the socket is ready.
@@ -65,7 +63,7 @@ impl Exchange {
     /// waiting. The connection still handles its answer, until the request is forgotten.
     pub(crate) fn abort(&mut self, link: &mut Link) {
         if link.session.leave(&mut self.core) {
-            link.write();
+            link.turn(false);
         }
     }
 
@@ -95,66 +93,52 @@ impl Exchange {
         loop {
             match self.step(link)? {
                 Step::Done(chunk) => return Ok(chunk),
-                Step::Again => continue,
                 // Read what has arrived, before the body's reader may block.
                 Step::Reader => {
-                    if !link.read() {
+                    if !link.turn(true) {
                         self.read_body()?;
                     }
-                    continue;
                 }
-                Step::Wait => {}
-            }
-            let limit = link.session.limit(&mut self.core, Instant::now());
-            match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
-                Waited::Ready(ready) if ready == PollFlags::OUT => {}
-                Waited::Ready(_) => {
-                    link.read();
+                Step::Wait => {
+                    let limit = link.session.limit(&mut self.core, Instant::now());
+                    match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
+                        Waited::Ready(ready) => {
+                            link.turn(ready != PollFlags::OUT);
+                        }
+                        Waited::TimedOut => self.check_limit(limit)?,
+                        Waited::Woken => {}
+                    }
                 }
-                Waited::TimedOut => self.check_limit(limit)?,
-                Waited::Woken => {}
             }
         }
     }
 
     /// Does what can be done without waiting.
     pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
-        link.handle_events();
-        CancelHandle::check(self.cancel.get(), self.core.address())?;
-        if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
-            return polled.map(Step::Done);
+        loop {
+            CancelHandle::check(self.cancel.get(), self.core.address())?;
+            if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
+                return polled.map(Step::Done);
+            }
+            if self.fill()? || link.turn(false) {
+                continue;
+            }
+            let sent = link.session.is_writable() && !link.session.is_blocked();
+            let asks = sent && self.core.wants_body().is_some();
+            return Ok(if asks { Step::Reader } else { Step::Wait });
         }
-        let reader = self.feed(&mut link.session)?;
-        let wrote = link.write();
-        if reader && !wrote.blocked && link.session.is_writable() {
-            return Ok(Step::Reader);
-        }
-        if !reader && self.core.is_feeding() && wrote.any && !wrote.blocked {
-            return Ok(Step::Again);
-        }
-        if link.session.must_look() {
-            link.read();
-            return Ok(Step::Again);
-        }
-        Ok(Step::Wait)
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
         self.cancel.get_or_init(CancelHandle::new).clone()
     }
 
-    /// Queues what is available of the bodies, as far as there is room; true if the reader must be
-    /// asked for more.
-    fn feed(&mut self, session: &mut Session) -> Result<bool, Error> {
-        loop {
-            session.push(&mut self.core)?;
-            let Some(input) = self.core.wants_body() else { return Ok(false) };
-            match self.bodies[input as usize].next() {
-                Next::Bytes(bytes) => self.core.handle_body(Ok(Some(bytes)))?,
-                Next::End => self.core.handle_body(Ok(None))?,
-                Next::Reader => return Ok(true),
-            }
-        }
+    /// Hands over what is in memory of the body that is being sent; true if there was anything.
+    fn fill(&mut self) -> Result<bool, Error> {
+        let body = self.core.wants_body().map(|input| &mut self.bodies[input as usize]);
+        let Some(piece) = body.and_then(Body::at_hand) else { return Ok(false) };
+        self.core.handle_body(Ok(piece))?;
+        Ok(true)
     }
 
     /// Reads from the reader that [`Step::Reader`] reported. It may block.

@@ -2,10 +2,7 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
-use fcgi_engine::{
-    client::{self, Wrote},
-    socket,
-};
+use fcgi_engine::{client, socket};
 use fcgi_proto::RequestKey;
 use rustix::event::PollFlags;
 
@@ -37,19 +34,10 @@ impl Link {
         self.session.is_reusable()
     }
 
-    /// Passes on what has happened.
-    pub(crate) fn handle_events(&mut self) {
-        self.session.handle_events(|who| who.wake());
-    }
-
-    /// Writes queued bytes until the socket is full.
-    pub(crate) fn write(&mut self) -> Wrote {
-        self.session.write(&mut self.stream.as_ref(), Instant::now)
-    }
-
-    /// Reads what has arrived. Returns whether there is anything new, which includes the end.
-    pub(crate) fn read(&mut self) -> bool {
-        self.session.read(&mut self.stream.as_ref())
+    /// Sends what can be sent, reads if `reads`, and passes on what has happened. See
+    /// [`turn`](client::Session::turn).
+    pub(crate) fn turn(&mut self, reads: bool) -> bool {
+        self.session.turn(&mut self.stream.as_ref(), reads, Instant::now, |who| who.wake())
     }
 
     /// What to poll the socket for: readable if there is room for bytes, writable if it was full.
@@ -73,8 +61,8 @@ impl Link {
         }
     }
 
-    /// Reads what there is and sends what can be sent, until `done` returns something. `done` gets
-    /// to know whether the last read found nothing.
+    /// Moves bytes until `done` returns something; `None` once `until` has passed. `done` gets to
+    /// know whether there is nothing more to read.
     pub(crate) fn wait_for<T>(
         &mut self,
         until: Option<Instant>,
@@ -82,17 +70,14 @@ impl Link {
         mut done: impl FnMut(&mut Session, bool) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         loop {
-            self.handle_events();
-            self.write();
-            let quiet = !self.read();
-            self.handle_events();
-            if let Some(done) = done(&mut self.session, quiet) {
+            let more = self.turn(true);
+            if let Some(done) = done(&mut self.session, !more) {
                 return Ok(Some(done));
             }
-            let waited = if quiet { self.wait(until, cancel)? } else { Waited::Woken };
+            let waited = if more { Waited::Woken } else { self.wait(until, cancel)? };
             // Don't read for ever from an application that never stops sending.
             CancelHandle::check(cancel, self.session.address())?;
-            let late = !quiet && until.is_some_and(|until| Instant::now() >= until);
+            let late = more && until.is_some_and(|until| Instant::now() >= until);
             if late || matches!(waited, Waited::TimedOut) {
                 return Ok(None);
             }
@@ -116,9 +101,7 @@ impl Link {
     /// whether the connection can be used again, if the request has ended; otherwise what to wait
     /// for.
     pub(crate) fn poll_drained(&mut self, key: RequestKey) -> Result<bool, PollFlags> {
-        self.write();
-        self.read();
-        self.handle_events();
+        self.turn(true);
         let is_quiet = || !socket::is_readable(&*self.stream);
         self.session.drained(key, is_quiet).ok_or_else(|| self.interest())
     }

@@ -33,7 +33,6 @@ pub(crate) mod wait;
 
 use std::{
     sync::Arc,
-    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -155,17 +154,12 @@ pub(crate) fn dial(
 /// Asks for the capacity on a new connection.
 pub(crate) fn query(link: &mut Link, patience: &Patience<'_>) -> Result<Values, Error> {
     let until = link.session.ask_values(Instant::now())?;
-    let values =
-        link.wait_for(until, patience.cancel, |session, _| match session.poll_values() {
-            Poll::Ready(values) => Some(values),
-            Poll::Pending => None,
-        })?;
-    if let Some(values) = values {
-        return values;
+    let values = link.wait_for(until, patience.cancel, |session, _| session.values())?;
+    if values.is_none() {
+        // If the limit of the whole request ended the wait, that is not an answer.
+        patience.check(link.session.address())?;
     }
-    // If the limit of the whole request ended the wait, that is not an answer.
-    patience.check(link.session.address())?;
-    Ok(link.session.values_passed())
+    link.session.handle_values(values)
 }
 
 /// A connection to an application. It carries one request at a time.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Chunk, Wrote},
+    client::{Bodies, Chunk},
     observe,
 };
 use fcgi_proto::{BeginRequest, RequestKey};
@@ -95,21 +95,16 @@ impl Mux {
             let state = turn.state();
             match exchange.step(&mut state.link)? {
                 Step::Done(chunk) => return Ok(chunk),
-                Step::Again => continue,
                 Step::Reader => {
-                    if state.leading.is_some() || !state.link.read() {
+                    if state.leading.is_some() || !state.link.turn(true) {
                         // The reader may block; somebody else leads meanwhile.
                         turn.unlocked(|| exchange.read_body())?;
                     }
-                    continue;
                 }
-                // There may be room now for those who waited for it.
-                Step::Wait => state.link.handle_events(),
-            }
-            if state.leading.is_none() {
-                led = self.lead(&mut turn, exchange, looked)?;
-            } else {
-                self.follow(&mut turn, exchange)?;
+                Step::Wait if state.leading.is_none() => {
+                    led = self.lead(&mut turn, exchange, looked)?;
+                }
+                Step::Wait => self.follow(&mut turn, exchange)?,
             }
         }
     }
@@ -137,10 +132,9 @@ impl Mux {
         let state = turn.state();
         state.leading = None;
         match waited.map_err(|source| wait_failed(exchange.core.address(), source))? {
-            Waited::Ready(ready) if ready == PollFlags::OUT => {}
-            Waited::Ready(_) => {
-                state.link.read();
-                return Ok(true);
+            Waited::Ready(ready) => {
+                state.link.turn(ready != PollFlags::OUT);
+                return Ok(ready != PollFlags::OUT);
             }
             Waited::TimedOut => {
                 let limit = state.link.session.limit(&mut exchange.core, Instant::now());
@@ -191,12 +185,8 @@ impl Mux {
         waker: Option<&Arc<Waker>>,
     ) -> Result<bool, PollFlags> {
         let mut state = self.lock();
-        state.write();
         let leads = state.leading.is_none();
-        if leads {
-            state.link.read();
-        }
-        state.link.handle_events();
+        state.link.turn(leads);
         if let Some(outlived) = state.link.session.drained(key, || true) {
             return Ok(outlived);
         }
@@ -267,13 +257,6 @@ impl Drop for Turn<'_> {
 }
 
 impl State {
-    fn write(&mut self) -> Wrote {
-        let wrote = self.link.write();
-        // There may be room now for those who waited for it.
-        self.link.handle_events();
-        wrote
-    }
-
     /// Makes the leader poll for what is needed now.
     fn nudge(&self, waker: &Waker) {
         let interest = self.link.interest();
@@ -284,7 +267,7 @@ impl State {
 
     /// Makes sure that somebody leads, if anybody waits.
     fn hand_on(&mut self, waker: &Waker) {
-        self.link.handle_events();
+        self.link.session.handle_events(|who| who.wake());
         if self.leading.is_some() {
             self.nudge(waker);
         } else if let Some(who) = self.link.session.take_waiting() {

@@ -9,10 +9,10 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{self, Bodies, Session, Settings, Wrote},
+    client::{self, Bodies, Session, Settings},
     observe,
 };
-use fcgi_proto::{BeginRequest, Values};
+use fcgi_proto::BeginRequest;
 
 use super::{Body, Chunk, Exchange};
 use crate::{
@@ -87,22 +87,15 @@ impl<R: Runtime> Connection<R> {
         // The time is read once, unless something is done in between.
         let mut now = None;
         for _ in 0..MAX_ROUNDS {
-            self.session.handle_events(Waker::wake);
-            if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
-                return ready;
-            }
             loop {
-                exchange.fill(cx)?;
-                if !exchange.core.is_feeding() || !self.session.push(&mut exchange.core)? {
+                if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
+                    return ready;
+                }
+                if !exchange.fill(cx)? {
                     break;
                 }
             }
-            let wrote = self.session.write(&mut Io(&mut self.io, cx), || *now.insert(R::now()));
-            // There may be room for more of the body.
-            if wrote.any && exchange.core.is_feeding() {
-                continue;
-            }
-            if !self.session.read(&mut Io(&mut self.io, cx)) {
+            if !self.turn(cx, || *now.insert(R::now())) {
                 let now = now.unwrap_or_else(R::now);
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;
@@ -116,10 +109,15 @@ impl<R: Runtime> Connection<R> {
         Poll::Pending
     }
 
+    fn turn(&mut self, cx: &mut Context<'_>, now: impl FnOnce() -> Instant) -> bool {
+        self.session.turn(&mut Io(&mut self.io, cx), true, now, Waker::wake)
+    }
+
     /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
     pub(crate) fn abort(&mut self, exchange: &mut Exchange<R>) {
         if self.session.leave(&mut exchange.core) {
-            self.write(&mut Context::from_waker(Waker::noop()));
+            let mut cx = Context::from_waker(Waker::noop());
+            self.session.write(&mut Io(&mut self.io, &mut cx), R::now);
         }
         self.session.forget(exchange.core.key());
     }
@@ -128,7 +126,8 @@ impl<R: Runtime> Connection<R> {
     /// connection meanwhile. The time of the next request counts from `next`.
     pub(crate) async fn settle(&mut self, next: Option<Instant>) -> Result<(), Error> {
         let settling = self.session.settling(R::now(), next);
-        let settled = poll_fn(|cx| self.poll_settled(cx, settling.until)).await;
+        let settled = |session: &mut Session<_>, quiet| session.settled(|| quiet);
+        let settled = poll_fn(|cx| self.poll_until(cx, settling.until, settled)).await;
         self.session.handle_settled(settled, settling)
     }
 
@@ -143,43 +142,23 @@ impl<R: Runtime> Connection<R> {
         self.session.is_quiet(|| self.io.is_readable())
     }
 
-    /// Reads and sends what it can, for one turn; true if there may be more. The caller checks its
-    /// time limit between turns, since the application may never stop.
-    fn move_on(&mut self, cx: &mut Context<'_>) -> bool {
-        for _ in 0..MAX_ROUNDS {
-            self.session.handle_events(Waker::wake);
-            self.write(cx);
-            if !self.session.read(&mut Io(&mut self.io, cx)) {
-                return false;
-            }
-        }
-        self.session.handle_events(Waker::wake);
-        cx.waker().wake_by_ref();
-        true
-    }
-
-    fn poll_settled(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Option<bool>> {
-        let more = self.move_on(cx);
-        // The runtime will notice bytes that are still to be read.
-        match self.session.settled(|| !more && !self.io.is_readable()) {
-            None => self.deadline.poll(cx, until, R::now()).map(|()| None),
-            settled => Poll::Ready(settled),
-        }
-    }
-
-    pub(super) fn poll_values(
+    /// Moves bytes until `done` returns something; `None` once `until` has passed. `done` gets to
+    /// know whether there is nothing more to read. The limit is checked now and then, since the
+    /// application may never stop.
+    pub(super) fn poll_until<T>(
         &mut self,
         cx: &mut Context<'_>,
         until: Option<Instant>,
-    ) -> Poll<Result<Values, Error>> {
-        self.move_on(cx);
-        if let ready @ Poll::Ready(_) = self.session.poll_values() {
-            return ready;
+        done: impl FnOnce(&mut Session<Waker>, bool) -> Option<T>,
+    ) -> Poll<Option<T>> {
+        let more = (0..MAX_ROUNDS).all(|_| self.turn(cx, R::now));
+        if more {
+            cx.waker().wake_by_ref();
         }
-        self.deadline.poll(cx, until, R::now()).map(|()| Ok(self.session.values_passed()))
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>) -> Wrote {
-        self.session.write(&mut Io(&mut self.io, cx), R::now)
+        // The runtime will notice bytes that are still to be read.
+        match done(&mut self.session, !more && !self.io.is_readable()) {
+            None => self.deadline.poll(cx, until, R::now()).map(|()| None),
+            done => Poll::Ready(done),
+        }
     }
 }

@@ -37,19 +37,18 @@ impl<R: Runtime> Exchange<R> {
         Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
-    /// Gets the next piece of the body that is being sent. It runs the caller's code, so hold no
-    /// lock.
-    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    /// Gets the next piece of the body that is being sent; true if there is one. It runs the
+    /// caller's code, so hold no lock.
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         if !self.core.is_feeding() {
             self.bodies = None;
-            return Ok(());
         }
-        while let Some(input) = self.core.wants_body() {
-            let Some(bodies) = &mut self.bodies else { break };
-            let Poll::Ready(piece) = bodies[input as usize].poll_chunk(cx) else { break };
-            self.core.handle_body(piece.transpose())?;
-        }
-        Ok(())
+        let (Some(input), Some(bodies)) = (self.core.wants_body(), &mut self.bodies) else {
+            return Ok(false);
+        };
+        let Poll::Ready(piece) = bodies[input as usize].poll_chunk(cx) else { return Ok(false) };
+        self.core.handle_body(piece.transpose())?;
+        Ok(true)
     }
 
     /// Polls for a chunk with `poll`, hands it out, and records the end.

@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Pauses, Settings},
+    client::{Bodies, Pauses, Session, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -60,21 +60,10 @@ pub type Request = fcgi_engine::client::Request<Body>;
 
 /// Settings for connecting, and time limits. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
+#[derive(Clone, Debug)]
 pub struct Connector<R> {
     settings: Settings,
     runtime: PhantomData<fn() -> R>,
-}
-
-impl<R> Clone for Connector<R> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<R> fmt::Debug for Connector<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("settings", &self.settings).finish()
-    }
 }
 
 impl<R: Runtime> Default for Connector<R> {
@@ -165,7 +154,9 @@ impl<R: Runtime> Connector<R> {
         let address = address.try_into().map_err(Into::into)?;
         let mut client = self.open(&address, address.to_string().into()).await?;
         let until = client.session.ask_values(R::now())?;
-        poll_fn(|cx| client.poll_values(cx, until)).await
+        let values = |session: &mut Session<_>, _| session.values();
+        let values = poll_fn(|cx| client.poll_until(cx, until, values)).await;
+        client.session.handle_values(values)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A request's handle of a shared connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
 #[derive(Debug)]
@@ -119,18 +119,13 @@ impl<R: Runtime> Mux<R> {
                 return ready;
             }
             session.wait(exchange.core.key(), |who| _before = wait(who, cx));
-            session.push(&mut exchange.core)?;
             if session.wants_write() {
                 woken.take(task);
             }
             let limit = session.limit(&mut exchange.core, now);
             drop(guard);
             // The body may poll another response of the same connection, so the lock is not held.
-            if exchange.core.wants_body().is_none() {
-                break (limit, now);
-            }
-            exchange.fill(cx)?;
-            if exchange.core.wants_body().is_some() {
+            if !exchange.fill(cx)? {
                 break (limit, now);
             }
         };
@@ -188,12 +183,6 @@ impl<R: Runtime> Mux<R> {
     }
 }
 
-impl<R: Runtime> Clone for Mux<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
 struct Task<R: Runtime> {
     mux: Mux<R>,
 }
@@ -201,26 +190,16 @@ struct Task<R: Runtime> {
 impl<R: Runtime> Task<R> {
     /// Does everything that can be done now; ready at the end of the connection.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut again = true;
         let _before;
         let mut guard = self.mux.lock();
         let State { io, session, task, woken, .. } = &mut *guard;
         _before = task.take();
         let Some(io) = io else { return Poll::Ready(()) };
         let mut io = Io(io, cx);
-        for _ in 0..MAX_ROUNDS {
-            session.handle_events(|who| woken.extend([who]));
-            if session.write(&mut io, R::now).any {
-                // A body may wait for the room that this made.
-                session.handle_events(|who| woken.extend([who]));
-            }
-            if session.is_closed() || session.is_closing() && session.is_unused() {
-                return Poll::Ready(());
-            }
-            if !session.read(&mut io) {
-                again = false;
-                break;
-            }
+        let turn = |_| session.turn(&mut io, true, R::now, |who| woken.extend([who]));
+        let again = (0..MAX_ROUNDS).all(turn);
+        if session.is_closed() || session.is_closing() && session.is_unused() {
+            return Poll::Ready(());
         }
         *task = Some(cx.waker().clone());
         if again {

@@ -31,9 +31,9 @@ const CHUNK: usize = 64 * 1024;
 /// One request, from BEGIN_REQUEST until its response is read to its end or given up. A
 /// [`Session`](super::Session) begins it and drives it.
 ///
-/// In a loop: [`wants_body`](Self::wants_body) and [`handle_body`](Self::handle_body) get the next
-/// piece of a body, [`Session::push`](super::Session::push) queues it,
-/// [`Session::poll`](super::Session::poll) returns the next chunk,
+/// In a loop: [`Session::poll`](super::Session::poll) returns the next chunk,
+/// [`wants_body`](Self::wants_body) and [`handle_body`](Self::handle_body) get the next piece of a
+/// body, [`Session::turn`](super::Session::turn) moves bytes,
 /// [`Session::limit`](super::Session::limit) says until when to wait, and
 /// [`hand_out`](Self::hand_out) records what the caller gets.
 #[derive(Debug)]

@@ -29,8 +29,9 @@ use crate::{
 /// connection can carry another. The adapter brings the socket and the time, and waits. `W` is what
 /// waits for a request: a task's waker, or a thread.
 ///
-/// After each [`write`](Self::write), [`read`](Self::read) or [`poll`](Self::poll) that did
-/// something, [`handle_events`](Self::handle_events) wakes those who should look again.
+/// [`poll`](Self::poll) looks for a request, and [`turn`](Self::turn) moves bytes and wakes those who
+/// should look again. If a turn finds nothing, wait for the socket, and until
+/// [`limit`](Self::limit). A request that others move the bytes for [waits](Self::wait) to be woken.
 #[derive(Debug)]
 pub struct Session<W> {
     connection: ClientConnection,
@@ -206,9 +207,21 @@ impl<W> Session<W> {
     }
 
     /// The next chunk of a response, or its end, if it has come. Everything that came before an
-    /// error is returned before it. After a [`read`](Self::read) that found nothing, check
-    /// whether the [`limit`](Self::limit) has passed.
+    /// error is returned before it. If nothing has come, this [queues](Self::push) what is
+    /// available of the request's bodies.
     pub fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        now: impl FnOnce() -> Instant,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        let come = self.poll_come(exchange, now);
+        if come.is_pending() && exchange.is_feeding() {
+            self.push(exchange)?;
+        }
+        come
+    }
+
+    fn poll_come(
         &mut self,
         exchange: &mut Exchange,
         now: impl FnOnce() -> Instant,
@@ -274,7 +287,7 @@ impl<W> Session<W> {
         let any = exchange.push(&mut self.connection)?;
         // The application would take another request for a part of this one.
         self.closing |= exchange.is_mismatched();
-        self.starved |= exchange.is_starved();
+        self.starved = exchange.is_starved() || self.starved && !self.rest.is_empty();
         self.watch_flush(exchange);
         Ok(any)
     }
@@ -358,6 +371,29 @@ impl<W> Session<W> {
 
     // ---- Its socket ----------------------------------------------------------------------------
 
+    /// Moves bytes: writes what is queued, and then reads, if `reads` says that there may be
+    /// something, or if what was to be sent can't be. True if a request should look again, or if
+    /// another turn may move more.
+    pub fn turn(
+        &mut self,
+        socket: &mut impl Socket,
+        reads: bool,
+        now: impl FnOnce() -> Instant,
+        mut wake: impl FnMut(W),
+    ) -> bool {
+        let news = self.news;
+        // A response that was read may have made room for more.
+        self.handle_events(&mut wake);
+        let wrote = self.write(socket, now);
+        // What waits for the room is sent first, since the other end may wait for that.
+        let room = wrote.any && !wrote.blocked && self.starved;
+        if !room && (reads || self.must_look()) {
+            self.read(socket);
+        }
+        self.handle_events(wake);
+        room || self.news != news
+    }
+
     /// Writes queued bytes until the socket is full.
     pub fn write(&mut self, socket: &mut impl Socket, now: impl FnOnce() -> Instant) -> Wrote {
         if self.write_gone.is_some() {
@@ -404,8 +440,7 @@ impl<W> Session<W> {
     }
 
     /// Whether to read before any wait, because what was to be sent can't be.
-    #[must_use]
-    pub fn must_look(&self) -> bool {
+    fn must_look(&self) -> bool {
         self.write_gone.is_some() && !self.stranded && self.wants_read()
     }
 

@@ -95,7 +95,6 @@ impl World<'_> {
                 return polled;
             }
             self.session.wait(req.exchange.key(), |who| *who = Some(n));
-            self.session.push(&mut req.exchange)?;
             self.task |= self.session.wants_write();
             let Some(input) = req.exchange.wants_body() else { break };
             let body = &mut req.body[input as usize];

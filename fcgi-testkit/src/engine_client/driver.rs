@@ -16,33 +16,25 @@ impl World<'_> {
     pub(super) fn move_bytes(&mut self) -> bool {
         (self.wire.reading, self.wire.writing) = (false, false);
         let over = loop {
-            self.events();
-            let now = self.now;
-            let wrote = self.session.write(&mut self.wire, || now);
+            let (now, requests) = (self.now, &mut self.requests);
+            let wake = |n: usize| requests[n].woken = true;
+            let more = self.session.turn(&mut self.wire, true, || now, wake);
             self.look_at_what_was_taken();
-            if wrote.any {
-                self.events();
-            }
+            self.look_at_what_was_given();
             if self.session.is_closed() || self.session.is_closing() && self.session.is_unused() {
                 break true;
             }
-            let read = self.session.read(&mut self.wire);
-            self.look_at_what_was_given();
-            if !read {
+            if !more {
                 break false;
             }
         };
         if over {
             self.session.handle_lost();
-            self.events();
+            let requests = &mut self.requests;
+            self.session.handle_events(|n| requests[n].woken = true);
         }
         self.seen.partial += std::mem::take(&mut self.wire.partial);
         over
-    }
-
-    fn events(&mut self) {
-        let requests = &mut self.requests;
-        self.session.handle_events(|n| requests[n].woken = true);
     }
 
     fn look_at_what_was_taken(&mut self) {

@@ -33,14 +33,14 @@ impl World<'_> {
                     assert_eq!(ended, None, "request {n} has ended, and nobody was told");
                 }
                 Stage::Running => {
-                    let now = self.now;
-                    let polled = self.session.poll(&mut req.exchange, || now);
-                    assert!(polled.is_pending(), "request {n} has something: {polled:?}");
                     // It is notified of room once half of the limit is free.
                     if self.session.is_writable() && !self.session.wants_write() {
                         let pushed = self.session.push(&mut req.exchange).unwrap();
                         assert!(!pushed, "request {n} has room, and nobody was told");
                     }
+                    let now = self.now;
+                    let polled = self.session.poll(&mut req.exchange, || now);
+                    assert!(polled.is_pending(), "request {n} has something: {polled:?}");
                     let due = req.limit(&self.settings, self.now).map(|(at, _)| at);
                     assert!(due.is_none_or(|due| req.alarm.is_some_and(|alarm| alarm <= due)));
                 }

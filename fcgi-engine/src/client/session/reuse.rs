@@ -1,6 +1,6 @@
 //! Whether a connection can carry another request, and what its application can take.
 
-use std::{io, sync::Arc, task::Poll, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use fcgi_proto::{Connection, RequestKey, Values};
 
@@ -165,22 +165,26 @@ impl<W> Session<W> {
         Ok(now.checked_add(self.settings.values))
     }
 
-    /// The answer to [`ask_values`](Self::ask_values): the application's capacity, or empty values
-    /// if it closes.
-    pub fn poll_values(&mut self) -> Poll<Result<Values, Error>> {
+    /// The answer to [`ask_values`](Self::ask_values), if it has come: the application's capacity,
+    /// or empty values if it closes.
+    pub fn values(&self) -> Option<Result<Values, Error>> {
         match (self.values, &self.failed) {
-            (Some(values), _) => Poll::Ready(Ok(values)),
-            (None, Some(failure @ Failure::Protocol(_))) => Poll::Ready(Err(self.error(failure))),
-            (None, Some(Failure::Read(_))) => Poll::Ready(Ok(Values::default())),
-            (None, None) if self.connection.is_closed() => Poll::Ready(Ok(Values::default())),
-            (None, None) => Poll::Pending,
+            (Some(values), _) => Some(Ok(values)),
+            (None, Some(failure @ Failure::Protocol(_))) => Some(Err(self.error(failure))),
+            (None, Some(Failure::Read(_))) => Some(Ok(Values::default())),
+            (None, None) => self.connection.is_closed().then(|| Ok(Values::default())),
         }
     }
 
-    /// The time for the answer is over: the application's capacity is unknown.
-    #[must_use]
-    pub fn values_passed(&self) -> Values {
-        observe::timed_out(Side::Client, Phase::Values, self.settings.values, &self.address);
-        Values::default()
+    /// What a wait for the answer has come to: what [`values`](Self::values) returned, or `None` if
+    /// its time has passed. The application's capacity is unknown then.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`].
+    pub fn handle_values(&self, values: Option<Result<Values, Error>>) -> Result<Values, Error> {
+        values.unwrap_or_else(|| {
+            observe::timed_out(Side::Client, Phase::Values, self.settings.values, &self.address);
+            Ok(Values::default())
+        })
     }
 }
