@@ -19,10 +19,7 @@ use fcgi_engine::{
     socket::{self, Peer},
 };
 
-use super::{
-    Handler, connection,
-    state::{Registered, State},
-};
+use super::{Handler, connection, state::State};
 use crate::{
     Acceptor, Error,
     deadline::Deadline,
@@ -267,8 +264,7 @@ async fn serve_one<R: Runtime, H: Handler>(
     signal: impl Future<Output = ()>,
     limit: Duration,
 ) {
-    let (id, shared) = state.connect(io.peer(), R::now);
-    let _registered = Registered { state: Arc::clone(state), id };
+    let (_registered, shared) = state.connect(io.peer(), R::now);
     let mut serving = pin!(connection::serve::<R, H>(io, Arc::clone(state), shared));
     let mut leaving = pin!(async {
         signal.await;
@@ -291,10 +287,8 @@ fn spawn<R: Runtime, H: Handler>(
     io: R::Transport,
     peer: Peer,
 ) -> io::Result<()> {
-    let (id, shared) = state.connect(peer, R::now);
-    let state = Arc::clone(state);
     // Dropped with the task, even if there is no runtime to run it.
-    let registered = Registered { state, id };
+    let (registered, shared) = state.connect(peer, R::now);
     R::spawn(async move {
         connection::serve::<R, H>(io, Arc::clone(&registered.state), shared).await;
         drop(registered);
