@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A request's handle of a shared connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
 
 #[derive(Debug)]
@@ -180,12 +180,6 @@ impl<R: Runtime> Mux<R> {
 
     fn lock(&self) -> Locked<'_, State<R>> {
         wakers::lock(&self.0.state)
-    }
-}
-
-impl<R: Runtime> Clone for Mux<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
     }
 }
 

@@ -5,9 +5,8 @@
 //! types never wait: they say what to do next, and their caller reports the result.
 //!
 //! - [`Call`] is one call of an HTTP client: the parameters ([`CallSettings`]), the Authorizer
-//!   before it, the head of the response ([`HeadReader`]), local redirects. [`Gather`] prepares a
-//!   request's body, [`Spool`] stores one of unknown length, and [`Incoming`] is the response's
-//!   body.
+//!   before it, the head of the response, local redirects. [`Gather`] prepares a request's body,
+//!   [`Spool`] stores one of unknown length, and [`Incoming`] is the response's body.
 //! - [`Reply`] is a server's answer to one request, from its parameters to its app status;
 //!   [`InputBody`] checks the request's body against its length.
 //! - [`HttpError`] is what can go wrong.
@@ -40,7 +39,7 @@ pub use body::{Incoming, InputBody, length_error};
 pub use call::{Answered, Authorized, Call, FileInfo, Received, get};
 pub use error::HttpError;
 pub use gather::{Gather, GatherStep, Gathered};
-pub use head::HeadReader;
+pub(crate) use head::HeadReader;
 pub use reply::{Asked, Reply, ReplyStep};
 pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
