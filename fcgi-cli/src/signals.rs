@@ -81,10 +81,14 @@ impl Signals {
     }
 }
 
-/// Waits for SIGINT or SIGTERM, from when it is first polled. Returns its name and number.
-pub(crate) async fn signalled() -> (&'static str, u8) {
-    match Signals::catch() {
-        Ok(mut signals) => signals.next().await,
-        Err(_) => pending().await,
+/// Waits for SIGINT or SIGTERM, from when it is called: beside it, something may be sent as soon as it
+/// is polled. Returns its name and number.
+pub(crate) fn signalled() -> impl Future<Output = (&'static str, u8)> {
+    let caught = Signals::catch();
+    async move {
+        match caught {
+            Ok(mut signals) => signals.next().await,
+            Err(_) => pending().await,
+        }
     }
 }
