@@ -19,8 +19,10 @@ use tokio::{
     task::yield_now,
 };
 
-/// How many writes go out at once after one for which nobody else had come to a write.
-const AT_ONCE: u32 = 4;
+/// A turn of fewer tasks saves less than the wait for it costs.
+const FEW: usize = 4;
+/// How many writes go out at once after such a turn.
+const AT_ONCE: u32 = 16;
 
 /// To whom something is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +41,7 @@ struct Queue {
     is_single: bool,
     clients: Vec<Waker>,
     applications: Vec<Waker>,
-    /// How many of the next writes do not wait, since it seems that nobody shares a turn.
+    /// How many of the next writes do not wait, since few would share a turn.
     at_once: u32,
     /// Wakes all that wait.
     caller: Waker,
@@ -82,7 +84,7 @@ impl Wake for Caller {
     fn wake(self: Arc<Self>) {
         // No borrow is held while tasks are woken.
         let (mut clients, mut applications) = QUEUE.with_borrow_mut(|queue| {
-            if queue.clients.len() + queue.applications.len() == 1 {
+            if queue.clients.len() + queue.applications.len() < FEW {
                 queue.at_once = AT_ONCE;
             }
             (std::mem::take(&mut queue.clients), std::mem::take(&mut queue.applications))
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_alone_rarely_waits() {
+    async fn few_rarely_wait() {
         wait(Peer::Client).await;
         for _ in 0..AT_ONCE {
             assert!(!waits().await);
