@@ -242,7 +242,7 @@ impl Client {
         // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());
         let wait = |who: &mut Option<_>| *who = Some(thread::current());
-        patience.wait(&name, || (self.place.poll_back(wait), None))?;
+        patience.wait(&name, || self.place.poll_back(wait))?;
         let link = self.place.here()?;
         if !link.session.is_fresh() {
             link.settle(started, cancel.as_ref())?;

@@ -44,14 +44,8 @@ impl Lease {
 
     fn granted(&mut self, only_fresh: bool, patience: &Patience<'_>) -> Result<bool, Error> {
         let name = self.inner.desk().name();
-        patience.wait(&name, || {
-            if self.inner.deadline().is_some_and(|end| Instant::now() >= end) {
-                // The policy decides whether the time is up, or a connection has just become free.
-                self.inner.handle_time();
-            }
-            let granted = self.inner.poll_ready(only_fresh, |who| *who = Some(thread::current()));
-            (granted, self.inner.deadline())
-        })?
+        let wait = |who: &mut Option<_>| *who = Some(thread::current());
+        patience.wait(&name, || self.inner.poll_ready(only_fresh, wait))?
     }
 
     /// Asks the application for its capacity, on a connection that carries nothing else.
@@ -65,10 +59,8 @@ impl Lease {
     fn open(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
         let name = self.inner.desk().name();
         let place = loop {
-            let open = patience.wait(&name, || {
-                (self.inner.poll_open(|who| *who = Some(thread::current())), None)
-            })??;
-            match open {
+            let wait = |who: &mut Option<_>| *who = Some(thread::current());
+            match patience.wait(&name, || self.inner.poll_open(wait))?? {
                 Open::Ask(asking) => {
                     let asked = self.query(patience);
                     // If this caller's limit or handle ended the query, that is not an answer.

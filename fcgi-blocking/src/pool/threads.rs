@@ -24,7 +24,6 @@ impl pool::Pooled for Threads {
     type Own = Box<Link>;
     type Shared = Mux;
     type Who = Thread;
-    const ENDS_WAITS: bool = false;
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -53,15 +52,14 @@ impl pool::Pooled for Threads {
         let weak = Arc::downgrade(desk);
         let reaper = thread::Builder::new().name("fcgi-pool".to_owned());
         if let Err(error) = reaper.spawn(move || reap(&weak)) {
-            // Idle connections are then closed late: when the pool is used next.
-            tracing::warn!(%error, "no thread to close idle connections");
+            // Idle connections are then closed late, and waits end late: when the pool is used next.
+            tracing::warn!(%error, "no thread to close idle connections and to end waits");
             desk.reaper_gone();
         }
     }
 }
 
-/// Sleeps from one of the policy's deadlines to the next, until no idle connection has one, or the
-/// pool is gone. A connection that is always used again costs a wake-up now and then, but no new
+/// Sleeps from one of the policy's deadlines to the next, until there is none, or the pool is gone. A connection that is always used again costs a wake-up now and then, but no new
 /// thread.
 fn reap(desk: &Weak<Desk>) {
     while let Some(until) = desk.upgrade().and_then(|desk| desk.reap(thread::current())) {

@@ -28,7 +28,6 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     type Own = Box<Connection<R>>;
     type Shared = Mux<R>;
     type Who = Waker;
-    const ENDS_WAITS: bool = true;
 
     fn now(&self) -> Instant {
         R::now()
@@ -55,8 +54,8 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
         if let Err(error) = R::spawn(reaper(Arc::downgrade(desk))) {
-            // Idle connections are then closed late: when the pool is used next.
-            tracing::warn!(%error, "no runtime to close idle connections");
+            // Idle connections are then closed late, and waits end late: when the pool is used next.
+            tracing::warn!(%error, "no runtime to close idle connections and to end waits");
             desk.reaper_gone();
         }
     }

@@ -44,13 +44,13 @@ macro_rules! response_methods {
             mut self,
             limit: usize,
         ) -> Result<$crate::client::Collected, $crate::Error> {
-            let mut collector = $crate::client::Collector::new(limit);
+            let mut collected = [$crate::Joined::new(limit), $crate::Joined::new(limit)];
             while let Some(chunk) = self.chunk()$($wait)*? {
                 if let Some(exchange) = self.exchange() {
-                    collector.push(chunk, exchange.core.address())?;
+                    exchange.core.collect(&mut collected, chunk)?;
                 }
             }
-            Ok(collector.finish(self.app_status()))
+            Ok($crate::client::Collected::new(collected, self.app_status()))
         }
     };
 }

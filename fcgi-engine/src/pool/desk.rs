@@ -33,9 +33,6 @@ pub trait Pooled: Sized + 'static {
     type Shared: Clone;
     /// What waits: a waker, or a thread.
     type Who;
-    /// Whether the reaper also ends the waits for a connection. If not, each caller watches the
-    /// clock itself and calls [`Lease::handle_time`](super::Lease::handle_time).
-    const ENDS_WAITS: bool;
 
     /// The time.
     fn now(&self) -> Instant;
@@ -48,7 +45,8 @@ pub trait Pooled: Sized + 'static {
     fn forget(&self, shared: &Self::Shared, key: RequestKey);
     /// Closes a shared connection once its requests are over.
     fn close(&self, shared: Self::Shared);
-    /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`.
+    /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`. It
+    /// closes idle connections, and ends waits for a connection.
     fn spawn_reaper(desk: &Arc<Desk<Self>>);
 }
 
@@ -312,11 +310,6 @@ impl<K: Pooled> Desk<K> {
         });
     }
 
-    /// A caller's wait limit may have passed.
-    pub(super) fn handle_time(self: &Arc<Self>) {
-        self.update(|_, _| ());
-    }
-
     /// Closes a connection before another may be opened in its place.
     fn end(&self, place: Option<Place<K>>) {
         match place {
@@ -384,8 +377,10 @@ impl<K: Pooled> Desk<K> {
         let mut state = self.lock();
         let now = self.elapsed();
         state.carry_out(now);
-        let next =
-            state.deadline().or_else(|| state.linger(now, self.settings.limits.idle_timeout));
+        let next = state
+            .policy
+            .next_deadline()
+            .or_else(|| state.linger(now, self.settings.limits.idle_timeout));
         state.reaper = next.map(|next| (next, Some(who)));
         self.finish(state);
         // A time too far ahead to add never comes.
@@ -507,14 +502,9 @@ impl<K: Pooled> State<K> {
         known.or_else(|| now.checked_add(idle_timeout.max(LINGER)))
     }
 
-    fn deadline(&self) -> Option<Duration> {
-        let needed = K::ENDS_WAITS || self.policy.stats().idle > 0;
-        self.policy.next_deadline().filter(|_| needed)
-    }
-
     /// Makes sure that the reaper looks in time; true if there is no reaper yet.
     fn schedule(&mut self) -> bool {
-        let Some(next) = self.deadline() else { return false };
+        let Some(next) = self.policy.next_deadline() else { return false };
         let Some((until, who)) = &mut self.reaper else {
             self.reaper = Some((next, None));
             return true;

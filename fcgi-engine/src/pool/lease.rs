@@ -69,17 +69,6 @@ impl<K: Pooled> Lease<K> {
         self.queued
     }
 
-    /// When the wait for a connection ends.
-    pub fn deadline(&self) -> Option<Instant> {
-        // A limit too large to add means no limit.
-        self.queued.checked_add(self.desk.settings().limits.wait_timeout?)
-    }
-
-    /// The [deadline](Self::deadline) may have passed.
-    pub fn handle_time(&self) {
-        self.desk.handle_time();
-    }
-
     /// Ready once the caller has a connection: with true if it must open it, which is always so if
     /// `only_fresh` is set. `wait` records whom to wake.
     /// # Errors

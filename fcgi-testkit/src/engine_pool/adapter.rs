@@ -53,26 +53,26 @@ pub(super) struct Connection {
     pub(super) handles: Weak<()>,
 }
 
-/// The adapter. `ENDS` is whether its reaper ends waits.
-pub(super) struct Fake<const ENDS: bool> {
+/// The adapter.
+pub(super) struct Fake {
     pub(super) world: Arc<Mutex<World>>,
     pub(super) desk: Arc<OnceLock<Weak<Desk<Self>>>>,
 }
 
-impl<const ENDS: bool> Clone for Fake<ENDS> {
+impl Clone for Fake {
     fn clone(&self) -> Self {
         Self { world: Arc::clone(&self.world), desk: Arc::clone(&self.desk) }
     }
 }
 
-impl<const ENDS: bool> fmt::Debug for Fake<ENDS> {
+impl fmt::Debug for Fake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fake").finish_non_exhaustive()
     }
 }
 
 /// A connection for one request at a time.
-pub(super) struct Own<const ENDS: bool>(pub(super) usize, pub(super) Fake<ENDS>);
+pub(super) struct Own(pub(super) usize, pub(super) Fake);
 
 /// A handle of a shared connection.
 #[derive(Clone)]
@@ -81,14 +81,14 @@ pub(super) struct Shared {
     pub(super) _handle: Arc<()>,
 }
 
-impl<const ENDS: bool> Drop for Own<ENDS> {
+impl Drop for Own {
     fn drop(&mut self) {
         self.1.reenter();
         self.1.world().connections[self.0].open = false;
     }
 }
 
-impl<const ENDS: bool> Fake<ENDS> {
+impl Fake {
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,11 +123,10 @@ impl World {
     }
 }
 
-impl<const ENDS: bool> Pooled for Fake<ENDS> {
-    type Own = Own<ENDS>;
+impl Pooled for Fake {
+    type Own = Own;
     type Shared = Shared;
     type Who = Who;
-    const ENDS_WAITS: bool = ENDS;
 
     fn now(&self) -> Instant {
         let world = self.world();
