@@ -38,7 +38,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Settings},
+    client::{Bodies, Carrier, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -249,7 +249,8 @@ impl Client {
         }
         let (begin, bodies) = request.into_parts();
         let mut bodies = Bodies::once(bodies);
-        let exchange = Exchange::begin(link, &begin, &mut bodies, started, cancel)?;
+        let begun = link.begin(&begin, &mut bodies, [started, Instant::now()], Instant::now)?;
+        let exchange = Exchange::new(begun, cancel);
         let mut response = Response::new(&mut self.place, exchange);
         response.first()?;
         Ok(response)

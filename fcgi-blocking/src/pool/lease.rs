@@ -114,15 +114,8 @@ impl Lease {
         started: Instant,
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let cancel = cancel.cloned();
-        let (begin, bodies) = self.inner.start(sending);
-        let exchange = match self.inner.place() {
-            Some(Place::Own(link)) => Exchange::begin(link, begin, bodies, started, cancel),
-            Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, cancel),
-            None => Err(Error::Closed { address: self.inner.desk().name() }),
-        }?;
-        self.inner.begun(exchange.core.key());
-        Ok(exchange)
+        let begun = self.inner.begin(sending, [started, Instant::now()], Instant::now)?;
+        Ok(Exchange::new(begun, cancel.cloned()))
     }
 
     /// Drives the request.
@@ -137,12 +130,7 @@ impl Lease {
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let left = match self.inner.place() {
-            Some(Place::Own(link)) => exchange.leave(link),
-            Some(Place::Shared(mux)) => mux.leave(exchange),
-            None => Some(false),
-        };
-        match left {
+        match self.inner.leave(&mut exchange.core) {
             Some(reusable) => self.inner.finish(reusable),
             None => Drain::new(self.inner).into_iter().for_each(|drain| self.drains.push(drain)),
         }

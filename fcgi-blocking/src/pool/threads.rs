@@ -7,7 +7,6 @@ use std::{
 };
 
 use fcgi_engine::pool;
-use fcgi_proto::RequestKey;
 
 use crate::client::{Connector, link::Link, mux::Mux, wait::park};
 
@@ -31,21 +30,6 @@ impl pool::Pooled for Threads {
 
     fn wake(&self, who: Thread) {
         who.unpark();
-    }
-
-    fn is_quiet(&self, place: &mut Place) -> bool {
-        match place {
-            Place::Own(link) => link.is_quiet(),
-            Place::Shared(mux) => mux.is_quiet(),
-        }
-    }
-
-    fn forget(&self, mux: &Mux, key: RequestKey) {
-        mux.forget(key);
-    }
-
-    fn close(&self, mux: Mux) {
-        mux.close();
     }
 
     fn spawn_reaper(desk: &Arc<Desk>) {

@@ -7,8 +7,6 @@ use std::{
 };
 
 use fcgi_engine::client;
-use fcgi_proto::BeginRequest;
-use tracing::Span;
 
 use super::{Body, Chunk};
 use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
@@ -26,15 +24,8 @@ pub(crate) struct Exchange<R: Runtime> {
 }
 
 impl<R: Runtime> Exchange<R> {
-    pub(super) fn new(
-        core: client::Exchange,
-        begin: &BeginRequest,
-        connection: &Span,
-        bodies: [Body; 2],
-    ) -> Self {
-        let mut core = Box::new(core);
-        core.begin_log(begin, connection, R::now);
-        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
+    pub(crate) fn new((core, bodies): (client::Exchange, [Body; 2])) -> Self {
+        Self { core: Box::new(core), bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
     /// Gets the next piece of the body that is being sent; true if there is one. It runs the

@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Pauses, Session, Settings},
+    client::{Bodies, Carrier, Pauses, Session, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -207,7 +207,9 @@ impl<R: Runtime> Client<R> {
         let started = R::now();
         let (begin, bodies) = request.into_parts();
         let mut bodies = Bodies::once(bodies);
-        let exchange = self.ready(started).await?.begin(&begin, &mut bodies, started, R::now())?;
+        let connection = self.ready(started).await?;
+        let begun = connection.begin(&begin, &mut bodies, [started, R::now()], R::now)?;
+        let exchange = Exchange::new(begun);
         let mut response = Response { running: Some((&mut self.place, exchange)) };
         let first = response.chunk().await?;
         if let Some((_, exchange)) = &mut response.running {

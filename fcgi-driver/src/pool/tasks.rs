@@ -8,7 +8,6 @@ use std::{
 };
 
 use fcgi_engine::pool;
-use fcgi_proto::RequestKey;
 
 use crate::{
     client::{Connection, Connector, Mux},
@@ -35,21 +34,6 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
 
     fn wake(&self, who: Waker) {
         who.wake();
-    }
-
-    fn is_quiet(&self, place: &mut Place<R>) -> bool {
-        match place {
-            Place::Own(client) => client.is_quiet(),
-            Place::Shared(mux) => mux.is_quiet(),
-        }
-    }
-
-    fn forget(&self, mux: &Mux<R>, key: RequestKey) {
-        mux.forget(key);
-    }
-
-    fn close(&self, mux: Mux<R>) {
-        mux.close();
     }
 
     fn spawn_reaper(desk: &Arc<Desk<R>>) {

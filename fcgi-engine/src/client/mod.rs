@@ -12,6 +12,7 @@
 //! ```
 
 mod body;
+mod carrier;
 mod exchange;
 mod place;
 mod response;
@@ -28,6 +29,7 @@ use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 use crate::Joined;
 
 pub use body::{Bodies, PieceReader, Pieces, Replay};
+pub use carrier::Carrier;
 pub use exchange::{Exchange, Limit};
 pub use place::{Home, Place};
 pub use session::{Session, Settling, Wrote};

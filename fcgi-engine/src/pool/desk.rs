@@ -10,13 +10,14 @@ use std::{
 };
 
 use fcgi_proto::{
-    RequestKey, Values,
+    Values,
     pool::{AcquireError, Action, ConnectionId, PoolPolicy, PoolStats, Release, Ticket},
 };
 
 use super::{Settings, counted::Counted, discovery::Discovery};
 use crate::{
     Address, Error, Phase,
+    client::Carrier,
     observe::{self, PoolEvent},
 };
 
@@ -28,9 +29,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// An adapter's connections and clock, and how its callers wait.
 pub trait Pooled: Sized + 'static {
     /// A connection that carries one request at a time. Dropping it closes it.
-    type Own;
+    type Own: Carrier;
     /// A handle of a connection that several requests share.
-    type Shared: Clone;
+    type Shared: Carrier + Clone;
     /// What waits: a waker, or a thread.
     type Who;
 
@@ -38,13 +39,6 @@ pub trait Pooled: Sized + 'static {
     fn now(&self) -> Instant;
     /// Wakes a caller so that it looks again.
     fn wake(&self, who: Self::Who);
-    /// Whether a connection can carry a request now: it was not closed, and no bytes came that
-    /// nobody asked for (Q-10, H-11). Of a shared one in use this is only whether it takes more.
-    fn is_quiet(&self, place: &mut Place<Self>) -> bool;
-    /// Makes a shared connection forget a request that has ended or was aborted.
-    fn forget(&self, shared: &Self::Shared, key: RequestKey);
-    /// Closes a shared connection once its requests are over.
-    fn close(&self, shared: Self::Shared);
     /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`. It
     /// closes idle connections, and ends waits for a connection.
     fn spawn_reaper(desk: &Arc<Desk<Self>>);
@@ -314,7 +308,7 @@ impl<K: Pooled> Desk<K> {
     fn end(&self, place: Option<Place<K>>) {
         match place {
             Some(Place::Own(own)) => drop(own),
-            Some(Place::Shared(shared)) => self.adapter.close(shared),
+            Some(Place::Shared(mut shared)) => shared.close(),
             None => {}
         }
     }
@@ -527,7 +521,7 @@ impl<K: Pooled> Drop for Desk<K> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         // The tasks that move their bytes would keep them open.
-        state.shared.drain().for_each(|(_, shared)| self.adapter.close(shared));
+        state.shared.drain().for_each(|(_, mut shared)| shared.close());
         // The reaper has nothing to wait for any more.
         let reaper = state.reaper.take().and_then(|(_, who)| who);
         reaper.into_iter().for_each(|who| self.adapter.wake(who));

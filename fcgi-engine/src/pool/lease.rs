@@ -15,7 +15,7 @@ use fcgi_proto::{
 use super::{Desk, Place, Pooled, Reached, Sending, desk::Turn, sending::Verdict};
 use crate::{
     Error,
-    client::{Bodies, Replay},
+    client::{Bodies, Carrier, Exchange, Replay},
 };
 
 /// A place in the queue, or a connection. Dropping it gives either up.
@@ -90,8 +90,12 @@ impl<K: Pooled> Lease<K> {
                 }
             }
             self.fresh = false;
-            let adapter = self.desk.adapter();
-            if self.place.as_mut().is_some_and(|place| !only_fresh && adapter.is_quiet(place)) {
+            let quiet = match &mut self.place {
+                Some(Place::Own(own)) => own.is_quiet(),
+                Some(Place::Shared(shared)) => shared.is_quiet(),
+                None => false,
+            };
+            if quiet && !only_fresh {
                 return Poll::Ready(Ok(false));
             }
             self.retry();
@@ -132,6 +136,36 @@ impl<K: Pooled> Lease<K> {
         sending: &'a mut Sending<B>,
     ) -> (&'a BeginRequest, &'a mut Bodies<B>) {
         sending.start(self.fresh, self.is_shared())
+    }
+
+    /// Begins the request's next attempt on the connection. It takes the bodies only on success.
+    ///
+    /// # Errors
+    /// As for [`Carrier::begin`].
+    pub fn begin<B: Replay>(
+        &mut self,
+        sending: &mut Sending<B>,
+        times: [Instant; 2],
+        clock: impl FnOnce() -> Instant,
+    ) -> Result<(Exchange, [B; 2]), Error> {
+        let (begin, bodies) = self.start(sending);
+        let begun = match &mut self.place {
+            Some(Place::Own(own)) => own.begin(begin, bodies, times, clock),
+            Some(Place::Shared(shared)) => shared.begin(begin, bodies, times, clock),
+            None => Err(Error::Closed { address: self.desk.name() }),
+        }?;
+        self.begun(begun.0.key());
+        Ok(begun)
+    }
+
+    /// The request has ended, or is aborted. Whether the connection can carry another, for
+    /// [`finish`](Self::finish); `None` if the end of the request must be waited for.
+    pub fn leave(&mut self, exchange: &mut Exchange) -> Option<bool> {
+        match &mut self.place {
+            Some(Place::Own(own)) => own.leave(exchange),
+            Some(Place::Shared(shared)) => shared.leave(exchange),
+            None => Some(false),
+        }
     }
 
     fn is_shared(&self) -> bool {
@@ -186,8 +220,8 @@ impl<K: Pooled> Lease<K> {
 
     /// Makes a shared connection forget the request.
     fn forget(&mut self) {
-        if let (Stage::Used(key), Some(Place::Shared(shared))) = (self.stage, &self.place) {
-            self.desk.adapter().forget(shared, key);
+        if let (Stage::Used(key), Some(Place::Shared(shared))) = (self.stage, &mut self.place) {
+            shared.forget(key);
         }
         self.stage = Stage::Unused;
     }

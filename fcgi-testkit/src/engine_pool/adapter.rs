@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::pool::{Desk, Lease, Place, Pooled};
+use fcgi_engine::{
+    client::{Carrier, Session},
+    pool::{Desk, Lease, Pooled},
+};
 use fcgi_proto::RequestKey;
 
 use super::Seen;
@@ -78,6 +81,7 @@ pub(super) struct Own(pub(super) usize, pub(super) Fake);
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) number: usize,
+    pub(super) fake: Fake,
     pub(super) _handle: Arc<()>,
 }
 
@@ -138,29 +142,53 @@ impl Pooled for Fake {
         self.reenter();
     }
 
-    fn is_quiet(&self, place: &mut Place<Self>) -> bool {
-        let (Place::Own(Own(number, _)) | Place::Shared(Shared { number, .. })) = place;
-        let connection = &self.world().connections[*number];
-        connection.open && !connection.dead && !connection.closing
-    }
-
-    fn forget(&self, shared: &Shared, _: RequestKey) {
-        let connection = &mut self.world().connections[shared.number];
-        connection.requests -= 1;
-        connection.open &= !(connection.closing && connection.requests == 0);
-    }
-
-    fn close(&self, shared: Shared) {
-        self.reenter();
-        let connection = &mut self.world().connections[shared.number];
-        connection.closing = true;
-        connection.open &= connection.requests > 0;
-    }
-
     fn spawn_reaper(desk: &Arc<Desk<Self>>) {
         let mut world = desk.adapter().world();
         assert!(!world.spawned, "two reapers");
         world.spawned = true;
         world.woken.insert(Who::Reaper);
+    }
+}
+
+impl Carrier for Own {
+    type Who = ();
+
+    fn with<T>(&mut self, _: impl FnOnce(&mut Session<()>, &dyn Fn() -> bool) -> T) -> T {
+        panic!("it has no session");
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.1.world().connections[self.0].takes_more()
+    }
+}
+
+impl Carrier for Shared {
+    type Who = ();
+
+    fn with<T>(&mut self, _: impl FnOnce(&mut Session<()>, &dyn Fn() -> bool) -> T) -> T {
+        panic!("it has no session");
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.fake.world().connections[self.number].takes_more()
+    }
+
+    fn forget(&mut self, _: RequestKey) {
+        let connection = &mut self.fake.world().connections[self.number];
+        connection.requests -= 1;
+        connection.open &= !(connection.closing && connection.requests == 0);
+    }
+
+    fn close(&mut self) {
+        self.fake.reenter();
+        let connection = &mut self.fake.world().connections[self.number];
+        connection.closing = true;
+        connection.open &= connection.requests > 0;
+    }
+}
+
+impl Connection {
+    fn takes_more(&self) -> bool {
+        self.open && !self.dead && !self.closing
     }
 }

@@ -168,7 +168,7 @@ impl Model {
             world.connections.len() - 1
         };
         let place = if shared {
-            Place::Shared(Shared { number, _handle: handle })
+            Place::Shared(Shared { number, fake: self.fake.clone(), _handle: handle })
         } else {
             Place::Own(Own(number, self.fake.clone()))
         };

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use fcgi_engine::{
     Error,
-    pool::{Open, Place, Pooled},
+    pool::{Open, Place},
 };
 
 use super::{
