@@ -104,7 +104,7 @@ pub use timer::Timer;
 pub use transport::{Transport, TransportListener};
 
 /// How an executor runs a task.
-pub trait Spawn: Sized + Send + Sync + 'static {
+pub trait Spawn: Copy + std::fmt::Debug + Send + Sync + 'static {
     /// Runs a future in its own task, to its end; the task has no handle.
     fn spawn(future: impl Future<Output = ()> + Send + 'static);
 }

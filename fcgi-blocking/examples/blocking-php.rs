@@ -59,7 +59,7 @@ fn run(address: &str, script: &str) -> Result<Vec<u8>, fcgi::Error> {
     Ok(answer.stdout.to_vec())
 }
 
-fn status(address: &str, path: &str) -> Result<Vec<u8>, php_fpm::PageError> {
+fn status(address: &str, path: &str) -> Result<Vec<u8>, fcgi::http::HttpError> {
     let pool = fcgi::Pool::new(address)?;
     let status = php_fpm::status(&pool, path)?;
     let (busy, all) = (status.active_processes, status.total_processes);

@@ -1,15 +1,15 @@
 //! The listening sockets of a server.
 
-use std::{io, task::Poll};
+use std::{io, task::Poll, time::Instant};
 
 use fcgi_engine::{
     Listener,
-    listener::{Sockets, StdListener},
-    server::accept_failed,
+    listener::StdListener,
+    server::{Sockets, Tally, accept_failed},
     socket::Peer,
 };
 
-use crate::{Address, Error, stream::Stream};
+use crate::{Error, stream::Stream};
 
 /// A listener's sockets, in nonblocking mode.
 #[derive(Debug)]
@@ -34,9 +34,14 @@ impl Acceptor {
         self.0.hide();
     }
 
-    /// A connection that waits, or an error with its address.
-    pub(crate) fn accept(&mut self) -> Poll<Result<(Stream, Peer), (io::Error, Address)>> {
-        self.0.poll_accept(|listener| match accept(listener) {
+    /// See [`Sockets::paused_until`].
+    pub(crate) fn paused_until(&mut self) -> Option<Instant> {
+        self.0.paused_until(Instant::now)
+    }
+
+    /// See [`Sockets::poll_accept`].
+    pub(crate) fn accept(&mut self, tally: &Tally) -> Poll<Result<Option<(Stream, Peer)>, Error>> {
+        self.0.poll_accept(tally, Instant::now, |listener| match accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             accepted => Poll::Ready(accepted),
         })

@@ -19,14 +19,17 @@
 //! # }
 //! ```
 
-use fcgi_engine::php_fpm::{LIMIT, Page};
-pub use fcgi_engine::php_fpm::{PageError, Process, Status};
+pub use fcgi_engine::php_fpm::{Process, Status};
+use fcgi_engine::{
+    http::HttpError,
+    php_fpm::{LIMIT, Page},
+};
 
 use crate::Pool;
 
 fcgi_engine::php_fpm_pages!([;], [], Pool);
 
-fn ask<T>(pool: &Pool, page: Page<'_, T>) -> Result<T, PageError> {
+fn ask<T>(pool: &Pool, page: Page<'_, T>) -> Result<T, HttpError> {
     let answer = pool.send(page.request())?.collect(LIMIT)?;
     page.read(answer, &pool.address().to_string())
 }

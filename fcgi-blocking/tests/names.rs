@@ -93,7 +93,6 @@ fn every_name_of_the_async_adapters_is_here() {
     named::<fcgi::http::UnknownLength>();
     named::<fcgi::http::Variables>();
 
-    named::<fcgi::php_fpm::PageError>();
     named::<fcgi::php_fpm::Process>();
     named::<fcgi::php_fpm::Status>();
 }

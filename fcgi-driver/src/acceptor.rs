@@ -5,12 +5,13 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixListener,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use fcgi_engine::{
     Listener,
-    listener::{Sockets, StdListener},
-    server::accept_failed,
+    listener::StdListener,
+    server::{Sockets, Tally, accept_failed},
     socket::{self, Peer},
 };
 
@@ -26,8 +27,8 @@ enum State<R: Runtime> {
     Runtime(R::Listener),
 }
 
-/// An accepted connection with its peer, or the error with the address of the socket.
-pub(crate) type Accepted<R> = Result<(<R as Runtime>::Transport, Peer), (io::Error, Address)>;
+/// An accepted connection with its peer, if it is to be served.
+type Accepted<R> = Option<(<R as Runtime>::Transport, Peer)>;
 
 impl<R: Runtime> Acceptor<R> {
     /// A listener that the runtime itself has created; `address` is its name in logs.
@@ -56,11 +57,21 @@ impl<R: Runtime> Acceptor<R> {
         Ok(())
     }
 
-    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Accepted<R>> {
-        self.0.poll_accept(|listener| match listener {
+    /// See [`Sockets::poll_accept`].
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        tally: &Tally,
+    ) -> Poll<Result<Accepted<R>, Error>> {
+        self.0.poll_accept(tally, R::now, |listener| match listener {
             State::Runtime(listener) => R::poll_accept(listener, cx),
             State::Std(_) => Poll::Pending,
         })
+    }
+
+    /// See [`Sockets::paused_until`].
+    pub(crate) fn paused_until(&mut self) -> Option<Instant> {
+        self.0.paused_until(R::now)
     }
 
     /// See [`Sockets::hide`].
@@ -68,16 +79,9 @@ impl<R: Runtime> Acceptor<R> {
         self.0.hide();
     }
 
-    /// A connection that was waiting already; ready with `None` when none is left.
-    pub(crate) fn poll_accept_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted<R>>> {
-        match self.poll_accept(cx) {
-            // The order matters: a connection that comes after the first check wakes the task.
-            Poll::Pending if self.0.iter().any(|(listener, _)| listener.is_readable()) => {
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Ready(None),
-            accepted => accepted.map(Some),
-        }
+    /// Whether a connection waits that may be accepted, but that the runtime has not noticed.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.0.accepts(R::now) && self.0.iter().any(|(listener, _)| listener.is_readable())
     }
 }
 

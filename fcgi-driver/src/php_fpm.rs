@@ -20,14 +20,17 @@
 //! # }
 //! ```
 
-use fcgi_engine::php_fpm::{LIMIT, Page};
-pub use fcgi_engine::php_fpm::{PageError, Process, Status};
+pub use fcgi_engine::php_fpm::{Process, Status};
+use fcgi_engine::{
+    http::HttpError,
+    php_fpm::{LIMIT, Page},
+};
 
 use crate::{pool::Pool, runtime::Runtime};
 
 fcgi_engine::php_fpm_pages!([async; .await], [R: Runtime], Pool<R>);
 
-async fn ask<R: Runtime, T>(pool: &Pool<R>, page: Page<'_, T>) -> Result<T, PageError> {
+async fn ask<R: Runtime, T>(pool: &Pool<R>, page: Page<'_, T>) -> Result<T, HttpError> {
     let answer = pool.send(page.request()).await?.collect(LIMIT).await?;
     page.read(answer, &pool.address().to_string())
 }

@@ -99,8 +99,9 @@ pub trait Timer: Send + Unpin + 'static {
     fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()>;
 }
 
-/// A runtime's sockets, timer and spawn.
-pub trait Runtime: Sized + Send + Sync + 'static {
+/// A runtime's sockets, timer and spawn. No value of it is needed; it can be copied and shown so that
+/// types which name it can derive that.
+pub trait Runtime: Copy + std::fmt::Debug + Send + Sync + 'static {
     /// Its stream socket, of either kind.
     type Transport: Transport;
     /// Its listening socket, of either kind.

@@ -14,19 +14,18 @@
 //! let mut answer = Collected::default();
 //! answer.stdout = stdout;
 //! assert_eq!(ping.read(answer, "unix:/run/fpm.sock")?, "pong");
-//! # Ok::<(), fcgi_engine::php_fpm::PageError>(())
+//! # Ok::<(), fcgi_engine::http::HttpError>(())
 //! ```
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use fcgi_http::{HeadError, HeadLimits, HeadParser};
+use fcgi_http::HeadLimits;
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
     client::{Collected, Request},
-    http::HttpError,
-    text::chain,
+    http::{HeadReader, HttpError},
 };
 
 /// The largest page that is read, in bytes. Each worker takes some 500.
@@ -134,103 +133,6 @@ fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     u64::deserialize(deserializer).map(Duration::from_micros)
 }
 
-/// Why there is no page.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum PageError {
-    /// The call failed, or its answer is not a response.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The status is not 200. Most likely neither such a page nor such a script exists.
-    #[error("{address}: {path} has status {status}")]
-    Status {
-        /// The application's address.
-        address: Arc<str>,
-        /// The page's path.
-        path: String,
-        /// The status.
-        status: StatusCode,
-    },
-    /// The status page is not JSON, or lacks a field.
-    #[error("{address}: {path} is not a php-fpm status page")]
-    Json {
-        /// The application's address.
-        address: Arc<str>,
-        /// The page's path.
-        path: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-}
-
-impl From<crate::Error> for PageError {
-    fn from(error: crate::Error) -> Self {
-        Self::Http(error.into())
-    }
-}
-
-/// The error and its causes, on one line: a `main` that returns it prints this.
-impl fmt::Debug for PageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&chain(self), f)
-    }
-}
-
-impl From<PageError> for io::Error {
-    fn from(error: PageError) -> Self {
-        match error {
-            PageError::Http(error) => error.into(),
-            PageError::Status { status, .. } => {
-                let missing = status == StatusCode::NOT_FOUND;
-                let kind = if missing { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
-                Self::new(kind, error)
-            }
-            PageError::Json { .. } => Self::new(io::ErrorKind::InvalidData, error),
-        }
-    }
-}
-
-impl PageError {
-    /// Whether a time limit passed.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_timeout())
-    }
-
-    /// Whether php-fpm could not be reached; see [`Error::is_connect`](crate::Error::is_connect).
-    #[must_use]
-    pub fn is_connect(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_connect())
-    }
-
-    /// Whether php-fpm has certainly not started on the request; see
-    /// [`Error::is_unprocessed`](crate::Error::is_unprocessed).
-    #[must_use]
-    pub fn is_unprocessed(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_unprocessed())
-    }
-
-    /// Whether php-fpm refused the request; see [`Error::is_rejected`](crate::Error::is_rejected).
-    #[must_use]
-    pub fn is_rejected(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_rejected())
-    }
-
-    /// The address of php-fpm.
-    #[must_use]
-    pub fn address(&self) -> Option<&str> {
-        match self {
-            Self::Http(error) => error.address(),
-            Self::Status { address, .. } | Self::Json { address, .. } => Some(address),
-        }
-    }
-
-    /// The error and its causes, on one line.
-    pub fn report(&self) -> impl fmt::Display {
-        chain(self)
-    }
-}
-
 /// One of php-fpm's pages, which says a `T`.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a, T> {
@@ -280,26 +182,20 @@ impl<T> Page<'_, T> {
     /// What the page says, from the answer of the application at this address.
     ///
     /// # Errors
-    /// The answer is not a response, or its status is not 200; [`PageError::Json`].
-    pub fn read(&self, answer: Collected, address: &str) -> Result<T, PageError> {
+    /// [`HttpError::Head`], [`HttpError::PageStatus`], [`HttpError::NoStatusPage`].
+    pub fn read(&self, answer: Collected, address: &str) -> Result<T, HttpError> {
         let address: Arc<str> = address.into();
-        let mut stdout = answer.stdout;
-        let mut parser = HeadParser::new(HeadLimits::default());
-        let head = parser.push(&mut stdout).and_then(|head| match head {
-            Some(head) => Ok(head),
-            None => Err(parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 })),
-        });
-        let status = match head {
-            Ok(head) => head.parts.status,
-            Err(source) => return Err(HttpError::Head { address, source }.into()),
+        let (head, body) = match HeadReader::whole(HeadLimits::default(), answer.stdout) {
+            Ok(response) => response,
+            Err(source) => return Err(HttpError::Head { address, source }),
         };
-        let path = || self.path.to_owned();
+        let (path, status) = (self.path.to_owned(), head.parts.status);
         if status != StatusCode::OK {
-            return Err(PageError::Status { address, path: path(), status });
+            return Err(HttpError::PageStatus { address, path, status });
         }
         // The requests that workers had may hold any byte.
-        let said = (self.parse)(&String::from_utf8_lossy(&stdout));
-        said.map_err(|source| PageError::Json { address, path: path(), source })
+        let said = (self.parse)(&String::from_utf8_lossy(&body));
+        said.map_err(|source| HttpError::NoStatusPage { address, path, source })
     }
 }
 
@@ -312,36 +208,36 @@ macro_rules! php_fpm_pages {
         /// `ping.response` is set.
         ///
         /// # Errors
-        /// See [`PageError`].
+        /// See [`HttpError`].
         $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
         pub $($async)? fn ping<$($generics)*>(
             pool: &$pool,
             path: &str,
-        ) -> Result<String, PageError> {
+        ) -> Result<String, HttpError> {
             ask(pool, Page::ping(path))$($wait)*
         }
 
         /// The status of the pool, without [`Status::processes`].
         ///
         /// # Errors
-        /// See [`PageError`].
+        /// See [`HttpError`].
         $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
         pub $($async)? fn status<$($generics)*>(
             pool: &$pool,
             path: &str,
-        ) -> Result<Status, PageError> {
+        ) -> Result<Status, HttpError> {
             ask(pool, Page::status(path))$($wait)*
         }
 
         /// The status of the pool and of each worker.
         ///
         /// # Errors
-        /// See [`PageError`].
+        /// See [`HttpError`].
         $(#[doc = $crate::dropping!($async "Dropping the future aborts the request.")])?
         pub $($async)? fn full_status<$($generics)*>(
             pool: &$pool,
             path: &str,
-        ) -> Result<Status, PageError> {
+        ) -> Result<Status, HttpError> {
             ask(pool, Page::full_status(path))$($wait)*
         }
     };
@@ -351,6 +247,7 @@ macro_rules! php_fpm_pages {
 mod tests {
     use super::*;
     use crate::text::tests::assert_no_repetition;
+    use std::io;
 
     #[test]
     fn errors_name_the_page_and_leave_their_source_to_the_chain() {

@@ -103,20 +103,27 @@ pub enum HangUp {
     Gone,
 }
 
+impl HangUp {
+    /// As poll(2) reports it.
+    #[must_use]
+    pub fn of(seen: event::PollFlags) -> Self {
+        if seen.intersects(event::PollFlags::HUP | event::PollFlags::ERR) {
+            Self::Gone
+        } else if seen.intersects(END_OF_FILE) {
+            Self::EndOfFile
+        } else {
+            Self::No
+        }
+    }
+}
+
 /// Whether the peer has hung up, as the system knows it now.
 #[must_use]
 pub fn hang_up(fd: impl AsFd) -> HangUp {
     let mut fds = [event::PollFd::new(&fd, END_OF_FILE)];
     // If poll(2) fails, nothing is known.
     let _ = event::poll(&mut fds, Some(&event::Timespec::default()));
-    let seen = fds[0].revents();
-    if seen.intersects(event::PollFlags::HUP | event::PollFlags::ERR) {
-        HangUp::Gone
-    } else if seen.intersects(END_OF_FILE) {
-        HangUp::EndOfFile
-    } else {
-        HangUp::No
-    }
+    HangUp::of(fds[0].revents())
 }
 
 /// The poll(2) flag that reports an end of file behind bytes that nobody reads.

@@ -54,7 +54,6 @@ fn names() {
     named::<fcgi::http::Target>();
     named::<php_fpm::Status>();
     named::<php_fpm::Process>();
-    named::<php_fpm::PageError>();
 }
 
 /// Answers with the client, what was sent, and a Filter's file.
@@ -140,6 +139,6 @@ async fn call(client: &HttpClient) -> Result<(), HttpError> {
     assert!(matches!(rootless, Err(HttpError::Config(_))));
     // The page is not a status page, which gives an error.
     let error = php_fpm::status(client.pool(), "/status").await.expect_err("no JSON");
-    assert!(matches!(error, php_fpm::PageError::Json { .. }), "{error}");
+    assert!(matches!(error, HttpError::NoStatusPage { .. }), "{error}");
     Ok(())
 }

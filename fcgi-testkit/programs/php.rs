@@ -48,8 +48,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn block_on<T>(
-    call: impl Future<Output = Result<T, php_fpm::PageError>>,
-) -> Result<T, php_fpm::PageError> {
+    call: impl Future<Output = Result<T, fcgi::http::HttpError>>,
+) -> Result<T, fcgi::http::HttpError> {
     let failed = |source| fcgi::Error::Io { address: "php".into(), doing: "start for", source };
     runtime::block_on(call).map_err(failed)?
 }
@@ -70,7 +70,7 @@ async fn run(address: &str, script: &str) -> Result<Vec<u8>, fcgi::Error> {
     Ok(answer.stdout.to_vec())
 }
 
-async fn status(address: &str, path: &str) -> Result<Vec<u8>, php_fpm::PageError> {
+async fn status(address: &str, path: &str) -> Result<Vec<u8>, fcgi::http::HttpError> {
     let pool = fcgi::Pool::new(address)?;
     let status = php_fpm::status(&pool, path).await?;
     let (busy, all) = (status.active_processes, status.total_processes);

@@ -48,7 +48,7 @@ pub struct Body {
 enum Rest {
     Input(InputStream, InputBody),
     /// It fails if its length is not the declared one (FC-6.2-2, Q-4).
-    Reader(Box<dyn Chunks + Send>, BodyLength),
+    Reader(Box<dyn FnMut() -> io::Result<Option<Bytes>> + Send>, BodyLength),
 }
 
 impl Body {
@@ -78,7 +78,7 @@ impl Body {
     /// Bytes that were read from a source, and the rest of it. `length` is that of both together.
     pub(super) fn after<B: Read + Send + 'static>(
         ready: Bytes,
-        source: Source<B>,
+        mut source: Source<B>,
         length: Option<u64>,
     ) -> Self {
         let mut length = BodyLength::new(length);
@@ -86,7 +86,7 @@ impl Body {
             // Can't fail: whoever has read them has checked that.
             let _ = length.count(Some(ready.len()));
         }
-        Self { ready, rest: Some(Rest::Reader(Box::new(source), length)) }
+        Self { ready, rest: Some(Rest::Reader(Box::new(move || source.chunk()), length)) }
     }
 
     /// The number of bytes that are still to come, if it is known.
@@ -136,7 +136,7 @@ impl Rest {
                 }
             }
             Self::Reader(reader, length) => {
-                let chunk = reader.chunk()?;
+                let chunk = reader()?;
                 length.count(chunk.as_ref().map(Bytes::len)).map_err(length_error)?;
                 Ok(chunk)
             }
@@ -181,8 +181,12 @@ impl<B: Read + 'static> Source<B> {
         as_body(self.0.get_ref())
     }
 
-    fn body_mut(&mut self) -> Option<&mut Body> {
-        (self.0.get_mut() as &mut dyn Any).downcast_mut()
+    /// The next bytes; `None` at the end.
+    pub(super) fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        match (self.0.get_mut() as &mut dyn Any).downcast_mut::<Body>() {
+            Some(body) => body.chunk(),
+            None => self.0.read_piece(),
+        }
     }
 
     /// Whether all bytes are in memory.
@@ -203,19 +207,4 @@ pub(super) fn size_hint<B: Read + 'static>(reader: &B) -> Option<u64> {
 
 fn as_body<B: Read + 'static>(reader: &B) -> Option<&Body> {
     (reader as &dyn Any).downcast_ref()
-}
-
-/// What a body is read from.
-pub(super) trait Chunks {
-    /// The next bytes; `None` at the end.
-    fn chunk(&mut self) -> io::Result<Option<Bytes>>;
-}
-
-impl<B: Read + 'static> Chunks for Source<B> {
-    fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        match self.body_mut() {
-            Some(body) => body.chunk(),
-            None => self.0.read_piece(),
-        }
-    }
 }

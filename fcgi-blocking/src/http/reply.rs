@@ -4,7 +4,7 @@ use std::io::Read;
 
 use fcgi_engine::http::{Reply, ReplyStep};
 
-use super::body::{Chunks, Source};
+use super::body::Source;
 use crate::server::{self, Failed};
 
 /// Sends the reply, with the body if it has one. Returns what the handler returns.

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -23,8 +23,9 @@ use fcgi_proto::{Input, Output, Params, Rejection, RequestKey, server::AbortReas
 use rustix::event::PollFlags;
 
 use super::{
+    pool::{Job, Pool},
     ready::Ready,
-    waiting::{Threads, Waiting, Watched},
+    waiting::{Threads, Waiting},
 };
 use crate::{Error, stream::Stream};
 
@@ -37,7 +38,7 @@ const OWN_READS: u32 = 8;
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    crew: Arc<dyn Crew>,
+    pool: Arc<Pool<Connection>>,
     /// Its slot in the leader's table.
     pub(super) slot: AtomicUsize,
     span: ConnectionSpan,
@@ -77,57 +78,9 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// The threads that serve a connection, as it tells them what there is to do.
-pub(super) trait Crew: Watched {
-    /// Makes the leader look at a connection; see [`Wakeups`](super::wakeups::Wakeups::touch).
-    fn touch(
-        &self,
-        connection: &Arc<Connection>,
-        listed: bool,
-        urgent: bool,
-        deadline: Option<Instant>,
-    );
-    /// Takes requests that a handler's thread has received.
-    fn submit(&self, jobs: Vec<Job>);
-    /// Drops a request whose handler need not run any more.
-    fn forget(&self, connection: &Connection, key: RequestKey);
-    /// Lets a request run whose input is complete now.
-    fn promote(&self, connection: &Connection, key: RequestKey);
-    /// Whether requests that came together are run one after the other: each takes so little that
-    /// all of them are not worth a second thread.
-    fn at_once(&self) -> bool;
-    /// Whether this thread is about to lead again, after it has run `another` handler, if that.
-    fn comes_back(&self, another: bool) -> bool;
-    /// Leads while a handler waits, until `until` at most, unless another thread leads; then it
-    /// returns false at once. The handler has `worked` this long since it last waited.
-    fn lead_while(
-        self: Arc<Self>,
-        waits: &dyn Fn() -> bool,
-        until: Option<Instant>,
-        worked: Option<Duration>,
-    ) -> bool;
-    /// A handler goes to sleep until a leader has done something.
-    fn begin_wait(&self);
-    /// Itself, for threads that are woken.
-    fn watched(self: Arc<Self>) -> Arc<dyn Watched>;
-}
-
-/// A request whose handler must be run.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) connection: Arc<Connection>,
-    pub(super) request: server::Job,
-}
-
-impl Job {
-    pub(super) fn is(&self, connection: &Connection, key: RequestKey) -> bool {
-        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.connection), connection)
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
-    session: Session<Threads>,
+    session: Session<Threads<Connection>>,
     /// Dropped when the connection closes, even if others still have a handle of a request.
     stream: Option<Arc<Stream>>,
     /// What the leader knows of the connection, and whether it will check it anyway.
@@ -152,7 +105,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn new(session: &Session<Threads>) -> Self {
+    fn new(session: &Session<Threads<Connection>>) -> Self {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, session.wants_read());
         events.set(PollFlags::OUT, session.wants_write());
@@ -163,7 +116,7 @@ impl Watch {
 
 impl Inner {
     /// The threads that wait for the request, if any ever did.
-    fn waiting(&mut self, key: RequestKey) -> Option<&mut Waiting> {
+    fn waiting(&mut self, key: RequestKey) -> Option<&mut Waiting<Connection>> {
         self.session.waiters(key)?.get()
     }
 
@@ -175,7 +128,7 @@ impl Inner {
 
 impl Connection {
     pub(super) fn new(
-        crew: Arc<dyn Crew>,
+        pool: Arc<Pool<Connection>>,
         tally: &Arc<Tally>,
         stream: Arc<Stream>,
         peer: Peer,
@@ -191,7 +144,7 @@ impl Connection {
             more: false,
             own_reads: 0,
         };
-        Self { crew, slot: AtomicUsize::new(usize::MAX), span, inner: Mutex::new(inner) }
+        Self { pool, slot: AtomicUsize::new(usize::MAX), span, inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -212,17 +165,15 @@ impl Connection {
 
     /// The leader's turn: handles what the socket is ready for, and limits that have passed.
     /// Requests that have begun are added to `jobs`. `None` once the connection is closed.
-    pub(super) fn serve(self: &Arc<Self>, ready: PollFlags, jobs: &mut Vec<Job>) -> Option<Watch> {
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        ready: PollFlags,
+        jobs: &mut Vec<Job<Self>>,
+    ) -> Option<Watch> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.dirty = false;
-        let seen = if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
-            HangUp::Gone
-        } else if ready.intersects(END_OF_FILE) {
-            HangUp::EndOfFile
-        } else {
-            HangUp::No
-        };
+        let seen = HangUp::of(ready);
         let readable = seen != HangUp::No || ready.contains(PollFlags::IN);
         let writable = seen != HangUp::No || ready.contains(PollFlags::OUT);
         self.turns(inner, jobs, readable, writable);
@@ -243,7 +194,7 @@ impl Connection {
     fn turns(
         self: &Arc<Self>,
         inner: &mut Inner,
-        jobs: &mut Vec<Job>,
+        jobs: &mut Vec<Job<Self>>,
         readable: bool,
         writable: bool,
     ) {
@@ -255,7 +206,7 @@ impl Connection {
         // A handler that waits may take what has come, and the next read may use the same buffer.
         let mut io = Ready::new(stream, readable, writable, inner.leaders > 0);
         // A connection that leaves has more to do than to read the next request.
-        let at_once = self.crew.at_once() && !session.is_leaving();
+        let at_once = self.pool.at_once() && !session.is_leaving();
         loop {
             match session.turn(&mut io, Instant::now) {
                 Turn::Run(job) => {
@@ -265,7 +216,7 @@ impl Connection {
                         // What is left comes before the next poll, whoever leads then: the handler
                         // may turn out to be slow.
                         let listed = std::mem::replace(&mut inner.dirty, true);
-                        break self.crew.touch(self, listed, true, None);
+                        break self.pool.wakeups.touch(self, listed, true, None);
                     }
                     if last && session.wants_read() {
                         break;
@@ -273,7 +224,7 @@ impl Connection {
                 }
                 Turn::Again => {
                     let listed = std::mem::replace(&mut inner.dirty, true);
-                    break self.crew.touch(self, listed, true, None);
+                    break self.pool.wakeups.touch(self, listed, true, None);
                 }
                 Turn::Wait | Turn::Closed => break,
             }
@@ -282,17 +233,17 @@ impl Connection {
             inner.more = more;
         }
         while let Some(key) = session.poll_unstarted() {
-            self.crew.forget(self, key);
+            self.pool.forget(self, key);
         }
         for key in session.whole_now() {
             match jobs.iter_mut().find(|job| job.is(self, key)) {
                 Some(job) => job.request.whole = true,
-                None => self.crew.promote(self, key),
+                None => self.pool.promote(self, key),
             }
         }
     }
 
-    fn job(self: &Arc<Self>, request: server::Job) -> Job {
+    fn job(self: &Arc<Self>, request: server::Job) -> Job<Self> {
         Job { connection: Arc::clone(self), request }
     }
 
@@ -336,7 +287,7 @@ impl Connection {
         self: &Arc<Self>,
         key: RequestKey,
         reads: bool,
-        mut poll: impl FnMut(&mut Session<Threads>) -> Poll<T>,
+        mut poll: impl FnMut(&mut Session<Threads<Connection>>) -> Poll<T>,
     ) -> (Locked<'_>, T) {
         let mut inner = self.lock();
         let mut acted = false;
@@ -459,11 +410,11 @@ impl Connection {
         let others = session.handlers() > 0;
         if (others || inner.dirty)
             && session.queued() < SEND_AT
-            && self.crew.comes_back(!inner.dirty)
+            && self.pool.comes_back(!inner.dirty)
         {
             // Whoever leads next sends, even if the next handler is slow.
             let listed = std::mem::replace(&mut inner.dirty, true);
-            return self.crew.touch(self, listed, true, None);
+            return self.pool.wakeups.touch(self, listed, true, None);
         }
         self.act(inner, true);
     }
@@ -482,14 +433,14 @@ impl Connection {
             return self.lock();
         }
         let Some(threads) = inner.session.waiters(key) else { return inner };
-        let waiting = threads.get_or_new(|| Arc::clone(&self.crew).watched());
+        let waiting = threads.get_or_new(&self.pool);
         // Counts from here: whoever wakes them must find this one before it leads.
         waiting.leaders += 1;
         let (wakes, worked) = (waiting.wakes, waiting.worked());
         inner.leaders += 1;
         drop(inner);
         let waits = || self.lock().is_waiting(key, wakes);
-        let led = Arc::clone(&self.crew).lead_while(&waits, until, worked);
+        let led = self.pool.lead_while(&waits, until, worked);
         let mut inner = self.lock();
         inner.leaders -= 1;
         if let Some(waiting) = inner.waiting(key) {
@@ -516,7 +467,7 @@ impl Connection {
         waiting.asleep += 1;
         let condvar = Arc::clone(&waiting.condvar);
         let Some(guard) = inner.guard.take() else { return inner };
-        self.crew.begin_wait();
+        self.pool.begin_wait();
         let guard = match until {
             None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {
@@ -530,7 +481,7 @@ impl Connection {
             if let Some(waiting) = inner.waiting(key) {
                 waiting.asleep -= 1;
             }
-            self.crew.end_wait(1);
+            self.pool.end_wait(1);
         }
         inner
     }
@@ -554,14 +505,14 @@ impl Connection {
             begun.extend(jobs.map(|job| self.job(job)));
         }
         if !begun.is_empty() {
-            self.crew.submit(begun);
+            self.pool.submit(begun);
         }
         let (wanted, told) = (Watch::new(&inner.session), inner.told);
         let urgent = inner.session.is_closed() || !told.events.contains(wanted.events);
         let sooner = wanted.until.is_some_and(|until| told.until.is_none_or(|told| until < told));
         if urgent || sooner {
             let listed = std::mem::replace(&mut inner.dirty, true);
-            self.crew.touch(self, listed, urgent, wanted.until);
+            self.pool.wakeups.touch(self, listed, urgent, wanted.until);
         }
     }
 }

@@ -9,43 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::server::{HandlerEnd, Settings, Tally, catch_panic};
-use fcgi_proto::RequestKey;
+use fcgi_engine::{
+    server::{HandlerEnd, Settings, Tally, catch_panic},
+    socket::Peer,
+};
 
 use super::{
-    connection::{Connection, Crew, Job},
+    connection::Connection,
     handler::Handler,
-    pool::{Pool, Ran, Task},
+    pool::{Job, Pool, Ran, Task},
     request::Request,
     shutdown::Shutdown,
-    waiting::Watched,
-    wakeups::Wakeups,
 };
-use crate::Error;
-
-/// The one who waits for all connections.
-pub(super) trait Lead: fmt::Debug + Send {
-    /// Leads until there is a request to run. `None` when the server ends, or when a handler is to
-    /// lead next.
-    fn lead(self: Box<Self>, engine: &Arc<Engine>) -> Option<Job>;
-
-    /// Leads while a handler waits, until `until` at most; others run what comes. `None` when the
-    /// server ends.
-    fn lead_while(
-        self: Box<Self>,
-        engine: &Arc<Engine>,
-        waits: &dyn Fn() -> bool,
-        until: Option<Instant>,
-    ) -> Option<Box<dyn Lead>>;
-}
+use crate::{Error, stream::Stream};
 
 /// What all threads and connections of a server share.
 pub(super) struct Engine {
     pub(super) tally: Arc<Tally>,
     pub(super) threads: usize,
     handler: Box<dyn Handler>,
-    pub(super) pool: Pool<dyn Lead>,
-    pub(super) wakeups: Wakeups,
+    pub(super) pool: Arc<Pool<Connection>>,
     shutdown: Shutdown,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -65,22 +48,26 @@ impl Engine {
             tally: Arc::new(Tally::new(settings)),
             threads,
             handler,
-            pool: Pool::new(threads),
-            wakeups: Wakeups::new()?,
+            pool: Arc::new(Pool::new(threads)?),
             shutdown,
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
         })
     }
 
+    /// A new connection.
+    pub(super) fn connection(&self, stream: Arc<Stream>, peer: Peer) -> Connection {
+        Connection::new(Arc::clone(&self.pool), &self.tally, stream, peer)
+    }
+
     /// The main loop of a thread.
-    pub(super) fn run(self: Arc<Self>) {
+    pub(super) fn run(&self) {
         let mut comes_back = false;
         let mut ran = None;
         loop {
             let job = match self.pool.next(comes_back, ran.take()) {
                 Task::Run(job) => job,
-                Task::Lead(leader) => match leader.lead(&self) {
+                Task::Lead(leader) => match leader.lead(&self.pool) {
                     Some(job) => job,
                     None => {
                         comes_back = false;
@@ -89,7 +76,7 @@ impl Engine {
                 },
                 Task::Drained => {
                     // The leader waits for the last handler.
-                    self.wakeups.waker.wake();
+                    self.pool.wakeups.waker.wake();
                     continue;
                 }
                 Task::Exit => return,
@@ -104,7 +91,7 @@ impl Engine {
 
     /// Runs the handler on one request, catches its panic, and ends the request. Returns when the
     /// handler had returned.
-    fn answer(&self, Job { connection, mut request }: Job) -> Instant {
+    fn answer(&self, Job { connection, mut request }: Job<Connection>) -> Instant {
         let key = request.key;
         if !connection.start(&mut request) {
             return Instant::now();
@@ -141,70 +128,7 @@ impl Engine {
 
     pub(super) fn stop(&self) {
         self.pool.stop();
-        self.wakeups.clear();
-    }
-}
-
-impl Crew for Engine {
-    fn touch(
-        &self,
-        connection: &Arc<Connection>,
-        listed: bool,
-        urgent: bool,
-        deadline: Option<Instant>,
-    ) {
-        self.wakeups.touch(connection, listed, urgent, deadline);
-    }
-
-    fn submit(&self, jobs: Vec<Job>) {
-        self.pool.submit(jobs);
-    }
-
-    fn forget(&self, connection: &Connection, key: RequestKey) {
-        self.pool.forget(connection, key);
-    }
-
-    fn promote(&self, connection: &Connection, key: RequestKey) {
-        self.pool.promote(connection, key);
-    }
-
-    fn at_once(&self) -> bool {
-        self.pool.at_once()
-    }
-
-    fn comes_back(&self, another: bool) -> bool {
-        self.pool.comes_back(another)
-    }
-
-    fn lead_while(
-        self: Arc<Self>,
-        waits: &dyn Fn() -> bool,
-        until: Option<Instant>,
-        worked: Option<Duration>,
-    ) -> bool {
-        let Some(leader) = self.pool.take_lead(worked) else { return false };
-        if let Some(leader) = leader.lead_while(&self, waits, until) {
-            self.pool.give_back(leader);
-        }
-        true
-    }
-
-    fn begin_wait(&self) {
-        self.pool.begin_wait();
-    }
-
-    fn watched(self: Arc<Self>) -> Arc<dyn Watched> {
-        self
-    }
-}
-
-impl Watched for Engine {
-    fn interrupt(&self) {
-        self.wakeups.interrupt();
-    }
-
-    fn end_wait(&self, threads: usize) {
-        self.pool.end_wait(threads);
+        self.pool.wakeups.clear();
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use fcgi_engine::{
     notify::{self, Serving},
     pump,
-    server::{ACCEPT_PAUSE, LAST_ACCEPTS, accept_again},
+    server::ACCEPT_PAUSE,
     socket::Peer,
 };
 use rustix::{
@@ -21,25 +21,24 @@ use rustix::{
 use tracing::{Span, span::EnteredSpan};
 
 use super::{
-    connection::{Connection, Crew, Job},
-    engine::{Engine, Lead},
+    connection::Connection,
+    engine::Engine,
+    pool::{Job, Lead, Pool},
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
 use crate::{acceptor::Acceptor, stream::Stream, waker::poll_timeout};
 
 /// The sockets; the thread that leads owns them.
-#[derive(Debug)]
 pub(super) struct Leader {
+    engine: Arc<Engine>,
     acceptor: Option<Acceptor>,
     /// Kept while there is an acceptor that takes connections.
     serving: Option<Serving>,
     slots: Vec<Slot>,
     quiet: Quiet,
     /// Requests that have begun and wait for a thread.
-    pub(super) jobs: Vec<Job>,
-    /// Accepts nothing before this time.
-    accept_at: Option<Instant>,
+    pub(super) jobs: Vec<Job<Connection>>,
     stage: Stage,
     dirty: Vec<Arc<Connection>>,
     ready: Vec<(usize, PollFlags)>,
@@ -69,19 +68,19 @@ enum Stage {
     },
 }
 
-impl Lead for Leader {
-    fn lead(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Job> {
+impl Lead<Connection> for Leader {
+    fn lead(mut self: Box<Self>, pool: &Pool<Connection>) -> Option<Job<Connection>> {
         loop {
-            self = self.stay(engine)?;
+            self = self.stay()?;
             if self.jobs.is_empty() {
-                self.poll(engine, None);
+                self.poll(None);
             }
             if self.jobs.is_empty() {
-                if engine.pool.is_left() {
-                    engine.pool.give_back(self);
+                if pool.is_left() {
+                    pool.give_back(self);
                     return None;
                 }
-            } else if let Some(turn) = engine.pool.hand_over(&mut self.jobs) {
+            } else if let Some(turn) = pool.hand_over(&mut self.jobs) {
                 return Some(turn.put_down(self));
             }
         }
@@ -89,19 +88,18 @@ impl Lead for Leader {
 
     fn lead_while(
         mut self: Box<Self>,
-        engine: &Arc<Engine>,
         waits: &dyn Fn() -> bool,
         until: Option<Instant>,
-    ) -> Option<Box<dyn Lead>> {
+    ) -> Option<Box<dyn Lead<Connection>>> {
         loop {
-            self = self.stay(engine)?;
+            self = self.stay()?;
             if !self.jobs.is_empty() {
-                engine.pool.submit(self.jobs.drain(..));
+                self.engine.pool.submit(self.jobs.drain(..));
             }
             if !waits() || until.is_some_and(|until| until <= Instant::now()) {
                 return Some(self);
             }
-            self.poll(engine, until);
+            self.poll(until);
         }
     }
 }
@@ -115,31 +113,32 @@ fn apart() -> Option<EnteredSpan> {
 impl Leader {
     /// Looks again at connections that asked for it, and ends a shutdown that nobody holds up any
     /// more. `None` then.
-    fn stay(mut self: Box<Self>, engine: &Arc<Engine>) -> Option<Box<Self>> {
+    fn stay(mut self: Box<Self>) -> Option<Box<Self>> {
         // This comes first, since it may close the connection that a shutdown waits for.
-        self.look_again(engine);
-        if !self.is_done(engine) {
+        self.look_again();
+        if !self.is_done() {
             return Some(self);
         }
+        let engine = Arc::clone(&self.engine);
         drop(self);
         engine.stop();
         None
     }
 
-    pub(super) fn new(acceptor: Acceptor) -> Box<Self> {
-        let mut leader = Self::with(Some(acceptor));
+    pub(super) fn new(engine: &Arc<Engine>, acceptor: Acceptor) -> Box<Self> {
+        let mut leader = Self::with(engine, Some(acceptor));
         leader.serving = Some(notify::serving());
         leader
     }
 
-    fn with(acceptor: Option<Acceptor>) -> Box<Self> {
+    fn with(engine: &Arc<Engine>, acceptor: Option<Acceptor>) -> Box<Self> {
         Box::new(Self {
+            engine: Arc::clone(engine),
             acceptor,
             serving: None,
             slots: Vec::new(),
             quiet: Quiet::default(),
             jobs: Vec::new(),
-            accept_at: None,
             stage: Stage::Serving,
             dirty: Vec::new(),
             ready: Vec::new(),
@@ -148,22 +147,22 @@ impl Leader {
 
     /// The leader of a server with a single connection, which ends with it.
     pub(super) fn of_one(engine: &Arc<Engine>, stream: Stream) -> Box<Self> {
-        let mut leader = Self::with(None);
+        let mut leader = Self::with(engine, None);
         let peer = stream.peer();
-        leader.add(engine, stream, peer);
+        leader.add(stream, peer);
         // The end of its last handler may be that of the server.
         engine.pool.drain();
         leader
     }
 
     /// Drives the shutdown, step by step.
-    fn is_done(&mut self, engine: &Arc<Engine>) -> bool {
-        let limit = engine.tally.settings().shutdown;
+    fn is_done(&mut self) -> bool {
+        let limit = self.engine.tally.settings().shutdown;
         let until = |limit| Instant::now().checked_add(limit);
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
-            Stage::Serving if !engine.is_leaving() => {
-                return self.acceptor.is_none() && self.is_empty(engine);
+            Stage::Serving if !self.engine.is_leaving() => {
+                return self.acceptor.is_none() && self.is_empty();
             }
             Stage::Serving => {
                 self.serving = None;
@@ -171,30 +170,30 @@ impl Leader {
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.hide();
                 }
-                self.accept(engine, LAST_ACCEPTS);
+                self.accept(usize::MAX);
                 self.acceptor = None;
-                engine.pool.drain();
+                self.engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Connection::shutdown);
             }
             Stage::Draining { until: at } if late(at) => {
                 let _apart = apart();
                 tracing::warn!("shutdown: requests cancelled after {limit:?}");
-                self.stage = Stage::Cancelled { until: until(engine.last_wait()) };
+                self.stage = Stage::Cancelled { until: until(self.engine.last_wait()) };
                 self.serve_all(Connection::cancel);
             }
             Stage::Cancelled { until } if late(until) => return true,
             Stage::Draining { .. } | Stage::Cancelled { .. } => {}
         }
-        self.is_empty(engine)
+        self.is_empty()
     }
 
     /// Whether there are neither connections nor requests.
-    fn is_empty(&self, engine: &Engine) -> bool {
+    fn is_empty(&self) -> bool {
         self.slots.is_empty()
             && self.quiet.is_empty()
             && self.jobs.is_empty()
-            && engine.pool.is_idle()
+            && self.engine.pool.is_idle()
     }
 
     fn serve_all(&mut self, first: impl Fn(&Connection)) {
@@ -210,9 +209,9 @@ impl Leader {
     }
 
     /// Checks the connections that handlers have news of.
-    fn look_again(&mut self, engine: &Engine) {
+    fn look_again(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        engine.wakeups.take(&mut dirty);
+        self.engine.pool.wakeups.take(&mut dirty);
         for connection in dirty.drain(..) {
             // A connection that was closed meanwhile has no slot.
             if let Some(index) = self.find(connection.index()) {
@@ -293,22 +292,23 @@ impl Leader {
     }
 
     /// Waits until there is something to do, until `until` at most, and does it.
-    fn poll(&mut self, engine: &Arc<Engine>, until: Option<Instant>) {
+    fn poll(&mut self, until: Option<Instant>) {
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::Draining { until } | Stage::Cancelled { until } => until,
         };
         let limits = self.slots.iter().filter_map(|slot| slot.watch.until);
-        let limits = limits.chain(stage).chain(self.accept_at).chain(self.quiet.until());
+        let pause = self.acceptor.as_mut().and_then(Acceptor::paused_until);
+        let limits = limits.chain(stage).chain(pause).chain(self.quiet.until());
         let until = limits.chain(until).min();
-        if !engine.wakeups.begin_poll(until) {
+        if !self.engine.pool.wakeups.begin_poll(until) {
             return;
         }
         let mut ready = std::mem::take(&mut self.ready);
-        let Found { woken, accept, quiet } = self.wait(engine, until, &mut ready);
-        engine.wakeups.end_poll();
+        let Found { woken, accept, quiet } = self.wait(until, pause.is_none(), &mut ready);
+        self.engine.pool.wakeups.end_poll();
         if woken {
-            engine.wakeups.waker.drain();
+            self.engine.pool.wakeups.waker.drain();
         }
         self.count_silence(&ready);
         // In reverse order, since the last connection takes a slot that is freed.
@@ -333,25 +333,25 @@ impl Leader {
                     self.serve(index, PollFlags::empty());
                 }
             }
-            self.accept_at = self.accept_at.filter(|at| *at > now);
         }
         if accept {
             // The open ones get their turn even when many connections come at once.
-            self.accept(engine, pump::MAX_ROUNDS);
+            self.accept(pump::MAX_ROUNDS);
         }
     }
 
-    /// Calls poll(2). Adds the connections that are ready to `ready`.
+    /// Calls poll(2), on the listeners only if it `accepts`. Adds the connections that are ready to
+    /// `ready`.
     fn wait(
         &self,
-        engine: &Engine,
         until: Option<Instant>,
+        accepts: bool,
         ready: &mut Vec<(usize, PollFlags)>,
     ) -> Found {
-        let acceptor = self.acceptor.as_ref().filter(|_| self.accept_at.is_none());
+        let acceptor = self.acceptor.as_ref().filter(|_| accepts);
         let listeners = acceptor.into_iter().flat_map(Acceptor::listeners);
         let mut fds = Vec::with_capacity(self.slots.len() + 3);
-        fds.push(PollFd::new(&*engine.wakeups.waker, PollFlags::IN));
+        fds.push(PollFd::new(&*self.engine.pool.wakeups.waker, PollFlags::IN));
         fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let at_quiet = fds.len();
         let quiet = self.quiet.polled();
@@ -390,35 +390,26 @@ impl Leader {
     }
 
     /// Adds a new connection and returns its slot.
-    fn add(&mut self, engine: &Arc<Engine>, stream: Stream, peer: Peer) -> usize {
+    fn add(&mut self, stream: Stream, peer: Peer) -> usize {
         let stream = Arc::new(stream);
-        let crew = Arc::clone(engine) as Arc<dyn Crew>;
-        let connection = Connection::new(crew, &engine.tally, Arc::clone(&stream), peer);
-        let connection = Arc::new(connection);
+        let connection = Arc::new(self.engine.connection(Arc::clone(&stream), peer));
         let watch = connection.watch();
         self.push(Slot { connection, stream, watch, silent: 0 })
     }
 
     /// Accepts at most this many of the waiting connections.
-    fn accept(&mut self, engine: &Arc<Engine>, most: usize) {
+    fn accept(&mut self, most: usize) {
         let _apart = apart();
         for _ in 0..most {
             let Some(acceptor) = &mut self.acceptor else { return };
-            let Poll::Ready(accepted) = acceptor.accept() else { return };
-            match accepted {
-                Ok((_, peer)) if !engine.tally.admits(peer) => {}
-                Ok((stream, peer)) => {
-                    let index = self.add(engine, stream, peer);
+            match acceptor.accept(&self.engine.tally) {
+                Poll::Ready(Ok(Some((stream, peer)))) => {
+                    let index = self.add(stream, peer);
                     self.serve(index, PollFlags::empty());
                 }
-                Err((error, address)) => match accept_again(error, &address, Instant::now()) {
-                    Ok(None) => {}
-                    Ok(pause) => {
-                        self.accept_at = pause;
-                        return;
-                    }
-                    Err(error) => return engine.fail(error),
-                },
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(error)) => return self.engine.fail(error),
+                Poll::Pending => return,
             }
         }
     }

@@ -20,17 +20,19 @@
 
 use std::{
     collections::VecDeque,
+    fmt, io,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use fcgi_engine::server;
 use fcgi_proto::RequestKey;
 
-use super::connection::{Connection, Job};
+use super::wakeups::Wakeups;
 
 /// How often the watcher checks.
 const TICK: Duration = Duration::from_millis(1);
@@ -51,24 +53,52 @@ const SLOW_RUN: u32 = 16;
 /// without input can't hold up all others.
 const RESERVED: usize = 8;
 
-#[derive(Debug)]
-pub(super) struct Pool<L: ?Sized> {
+/// The one who waits for all connections.
+pub(super) trait Lead<C>: Send {
+    /// Leads until there is a request to run. `None` when the server ends, or when a handler is to
+    /// lead next.
+    fn lead(self: Box<Self>, pool: &Pool<C>) -> Option<Job<C>>;
+
+    /// Leads while a handler waits, until `until` at most; others run what comes. `None` when the
+    /// server ends.
+    fn lead_while(
+        self: Box<Self>,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+    ) -> Option<Box<dyn Lead<C>>>;
+}
+
+/// A request whose handler must be run.
+pub(super) struct Job<C> {
+    pub(super) connection: Arc<C>,
+    pub(super) request: server::Job,
+}
+
+impl<C> Job<C> {
+    pub(super) fn is(&self, connection: &C, key: RequestKey) -> bool {
+        self.request.key == key && std::ptr::eq(Arc::as_ptr(&self.connection), connection)
+    }
+}
+
+/// The threads of a server, as its connections `C` know them.
+pub(super) struct Pool<C> {
     /// N: how many handlers run at once.
     threads: usize,
-    state: Mutex<State<L>>,
+    state: Mutex<State<C>>,
     work: Condvar,
     done: Condvar,
     /// What [`at_once`](Self::at_once) returns.
     at_once: AtomicBool,
+    /// What handlers pass to the leader.
+    pub(super) wakeups: Wakeups<C>,
 }
 
-#[derive(Debug)]
-struct State<L: ?Sized> {
+struct State<C> {
     /// The leadership, while nobody leads.
-    lead: Option<Box<L>>,
+    lead: Option<Box<dyn Lead<C>>>,
     /// A thread should take it now.
     wanted: bool,
-    queue: Queue,
+    queue: Queue<C>,
     running: usize,
     /// How many of the running handlers may wait for input.
     open: usize,
@@ -93,15 +123,18 @@ struct State<L: ?Sized> {
 }
 
 /// Requests that wait for a thread, in order: those whose input is complete, and the others.
-#[derive(Debug, Default)]
-struct Queue {
-    whole: VecDeque<(u64, Job)>,
-    open: VecDeque<(u64, Job)>,
+struct Queue<C> {
+    whole: VecDeque<(u64, Job<C>)>,
+    open: VecDeque<(u64, Job<C>)>,
     last: u64,
 }
 
-impl Queue {
-    fn extend(&mut self, jobs: impl IntoIterator<Item = Job>) {
+impl<C> Queue<C> {
+    const fn new() -> Self {
+        Self { whole: VecDeque::new(), open: VecDeque::new(), last: 0 }
+    }
+
+    fn extend(&mut self, jobs: impl IntoIterator<Item = Job<C>>) {
         for job in jobs {
             self.last += 1;
             let queue = if job.request.whole { &mut self.whole } else { &mut self.open };
@@ -110,8 +143,8 @@ impl Queue {
     }
 
     /// The oldest request that may run.
-    fn pop(&mut self, open: bool) -> Option<Job> {
-        let first = |queue: &VecDeque<(u64, Job)>| queue.front().map(|(number, _)| *number);
+    fn pop(&mut self, open: bool) -> Option<Job<C>> {
+        let first = |queue: &VecDeque<(u64, Job<C>)>| queue.front().map(|(number, _)| *number);
         let open_first = match (first(&self.whole), first(&self.open)) {
             (whole, Some(number)) if open => whole.is_none_or(|whole| number < whole),
             _ => false,
@@ -125,7 +158,7 @@ impl Queue {
         self.whole.len() + if open { self.open.len() } else { 0 }
     }
 
-    fn promote(&mut self, connection: &Connection, key: RequestKey) -> bool {
+    fn promote(&mut self, connection: &C, key: RequestKey) -> bool {
         let place = self.open.iter().position(|(_, job)| job.is(connection, key));
         let removed = place.and_then(|place| self.open.remove(place));
         let Some((_, mut job)) = removed else { return false };
@@ -134,7 +167,7 @@ impl Queue {
         true
     }
 
-    fn remove(&mut self, connection: &Connection, key: RequestKey) -> Option<Job> {
+    fn remove(&mut self, connection: &C, key: RequestKey) -> Option<Job<C>> {
         [&mut self.open, &mut self.whole].into_iter().find_map(|queue| {
             let place = queue.iter().position(|(_, job)| job.is(connection, key))?;
             queue.remove(place).map(|(_, job)| job)
@@ -143,9 +176,9 @@ impl Queue {
 }
 
 /// What a thread should do next.
-pub(super) enum Task<L: ?Sized> {
-    Run(Job),
-    Lead(Box<L>),
+pub(super) enum Task<C> {
+    Run(Job<C>),
+    Lead(Box<dyn Lead<C>>),
     /// Tell the leader that the last handler has ended.
     Drained,
     Exit,
@@ -163,15 +196,15 @@ pub(super) struct Ran {
 }
 
 /// A job that the leader's thread runs once it has put down the leadership.
-pub(super) struct HandOver<'a, L: ?Sized> {
-    pool: &'a Pool<L>,
-    state: MutexGuard<'a, State<L>>,
-    job: Job,
+pub(super) struct HandOver<'a, C> {
+    pool: &'a Pool<C>,
+    state: MutexGuard<'a, State<C>>,
+    job: Job<C>,
 }
 
-impl<L: ?Sized> HandOver<'_, L> {
+impl<C> HandOver<'_, C> {
     /// Puts the leadership down, for another thread to take.
-    pub(super) fn put_down(mut self, leader: Box<L>) -> Job {
+    pub(super) fn put_down(mut self, leader: Box<dyn Lead<C>>) -> Job<C> {
         self.state.lead = Some(leader);
         self.state.turn += 1;
         self.state.wanted = !self.state.is_quick();
@@ -180,14 +213,14 @@ impl<L: ?Sized> HandOver<'_, L> {
     }
 }
 
-impl<L: ?Sized> Pool<L> {
-    pub(super) fn new(threads: usize) -> Self {
-        Self {
+impl<C> Pool<C> {
+    pub(super) fn new(threads: usize) -> io::Result<Self> {
+        Ok(Self {
             threads,
             state: Mutex::new(State {
                 lead: None,
                 wanted: false,
-                queue: Queue::default(),
+                queue: Queue::new(),
                 running: 0,
                 open: 0,
                 waiting: 0,
@@ -206,12 +239,13 @@ impl<L: ?Sized> Pool<L> {
             work: Condvar::new(),
             done: Condvar::new(),
             at_once: AtomicBool::new(false),
-        }
+            wakeups: Wakeups::new()?,
+        })
     }
 
     /// Waits for something to do, after a request was answered. A thread that `comes_back` from a
     /// handler takes the leadership if nobody has it.
-    pub(super) fn next(&self, comes_back: bool, ran: Option<Ran>) -> Task<L> {
+    pub(super) fn next(&self, comes_back: bool, ran: Option<Ran>) -> Task<C> {
         let mut state = self.lock();
         if let Some(ran) = ran {
             state.ran(ran);
@@ -275,7 +309,7 @@ impl<L: ?Sized> Pool<L> {
         self.at_once.load(Ordering::Relaxed)
     }
 
-    fn note_pace(&self, state: &State<L>) {
+    fn note_pace(&self, state: &State<C>) {
         let at_once = state.is_quick() && state.handlers <= AT_ONCE;
         if at_once != self.at_once() {
             self.at_once.store(at_once, Ordering::Relaxed);
@@ -284,7 +318,7 @@ impl<L: ?Sized> Pool<L> {
 
     /// Takes what the leader has received; gives a job for its thread to run, if any thread may run
     /// one. Then the leader is [put down](HandOver::put_down).
-    pub(super) fn hand_over(&self, jobs: &mut Vec<Job>) -> Option<HandOver<'_, L>> {
+    pub(super) fn hand_over(&self, jobs: &mut Vec<Job<C>>) -> Option<HandOver<'_, C>> {
         let mut state = self.lock();
         state.queue.extend(jobs.drain(..));
         let job = state.next_job(self.threads)?;
@@ -292,7 +326,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     /// Requests that a handler's thread has received, but can't run because its handler goes on.
-    pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
+    pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job<C>>) {
         let mut state = self.lock();
         state.queue.extend(jobs);
         state.slow = SLOW_RUN;
@@ -301,7 +335,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     /// Takes a request out of the queue, if it is there.
-    pub(super) fn forget(&self, connection: &Connection, key: RequestKey) {
+    pub(super) fn forget(&self, connection: &C, key: RequestKey) {
         let job = self.lock().queue.remove(connection, key);
         // The job holds its connection, so it is dropped outside of the lock.
         drop(job);
@@ -317,7 +351,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     /// The input of a request is complete now; the request may be in the queue.
-    pub(super) fn promote(&self, connection: &Connection, key: RequestKey) {
+    pub(super) fn promote(&self, connection: &C, key: RequestKey) {
         let mut state = self.lock();
         if state.queue.promote(connection, key) {
             self.call_others(&mut state);
@@ -325,7 +359,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     /// Starts with the first leader, unless it was stopped already.
-    pub(super) fn start(&self, leader: Box<L>) {
+    pub(super) fn start(&self, leader: Box<dyn Lead<C>>) {
         let mut state = self.lock();
         if state.stopped {
             drop(state);
@@ -337,7 +371,7 @@ impl<L: ?Sized> Pool<L> {
 
     /// Wakes a thread for a job, for the leadership, or to watch. That thread wakes the next one if
     /// needed.
-    fn call_others(&self, state: &mut State<L>) {
+    fn call_others(&self, state: &mut State<C>) {
         let run = state.running < self.threads && state.has_much(self.threads);
         let lead = state.lead.is_some() && (state.wanted || !state.watched);
         if (run || lead) && !state.called {
@@ -346,9 +380,22 @@ impl<L: ?Sized> Pool<L> {
         }
     }
 
-    /// The leadership, if nobody has it, for a handler that waits. It has `worked` this long since
-    /// it last did.
-    pub(super) fn take_lead(&self, worked: Option<Duration>) -> Option<Box<L>> {
+    /// Leads while a handler waits, until `until` at most, unless another thread leads; then it
+    /// returns false at once. The handler has `worked` this long since it last waited.
+    pub(super) fn lead_while(
+        &self,
+        waits: &dyn Fn() -> bool,
+        until: Option<Instant>,
+        worked: Option<Duration>,
+    ) -> bool {
+        let Some(leader) = self.take_lead(worked) else { return false };
+        if let Some(leader) = leader.lead_while(waits, until) {
+            self.give_back(leader);
+        }
+        true
+    }
+
+    fn take_lead(&self, worked: Option<Duration>) -> Option<Box<dyn Lead<C>>> {
         let mut state = self.lock();
         if let Some(worked) = worked {
             state.busy = if worked > BUSY { SLOW_RUN } else { state.busy.saturating_sub(1) };
@@ -359,7 +406,7 @@ impl<L: ?Sized> Pool<L> {
     }
 
     /// Puts down the leadership of a thread that has no request to run, or goes on with one.
-    pub(super) fn give_back(&self, leader: Box<L>) {
+    pub(super) fn give_back(&self, leader: Box<dyn Lead<C>>) {
         let mut state = self.lock();
         if state.stopped {
             drop(state);
@@ -406,7 +453,7 @@ impl<L: ?Sized> Pool<L> {
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
-        let queue = std::mem::take(&mut state.queue);
+        let queue = std::mem::replace(&mut state.queue, Queue::new());
         let lead = state.lead.take();
         self.work.notify_all();
         self.done.notify_all();
@@ -424,12 +471,12 @@ impl<L: ?Sized> Pool<L> {
         state.running
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<L>> {
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<L: ?Sized> State<L> {
+impl<C> State<C> {
     fn ran(&mut self, ran: Ran) {
         self.running -= 1;
         self.open -= usize::from(!ran.whole);
@@ -438,7 +485,7 @@ impl<L: ?Sized> State<L> {
         self.handlers = (self.handlers * 7 + ran.handler.min(BATCH)) / 8;
     }
 
-    fn next_job(&mut self, threads: usize) -> Option<Job> {
+    fn next_job(&mut self, threads: usize) -> Option<Job<C>> {
         if self.running >= threads {
             return None;
         }
@@ -471,5 +518,11 @@ impl<L: ?Sized> State<L> {
 
     fn is_idle(&self) -> bool {
         self.running == 0 && self.queue.len(true) == 0
+    }
+}
+
+impl<C> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -160,25 +160,29 @@ impl Quiet {
     }
 }
 
+/// An epoll instance.
+#[derive(Debug)]
+struct Set(OwnedFd);
+
+impl AsFd for Set {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
-mod set {
-    use std::{
-        io,
-        mem::MaybeUninit,
-        os::fd::{AsFd, BorrowedFd, OwnedFd},
-    };
+mod epoll {
+    use std::{io, mem::MaybeUninit, os::fd::BorrowedFd};
 
     use rustix::event::{
         PollFlags, Timespec,
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     };
 
+    use super::Set;
+
     /// At most this many events are reported at once.
     const EVENTS: usize = 64;
-
-    /// An epoll instance.
-    #[derive(Debug)]
-    pub(super) struct Set(OwnedFd);
 
     impl Set {
         pub(super) fn new() -> io::Result<Self> {
@@ -210,50 +214,20 @@ mod set {
             }
         }
     }
-
-    impl AsFd for Set {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
 }
 
+/// A system without epoll: no set exists.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod set {
-    use std::{
-        io,
-        os::fd::{AsFd, BorrowedFd},
-    };
-
-    use rustix::event::PollFlags;
-
-    /// A system without epoll: no set exists.
-    #[derive(Debug)]
-    pub(super) enum Set {}
-
-    impl Set {
-        pub(super) fn new() -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        pub(super) fn add(&self, _: BorrowedFd<'_>, _: usize, _: PollFlags) -> io::Result<()> {
-            match *self {}
-        }
-
-        pub(super) fn remove(&self, _: BorrowedFd<'_>) {
-            match *self {}
-        }
-
-        pub(super) fn ready(&self, _: impl FnMut(usize, PollFlags)) {
-            match *self {}
-        }
+impl Set {
+    fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
-    impl AsFd for Set {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            match *self {}
-        }
+    fn add(&self, _: BorrowedFd<'_>, _: usize, _: PollFlags) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn remove(&self, _: BorrowedFd<'_>) {}
+
+    fn ready(&self, _: impl FnMut(usize, PollFlags)) {}
 }
-
-use set::Set;

@@ -115,7 +115,7 @@ impl<H: Handler> Serve<H> {
         let engine = Arc::new(engine);
         let mut relay = None;
         let leader = match source {
-            Source::Listener(listener) => Leader::new(Acceptor::new(listener)?),
+            Source::Listener(listener) => Leader::new(&engine, Acceptor::new(listener)?),
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
                 relay = Some(Relay::thread().spawn(|| cgi.run()).map_err(cgi::failed)?);
@@ -123,7 +123,7 @@ impl<H: Handler> Serve<H> {
             }
             Source::Failed(error) => return Err(error),
         };
-        shutdown.register(&engine.wakeups.waker);
+        shutdown.register(&engine.pool.wakeups.waker);
         let mut threads = Vec::with_capacity(engine.threads + 1);
         for n in 0..=engine.threads {
             let engine_of_thread = Arc::clone(&engine);

@@ -1,28 +1,21 @@
 //! The threads that wait for something of one request.
 
 use std::{
-    fmt,
     sync::{Arc, Condvar},
     time::{Duration, Instant},
 };
 
 use fcgi_engine::server::{Awaited, Waiters};
 
-/// Who must know that waiting threads were woken.
-pub(super) trait Watched: fmt::Debug + Send + Sync {
-    /// Makes a thread that leads check whether its handler still waits.
-    fn interrupt(&self);
-    /// That many sleeping threads are woken.
-    fn end_wait(&self, threads: usize);
-}
+use super::pool::Pool;
 
 /// The threads that wait for something of one request; created for the first.
-#[derive(Debug, Default)]
-pub(super) struct Threads(Option<Box<Waiting>>);
+#[derive(Debug)]
+pub(super) struct Threads<C>(Option<Box<Waiting<C>>>);
 
 #[derive(Debug)]
-pub(super) struct Waiting {
-    watched: Arc<dyn Watched>,
+pub(super) struct Waiting<C> {
+    pool: Arc<Pool<C>>,
     pub(super) condvar: Arc<Condvar>,
     /// How many of them sleep.
     pub(super) asleep: usize,
@@ -34,18 +27,15 @@ pub(super) struct Waiting {
     since: Option<Instant>,
 }
 
-impl Threads {
-    pub(super) fn get(&mut self) -> Option<&mut Waiting> {
+impl<C> Threads<C> {
+    pub(super) fn get(&mut self) -> Option<&mut Waiting<C>> {
         self.0.as_deref_mut()
     }
 
-    pub(super) fn get_or_new(
-        &mut self,
-        watched: impl FnOnce() -> Arc<dyn Watched>,
-    ) -> &mut Waiting {
+    pub(super) fn get_or_new(&mut self, pool: &Arc<Pool<C>>) -> &mut Waiting<C> {
         self.0.get_or_insert_with(|| {
             Box::new(Waiting {
-                watched: watched(),
+                pool: Arc::clone(pool),
                 condvar: Arc::default(),
                 asleep: 0,
                 leaders: 0,
@@ -56,7 +46,13 @@ impl Threads {
     }
 }
 
-impl Waiting {
+impl<C> Default for Threads<C> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<C> Waiting<C> {
     /// The handler goes on.
     pub(super) fn go_on(&mut self) {
         self.since = Some(Instant::now());
@@ -71,16 +67,16 @@ impl Waiting {
         self.wakes += 1;
         let asleep = std::mem::take(&mut self.asleep);
         if asleep > 0 {
-            self.watched.end_wait(asleep);
+            self.pool.end_wait(asleep);
             self.condvar.notify_all();
         }
         if self.leaders > 0 {
-            self.watched.interrupt();
+            self.pool.wakeups.interrupt();
         }
     }
 }
 
-impl Waiters for Threads {
+impl<C> Waiters for Threads<C> {
     const AT_ONCE: bool = true;
 
     /// Notifying runs no foreign code.

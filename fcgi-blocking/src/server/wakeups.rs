@@ -6,18 +6,15 @@ use std::{
     time::Instant,
 };
 
-use super::connection::Connection;
 use crate::waker::Waker;
 
-#[derive(Debug)]
-pub(super) struct Wakeups {
+pub(super) struct Wakeups<C> {
     pub(super) waker: Arc<Waker>,
-    state: Mutex<State>,
+    state: Mutex<State<C>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    dirty: Vec<Arc<Connection>>,
+struct State<C> {
+    dirty: Vec<Arc<C>>,
     /// The leader is polling and was not woken.
     polling: bool,
     /// When the poll ends by itself.
@@ -26,9 +23,10 @@ struct State {
     interrupted: bool,
 }
 
-impl Wakeups {
+impl<C> Wakeups<C> {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { waker: Arc::new(Waker::new()?), state: Mutex::default() })
+        let state = State { dirty: Vec::new(), polling: false, until: None, interrupted: false };
+        Ok(Self { waker: Arc::new(Waker::new()?), state: Mutex::new(state) })
     }
 
     /// Makes the leader check a connection, unless it is `listed` already. It does so now if that
@@ -36,7 +34,7 @@ impl Wakeups {
     /// when it next checks anything. If the leader is not polling, this needs no system call.
     pub(super) fn touch(
         &self,
-        connection: &Arc<Connection>,
+        connection: &Arc<C>,
         listed: bool,
         urgent: bool,
         deadline: Option<Instant>,
@@ -62,7 +60,7 @@ impl Wakeups {
     }
 
     /// The connections to check before the next poll.
-    pub(super) fn take(&self, into: &mut Vec<Arc<Connection>>) {
+    pub(super) fn take(&self, into: &mut Vec<Arc<C>>) {
         let mut state = self.lock();
         state.interrupted = false;
         std::mem::swap(&mut state.dirty, into);
@@ -85,7 +83,7 @@ impl Wakeups {
         self.lock().dirty = Vec::new();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

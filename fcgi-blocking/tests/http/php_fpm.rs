@@ -1,9 +1,6 @@
 //! php-fpm's pages, as it writes them. How they are read is tested in fcgi-engine and fcgi-driver.
 
-use fcgi::{
-    Pool, Server,
-    php_fpm::{self, PageError},
-};
+use fcgi::{Pool, Server, http::HttpError, php_fpm};
 use fcgi_blocking as fcgi;
 
 use crate::app::serve;
@@ -29,8 +26,8 @@ fn pages_are_asked_for_and_read() {
     assert_eq!(php_fpm::status(&pool, "/status").unwrap().active_processes, 4);
     assert_eq!(php_fpm::full_status(&pool, "/status").unwrap().pool, "www");
     let error = php_fpm::status(&pool, "/text").unwrap_err();
-    assert!(matches!(error, PageError::Json { .. }), "{error}");
+    assert!(matches!(error, HttpError::NoStatusPage { .. }), "{error}");
     let error = php_fpm::ping(&pool, "/none").unwrap_err();
-    assert!(matches!(error, PageError::Status { .. }), "{error}");
+    assert!(matches!(error, HttpError::PageStatus { .. }), "{error}");
     assert_eq!(error.address(), Some(&*app.address.to_string()));
 }

@@ -50,7 +50,7 @@ impl Lines {
 }
 
 /// [`Tokio`], watched.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Watched {}
 
 /// A connection, and the records of each direction.

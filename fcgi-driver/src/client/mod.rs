@@ -60,21 +60,10 @@ pub type Request = fcgi_engine::client::Request<Body>;
 
 /// Settings for connecting, and time limits. Each setting has a default; [`connect`](Self::connect)
 /// makes a [`Client`].
+#[derive(Clone, Debug)]
 pub struct Connector<R> {
     settings: Settings,
     runtime: PhantomData<fn() -> R>,
-}
-
-impl<R> Clone for Connector<R> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<R> fmt::Debug for Connector<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("settings", &self.settings).finish()
-    }
 }
 
 impl<R: Runtime> Default for Connector<R> {

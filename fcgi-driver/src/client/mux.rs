@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A request's handle of a shared connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mux<R: Runtime>(Arc<Mutex<State<R>>>);
 
 #[derive(Debug)]
@@ -138,12 +138,6 @@ impl<R: Runtime> Carrier for Mux<R> {
         }
         state.close_unused();
         done
-    }
-}
-
-impl<R: Runtime> Clone for Mux<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
     }
 }
 

@@ -57,6 +57,7 @@ pub use response::Response;
 use tasks::{Desk, Tasks};
 
 /// Settings for a [`Pool`], each with a default.
+#[derive(Debug)]
 pub struct Builder<R: Runtime> {
     address: Result<Address, Error>,
     connector: Connector<R>,
@@ -79,6 +80,7 @@ impl<R: Runtime> Builder<R> {
 
 /// Connections to one application. All clones share them. Idle connections are closed when the last
 /// clone is dropped.
+#[derive(Clone)]
 pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
@@ -127,22 +129,6 @@ impl<R: Runtime> Pool<R> {
     }
 
     fcgi_engine::pool_methods!(0, Builder<R>);
-}
-
-impl<R: Runtime> fmt::Debug for Builder<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("address", &self.address)
-            .field("connector", &self.connector)
-            .field("pool", &self.pool)
-            .finish()
-    }
-}
-
-impl<R: Runtime> Clone for Pool<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
 }
 
 impl<R: Runtime> fmt::Debug for Pool<R> {

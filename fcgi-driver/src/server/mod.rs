@@ -20,7 +20,7 @@ mod serve;
 mod shared;
 mod state;
 
-use std::{fmt, marker::PhantomData};
+use std::marker::PhantomData;
 
 use fcgi_engine::server::Settings;
 
@@ -34,21 +34,10 @@ use serve::Source;
 
 /// The settings of a FastCGI application, each with a default. [`serve`](Self::serve) starts with
 /// them.
+#[derive(Clone, Debug)]
 pub struct Server<R> {
     pub(crate) settings: Settings,
     runtime: PhantomData<fn() -> R>,
-}
-
-impl<R> Clone for Server<R> {
-    fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), runtime: PhantomData }
-    }
-}
-
-impl<R> fmt::Debug for Server<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("settings", &self.settings).finish()
-    }
 }
 
 impl<R> Default for Server<R> {

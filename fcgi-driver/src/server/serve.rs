@@ -15,7 +15,7 @@ use std::{
 use fcgi_engine::{
     cgi::{self, Relay},
     notify,
-    server::{LAST_ACCEPTS, Settings, accept_again, accept_failed},
+    server::{Settings, accept_failed},
     socket::Peer,
 };
 
@@ -170,8 +170,7 @@ async fn take_connections<R: Runtime, H: Handler>(
     drop(serving);
     // Connections that are there already are served (W-13).
     acceptor.hide();
-    accept_last(&mut acceptor, state).await;
-    accepted
+    accepted.and(accept_last(&mut acceptor, state).await)
 }
 
 /// Waits for the only connection to end, or for the signal.
@@ -211,60 +210,50 @@ async fn accept_until<R: Runtime, H: Handler>(
 ) -> Result<(), Error> {
     let mut signal = pin!(signal);
     let mut pause = Deadline::<R>::new();
-    let mut paused_until = None;
     poll_fn(|cx| {
         if signal.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        for _ in 0..MAX_ROUNDS {
-            if paused_until.is_some() {
-                if pause.poll(cx, paused_until, R::now()).is_pending() {
-                    return Poll::Pending;
-                }
-                paused_until = None;
-            }
-            match acceptor.poll_accept(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok((io, peer))) => {
-                    if let Err(error) = begin::<R, H>(state, io, peer) {
-                        return Poll::Ready(Err(accept_failed(acceptor.local_addr(), error)));
-                    }
-                }
-                Poll::Ready(Err((error, address))) => {
-                    paused_until = accept_again(error, &address, R::now())?;
-                }
-            }
+        let more = match poll_accepts(acceptor, state, cx, MAX_ROUNDS)? {
+            Poll::Ready(()) => true,
+            Poll::Pending => pause.poll(cx, acceptor.paused_until(), R::now()).is_ready(),
+        };
+        if more {
+            // Many connections come at once: the open ones get their turn.
+            cx.waker().wake_by_ref();
         }
-        // Many connections come at once: the open ones get their turn.
-        cx.waker().wake_by_ref();
         Poll::Pending
     })
     .await
 }
 
 /// Takes the connections that wait already.
-async fn accept_last<R: Runtime, H: Handler>(acceptor: &mut Acceptor<R>, state: &Arc<State<H>>) {
-    let mut last = LAST_ACCEPTS;
-    poll_fn(|cx| {
-        while last > 0 {
-            last -= 1;
-            let goes_on = match ready!(acceptor.poll_accept_last(cx)) {
-                Some(Ok((io, peer))) => begin::<R, H>(state, io, peer)
-                    .map_err(|error| accept_failed(acceptor.local_addr(), error)),
-                Some(Err((error, address))) => match accept_again(error, &address, R::now()) {
-                    Ok(Some(_)) => break,
-                    goes_on => goes_on.map(drop),
-                },
-                None => break,
-            };
-            if let Err(error) = goes_on {
-                tracing::error!(%error, "accept failed");
-                break;
-            }
-        }
-        Poll::Ready(())
+async fn accept_last<R: Runtime, H: Handler>(
+    acceptor: &mut Acceptor<R>,
+    state: &Arc<State<H>>,
+) -> Result<(), Error> {
+    poll_fn(|cx| match poll_accepts(acceptor, state, cx, usize::MAX)? {
+        // The order matters: a connection that comes after the first check wakes the task.
+        Poll::Pending if acceptor.has_more() => Poll::Pending,
+        _ => Poll::Ready(Ok(())),
     })
-    .await;
+    .await
+}
+
+/// Takes at most this many connections. Pending when no more can be taken now.
+fn poll_accepts<R: Runtime, H: Handler>(
+    acceptor: &mut Acceptor<R>,
+    state: &Arc<State<H>>,
+    cx: &mut Context<'_>,
+    most: usize,
+) -> Poll<Result<(), Error>> {
+    for _ in 0..most {
+        if let Some((io, peer)) = ready!(acceptor.poll_accept(cx, &state.tally))? {
+            spawn::<R, H>(state, io, peer)
+                .map_err(|error| accept_failed(acceptor.local_addr(), error))?;
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Serves one connection, without a listener, to its end. After the signal its requests may finish
@@ -294,14 +283,6 @@ async fn serve_one<R: Runtime, H: Handler>(
 }
 
 /// Serves a connection in its own task.
-fn begin<R: Runtime, H: Handler>(
-    state: &Arc<State<H>>,
-    io: R::Transport,
-    peer: Peer,
-) -> io::Result<()> {
-    if state.tally.admits(peer) { spawn::<R, H>(state, io, peer) } else { Ok(()) }
-}
-
 fn spawn<R: Runtime, H: Handler>(
     state: &Arc<State<H>>,
     io: R::Transport,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fcgi_driver::{
-    php_fpm::{self, PageError},
+    http::HttpError,
+    php_fpm,
     server::{self, Server},
 };
 use fcgi_testkit::sim;
@@ -63,7 +64,7 @@ fn what_is_no_status_page_is_an_error() {
     sim::run(1, async {
         app(b"<html>".to_vec());
         let error = php_fpm::status(&builder().build().unwrap(), "/status").await.unwrap_err();
-        assert!(matches!(error, PageError::Json { .. }), "{error}");
+        assert!(matches!(error, HttpError::NoStatusPage { .. }), "{error}");
         assert!(error.to_string().starts_with("unix:/app: /status is not "), "{error}");
     });
     sim::run(1, async {
@@ -75,6 +76,6 @@ fn what_is_no_status_page_is_an_error() {
     });
     sim::run(1, async {
         let error = php_fpm::ping(&builder().build().unwrap(), "/ping").await.unwrap_err();
-        assert!(matches!(error, PageError::Http(_)), "{error}");
+        assert!(matches!(error, HttpError::Call(_)), "{error}");
     });
 }

@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use fcgi_http::{
-    BodyLength, Head, HeadError, RequestBody, Script,
+    BodyLength, Head, RequestBody, Script,
     authorizer::{self, Answer, AnswerParser},
     request,
 };
 use fcgi_proto::{BeginRequest, Params, Role, UsageError};
 use http::{Request, Response, Uri, request::Parts, uri::PathAndQuery};
 
-use super::{CallSettings, HeadReader, HttpError, Incoming, Variables};
+use super::{CallSettings, HeadReader, HttpError, Incoming, Variables, head};
 use crate::{
     Error,
     client::{self, Chunk},
@@ -385,8 +385,7 @@ impl Call {
             }
             State::Answer(parser) => {
                 let Some(mut bytes) = stdout? else {
-                    let source = parser.finish().err().unwrap_or(HeadError::Truncated { bytes: 0 });
-                    return Err(HttpError::Head { address, source });
+                    return Err(HttpError::Head { address, source: head::cut(parser.finish()) });
                 };
                 match parser.push(&mut bytes) {
                     Ok(None) => Ok(None),

@@ -13,7 +13,7 @@ use http::{StatusCode, uri::InvalidUri};
 use super::BoxError;
 use crate::{Error, Phase, text::chain};
 
-/// An error of an `HttpClient` or of a response's body. [`status`](Self::status) is the status that
+/// An error of an `HttpClient`, of a response's body, or of a page of php-fpm's. [`status`](Self::status) is the status that
 /// a gateway answers with.
 ///
 /// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) gives
@@ -89,6 +89,29 @@ pub enum HttpError {
         address: Arc<str>,
         /// The number of redirects that are followed.
         limit: usize,
+    },
+    /// A page of php-fpm's has another status than 200. Most likely neither such a page nor such a
+    /// script exists.
+    #[cfg(feature = "php-fpm")]
+    #[error("{address}: {path} has status {status}")]
+    PageStatus {
+        /// The application's address.
+        address: Arc<str>,
+        /// The page's path.
+        path: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// A page is not php-fpm's status page: it is not JSON, or lacks a field.
+    #[cfg(feature = "php-fpm")]
+    #[error("{address}: {path} is not a php-fpm status page")]
+    NoStatusPage {
+        /// The application's address.
+        address: Arc<str>,
+        /// The page's path.
+        path: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
 }
 
@@ -194,6 +217,8 @@ impl HttpError {
             | Self::Body { address, .. }
             | Self::AppStatus { address, .. }
             | Self::Redirects { address, .. } => Some(address),
+            #[cfg(feature = "php-fpm")]
+            Self::PageStatus { address, .. } | Self::NoStatusPage { address, .. } => Some(address),
             Self::Config(_)
             | Self::Uri { .. }
             | Self::Script(_)
@@ -225,6 +250,14 @@ impl HttpError {
             Self::Body { .. } | Self::Head { .. } | Self::Redirects { .. } => {
                 io::ErrorKind::InvalidData
             }
+            #[cfg(feature = "php-fpm")]
+            Self::PageStatus { status, .. } if *status == StatusCode::NOT_FOUND => {
+                io::ErrorKind::NotFound
+            }
+            #[cfg(feature = "php-fpm")]
+            Self::PageStatus { .. } => io::ErrorKind::Other,
+            #[cfg(feature = "php-fpm")]
+            Self::NoStatusPage { .. } => io::ErrorKind::InvalidData,
         }
     }
 }
@@ -273,6 +306,9 @@ mod tests {
                 | HttpError::AppStatus { .. }
                 | HttpError::AfterRedirect(_)
                 | HttpError::Redirects { .. } => {}
+                // Tested with its pages.
+                #[cfg(feature = "php-fpm")]
+                HttpError::PageStatus { .. } | HttpError::NoStatusPage { .. } => {}
             }
         }
         all

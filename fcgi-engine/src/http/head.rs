@@ -14,16 +14,25 @@ const REFUSAL: usize = 4096;
 /// A short page with status 503 is first read to its end. An application that refuses a request may
 /// send one for the web server's client, before the END_REQUEST with the refusal (W-2).
 #[derive(Debug)]
-pub struct HeadReader {
+pub(crate) struct HeadReader {
     parser: HeadParser,
     refusal: Option<(Head, Vec<Bytes>, usize)>,
 }
 
 impl HeadReader {
     /// A reader for one head.
-    #[must_use]
-    pub fn new(limits: HeadLimits) -> Self {
+    pub(crate) fn new(limits: HeadLimits) -> Self {
         Self { parser: HeadParser::new(limits), refusal: None }
+    }
+
+    /// Reads a whole response.
+    #[cfg(feature = "php-fpm")]
+    pub(crate) fn whole(limits: HeadLimits, stdout: Bytes) -> Result<(Head, Bytes), HeadError> {
+        let mut reader = Self::new(limits);
+        match reader.push(Some(stdout))? {
+            Some(response) => Ok(response),
+            None => reader.push(None)?.ok_or(HeadError::Truncated { bytes: 0 }),
+        }
     }
 
     /// Takes the next bytes of STDOUT, or the good end of the response. Returns the head, with the
@@ -31,7 +40,10 @@ impl HeadReader {
     ///
     /// # Errors
     /// It is not a head, or ended before it was complete.
-    pub fn push(&mut self, stdout: Option<Bytes>) -> Result<Option<(Head, Bytes)>, HeadError> {
+    pub(crate) fn push(
+        &mut self,
+        stdout: Option<Bytes>,
+    ) -> Result<Option<(Head, Bytes)>, HeadError> {
         let Some(mut bytes) = stdout else {
             return match self.refusal.take() {
                 Some((head, page, _)) => Ok(Some((head, page.concat().into()))),
@@ -57,13 +69,13 @@ impl HeadReader {
 
     /// The call has failed. Returns the head, if it was complete, and the body so far. Both are
     /// handed out before the error. Returns nothing if the request was refused.
-    pub fn give_up(&mut self, error: &Error) -> Option<(Head, Bytes)> {
+    pub(crate) fn give_up(&mut self, error: &Error) -> Option<(Head, Bytes)> {
         let (head, page, _) = self.refusal.take()?;
         (!matches!(error, Error::Rejected { .. })).then(|| (head, page.concat().into()))
     }
 }
 
 /// What is wrong with a response that ended before its head did.
-fn cut(finished: Result<(), HeadError>) -> HeadError {
+pub(super) fn cut(finished: Result<(), HeadError>) -> HeadError {
     finished.err().unwrap_or(HeadError::Truncated { bytes: 0 })
 }

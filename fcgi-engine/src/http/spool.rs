@@ -5,13 +5,13 @@ use std::{
     io::{Seek, Write},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::HttpError;
+use super::{Gathered, HttpError};
 
 /// A body that is being stored in memory, or in a temporary file without a name.
 #[derive(Debug)]
-pub struct Spool {
+pub(super) struct Spool {
     memory: usize,
     limit: u64,
     length: u64,
@@ -19,27 +19,14 @@ pub struct Spool {
     file: Option<File>,
 }
 
-/// A stored body.
-#[derive(Debug)]
-pub enum Spooled {
-    /// In memory.
-    Bytes(Bytes),
-    /// In a file, positioned at its start.
-    File(File),
-}
-
 impl Spool {
     /// A spool for at most `limit` bytes, of which no more than `memory` are kept in memory.
-    #[must_use]
-    pub fn new(memory: usize, limit: u64) -> Self {
+    pub(super) fn new(memory: usize, limit: u64) -> Self {
         Self { memory, limit, length: 0, held: BytesMut::new(), file: None }
     }
 
     /// Takes more of the body.
-    ///
-    /// # Errors
-    /// [`HttpError::RequestTooLarge`], [`HttpError::Spool`].
-    pub fn push(&mut self, chunk: &[u8]) -> Result<(), HttpError> {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), HttpError> {
         self.length = self.length.saturating_add(chunk.len() as u64);
         if self.length > self.limit {
             return Err(HttpError::RequestTooLarge { limit: self.limit });
@@ -60,17 +47,29 @@ impl Spool {
     }
 
     /// The whole body, and its length in bytes.
-    ///
-    /// # Errors
-    /// [`HttpError::Spool`].
-    pub fn finish(self) -> Result<(u64, Spooled), HttpError> {
+    pub(super) fn finish(self) -> Result<(u64, Gathered), HttpError> {
         let kept = match self.file {
-            None => Spooled::Bytes(self.held.freeze()),
+            None => Gathered::Bytes(self.held.freeze()),
             Some(mut file) => {
                 file.rewind().map_err(HttpError::Spool)?;
-                Spooled::File(file)
+                Gathered::File(file, self.length)
             }
         };
         Ok((self.length, kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_memory_goes_to_a_file() {
+        let mut spool = Spool::new(4, 1000);
+        spool.push(b"in memory or ").unwrap();
+        spool.push(b"in a file").unwrap();
+        let (length, kept) = spool.finish().unwrap();
+        assert_eq!(length, 22);
+        assert!(matches!(kept, Gathered::File(_, 22)), "it is more than 4 bytes");
     }
 }

@@ -14,7 +14,6 @@ mod builder;
 mod env;
 mod file;
 mod options;
-mod sockets;
 
 use std::{
     io,
@@ -30,7 +29,6 @@ use rustix::net;
 pub use builder::ListenerBuilder;
 pub use file::SocketFile;
 pub use options::Account;
-pub use sockets::Sockets;
 
 use crate::{Address, Error};
 use advice::Failure;

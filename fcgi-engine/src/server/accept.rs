@@ -1,40 +1,138 @@
-//! What a failed accept means.
+//! The listening sockets of a server: what to accept, and what a failed accept means.
 
 use std::{
     io,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use crate::{Address, Error};
+use super::Tally;
+use crate::{
+    Address, Error, Listener,
+    listener::{ListeningSocket, SocketFile, StdListener},
+    socket::Peer,
+};
 
 /// The pause after an accept that failed for lack of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections a server still accepts when it shuts down: more than wait in any backlog.
 /// They came before the shutdown, and perhaps no other process would take them (W-13).
-pub const LAST_ACCEPTS: usize = 8192;
+const LAST_ACCEPTS: usize = 8192;
 
-/// Decides what a failed accept at this address means: `None` to go on at once, since the
-/// connection was gone before it was accepted; or a time until which to pause, since the system
-/// lacks something, which is logged.
-///
-/// # Errors
-/// The listener itself is unusable.
-pub fn accept_again(
-    error: io::Error,
-    address: &Address,
-    now: Instant,
-) -> Result<Option<Instant>, Error> {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::Interrupted => Ok(None),
-        io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected => {
-            Err(accept_failed(address, error))
+/// A listener's sockets, each as an adapter's `L`. They take turns, so that a busy one does not keep
+/// the others waiting.
+#[derive(Debug)]
+pub struct Sockets<L> {
+    sockets: Vec<Place<L>>,
+    /// Which socket to ask first.
+    next: usize,
+    paused_until: Option<Instant>,
+    /// How many more to accept.
+    left: usize,
+}
+
+#[derive(Debug)]
+struct Place<L> {
+    listener: L,
+    address: Address,
+    file: Option<SocketFile>,
+}
+
+impl<L> Sockets<L> {
+    /// The sockets of a listener.
+    pub fn new(listener: Listener, adopt: impl Fn(StdListener) -> L) -> Self {
+        let place = |ListeningSocket { listener, address, file }| Place {
+            listener: adopt(listener),
+            address,
+            file,
+        };
+        Self::of(listener.into_sockets().into_iter().map(place).collect())
+    }
+
+    /// One socket that an adapter has made itself.
+    pub fn one(listener: L, address: Address) -> Self {
+        Self::of(vec![Place { listener, address, file: None }])
+    }
+
+    fn of(sockets: Vec<Place<L>>) -> Self {
+        Self { sockets, next: 0, paused_until: None, left: usize::MAX }
+    }
+
+    /// Where the first of them listens.
+    pub fn local_addr(&self) -> &Address {
+        &self.sockets[0].address
+    }
+
+    /// The sockets, and where each listens.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&L, &Address)> {
+        self.sockets.iter().map(|place| (&place.listener, &place.address))
+    }
+
+    /// The sockets, and where each listens.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&mut L, &Address)> {
+        self.sockets.iter_mut().map(|place| (&mut place.listener, &place.address))
+    }
+
+    /// Until when nothing is accepted, since the system lacks something; `None` if it may be. The
+    /// clock is read only in a pause.
+    pub fn paused_until(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        self.paused_until = self.paused_until.take().filter(|at| now() < *at);
+        self.paused_until
+    }
+
+    /// Whether it may accept a connection.
+    pub fn accepts(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.left > 0 && self.paused_until(now).is_none()
+    }
+
+    /// The server shuts down. From now on only connections that wait already should be
+    /// [accepted](Self::poll_accept) (W-13). The files of our unix sockets are removed, so that
+    /// nobody finds them any more.
+    pub fn hide(&mut self) {
+        self.sockets.iter_mut().for_each(|place| place.file = None);
+        self.left = LAST_ACCEPTS;
+    }
+
+    /// A connection that waits at one of the sockets, with its peer, if it is to be served; `None`
+    /// if it is gone or refused. Pending if none waits, or none may be [accepted](Self::accepts).
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a socket is unusable.
+    pub fn poll_accept<T>(
+        &mut self,
+        tally: &Tally,
+        now: impl Fn() -> Instant,
+        mut accept: impl FnMut(&mut L) -> Poll<io::Result<(T, Peer)>>,
+    ) -> Poll<Result<Option<(T, Peer)>, Error>> {
+        if !self.accepts(&now) {
+            return Poll::Pending;
         }
-        _ => {
-            tracing::error!(%error, %address, "accept failed");
-            Ok(Some(now + ACCEPT_PAUSE))
+        let many = self.sockets.len();
+        for turn in 0..many {
+            let index = (self.next + turn) % many;
+            let place = &mut self.sockets[index];
+            let Poll::Ready(accepted) = accept(&mut place.listener) else { continue };
+            self.next = (index + 1) % many;
+            self.left -= 1;
+            return Poll::Ready(match accepted {
+                Ok(accepted) => Ok(tally.admits(accepted.1).then_some(accepted)),
+                Err(error) => match error.kind() {
+                    // It was gone before it was accepted.
+                    io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::Interrupted => Ok(None),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected => {
+                        Err(accept_failed(&place.address, error))
+                    }
+                    _ => {
+                        tracing::error!(%error, address = %place.address, "accept failed");
+                        self.paused_until = Some(now() + ACCEPT_PAUSE);
+                        Ok(None)
+                    }
+                },
+            });
         }
+        Poll::Pending
     }
 }
 

@@ -25,7 +25,7 @@ mod turn;
 
 use std::{error::Error, time::Duration};
 
-pub use accept::{ACCEPT_PAUSE, LAST_ACCEPTS, accept_again, accept_failed};
+pub use accept::{ACCEPT_PAUSE, Sockets, accept_failed};
 pub use failure::{catch_panic, log_failure};
 pub use handles::{CHUNK, piece, pieces};
 pub use job::{HandlerEnd, Job};

@@ -174,7 +174,7 @@ fn php_status() -> Outcome {
         assert!(full.processes.iter().any(|process| process.request_uri.contains("/status")));
         assert!(full.accepted_conn > 0 && full.start_time > 1_600_000_000, "{full:?}");
         let error = php_fpm::ping(pool, "/no-such-page").await.unwrap_err();
-        assert!(matches!(error, php_fpm::PageError::Status { .. }), "{error}");
+        assert!(matches!(error, fcgi::http::HttpError::PageStatus { .. }), "{error}");
         Ok(())
     })
 }

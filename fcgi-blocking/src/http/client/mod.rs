@@ -4,7 +4,7 @@ mod filter;
 mod request_body;
 mod response_body;
 
-use std::{fmt, io::Read, sync::Arc};
+use std::{io::Read, sync::Arc};
 
 use fcgi_engine::http::{Answered, Call, CallSettings, ScriptsBuilder};
 use http::request::Parts;
@@ -51,9 +51,10 @@ use crate::{Address, Error, Pool, client};
 /// with status 302. STDERR is logged with `tracing`, at warn level. The application's answer is
 /// checked; if it is not a response, [`HttpError::status`] is the status that a gateway answers
 /// with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HttpClient(Arc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
     pool: Pool,
     settings: CallSettings,
@@ -107,11 +108,5 @@ impl HttpClient {
         mut data: client::Body,
     ) -> Result<Answered<ResponseBody>, HttpError> {
         fcgi_engine::http_call!([], self.0, call, body, data)
-    }
-}
-
-impl fmt::Debug for HttpClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("pool", &self.0.pool).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::super::{
     Body, HttpError,
-    body::{Chunks, Source, size_hint},
+    body::{Source, size_hint},
 };
 use crate::client;
 

@@ -5,7 +5,6 @@ mod request_body;
 mod response_body;
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -58,8 +57,10 @@ use crate::{Address, Error, client, pool::Pool, runtime::Runtime};
 /// with status 302. STDERR is logged with `tracing`, at warn level. The application's answer is
 /// checked; if it is not a response, [`HttpError::status`] is the status that a gateway answers
 /// with.
+#[derive(Clone, Debug)]
 pub struct HttpClient<R: Runtime>(Arc<Inner<R>>);
 
+#[derive(Debug)]
 struct Inner<R: Runtime> {
     pool: Pool<R>,
     settings: CallSettings,
@@ -70,6 +71,7 @@ struct Inner<R: Runtime> {
 pub type Authorized<B, R> = fcgi_engine::http::Authorized<B, ResponseBody<R>>;
 
 /// Settings for an [`HttpClient`], each with a default.
+#[derive(Debug)]
 pub struct HttpClientBuilder<R: Runtime> {
     pool: Result<Pool<R>, Error>,
     scripts: ScriptsBuilder,
@@ -137,23 +139,5 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let client = self.clone();
         Box::pin(async move { client.send(request).await })
-    }
-}
-
-impl<R: Runtime> Clone for HttpClient<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<R: Runtime> fmt::Debug for HttpClient<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("pool", &self.0.pool).finish_non_exhaustive()
-    }
-}
-
-impl<R: Runtime> fmt::Debug for HttpClientBuilder<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClientBuilder").field("pool", &self.pool).finish_non_exhaustive()
     }
 }

@@ -18,6 +18,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_listening_descriptor_is_taken_over,
     several_sockets_are_served_as_one,
     a_burst_waits_in_the_backlog,
+    an_unusable_listener_is_reported,
     a_stale_socket_file_is_replaced_and_a_live_one_is_not,
     the_socket_file_of_another_listener_is_not_removed,
 ];
@@ -115,6 +116,22 @@ fn a_burst_waits_in_the_backlog(suite: &Suite) {
             peer.send(request(1, CLOSE, &[], b""));
             assert_eq!(peer.answer(1), complete("hello"));
         }
+    }
+}
+
+/// Also if the server is to end before it has noticed: connections may have waited there.
+fn an_unusable_listener_is_reported(suite: &Suite) {
+    for stops in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if rustix::net::shutdown(&listener, rustix::net::Shutdown::Read).is_err() {
+            return; // this system shuts down no listener
+        }
+        let mut serving = suite.adapter.serve(Listener::from(listener), settings(), hello());
+        if stops {
+            serving.stop();
+        }
+        let error = stopped(&mut *serving).unwrap_err();
+        assert!(error.to_string().starts_with("accept connections at tcp:"), "{error}");
     }
 }
 
