@@ -12,6 +12,7 @@ pub struct Joined {
 
 impl Joined {
     /// For at most `limit` bytes.
+    #[inline]
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { first: Bytes::new(), all: BytesMut::new(), limit }
@@ -35,9 +36,10 @@ impl Joined {
         true
     }
 
-    /// All bytes.
+    /// Takes all bytes.
     #[must_use]
-    pub fn bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    pub fn take(&mut self) -> Bytes {
+        let first = std::mem::take(&mut self.first);
+        if self.all.is_empty() { first } else { std::mem::take(&mut self.all).freeze() }
     }
 }

@@ -11,7 +11,7 @@ use crate::Error;
 /// A request that was begun.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) core: client::Exchange,
+    pub(crate) core: Box<client::Exchange>,
     bodies: [Body; 2],
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
@@ -29,7 +29,8 @@ pub(crate) enum Step {
 
 impl Exchange {
     pub(crate) fn new(
-        (core, bodies): (client::Exchange, [Body; 2]),
+        core: Box<client::Exchange>,
+        bodies: [Body; 2],
         cancel: Option<CancelHandle>,
     ) -> Self {
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);

@@ -249,8 +249,8 @@ impl Client {
         }
         let (begin, bodies) = request.into_parts();
         let mut bodies = Bodies::once(bodies);
-        let begun = link.begin(&begin, &mut bodies, [started, Instant::now()], Instant::now)?;
-        let exchange = Exchange::new(begun, cancel);
+        let core = link.begin(&begin, &bodies, [started, Instant::now()], Instant::now)?;
+        let exchange = Exchange::new(core, bodies.take(), cancel);
         let mut response = Response::new(&mut self.place, exchange);
         response.first()?;
         Ok(response)

@@ -114,8 +114,8 @@ impl Lease {
         started: Instant,
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let begun = self.inner.begin(sending, [started, Instant::now()], Instant::now)?;
-        Ok(Exchange::new(begun, cancel.cloned()))
+        let core = self.inner.begin(sending, [started, Instant::now()], Instant::now)?;
+        Ok(Exchange::new(core, sending.bodies(), cancel.cloned()))
     }
 
     /// Drives the request.

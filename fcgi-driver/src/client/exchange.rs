@@ -24,8 +24,8 @@ pub(crate) struct Exchange<R: Runtime> {
 }
 
 impl<R: Runtime> Exchange<R> {
-    pub(crate) fn new((core, bodies): (client::Exchange, [Body; 2])) -> Self {
-        Self { core: Box::new(core), bodies: Some(bodies), errors: 0, runtime: PhantomData }
+    pub(crate) fn new(core: Box<client::Exchange>, bodies: [Body; 2]) -> Self {
+        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
     /// Gets the next piece of the body that is being sent; true if there is one. It runs the
@@ -33,6 +33,7 @@ impl<R: Runtime> Exchange<R> {
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         if !self.core.is_feeding() {
             self.bodies = None;
+            return Ok(false);
         }
         let (Some(input), Some(bodies)) = (self.core.wants_body(), &mut self.bodies) else {
             return Ok(false);

@@ -197,8 +197,8 @@ impl<R: Runtime> Client<R> {
         let (begin, bodies) = request.into_parts();
         let mut bodies = Bodies::once(bodies);
         let connection = self.ready(started).await?;
-        let begun = connection.begin(&begin, &mut bodies, [started, R::now()], R::now)?;
-        let exchange = Exchange::new(begun);
+        let core = connection.begin(&begin, &bodies, [started, R::now()], R::now)?;
+        let exchange = Exchange::new(core, bodies.take());
         let mut response = Response { running: Some((&mut self.place, exchange)) };
         let first = response.chunk().await?;
         if let Some((_, exchange)) = &mut response.running {

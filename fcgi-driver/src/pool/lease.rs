@@ -103,7 +103,8 @@ impl<R: Runtime> Lease<R> {
     ) -> Result<Exchange<R>, Error> {
         let at_once = std::mem::take(&mut self.at_once);
         let now = if at_once { self.inner.since() } else { R::now() };
-        self.inner.begin(sending, [started, now], R::now).map(Exchange::new)
+        let core = self.inner.begin(sending, [started, now], R::now)?;
+        Ok(Exchange::new(core, sending.bodies()))
     }
 
     /// Drives the request.

@@ -17,26 +17,26 @@ pub trait Carrier {
     /// what can be sent at once, and lets others move the bytes or closes what nobody uses.
     fn with<T>(&mut self, f: impl FnOnce(&mut Session<Self::Who>, &dyn Fn() -> bool) -> T) -> T;
 
-    /// Begins a request, as [`Session::begin`] does, and logs it. It takes the bodies only on
-    /// success.
+    /// Begins a request, as [`Session::begin`] does, and logs it. Take the bodies once it has
+    /// begun. The exchange is in a box, since it is large and moved often.
     ///
     /// # Errors
     /// Those of [`Session::begin`].
     fn begin<B: Replay>(
         &mut self,
         begin: &BeginRequest,
-        bodies: &mut Bodies<B>,
+        bodies: &Bodies<B>,
         [started, now]: [Instant; 2],
         clock: impl FnOnce() -> Instant,
-    ) -> Result<(Exchange, [B; 2]), Error> {
+    ) -> Result<Box<Exchange>, Error> {
         let has_body = !bodies.are_empty();
         let begun = self.with(|session, _| {
-            let exchange = session.begin(begin, has_body, started, now)?;
+            let exchange = Box::new(session.begin(begin, has_body, started, now)?);
             Ok((exchange, Arc::clone(session.span())))
         });
         let (mut exchange, span) = begun.map_err(observe::logged)?;
         exchange.begin_log(begin, &span, clock);
-        Ok((exchange, bodies.take()))
+        Ok(exchange)
     }
 
     /// Aborts a request unless it has ended; others go on. Returns what [`Session::after`] says. On

@@ -184,9 +184,9 @@ impl Collected {
     /// Of STDOUT and STDERR.
     #[doc(hidden)]
     #[must_use]
-    pub fn new([stdout, stderr]: [Joined; 2], app_status: Option<u32>) -> Self {
+    pub fn new([stdout, stderr]: &mut [Joined; 2], app_status: Option<u32>) -> Self {
         let app_status = app_status.unwrap_or_default();
-        Self { stdout: stdout.bytes(), stderr: stderr.bytes(), app_status }
+        Self { stdout: stdout.take(), stderr: stderr.take(), app_status }
     }
 }
 

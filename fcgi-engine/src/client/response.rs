@@ -50,7 +50,7 @@ macro_rules! response_methods {
                     exchange.core.collect(&mut collected, chunk)?;
                 }
             }
-            Ok($crate::client::Collected::new(collected, self.app_status()))
+            Ok($crate::client::Collected::new(&mut collected, self.app_status()))
         }
     };
 }

@@ -357,6 +357,7 @@ impl<W> Session<W> {
     pub fn forget(&mut self, key: RequestKey) -> Option<W> {
         let slot = match &self.first {
             Some((first, _)) if *first == key => self.first.take().map(|(_, slot)| slot),
+            _ if self.rest.is_empty() => None,
             _ => self.rest.remove(&key),
         };
         self.due |= self.shared;
@@ -400,7 +401,9 @@ impl<W> Session<W> {
     ) -> bool {
         let news = self.news;
         // A response that was read may have made room for more.
-        self.handle_events(&mut wake);
+        if self.unhandled {
+            self.handle_events(&mut wake);
+        }
         let wrote = self.write(socket, now);
         // What waits for the room is sent first, since the other end may wait for that.
         let room = wrote.any && !wrote.blocked && self.starved;

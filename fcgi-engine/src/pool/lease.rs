@@ -138,7 +138,8 @@ impl<K: Pooled> Lease<K> {
         sending.start(self.fresh, self.is_shared())
     }
 
-    /// Begins the request's next attempt on the connection. It takes the bodies only on success.
+    /// Begins the request's next attempt on the connection. Then take its
+    /// [bodies](Sending::bodies).
     ///
     /// # Errors
     /// As for [`Carrier::begin`].
@@ -147,15 +148,15 @@ impl<K: Pooled> Lease<K> {
         sending: &mut Sending<B>,
         times: [Instant; 2],
         clock: impl FnOnce() -> Instant,
-    ) -> Result<(Exchange, [B; 2]), Error> {
+    ) -> Result<Box<Exchange>, Error> {
         let (begin, bodies) = self.start(sending);
-        let begun = match &mut self.place {
+        let exchange = match &mut self.place {
             Some(Place::Own(own)) => own.begin(begin, bodies, times, clock),
             Some(Place::Shared(shared)) => shared.begin(begin, bodies, times, clock),
             None => Err(Error::Closed { address: self.desk.name() }),
         }?;
-        self.begun(begun.0.key());
-        Ok(begun)
+        self.begun(exchange.key());
+        Ok(exchange)
     }
 
     /// The request has ended, or is aborted. Whether the connection can carry another, for

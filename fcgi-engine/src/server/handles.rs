@@ -194,7 +194,7 @@ macro_rules! request_handles {
                         return Err(Error::InputTooLarge { limit });
                     }
                 }
-                Ok(joined.bytes())
+                Ok(joined.take())
             }
         }
 
