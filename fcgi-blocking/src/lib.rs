@@ -61,7 +61,6 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-mod acceptor;
 pub mod client;
 #[cfg(feature = "http")]
 pub mod http;

@@ -7,9 +7,10 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    task::Poll,
 };
 
-use fcgi_engine::{pump::Socket, socket::Peer};
+use fcgi_engine::{listener::StdListener, pump::Socket, socket::Peer};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -22,6 +23,23 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// A connection that waits at a listening socket, with its peer.
+    pub(crate) fn accept(listener: &StdListener) -> Poll<io::Result<(Self, Peer)>> {
+        let accepted = match listener {
+            StdListener::Unix(listener) => {
+                listener.accept().and_then(|(stream, _)| Ok((Self::unix(stream)?, Peer::Unix)))
+            }
+            StdListener::Tcp(listener) => listener
+                .accept()
+                .and_then(|(stream, peer)| Ok((Self::tcp(stream)?, Peer::Tcp(peer)))),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            accepted => Poll::Ready(accepted),
+        }
+    }
+
     /// A stream that somebody else has connected.
     pub(crate) fn over(fd: OwnedFd) -> Self {
         // If this fails, reads and writes fail too.

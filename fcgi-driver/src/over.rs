@@ -22,27 +22,21 @@ pub struct Over<T: AsyncRead + AsyncWrite + Unpin> {
     io: T,
     /// Bytes that the stream took but has not passed on yet.
     unflushed: usize,
-    closing: Cell<Closing>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    No,
-    Wanted,
-    Done,
+    /// The end of the stream is to be sent.
+    closing: Cell<bool>,
+    closed: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Over<T> {
     /// A transport over this stream.
     pub const fn new(io: T) -> Self {
-        Self { io, unflushed: 0, closing: Cell::new(Closing::No) }
+        Self { io, unflushed: 0, closing: Cell::new(false), closed: false }
     }
 
     /// Sends the end of the stream, if that was asked for.
     fn poll_close(&mut self, cx: &mut Context<'_>) {
-        if self.closing.get() == Closing::Wanted && Pin::new(&mut self.io).poll_close(cx).is_ready()
-        {
-            self.closing.set(Closing::Done);
+        if self.closing.get() && !self.closed {
+            self.closed = Pin::new(&mut self.io).poll_close(cx).is_ready();
         }
     }
 }
@@ -82,19 +76,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Over<T> {
     }
 
     fn shutdown_write(&self) {
-        if self.closing.get() == Closing::No {
-            self.closing.set(Closing::Wanted);
-        }
+        self.closing.set(true);
     }
 }
 
 /// Closes the stream: TLS, for one, announces its end.
 impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Over<T> {
     fn drop(&mut self) {
-        self.closing.set(match self.closing.get() {
-            Closing::No | Closing::Wanted => Closing::Wanted,
-            Closing::Done => Closing::Done,
-        });
+        self.closing.set(true);
         self.poll_close(&mut Context::from_waker(Waker::noop()));
     }
 }

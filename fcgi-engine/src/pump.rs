@@ -31,10 +31,11 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     io::{self, IoSlice},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fcgi_proto::{Connection, recv_buffer};
 
 /// Reads and writes in one turn. After that, other connections get theirs.
@@ -44,8 +45,13 @@ const MAX_SLICES: usize = 32;
 /// Sizes of the buffers that are lent to connections: the windows of one that reads little, of one
 /// that reads many small requests at once, and of one that reads a body.
 const LENT: [usize; 3] = [4096, 16_384, 65_536];
+/// The largest of them.
+const LARGEST: usize = LENT.len() - 1;
 /// How many of the sizes are lent to a socket for which they are cleared each time.
 const CLEARED: usize = 2;
+/// How many of the largest a thread keeps at most while slices of them are kept. The default send
+/// queue, 256 KiB, holds slices of at most so many: smaller ones are copied.
+const RETIRED: usize = 16;
 
 thread_local! {
     /// A buffer of each size to read into. A connection has it only while it parses what it has
@@ -53,6 +59,9 @@ thread_local! {
     /// is not cleared for each read.
     static SPARE: [Cell<Option<BytesMut>>; 3] =
         const { [Cell::new(None), Cell::new(None), Cell::new(None)] };
+    /// Buffers of the largest size, in the order in which their slices will mostly be dropped. A
+    /// body that waits to be sent on would else need new memory with each read.
+    static KEPT: Cell<VecDeque<Bytes>> = const { Cell::new(VecDeque::new()) };
 }
 
 /// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
@@ -60,6 +69,9 @@ fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
     let sizes = if socket.fills() { &LENT[..] } else { &LENT[..CLEARED] };
     // The slices of the last one may have been read by now.
     reclaim(connection);
+    if let Some(kept) = connection.retire() {
+        keep(kept);
+    }
     let size = connection.wants_buffer();
     let size = size.and_then(|size| sizes.iter().position(|lent| *lent == size));
     size.is_some_and(|size| connection.lend(spare(socket, size)).is_ok())
@@ -70,7 +82,8 @@ fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
 #[inline]
 fn spare(socket: &impl Socket, size: usize) -> BytesMut {
     // A thread that is ending has no buffer.
-    match SPARE.try_with(|spares| spares[size].take()).ok().flatten() {
+    let spare = SPARE.try_with(|spares| spares[size].take()).ok().flatten();
+    match spare.or_else(|| if size == LARGEST { unkept() } else { None }) {
         Some(mut spare) => {
             if !socket.fills() {
                 spare.fill(0);
@@ -79,6 +92,33 @@ fn spare(socket: &impl Socket, size: usize) -> BytesMut {
         }
         None => recv_buffer(LENT[size]),
     }
+}
+
+/// Keeps a buffer until its slices are dropped.
+fn keep(kept: Bytes) {
+    if kept.len() != LENT[LARGEST] {
+        return;
+    }
+    let _ = KEPT.try_with(|cell| {
+        let mut all = cell.take();
+        if all.len() == RETIRED {
+            all.pop_front();
+        }
+        all.push_back(kept);
+        cell.set(all);
+    });
+}
+
+/// The first buffer that was kept, if its slices are dropped.
+fn unkept() -> Option<BytesMut> {
+    let take = |cell: &Cell<VecDeque<Bytes>>| {
+        let mut all = cell.take();
+        let first = all.pop_front().map(Bytes::try_into_mut);
+        let first = first.and_then(|first| first.map_err(|kept| all.push_front(kept)).ok());
+        cell.set(all);
+        first
+    };
+    KEPT.try_with(take).ok().flatten()
 }
 
 #[inline]

@@ -1,6 +1,6 @@
 //! What both ends share: the [`Connection`] trait and the protocol's types.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::{ProtocolError, Transmit, UsageError};
 
@@ -39,8 +39,14 @@ pub trait Connection: sealed::Sealed {
     fn lend(&mut self, buffer: BytesMut) -> Result<(), BytesMut>;
 
     /// Takes back a lent buffer. `None` while its bytes are still needed, or slices of it are kept,
-    /// and for good once the connection has replaced it for that reason.
+    /// and for good once the connection has replaced it for that reason, or it was
+    /// [retired](Self::retire).
     fn reclaim(&mut self) -> Option<BytesMut>;
+
+    /// Takes away a lent buffer that was parsed, although slices of it are kept. The connection can
+    /// be lent another one then. Once the slices are dropped, [`Bytes::try_into_mut`] makes a buffer
+    /// to lend of this one. `None` if there is none of that kind.
+    fn retire(&mut self) -> Option<Bytes>;
 
     /// Reports that the first `n` bytes of [`recv_buffer`](Self::recv_buffer) are the peer's next
     /// bytes. 0 changes nothing; report the end of file with [`handle_eof`](Self::handle_eof).

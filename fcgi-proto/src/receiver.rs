@@ -129,8 +129,7 @@ impl Receiver {
         if !self.wants_read() {
             return &mut [];
         }
-        self.base += self.filled as u64;
-        (self.pos, self.filled) = (0, 0);
+        self.rewind();
         let is_ready = matches!(&self.storage, Storage::Writable(b) if b.len() == self.window);
         if !is_ready {
             self.renew();
@@ -140,6 +139,13 @@ impl Receiver {
             Storage::Writable(buffer) => buffer.get_mut(..room).unwrap_or_default(),
             _ => &mut [],
         }
+    }
+
+    /// What was parsed is no longer looked at.
+    #[inline]
+    fn rewind(&mut self) {
+        self.base += self.filled as u64;
+        (self.pos, self.filled) = (0, 0);
     }
 
     /// How much of the window is offered.
@@ -422,9 +428,21 @@ impl Receiver {
             Storage::None => return None,
         };
         self.lent = false;
-        self.base += self.filled as u64;
-        (self.pos, self.filled) = (0, 0);
+        self.rewind();
         Some(buffer)
+    }
+
+    /// Gives a lent buffer away, of which slices are kept.
+    #[inline]
+    pub(crate) fn retire(&mut self) -> Option<Bytes> {
+        if !self.lent || !self.is_drained() {
+            return None;
+        }
+        let Storage::Shared(bytes) = &mut self.storage else { return None };
+        let bytes = core::mem::take(bytes);
+        (self.storage, self.lent) = (Storage::None, false);
+        self.rewind();
+        Some(bytes)
     }
 
     /// Frees a buffer that nothing is needed of, except a lent one that its lender can reclaim.
@@ -432,8 +450,7 @@ impl Receiver {
         if !self.is_drained() || !self.has_own_buffer() {
             return;
         }
-        self.base += self.filled as u64;
-        (self.pos, self.filled) = (0, 0);
+        self.rewind();
         let buffer = match core::mem::replace(&mut self.storage, Storage::None) {
             Storage::Shared(bytes) if self.lent => bytes.try_into_mut().ok(),
             _ => None,

@@ -192,6 +192,31 @@ fn a_lent_buffer_comes_back_once_nobody_keeps_slices_of_it() {
     assert_eq!(server.wants_buffer(), Some(4 * size), "the next window is larger");
 }
 
+#[test]
+fn a_lent_buffer_of_which_slices_are_kept_can_be_retired() {
+    let mut server = ServerConnection::new(ServerConfig::default());
+    let size = server.wants_buffer().expect("it has none");
+    assert_eq!(server.retire(), None, "there is none");
+    let head = [begin(1, 1, true), params(1, &[])].concat();
+    let (events, buffer) = read_lent(&mut server, &head, BytesMut::zeroed(size));
+    let [Event::Request { key, .. }] = events[..] else { panic!("{events:?}") };
+    let buffer = buffer.expect("nothing in it is needed");
+    let lent = addresses(&buffer);
+    let body = vec![b'x'; size - 8];
+    assert_eq!(read_lent(&mut server, &record(T::Stdin, 1, &body), buffer).1, None);
+    let retired = server.retire().expect("its slice is unread");
+    assert_eq!((server.retire(), server.reclaim()), (None, None), "it has none now");
+
+    // The next one is read into while the slice of the first is unread.
+    let size = server.wants_buffer().expect("it has none");
+    let more = vec![b'y'; size - 8];
+    read_lent(&mut server, &record(T::Stdin, 1, &more), BytesMut::zeroed(size));
+    let retired = retired.try_into_mut().expect_err("its slice is unread");
+    assert_eq!(read_input(&mut server, key, Input::Stdin), ([body, more].concat(), false));
+    let again = retired.try_into_mut().expect("its slice is dropped");
+    assert_eq!(addresses(&again), lent);
+}
+
 /// A whole request with a body, read into a lent buffer. Gives the chunk of the body, if it is kept
 /// until the request has ended.
 fn request_lent(server: &mut ServerConnection, buffer: BytesMut, keeps: bool) -> Option<Bytes> {

@@ -1,6 +1,7 @@
 //! What a request of a kept connection costs in allocations: at most two in our crates. One is its
 //! parameters, one the queue of what is sent; hello itself and tokio make none. That holds for
-//! requests that come together too, and a large body needs a buffer once.
+//! requests that come together too, and a large body needs a buffer
+//! once, or as many as its handler keeps.
 //!
 //! The allocator counts by thread. The server has one to itself; what speaks to it is a plain socket
 //! on another.
@@ -8,6 +9,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    collections::VecDeque,
 };
 
 use bytes::Bytes;
@@ -71,10 +73,13 @@ async fn tell(request: fcgi::Request) -> Result<(), fcgi::Error> {
         let made = ALLOCATIONS.with(Cell::get);
         return request.stdout().write_all(made.to_string()).await;
     }
-    if request.param_str("BUFFERS").is_some() {
+    if let Some(keeps) = request.param_str("BUFFERS").and_then(|keeps| keeps.parse().ok()) {
         let before = BUFFERS.with(Cell::get);
-        let mut stdin = request.stdin();
-        while stdin.chunk().await?.is_some() {}
+        let (mut stdin, mut kept) = (request.stdin(), VecDeque::new());
+        while let Some(chunk) = stdin.chunk().await? {
+            kept.push_back(chunk);
+            kept.drain(..kept.len().saturating_sub(keeps));
+        }
         let made = BUFFERS.with(Cell::get) - before;
         return request.stdout().write_all(made.to_string()).await;
     }
@@ -163,9 +168,23 @@ fn requests_that_come_together_make_no_more() {
 #[test]
 fn a_large_body_needs_a_buffer_once() {
     with_peer(|peer| {
-        let body = vec![b'x'; 4 << 20];
-        peer.send(request(1, KEEP, &[("BUFFERS", "")], &body));
-        let made = String::from_utf8(peer.answer(1).stdout).unwrap();
-        assert!(made.parse::<usize>().unwrap() <= 8, "{made} buffers for 4 MiB");
+        let made = buffers(peer, "0");
+        assert!(made <= 8, "{made} buffers for 4 MiB");
     });
+}
+
+/// An echo whose web server reads slowly keeps what it has read until it is sent.
+#[test]
+fn a_large_body_of_which_some_is_kept_needs_a_buffer_for_each_of_those() {
+    with_peer(|peer| {
+        let made = buffers(peer, "6");
+        assert!(made <= 16, "{made} buffers for 4 MiB, 6 of which are kept");
+    });
+}
+
+/// How many buffers a body of 4 MiB takes, if the handler keeps so many chunks.
+fn buffers(peer: &mut Peer, keeps: &str) -> usize {
+    let body = vec![b'x'; 4 << 20];
+    peer.send(request(1, KEEP, &[("BUFFERS", keeps)], &body));
+    String::from_utf8(peer.answer(1).stdout).unwrap().parse().unwrap()
 }

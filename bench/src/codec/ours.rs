@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use bytes::{Buf, BytesMut};
 use fcgi_proto::{
     BeginRequest, ClientConfig, ClientConnection, Connection, Input, Limits, Params, Role,
-    ServerConfig, ServerConnection, server,
+    ServerConfig, ServerConnection, recv_buffer, server,
 };
 
 use super::subject::{Codec, Measured, Seen, Sent, Subject};
@@ -57,12 +57,7 @@ impl Spares {
     fn lend(&mut self, connection: &mut impl Connection) {
         let wanted = connection.wants_buffer();
         let Some(at) = LENT.iter().position(|size| Some(*size) == wanted) else { return };
-        let spare = self.0[at].take().unwrap_or_else(|| {
-            // The first split makes it cheap to share.
-            let mut spare = BytesMut::zeroed(LENT[at]);
-            drop(spare.split_off(LENT[at]));
-            spare
-        });
+        let spare = self.0[at].take().unwrap_or_else(|| recv_buffer(LENT[at]));
         self.0[at] = connection.lend(spare).err();
     }
 
@@ -169,12 +164,12 @@ pub(super) const READS: &str = "reads alone";
 /// else.
 pub(super) struct Reads {
     reads: Vec<usize>,
-    buffers: [Vec<u8>; 3],
+    buffers: [BytesMut; 3],
 }
 
 impl Default for Reads {
     fn default() -> Reads {
-        Reads { reads: Vec::new(), buffers: LENT.map(|size| vec![0; size]) }
+        Reads { reads: Vec::new(), buffers: LENT.map(recv_buffer) }
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
 };
 
 use fcgi_engine::{
+    listener::StdListener,
     notify::{self, Serving},
     pump,
-    server::ACCEPT_PAUSE,
+    server::{ACCEPT_PAUSE, Sockets},
     socket::Peer,
 };
 use rustix::{
@@ -27,13 +28,13 @@ use super::{
     quiet::{FEW, Quiet, SILENT_POLLS},
     slot::Slot,
 };
-use crate::{acceptor::Acceptor, stream::Stream, waker::poll_timeout};
+use crate::{stream::Stream, waker::poll_timeout};
 
 /// The sockets; the thread that leads owns them.
 pub(super) struct Leader {
     engine: Arc<Engine>,
-    acceptor: Option<Acceptor>,
-    /// Kept while there is an acceptor that takes connections.
+    listening: Option<Sockets<StdListener>>,
+    /// Kept while connections are taken.
     serving: Option<Serving>,
     slots: Vec<Slot>,
     quiet: Quiet,
@@ -125,16 +126,16 @@ impl Leader {
         None
     }
 
-    pub(super) fn new(engine: &Arc<Engine>, acceptor: Acceptor) -> Box<Self> {
-        let mut leader = Self::with(engine, Some(acceptor));
+    pub(super) fn new(engine: &Arc<Engine>, sockets: Sockets<StdListener>) -> Box<Self> {
+        let mut leader = Self::with(engine, Some(sockets));
         leader.serving = Some(notify::serving());
         leader
     }
 
-    fn with(engine: &Arc<Engine>, acceptor: Option<Acceptor>) -> Box<Self> {
+    fn with(engine: &Arc<Engine>, listening: Option<Sockets<StdListener>>) -> Box<Self> {
         Box::new(Self {
             engine: Arc::clone(engine),
-            acceptor,
+            listening,
             serving: None,
             slots: Vec::new(),
             quiet: Quiet::default(),
@@ -162,16 +163,16 @@ impl Leader {
         let late = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         match self.stage {
             Stage::Serving if !self.engine.is_leaving() => {
-                return self.acceptor.is_none() && self.is_empty();
+                return self.listening.is_none() && self.is_empty();
             }
             Stage::Serving => {
                 self.serving = None;
                 // Connections that are there already are served (W-13).
-                if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.hide();
+                if let Some(sockets) = &mut self.listening {
+                    sockets.hide();
                 }
                 self.accept(usize::MAX);
-                self.acceptor = None;
+                self.listening = None;
                 self.engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
                 self.serve_all(Connection::shutdown);
@@ -298,7 +299,8 @@ impl Leader {
             Stage::Draining { until } | Stage::Cancelled { until } => until,
         };
         let limits = self.slots.iter().filter_map(|slot| slot.watch.until);
-        let pause = self.acceptor.as_mut().and_then(Acceptor::paused_until);
+        let listening = self.listening.as_mut();
+        let pause = listening.and_then(|sockets| sockets.paused_until(Instant::now));
         let limits = limits.chain(stage).chain(pause).chain(self.quiet.until());
         let until = limits.chain(until).min();
         if !self.engine.pool.wakeups.begin_poll(until) {
@@ -348,8 +350,8 @@ impl Leader {
         accepts: bool,
         ready: &mut Vec<(usize, PollFlags)>,
     ) -> Found {
-        let acceptor = self.acceptor.as_ref().filter(|_| accepts);
-        let listeners = acceptor.into_iter().flat_map(Acceptor::listeners);
+        let listening = self.listening.as_ref().filter(|_| accepts);
+        let listeners = listening.into_iter().flat_map(Sockets::iter);
         let mut fds = Vec::with_capacity(self.slots.len() + 3);
         fds.push(PollFd::new(&*self.engine.pool.wakeups.waker, PollFlags::IN));
         fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -401,8 +403,9 @@ impl Leader {
     fn accept(&mut self, most: usize) {
         let _apart = apart();
         for _ in 0..most {
-            let Some(acceptor) = &mut self.acceptor else { return };
-            match acceptor.accept(&self.engine.tally) {
+            let Some(sockets) = &mut self.listening else { return };
+            let accept = |listener: &mut StdListener| Stream::accept(listener);
+            match sockets.poll_accept(&self.engine.tally, Instant::now, accept) {
                 Poll::Ready(Ok(Some((stream, peer)))) => {
                     let index = self.add(stream, peer);
                     self.serve(index, PollFlags::empty());

@@ -360,12 +360,18 @@ impl<C> Pool<C> {
 
     /// Starts with the first leader, unless it was stopped already.
     pub(super) fn start(&self, leader: Box<dyn Lead<C>>) {
+        self.put(leader, |_| true);
+    }
+
+    fn put(&self, leader: Box<dyn Lead<C>>, wanted: impl FnOnce(&State<C>) -> bool) {
         let mut state = self.lock();
         if state.stopped {
             drop(state);
             return drop(leader);
         }
-        (state.lead, state.wanted) = (Some(leader), true);
+        state.lead = Some(leader);
+        state.turn += 1;
+        state.wanted = wanted(&state);
         self.call_others(&mut state);
     }
 
@@ -407,15 +413,7 @@ impl<C> Pool<C> {
 
     /// Puts down the leadership of a thread that has no request to run, or goes on with one.
     pub(super) fn give_back(&self, leader: Box<dyn Lead<C>>) {
-        let mut state = self.lock();
-        if state.stopped {
-            drop(state);
-            return drop(leader);
-        }
-        state.lead = Some(leader);
-        state.turn += 1;
-        state.wanted = !state.waits_soon();
-        self.call_others(&mut state);
+        self.put(leader, |state| !state.waits_soon());
     }
 
     /// Whether the leader should leave the leadership to the handler that it has just woken.

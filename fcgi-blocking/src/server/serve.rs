@@ -5,10 +5,11 @@ use std::{fmt, os::fd::OwnedFd, sync::Arc};
 use fcgi_engine::{
     Listener,
     cgi::{self, Relay},
+    server::Sockets,
 };
 
 use super::{Server, engine::Engine, handler::Handler, leader::Leader, shutdown::Shutdown};
-use crate::{Address, Error, acceptor::Acceptor, stream::Stream};
+use crate::{Address, Error, stream::Stream};
 
 /// A server that is ready to start: [`run`](Self::run) it, as it is or [with a
 /// signal](Self::with_graceful_shutdown).
@@ -115,7 +116,7 @@ impl<H: Handler> Serve<H> {
         let engine = Arc::new(engine);
         let mut relay = None;
         let leader = match source {
-            Source::Listener(listener) => Leader::new(&engine, Acceptor::new(listener)?),
+            Source::Listener(listener) => Leader::new(&engine, Sockets::adopt(listener, Ok)?),
             Source::Connection(io) => Leader::of_one(&engine, Stream::over(io)),
             Source::Cgi(cgi, connection) => {
                 relay = Some(Relay::thread().spawn(|| cgi.run()).map_err(cgi::failed)?);

@@ -15,14 +15,11 @@ use std::{
 use fcgi_engine::{
     cgi::{self, Relay},
     notify,
-    server::{Settings, accept_failed},
-    socket::Peer,
+    server::{Settings, Sockets, accept_failed},
+    socket::{self, Peer},
 };
 
-use super::{
-    Handler, connection,
-    state::{Registered, State},
-};
+use super::{Handler, connection, state::State};
 use crate::{
     Acceptor, Error,
     deadline::Deadline,
@@ -160,17 +157,17 @@ impl<R: Runtime, H, S> fmt::Debug for Serve<R, H, S> {
 
 /// Takes connections until the signal, and then those that still wait.
 async fn take_connections<R: Runtime, H: Handler>(
-    mut acceptor: Acceptor<R>,
+    acceptor: Acceptor<R>,
     state: &Arc<State<H>>,
     signal: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    acceptor.register()?;
+    let mut sockets = acceptor.register()?;
     let serving = notify::serving();
-    let accepted = accept_until(&mut acceptor, state, signal).await;
+    let accepted = accept_until::<R, H>(&mut sockets, state, signal).await;
     drop(serving);
     // Connections that are there already are served (W-13).
-    acceptor.hide();
-    accepted.and(accept_last(&mut acceptor, state).await)
+    sockets.hide();
+    accepted.and(accept_last::<R, H>(&mut sockets, state).await)
 }
 
 /// Waits for the only connection to end, or for the signal.
@@ -204,7 +201,7 @@ async fn finish<R: Runtime, H: Handler>(state: &State<H>, limit: Duration) {
 
 /// Takes connections until the signal.
 async fn accept_until<R: Runtime, H: Handler>(
-    acceptor: &mut Acceptor<R>,
+    sockets: &mut Sockets<R::Listener>,
     state: &Arc<State<H>>,
     signal: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -214,9 +211,9 @@ async fn accept_until<R: Runtime, H: Handler>(
         if signal.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let more = match poll_accepts(acceptor, state, cx, MAX_ROUNDS)? {
+        let more = match poll_accepts::<R, H>(sockets, state, cx, MAX_ROUNDS)? {
             Poll::Ready(()) => true,
-            Poll::Pending => pause.poll(cx, acceptor.paused_until(), R::now()).is_ready(),
+            Poll::Pending => pause.poll(cx, sockets.paused_until(R::now), R::now()).is_ready(),
         };
         if more {
             // Many connections come at once: the open ones get their turn.
@@ -229,12 +226,14 @@ async fn accept_until<R: Runtime, H: Handler>(
 
 /// Takes the connections that wait already.
 async fn accept_last<R: Runtime, H: Handler>(
-    acceptor: &mut Acceptor<R>,
+    sockets: &mut Sockets<R::Listener>,
     state: &Arc<State<H>>,
 ) -> Result<(), Error> {
-    poll_fn(|cx| match poll_accepts(acceptor, state, cx, usize::MAX)? {
-        // The order matters: a connection that comes after the first check wakes the task.
-        Poll::Pending if acceptor.has_more() => Poll::Pending,
+    let waits = |listener: &R::Listener| R::listener_fd(listener).is_some_and(socket::is_readable);
+    poll_fn(|cx| match poll_accepts::<R, H>(sockets, state, cx, usize::MAX)? {
+        // The runtime may not have noticed a connection. The order matters: one that comes after
+        // the first check wakes the task.
+        Poll::Pending if sockets.accepts(R::now) && sockets.iter().any(waits) => Poll::Pending,
         _ => Poll::Ready(Ok(())),
     })
     .await
@@ -242,15 +241,16 @@ async fn accept_last<R: Runtime, H: Handler>(
 
 /// Takes at most this many connections. Pending when no more can be taken now.
 fn poll_accepts<R: Runtime, H: Handler>(
-    acceptor: &mut Acceptor<R>,
+    sockets: &mut Sockets<R::Listener>,
     state: &Arc<State<H>>,
     cx: &mut Context<'_>,
     most: usize,
 ) -> Poll<Result<(), Error>> {
     for _ in 0..most {
-        if let Some((io, peer)) = ready!(acceptor.poll_accept(cx, &state.tally))? {
+        let accept = |listener: &mut R::Listener| R::poll_accept(listener, cx);
+        if let Some((io, peer)) = ready!(sockets.poll_accept(&state.tally, R::now, accept))? {
             spawn::<R, H>(state, io, peer)
-                .map_err(|error| accept_failed(acceptor.local_addr(), error))?;
+                .map_err(|error| accept_failed(sockets.local_addr(), error))?;
         }
     }
     Poll::Ready(Ok(()))
@@ -264,8 +264,7 @@ async fn serve_one<R: Runtime, H: Handler>(
     signal: impl Future<Output = ()>,
     limit: Duration,
 ) {
-    let (id, shared) = state.connect(io.peer(), R::now);
-    let _registered = Registered { state: Arc::clone(state), id };
+    let (_registered, shared) = state.connect(io.peer(), R::now);
     let mut serving = pin!(connection::serve::<R, H>(io, Arc::clone(state), shared));
     let mut leaving = pin!(async {
         signal.await;
@@ -288,10 +287,8 @@ fn spawn<R: Runtime, H: Handler>(
     io: R::Transport,
     peer: Peer,
 ) -> io::Result<()> {
-    let (id, shared) = state.connect(peer, R::now);
-    let state = Arc::clone(state);
     // Dropped with the task, even if there is no runtime to run it.
-    let registered = Registered { state, id };
+    let (registered, shared) = state.connect(peer, R::now);
     R::spawn(async move {
         connection::serve::<R, H>(io, Arc::clone(&registered.state), shared).await;
         drop(registered);

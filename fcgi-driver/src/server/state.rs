@@ -44,14 +44,18 @@ impl<H> State<H> {
         Self { handler, tally: Arc::new(Tally::new(settings)), connections: Mutex::default() }
     }
 
-    /// Registers a new connection.
-    pub(super) fn connect(&self, peer: Peer, now: fn() -> Instant) -> (u64, Arc<Shared>) {
+    /// Registers a new connection, until the first of the values is dropped.
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        peer: Peer,
+        now: fn() -> Instant,
+    ) -> (Registered<H>, Arc<Shared>) {
         let shared = Arc::new(Shared::new(&self.tally, peer, now));
         let mut connections = self.lock();
         connections.last_id += 1;
         let id = connections.last_id;
         connections.open.insert(id, Arc::clone(&shared));
-        (id, shared)
+        (Registered { state: Arc::clone(self), id }, shared)
     }
 
     fn disconnect(&self, id: u64) {
@@ -105,7 +109,7 @@ impl<H> State<H> {
 /// A registered connection. It stays registered as long as its task lives.
 pub(super) struct Registered<H> {
     pub(super) state: Arc<State<H>>,
-    pub(super) id: u64,
+    id: u64,
 }
 
 impl<H> Drop for Registered<H> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fcgi_http::{BodyLengthError, RequestBody};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 
-use super::{BoxError, HttpError, UnknownLength, length_error, spool::Spool};
+use super::{BoxError, HttpError, Spool, Spooled, UnknownLength, length_error};
 
 /// The most that is gathered of a body before its request is sent, in bytes, unless it is spooled.
 const AT_HAND: u64 = 64 * 1024;
@@ -96,7 +96,10 @@ impl Gather {
         if self.ended {
             let (length, body) = match self.spool.take() {
                 None => (self.held, Gathered::Bytes(concat(mem::take(&mut self.head)))),
-                Some(spool) => spool.finish()?,
+                Some(spool) => match spool.finish()? {
+                    (length, Spooled::Bytes(bytes)) => (length, Gathered::Bytes(bytes)),
+                    (length, Spooled::File(file)) => (length, Gathered::File(file, length)),
+                },
             };
             // An empty body without a declared length counts as no body.
             let is_none = length == 0 && !self.is_declared;
@@ -143,8 +146,7 @@ impl Gather {
     /// Takes the next bytes of the body, its end, or its error.
     ///
     /// # Errors
-    /// [`HttpError::RequestBody`], also for bytes past its length; [`HttpError::RequestTooLarge`],
-    /// [`HttpError::Spool`].
+    /// [`HttpError::RequestBody`], also for bytes past its length; errors of [`Spool::push`].
     pub fn handle_chunk(
         &mut self,
         chunk: Result<Option<Bytes>, BoxError>,

@@ -5,15 +5,21 @@
 //! types never wait: they say what to do next, and their caller reports the result.
 //!
 //! - [`Call`] is one call of an HTTP client: the parameters ([`CallSettings`]), the Authorizer
-//!   before it, the head of the response, local redirects. [`Gather`] prepares a request's body, and
-//!   stores one of unknown length. [`Incoming`] is the response's body.
+//!   before it, the head of the response, local redirects. [`Gather`] prepares a request's body,
+//!   [`Spool`] stores one of unknown length, and [`Incoming`] is the response's body.
 //! - [`Reply`] is a server's answer to one request, from its parameters to its app status;
 //!   [`InputBody`] checks the request's body against its length.
 //! - [`HttpError`] is what can go wrong.
 //!
 //! ```
-//! let request = fcgi_engine::http::get("/articles?page=2", ())?;
-//! assert_eq!(request.uri().query(), Some("page=2"));
+//! use fcgi_engine::http::{Spool, Spooled};
+//!
+//! let mut spool = Spool::new(4, 1000);
+//! spool.push(&b"in memory or "[..])?;
+//! spool.push(&b"in a file"[..])?;
+//! let (length, kept) = spool.finish()?;
+//! assert_eq!(length, 22);
+//! assert!(matches!(kept, Spooled::File(_)), "it is more than 4 bytes");
 //! # Ok::<(), fcgi_engine::http::HttpError>(())
 //! ```
 
@@ -38,6 +44,7 @@ pub use reply::{Asked, Reply, ReplyStep};
 pub use scripts::{Scripts, ScriptsBuilder};
 pub use service::{ByRole, FilterData};
 pub use settings::{CallSettings, UnknownLength, Variables};
+pub use spool::{Spool, Spooled};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

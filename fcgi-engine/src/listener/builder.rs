@@ -12,7 +12,6 @@ use crate::{Address, Error};
 /// are in place before the first connection can be made; the file never allows more than `mode`
 /// does.
 #[derive(Debug)]
-#[must_use = "it listens once `bind` is called"]
 pub struct ListenerBuilder {
     address: Result<Address, Error>,
     name: Option<String>,
@@ -30,6 +29,7 @@ impl Listener {
     /// let listener = Listener::builder(path).mode(0o660).backlog(1024).bind()?;
     /// # Ok::<(), fcgi_engine::Error>(())
     /// ```
+    #[must_use = "it listens once `bind` is called"]
     pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> ListenerBuilder {
         ListenerBuilder::new(address.try_into().map_err(Into::into))
     }
@@ -40,40 +40,27 @@ impl ListenerBuilder {
         Self { address, name: None, options: Options::default() }
     }
 
-    /// The mode of a unix socket's file, whatever the process's umask. `0o660` lets its owner and
-    /// its group connect. Default: `0o777` without the umask's bits. It has no effect on TCP, nor
-    /// on an inherited socket.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.options.mode = Some(mode & 0o7777);
-        self
-    }
+    crate::setters! {
+        /// The mode of a unix socket's file, whatever the process's umask. `0o660` lets its owner
+        /// and its group connect. Default: `0o777` without the umask's bits. It has no effect on
+        /// TCP, nor on an inherited socket.
+        mode(mode: u32) { self.options.mode = Some(mode & 0o7777) }
 
-    /// The owner of a unix socket's file, by name or number. Only root can change the owner.
-    /// Default: the process's user.
-    pub fn owner(mut self, owner: impl Into<Account>) -> Self {
-        self.options.owner = Some(owner.into());
-        self
-    }
+        /// The owner of a unix socket's file, by name or number. Only root can change the owner.
+        /// Default: the process's user.
+        owner(owner: impl Into<Account>) { self.options.owner = Some(owner.into()) }
 
-    /// The group of a unix socket's file, by name or number. It must be one of the process's own,
-    /// except for root. Default: the process's group, or the folder's.
-    pub fn group(mut self, group: impl Into<Account>) -> Self {
-        self.options.group = Some(group.into());
-        self
-    }
+        /// The group of a unix socket's file, by name or number. It must be one of the process's
+        /// own, except for root. Default: the process's group, or the folder's.
+        group(group: impl Into<Account>) { self.options.group = Some(group.into()) }
 
-    /// How many connections may wait to be accepted. The system may allow fewer, on Linux
-    /// `net.core.somaxconn`. Default 4096.
-    pub fn backlog(mut self, connections: u32) -> Self {
-        self.options.backlog = connections;
-        self
-    }
+        /// How many connections may wait to be accepted. The system may allow fewer, on Linux
+        /// `net.core.somaxconn`. Default 4096.
+        backlog(connections: u32) { self.options.backlog = connections }
 
-    /// For [`inherit_or_bind`](Self::inherit_or_bind): take only the sockets that systemd passed
-    /// under this name.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
+        /// For [`inherit_or_bind`](Self::inherit_or_bind): take only the sockets that systemd
+        /// passed under this name.
+        name(name: impl Into<String>) { self.name = Some(name.into()) }
     }
 
     /// Listens on the address.

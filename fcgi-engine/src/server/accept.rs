@@ -39,14 +39,23 @@ struct Place<L> {
 }
 
 impl<L> Sockets<L> {
-    /// The sockets of a listener.
-    pub fn new(listener: Listener, adopt: impl Fn(StdListener) -> L) -> Self {
-        let place = |ListeningSocket { listener, address, file }| Place {
-            listener: adopt(listener),
-            address,
-            file,
+    /// The sockets of a listener, which are made nonblocking before an adapter takes each over.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when one of them can't be used.
+    pub fn adopt(
+        listener: Listener,
+        take: impl Fn(StdListener) -> io::Result<L>,
+    ) -> Result<Self, Error> {
+        let place = |ListeningSocket { listener, address, file }| match listener
+            .set_nonblocking()
+            .and_then(|()| take(listener))
+        {
+            Ok(listener) => Ok(Place { listener, address, file }),
+            Err(error) => Err(accept_failed(&address, error)),
         };
-        Self::of(listener.into_sockets().into_iter().map(place).collect())
+        let sockets = listener.into_sockets().into_iter().map(place);
+        Ok(Self::of(sockets.collect::<Result<_, _>>()?))
     }
 
     /// One socket that an adapter has made itself.
@@ -63,14 +72,9 @@ impl<L> Sockets<L> {
         &self.sockets[0].address
     }
 
-    /// The sockets, and where each listens.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&L, &Address)> {
-        self.sockets.iter().map(|place| (&place.listener, &place.address))
-    }
-
-    /// The sockets, and where each listens.
-    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&mut L, &Address)> {
-        self.sockets.iter_mut().map(|place| (&mut place.listener, &place.address))
+    /// The sockets.
+    pub fn iter(&self) -> impl Iterator<Item = &L> {
+        self.sockets.iter().map(|place| &place.listener)
     }
 
     /// Until when nothing is accepted, since the system lacks something; `None` if it may be. The

@@ -52,7 +52,7 @@ mod request;
 use alloc::collections::{BTreeSet, BinaryHeap, VecDeque};
 use core::{borrow::Borrow, cmp::Reverse, fmt};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 pub use event::{BeginRequest, ClientConfig, Event, Outcome};
 pub use request::Request;
@@ -457,6 +457,11 @@ impl Connection for ClientConnection {
     #[inline]
     fn reclaim(&mut self) -> Option<BytesMut> {
         self.recv.reclaim()
+    }
+
+    #[inline]
+    fn retire(&mut self) -> Option<Bytes> {
+        self.recv.retire()
     }
 
     #[inline]

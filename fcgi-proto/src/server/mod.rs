@@ -46,7 +46,7 @@ mod request;
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use core::fmt;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 pub use config::{Roles, ServerConfig};
 pub use event::{AbortReason, Event, Whole};
@@ -474,6 +474,11 @@ impl Connection for ServerConnection {
     #[inline]
     fn reclaim(&mut self) -> Option<BytesMut> {
         self.recv.reclaim()
+    }
+
+    #[inline]
+    fn retire(&mut self) -> Option<Bytes> {
+        self.recv.retire()
     }
 
     #[inline]

@@ -151,6 +151,10 @@ pub(crate) fn run(mut subject: impl Subject, bytes: &[u8], cuts: &[usize], max: 
         at += feed(&mut subject, &bytes[at..], cut);
         subject.observe(&mut log, max);
         spare = subject.reclaim().or(spare);
+        if cut % 3 == 1 {
+            let retired = subject.retire();
+            spare = retired.and_then(|retired| retired.try_into_mut().ok()).or(spare);
+        }
     }
     assert!(
         at == bytes.len() || subject.is_closed(),
