@@ -39,15 +39,23 @@ impl Exchange {
 
     /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
-        if let Some(chunk) = self.core.at_hand() {
-            return Ok(chunk);
-        }
-        let next = self.next(link);
-        let next = self.core.hand_out(next, Instant::now);
+        let chunk = self.hand_out(|exchange| exchange.next(link));
         if self.core.is_over() {
             link.leave(&mut self.core);
         }
-        next
+        chunk
+    }
+
+    /// Hands out what is at hand, or what `next` waits for.
+    pub(crate) fn hand_out(
+        &mut self,
+        next: impl FnOnce(&mut Self) -> Result<Option<Chunk>, Error>,
+    ) -> Result<Option<Chunk>, Error> {
+        if let Some(chunk) = self.core.at_hand() {
+            return Ok(chunk);
+        }
+        let next = next(self);
+        self.core.hand_out(next, Instant::now)
     }
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {

@@ -33,10 +33,6 @@ impl Link {
         Self { stream: Arc::new(stream), session, waker }
     }
 
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
-    }
-
     /// Sends what can be sent, reads if `reads`, and passes on what has happened. See
     /// [`turn`](client::Session::turn).
     pub(crate) fn turn(&mut self, reads: bool) -> bool {

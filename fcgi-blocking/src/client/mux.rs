@@ -57,16 +57,8 @@ impl Mux {
     }
 
     /// The next bytes of a request's response, or its end.
-    pub(crate) fn chunk(&mut self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        if let Some(chunk) = exchange.core.at_hand() {
-            return Ok(chunk);
-        }
-        let next = self.next(exchange);
-        let next = exchange.core.hand_out(next, Instant::now);
-        if next.is_err() {
-            self.leave(&mut exchange.core);
-        }
-        next
+    pub(crate) fn chunk(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
+        exchange.hand_out(|exchange| self.next(exchange))
     }
 
     fn next(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {

@@ -14,7 +14,7 @@ use super::{
     threads::{Desk, Place, Threads},
 };
 use crate::{
-    Error, Phase,
+    Error,
     client::{
         Body, CancelHandle, Chunk, Patience, dial,
         exchange::Exchange,
@@ -61,17 +61,7 @@ impl Lease {
         let place = loop {
             let wait = |who: &mut Option<_>| *who = Some(thread::current());
             match patience.wait(&name, || self.inner.poll_open(wait))?? {
-                Open::Ask(asking) => {
-                    let asked = self.query(patience);
-                    // If this caller's limit or handle ended the query, that is not an answer.
-                    if let Err(
-                        Error::Timeout { phase: Phase::Response, .. } | Error::Cancelled { .. },
-                    ) = asked
-                    {
-                        return asked.map(|_| ());
-                    }
-                    asking.answer(asked)?;
-                }
+                Open::Ask(asking) => asking.answer(self.query(patience))?,
                 Open::Own => {
                     break Place::Own(Box::new(self.connect(Session::new, patience)?));
                 }

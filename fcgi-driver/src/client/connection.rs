@@ -45,10 +45,6 @@ impl<R: Runtime> Connection<R> {
         Place::new(self, |connection| &connection.session)
     }
 
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
-    }
-
     /// Drives a request; returns the next chunk, or its end.
     pub(crate) fn poll_exchange(
         &mut self,

@@ -14,7 +14,7 @@ use fcgi_proto::{
 
 use super::{Desk, Place, Pooled, Reached, Sending, desk::Turn, sending::Verdict};
 use crate::{
-    Error,
+    Error, Phase,
     client::{Bodies, Carrier, Exchange, Replay},
 };
 
@@ -279,12 +279,15 @@ pub struct Asking<K: Pooled> {
 
 impl<K: Pooled> Asking<K> {
     /// The application's answer. If it could not be asked, all who wait for the answer get the
-    /// error, so that they do not fail one after the other.
+    /// error, so that they do not fail one after the other. If the caller's own limit or handle
+    /// ended the query, another caller asks.
     ///
     /// # Errors
     /// Why it could not be asked.
     pub fn answer(mut self, asked: Result<Values, Error>) -> Result<(), Error> {
-        if let Some(desk) = self.desk.take() {
+        use Error::{Cancelled, Timeout};
+        let own = matches!(asked, Err(Timeout { phase: Phase::Response, .. } | Cancelled { .. }));
+        if let Some(desk) = self.desk.take_if(|_| !own) {
             match &asked {
                 Ok(values) => desk.end_discovery(Some(*values)),
                 Err(error) => desk.fail_discovery(error),
