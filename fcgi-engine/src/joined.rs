@@ -3,24 +3,29 @@
 use bytes::{Bytes, BytesMut};
 
 /// Joined chunks. A single one is not copied.
-#[derive(Debug, Default)]
-pub(crate) struct Joined {
+#[derive(Debug)]
+pub struct Joined {
     first: Bytes,
     all: BytesMut,
+    pub(crate) limit: usize,
 }
 
 impl Joined {
-    pub(crate) fn len(&self) -> usize {
-        self.first.len() + self.all.len()
+    /// For at most `limit` bytes.
+    #[inline]
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { first: Bytes::new(), all: BytesMut::new(), limit }
     }
 
-    /// Adds a chunk. Returns false, and adds nothing, if there would be more than `limit` bytes in
-    /// all.
-    pub(crate) fn push(&mut self, bytes: Bytes, limit: usize) -> bool {
-        if self.len().saturating_add(bytes.len()) > limit {
+    /// Adds a chunk. Returns false, and adds nothing, if there would be more bytes than the limit.
+    #[must_use]
+    pub fn push(&mut self, bytes: Bytes) -> bool {
+        let len = self.first.len() + self.all.len();
+        if len.saturating_add(bytes.len()) > self.limit {
             return false;
         }
-        if self.len() == 0 {
+        if len == 0 {
             self.first = bytes;
             return true;
         }
@@ -31,7 +36,10 @@ impl Joined {
         true
     }
 
-    pub(crate) fn bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    /// Takes all bytes.
+    #[must_use]
+    pub fn take(&mut self) -> Bytes {
+        let first = std::mem::take(&mut self.first);
+        if self.all.is_empty() { first } else { std::mem::take(&mut self.all).freeze() }
     }
 }

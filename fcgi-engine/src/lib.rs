@@ -47,5 +47,7 @@ pub mod text;
 
 pub use address::{Address, AddressError, Target};
 pub use error::{Error, Phase};
+#[doc(hidden)]
+pub use joined::Joined;
 pub use listener::{Account, Listener, ListenerBuilder};
 pub use socket::is_fastcgi;

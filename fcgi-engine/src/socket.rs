@@ -60,7 +60,7 @@ pub fn is_fastcgi() -> bool {
 /// it has room.
 pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let address = net::SocketAddrUnix::new(path)?;
-    let socket = unix_socket(true)?;
+    let socket = stream_socket(net::AddressFamily::UNIX, true)?;
     loop {
         match net::connect(&socket, &address) {
             Ok(()) => return Ok(socket.into()),
@@ -70,17 +70,20 @@ pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// A unix socket that is closed on exec, and perhaps does not block.
-pub(crate) fn unix_socket(nonblocking: bool) -> io::Result<OwnedFd> {
+/// A stream socket that is closed on exec, and perhaps does not block.
+///
+/// # Errors
+/// The system's.
+pub fn stream_socket(family: net::AddressFamily, nonblocking: bool) -> io::Result<OwnedFd> {
     #[cfg(not(target_vendor = "apple"))]
     let socket = {
         let mut flags = net::SocketFlags::CLOEXEC;
         flags.set(net::SocketFlags::NONBLOCK, nonblocking);
-        net::socket_with(net::AddressFamily::UNIX, net::SocketType::STREAM, flags, None)?
+        net::socket_with(family, net::SocketType::STREAM, flags, None)?
     };
     #[cfg(target_vendor = "apple")]
     let socket = {
-        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
+        let socket = net::socket(family, net::SocketType::STREAM, None)?;
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&socket, nonblocking)?;
         socket

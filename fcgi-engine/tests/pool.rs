@@ -18,7 +18,7 @@ proptest! {
 fn the_bytes_reach_everything() {
     let mut runner = TestRunner::deterministic();
     let mut all = Vec::new();
-    for _ in 0..500 {
+    for _ in 0..600 {
         let bytes = vec(any::<u8>(), 500..1500).new_tree(&mut runner).unwrap().current();
         all.push(engine_pool::explore(&bytes));
     }

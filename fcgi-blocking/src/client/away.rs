@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use fcgi_engine::client::Carrier;
+
 use super::{Exchange, link::Place};
 
 /// Runs a request to its end, in a new thread, and then brings the connection back.
@@ -13,7 +15,7 @@ pub(super) fn run(place: &mut Place, mut exchange: Exchange) {
     let Some((mut link, home)) = place.detach(|who: Thread| who.unpark()) else { return };
     spawn(move || {
         while let Ok(Some(_)) = exchange.chunk(&mut link) {}
-        exchange.leave(&mut link);
+        link.leave(&mut exchange.core);
         home.back(link);
     });
 }

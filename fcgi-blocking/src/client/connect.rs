@@ -3,20 +3,17 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::AsFd,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use fcgi_engine::client::Pauses;
+use fcgi_engine::{client::Pauses, socket};
 use rustix::{
     event::PollFlags,
     io::Errno,
-    net::{self, AddressFamily, SocketAddrUnix, SocketType},
+    net::{self, AddressFamily},
 };
 
 use super::{
@@ -64,20 +61,14 @@ impl Attempt<'_> {
 
     fn unix(&mut self, path: &Path) -> Result<Stream, Failure> {
         let until = self.until();
-        let address = SocketAddrUnix::new(path)?;
-        let socket = socket(AddressFamily::UNIX)?;
         let mut pauses = Pauses::new();
         loop {
-            match net::connect(&socket, &address) {
-                Ok(()) => return Ok(Stream::unix(UnixStream::from(socket))?),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => match pauses.next(Instant::now(), until) {
-                    Some(again) => {
-                        self.wait(None, Some(again))?;
-                    }
-                    None => return Err(Failure::TimedOut),
-                },
-                Err(error) => return Err(error.into()),
+            match socket::connect_unix(path) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let again = pauses.next(Instant::now(), until).ok_or(Failure::TimedOut)?;
+                    self.wait(None, Some(again))?;
+                }
+                connected => return Ok(Stream::unix(connected?)?),
             }
         }
     }
@@ -99,10 +90,8 @@ impl Attempt<'_> {
     }
 
     fn tcp_to(&mut self, address: SocketAddr, until: Option<Instant>) -> Result<Stream, Failure> {
-        let socket = socket(match address {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        })?;
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket::stream_socket(family, true)?;
         match net::connect(&socket, &address) {
             Ok(()) => {}
             // The system continues to connect in the background.
@@ -129,19 +118,4 @@ impl Attempt<'_> {
             }
         }
     }
-}
-
-#[cfg(not(target_vendor = "apple"))]
-fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
-    net::socket_with(family, SocketType::STREAM, flags, None)
-}
-
-/// Apple's systems accept no flags here.
-#[cfg(target_vendor = "apple")]
-fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let socket = net::socket(family, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(socket)
 }

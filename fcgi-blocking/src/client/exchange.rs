@@ -2,13 +2,8 @@
 
 use std::{sync::OnceLock, task::Poll, time::Instant};
 
-use fcgi_engine::{
-    client::{self, Bodies, Chunk, Limit},
-    observe,
-};
-use fcgi_proto::BeginRequest;
+use fcgi_engine::client::{self, Carrier, Chunk, Limit};
 use rustix::event::PollFlags;
-use tracing::Span;
 
 use super::{Body, CancelHandle, link::Link, wait::Waited};
 use crate::Error;
@@ -16,7 +11,7 @@ use crate::Error;
 /// A request that was begun.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) core: client::Exchange,
+    pub(crate) core: Box<client::Exchange>,
     bodies: [Body; 2],
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
@@ -34,59 +29,33 @@ pub(crate) enum Step {
 
 impl Exchange {
     pub(crate) fn new(
-        mut core: client::Exchange,
-        begin: &BeginRequest,
-        connection: &Span,
+        core: Box<client::Exchange>,
         bodies: [Body; 2],
         cancel: Option<CancelHandle>,
     ) -> Self {
-        core.begin_log(begin, connection, Instant::now);
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
         Self { core, bodies, cancel }
     }
 
-    /// Begins a request on a connection that nobody else uses. Its time counts from `started`. It
-    /// takes the bodies only on success.
-    pub(crate) fn begin(
-        link: &mut Link,
-        begin: &BeginRequest,
-        bodies: &mut Bodies<Body>,
-        started: Instant,
-        cancel: Option<CancelHandle>,
-    ) -> Result<Self, Error> {
-        let begun = link.session.begin(begin, !bodies.are_empty(), started, Instant::now());
-        let core = begun.map_err(observe::logged)?;
-        Ok(Self::new(core, begin, link.session.span(), bodies.take(), cancel))
-    }
-
-    /// Aborts the request unless it has ended, and sends what can be sent of the abort without
-    /// waiting. The connection still handles its answer, until the request is forgotten.
-    pub(crate) fn abort(&mut self, link: &mut Link) {
-        if link.session.leave(&mut self.core) {
-            link.turn(false);
-        }
-    }
-
-    /// Aborts and forgets the request, on a connection that nobody else uses. Returns what the
-    /// engine's [`Session::after`](client::Session::after) says.
-    pub(crate) fn leave(&mut self, link: &mut Link) -> Option<bool> {
-        self.abort(link);
-        self.core.give_up(Instant::now);
-        link.session.forget(self.core.key());
-        link.session.after(&self.core)
-    }
-
     /// The next bytes or the end, on a connection that nobody else uses.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
+        let chunk = self.hand_out(|exchange| exchange.next(link));
+        if self.core.is_over() {
+            link.leave(&mut self.core);
+        }
+        chunk
+    }
+
+    /// Hands out what is at hand, or what `next` waits for.
+    pub(crate) fn hand_out(
+        &mut self,
+        next: impl FnOnce(&mut Self) -> Result<Option<Chunk>, Error>,
+    ) -> Result<Option<Chunk>, Error> {
         if let Some(chunk) = self.core.at_hand() {
             return Ok(chunk);
         }
-        let next = self.next(link);
-        let next = self.core.hand_out(next, Instant::now);
-        if self.core.is_over() {
-            self.abort(link);
-        }
-        next
+        let next = next(self);
+        self.core.hand_out(next, Instant::now)
     }
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
@@ -153,6 +122,12 @@ impl Exchange {
             Some(limit) if Instant::now() >= limit.at => Err(self.core.passed(limit)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.core.give_up(Instant::now);
     }
 }
 

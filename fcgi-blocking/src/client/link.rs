@@ -2,7 +2,10 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, thread::Thread, time::Instant};
 
-use fcgi_engine::{client, socket};
+use fcgi_engine::{
+    client::{self, Carrier},
+    socket,
+};
 use fcgi_proto::RequestKey;
 use rustix::event::PollFlags;
 
@@ -28,10 +31,6 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(stream: Stream, session: Session, waker: Option<Arc<Waker>>) -> Self {
         Self { stream: Arc::new(stream), session, waker }
-    }
-
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
     }
 
     /// Sends what can be sent, reads if `reads`, and passes on what has happened. See
@@ -105,10 +104,17 @@ impl Link {
         let is_quiet = || !socket::is_readable(&*self.stream);
         self.session.drained(key, is_quiet).ok_or_else(|| self.interest())
     }
+}
 
-    /// Whether another request can begin now.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        self.session.is_quiet(|| socket::is_readable(&*self.stream))
+impl Carrier for Link {
+    type Who = Wake;
+
+    fn with<T>(&mut self, f: impl FnOnce(&mut Session, &dyn Fn() -> bool) -> T) -> T {
+        let done = f(&mut self.session, &|| socket::is_readable(&*self.stream));
+        if self.session.take_due() {
+            self.turn(false);
+        }
+        done
     }
 }
 

@@ -38,7 +38,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Settings},
+    client::{Bodies, Carrier, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -172,26 +172,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects with the default settings; use a [`Connector`] for others.
-    ///
-    /// # Errors
-    /// As for [`Connector::connect`].
-    pub fn connect(address: impl TryInto<Address, Error: Into<Error>>) -> Result<Self, Error> {
-        Connector::new().connect(address)
-    }
-
-    /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
-    /// are still sent while the response is read.
-    ///
-    /// A response that was dropped early is drained first, for at most
-    /// [`drain_timeout`](Connector::drain_timeout). A [detached](Response::detach) request is
-    /// waited for, as long as the [`total_timeout`](Connector::total_timeout) of this one allows.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the connection can't be used again; errors of [`Response::chunk`].
-    pub fn send(&mut self, request: Request) -> Result<Response<'_>, Error> {
-        let cancel = self.cancel.take();
-        self.begin(request, cancel)
+    fcgi_engine::client_methods! {
+        [;], Response<'_>,
+        send(client, request) {
+            let cancel = client.cancel.take();
+            client.begin(request, cancel)
+        }
     }
 
     /// Like [`send`](Self::send), with the caller's handle instead of the one of
@@ -214,19 +200,6 @@ impl Client {
         self.cancel.get_or_insert_default().clone()
     }
 
-    /// Whether another request can be sent, as far as is known: the application may close a kept
-    /// connection at any time.
-    #[must_use]
-    pub fn is_reusable(&self) -> bool {
-        self.place.is_reusable(|link| link.is_reusable())
-    }
-
-    /// The address of the application.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-
     fn new(link: Link, address: Address) -> Self {
         let place = Place::new(Box::new(link), |link| &link.session);
         Self { place, address, cancel: None }
@@ -242,14 +215,15 @@ impl Client {
         // Wait until no detached request uses the connection.
         let patience = Patience::new(started, self.place.total(), cancel.as_ref());
         let wait = |who: &mut Option<_>| *who = Some(thread::current());
-        patience.wait(&name, || (self.place.poll_back(wait), None))?;
+        patience.wait(&name, || self.place.poll_back(wait))?;
         let link = self.place.here()?;
         if !link.session.is_fresh() {
             link.settle(started, cancel.as_ref())?;
         }
         let (begin, bodies) = request.into_parts();
         let mut bodies = Bodies::once(bodies);
-        let exchange = Exchange::begin(link, &begin, &mut bodies, started, cancel)?;
+        let core = link.begin(&begin, &bodies, [started, Instant::now()], Instant::now)?;
+        let exchange = Exchange::new(core, bodies.take(), cancel);
         let mut response = Response::new(&mut self.place, exchange);
         response.first()?;
         Ok(response)

@@ -14,17 +14,16 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Chunk},
-    observe,
+    client::{Carrier, Chunk},
+    socket,
 };
-use fcgi_proto::{BeginRequest, RequestKey};
+use fcgi_proto::RequestKey;
 use rustix::event::PollFlags;
-use tracing::Span;
 
 use super::{
-    Body, CancelHandle, Wake,
+    CancelHandle, Wake,
     exchange::{Exchange, Step},
-    link::{Link, wait_failed},
+    link::{Link, Session, wait_failed},
     wait::{Waited, park, wait_woken},
 };
 use crate::{Error, stream::Stream, waker::Waker};
@@ -38,8 +37,6 @@ struct Shared {
     stream: Arc<Stream>,
     /// Interrupts the leader's poll.
     waker: Arc<Waker>,
-    /// A copy of the session's span: creating one runs the subscriber's code.
-    span: Span,
     state: Mutex<State>,
 }
 
@@ -55,36 +52,13 @@ impl Mux {
         Ok(Self(Arc::new(Shared {
             stream: Arc::clone(&link.stream),
             waker: Arc::new(Waker::new()?),
-            span: link.session.span().clone(),
             state: Mutex::new(State { link, leading: None }),
         })))
     }
 
-    /// Begins another request on the connection. It takes the bodies only on success.
-    pub(crate) fn begin(
-        &self,
-        begin: &BeginRequest,
-        bodies: &mut Bodies<Body>,
-        started: Instant,
-        cancel: Option<CancelHandle>,
-    ) -> Result<Exchange, Error> {
-        let (has_body, now) = (!bodies.are_empty(), Instant::now());
-        let begun = self.lock().link.session.begin(begin, has_body, started, now);
-        let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, &self.0.span, bodies.take(), cancel))
-    }
-
     /// The next bytes of a request's response, or its end.
     pub(crate) fn chunk(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
-        if let Some(chunk) = exchange.core.at_hand() {
-            return Ok(chunk);
-        }
-        let next = self.next(exchange);
-        let next = exchange.core.hand_out(next, Instant::now);
-        if next.is_err() {
-            self.leave(exchange);
-        }
-        next
+        exchange.hand_out(|exchange| self.next(exchange))
     }
 
     fn next(&self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
@@ -164,18 +138,6 @@ impl Mux {
         Ok(())
     }
 
-    /// Aborts a request unless it has ended; the others go on. Returns what the engine's
-    /// [`Session::after`](fcgi_engine::client::Session::after) says.
-    pub(crate) fn leave(&self, exchange: &mut Exchange) -> Option<bool> {
-        let mut state = self.lock();
-        exchange.abort(&mut state.link);
-        state.hand_on(&self.0.waker);
-        let after = state.link.session.after(&exchange.core);
-        drop(state);
-        exchange.core.give_up(Instant::now);
-        after
-    }
-
     /// Reads and sends what it can for an aborted request. Returns whether the connection can still
     /// be used, once the request has ended. Until then, returns what to wait for besides the waker:
     /// nothing if somebody leads, who will call the waker. Without a waker nobody waits.
@@ -198,32 +160,30 @@ impl Mux {
         Err(PollFlags::empty())
     }
 
-    /// Forgets a request that has ended or was aborted. If its caller should have led next,
-    /// somebody else does.
-    pub(crate) fn forget(&self, key: RequestKey) {
-        let mut state = self.lock();
-        state.link.session.forget(key);
-        state.hand_on(&self.0.waker);
-    }
-
-    /// Takes no more requests. It closes with its last handle.
-    pub(crate) fn close(&self) {
-        self.lock().link.session.close();
-    }
-
     /// The socket.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.0.stream
     }
 
-    /// Whether another request can begin now.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.lock().link.is_quiet()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Carrier for Mux {
+    type Who = Wake;
+
+    fn with<T>(&mut self, f: impl FnOnce(&mut Session, &dyn Fn() -> bool) -> T) -> T {
+        let mut state = self.lock();
+        let link = &mut state.link;
+        let done = f(&mut link.session, &|| socket::is_readable(&*link.stream));
+        if link.session.take_due() {
+            link.turn(false);
+            // If the caller of a request that is over should have led next, somebody else does.
+            state.hand_on(&self.0.waker);
+        }
+        done
     }
 }
 

@@ -34,23 +34,20 @@ impl<'a> Patience<'a> {
         limit.into_iter().chain(left).min()
     }
 
-    /// Parks the thread until `poll` is ready. It polls again when somebody unparks the thread, and
-    /// at the time that `poll` returns.
+    /// Parks the thread until `poll` is ready. It polls again when somebody unparks the thread.
     pub(crate) fn wait<T>(
         &self,
         address: &Arc<str>,
-        mut poll: impl FnMut() -> (Poll<T>, Option<Instant>),
+        mut poll: impl FnMut() -> Poll<T>,
     ) -> Result<T, Error> {
         let _registration = self.cancel.map(|cancel| cancel.wakes(Wake::Park(thread::current())));
         loop {
             CancelHandle::check(self.cancel, address)?;
-            let until = match poll() {
-                (Poll::Ready(result), _) => return Ok(result),
-                (Poll::Pending, until) => until,
-            };
+            if let Poll::Ready(result) = poll() {
+                return Ok(result);
+            }
             self.check(address)?;
-            let total = self.total.map(|total| total.at);
-            park(until.into_iter().chain(total).min());
+            park(self.total.map(|total| total.at));
         }
     }
 

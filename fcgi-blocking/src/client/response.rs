@@ -2,6 +2,8 @@
 
 use std::io;
 
+use fcgi_engine::client::Carrier;
+
 use super::{
     CancelHandle, Chunk, away,
     exchange::{Chunks, Exchange},
@@ -92,7 +94,7 @@ impl Drop for Response<'_> {
     fn drop(&mut self) {
         let Some((place, exchange)) = &mut self.running else { return };
         if let Some(link) = place.connection() {
-            exchange.leave(link);
+            link.leave(&mut exchange.core);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     threads::{Desk, Place, Threads},
 };
 use crate::{
-    Error, Phase,
+    Error,
     client::{
         Body, CancelHandle, Chunk, Patience, dial,
         exchange::Exchange,
@@ -44,14 +44,8 @@ impl Lease {
 
     fn granted(&mut self, only_fresh: bool, patience: &Patience<'_>) -> Result<bool, Error> {
         let name = self.inner.desk().name();
-        patience.wait(&name, || {
-            if self.inner.deadline().is_some_and(|end| Instant::now() >= end) {
-                // The policy decides whether the time is up, or a connection has just become free.
-                self.inner.handle_time();
-            }
-            let granted = self.inner.poll_ready(only_fresh, |who| *who = Some(thread::current()));
-            (granted, self.inner.deadline())
-        })?
+        let wait = |who: &mut Option<_>| *who = Some(thread::current());
+        patience.wait(&name, || self.inner.poll_ready(only_fresh, wait))?
     }
 
     /// Asks the application for its capacity, on a connection that carries nothing else.
@@ -65,21 +59,9 @@ impl Lease {
     fn open(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
         let name = self.inner.desk().name();
         let place = loop {
-            let open = patience.wait(&name, || {
-                (self.inner.poll_open(|who| *who = Some(thread::current())), None)
-            })??;
-            match open {
-                Open::Ask(asking) => {
-                    let asked = self.query(patience);
-                    // If this caller's limit or handle ended the query, that is not an answer.
-                    if let Err(
-                        Error::Timeout { phase: Phase::Response, .. } | Error::Cancelled { .. },
-                    ) = asked
-                    {
-                        return asked.map(|_| ());
-                    }
-                    asking.answer(asked)?;
-                }
+            let wait = |who: &mut Option<_>| *who = Some(thread::current());
+            match patience.wait(&name, || self.inner.poll_open(wait))?? {
+                Open::Ask(asking) => asking.answer(self.query(patience))?,
                 Open::Own => {
                     break Place::Own(Box::new(self.connect(Session::new, patience)?));
                 }
@@ -122,15 +104,8 @@ impl Lease {
         started: Instant,
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let cancel = cancel.cloned();
-        let (begin, bodies) = self.inner.start(sending);
-        let exchange = match self.inner.place() {
-            Some(Place::Own(link)) => Exchange::begin(link, begin, bodies, started, cancel),
-            Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, cancel),
-            None => Err(Error::Closed { address: self.inner.desk().name() }),
-        }?;
-        self.inner.begun(exchange.core.key());
-        Ok(exchange)
+        let core = self.inner.begin(sending, [started, Instant::now()], Instant::now)?;
+        Ok(Exchange::new(core, sending.bodies(), cancel.cloned()))
     }
 
     /// Drives the request.
@@ -145,12 +120,7 @@ impl Lease {
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange) {
-        let left = match self.inner.place() {
-            Some(Place::Own(link)) => exchange.leave(link),
-            Some(Place::Shared(mux)) => mux.leave(exchange),
-            None => Some(false),
-        };
-        match left {
+        match self.inner.leave(&mut exchange.core) {
             Some(reusable) => self.inner.finish(reusable),
             None => Drain::new(self.inner).into_iter().for_each(|drain| self.drains.push(drain)),
         }

@@ -46,8 +46,9 @@
 //! connection once it has [`Limits::unread_request`](fcgi_proto::Limits::unread_request) bytes.
 //!
 //! # Threads
-//! The callers' threads do all the work, with two exceptions. While there are idle connections, one
-//! thread, `fcgi-pool`, sleeps until the first of them must be closed. While there are aborted
+//! The callers' threads do all the work, with two exceptions. While there are idle connections, or
+//! callers that wait for a connection, one thread, `fcgi-pool`, sleeps until the first of them must
+//! be closed, or has waited too long. While there are aborted
 //! requests that have not ended, one thread, `fcgi-drain`, waits for all of them.
 
 mod drain;
@@ -103,19 +104,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Sends a request as soon as a connection is free, and waits for the first bytes of its
-    /// response, or its end. STDIN and DATA are still sent while the response is read.
-    ///
-    /// [`total_timeout`](Connector::total_timeout) counts from this call.
-    ///
-    /// # Errors
-    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with
-    /// [`Phase::Acquire`](crate::Phase::Acquire) if no connection became free in time; those of
-    /// [`Connector::connect`] and [`Response::chunk`].
-    pub fn send(&self, request: Request) -> Result<Response, Error> {
-        self.try_send(request, None)
-    }
-
     /// Like [`send`](Self::send), but another thread can cancel it, from the wait for a connection
     /// to the end of the response.
     ///
@@ -141,22 +129,15 @@ impl Pool {
         )
     }
 
-    /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with
-    /// GET_VALUES, on a separate connection, and keeps the answer. All fields are `None` if the
-    /// application does not answer.
-    ///
-    /// # Errors
-    /// Those of [`Connector::query_values`], and those errors of [`send`](Self::send) that concern
-    /// the wait for a connection.
-    pub fn values(&self) -> Result<Values, Error> {
-        if let Some(values) = self.desk.values() {
-            return Ok(values);
+    fcgi_engine::pool_methods! {
+        [;], desk, Builder, Response;
+        send(pool, request) { pool.try_send(request, None) }
+        ask(pool) {
+            // It counts as a connection while it is open.
+            let mut lease = Lease::acquire(&pool.desk, &pool.drains)?;
+            lease.ask(&Patience::new(Instant::now(), None, None))
         }
-        // It counts as a connection while it is open.
-        Lease::acquire(&self.desk, &self.drains)?.ask(&Patience::new(Instant::now(), None, None))
     }
-
-    fcgi_engine::pool_methods!(desk, Builder);
 }
 
 impl fmt::Debug for Pool {

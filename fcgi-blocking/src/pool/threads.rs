@@ -7,7 +7,6 @@ use std::{
 };
 
 use fcgi_engine::pool;
-use fcgi_proto::RequestKey;
 
 use crate::client::{Connector, link::Link, mux::Mux, wait::park};
 
@@ -24,7 +23,6 @@ impl pool::Pooled for Threads {
     type Own = Box<Link>;
     type Shared = Mux;
     type Who = Thread;
-    const ENDS_WAITS: bool = false;
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -34,34 +32,18 @@ impl pool::Pooled for Threads {
         who.unpark();
     }
 
-    fn is_quiet(&self, place: &mut Place) -> bool {
-        match place {
-            Place::Own(link) => link.is_quiet(),
-            Place::Shared(mux) => mux.is_quiet(),
-        }
-    }
-
-    fn forget(&self, mux: &Mux, key: RequestKey) {
-        mux.forget(key);
-    }
-
-    fn close(&self, mux: Mux) {
-        mux.close();
-    }
-
     fn spawn_reaper(desk: &Arc<Desk>) {
         let weak = Arc::downgrade(desk);
         let reaper = thread::Builder::new().name("fcgi-pool".to_owned());
         if let Err(error) = reaper.spawn(move || reap(&weak)) {
-            // Idle connections are then closed late: when the pool is used next.
-            tracing::warn!(%error, "no thread to close idle connections");
+            // Idle connections are then closed late, and waits end late: when the pool is used next.
+            tracing::warn!(%error, "no thread to close idle connections and to end waits");
             desk.reaper_gone();
         }
     }
 }
 
-/// Sleeps from one of the policy's deadlines to the next, until no idle connection has one, or the
-/// pool is gone. A connection that is always used again costs a wake-up now and then, but no new
+/// Sleeps from one of the policy's deadlines to the next, until there is none, or the pool is gone. A connection that is always used again costs a wake-up now and then, but no new
 /// thread.
 fn reap(desk: &Weak<Desk>) {
     while let Some(until) = desk.upgrade().and_then(|desk| desk.reap(thread::current())) {

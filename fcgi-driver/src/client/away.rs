@@ -2,6 +2,8 @@
 
 use std::{future::poll_fn, sync::Arc, task::Waker};
 
+use fcgi_engine::client::Carrier;
+
 use super::{Exchange, connection::Place};
 use crate::runtime::{Runtime, spawn_or_warn};
 
@@ -12,7 +14,7 @@ pub(super) fn run<R: Runtime>(place: &mut Place<R>, mut exchange: Exchange<R>) {
     let address = Arc::clone(exchange.core.address());
     spawn_or_warn::<R>(&address, async move {
         while let Ok(Some(_)) = poll_fn(|cx| connection.poll_exchange(cx, &mut exchange)).await {}
-        connection.abort(&mut exchange);
+        connection.leave(&mut exchange.core);
         home.back(connection);
     });
 }

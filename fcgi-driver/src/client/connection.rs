@@ -8,13 +8,9 @@ use std::{
     time::Instant,
 };
 
-use fcgi_engine::{
-    client::{self, Bodies, Session, Settings},
-    observe,
-};
-use fcgi_proto::BeginRequest;
+use fcgi_engine::client::{self, Carrier, Session, Settings};
 
-use super::{Body, Chunk, Exchange};
+use super::{Chunk, Exchange};
 use crate::{
     Error,
     deadline::Deadline,
@@ -49,23 +45,6 @@ impl<R: Runtime> Connection<R> {
         Place::new(self, |connection| &connection.session)
     }
 
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.session.is_reusable()
-    }
-
-    /// Queues the start of a request, on an idle connection. It takes the bodies only on success.
-    pub(crate) fn begin(
-        &mut self,
-        begin: &BeginRequest,
-        bodies: &mut Bodies<Body>,
-        started: Instant,
-        now: Instant,
-    ) -> Result<Exchange<R>, Error> {
-        let begun = self.session.begin(begin, !bodies.are_empty(), started, now);
-        let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, self.session.span(), bodies.take()))
-    }
-
     /// Drives a request; returns the next chunk, or its end.
     pub(crate) fn poll_exchange(
         &mut self,
@@ -74,7 +53,7 @@ impl<R: Runtime> Connection<R> {
     ) -> Poll<Result<Option<Chunk>, Error>> {
         let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
         if exchange.core.is_over() {
-            self.abort(exchange);
+            self.leave(&mut exchange.core);
         }
         Poll::Ready(polled)
     }
@@ -113,15 +92,6 @@ impl<R: Runtime> Connection<R> {
         self.session.turn(&mut Io(&mut self.io, cx), true, now, Waker::wake)
     }
 
-    /// Aborts a request unless it has ended, and sends what can be sent of the abort at once.
-    pub(crate) fn abort(&mut self, exchange: &mut Exchange<R>) {
-        if self.session.leave(&mut exchange.core) {
-            let mut cx = Context::from_waker(Waker::noop());
-            self.session.write(&mut Io(&mut self.io, &mut cx), R::now);
-        }
-        self.session.forget(exchange.core.key());
-    }
-
     /// Waits for the end of an aborted request, and notices if the application closes the
     /// connection meanwhile. The time of the next request counts from `next`.
     pub(crate) async fn settle(&mut self, next: Option<Instant>) -> Result<(), Error> {
@@ -129,17 +99,6 @@ impl<R: Runtime> Connection<R> {
         let settled = |session: &mut Session<_>, quiet| session.settled(|| quiet);
         let settled = poll_fn(|cx| self.poll_until(cx, settling.until, settled)).await;
         self.session.handle_settled(settled, settling)
-    }
-
-    /// Aborts a request unless it has ended. Returns what [`Session::after`] says.
-    pub(crate) fn leave(&mut self, exchange: &mut Exchange<R>) -> Option<bool> {
-        self.abort(exchange);
-        self.session.after(&exchange.core)
-    }
-
-    /// Whether another request can begin now.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        self.session.is_quiet(|| self.io.is_readable())
     }
 
     /// Moves bytes until `done` returns something; `None` once `until` has passed. `done` gets to
@@ -160,5 +119,18 @@ impl<R: Runtime> Connection<R> {
             None => self.deadline.poll(cx, until, R::now()).map(|()| None),
             done => Poll::Ready(done),
         }
+    }
+}
+
+impl<R: Runtime> Carrier for Connection<R> {
+    type Who = Waker;
+
+    fn with<T>(&mut self, f: impl FnOnce(&mut Session<Waker>, &dyn Fn() -> bool) -> T) -> T {
+        let done = f(&mut self.session, &|| self.io.is_readable());
+        if self.session.take_due() {
+            let mut cx = Context::from_waker(Waker::noop());
+            self.session.write(&mut Io(&mut self.io, &mut cx), R::now);
+        }
+        done
     }
 }

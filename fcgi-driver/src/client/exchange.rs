@@ -7,8 +7,6 @@ use std::{
 };
 
 use fcgi_engine::client;
-use fcgi_proto::BeginRequest;
-use tracing::Span;
 
 use super::{Body, Chunk};
 use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
@@ -26,14 +24,7 @@ pub(crate) struct Exchange<R: Runtime> {
 }
 
 impl<R: Runtime> Exchange<R> {
-    pub(super) fn new(
-        core: client::Exchange,
-        begin: &BeginRequest,
-        connection: &Span,
-        bodies: [Body; 2],
-    ) -> Self {
-        let mut core = Box::new(core);
-        core.begin_log(begin, connection, R::now);
+    pub(crate) fn new(core: Box<client::Exchange>, bodies: [Body; 2]) -> Self {
         Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
     }
 
@@ -42,6 +33,7 @@ impl<R: Runtime> Exchange<R> {
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         if !self.core.is_feeding() {
             self.bodies = None;
+            return Ok(false);
         }
         let (Some(input), Some(bodies)) = (self.core.wants_body(), &mut self.bodies) else {
             return Ok(false);

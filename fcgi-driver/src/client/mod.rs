@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Pauses, Session, Settings},
+    client::{Bodies, Carrier, Pauses, Session, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -167,42 +167,22 @@ pub struct Client<R: Runtime> {
 }
 
 impl<R: Runtime> Client<R> {
-    /// Connects with the default settings; use a [`Connector`] for others.
-    ///
-    /// # Errors
-    /// As for [`Connector::connect`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future closes the connection, if there is one yet.
-    pub async fn connect(
-        address: impl TryInto<Address, Error: Into<Error>>,
-    ) -> Result<Self, Error> {
-        Connector::new().connect(address).await
-    }
-
-    /// Sends a request and waits for the first bytes of its response, or its end. STDIN and DATA
-    /// are still sent while the response is read.
-    ///
-    /// A response that was dropped early is drained first, for at most
-    /// [`drain_timeout`](Connector::drain_timeout). A [detached](Response::detach) request is
-    /// waited for, as long as the [`total_timeout`](Connector::total_timeout) of this one allows.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the connection can't be used again; errors of [`Response::chunk`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future aborts the request. None of its bytes reach a later one.
-    pub async fn send(&mut self, request: Request) -> Result<Response<'_, R>, Error> {
-        let started = R::now();
-        let (begin, bodies) = request.into_parts();
-        let mut bodies = Bodies::once(bodies);
-        let exchange = self.ready(started).await?.begin(&begin, &mut bodies, started, R::now())?;
-        let mut response = Response { running: Some((&mut self.place, exchange)) };
-        let first = response.chunk().await?;
-        if let Some((_, exchange)) = &mut response.running {
-            exchange.core.hold(first);
+    fcgi_engine::client_methods! {
+        [async; .await], Response<'_, R>,
+        send(client, request) {
+            let started = R::now();
+            let (begin, bodies) = request.into_parts();
+            let mut bodies = Bodies::once(bodies);
+            let connection = client.ready(started).await?;
+            let core = connection.begin(&begin, &bodies, [started, R::now()], R::now)?;
+            let exchange = Exchange::new(core, bodies.take());
+            let mut response = Response { running: Some((&mut client.place, exchange)) };
+            let first = response.chunk().await?;
+            if let Some((_, exchange)) = &mut response.running {
+                exchange.core.hold(first);
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 
     /// The connection, once it can carry a request whose time counts from `started`.
@@ -226,19 +206,6 @@ impl<R: Runtime> Client<R> {
         })
         .await;
         Ok(self.place.here()?)
-    }
-
-    /// Whether another request can be sent, as far as is known: the application may close a kept
-    /// connection at any time.
-    #[must_use]
-    pub fn is_reusable(&self) -> bool {
-        self.place.is_reusable(|connection| connection.is_reusable())
-    }
-
-    /// The address of the application.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
     }
 }
 

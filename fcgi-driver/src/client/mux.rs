@@ -5,17 +5,12 @@ use std::{
     future::{Future, poll_fn},
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker, ready},
-    time::Instant,
 };
 
-use fcgi_engine::{
-    client::{Bodies, Session, Settings},
-    observe,
-};
-use fcgi_proto::{BeginRequest, RequestKey};
-use tracing::Span;
+use fcgi_engine::client::{Carrier, Session, Settings};
+use fcgi_proto::RequestKey;
 
-use super::{Body, Chunk, Exchange};
+use super::{Chunk, Exchange};
 use crate::{
     Error,
     deadline::Deadline,
@@ -26,14 +21,7 @@ use crate::{
 
 /// A request's handle of a shared connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Mux<R: Runtime>(Arc<Shared<R>>);
-
-#[derive(Debug)]
-struct Shared<R: Runtime> {
-    /// A copy of the session's span: creating one runs the subscriber's code.
-    span: Span,
-    state: Mutex<State<R>>,
-}
+pub(crate) struct Mux<R: Runtime>(Arc<Mutex<State<R>>>);
 
 #[derive(Debug)]
 struct State<R: Runtime> {
@@ -68,25 +56,11 @@ impl<R: Runtime> Mux<R> {
         requests: usize,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let session = Session::shared(address, settings, requests);
-        let span = session.span().clone();
         let (io, woken) = (Some(io), Wakes::default());
         let state = State { io, session, task: None, closed: None, woken };
-        let mux = Self(Arc::new(Shared { span, state: Mutex::new(state) }));
+        let mux = Self(Arc::new(Mutex::new(state)));
         let task = Task { mux: mux.clone() };
         (mux, async move { poll_fn(|cx| task.poll(cx)).await })
-    }
-
-    /// Begins another request on the connection. It takes the bodies only on success.
-    pub(crate) fn begin(
-        &self,
-        begin: &BeginRequest,
-        bodies: &mut Bodies<Body>,
-        started: Instant,
-        now: Instant,
-    ) -> Result<Exchange<R>, Error> {
-        let begun = self.lock().session.begin(begin, !bodies.are_empty(), started, now);
-        let core = begun.map_err(observe::logged)?;
-        Ok(Exchange::new(core, begin, &self.0.span, bodies.take()))
     }
 
     /// Drives a request; returns the next chunk, or its end.
@@ -134,16 +108,6 @@ impl<R: Runtime> Mux<R> {
         Poll::Ready(Err(exchange.core.passed(limit)))
     }
 
-    /// Aborts a request unless it has ended; the others go on. Returns what [`Session::after`]
-    /// says.
-    pub(crate) fn leave(&self, exchange: &mut Exchange<R>) -> Option<bool> {
-        let State { session, task, woken, .. } = &mut *self.lock();
-        if session.leave(&mut exchange.core) {
-            woken.take(task);
-        }
-        session.after(&exchange.core)
-    }
-
     /// Ready once an aborted request has ended: true if the connection can still be used.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>, key: RequestKey) -> Poll<bool> {
         let mut _before = None;
@@ -157,29 +121,23 @@ impl<R: Runtime> Mux<R> {
         }
     }
 
-    /// Forgets a request that has ended or was aborted.
-    pub(crate) fn forget(&self, key: RequestKey) {
-        let _who;
-        let mut state = self.lock();
-        _who = state.session.forget(key);
-        state.close_unused();
-    }
-
-    /// Whether another request can begin now.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let State { io, session, .. } = &mut *self.lock();
-        session.is_quiet(|| io.as_ref().is_none_or(Transport::is_readable))
-    }
-
-    /// Takes no more requests, and closes once the current ones are over: now if there are none.
-    pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        state.session.close();
-        state.close_unused();
-    }
-
     fn lock(&self) -> Locked<'_, State<R>> {
-        wakers::lock(&self.0.state)
+        wakers::lock(&self.0)
+    }
+}
+
+impl<R: Runtime> Carrier for Mux<R> {
+    type Who = Waker;
+
+    fn with<T>(&mut self, f: impl FnOnce(&mut Session<Waker>, &dyn Fn() -> bool) -> T) -> T {
+        let mut state = self.lock();
+        let State { io, session, task, woken, .. } = &mut *state;
+        let done = f(session, &|| io.as_ref().is_none_or(Transport::is_readable));
+        if session.take_due() && session.wants_write() {
+            woken.take(task);
+        }
+        state.close_unused();
+        done
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use fcgi_engine::client::Carrier;
+
 use super::{Chunk, Exchange, away, connection::Place};
 use crate::{Error, runtime::Runtime};
 
@@ -109,7 +111,7 @@ impl<R: Runtime> Drop for Response<'_, R> {
     fn drop(&mut self) {
         let Some((place, exchange)) = &mut self.running else { return };
         if let Some(connection) = place.connection() {
-            connection.abort(exchange);
+            connection.leave(&mut exchange.core);
         }
     }
 }

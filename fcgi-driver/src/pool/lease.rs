@@ -103,14 +103,8 @@ impl<R: Runtime> Lease<R> {
     ) -> Result<Exchange<R>, Error> {
         let at_once = std::mem::take(&mut self.at_once);
         let now = if at_once { self.inner.since() } else { R::now() };
-        let (begin, bodies) = self.inner.start(sending);
-        let exchange = match self.inner.place() {
-            Some(Place::Own(client)) => client.begin(begin, bodies, started, now),
-            Some(Place::Shared(mux)) => mux.begin(begin, bodies, started, now),
-            None => Err(Error::Closed { address: self.inner.desk().name() }),
-        }?;
-        self.inner.begun(exchange.core.key());
-        Ok(exchange)
+        let core = self.inner.begin(sending, [started, now], R::now)?;
+        Ok(Exchange::new(core, sending.bodies()))
     }
 
     /// Drives the request.
@@ -129,12 +123,7 @@ impl<R: Runtime> Lease<R> {
     /// Called when the request has ended, or to abort it. Gives the connection back if it can carry
     /// another request; after an abort, once the request has ended.
     pub(super) fn finish(mut self, exchange: &mut Exchange<R>) {
-        let left = match self.inner.place() {
-            Some(Place::Own(client)) => client.leave(exchange),
-            Some(Place::Shared(mux)) => mux.leave(exchange),
-            None => Some(false),
-        };
-        match left {
+        match self.inner.leave(&mut exchange.core) {
             Some(reusable) => self.inner.finish(reusable),
             None => {
                 let address = self.inner.desk().name();

@@ -84,51 +84,25 @@ impl<R: Runtime> Builder<R> {
 pub struct Pool<R: Runtime>(Arc<Desk<R>>);
 
 impl<R: Runtime> Pool<R> {
-    /// Sends a request as soon as a connection is free, and waits for the first bytes of its
-    /// response, or its end. STDIN and DATA are still sent while the response is read.
-    ///
-    /// [`total_timeout`](Connector::total_timeout) counts from this call.
-    ///
-    /// # Errors
-    /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with
-    /// [`Phase::Acquire`](crate::Phase::Acquire) if no connection became free in time; those of
-    /// [`Connector::connect`] and [`Response::chunk`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future leaves the queue, or aborts the request. None of its bytes reach a later
-    /// one (H-11).
-    pub async fn send(&self, request: Request) -> Result<Response<R>, Error> {
-        let total = self.0.adapter().connector.settings().total;
-        let mut lease = Lease::acquire(&self.0)?;
-        let started = lease.inner.since();
-        let mut sending = Sending::new(request, self.0.settings());
-        let name = || self.0.name();
-        fcgi_engine::pool_send!(
-            [.await], lease, sending,
-            ready: within_total::<R, _>(total, started, name, pin!(lease.ready())).await,
-            begin: lease.begin(&mut sending, started)
-        )
-    }
-
-    /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with
-    /// GET_VALUES, on a separate connection, and keeps the answer. All fields are `None` if the
-    /// application does not answer.
-    ///
-    /// # Errors
-    /// As for [`Connector::query_values`].
-    ///
-    /// # Cancellation safety
-    /// Dropping the future closes the connection.
-    pub async fn values(&self) -> Result<Values, Error> {
-        if let Some(values) = self.0.values() {
-            return Ok(values);
+    fcgi_engine::pool_methods! {
+        [async; .await], 0, Builder<R>, Response<R>;
+        send(pool, request) {
+            let total = pool.0.adapter().connector.settings().total;
+            let mut lease = Lease::acquire(&pool.0)?;
+            let started = lease.inner.since();
+            let mut sending = Sending::new(request, pool.0.settings());
+            let name = || pool.0.name();
+            fcgi_engine::pool_send!(
+                [.await], lease, sending,
+                ready: within_total::<R, _>(total, started, name, pin!(lease.ready())).await,
+                begin: lease.begin(&mut sending, started)
+            )
         }
-        // It counts as a connection while it is open.
-        let mut lease = Lease::acquire(&self.0)?;
-        lease.ask().await
+        ask(pool) {
+            // It counts as a connection while it is open.
+            Lease::acquire(&pool.0)?.ask().await
+        }
     }
-
-    fcgi_engine::pool_methods!(0, Builder<R>);
 }
 
 impl<R: Runtime> fmt::Debug for Pool<R> {

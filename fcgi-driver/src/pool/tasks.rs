@@ -8,7 +8,6 @@ use std::{
 };
 
 use fcgi_engine::pool;
-use fcgi_proto::RequestKey;
 
 use crate::{
     client::{Connection, Connector, Mux},
@@ -28,7 +27,6 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
     type Own = Box<Connection<R>>;
     type Shared = Mux<R>;
     type Who = Waker;
-    const ENDS_WAITS: bool = true;
 
     fn now(&self) -> Instant {
         R::now()
@@ -38,25 +36,10 @@ impl<R: Runtime> pool::Pooled for Tasks<R> {
         who.wake();
     }
 
-    fn is_quiet(&self, place: &mut Place<R>) -> bool {
-        match place {
-            Place::Own(client) => client.is_quiet(),
-            Place::Shared(mux) => mux.is_quiet(),
-        }
-    }
-
-    fn forget(&self, mux: &Mux<R>, key: RequestKey) {
-        mux.forget(key);
-    }
-
-    fn close(&self, mux: Mux<R>) {
-        mux.close();
-    }
-
     fn spawn_reaper(desk: &Arc<Desk<R>>) {
         if let Err(error) = R::spawn(reaper(Arc::downgrade(desk))) {
-            // Idle connections are then closed late: when the pool is used next.
-            tracing::warn!(%error, "no runtime to close idle connections");
+            // Idle connections are then closed late, and waits end late: when the pool is used next.
+            tracing::warn!(%error, "no runtime to close idle connections and to end waits");
             desk.reaper_gone();
         }
     }

@@ -115,9 +115,7 @@ impl<R: Runtime, H: Handler, S: Future<Output = ()>> Plan<R, H, S> {
             Source::Cgi(relay, connection) => {
                 let relay = Relayed::<R>::start(relay).map_err(cgi::failed)?;
                 let connection = adopt::<R>(connection).map_err(cgi::failed)?;
-                spawn::<R, H>(&state, connection, Peer::Stream).map_err(cgi::failed)?;
-                answered(&state, signal).await;
-                finish::<R, H>(&state, limit).await;
+                serve_one::<R, H>(&state, connection, signal, limit).await;
                 relay.ended().await
             }
             Source::Failed(error) => Err(error),
@@ -168,16 +166,6 @@ async fn take_connections<R: Runtime, H: Handler>(
     // Connections that are there already are served (W-13).
     sockets.hide();
     accepted.and(accept_last::<R, H>(&mut sockets, state).await)
-}
-
-/// Waits for the only connection to end, or for the signal.
-async fn answered<H>(state: &State<H>, signal: impl Future<Output = ()>) {
-    let mut signal = pin!(signal);
-    poll_fn(|cx| match (signal.as_mut().poll(cx), state.poll_idle(cx)) {
-        (Poll::Pending, Poll::Pending) => Poll::Pending,
-        _ => Poll::Ready(()),
-    })
-    .await;
 }
 
 /// Lets requests finish, within the limit.

@@ -19,7 +19,7 @@ use tracing::Span;
 
 use super::{Chunk, Settings};
 use crate::{
-    Error, Phase,
+    Error, Joined, Phase,
     observe::{self, Outcome as Logged, RequestLog, Side},
 };
 
@@ -350,6 +350,21 @@ impl Exchange {
         let taken = bytes.split_to(bytes.len().min(max));
         self.held = (!bytes.is_empty()).then_some(Chunk::Stdout(bytes));
         Some(taken)
+    }
+
+    /// Adds a chunk to a response that is collected as a whole: STDOUT and STDERR.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    #[doc(hidden)]
+    pub fn collect(&self, [stdout, stderr]: &mut [Joined; 2], chunk: Chunk) -> Result<(), Error> {
+        let (joined, bytes) = match chunk {
+            Chunk::Stdout(bytes) => (stdout, bytes),
+            Chunk::Stderr(bytes) => (stderr, bytes),
+        };
+        let fits = joined.push(bytes);
+        let error = || Error::TooLarge { address: Arc::clone(&self.address), limit: joined.limit };
+        fits.then_some(()).ok_or_else(error)
     }
 
     /// Records what the caller gets: counts and logs it, and notes whether it is the last. An error

@@ -12,7 +12,7 @@
 //! ```
 
 mod body;
-mod collector;
+mod carrier;
 mod exchange;
 mod place;
 mod response;
@@ -26,8 +26,10 @@ use std::{
 use bytes::Bytes;
 use fcgi_proto::{BeginRequest, Input, Limits, Params, Role};
 
+use crate::Joined;
+
 pub use body::{Bodies, PieceReader, Pieces, Replay};
-pub use collector::Collector;
+pub use carrier::Carrier;
 pub use exchange::{Exchange, Limit};
 pub use place::{Home, Place};
 pub use session::{Session, Settling, Wrote};
@@ -136,12 +138,6 @@ impl<B> Request<B> {
         self
     }
 
-    /// CONTENT_LENGTH, if it is set and a number.
-    #[must_use]
-    pub fn content_length(&self) -> Option<u64> {
-        self.begin.params.get_str("CONTENT_LENGTH")?.parse().ok()
-    }
-
     /// The request's head, and STDIN and DATA.
     #[must_use]
     pub fn into_parts(self) -> (BeginRequest, [B; 2]) {
@@ -182,6 +178,16 @@ pub struct Collected {
     pub stderr: Bytes,
     /// What a CGI program would pass to `exit`: 0 is success.
     pub app_status: u32,
+}
+
+impl Collected {
+    /// Of STDOUT and STDERR.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new([stdout, stderr]: &mut [Joined; 2], app_status: Option<u32>) -> Self {
+        let app_status = app_status.unwrap_or_default();
+        Self { stdout: stdout.take(), stderr: stderr.take(), app_status }
+    }
 }
 
 /// What one connection of a client may cost, and how long it waits.

@@ -1,4 +1,4 @@
-//! The methods of a response in progress.
+//! The methods of a client, and of a response in progress.
 
 /// The methods that the responses of clients and pools have, for a type with `exchange`. An adapter
 /// brings how it waits for a chunk, and the documentation of errors that only it has.
@@ -44,13 +44,69 @@ macro_rules! response_methods {
             mut self,
             limit: usize,
         ) -> Result<$crate::client::Collected, $crate::Error> {
-            let mut collector = $crate::client::Collector::new(limit);
+            let mut collected = [$crate::Joined::new(limit), $crate::Joined::new(limit)];
             while let Some(chunk) = self.chunk()$($wait)*? {
                 if let Some(exchange) = self.exchange() {
-                    collector.push(chunk, exchange.core.address())?;
+                    exchange.core.collect(&mut collected, chunk)?;
                 }
             }
-            Ok(collector.finish(self.app_status()))
+            Ok($crate::client::Collected::new(&mut collected, self.app_status()))
+        }
+    };
+}
+
+/// The methods of a client that are the same in every adapter, for a type with `place` and
+/// `address`, whose connection has a `session`. An adapter brings how it sends a request.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! client_methods {
+    (
+        [$($async:ident)?; $($wait:tt)*], $response:ty,
+        send($client:ident, $request:ident) { $($send:tt)* }
+    ) => {
+        /// Connects with the default settings; use a [`Connector`] for others.
+        ///
+        /// # Errors
+        /// As for [`Connector::connect`].
+        $(#[doc = $crate::dropping!(
+            $async "Dropping the future closes the connection, if there is one yet."
+        )])?
+        pub $($async)? fn connect(
+            address: impl TryInto<Address, Error: Into<Error>>,
+        ) -> Result<Self, Error> {
+            Connector::new().connect(address)$($wait)*
+        }
+
+        /// Sends a request and waits for the first bytes of its response, or its end. STDIN and
+        /// DATA are still sent while the response is read.
+        ///
+        /// A response that was dropped early is drained first, for at most
+        /// [`drain_timeout`](Connector::drain_timeout). A [detached](Response::detach) request is
+        /// waited for, as long as the [`total_timeout`](Connector::total_timeout) of this one
+        /// allows.
+        ///
+        /// # Errors
+        /// [`Error::Closed`] when the connection can't be used again; errors of
+        /// [`Response::chunk`].
+        $(#[doc = $crate::dropping!(
+            $async "Dropping the future aborts the request. None of its bytes reach a later one."
+        )])?
+        pub $($async)? fn send(&mut self, $request: Request) -> Result<$response, Error> {
+            let $client = self;
+            $($send)*
+        }
+
+        /// Whether another request can be sent, as far as is known: the application may close a
+        /// kept connection at any time.
+        #[must_use]
+        pub fn is_reusable(&self) -> bool {
+            self.place.is_reusable(|connection| connection.session.is_reusable())
+        }
+
+        /// The address of the application.
+        #[must_use]
+        pub fn address(&self) -> &Address {
+            &self.address
         }
     };
 }

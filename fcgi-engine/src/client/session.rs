@@ -38,7 +38,8 @@ pub struct Session<W> {
     reader: Reader,
     address: Arc<str>,
     settings: Settings,
-    span: Span,
+    /// Shared, since the copy of a span runs the subscriber's code, and a session may be locked.
+    span: Arc<Span>,
     /// Several callers may have requests on it.
     shared: bool,
     /// The first request needs no allocation.
@@ -60,6 +61,8 @@ pub struct Session<W> {
     failed: Option<Failure>,
     /// It takes no more requests.
     closing: bool,
+    /// An abort was queued, or a request on a shared connection was forgotten.
+    due: bool,
     /// Everybody should look again.
     wake_all: bool,
     /// There may be events that were not handled yet.
@@ -106,7 +109,7 @@ impl<W> Session<W> {
         Self {
             connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
             reader: Reader::default(),
-            span: observe::connection_span(Side::Client, &address),
+            span: Arc::new(observe::connection_span(Side::Client, &address)),
             address,
             settings,
             shared: false,
@@ -122,6 +125,7 @@ impl<W> Session<W> {
             stranded: false,
             failed: None,
             closing: false,
+            due: false,
             wake_all: false,
             unhandled: false,
             starved: false,
@@ -146,7 +150,7 @@ impl<W> Session<W> {
 
     /// The connection's span.
     #[must_use]
-    pub fn span(&self) -> &Span {
+    pub fn span(&self) -> &Arc<Span> {
         &self.span
     }
 
@@ -326,8 +330,14 @@ impl<W> Session<W> {
         }
         let Some(request) = self.connection.request(key) else { return false };
         request.abort();
-        self.unhandled = true;
+        (self.unhandled, self.due) = (true, true);
         true
+    }
+
+    /// Whether to look at the connection at once: an abort is to be sent, or a request of a shared
+    /// one is over.
+    pub fn take_due(&mut self) -> bool {
+        std::mem::take(&mut self.due)
     }
 
     /// Whether an aborted request has ended: `Some(true)` if the connection can still be used.
@@ -347,9 +357,17 @@ impl<W> Session<W> {
     pub fn forget(&mut self, key: RequestKey) -> Option<W> {
         let slot = match &self.first {
             Some((first, _)) if *first == key => self.first.take().map(|(_, slot)| slot),
+            _ if self.rest.is_empty() => None,
             _ => self.rest.remove(&key),
         };
+        self.due |= self.shared;
         slot?.who
+    }
+
+    /// Whether several callers may have requests on it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Whether it has no requests, not counting aborted ones that were forgotten.
@@ -383,7 +401,9 @@ impl<W> Session<W> {
     ) -> bool {
         let news = self.news;
         // A response that was read may have made room for more.
-        self.handle_events(&mut wake);
+        if self.unhandled {
+            self.handle_events(&mut wake);
+        }
         let wrote = self.write(socket, now);
         // What waits for the room is sent first, since the other end may wait for that.
         let room = wrote.any && !wrote.blocked && self.starved;

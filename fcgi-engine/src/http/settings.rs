@@ -55,7 +55,8 @@ impl Variables {
 
 /// Settings of an HTTP client, in any adapter.
 pub struct CallSettings {
-    scripts: Box<dyn Scripts>,
+    /// What decides which script serves a request.
+    pub scripts: Box<dyn Scripts>,
     /// The parameters that all requests share.
     pub params: ParamsBuilder,
     /// What to do with a body of unknown length.
@@ -83,11 +84,6 @@ impl CallSettings {
             redirects: 10,
             head: HeadLimits::default(),
         }
-    }
-
-    /// Sets other scripts.
-    pub fn set_scripts(&mut self, scripts: Box<dyn Scripts>) {
-        self.scripts = scripts;
     }
 
     /// The script that serves a request: the request's own, or the one that [`Scripts`] choose.
@@ -149,7 +145,7 @@ macro_rules! http_client_setters {
         /// [`Error::Address`] in [`HttpError::Call`] if the text is not an address.
         pub fn build(self) -> Result<$client, HttpError> {
             let Self { pool, scripts, mut settings, authorizer } = self;
-            settings.set_scripts(scripts.build()?);
+            settings.scripts = scripts.build()?;
             Ok(HttpClient(Arc::new(Inner { pool: pool?, settings, authorizer })))
         }
 

@@ -27,7 +27,7 @@ use super::{
     file::{FolderLock, SocketFile},
     options::{Account, Kind, Options},
 };
-use crate::{Address, Target, socket::unix_socket};
+use crate::{Address, Target, socket::stream_socket};
 
 pub(super) fn bind(address: &Address, options: &Options) -> Result<ListeningSocket, Failure> {
     let failed = |error| Failure::binding(address, error);
@@ -135,7 +135,7 @@ impl UnixFile<'_> {
     }
 
     fn make(&self, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
-        let mut socket = unix_socket(false)?;
+        let mut socket = stream_socket(net::AddressFamily::UNIX, false)?;
         if let Some(mode) = self.mode {
             let unbound = File::from(socket);
             // Other systems may refuse this; nobody can connect yet there either.
@@ -157,7 +157,7 @@ impl UnixFile<'_> {
 
 /// Whether nobody listens at a path. It does not wait: a full backlog means that somebody does.
 fn is_refused(path: &Path) -> io::Result<bool> {
-    let socket = unix_socket(true)?;
+    let socket = stream_socket(net::AddressFamily::UNIX, true)?;
     let connected = net::connect(&socket, &net::SocketAddrUnix::new(path)?);
     Ok(connected == Err(Errno::CONNREFUSED))
 }

@@ -10,13 +10,14 @@ use std::{
 };
 
 use fcgi_proto::{
-    RequestKey, Values,
+    Values,
     pool::{AcquireError, Action, ConnectionId, PoolPolicy, PoolStats, Release, Ticket},
 };
 
 use super::{Settings, counted::Counted, discovery::Discovery};
 use crate::{
     Address, Error, Phase,
+    client::Carrier,
     observe::{self, PoolEvent},
 };
 
@@ -28,27 +29,18 @@ const LINGER: Duration = Duration::from_secs(1);
 /// An adapter's connections and clock, and how its callers wait.
 pub trait Pooled: Sized + 'static {
     /// A connection that carries one request at a time. Dropping it closes it.
-    type Own;
+    type Own: Carrier;
     /// A handle of a connection that several requests share.
-    type Shared: Clone;
+    type Shared: Carrier + Clone;
     /// What waits: a waker, or a thread.
     type Who;
-    /// Whether the reaper also ends the waits for a connection. If not, each caller watches the
-    /// clock itself and calls [`Lease::handle_time`](super::Lease::handle_time).
-    const ENDS_WAITS: bool;
 
     /// The time.
     fn now(&self) -> Instant;
     /// Wakes a caller so that it looks again.
     fn wake(&self, who: Self::Who);
-    /// Whether a connection can carry a request now: it was not closed, and no bytes came that
-    /// nobody asked for (Q-10, H-11). Of a shared one in use this is only whether it takes more.
-    fn is_quiet(&self, place: &mut Place<Self>) -> bool;
-    /// Makes a shared connection forget a request that has ended or was aborted.
-    fn forget(&self, shared: &Self::Shared, key: RequestKey);
-    /// Closes a shared connection once its requests are over.
-    fn close(&self, shared: Self::Shared);
-    /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`.
+    /// Makes something call [`Desk::reap`] at the times that it returns, until it returns `None`. It
+    /// closes idle connections, and ends waits for a connection.
     fn spawn_reaper(desk: &Arc<Desk<Self>>);
 }
 
@@ -312,16 +304,11 @@ impl<K: Pooled> Desk<K> {
         });
     }
 
-    /// A caller's wait limit may have passed.
-    pub(super) fn handle_time(self: &Arc<Self>) {
-        self.update(|_, _| ());
-    }
-
     /// Closes a connection before another may be opened in its place.
     fn end(&self, place: Option<Place<K>>) {
         match place {
             Some(Place::Own(own)) => drop(own),
-            Some(Place::Shared(shared)) => self.adapter.close(shared),
+            Some(Place::Shared(mut shared)) => shared.close(),
             None => {}
         }
     }
@@ -384,8 +371,10 @@ impl<K: Pooled> Desk<K> {
         let mut state = self.lock();
         let now = self.elapsed();
         state.carry_out(now);
-        let next =
-            state.deadline().or_else(|| state.linger(now, self.settings.limits.idle_timeout));
+        let next = state
+            .policy
+            .next_deadline()
+            .or_else(|| state.linger(now, self.settings.limits.idle_timeout));
         state.reaper = next.map(|next| (next, Some(who)));
         self.finish(state);
         // A time too far ahead to add never comes.
@@ -507,14 +496,9 @@ impl<K: Pooled> State<K> {
         known.or_else(|| now.checked_add(idle_timeout.max(LINGER)))
     }
 
-    fn deadline(&self) -> Option<Duration> {
-        let needed = K::ENDS_WAITS || self.policy.stats().idle > 0;
-        self.policy.next_deadline().filter(|_| needed)
-    }
-
     /// Makes sure that the reaper looks in time; true if there is no reaper yet.
     fn schedule(&mut self) -> bool {
-        let Some(next) = self.deadline() else { return false };
+        let Some(next) = self.policy.next_deadline() else { return false };
         let Some((until, who)) = &mut self.reaper else {
             self.reaper = Some((next, None));
             return true;
@@ -537,7 +521,7 @@ impl<K: Pooled> Drop for Desk<K> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         // The tasks that move their bytes would keep them open.
-        state.shared.drain().for_each(|(_, shared)| self.adapter.close(shared));
+        state.shared.drain().for_each(|(_, mut shared)| shared.close());
         // The reaper has nothing to wait for any more.
         let reaper = state.reaper.take().and_then(|(_, who)| who);
         reaper.into_iter().for_each(|who| self.adapter.wake(who));

@@ -14,8 +14,8 @@ use fcgi_proto::{
 
 use super::{Desk, Place, Pooled, Reached, Sending, desk::Turn, sending::Verdict};
 use crate::{
-    Error,
-    client::{Bodies, Replay},
+    Error, Phase,
+    client::{Bodies, Carrier, Exchange, Replay},
 };
 
 /// A place in the queue, or a connection. Dropping it gives either up.
@@ -69,17 +69,6 @@ impl<K: Pooled> Lease<K> {
         self.queued
     }
 
-    /// When the wait for a connection ends.
-    pub fn deadline(&self) -> Option<Instant> {
-        // A limit too large to add means no limit.
-        self.queued.checked_add(self.desk.settings().limits.wait_timeout?)
-    }
-
-    /// The [deadline](Self::deadline) may have passed.
-    pub fn handle_time(&self) {
-        self.desk.handle_time();
-    }
-
     /// Ready once the caller has a connection: with true if it must open it, which is always so if
     /// `only_fresh` is set. `wait` records whom to wake.
     /// # Errors
@@ -101,8 +90,12 @@ impl<K: Pooled> Lease<K> {
                 }
             }
             self.fresh = false;
-            let adapter = self.desk.adapter();
-            if self.place.as_mut().is_some_and(|place| !only_fresh && adapter.is_quiet(place)) {
+            let quiet = match &mut self.place {
+                Some(Place::Own(own)) => own.is_quiet(),
+                Some(Place::Shared(shared)) => shared.is_quiet(),
+                None => false,
+            };
+            if quiet && !only_fresh {
                 return Poll::Ready(Ok(false));
             }
             self.retry();
@@ -143,6 +136,37 @@ impl<K: Pooled> Lease<K> {
         sending: &'a mut Sending<B>,
     ) -> (&'a BeginRequest, &'a mut Bodies<B>) {
         sending.start(self.fresh, self.is_shared())
+    }
+
+    /// Begins the request's next attempt on the connection. Then take its
+    /// [bodies](Sending::bodies).
+    ///
+    /// # Errors
+    /// As for [`Carrier::begin`].
+    pub fn begin<B: Replay>(
+        &mut self,
+        sending: &mut Sending<B>,
+        times: [Instant; 2],
+        clock: impl FnOnce() -> Instant,
+    ) -> Result<Box<Exchange>, Error> {
+        let (begin, bodies) = self.start(sending);
+        let exchange = match &mut self.place {
+            Some(Place::Own(own)) => own.begin(begin, bodies, times, clock),
+            Some(Place::Shared(shared)) => shared.begin(begin, bodies, times, clock),
+            None => Err(Error::Closed { address: self.desk.name() }),
+        }?;
+        self.begun(exchange.key());
+        Ok(exchange)
+    }
+
+    /// The request has ended, or is aborted. Whether the connection can carry another, for
+    /// [`finish`](Self::finish); `None` if the end of the request must be waited for.
+    pub fn leave(&mut self, exchange: &mut Exchange) -> Option<bool> {
+        match &mut self.place {
+            Some(Place::Own(own)) => own.leave(exchange),
+            Some(Place::Shared(shared)) => shared.leave(exchange),
+            None => Some(false),
+        }
     }
 
     fn is_shared(&self) -> bool {
@@ -197,8 +221,8 @@ impl<K: Pooled> Lease<K> {
 
     /// Makes a shared connection forget the request.
     fn forget(&mut self) {
-        if let (Stage::Used(key), Some(Place::Shared(shared))) = (self.stage, &self.place) {
-            self.desk.adapter().forget(shared, key);
+        if let (Stage::Used(key), Some(Place::Shared(shared))) = (self.stage, &mut self.place) {
+            shared.forget(key);
         }
         self.stage = Stage::Unused;
     }
@@ -255,12 +279,15 @@ pub struct Asking<K: Pooled> {
 
 impl<K: Pooled> Asking<K> {
     /// The application's answer. If it could not be asked, all who wait for the answer get the
-    /// error, so that they do not fail one after the other.
+    /// error, so that they do not fail one after the other. If the caller's own limit or handle
+    /// ended the query, another caller asks.
     ///
     /// # Errors
     /// Why it could not be asked.
     pub fn answer(mut self, asked: Result<Values, Error>) -> Result<(), Error> {
-        if let Some(desk) = self.desk.take() {
+        use Error::{Cancelled, Timeout};
+        let own = matches!(asked, Err(Timeout { phase: Phase::Response, .. } | Cancelled { .. }));
+        if let Some(desk) = self.desk.take_if(|_| !own) {
             match &asked {
                 Ok(values) => desk.end_discovery(Some(*values)),
                 Err(error) => desk.fail_discovery(error),

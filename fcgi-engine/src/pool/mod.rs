@@ -48,11 +48,16 @@ impl Default for Settings {
     }
 }
 
-/// The methods of a pool that are the same in every adapter. The desk is in the field `desk`.
+/// The methods of a pool that are the same in every adapter. The desk is in the field `$desk`. An
+/// adapter brings how it sends a request, and how a lease asks for the application's capacity.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_methods {
-    ($desk:tt, $builder:ty) => {
+    (
+        [$($async:ident)?; $($wait:tt)*], $desk:tt, $builder:ty, $response:ty;
+        send($pool:ident, $request:ident) { $($send:tt)* }
+        ask($asking:ident) { $($ask:tt)* }
+    ) => {
         /// A pool with the default settings, for the application at an [`Address`], or what
         /// converts into one, such as `/run/app.sock` or `host:9000`.
         ///
@@ -68,6 +73,40 @@ macro_rules! pool_methods {
         pub fn builder(address: impl TryInto<Address, Error: Into<Error>>) -> $builder {
             let address = address.try_into().map_err(Into::into).and_then(Address::callable);
             Builder { address, connector: Connector::new(), pool: Settings::new() }
+        }
+
+        /// Sends a request as soon as a connection is free, and waits for the first bytes of its
+        /// response, or its end. STDIN and DATA are still sent while the response is read (Q-15).
+        ///
+        /// [`total_timeout`](Connector::total_timeout) counts from this call.
+        ///
+        /// # Errors
+        /// [`Error::PoolFull`], [`Error::PoolClosed`]; [`Error::Timeout`] with
+        /// [`Phase::Acquire`](crate::Phase::Acquire) if no connection became free in time; those of
+        /// [`Connector::connect`] and [`Response::chunk`].
+        $(#[doc = $crate::dropping!(
+            $async "Dropping the future leaves the queue, or aborts the request. None of its bytes \
+                    reach a later one (H-11)."
+        )])?
+        pub $($async)? fn send(&self, $request: Request) -> Result<$response, Error> {
+            let $pool = self;
+            $($send)*
+        }
+
+        /// The application's capacity (FC-4.1-2). If it is not known, the pool asks for it with
+        /// GET_VALUES, on a separate connection, and keeps the answer. All fields are `None` if the
+        /// application does not answer (Q-7, Q-9).
+        ///
+        /// # Errors
+        /// Those of [`Connector::query_values`], and those errors of [`send`](Self::send) that
+        /// concern the wait for a connection.
+        $(#[doc = $crate::dropping!($async "Dropping the future closes the connection.")])?
+        pub $($async)? fn values(&self) -> Result<Values, Error> {
+            if let Some(values) = self.$desk.values() {
+                return Ok(values);
+            }
+            let $asking = self;
+            $($ask)*
         }
 
         /// How many connections and callers there are now.

@@ -75,6 +75,11 @@ impl<B: Replay> Sending<B> {
         (&self.begin, &mut self.bodies)
     }
 
+    /// The bodies of an attempt that was begun.
+    pub fn bodies(&mut self) -> [B; 2] {
+        self.bodies.take()
+    }
+
     /// Decides whether a failed request is sent again. It is if its connection had carried requests
     /// before and ended without a byte of an answer, so that it was most likely dead already
     /// . It is also if the connection turned out not to be shareable. An application

@@ -2,8 +2,6 @@
 
 use bytes::Bytes;
 
-use crate::{Error, joined::Joined};
-
 /// The most bytes that one read of a stream takes.
 pub const CHUNK: usize = 64 * 1024;
 
@@ -17,38 +15,6 @@ pub fn pieces(bytes: &[u8]) -> impl Iterator<Item = Bytes> {
 #[must_use]
 pub fn piece(bytes: &[u8]) -> Bytes {
     pieces(bytes).next().unwrap_or_default()
-}
-
-/// The bytes of a stream so far, for `read_to_end`.
-#[derive(Debug)]
-pub struct Whole {
-    joined: Joined,
-    limit: usize,
-}
-
-impl Whole {
-    /// For a stream of at most `limit` bytes.
-    #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { joined: Joined::default(), limit }
-    }
-
-    /// Adds a chunk.
-    ///
-    /// # Errors
-    /// [`Error::InputTooLarge`].
-    pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        match self.joined.push(chunk, self.limit) {
-            true => Ok(()),
-            false => Err(Error::InputTooLarge { limit: self.limit }),
-        }
-    }
-
-    /// All bytes.
-    #[must_use]
-    pub fn finish(self) -> Bytes {
-        self.joined.bytes()
-    }
 }
 
 /// Defines an adapter's `Request`, the struct of its `InputStream`, and the methods of that and of its
@@ -222,11 +188,13 @@ macro_rules! request_handles {
                 &mut self,
                 limit: usize,
             ) -> Result<::bytes::Bytes, Error> {
-                let mut whole = $crate::server::Whole::new(limit);
+                let mut joined = $crate::Joined::new(limit);
                 while let Some(chunk) = self.chunk()$($wait)*? {
-                    whole.push(chunk)?;
+                    if !joined.push(chunk) {
+                        return Err(Error::InputTooLarge { limit });
+                    }
                 }
-                Ok(whole.finish())
+                Ok(joined.take())
             }
         }
 

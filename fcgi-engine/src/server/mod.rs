@@ -27,7 +27,7 @@ use std::{error::Error, time::Duration};
 
 pub use accept::{ACCEPT_PAUSE, Sockets, accept_failed};
 pub use failure::{catch_panic, log_failure};
-pub use handles::{CHUNK, Whole, piece, pieces};
+pub use handles::{CHUNK, piece, pieces};
 pub use job::{HandlerEnd, Job};
 pub use notes::{ConnectionSpan, Ended, Notes, RequestSpan};
 pub use requests::{Awaited, Waiters};

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fcgi_engine::pool::{Desk, Lease, Place, Pooled};
+use fcgi_engine::{
+    client::{Carrier, Session},
+    pool::{Desk, Lease, Pooled},
+};
 use fcgi_proto::RequestKey;
 
 use super::Seen;
@@ -53,42 +56,43 @@ pub(super) struct Connection {
     pub(super) handles: Weak<()>,
 }
 
-/// The adapter. `ENDS` is whether its reaper ends waits.
-pub(super) struct Fake<const ENDS: bool> {
+/// The adapter.
+pub(super) struct Fake {
     pub(super) world: Arc<Mutex<World>>,
     pub(super) desk: Arc<OnceLock<Weak<Desk<Self>>>>,
 }
 
-impl<const ENDS: bool> Clone for Fake<ENDS> {
+impl Clone for Fake {
     fn clone(&self) -> Self {
         Self { world: Arc::clone(&self.world), desk: Arc::clone(&self.desk) }
     }
 }
 
-impl<const ENDS: bool> fmt::Debug for Fake<ENDS> {
+impl fmt::Debug for Fake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fake").finish_non_exhaustive()
     }
 }
 
 /// A connection for one request at a time.
-pub(super) struct Own<const ENDS: bool>(pub(super) usize, pub(super) Fake<ENDS>);
+pub(super) struct Own(pub(super) usize, pub(super) Fake);
 
 /// A handle of a shared connection.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) number: usize,
+    pub(super) fake: Fake,
     pub(super) _handle: Arc<()>,
 }
 
-impl<const ENDS: bool> Drop for Own<ENDS> {
+impl Drop for Own {
     fn drop(&mut self) {
         self.1.reenter();
         self.1.world().connections[self.0].open = false;
     }
 }
 
-impl<const ENDS: bool> Fake<ENDS> {
+impl Fake {
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,11 +127,10 @@ impl World {
     }
 }
 
-impl<const ENDS: bool> Pooled for Fake<ENDS> {
-    type Own = Own<ENDS>;
+impl Pooled for Fake {
+    type Own = Own;
     type Shared = Shared;
     type Who = Who;
-    const ENDS_WAITS: bool = ENDS;
 
     fn now(&self) -> Instant {
         let world = self.world();
@@ -139,29 +142,53 @@ impl<const ENDS: bool> Pooled for Fake<ENDS> {
         self.reenter();
     }
 
-    fn is_quiet(&self, place: &mut Place<Self>) -> bool {
-        let (Place::Own(Own(number, _)) | Place::Shared(Shared { number, .. })) = place;
-        let connection = &self.world().connections[*number];
-        connection.open && !connection.dead && !connection.closing
-    }
-
-    fn forget(&self, shared: &Shared, _: RequestKey) {
-        let connection = &mut self.world().connections[shared.number];
-        connection.requests -= 1;
-        connection.open &= !(connection.closing && connection.requests == 0);
-    }
-
-    fn close(&self, shared: Shared) {
-        self.reenter();
-        let connection = &mut self.world().connections[shared.number];
-        connection.closing = true;
-        connection.open &= connection.requests > 0;
-    }
-
     fn spawn_reaper(desk: &Arc<Desk<Self>>) {
         let mut world = desk.adapter().world();
         assert!(!world.spawned, "two reapers");
         world.spawned = true;
         world.woken.insert(Who::Reaper);
+    }
+}
+
+impl Carrier for Own {
+    type Who = ();
+
+    fn with<T>(&mut self, _: impl FnOnce(&mut Session<()>, &dyn Fn() -> bool) -> T) -> T {
+        panic!("it has no session");
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.1.world().connections[self.0].takes_more()
+    }
+}
+
+impl Carrier for Shared {
+    type Who = ();
+
+    fn with<T>(&mut self, _: impl FnOnce(&mut Session<()>, &dyn Fn() -> bool) -> T) -> T {
+        panic!("it has no session");
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.fake.world().connections[self.number].takes_more()
+    }
+
+    fn forget(&mut self, _: RequestKey) {
+        let connection = &mut self.fake.world().connections[self.number];
+        connection.requests -= 1;
+        connection.open &= !(connection.closing && connection.requests == 0);
+    }
+
+    fn close(&mut self) {
+        self.fake.reenter();
+        let connection = &mut self.fake.world().connections[self.number];
+        connection.closing = true;
+        connection.open &= connection.requests > 0;
+    }
+}
+
+impl Connection {
+    fn takes_more(&self) -> bool {
+        self.open && !self.dead && !self.closing
     }
 }

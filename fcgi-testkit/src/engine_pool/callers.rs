@@ -15,7 +15,7 @@ use super::{
     ms,
 };
 
-impl<const ENDS: bool> Model<ENDS> {
+impl Model {
     pub(super) fn arrive(&mut self, input: &mut Input<'_>) {
         let lease = match Lease::acquire(&self.desk) {
             Ok(lease) => lease,
@@ -75,7 +75,7 @@ impl<const ENDS: bool> Model<ENDS> {
     }
 
     /// A connection that was not opened no longer counts.
-    fn unopened(&self, stage: &Stage<ENDS>) {
+    fn unopened(&self, stage: &Stage) {
         if matches!(stage, Stage::Waits | Stage::Asks(_) | Stage::Opens(_)) {
             self.fake.world().opening -= 1;
         }
@@ -168,7 +168,7 @@ impl<const ENDS: bool> Model<ENDS> {
             world.connections.len() - 1
         };
         let place = if shared {
-            Place::Shared(Shared { number, _handle: handle })
+            Place::Shared(Shared { number, fake: self.fake.clone(), _handle: handle })
         } else {
             Place::Own(Own(number, self.fake.clone()))
         };

@@ -6,7 +6,7 @@ use fcgi_engine::pool::Pooled;
 
 use super::{Model, Seen, Stage, adapter::Who, ms};
 
-impl<const ENDS: bool> Model<ENDS> {
+impl Model {
     /// Nobody is left who was woken: nothing may be overdue.
     pub(super) fn check(&mut self) {
         let now = self.fake.now();
@@ -17,7 +17,9 @@ impl<const ENDS: bool> Model<ENDS> {
             match caller.stage {
                 Stage::Queued => {
                     assert!(caller.lease.poll_ready(false, wait).is_pending(), "a lost wake-up");
-                    assert!(caller.lease.deadline().is_none_or(|end| end > now), "waits too long");
+                    let end = self.settings.limits.wait_timeout;
+                    let end = end.and_then(|limit| caller.lease.since().checked_add(limit));
+                    assert!(end.is_none_or(|end| end > now), "waits too long");
                     assert!(!self.closed, "waits at a closed pool");
                     waiting += 1;
                 }

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use fcgi_engine::{
     Error,
-    pool::{Open, Place, Pooled},
+    pool::{Open, Place},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     adapter::{Own, Shared, Who},
 };
 
-impl<const ENDS: bool> Model<ENDS> {
+impl Model {
     /// Everybody who was woken, or whose time has come, looks, until nobody is left.
     pub(super) fn settle(&mut self) {
         for rounds in 0.. {
@@ -24,10 +24,7 @@ impl<const ENDS: bool> Model<ENDS> {
                 Some(Who::Reaper) => self.reap(),
                 Some(Who::Reentered) => {}
                 None if self.reaper.is_some_and(|until| until <= now) => self.reap(),
-                None => match (!ENDS).then(|| self.late()).flatten() {
-                    Some(at) => self.look(at),
-                    None => break,
-                },
+                None => break,
             }
         }
         self.check();
@@ -46,25 +43,10 @@ impl<const ENDS: bool> Model<ENDS> {
         assert!(self.reaper.is_none_or(|until| until > now), "it would look for ever");
     }
 
-    /// A caller whose wait is over.
-    fn late(&self) -> Option<usize> {
-        let now = self.fake.now();
-        self.callers.iter().position(|caller| {
-            caller.as_ref().is_some_and(|caller| {
-                matches!(caller.stage, Stage::Queued)
-                    && caller.lease.deadline().is_some_and(|end| end <= now)
-            })
-        })
-    }
-
     pub(super) fn look(&mut self, at: usize) {
-        let now = self.fake.now();
         let Some(caller) = &mut self.callers[at] else { return };
         let wait = |who: &mut Option<Who>| *who = Some(Who::Caller(at));
         if matches!(caller.stage, Stage::Queued) {
-            if !ENDS && caller.lease.deadline().is_some_and(|end| end <= now) {
-                caller.lease.handle_time();
-            }
             match caller.lease.poll_ready(false, wait) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(true)) => {

@@ -74,9 +74,7 @@ pub fn run(bytes: &[u8]) {
 /// # Panics
 /// If an invariant does not hold.
 pub fn explore(bytes: &[u8]) -> Seen {
-    let mut input = Input(bytes);
-    // An async adapter's reaper also ends waits; a blocking one's callers do so themselves.
-    if input.below(2) == 0 { Model::<true>::run(input) } else { Model::<false>::run(input) }
+    Model::run(Input(bytes))
 }
 
 /// The rest of the bytes; zeros after their end.
@@ -118,21 +116,21 @@ impl Replay for FakeBody {
     }
 }
 
-struct Caller<const ENDS: bool> {
-    lease: Lease<Fake<ENDS>>,
+struct Caller {
+    lease: Lease<Fake>,
     sending: Sending<FakeBody>,
-    stage: Stage<ENDS>,
+    stage: Stage,
     once: bool,
     keep: bool,
     tries: usize,
     fresh: bool,
 }
 
-enum Stage<const ENDS: bool> {
+enum Stage {
     Queued,
     /// Another caller asks.
     Waits,
-    Asks(Asking<Fake<ENDS>>),
+    Asks(Asking<Fake>),
     /// It opens a connection, which others may share.
     Opens(bool),
     /// It has a connection, by its number.
@@ -141,19 +139,19 @@ enum Stage<const ENDS: bool> {
     Sent(usize),
 }
 
-struct Model<const ENDS: bool> {
-    desk: Arc<Desk<Fake<ENDS>>>,
-    fake: Fake<ENDS>,
+struct Model {
+    desk: Arc<Desk<Fake>>,
+    fake: Fake,
     settings: Settings,
     key: RequestKey,
     /// By number; those that have gone are `None`.
-    callers: Vec<Option<Caller<ENDS>>>,
+    callers: Vec<Option<Caller>>,
     ids: Vec<Option<ConnectionId>>,
     reaper: Option<Duration>,
     closed: bool,
 }
 
-impl<const ENDS: bool> Model<ENDS> {
+impl Model {
     fn run(mut input: Input<'_>) -> Seen {
         let mut model = Self::new(&mut input);
         while !input.0.is_empty() {
