@@ -155,6 +155,8 @@ fn features(options: &Options) -> Result<()> {
 /// Checks licences, sources and unwanted crates, by deny.toml.
 fn dependencies(options: &Options) -> Result<()> {
     with_tool(options, tool::DENY.command(), |mut deny| {
+        // It looks at every system's crates, and a build here needs only this one's.
+        cargo_step(&["fetch", "--locked"])?;
         run_command(deny.args(["--offline", "check", "bans", "licenses", "sources"]))
     })
 }
