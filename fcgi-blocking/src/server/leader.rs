@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Instant,
@@ -404,8 +405,13 @@ impl Leader {
         let _apart = apart();
         for _ in 0..most {
             let Some(sockets) = &mut self.listening else { return };
-            let accept = |listener: &mut StdListener| Stream::accept(listener);
-            match sockets.poll_accept(&self.engine.tally, Instant::now, accept) {
+            let accepted = sockets.poll_accept(
+                &self.engine.tally,
+                Instant::now,
+                |listener| Some(listener.as_fd()),
+                |listener| Stream::accept(listener),
+            );
+            match accepted {
                 Poll::Ready(Ok(Some((stream, peer)))) => {
                     let index = self.add(stream, peer);
                     self.serve(index, PollFlags::empty());

@@ -236,7 +236,9 @@ fn poll_accepts<R: Runtime, H: Handler>(
 ) -> Poll<Result<(), Error>> {
     for _ in 0..most {
         let accept = |listener: &mut R::Listener| R::poll_accept(listener, cx);
-        if let Some((io, peer)) = ready!(sockets.poll_accept(&state.tally, R::now, accept))? {
+        if let Some((io, peer)) =
+            ready!(sockets.poll_accept(&state.tally, R::now, R::listener_fd, accept))?
+        {
             spawn::<R, H>(state, io, peer)
                 .map_err(|error| accept_failed(sockets.local_addr(), error))?;
         }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use super::Tally;
 use crate::{
     Address, Error, Listener,
     listener::{ListeningSocket, SocketFile, StdListener},
-    socket::Peer,
+    socket::{self, HangUp, Peer},
 };
 
 /// The pause after an accept that failed for lack of descriptors or memory.
@@ -29,6 +30,8 @@ pub struct Sockets<L> {
     paused_until: Option<Instant>,
     /// How many more to accept.
     left: usize,
+    /// Nothing waited when the sockets were last asked. If nothing does now, they may be unusable.
+    fruitless: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl<L> Sockets<L> {
     }
 
     fn of(sockets: Vec<Place<L>>) -> Self {
-        Self { sockets, next: 0, paused_until: None, left: usize::MAX }
+        Self { sockets, next: 0, paused_until: None, left: usize::MAX, fruitless: false }
     }
 
     /// Where the first of them listens.
@@ -95,10 +98,16 @@ impl<L> Sockets<L> {
     pub fn hide(&mut self) {
         self.sockets.iter_mut().for_each(|place| place.file = None);
         self.left = LAST_ACCEPTS;
+        // The last look must tell.
+        self.fruitless = true;
     }
 
     /// A connection that waits at one of the sockets, with its peer, if it is to be served; `None`
     /// if it is gone or refused. Pending if none waits, or none may be [accepted](Self::accepts).
+    ///
+    /// Call it when a socket is ready. If that brings nothing twice in a row, or when the server shuts
+    /// down, it asks the system whether somebody has shut a socket down: accept(2) on a unix socket
+    /// does not tell.
     ///
     /// # Errors
     /// [`Error::Io`] when a socket is unusable.
@@ -106,6 +115,7 @@ impl<L> Sockets<L> {
         &mut self,
         tally: &Tally,
         now: impl Fn() -> Instant,
+        fd: impl Fn(&L) -> Option<BorrowedFd<'_>>,
         mut accept: impl FnMut(&mut L) -> Poll<io::Result<(T, Peer)>>,
     ) -> Poll<Result<Option<(T, Peer)>, Error>> {
         if !self.accepts(&now) {
@@ -118,6 +128,7 @@ impl<L> Sockets<L> {
             let Poll::Ready(accepted) = accept(&mut place.listener) else { continue };
             self.next = (index + 1) % many;
             self.left -= 1;
+            self.fruitless = false;
             return Poll::Ready(match accepted {
                 Ok(accepted) => Ok(tally.admits(accepted.1).then_some(accepted)),
                 Err(error) => match error.kind() {
@@ -135,6 +146,15 @@ impl<L> Sockets<L> {
                     }
                 },
             });
+        }
+        if std::mem::replace(&mut self.fruitless, true) {
+            let is_shut = |place: &&Place<L>| {
+                fd(&place.listener).is_some_and(|fd| socket::hang_up(fd) != HangUp::No)
+            };
+            if let Some(place) = self.sockets.iter().find(is_shut) {
+                let shut = io::Error::new(io::ErrorKind::NotConnected, "somebody has shut it down");
+                return Poll::Ready(Err(accept_failed(&place.address, shut)));
+            }
         }
         Poll::Pending
     }
