@@ -48,8 +48,8 @@
 //! # Threads
 //! The callers' threads do all the work, with two exceptions. While there are idle connections, or
 //! callers that wait for a connection, one thread, `fcgi-pool`, sleeps until the first of them must
-//! be closed, or has waited too long. While there are aborted
-//! requests that have not ended, one thread, `fcgi-drain`, waits for all of them.
+//! be closed, or has waited too long. While there are aborted requests that have not ended, one
+//! thread, `fcgi-drain`, waits for all of them.
 
 mod drain;
 mod lease;

@@ -43,8 +43,8 @@ impl pool::Pooled for Threads {
     }
 }
 
-/// Sleeps from one of the policy's deadlines to the next, until there is none, or the pool is gone. A connection that is always used again costs a wake-up now and then, but no new
-/// thread.
+/// Sleeps from one of the policy's deadlines to the next, until there is none, or the pool is gone.
+/// A connection that is always used again costs a wake-up now and then, but no new thread.
 fn reap(desk: &Weak<Desk>) {
     while let Some(until) = desk.upgrade().and_then(|desk| desk.reap(thread::current())) {
         park(Some(until));

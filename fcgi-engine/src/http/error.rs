@@ -13,8 +13,8 @@ use http::{StatusCode, uri::InvalidUri};
 use super::BoxError;
 use crate::{Error, Phase, text::chain};
 
-/// An error of an `HttpClient`, of a response's body, or of a page of php-fpm's. [`status`](Self::status) is the status that
-/// a gateway answers with.
+/// An error of an `HttpClient`, of a response's body, or of a page of php-fpm's.
+/// [`status`](Self::status) is the status that a gateway answers with.
 ///
 /// Its text does not repeat its [source](std::error::Error::source); [`report`](Self::report) gives
 /// both on one line.
