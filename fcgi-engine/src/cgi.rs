@@ -155,7 +155,7 @@ impl Relay {
         let now = Instant::now();
         let exchange =
             session.begin(&begin, true, now, now).map_err(|error| failed(error.into()))?;
-        Carrier { socket, session, exchange, unread, stdin, stdout }.run()
+        Carried { socket, session, exchange, unread, stdin, stdout }.run()
     }
 }
 
@@ -171,7 +171,7 @@ fn body_length(params: &Params) -> u64 {
 }
 
 /// An active request.
-struct Carrier {
+struct Carried {
     socket: UnixStream,
     session: Session<()>,
     exchange: Exchange,
@@ -181,7 +181,7 @@ struct Carrier {
     stdout: File,
 }
 
-impl Carrier {
+impl Carried {
     fn run(mut self) -> Result<(), Error> {
         loop {
             if self.pass_answer()? {
