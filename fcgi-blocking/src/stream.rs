@@ -10,7 +10,11 @@ use std::{
     task::Poll,
 };
 
-use fcgi_engine::{listener::StdListener, pump::Socket, socket::Peer};
+use fcgi_engine::{
+    listener::StdListener,
+    pump::Socket,
+    socket::{self, Peer},
+};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -108,6 +112,10 @@ impl Socket for &Stream {
             Stream::Tcp(stream) => (&*stream).write_vectored(slices),
             Stream::Other(fd) => Ok(rustix::io::writev(fd, slices)?),
         }
+    }
+
+    fn widen(&mut self) -> bool {
+        matches!(self, Stream::Unix(stream) if socket::widen(stream))
     }
 }
 
