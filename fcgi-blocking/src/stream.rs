@@ -1,7 +1,7 @@
 //! A connected socket or another descriptor, in nonblocking mode: poll(2) does the waiting.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::TcpStream,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -15,6 +15,14 @@ use fcgi_engine::{
     pump::Socket,
     socket::{self, Peer},
 };
+use rustix::net::{RecvFlags, SendFlags};
+
+/// A socket whose peer is gone is an error, not a signal. Apple's systems have no such flag; there
+/// the process ignores the signal, as std's do.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::empty();
 
 /// A connected socket.
 #[derive(Debug)]
@@ -75,11 +83,13 @@ impl Stream {
     }
 
     /// Reads what has come; `WouldBlock` if nothing has, 0 at the end of file.
+    ///
+    /// Neither this nor a write goes through std. There each call is one of libc, which costs a
+    /// process with threads two atomic operations, so that a thread can be cancelled meanwhile.
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => (&*stream).read(buf),
-            Self::Tcp(stream) => (&*stream).read(buf),
             Self::Other(fd) => Ok(rustix::io::read(fd, buf)?),
+            socket => Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0),
         }
     }
 
@@ -87,9 +97,8 @@ impl Stream {
     /// system less than one for a list of them.
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => (&*stream).write(bytes),
-            Self::Tcp(stream) => (&*stream).write(bytes),
             Self::Other(fd) => Ok(rustix::io::write(fd, bytes)?),
+            socket => Ok(rustix::net::send(socket, bytes, SEND)?),
         }
     }
 }
@@ -104,13 +113,9 @@ impl Socket for &Stream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let [slice] = slices {
-            return self.write(slice);
-        }
-        match self {
-            Stream::Unix(stream) => (&*stream).write_vectored(slices),
-            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
-            Stream::Other(fd) => Ok(rustix::io::writev(fd, slices)?),
+        match slices {
+            [slice] => self.write(slice),
+            slices => Ok(rustix::io::writev(*self, slices)?),
         }
     }
 
