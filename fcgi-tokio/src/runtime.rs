@@ -218,10 +218,10 @@ impl runtime::Transport for Transport {
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Stream(stream), slices) => return stream.poll_write(cx, slices),
         };
-        match self.as_socket() {
-            Some(socket) if wrote.is_pending() => write_at_once(socket, slices),
-            _ => wrote,
+        if wrote.is_ready() {
+            return wrote;
         }
+        self.as_socket().map_or(Poll::Pending, |socket| write_at_once(socket, slices))
     }
 
     fn widen(&self) -> bool {
