@@ -190,6 +190,20 @@ fn a_body_that_nobody_reads_loses_no_request() {
     assert!(!answer.contains("keep-alive"), "{answer}");
 }
 
+/// Its end is the connection's, so it must not say that this stays open.
+#[test]
+fn an_http_1_0_answer_of_unknown_length_keeps_no_connection() {
+    let (app, length) = (App::start(), 3_000_000);
+    for buffering in ["on", "off"] {
+        let gateway = gateway(&app, &["--buffering", buffering]);
+        let request = format!("GET /bytes?{length} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let (answer, _) = rest(client(&gateway, request.as_bytes()));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(!head.contains("keep-alive") && !head.contains("content-length"), "{head}");
+        assert!(body.len() >= length, "{} of {length} bytes", body.len());
+    }
+}
+
 #[test]
 fn the_reason_is_the_applications_or_the_standard_one() {
     let app = App::start();
