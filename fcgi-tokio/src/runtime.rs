@@ -146,10 +146,10 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     runtime::signalled(registered)
 }
 
-/// Writes to a socket that the runtime takes for full. It hears of room only when it next checks for
-/// events, and for a unix socket only once that is nearly empty.
-fn write_at_once(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    match socket::write(socket, slices) {
+/// Writes to a unix socket that the runtime takes for full. The runtime hears of room only when it
+/// next checks for events, and the system reports it only once the socket is nearly empty.
+fn write_at_once(stream: &UnixStream, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    match socket::write(stream, slices) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         wrote => Poll::Ready(wrote),
     }
@@ -218,10 +218,10 @@ impl runtime::Transport for Transport {
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Stream(stream), slices) => return stream.poll_write(cx, slices),
         };
-        if wrote.is_ready() {
-            return wrote;
+        match self {
+            Self::Unix(stream) if wrote.is_pending() => write_at_once(stream, slices),
+            _ => wrote,
         }
-        self.as_socket().map_or(Poll::Pending, |socket| write_at_once(socket, slices))
     }
 
     fn widen(&self) -> bool {
