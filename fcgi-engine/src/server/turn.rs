@@ -111,7 +111,7 @@ impl<W: Waiters> Session<W> {
                 Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
-                Read::Some { .. } => {}
+                Read::Some { .. } => self.writer.handle_read(),
                 Read::Eof => self.handle_eof(io),
                 Read::Gone(_) => self.lose_peer(),
             }
