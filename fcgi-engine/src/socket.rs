@@ -66,6 +66,10 @@ pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
         match net::connect(&socket, &address) {
             Ok(()) => return Ok(socket.into()),
             Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let full = "the socket's backlog is full";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, full));
+            }
             Err(error) => return Err(error.into()),
         }
     }

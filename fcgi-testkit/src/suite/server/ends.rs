@@ -46,7 +46,7 @@ fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
 fn a_client_whose_request_has_something_behind_it_may_still_write_w_16(suite: &Suite) {
     let app = suite.app(settings(), hello());
     let whole = request(1, CLOSE, &[], b"");
-    for behind in [close(Type::Data, 1), abort(7), record(Type::GetValues, 0, b"")] {
+    for behind in [close(Type::Data, 1), abort(7)] {
         let mut peer = Peer::dial(app.serving.address());
         peer.send([&whole[..], &behind].concat());
         assert_eq!(peer.answer(1), complete("hello"));
