@@ -273,8 +273,9 @@ impl runtime::Transport for Transport {
 
     fn widen(&self) -> bool {
         match &self.stream {
+            Stream::New(Some(StdSocket::Unix(stream))) => socket::widen(stream),
             Stream::Unix(stream) => socket::widen(stream),
-            Stream::Tcp(_) => false,
+            Stream::New(_) | Stream::Tcp(_) => false,
             Stream::Other(stream) => stream.widen(),
         }
     }
