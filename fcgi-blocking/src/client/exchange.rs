@@ -37,13 +37,20 @@ impl Exchange {
         Self { core, bodies, cancel }
     }
 
-    /// The next bytes or the end, on a connection that nobody else uses.
+    /// The next bytes or the end, on a connection that nobody else uses. It has left the connection
+    /// then.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
-        let chunk = self.hand_out(|exchange| exchange.next(link));
+        let chunk = self.next_chunk(link);
         if self.core.is_over() {
             link.leave(&mut self.core);
         }
         chunk
+    }
+
+    /// The next bytes or the end. The request must [leave](Carrier::leave) the connection once it is
+    /// over.
+    pub(crate) fn next_chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
+        self.hand_out(|exchange| exchange.next(link))
     }
 
     /// Hands out what is at hand, or what `next` waits for.
@@ -60,7 +67,8 @@ impl Exchange {
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         loop {
-            match self.step(link)? {
+            let mut now = self.core.just_begun();
+            match self.step(link, &mut now)? {
                 Step::Done(chunk) => return Ok(chunk),
                 // Read what has arrived, before the body's reader may block.
                 Step::Reader => {
@@ -69,7 +77,8 @@ impl Exchange {
                     }
                 }
                 Step::Wait => {
-                    let limit = link.session.limit(&mut self.core, Instant::now());
+                    let now = now.unwrap_or_else(Instant::now);
+                    let limit = link.session.limit(&mut self.core, now);
                     match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
                         Waited::Ready(ready) => {
                             link.turn(ready != PollFlags::OUT);
@@ -82,14 +91,23 @@ impl Exchange {
         }
     }
 
-    /// Does what can be done without waiting.
-    pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
+    /// Does what can be done without waiting. `now` is the time, if it is known; it is read once,
+    /// unless something is done in between.
+    pub(crate) fn step(
+        &mut self,
+        link: &mut Link,
+        now: &mut Option<Instant>,
+    ) -> Result<Step, Error> {
         loop {
             CancelHandle::check(self.cancel.get(), self.core.address())?;
+            if let Some(end) = self.core.come_end() {
+                return end.map(Step::Done);
+            }
             if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
                 return polled.map(Step::Done);
             }
-            if self.fill()? || link.turn(false) {
+            if self.fill()? || link.turn_at(false, || *now.get_or_insert_with(Instant::now)) {
+                *now = None;
                 continue;
             }
             let sent = link.session.is_writable() && !link.session.is_blocked();

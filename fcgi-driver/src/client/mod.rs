@@ -175,7 +175,7 @@ impl<R: Runtime> Client<R> {
             let mut bodies = Bodies::once(bodies);
             let connection = client.ready(started).await?;
             let core = connection.begin(&begin, &bodies, [started, R::now()], R::now)?;
-            let exchange = Exchange::new(core, bodies.take());
+            let exchange = Exchange::new(core, || bodies.take());
             let mut response = Response { running: Some((&mut client.place, exchange)) };
             let first = response.chunk().await?;
             if let Some((_, exchange)) = &mut response.running {

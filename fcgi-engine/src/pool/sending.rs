@@ -102,7 +102,7 @@ impl<B: Replay> Sending<B> {
             }
             _ => return Verdict::Fail(error),
         };
-        if self.tries >= TRIES || !self.bodies.restore() {
+        if self.tries >= TRIES || !self.bodies.can_be_taken() {
             return Verdict::Fail(error);
         }
         if reached != Reached::Nothing {
