@@ -222,8 +222,8 @@ impl Receiver {
         self.pos += bytes;
     }
 
-    /// Takes the whole record that [`records`](Self::records) starts with, and counts it. It brings
-    /// at least 8 bytes of a stream, or something else than a stream. Returns its content.
+    /// Takes the whole record that [`records`](Self::records) starts with, and counts it. If it is
+    /// of a stream, it ends that or brings at least 8 bytes. Returns its content.
     #[inline]
     pub(crate) fn take(&mut self, header: &RecordHeader, worth: Worth) -> Span {
         let len = usize::from(header.content_length);

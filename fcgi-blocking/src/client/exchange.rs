@@ -12,7 +12,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) core: Box<client::Exchange>,
-    bodies: [Body; 2],
+    bodies: Option<Box<[Body; 2]>>,
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Step {
 impl Exchange {
     pub(crate) fn new(
         core: Box<client::Exchange>,
-        bodies: [Body; 2],
+        bodies: Option<Box<[Body; 2]>>,
         cancel: Option<CancelHandle>,
     ) -> Self {
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
@@ -122,17 +122,21 @@ impl Exchange {
 
     /// Hands over what is in memory of the body that is being sent; true if there was anything.
     fn fill(&mut self) -> Result<bool, Error> {
-        let body = self.core.wants_body().map(|input| &mut self.bodies[input as usize]);
-        let Some(piece) = body.and_then(Body::at_hand) else { return Ok(false) };
+        let Some(piece) = self.body().and_then(Body::at_hand) else { return Ok(false) };
         self.core.handle_body(Ok(piece))?;
         Ok(true)
     }
 
     /// Reads from the reader that [`Step::Reader`] reported. It may block.
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
-        let Some(input) = self.core.wants_body() else { return Ok(()) };
-        let piece = self.bodies[input as usize].read();
+        let Some(piece) = self.body().map(Body::read) else { return Ok(()) };
         self.core.handle_body(piece)
+    }
+
+    /// The body whose next piece can be sent.
+    fn body(&mut self) -> Option<&mut Body> {
+        let input = self.core.wants_body()?;
+        Some(&mut self.bodies.as_mut()?[input as usize])
     }
 
     pub(crate) fn check_limit(&self, limit: Option<Limit>) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use crate::{Error, pump::MAX_ROUNDS, runtime::Runtime};
 pub(crate) struct Exchange<R: Runtime> {
     /// In a box, since a response is moved often.
     pub(crate) core: Box<client::Exchange>,
-    /// Until they were sent. In a box, since most requests have none.
+    /// Until they were sent.
     bodies: Option<Box<[Body; 2]>>,
     /// How many chunks of STDERR were handed out in a row, without waiting for any.
     errors: usize,
@@ -24,9 +24,8 @@ pub(crate) struct Exchange<R: Runtime> {
 }
 
 impl<R: Runtime> Exchange<R> {
-    /// A request that was begun, with the bodies that are still to be sent, if there are any.
-    pub(crate) fn new(core: Box<client::Exchange>, bodies: impl FnOnce() -> [Body; 2]) -> Self {
-        let bodies = core.is_feeding().then(|| Box::new(bodies()));
+    /// A request that was begun, and its bodies, if there are any.
+    pub(crate) fn new(core: Box<client::Exchange>, bodies: Option<Box<[Body; 2]>>) -> Self {
         Self { core, bodies, errors: 0, runtime: PhantomData }
     }
 

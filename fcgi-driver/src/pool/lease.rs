@@ -97,7 +97,7 @@ impl<R: Runtime> Lease<R> {
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
         let core = self.inner.begin(sending, started, R::now)?;
-        Ok(Exchange::new(core, || sending.bodies()))
+        Ok(Exchange::new(core, sending.bodies()))
     }
 
     /// Drives the request.

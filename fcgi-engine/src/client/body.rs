@@ -66,7 +66,7 @@ pub trait Replay: Default {
 /// STDIN and DATA of a request, which may be sent more than once.
 #[derive(Debug)]
 pub struct Bodies<B> {
-    bodies: [B; 2],
+    bodies: Option<Box<[B; 2]>>,
     /// An attempt gets a copy, if possible.
     again: bool,
     /// An attempt has got the bodies themselves.
@@ -74,29 +74,27 @@ pub struct Bodies<B> {
 }
 
 impl<B: Replay> Bodies<B> {
-    /// To be sent once.
-    pub const fn once(bodies: [B; 2]) -> Self {
+    pub(super) const fn once(bodies: Option<Box<[B; 2]>>) -> Self {
         Self { bodies, again: false, taken: false }
     }
 
     /// To be sent again, if possible.
-    pub(crate) const fn again(bodies: [B; 2]) -> Self {
-        Self { bodies, again: true, taken: false }
+    pub(crate) fn again(self) -> Self {
+        Self { again: true, ..self }
     }
 
-    /// The bodies for one attempt.
-    pub fn take(&mut self) -> [B; 2] {
-        let copy = if self.again { replay(&self.bodies) } else { None };
-        copy.unwrap_or_else(|| {
-            self.taken = true;
-            mem::take(&mut self.bodies)
-        })
+    /// The bodies for one attempt, if there are any.
+    pub fn take(&mut self) -> Option<Box<[B; 2]>> {
+        let bodies = self.bodies.as_deref()?;
+        let copy = if self.again { replay(bodies) } else { None };
+        self.taken = copy.is_none();
+        copy.map(Box::new).or_else(|| self.bodies.take())
     }
 
     /// Whether they certainly have no bytes.
     #[must_use]
     pub fn are_empty(&self) -> bool {
-        self.bodies.iter().all(Replay::is_empty)
+        self.bodies.iter().flat_map(|bodies| bodies.iter()).all(Replay::is_empty)
     }
 
     /// Whether the bodies can be taken, perhaps again.

@@ -53,8 +53,8 @@ impl Record {
 }
 
 impl ClientConnection {
-    /// Takes a record of the usual answer in one step, if all of it has come: content of STDOUT, or
-    /// an END_REQUEST that completes its request. Returns its event, if it has one. `None` leaves
+    /// Takes a record of the usual answer in one step, if all of it has come: one of STDOUT, or an
+    /// END_REQUEST that completes its request. Returns its event, if it has one. `None` leaves
     /// everything as it was, and the record loop takes the same bytes with the same event.
     #[inline]
     pub(super) fn whole_record(&mut self) -> Option<Option<Event>> {
@@ -70,14 +70,15 @@ impl ClientConnection {
         }
         match header.record_type {
             RecordType::Stdout => {
-                if len < 8 || request.stdout.is_ended() || self.room_for(request) < len {
+                let is_tiny = (1..8).contains(&len);
+                if is_tiny || request.stdout.is_ended() || self.room_for(request) < len {
                     return None;
                 }
                 let span = self.recv.take(&header, Worth::Stream);
                 self.unread += len;
-                let request = self.requests.get_mut(key)?;
-                let announced = request.stdout.push(&mut self.recv, span);
-                Some(announced.then_some(Event::Readable { key, output: Output::Stdout }))
+                let stdout = &mut self.requests.get_mut(key)?.stdout;
+                let is_new = if len > 0 { stdout.push(&mut self.recv, span) } else { stdout.end() };
+                Some(is_new.then_some(Event::Readable { key, output: Output::Stdout }))
             }
             RecordType::EndRequest if len == BODY_LEN => {
                 let body = EndRequestBody::decode(*rest.first_chunk()?);
