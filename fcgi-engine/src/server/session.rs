@@ -211,6 +211,7 @@ impl<W: Waiters> Session<W> {
 
     /// A handler has ended. This ends its request, unless that has ended before. Returns what is to
     /// be logged, if anybody wants to know.
+    #[inline]
     pub fn finish(
         &mut self,
         key: RequestKey,
@@ -220,13 +221,11 @@ impl<W: Waiters> Session<W> {
         let active = self.requests.get_mut(key)?;
         // The handler may have passed its handles to others, who may wait.
         active.waiters.wake_all(&mut self.woken);
-        let ended = !active.ended;
-        let (stop, rejection) = (active.stop, active.rejection);
-        let ended = ended.then(|| self.end(key, stop, rejection, end));
-        let ended = ended.and_then(|outcome| self.ended(key, outcome, now));
-        if let Some(active) = self.requests.get_mut(key) {
-            spare::put_back(&mut active.params);
-        }
+        spare::put_back(&mut active.params);
+        let &mut Active { stop, rejection, ended, .. } = active;
+        let heard = active.log.is_some() || !self.span.is_silent();
+        let outcome = (!ended).then(|| self.end(key, stop, rejection, end));
+        let ended = outcome.filter(|_| heard).and_then(|outcome| self.ended(key, outcome, now));
         self.requests.forget(key);
         if self.requests.is_empty() {
             self.bound = None;
@@ -236,7 +235,7 @@ impl<W: Waiters> Session<W> {
     }
 
     /// What is to be logged of a request that has ended, if anybody wants to know.
-    #[inline]
+    #[cold]
     fn ended(
         &mut self,
         key: RequestKey,

@@ -66,12 +66,14 @@ pub enum Turn {
 impl<W: Waiters> Session<W> {
     /// Does everything that can be done now: time limits, events, writes, reads. The time is read
     /// only where there is a limit.
+    #[inline]
     pub fn turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         let turn = self.take_turn(io, now);
         self.attention = false;
         turn
     }
 
+    #[inline]
     fn take_turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         if self.has_deadline() {
             self.handle_time(io, now());

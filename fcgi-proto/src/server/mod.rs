@@ -128,13 +128,13 @@ struct State {
 
 impl State {
     #[inline]
-    fn new(state: ServerState, role: Role, keep_conn: bool, params: ParamsDecoder) -> Self {
+    fn new(state: ServerState, role: Role, keep_conn: bool, stdin: Inbound) -> Self {
         Self {
             state,
             role,
             keep_conn,
-            params,
-            stdin: Inbound::default(),
+            params: ParamsDecoder::default(),
+            stdin,
             data: None,
             stdout_used: false,
             stderr_used: false,

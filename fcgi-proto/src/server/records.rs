@@ -6,7 +6,7 @@ use super::{AbortReason, Ending, Event, ServerConnection, State, Whole};
 use crate::{
     Input, Params, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
     inbound::Inbound,
-    params::ParamsDecoder,
+    pairs,
     receiver::{Span, Worth},
     record::{
         BODY_LEN, BeginRequestBody, FixedBody, HEADER_LEN, RecordHeader, RecordType, VERSION,
@@ -211,7 +211,7 @@ impl ServerConnection {
         match (role, rejection) {
             (Some(role), None) => {
                 self.requests.insert_with(id, || {
-                    State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default())
+                    State::new(ServerState::Params, role, body.keep_conn, Inbound::default())
                 });
             }
             (_, rejection) => {
@@ -287,7 +287,7 @@ impl ServerConnection {
             && [k, l] == [i, j]
             && [o, p] == [i, j]
             && len >= 8
-            && len <= limits.params_bytes_connection
+            && len <= limits.params_bytes.min(limits.params_bytes_connection)
             && self.config.roles.contains(role)
             && !self.closing
             && limits.requests > 0;
@@ -310,22 +310,17 @@ impl ServerConnection {
         if whole && state != ServerState::Complete {
             return None;
         }
-        let mut params = ParamsDecoder::new(memory());
-        if params.push(content, limits).is_err() || !params.is_whole() {
-            return None;
-        }
+        let count = pairs::count_whole(content).filter(|count| *count <= limits.params_pairs)?;
+        let params = Params::copied(content, count, memory());
         self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
         self.recv.request_started();
-        let (keep_conn, params) = (flags & 1 != 0, params.finish());
+        let keep_conn = flags & 1 != 0;
         let mut stdin = Inbound::default();
         if ends {
             self.recv.skip(HEADER_LEN);
             stdin.end();
         }
-        let key = self.requests.insert_with(id, || State {
-            stdin,
-            ..State::new(state, role, keep_conn, ParamsDecoder::default())
-        });
+        let key = self.requests.insert_with(id, || State::new(state, role, keep_conn, stdin));
         self.bodiless = (bodiless && !ends).then_some(key);
         Some(Whole { key, role, keep_conn, params })
     }
