@@ -26,6 +26,17 @@ pub(crate) const CONNECTIONS: usize = 16;
 /// php-fpm's workers: one for each kept connection.
 const CHILDREN: usize = CONNECTIONS;
 
+/// The web servers that are compared.
+const FRONTS: [Front; 3] = [Front::Nginx, Front::Gateway, Front::Caddy];
+
+/// What a web server is asked for.
+#[derive(Clone, Copy)]
+enum What {
+    Bare,
+    Script(&'static str),
+    File(&'static str),
+}
+
 /// An application behind the web servers.
 struct Application {
     name: &'static str,
@@ -170,38 +181,42 @@ fn gateway(
     let floor = dir.join("bare.sock");
     let bare = candidates::serve([OsStr::new("floor"), floor.as_os_str()])
         .and_then(|command| Server::start(command, &floor, around));
-    let php = php_fpm(cpus.load, cpus.load);
+    // One for each web server: a kept connection occupies a worker even while nothing is requested.
+    let php = FRONTS.map(|_| php_fpm(cpus.load, cpus.load));
     let bare = || match &bare {
         Ok(_) => Ok(Target::application(&floor)),
         Err(error) => Err(anyhow!("{error:#}")),
     };
-    let script = |script: &str| match &php {
+    let script = |php: &Result<PhpFpm>, script: &str| match php {
         Ok(php) => Ok(Target::php(&path_of(&php.unix_address()), &php.document_root(), script)),
         Err(error) => Err(anyhow!("{error:#}")),
     };
     let file = |name: &str| bare().map(|target| target.file(name));
+    use What::{Bare, File, Script};
     use front::Keep::{All, Not};
     let cases = [
-        ("the bare responder, kept connections", bare(), All, Some(1.0)),
-        ("the bare responder, a connection for each request", bare(), Not, Some(1.0)),
-        ("php-fpm's hello, kept connections", script("hello.php"), All, None),
-        ("php-fpm's hello, a connection for each request", script("hello.php"), Not, None),
-        ("php-fpm's answer of 1 MiB", script("big.php?n=1048576"), Not, None),
-        ("a file of 1 KiB", file("small.txt"), Not, Some(1.0)),
-        ("a file of 1 MiB", file("large.bin"), Not, Some(0.8)),
+        ("the bare responder, kept connections", Bare, All, Some(1.0)),
+        ("the bare responder, a connection for each request", Bare, Not, Some(1.0)),
+        ("php-fpm's hello, kept connections", Script("hello.php"), All, None),
+        ("php-fpm's hello, a connection for each request", Script("hello.php"), Not, None),
+        ("php-fpm's answer of 1 MiB", Script("big.php?n=1048576"), Not, None),
+        ("a file of 1 KiB", File("small.txt"), Not, Some(1.0)),
+        ("a file of 1 MiB", File("large.bin"), Not, Some(0.8)),
     ];
     let mut goals = Vec::new();
-    for (title, target, keep, wanted) in cases {
+    for (title, what, keep, wanted) in cases {
         let mut rows = Vec::new();
-        for front in [Front::Nginx, Front::Gateway, Front::Caddy] {
-            let subject = match &target {
-                Ok(target) => {
-                    let site = Site { target: target.clone(), files: files.to_owned(), keep };
-                    let server = front.start(options, dir, &site, cpus);
-                    server.and_then(|server| wrk.subject(server, None, None, &site))
-                }
-                Err(error) => Err(anyhow!("{error:#}")),
+        for (front, php) in FRONTS.iter().zip(&php) {
+            let target = match what {
+                Bare => bare(),
+                Script(name) => script(php, name),
+                File(name) => file(name),
             };
+            let subject = target.and_then(|target| {
+                let site = Site { target, files: files.to_owned(), keep };
+                let server = front.start(options, dir, &site, cpus)?;
+                wrk.subject(server, None, None, &site)
+            });
             rows.push(Row::new(front.name(), subject));
         }
         let comparison = Comparison::run(options, title, Front::Nginx.name(), rows);

@@ -5,6 +5,9 @@
 //! which reports each arrival once (edge-triggered) and goes on watching. The reactor watches
 //! this instance, like one socket more. When that is readable, the reactor wakes [`Turn`], and this
 //! wakes the tasks of all sockets with input.
+//!
+//! A turn of the reactor is seven system calls. So if it woke several tasks, the last of them to
+//! wait again looks at the instance itself: meanwhile more has mostly come.
 
 use std::{
     io,
@@ -12,7 +15,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -28,6 +31,8 @@ use crate::wake_all;
 
 /// At most this many events are taken at once.
 const EVENTS: usize = 256;
+/// If at least this many tasks are woken at once, the last of them to wait looks for more input.
+const MANY: usize = 2;
 
 /// A socket that is watched. Call [`remove`](Self::remove) before the socket is closed.
 #[derive(Debug)]
@@ -62,6 +67,7 @@ impl Watch {
     /// The reactor's error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let _before;
+        let woken;
         {
             let mut state = lock(&self.source.0);
             if std::mem::take(&mut state.readable) {
@@ -71,10 +77,14 @@ impl Watch {
                 return Poll::Pending;
             }
             _before = state.waker.replace(cx.waker().clone());
+            woken = std::mem::take(&mut state.woken);
         }
-        match SOCKETS.get() {
-            Some(sockets) if sockets.stopped.load(Ordering::Acquire) => sockets.turn()?,
-            _ => {}
+        let Some(sockets) = SOCKETS.get() else { return Poll::Pending };
+        if woken && sockets.woken.fetch_sub(1, Ordering::AcqRel) == 1 && sockets.many() {
+            wake_all(sockets.arrived());
+        }
+        if sockets.stopped.load(Ordering::Acquire) {
+            sockets.turn()?;
         }
         Poll::Pending
     }
@@ -85,6 +95,9 @@ impl Watch {
             // Can't fail: it is in the set.
             let _ = epoll::delete(&sockets.set, socket);
             let _source = lock(&sockets.sources).try_remove(self.key);
+            if std::mem::take(&mut lock(&self.source.0).woken) {
+                sockets.woken.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 }
@@ -100,6 +113,8 @@ struct State {
     /// And it includes the end of input, or an error.
     ended: bool,
     waker: Option<Waker>,
+    /// Its task was woken for input, and has not waited since.
+    woken: bool,
 }
 
 /// All sockets that are watched.
@@ -108,6 +123,10 @@ struct Sockets {
     sources: Mutex<Slab<Arc<Source>>>,
     /// The reactor failed to watch the set. Whoever waits next tries again.
     stopped: AtomicBool,
+    /// How many tasks were woken and have not waited since.
+    woken: AtomicUsize,
+    /// How many were woken at once, the last time.
+    latest: AtomicUsize,
 }
 
 static SOCKETS: OnceLock<Sockets> = OnceLock::new();
@@ -122,7 +141,13 @@ impl Sockets {
         }
         let set = Async::new_nonblocking(epoll::create(CreateFlags::CLOEXEC)?)?;
         let sources = Mutex::default();
-        let sockets = SOCKETS.get_or_init(|| Self { set, sources, stopped: AtomicBool::new(true) });
+        let sockets = SOCKETS.get_or_init(|| Self {
+            set,
+            sources,
+            stopped: AtomicBool::new(true),
+            woken: AtomicUsize::new(0),
+            latest: AtomicUsize::new(0),
+        });
         sockets.turn()?;
         Ok(sockets)
     }
@@ -161,9 +186,20 @@ impl Sockets {
             let mut state = lock(&source.0);
             state.readable = true;
             state.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-            wakers.extend(state.waker.take());
+            if let Some(waker) = state.waker.take() {
+                wakers.push(waker);
+                if !std::mem::replace(&mut state.woken, true) {
+                    self.woken.fetch_add(1, Ordering::AcqRel);
+                }
+            }
         }
+        self.latest.store(wakers.len(), Ordering::Relaxed);
         wakers
+    }
+
+    /// Whether more has mostly come by the time that the last task waits again.
+    fn many(&self) -> bool {
+        self.latest.load(Ordering::Relaxed) >= MANY
     }
 
     /// Everybody looks at its socket, and learns that the reactor failed.

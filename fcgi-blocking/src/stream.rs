@@ -1,7 +1,7 @@
 //! A connected socket or another descriptor, in nonblocking mode: poll(2) does the waiting.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::TcpStream,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -11,6 +11,14 @@ use std::{
 };
 
 use fcgi_engine::{listener::StdListener, pump::Socket, socket::Peer};
+use rustix::net::{RecvFlags, SendFlags};
+
+/// A socket whose peer is gone is an error, not a signal. Apple's systems have no such flag; there
+/// the process ignores the signal, as std's do.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::empty();
 
 /// A connected socket.
 #[derive(Debug)]
@@ -71,11 +79,13 @@ impl Stream {
     }
 
     /// Reads what has come; `WouldBlock` if nothing has, 0 at the end of file.
+    ///
+    /// Neither this nor a write goes through std. There each call is one of libc, which costs a
+    /// process with threads two atomic operations, so that a thread can be cancelled meanwhile.
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => (&*stream).read(buf),
-            Self::Tcp(stream) => (&*stream).read(buf),
             Self::Other(fd) => Ok(rustix::io::read(fd, buf)?),
+            socket => Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0),
         }
     }
 
@@ -83,9 +93,8 @@ impl Stream {
     /// system less than one for a list of them.
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => (&*stream).write(bytes),
-            Self::Tcp(stream) => (&*stream).write(bytes),
             Self::Other(fd) => Ok(rustix::io::write(fd, bytes)?),
+            socket => Ok(rustix::net::send(socket, bytes, SEND)?),
         }
     }
 }
@@ -100,13 +109,9 @@ impl Socket for &Stream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let [slice] = slices {
-            return self.write(slice);
-        }
-        match self {
-            Stream::Unix(stream) => (&*stream).write_vectored(slices),
-            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
-            Stream::Other(fd) => Ok(rustix::io::writev(fd, slices)?),
+        match slices {
+            [slice] => self.write(slice),
+            slices => Ok(rustix::io::writev(*self, slices)?),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
+    str::FromStr,
     time::Duration,
 };
 
@@ -59,12 +60,28 @@ impl<P: TypedValueParser> TypedValueParser for Listed<P> {
     }
 }
 
+/// A number of 0 or more.
+pub(crate) fn number<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "expected a number, 0 or more")
+}
+
+/// A number of 1 or more.
+pub(crate) fn at_least_one<N: FromStr + Default + PartialEq>(
+    text: &str,
+) -> Result<N, &'static str> {
+    let number = text.parse().ok().filter(|number| *number != N::default());
+    number.ok_or("expected a number, 1 or more")
+}
+
 /// A time in seconds, with or without a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a number of seconds";
     let seconds: f64 = text.parse().map_err(|_| EXPECTED)?;
-    if seconds.is_nan() || seconds < 0.0 {
+    if seconds.is_nan() {
         return Err(EXPECTED.to_owned());
+    }
+    if seconds < 0.0 {
+        return Err("expected a time that is not negative".to_owned());
     }
     if seconds > MAX_SECONDS {
         return Err(format!("expected at most {MAX_SECONDS} seconds"));

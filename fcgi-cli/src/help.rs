@@ -99,8 +99,14 @@ pub(crate) fn whole(augment: impl FnOnce(Command) -> Command) -> Command {
 
 /// The command, without variables.
 fn command(augment: impl FnOnce(Command) -> Command) -> Command {
-    // Of an option that is given twice, the last one counts, as in curl.
-    let root = augment(bare()).mut_subcommands(|sub| sub.args_override_self(true));
+    let root = augment(bare()).mut_subcommands(|sub| {
+        // Of an option that is given twice, the last one counts, as in curl.
+        sub.args_override_self(true).mut_args(|arg| {
+            // So `--timeout -1` is a wrong time, and not an unknown option -1.
+            let has_value = arg.get_long().is_some() && arg.get_action().takes_values();
+            arg.allow_negative_numbers(has_value)
+        })
+    });
     let page = page(&root);
     root.help_template(page)
 }

@@ -128,9 +128,9 @@ fn main() -> ExitCode {
     let parsed = help::parse(augment);
     let command = match parsed.and_then(|matches| Command::of(&matches)) {
         Ok(command) => command,
-        Err(error) => {
+        Err(mut error) => {
             if error.use_stderr() {
-                return usage::report(&augment(clap::Command::new("fcgi")), &error);
+                return usage::report(&augment(clap::Command::new("fcgi")), &mut error);
             }
             return match error.print() {
                 Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {

@@ -11,7 +11,7 @@ use fcgi_tokio::Address;
 use tokio::time::sleep;
 
 use crate::{
-    args::limit,
+    args::{limit, number},
     ask::{self, Answer},
     budget::{self, Budget},
     causes::{self, Cause},
@@ -51,7 +51,7 @@ pub(crate) struct Ping {
     #[arg(long, value_name = "SECONDS", default_value = budget::PROBE, value_parser = limit)]
     timeout: Duration,
     /// Try again up to N times, while there is time
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "wait")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u32>, conflicts_with = "wait")]
     retry: u32,
     /// Retry until it is well, for at most this long; for use at a start
     #[arg(long, value_name = "SECONDS", value_parser = limit)]

@@ -333,6 +333,7 @@ fn status_4_protocol_error_or_truncated() {
         ("<!DOCTYPE HTML>\n<h1>Error response</h1>\n", "that is HTTP, not FastCGI"),
         ("\x15\x03\x01\0\x02\x02\x46\0", "that is TLS, not FastCGI"),
         ("2024 hello\n", "it does not speak FastCGI"),
+        ("\x01\x04\0\x01\0\0\0\0", "the application breaks a rule of FastCGI"),
     ] {
         App::with_bytes(said).fail(&[], 4, likely);
     }

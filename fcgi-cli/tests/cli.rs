@@ -122,6 +122,20 @@ fn usage_errors_exit_as_their_reader_wants() {
     // The same for a value that comes from a variable, and for other subcommands.
     let variables = [("FCGI_STATUS_TIMEOUT", "x"), ("FCGI_STATUS_NAGIOS", "1")];
     assert_eq!(with(&["status"], &variables), Some(3));
+    let said = |args: &[&str], variable: (&str, &str)| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fcgi"));
+        let output = command.args(args).envs([variable]).output().expect("the command runs");
+        text(&output.stderr) + &text(&output.stdout)
+    };
+    let variable = ("FCGI_BENCH_CONNECTIONS", "0");
+    for args in [&["bench", "unix:/x"][..], &["bench", "unix:/x", "--json"]] {
+        assert!(said(args, variable).contains(variable.0), "{args:?}");
+    }
+    for args in [["-c", "0"], ["-c0", "-k"], ["--connections", "0"], ["--connections=0", "--json"]]
+    {
+        let args = [&["bench", "unix:/x"], &args[..]].concat();
+        assert!(!said(&args, variable).contains(variable.0), "{args:?}");
+    }
     // It has no such option.
     assert_eq!(with(&["decode", "--none"], &[("FCGI_DECODE_DOCKER", "1")]), Some(2));
 }
@@ -180,6 +194,38 @@ fn of_an_option_that_is_given_twice_the_last_one_counts() {
 }
 
 /// A limit of 0 would mean none, which is hardly what somebody wants.
+#[test]
+fn wrong_numbers_are_named_with_their_option() {
+    for (args, expected) in [
+        (
+            &["ping", "/x", "--timeout", "-1"][..],
+            "'--timeout <SECONDS>': expected a time that is not negative",
+        ),
+        (&["ping", "/x", "--retry", "-1"], "'--retry <N>': expected a number, 0 or more"),
+        (&["bench", "/x", "-n", "0"], "'--requests <N>': expected a number, 1 or more"),
+        (
+            &["status", "/x", "--listen-queue", "x"],
+            "'--listen-queue <N>': expected a number, 0 or more",
+        ),
+        (
+            &["gateway", "/x", "--max-waiting", "x"],
+            "'--max-waiting <N>': expected a number, 0 or more",
+        ),
+        (&["gateway", "/x", "--max-body", "-1"], "'--max-body <SIZE>': expected a number of bytes"),
+        (&["gateway", "/x", "--mount", "app"], "'--mount <PREFIX>': expected a path such as /app"),
+        (&["gateway", "/x", "--files", "app"], "'--files <PREFIX>': expected a path such as /app"),
+        (
+            &["gateway", "/x", "--sendfile-root", "/no/folder"],
+            "--sendfile-root /no/folder: No such file",
+        ),
+    ] {
+        let output = fcgi_command(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn a_time_limit_is_more_than_0() {
     for command in ["ping", "status", "doctor", "ls", "check", "php", "bench"] {

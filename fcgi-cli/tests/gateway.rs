@@ -356,6 +356,10 @@ fn requests_that_are_no_http() {
         ("GET /app.php HTTP/1.1\r\n\r\n", "400"),
         ("GET /app.php HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("GET /app.php HTTP/1.1\r\nHost: a@b\r\n\r\n", "400"),
+        ("GET /app.php HTTP/1.1\r\nHost: a:b\r\n\r\n", "400"),
+        ("GET /page.txt HTTP/1.1\r\nHost: [::1]x\r\n\r\n", "400"),
+        ("GET http://a:b/page.txt HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+        ("GET http://u@a/app.php HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
         ("GET /app.php HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", "400"),
         ("POST /app.php HTTP/1.1\r\nHost: a\r\nContent-Length: 1x\r\n\r\n", "400"),
         (

@@ -1,5 +1,7 @@
 //! Properties: what one end writes the other reads, any cut gives the same, and nothing panics.
 
+use std::net::Ipv6Addr;
+
 use bytes::Bytes;
 use fcgi_http::{
     HeadBlock, HeadError, HeadLimits, HeadParser, Kind, Mount, ParamsBuilder, RequestBody, Script,
@@ -125,7 +127,18 @@ proptest! {
         ],
     ) {
         let authority = Authority::try_from(host.as_str()).ok();
-        let authority = authority.filter(|it| !it.as_str().contains('@') && !it.host().is_empty());
+        let authority = authority.filter(|it| {
+            let (name, rest) = (it.host(), it.as_str().strip_prefix(it.host()));
+            let is_name = match name.strip_prefix('[') {
+                Some(address) => address.trim_end_matches(']').parse::<Ipv6Addr>().is_ok(),
+                None => !name.is_empty(),
+            };
+            let is_port = |port: &str| {
+                port.bytes().all(|digit| digit.is_ascii_digit())
+                    && (port.is_empty() || port.parse::<u16>().is_ok())
+            };
+            is_name && rest.is_some_and(|it| it.is_empty() || it.strip_prefix(':').is_some_and(is_port))
+        });
         prop_assert_eq!(request::is_host(host.as_bytes()), host.is_empty() || authority.is_some());
 
         let Ok(field) = HeaderValue::from_str(&host) else { return Ok(()) };

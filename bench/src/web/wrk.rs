@@ -99,6 +99,7 @@ fn parse(said: &str) -> Result<(f64, f64, f64)> {
     let p99 = micros(after("99%").context("wrk told no percentile")?)?;
     let requests = said.lines().find_map(|line| line.trim().split_once(" requests in "));
     let requests = requests.context("wrk told no requests")?.0.parse()?;
+    ensure!(requests > 0.0, "wrk got no answer");
     Ok((rate, p99, requests))
 }
 
@@ -128,5 +129,6 @@ mod tests {
         assert_eq!(parse(said).unwrap(), (46590.12, 1250.0, 51234.0));
         let failed = format!("{said}  Non-2xx or 3xx responses: 3\n");
         assert!(parse(&failed).is_err());
+        assert!(parse(&said.replace("51234 requests", "0 requests")).is_err());
     }
 }

@@ -86,6 +86,8 @@ struct Inner {
     /// What the leader knows of the connection, and whether it will check it anyway.
     told: Watch,
     dirty: bool,
+    /// It has left something of its own turn, and comes back to it before it polls.
+    left: bool,
     /// How many handlers lead, or try to, while they wait.
     leaders: usize,
     /// The last read filled its buffer, so there may be more.
@@ -102,6 +104,17 @@ pub(super) struct Watch {
     /// It is known to be hung up. Polling it would report that again and again, and the leader
     /// would never sleep.
     pub(super) hung_up: bool,
+}
+
+/// What the leader's turn has left to do.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// Nothing, until something happens that the leader watches.
+    Waits(Watch),
+    /// More, right after the request that has begun.
+    HasMore(Watch),
+    /// Nothing ever.
+    Closed,
 }
 
 impl Watch {
@@ -140,6 +153,7 @@ impl Connection {
             stream: Some(stream),
             told,
             dirty: false,
+            left: false,
             leaders: 0,
             more: false,
             own_reads: 0,
@@ -164,41 +178,42 @@ impl Connection {
     }
 
     /// The leader's turn: handles what the socket is ready for, and limits that have passed.
-    /// Requests that have begun are added to `jobs`. `None` once the connection is closed.
-    pub(super) fn serve(
-        self: &Arc<Self>,
-        ready: PollFlags,
-        jobs: &mut Vec<Job<Self>>,
-    ) -> Option<Watch> {
+    /// Requests that have begun are added to `jobs`.
+    pub(super) fn serve(self: &Arc<Self>, ready: PollFlags, jobs: &mut Vec<Job<Self>>) -> Served {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.dirty = false;
+        (inner.dirty, inner.left) = (false, false);
         let seen = HangUp::of(ready);
         let readable = seen != HangUp::No || ready.contains(PollFlags::IN);
         let writable = seen != HangUp::No || ready.contains(PollFlags::OUT);
-        self.turns(inner, jobs, readable, writable);
+        let mut more = self.turns(inner, jobs, readable, writable);
         if seen != HangUp::No {
             inner.session.handle_hang_up(seen);
-            self.turns(inner, jobs, false, false);
+            more |= self.turns(inner, jobs, false, false);
         }
         if inner.session.is_closed() {
             inner.stream = None;
             self.slot.store(usize::MAX, Ordering::Relaxed);
-            return None;
+            return Served::Closed;
         }
         inner.told = Watch::new(&inner.session);
-        Some(inner.told)
+        if !more {
+            return Served::Waits(inner.told);
+        }
+        (inner.dirty, inner.left) = (true, true);
+        Served::HasMore(inner.told)
     }
 
-    /// Runs the session's turns, given what the socket is known to be ready for.
+    /// Runs the session's turns, given what the socket is known to be ready for. Returns true if
+    /// there is more to do after the last request that has begun.
     fn turns(
         self: &Arc<Self>,
         inner: &mut Inner,
         jobs: &mut Vec<Job<Self>>,
         readable: bool,
         writable: bool,
-    ) {
-        let Some(stream) = &inner.stream else { return };
+    ) -> bool {
+        let Some(stream) = &inner.stream else { return false };
         let session = &mut inner.session;
         // A connection that will close reads once more.
         let readable = readable || session.is_leaving();
@@ -207,30 +222,30 @@ impl Connection {
         let mut io = Ready::new(stream, readable, writable, inner.leaders > 0);
         // A connection that leaves has more to do than to read the next request.
         let at_once = self.pool.at_once() && !session.is_leaving();
-        loop {
+        let more = loop {
             match session.turn(&mut io, Instant::now) {
                 Turn::Run(job) => {
                     let last = job.whole && at_once;
                     jobs.push(self.job(job));
+                    // What is left comes before the next poll, whoever leads then: the handler may
+                    // turn out to be slow.
                     if last && (session.has_more() || session.queued() > 0) {
-                        // What is left comes before the next poll, whoever leads then: the handler
-                        // may turn out to be slow.
-                        let listed = std::mem::replace(&mut inner.dirty, true);
-                        break self.pool.wakeups.touch(self, listed, true, None);
+                        break true;
                     }
                     if last && session.wants_read() {
-                        break;
+                        break false;
                     }
                 }
                 Turn::Again => {
                     let listed = std::mem::replace(&mut inner.dirty, true);
-                    break self.pool.wakeups.touch(self, listed, true, None);
+                    self.pool.wakeups.touch(self, listed, true, None);
+                    break false;
                 }
-                Turn::Wait | Turn::Closed => break,
+                Turn::Wait | Turn::Closed => break false,
             }
-        }
-        if let Some(more) = io.more() {
-            inner.more = more;
+        };
+        if let Some(filled) = io.more() {
+            inner.more = filled;
         }
         while let Some(key) = session.poll_unstarted() {
             self.pool.forget(self, key);
@@ -241,6 +256,7 @@ impl Connection {
                 None => self.pool.promote(self, key),
             }
         }
+        more
     }
 
     fn job(self: &Arc<Self>, request: server::Job) -> Job<Self> {
@@ -408,13 +424,15 @@ impl Connection {
     fn ended(self: &Arc<Self>, inner: &mut Inner) {
         let session = &inner.session;
         let others = session.handlers() > 0;
-        if (others || inner.dirty)
-            && session.queued() < SEND_AT
-            && self.pool.comes_back(!inner.dirty)
+        if session.queued() < SEND_AT
+            && (inner.left && self.pool.at_once()
+                || (others || inner.dirty) && self.pool.comes_back(!inner.dirty))
         {
             // Whoever leads next sends, even if the next handler is slow.
-            let listed = std::mem::replace(&mut inner.dirty, true);
-            return self.pool.wakeups.touch(self, listed, true, None);
+            if !std::mem::replace(&mut inner.dirty, true) {
+                self.pool.wakeups.touch(self, false, true, None);
+            }
+            return;
         }
         self.act(inner, true);
     }
@@ -499,7 +517,10 @@ impl Connection {
         }
         let mut begun = Vec::new();
         if send {
-            self.turns(inner, &mut begun, readable, false);
+            if self.turns(inner, &mut begun, readable, false) {
+                let listed = std::mem::replace(&mut inner.dirty, true);
+                self.pool.wakeups.touch(self, listed, true, None);
+            }
         } else {
             let jobs = std::iter::from_fn(|| inner.session.poll_job(Instant::now));
             begun.extend(jobs.map(|job| self.job(job)));

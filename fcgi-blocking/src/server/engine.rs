@@ -84,7 +84,7 @@ impl Engine {
             let whole = job.request.whole;
             let started = Instant::now();
             let returned = self.answer(job);
-            ran = Some(Ran { handler: returned - started, all: started.elapsed(), whole });
+            ran = Some(Ran { handler: returned - started, whole });
             comes_back = true;
         }
     }

@@ -23,7 +23,7 @@ use rustix::{
 use tracing::{Span, span::EnteredSpan};
 
 use super::{
-    connection::Connection,
+    connection::{Connection, Served},
     engine::Engine,
     pool::{Job, Lead, Pool},
     quiet::{FEW, Quiet, SILENT_POLLS},
@@ -42,8 +42,17 @@ pub(super) struct Leader {
     /// Requests that have begun and wait for a thread.
     pub(super) jobs: Vec<Job<Connection>>,
     stage: Stage,
+    /// Connections that handlers have news of, the first one last.
     dirty: Vec<Arc<Connection>>,
+    /// Of the slots before this, those that are [ready](Slot::ready) are still to be served.
+    rest: usize,
+    /// The last poll has found a connection to be accepted.
+    accepts: bool,
+    /// Each request is run before the next connection is served.
+    at_once: bool,
+    /// Kept for their memory.
     ready: Vec<(usize, PollFlags)>,
+    fds: Vec<PollFd<'static>>,
 }
 
 /// What a poll has found, apart from connections.
@@ -73,9 +82,16 @@ enum Stage {
 impl Lead<Connection> for Leader {
     fn lead(mut self: Box<Self>, pool: &Pool<Connection>) -> Option<Job<Connection>> {
         loop {
+            // It may have turned out to be slow.
+            self.at_once &= pool.at_once();
             self = self.stay()?;
+            if !self.has_turn() {
+                self.go_on();
+            }
             if self.jobs.is_empty() {
-                self.poll(None);
+                let found = self.poll(None);
+                self.at_once = pool.is_for_one(found);
+                self.go_on();
             }
             if self.jobs.is_empty() {
                 if pool.is_left() {
@@ -93,6 +109,8 @@ impl Lead<Connection> for Leader {
         waits: &dyn Fn() -> bool,
         until: Option<Instant>,
     ) -> Option<Box<dyn Lead<Connection>>> {
+        // Others run what comes.
+        self.at_once = false;
         loop {
             self = self.stay()?;
             if !self.jobs.is_empty() {
@@ -101,9 +119,17 @@ impl Lead<Connection> for Leader {
             if !waits() || until.is_some_and(|until| until <= Instant::now()) {
                 return Some(self);
             }
-            self.poll(until);
+            if self.rest == 0 && !self.accepts {
+                self.poll(until);
+            }
+            self.go_on();
         }
     }
+}
+
+/// An empty list of the same memory.
+fn emptied<'a>(fds: Vec<PollFd<'_>>) -> Vec<PollFd<'a>> {
+    fds.into_iter().map_while(|_| None).collect()
 }
 
 /// Leaves the span of the request whose handler leads: what the server does is no part of it.
@@ -143,7 +169,11 @@ impl Leader {
             jobs: Vec::new(),
             stage: Stage::Serving,
             dirty: Vec::new(),
+            rest: 0,
+            accepts: false,
+            at_once: false,
             ready: Vec::new(),
+            fds: Vec::new(),
         })
     }
 
@@ -212,15 +242,39 @@ impl Leader {
 
     /// Checks the connections that handlers have news of.
     fn look_again(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        self.engine.pool.wakeups.take(&mut dirty);
-        for connection in dirty.drain(..) {
+        if self.dirty.is_empty() {
+            self.engine.pool.wakeups.take(&mut self.dirty);
+            self.dirty.reverse();
+        }
+        while !self.has_turn() {
+            let Some(connection) = self.dirty.pop() else { return };
             // A connection that was closed meanwhile has no slot.
             if let Some(index) = self.find(connection.index()) {
                 self.serve(index, PollFlags::empty());
             }
         }
-        self.dirty = dirty;
+    }
+
+    /// Serves the connections that the last poll has found, and accepts new ones.
+    fn go_on(&mut self) {
+        while self.rest > 0 {
+            self.rest -= 1;
+            let slot = self.slots.get_mut(self.rest);
+            let Some(ready) = slot.and_then(|slot| slot.ready.take()) else { continue };
+            self.serve(self.rest, ready);
+            if self.has_turn() {
+                return;
+            }
+        }
+        if std::mem::take(&mut self.accepts) {
+            // The open ones get their turn even when many connections come at once.
+            self.accept(pump::MAX_ROUNDS);
+        }
+    }
+
+    /// Whether a request should run before anything else is done.
+    fn has_turn(&self) -> bool {
+        self.at_once && !self.jobs.is_empty()
     }
 
     /// The slot of a connection by its number. A quiet connection gets a slot again.
@@ -229,7 +283,7 @@ impl Leader {
             return Some(number);
         }
         let slot = self.quiet.take(number)?;
-        Some(self.push(Slot { silent: 0, ..slot }))
+        Some(self.push(Slot { silent: 0, ready: None, ..slot }))
     }
 
     fn push(&mut self, slot: Slot) -> usize {
@@ -252,15 +306,12 @@ impl Leader {
     }
 
     /// Counts the polls in which connections had nothing, if there are many connections.
-    fn count_silence(&mut self, ready: &[(usize, PollFlags)]) {
+    fn count_silence(&mut self) {
         if !self.are_many() {
             return;
         }
         for slot in &mut self.slots {
-            slot.silent = slot.silent.saturating_add(1);
-        }
-        for (index, _) in ready {
-            self.slots[*index].silent = 0;
+            slot.silent = if slot.ready.is_some() { 0 } else { slot.silent.saturating_add(1) };
         }
     }
 
@@ -286,15 +337,24 @@ impl Leader {
     /// One connection's turn. If that was its last, the last connection takes its slot.
     fn serve(&mut self, index: usize, ready: PollFlags) {
         let slot = &mut self.slots[index];
-        if let Some(watch) = slot.connection.serve(ready, &mut self.jobs) {
-            slot.watch = watch;
-            return;
+        match slot.connection.serve(ready, &mut self.jobs) {
+            Served::Waits(watch) => slot.watch = watch,
+            Served::HasMore(watch) if self.at_once => {
+                slot.watch = watch;
+                slot.ready = Some(PollFlags::empty());
+                self.rest = self.rest.max(index + 1);
+            }
+            Served::HasMore(watch) => {
+                slot.watch = watch;
+                self.engine.pool.wakeups.touch(&slot.connection, false, true, None);
+            }
+            Served::Closed => drop(self.remove(index)),
         }
-        self.remove(index);
     }
 
-    /// Waits until there is something to do, until `until` at most, and does it.
-    fn poll(&mut self, until: Option<Instant>) {
+    /// Waits until there is something to do, until `until` at most. Notes what, and returns how many
+    /// connections have something.
+    fn poll(&mut self, until: Option<Instant>) -> usize {
         let stage = match self.stage {
             Stage::Serving => None,
             Stage::Draining { until } | Stage::Cancelled { until } => until,
@@ -305,7 +365,7 @@ impl Leader {
         let limits = limits.chain(stage).chain(pause).chain(self.quiet.until());
         let until = limits.chain(until).min();
         if !self.engine.pool.wakeups.begin_poll(until) {
-            return;
+            return 0;
         }
         let mut ready = std::mem::take(&mut self.ready);
         let Found { woken, accept, quiet } = self.wait(until, pause.is_none(), &mut ready);
@@ -313,47 +373,46 @@ impl Leader {
         if woken {
             self.engine.pool.wakeups.waker.drain();
         }
-        self.count_silence(&ready);
-        // In reverse order, since the last connection takes a slot that is freed.
-        for (index, events) in ready.drain(..).rev() {
-            self.serve(index, events);
+        let found = ready.len();
+        for (index, events) in ready.drain(..) {
+            self.slots[index].ready = Some(events);
         }
+        self.count_silence();
+        self.set_quiet_apart();
         if quiet {
             self.quiet.ready(&mut ready);
         }
-        let now = Instant::now();
-        self.quiet.late(Some(now), &mut ready);
+        let late = until.map(|until| (until, Instant::now())).filter(|(until, now)| until <= now);
+        if let Some((_, now)) = late {
+            self.quiet.late(Some(now), &mut ready);
+            for slot in self.slots.iter_mut().filter(|slot| slot.is_late(now)) {
+                slot.ready.get_or_insert(PollFlags::empty());
+            }
+        }
+        let found = found + ready.len();
         for (number, events) in ready.drain(..) {
             if let Some(index) = self.find(number) {
-                self.serve(index, events);
+                self.slots[index].ready = Some(events);
             }
         }
         self.ready = ready;
-        self.set_quiet_apart();
-        if until.is_some_and(|until| until <= now) {
-            for index in (0..self.slots.len()).rev() {
-                if self.slots[index].watch.until.is_some_and(|until| until <= now) {
-                    self.serve(index, PollFlags::empty());
-                }
-            }
-        }
-        if accept {
-            // The open ones get their turn even when many connections come at once.
-            self.accept(pump::MAX_ROUNDS);
-        }
+        self.accepts = accept;
+        // In reverse order, since the last connection takes a slot that is freed.
+        self.rest = self.slots.len();
+        found
     }
 
     /// Calls poll(2), on the listeners only if it `accepts`. Adds the connections that are ready to
     /// `ready`.
     fn wait(
-        &self,
+        &mut self,
         until: Option<Instant>,
         accepts: bool,
         ready: &mut Vec<(usize, PollFlags)>,
     ) -> Found {
         let listening = self.listening.as_ref().filter(|_| accepts);
         let listeners = listening.into_iter().flat_map(Sockets::iter);
-        let mut fds = Vec::with_capacity(self.slots.len() + 3);
+        let mut fds = emptied(std::mem::take(&mut self.fds));
         fds.push(PollFd::new(&*self.engine.pool.wakeups.waker, PollFlags::IN));
         fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let at_quiet = fds.len();
@@ -385,11 +444,13 @@ impl Leader {
                 .filter(|(_, revents)| !revents.is_empty()),
         );
         let is_ready = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
-        Found {
+        let found = Found {
             woken: is_ready(&fds[..1]),
             accept: is_ready(&fds[1..at_quiet]),
             quiet: is_ready(&fds[at_quiet..first]),
-        }
+        };
+        self.fds = emptied(fds);
+        found
     }
 
     /// Adds a new connection and returns its slot.
@@ -397,7 +458,7 @@ impl Leader {
         let stream = Arc::new(stream);
         let connection = Arc::new(self.engine.connection(Arc::clone(&stream), peer));
         let watch = connection.watch();
-        self.push(Slot { connection, stream, watch, silent: 0 })
+        self.push(Slot { connection, stream, watch, ready: None, silent: 0 })
     }
 
     /// Accepts at most this many of the waiting connections.

@@ -10,8 +10,10 @@
 //! watcher, checks every [`TICK`]. If the handler turns out to be slow, the watcher takes over the
 //! rest.
 //!
-//! Requests that came together on one connection are queued, so that other threads may help, unless
-//! all of them take only some microseconds. Then the connection gives one at a time.
+//! Requests that came together are queued, so that other threads may help, unless all of them take
+//! only some microseconds. Then the leader puts the leadership down, runs a request, and goes on
+//! where it was: a connection is read, parsed and answered before the next one is looked at, and all
+//! of them use the same memory.
 //!
 //! A handler that waits for the web server leads itself meanwhile, unless somebody else does. So a
 //! long body needs one thread and not two in turn. If another thread leads, the handler sleeps. If
@@ -23,7 +25,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -47,6 +49,10 @@ const BATCH: Duration = Duration::from_micros(200);
 /// If handlers take no longer, requests that came together are run one after the other: even sixteen
 /// would not be worth another thread.
 const AT_ONCE: Duration = Duration::from_micros(12);
+/// What a quick request takes beside its handler, mostly to send its answer.
+const ANSWER: Duration = Duration::from_micros(3);
+/// A pace that no quick request has.
+const SLOW: u64 = u64::MAX;
 /// How many handlers are assumed to be slow after a slow one, or pauses between waits to be long.
 const SLOW_RUN: u32 = 16;
 /// One thread in this many is reserved for requests whose input is complete, so that requests
@@ -84,11 +90,13 @@ impl<C> Job<C> {
 pub(super) struct Pool<C> {
     /// N: how many handlers run at once.
     threads: usize,
+    /// The process has one processor: another thread would only take turns with this one.
+    alone: bool,
     state: Mutex<State<C>>,
     work: Condvar,
     done: Condvar,
-    /// What [`at_once`](Self::at_once) returns.
-    at_once: AtomicBool,
+    /// How many nanoseconds a request takes, if it is run [at once](Self::at_once), or `SLOW`.
+    pace: AtomicU64,
     /// What handlers pass to the leader.
     pub(super) wakeups: Wakeups<C>,
 }
@@ -104,8 +112,6 @@ struct State<C> {
     open: usize,
     /// How many handlers sleep until the leader has done something.
     waiting: usize,
-    /// The process has one processor: another thread would only take turns with this one.
-    alone: bool,
     watched: bool,
     /// A thread was woken, and will wake the next if there is more to do.
     called: bool,
@@ -115,9 +121,8 @@ struct State<C> {
     busy: u32,
     /// The last handler that slept was woken: it may lead when it next waits.
     left: bool,
-    /// How long requests have taken lately, and their handlers alone.
-    recent: Duration,
-    handlers: Duration,
+    /// How many nanoseconds handlers have taken lately.
+    handlers: u64,
     draining: bool,
     stopped: bool,
 }
@@ -158,6 +163,10 @@ impl<C> Queue<C> {
         self.whole.len() + if open { self.open.len() } else { 0 }
     }
 
+    fn is_empty(&self) -> bool {
+        self.len(true) == 0
+    }
+
     fn promote(&mut self, connection: &C, key: RequestKey) -> bool {
         let place = self.open.iter().position(|(_, job)| job.is(connection, key));
         let removed = place.and_then(|place| self.open.remove(place));
@@ -175,6 +184,11 @@ impl<C> Queue<C> {
     }
 }
 
+/// A short time in nanoseconds, which are quicker to reckon with.
+const fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
 /// What a thread should do next.
 pub(super) enum Task<C> {
     Run(Job<C>),
@@ -184,13 +198,12 @@ pub(super) enum Task<C> {
     Exit,
 }
 
-/// A request that was answered, and how long it took.
+/// A request that was answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ran {
-    /// Until its handler returned. Sending the answer may wake the web server, which takes longer
+    /// How long its handler took. Sending the answer may wake the web server, which takes longer
     /// than a quick handler but makes it no slow one.
     pub(super) handler: Duration,
-    pub(super) all: Duration,
     /// Its input was complete when it started.
     pub(super) whole: bool,
 }
@@ -217,6 +230,7 @@ impl<C> Pool<C> {
     pub(super) fn new(threads: usize) -> io::Result<Self> {
         Ok(Self {
             threads,
+            alone: thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             state: Mutex::new(State {
                 lead: None,
                 wanted: false,
@@ -224,21 +238,19 @@ impl<C> Pool<C> {
                 running: 0,
                 open: 0,
                 waiting: 0,
-                alone: thread::available_parallelism().is_ok_and(|n| n.get() == 1),
                 watched: false,
                 called: false,
                 turn: 0,
                 slow: SLOW_RUN,
                 busy: 0,
                 left: false,
-                recent: QUICK,
-                handlers: QUICK,
+                handlers: nanos(QUICK),
                 draining: false,
                 stopped: false,
             }),
             work: Condvar::new(),
             done: Condvar::new(),
-            at_once: AtomicBool::new(false),
+            pace: AtomicU64::new(SLOW),
             wakeups: Wakeups::new()?,
         })
     }
@@ -304,24 +316,38 @@ impl<C> Pool<C> {
         task
     }
 
-    /// Whether requests that came together are run one after the other.
+    /// Whether requests that came together on a connection are run one after the other.
     pub(super) fn at_once(&self) -> bool {
-        self.at_once.load(Ordering::Relaxed)
+        self.pace.load(Ordering::Relaxed) != SLOW
+    }
+
+    /// Whether another thread would gain nothing by helping with so many connections: then each
+    /// request is run before the next connection is served.
+    pub(super) fn is_for_one(&self, connections: usize) -> bool {
+        match self.pace.load(Ordering::Relaxed) {
+            SLOW => false,
+            _ if self.alone || self.threads == 1 => true,
+            pace => pace.saturating_mul(connections as u64) <= nanos(BATCH),
+        }
     }
 
     fn note_pace(&self, state: &State<C>) {
-        let at_once = state.is_quick() && state.handlers <= AT_ONCE;
-        if at_once != self.at_once() {
-            self.at_once.store(at_once, Ordering::Relaxed);
-        }
+        let at_once = state.is_quick() && state.handlers <= nanos(AT_ONCE);
+        let pace = if at_once { state.pace() } else { SLOW };
+        self.pace.store(pace, Ordering::Relaxed);
     }
 
     /// Takes what the leader has received; gives a job for its thread to run, if any thread may run
     /// one. Then the leader is [put down](HandOver::put_down).
     pub(super) fn hand_over(&self, jobs: &mut Vec<Job<C>>) -> Option<HandOver<'_, C>> {
         let mut state = self.lock();
-        state.queue.extend(jobs.drain(..));
-        let job = state.next_job(self.threads)?;
+        if !state.may_skip_queue(jobs, self.threads) {
+            state.queue.extend(jobs.drain(..));
+            let job = state.next_job(self.threads)?;
+            return Some(HandOver { pool: self, state, job });
+        }
+        let job = jobs.pop()?;
+        state.count(&job);
         Some(HandOver { pool: self, state, job })
     }
 
@@ -378,7 +404,7 @@ impl<C> Pool<C> {
     /// Wakes a thread for a job, for the leadership, or to watch. That thread wakes the next one if
     /// needed.
     fn call_others(&self, state: &mut State<C>) {
-        let run = state.running < self.threads && state.has_much(self.threads);
+        let run = state.running < self.threads && state.has_much(self);
         let lead = state.lead.is_some() && (state.wanted || !state.watched);
         if (run || lead) && !state.called {
             state.called = true;
@@ -479,8 +505,12 @@ impl<C> State<C> {
         self.running -= 1;
         self.open -= usize::from(!ran.whole);
         self.slow = if ran.handler > QUICK { SLOW_RUN } else { self.slow.saturating_sub(1) };
-        self.recent = (self.recent * 7 + ran.all.min(BATCH)) / 8;
-        self.handlers = (self.handlers * 7 + ran.handler.min(BATCH)) / 8;
+        self.handlers = (self.handlers * 7 + nanos(ran.handler.min(BATCH))) / 8;
+    }
+
+    /// How many nanoseconds a request takes in all, about.
+    fn pace(&self) -> u64 {
+        self.handlers + nanos(ANSWER)
     }
 
     fn next_job(&mut self, threads: usize) -> Option<Job<C>> {
@@ -488,9 +518,22 @@ impl<C> State<C> {
             return None;
         }
         let job = self.queue.pop(self.may_wait(threads))?;
+        self.count(&job);
+        Some(job)
+    }
+
+    /// Whether this is a single request that may run now.
+    fn may_skip_queue(&self, jobs: &[Job<C>], threads: usize) -> bool {
+        let [job] = jobs else { return false };
+        self.queue.is_empty()
+            && self.running < threads
+            && (job.request.whole || self.may_wait(threads))
+    }
+
+    /// A thread runs the request.
+    fn count(&mut self, job: &Job<C>) {
         self.running += 1;
         self.open += usize::from(!job.request.whole);
-        Some(job)
     }
 
     /// Whether another handler that may wait for input may run.
@@ -499,10 +542,10 @@ impl<C> State<C> {
     }
 
     /// Whether the queue has enough for another thread.
-    fn has_much(&self, threads: usize) -> bool {
-        let len = self.queue.len(self.may_wait(threads));
-        let work = self.recent.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
-        len > 0 && !(self.is_quick() && (self.alone || work <= BATCH))
+    fn has_much(&self, pool: &Pool<C>) -> bool {
+        let len = self.queue.len(self.may_wait(pool.threads));
+        let work = self.pace().saturating_mul(len as u64);
+        len > 0 && !(self.is_quick() && (pool.alone || work <= nanos(BATCH)))
     }
 
     /// Whether a handler that was woken is about to wait again, and may lead then.
@@ -515,7 +558,7 @@ impl<C> State<C> {
     }
 
     fn is_idle(&self) -> bool {
-        self.running == 0 && self.queue.len(true) == 0
+        self.running == 0 && self.queue.is_empty()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -10,6 +13,8 @@ use crate::waker::Waker;
 
 pub(super) struct Wakeups<C> {
     pub(super) waker: Arc<Waker>,
+    /// [`take`](Self::take) may find something. A leader that misses it finds it before it polls.
+    news: AtomicBool,
     state: Mutex<State<C>>,
 }
 
@@ -26,7 +31,8 @@ struct State<C> {
 impl<C> Wakeups<C> {
     pub(super) fn new() -> io::Result<Self> {
         let state = State { dirty: Vec::new(), polling: false, until: None, interrupted: false };
-        Ok(Self { waker: Arc::new(Waker::new()?), state: Mutex::new(state) })
+        let (waker, news) = (Arc::new(Waker::new()?), AtomicBool::new(false));
+        Ok(Self { waker, news, state: Mutex::new(state) })
     }
 
     /// Makes the leader check a connection, unless it is `listed` already. It does so now if that
@@ -42,6 +48,7 @@ impl<C> Wakeups<C> {
         let mut state = self.lock();
         if !listed {
             state.dirty.push(Arc::clone(connection));
+            self.news.store(true, Ordering::Relaxed);
         }
         let late = deadline.is_some_and(|at| state.until.is_none_or(|until| at < until));
         if state.polling && (urgent || late) {
@@ -54,6 +61,7 @@ impl<C> Wakeups<C> {
     pub(super) fn interrupt(&self) {
         let mut state = self.lock();
         state.interrupted = true;
+        self.news.store(true, Ordering::Relaxed);
         if std::mem::take(&mut state.polling) {
             self.waker.wake();
         }
@@ -61,7 +69,11 @@ impl<C> Wakeups<C> {
 
     /// The connections to check before the next poll.
     pub(super) fn take(&self, into: &mut Vec<Arc<C>>) {
+        if !self.news.load(Ordering::Relaxed) {
+            return;
+        }
         let mut state = self.lock();
+        self.news.store(false, Ordering::Relaxed);
         state.interrupted = false;
         std::mem::swap(&mut state.dirty, into);
     }

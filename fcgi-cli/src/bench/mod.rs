@@ -22,7 +22,7 @@ use fcgi_tokio::{self as fcgi, Address};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
-    args::{Param, limit, param, size},
+    args::{Param, at_least_one, limit, param, size},
     ask,
     budget::Budget,
     causes, complain,
@@ -81,10 +81,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "stdin")]
     body: Option<u64>,
     /// Concurrent connections
-    #[arg(short, long, value_name = "N", default_value = "8", value_parser = at_least_one)]
+    #[arg(short, long, value_name = "N", default_value = "8", value_parser = count)]
     connections: usize,
     /// Total number of requests
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one::<u64>)]
     requests: Option<u64>,
     /// Total time in seconds; default 10 without -n
     #[arg(short, long, value_name = "S", value_parser = limit)]
@@ -96,7 +96,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     keep: bool,
     /// Concurrent requests on each connection, if the application multiplexes
-    #[arg(long, value_name = "M", default_value = "1", value_parser = at_least_one)]
+    #[arg(long, value_name = "M", default_value = "1", value_parser = count)]
     multiplex: usize,
     /// Time limit for each request
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = limit)]
@@ -124,7 +124,7 @@ Examples:
   An application that multiplexes, with bodies of 64 KiB
     fcgi bench unix:/run/app.sock --path /upload --multiplex 16 -c 2 --body 64K";
 
-fn at_least_one(text: &str) -> Result<usize, &'static str> {
+fn count(text: &str) -> Result<usize, &'static str> {
     match text.parse() {
         Ok(n @ 1..=65_535) => Ok(n),
         _ => Err("expected a number from 1 to 65535"),

@@ -7,7 +7,7 @@ mod socket;
 
 use std::io;
 
-use fcgi_tokio::{self as fcgi, Address, Phase, Target};
+use fcgi_tokio::{self as fcgi, Address, Phase, Target, proto::ProtocolErrorKind};
 
 pub(crate) use answer::{body_too_large, is_body_too_large, no_head, no_ping, of_answer};
 pub(crate) use cause::Cause;
@@ -26,7 +26,10 @@ pub(crate) fn of(error: &fcgi::Error, address: &Address) -> Option<Cause> {
             Some(closed(address))
         }
         fcgi::Error::Truncated { .. } => Some(closed(address)),
-        fcgi::Error::Protocol { source, .. } => Some(not_fastcgi(&source.to_string())),
+        fcgi::Error::Protocol { source, .. } => Some(match (source.kind, source.offset) {
+            (ProtocolErrorKind::Version(_), 0) => not_fastcgi(&source.to_string()),
+            _ => broken_rules(),
+        }),
         fcgi::Error::Timeout { phase: Phase::Connect, .. } => Some(no_connection(address)),
         fcgi::Error::Timeout { phase: Phase::Values, .. } => Some(process::no_values(address)),
         fcgi::Error::Timeout { .. } => Some(process::silent(address)),
@@ -115,6 +118,15 @@ pub(crate) fn http() -> Cause {
         "http",
         "that is HTTP, not FastCGI: a web server listens there",
         "name the application's own socket, as in the web server's fastcgi_pass",
+    )
+}
+
+/// Its first record was FastCGI's, but not all were.
+fn broken_rules() -> Cause {
+    Cause::new(
+        "protocol",
+        "the application breaks a rule of FastCGI",
+        "tell its authors; `fcgi check` tries all rules",
     )
 }
 

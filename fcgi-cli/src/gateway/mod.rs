@@ -105,7 +105,8 @@ impl Options {
             .map_err(|error| Stopped::io(format!("watch for signals: {error}")))?;
         let site = Arc::new(Site::new(self).map_err(|error| Stopped::usage(format!("{error:#}")))?);
         let handover = self.sendfile_root.as_deref().map(|path| {
-            let failed = |error| Stopped::usage(format!("root {}: {error}", path.display()));
+            let failed =
+                |error| Stopped::usage(format!("--sendfile-root {}: {error}", path.display()));
             Handover::new(path).map_err(failed)
         });
         let handover = handover.transpose()?;

@@ -12,6 +12,7 @@ use clap::{
     Args, ValueEnum,
     builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser},
 };
+use fcgi_http::Mount;
 use fcgi_tokio as fcgi;
 use glob::PatternError;
 
@@ -23,7 +24,7 @@ use super::{
     stopped::Stopped,
 };
 
-use crate::args::{Param, limit, listed, param, seconds, size};
+use crate::args::{Param, at_least_one, limit, listed, number, param, seconds, size};
 
 /// Serve a FastCGI application to browsers
 ///
@@ -133,10 +134,11 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "PREFIX",
+        value_parser = prefix,
         help_heading = "What is served",
         conflicts_with_all = ["front", "php", "php_fpm", "no_check"]
     )]
-    pub(super) mount: Option<String>,
+    pub(super) mount: Option<Mount>,
     /// Ask the application even if the script is not in the root, which may then be elsewhere
     #[arg(long, help_heading = "What is served")]
     pub(super) no_check: bool,
@@ -158,8 +160,8 @@ pub(crate) struct Options {
     )]
     pub(super) params: Vec<Param>,
     /// Serve only files below this prefix: run no script, and don't ask the application; repeatable
-    #[arg(long, value_name = "PREFIX", value_parser = listed(NonEmptyStringValueParser::new()), help_heading = "What is served")]
-    pub(super) files: Vec<String>,
+    #[arg(long, value_name = "PREFIX", value_parser = listed(prefix), help_heading = "What is served")]
+    pub(super) files: Vec<Mount>,
     /// Paths that nobody gets (403), even if there is a file; repeatable
     ///
     /// The pattern may contain * (within a name), ** (across names), ? and [a-z]. It is compared
@@ -272,13 +274,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size, help_heading = "Limits")]
     pub(super) store_each: u64,
     /// Concurrent connections of clients; further ones wait to be accepted
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one::<usize>, help_heading = "Limits")]
     pub(super) max_clients: usize,
     /// Concurrent connections to the application; php-fpm needs a worker for each
-    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one::<usize>, help_heading = "Limits")]
     pub(super) connections: usize,
     /// Concurrent requests on one connection, if the application reports that it multiplexes
-    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one::<usize>, help_heading = "Limits")]
     pub(super) multiplex: usize,
     /// Keep a connection to the application for further requests
     ///
@@ -288,7 +290,7 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Limits")]
     pub(super) keep_conn: bool,
     /// Requests that may wait for a connection to the application; 503 beyond
-    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = number::<usize>, help_heading = "Limits")]
     pub(super) max_waiting: usize,
     /// Time limit for waiting for a connection to the application (503 when it passes)
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Limits")]
@@ -504,9 +506,9 @@ fn fields(text: &str) -> Result<usize, &'static str> {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, &'static str> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a number, 1 or more"),
-        Ok(n) => Ok(n),
-    }
+/// The path below which an application or files are. A slash at its end does not matter.
+fn prefix(text: &str) -> Result<Mount, &'static str> {
+    const EXPECTED: &str = "expected a path such as /app, or / for the whole site";
+    let path = text.starts_with('/').then(|| text.trim_end_matches('/'));
+    path.and_then(|path| Mount::new(path).ok()).ok_or(EXPECTED)
 }

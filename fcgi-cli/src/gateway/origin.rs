@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use fcgi_http::request::is_host;
 use fcgi_tokio::http::ParamsBuilder;
 use http::{HeaderMap, StatusCode, header::HeaderName, uri::Authority};
 use ipnet::IpNet;
@@ -149,8 +150,8 @@ impl Said {
                 "http" | "ws" => Some(false),
                 _ => None,
             });
-        let host = hop.host.as_ref().and_then(|host| Authority::from_str(host).ok());
-        let host = host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty());
+        let host = hop.host.as_ref().filter(|host| is_host(host.as_bytes()));
+        let host = host.and_then(|host| Authority::from_str(host).ok());
         let host = host.map(|host| (host.host().to_owned(), host.port_u16()));
         Self { client, https, host }
     }

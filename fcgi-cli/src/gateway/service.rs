@@ -327,14 +327,18 @@ fn check_length(headers: &HeaderMap, max: u64) -> Result<(), Failure> {
 }
 
 /// Requires at most one Host, which must be valid (RFC 9112, 3.2), even if no script is called.
+/// The host of the target, which takes its place, must be valid too, and be without a user's name
+/// (RFC 9110, 4.2.4).
 fn check_host(head: &Parts) -> Result<(), Failure> {
+    let invalid =
+        |host: &[u8]| ParamsError::Host(String::from_utf8_lossy(host).into_owned()).into();
+    if let Some(host) = head.uri.authority().filter(|host| !is_host(host.as_str().as_bytes())) {
+        return Err(invalid(host.as_str().as_bytes()));
+    }
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => Err(ParamsError::Repeated(HOST).into()),
-        (Some(host), None) if !is_host(host.as_bytes()) => {
-            let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
-            Err(ParamsError::Host(host).into())
-        }
+        (Some(host), None) if !is_host(host.as_bytes()) => Err(invalid(host.as_bytes())),
         // HTTP/2 has :authority instead.
         (None, _) if head.version == Version::HTTP_11 => {
             Err(Failure::new(StatusCode::BAD_REQUEST, "the request has no Host"))

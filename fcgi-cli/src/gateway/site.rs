@@ -292,8 +292,8 @@ impl Site {
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let is_sample = options.address.is_empty() && !options.php && options.spawn.is_none();
         let mount = match &options.mount {
-            Some(prefix) => Some(prefix.trim_end_matches('/')),
-            None if is_sample => Some(""),
+            Some(mount) => Some(mount.clone()),
+            None if is_sample => Some(Mount::new("")?),
             None => None,
         };
         let root = match &options.root {
@@ -306,14 +306,12 @@ impl Site {
         let files = root.map(|root| {
             Files::new(options, root).with_context(|| format!("root {}", root.display()))
         });
-        let only_files =
-            options.files.iter().map(|prefix| Mount::new(prefix.trim_end_matches('/')));
         Ok(Self {
             files: files.transpose()?,
-            mount: mount.map(Mount::new).transpose()?,
+            mount,
             check: !options.no_check,
             deny: options.deny.clone(),
-            only_files: only_files.collect::<Result<_, _>>()?,
+            only_files: options.files.clone(),
             precompressed: options.precompressed == Switch::On,
             explains_mount: AtomicBool::new(explains_mount),
         })

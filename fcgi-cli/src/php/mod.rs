@@ -162,9 +162,7 @@ impl Php {
         let user = match &self.user {
             Some(user) => user_id(user).ok_or_else(|| format!("there is no user {user:?} here")),
             None => worker.user.ok_or_else(|| {
-                format!(
-                    "{address}: whom its workers run as is not known here: name them with --user"
-                )
+                format!("{address}: the user of its workers is not known here: name it with --user")
             }),
         };
         let user = match user {

@@ -19,7 +19,11 @@ use super::{
     serve,
     thresholds::{self, Key, Threshold},
 };
-use crate::{args::limit, budget, place, report::Form};
+use crate::{
+    args::{limit, number},
+    budget, place,
+    report::Form,
+};
 
 /// Show how php-fpm's pools are doing, and how many callers wait
 ///
@@ -110,25 +114,25 @@ pub(crate) struct Status {
 #[derive(Args)]
 #[command(next_help_heading = "As in php-fpm-healthcheck: --NAME N is --max NAME=N")]
 pub(super) struct Healthcheck {
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) accepted_conn: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) listen_queue: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) max_listen_queue: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) listen_queue_len: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) idle_processes: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) active_processes: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) total_processes: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) max_active_processes: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) max_children_reached: Option<u64>,
-    #[arg(long, value_name = "N", hide_env = true)]
+    #[arg(long, value_name = "N", hide_env = true, value_parser = number::<u64>)]
     pub(super) slow_requests: Option<u64>,
     /// Accepted but not needed: what it would print is always printed.
     #[arg(long, short, hide = true)]

@@ -1,6 +1,10 @@
 //! The web server's side: turns a request's head into parameters.
 
-use std::{borrow::Cow, net::SocketAddr, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    net::{Ipv6Addr, SocketAddr},
+    sync::OnceLock,
+};
 
 use fcgi_proto::Params;
 use http::{
@@ -235,7 +239,7 @@ impl ParamsBuilder {
         }
         self.put_connection(&mut out, &host);
         if let Some(host) = &host.field {
-            out.put("HTTP_HOST", host);
+            out.put("HTTP_HOST", *host);
         }
         self.headers.each(&request.headers, |name, value| out.put(name, value));
 
@@ -341,32 +345,28 @@ fn protocol(version: Version) -> &'static str {
 /// The host that a request names: in its target, otherwise in Host (RFC 9112, 3.2.2).
 #[derive(Default)]
 struct Host<'a> {
-    field: Option<Cow<'a, [u8]>>,
+    field: Option<&'a [u8]>,
     name: Option<Cow<'a, str>>,
     port: Option<u16>,
 }
 
 impl<'a> Host<'a> {
     fn of(request: &'a Parts) -> Result<Self, ParamsError> {
-        if let Some(authority) = request.uri.authority() {
-            let (name, port) = (authority.host(), authority.port());
-            let field = match &port {
-                Some(port) => format!("{name}:{port}").into_bytes().into(),
-                None => name.as_bytes().into(),
-            };
-            let port = port.map(|port| port.as_u16());
-            return Ok(Self { field: Some(field), name: Some(name.into()), port });
-        }
-        let Some(value) = request.headers.get(HOST) else { return Ok(Self::default()) };
+        let field = match (request.uri.authority(), request.headers.get(HOST)) {
+            // What stands before an @ is not meant for the server.
+            (Some(authority), _) => {
+                authority.as_str().rsplit('@').next().unwrap_or_default().as_bytes()
+            }
+            (None, Some(field)) => field.as_bytes(),
+            (None, None) => b"",
+        };
         // An empty Host names no host (RFC 9110, 7.2).
-        if value.is_empty() {
+        if field.is_empty() {
             return Ok(Self::default());
         }
-        match split_host(value.as_bytes()) {
-            Some((name, port)) => {
-                Ok(Self { field: Some(value.as_bytes().into()), name: Some(name), port })
-            }
-            None => Err(ParamsError::Host(excerpt(value.as_bytes()))),
+        match split_host(field) {
+            Some((name, port)) => Ok(Self { field: Some(field), name: Some(name), port }),
+            None => Err(ParamsError::Host(excerpt(field))),
         }
     }
 }
@@ -379,6 +379,7 @@ impl<'a> Host<'a> {
 ///
 /// assert!(is_host(b"www.example.org:8080") && is_host(b"[::1]") && is_host(b""));
 /// assert!(!is_host(b"user@example.org") && !is_host(b"a b") && !is_host(b":80"));
+/// assert!(!is_host(b"example.org:http") && !is_host(b"[::1]8080"));
 /// ```
 #[must_use]
 pub fn is_host(field: &[u8]) -> bool {
@@ -394,10 +395,22 @@ fn split_host(field: &[u8]) -> Option<(Cow<'_, str>, Option<u16>)> {
     Some((host.host().to_owned().into(), host.port_u16()))
 }
 
+/// An [`Authority`] may have user information before its host, and anything after it.
 fn authority(field: &[u8]) -> Option<Authority> {
-    let host = Authority::try_from(field).ok()?;
-    let is_named = !host.as_str().contains('@') && !host.host().is_empty();
-    is_named.then_some(host)
+    let authority = Authority::try_from(field).ok()?;
+    let host = authority.host();
+    let is_named = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty(),
+    };
+    let is_whole = match authority.as_str().strip_prefix(host)? {
+        "" | ":" => true,
+        rest => {
+            rest.strip_prefix(':').is_some_and(|port| !port.starts_with('+'))
+                && authority.port_u16().is_some()
+        }
+    };
+    (is_named && is_whole).then_some(authority)
 }
 
 /// The same for what most clients send: a name or an IPv4 address, and perhaps a number as port. An

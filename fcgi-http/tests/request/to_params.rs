@@ -148,10 +148,17 @@ fn cgi_4_1_1_server_name_and_port_come_from_what_is_known() {
     let params = build(&request, RequestBody::None).unwrap();
     assert_eq!(params.get_str("HTTP_HOST"), Some("b.example:83"));
     assert_eq!(params.get_str("REQUEST_URI"), Some("/x?y"));
+    let bad = with_headers("http://b.example:port/", &[("Host", "other")]);
+    assert!(
+        matches!(build(&bad, RequestBody::None), Err(ParamsError::Host(host)) if host == "b.example:port")
+    );
     // An empty path is the same as `/`.
     let params = build(&with_headers("http://b.example?y", &[]), RequestBody::None).unwrap();
     assert_eq!(params.get_str("REQUEST_URI"), Some("/?y"));
-    for bad in ["a b", "u@h", "a/b", ":80", "a\u{fc}"] {
+    for bad in [
+        "a b", "u@h", "a/b", ":80", "a\u{fc}", "a:b", "a:+1", "a:65536", "a:1:2", "a_b:http",
+        "[::1]x", "[::1]:x", "[1]",
+    ] {
         assert_eq!(
             build(&host(bad), RequestBody::None).map(drop).map_err(|e| e.status().as_u16()),
             Err(400),
