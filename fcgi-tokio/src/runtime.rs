@@ -14,7 +14,7 @@ use fcgi_engine::socket::{self, HangUp, Peer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     signal::unix::{SignalKind, signal},
     time::Sleep,
 };
@@ -116,6 +116,11 @@ impl runtime::Runtime for Tokio {
 
     fn now() -> Instant {
         tokio::time::Instant::now().into_std()
+    }
+
+    fn is_alone() -> bool {
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
     }
 
     fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {

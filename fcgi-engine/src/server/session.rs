@@ -28,7 +28,7 @@ use crate::{
 /// time limits. An adapter keeps it behind a lock, moves its bytes with [`turn`](Self::turn), and
 /// runs the handlers, never under the lock.
 ///
-/// - **The connection's task or thread** uses `turn`, `deadline`, `handle_hang_up`,
+/// - **The connection's task or thread** uses `turn`, `let_others_first`, `deadline`, `handle_hang_up`,
 ///   `handle_limits`, `start`, `poll_unstarted`, and to wait `wants_read`, `wants_write`,
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
@@ -64,6 +64,8 @@ pub struct Session<W: Waiters> {
     pub(super) heard: bool,
     /// The first request's handler waited for input that has come.
     pub(super) fed: bool,
+    /// Others have their turn before the next write.
+    pub(super) others_first: bool,
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     /// The socket is full.
@@ -130,6 +132,7 @@ impl<W: Waiters> Session<W> {
             bound: None,
             heard: false,
             fed: false,
+            others_first: false,
             flushing: false,
             write_blocked: false,
             half_closed: false,

@@ -93,6 +93,10 @@ impl<W: Waiters> Session<W> {
             }
             // Sending replies may let the parser go on with what has come already (H-9).
             let paused = !self.connection.wants_read();
+            if self.others_first && self.connection.queued() > 0 {
+                self.others_first = false;
+                return Turn::Again;
+            }
             match self.send(io) {
                 None => continue,
                 Some(0) => {}
@@ -119,6 +123,13 @@ impl<W: Waiters> Session<W> {
             }
         }
         Turn::Again
+    }
+
+    /// Makes the [`turn`](Self::turn) that comes to a write end before it, so that others have theirs.
+    /// The turn after it writes.
+    #[inline]
+    pub fn let_others_first(&mut self) {
+        self.others_first = true;
     }
 
     /// When the next [`turn`](Self::turn) is due if nothing else happens.
