@@ -113,9 +113,9 @@ fn at_a_unix_socket_it_gets_its_answer_however_long_that_takes() {
     stream.read_to_string(&mut last).expect("a normal end");
     assert_eq!(last, "last\n");
     assert_eq!(app.state.cancelled(), 0);
-    // One that leaves is noticed.
-    drop(ask());
-    until("the application is told", || app.state.cancelled() == 1);
+    // Those that leave are noticed, even if their request and its end came together.
+    drop((0..6).map(|_| ask()).collect::<Vec<_>>());
+    until("the application is told", || app.state.cancelled() == 6);
     drop(gateway);
 }
 
@@ -188,6 +188,20 @@ fn a_body_that_nobody_reads_loses_no_request() {
     let request = b"POST /nope HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\n";
     let (answer, _) = rest(client(&site, request));
     assert!(!answer.contains("keep-alive"), "{answer}");
+}
+
+/// Its end is the connection's, so it must not say that this stays open.
+#[test]
+fn an_http_1_0_answer_of_unknown_length_keeps_no_connection() {
+    let (app, length) = (App::start(), 3_000_000);
+    for buffering in ["on", "off"] {
+        let gateway = gateway(&app, &["--buffering", buffering]);
+        let request = format!("GET /bytes?{length} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let (answer, _) = rest(client(&gateway, request.as_bytes()));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(!head.contains("keep-alive") && !head.contains("content-length"), "{head}");
+        assert!(body.len() >= length, "{} of {length} bytes", body.len());
+    }
 }
 
 #[test]

@@ -186,9 +186,16 @@ impl Client {
         self.lock().head.push(bytes);
     }
 
-    /// Records that the application is asked, which may take any time.
+    /// Records that the application is asked, which may take any time. If the end of what the client
+    /// sends has come before, it now has a limit, so the task that holds it looks again.
     pub(super) fn on_ask(&self) {
-        self.lock().asks = true;
+        let mut state = self.lock();
+        state.asks = true;
+        let holds_end = state.written_whole.take();
+        drop(state);
+        if let Some(waker) = holds_end {
+            waker.wake();
+        }
     }
 
     /// What to do about the end of what the client sends. Answers to whole requests are still sent,

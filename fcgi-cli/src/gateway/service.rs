@@ -106,16 +106,18 @@ impl Service {
                 response.headers_mut().insert(DATE, now);
             }
         }
-        if unread.is_unread() {
-            // The rest of the body would be taken for the next request.
-            match version {
-                // hyper closes after an HTTP/1.0 answer by default.
-                Version::HTTP_10 => *response.version_mut() = version,
-                Version::HTTP_11 => {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                _ => {}
+        // The rest of the body would be taken for the next request.
+        let is_unread = unread.is_unread();
+        match version {
+            // In HTTP/1.0 only its connection's end ends an answer of unknown length, which hyper
+            // knows too late. It closes after an HTTP/1.0 answer by default.
+            Version::HTTP_10 if is_unread || response.body().size_hint().exact().is_none() => {
+                *response.version_mut() = version;
             }
+            Version::HTTP_11 if is_unread => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         let response = response.map(|body| cut::visibly(body, version, &client));
         let response = entry.follow(response);
