@@ -396,9 +396,13 @@ impl Connection {
         self.lock().session.reject(key, rejection);
     }
 
-    /// A thread starts the handler; false if the request has ended already.
-    pub(super) fn start(&self, request: &mut server::Job) -> bool {
+    /// A thread starts the handler; false if the request has ended already. [`finish`](Self::finish)
+    /// may have `started` it.
+    pub(super) fn start(&self, request: &mut server::Job, started: bool) -> bool {
         let (key, log) = (request.key, request.open(&self.span));
+        if started && log.is_none() {
+            return true;
+        }
         // Declared before the guard, so that it is dropped without the lock.
         let _ended;
         let mut inner = self.lock();
@@ -408,25 +412,55 @@ impl Connection {
     }
 
     /// A handler has ended; sends everything. If other requests of the connection are about to end
-    /// too, their answers share a write.
-    pub(super) fn finish(self: &Arc<Self>, key: RequestKey, end: HandlerEnd) {
+    /// too, their answers share a write. Returns a request that the thread should run next, if it
+    /// `goes_on`, and has started it.
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        key: RequestKey,
+        end: HandlerEnd,
+        goes_on: bool,
+    ) -> Option<server::Job> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let ended = inner.session.finish(key, end, Instant::now);
-        self.ended(inner);
+        let next = if goes_on { self.next(inner) } else { None };
+        if next.is_none() {
+            self.ended(inner);
+        }
         drop(guard);
         if let Some(ended) = ended {
             ended.log();
         }
+        next
+    }
+
+    /// The next of the requests that came together. The leader would come back to it, and does so
+    /// if its handler is slow.
+    fn next(self: &Arc<Self>, inner: &mut Inner) -> Option<server::Job> {
+        let session = &mut inner.session;
+        if !inner.left
+            || !self.pool.at_once()
+            || session.is_leaving()
+            || session.queued() >= SEND_AT
+        {
+            return None;
+        }
+        let job = session.poll_job(Instant::now)?;
+        if job.whole {
+            session.start(job.key);
+            return Some(job);
+        }
+        self.pool.submit([self.job(job)]);
+        None
     }
 
     /// Sends everything, or leaves that to the end of another request.
     fn ended(self: &Arc<Self>, inner: &mut Inner) {
         let session = &inner.session;
         let others = session.handlers() > 0;
-        if session.queued() < SEND_AT
-            && (inner.left && self.pool.at_once()
-                || (others || inner.dirty) && self.pool.comes_back(!inner.dirty))
+        if (others || inner.dirty)
+            && session.queued() < SEND_AT
+            && self.pool.comes_back(!inner.dirty)
         {
             // Whoever leads next sends, even if the next handler is slow.
             if !std::mem::replace(&mut inner.dirty, true) {

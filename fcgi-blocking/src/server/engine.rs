@@ -10,18 +10,22 @@ use std::{
 };
 
 use fcgi_engine::{
-    server::{HandlerEnd, Settings, Tally, catch_panic},
+    server::{self, HandlerEnd, Settings, Tally, catch_panic},
     socket::Peer,
 };
 
 use super::{
     connection::Connection,
     handler::Handler,
-    pool::{Job, Pool, Ran, Task},
+    pool::{Job, Pool, QUICK, Ran, Task},
     request::Request,
     shutdown::Shutdown,
 };
 use crate::{Error, stream::Stream};
+
+/// A thread answers this many requests of a connection one after the other, before it looks at what
+/// else there is to do.
+const AT_ONCE: usize = 16;
 
 /// What all threads and connections of a server share.
 pub(super) struct Engine {
@@ -81,29 +85,48 @@ impl Engine {
                 }
                 Task::Exit => return,
             };
-            let whole = job.request.whole;
-            let started = Instant::now();
-            let returned = self.answer(job);
-            ran = Some(Ran { handler: returned - started, whole });
+            ran = Some(self.answer(job));
             comes_back = true;
         }
     }
 
-    /// Runs the handler on one request, catches its panic, and ends the request. Returns when the
-    /// handler had returned.
-    fn answer(&self, Job { connection, mut request }: Job<Connection>) -> Instant {
-        let key = request.key;
-        if !connection.start(&mut request) {
-            return Instant::now();
+    /// Answers one request, and a few quick ones that came together with it.
+    fn answer(&self, Job { connection, mut request }: Job<Connection>) -> Ran {
+        let mut ran = Ran { handler: Duration::ZERO, whole: request.whole };
+        let mut started = Instant::now();
+        for n in 1..=AT_ONCE {
+            if !connection.start(&mut request, n > 1) {
+                break;
+            }
+            let goes_on = || {
+                // The end of a request and the start of the next one take too little to count.
+                let began = std::mem::replace(&mut started, Instant::now());
+                ran.handler = ran.handler.max(started - began);
+                n < AT_ONCE && ran.handler <= QUICK
+            };
+            match self.answer_one(&connection, request, goes_on) {
+                Some(next) => request = next,
+                None => break,
+            }
         }
-        let (request, span) = Request::new(Arc::clone(&connection), request);
+        ran
+    }
+
+    /// Runs the handler on one request, catches its panic, and ends the request. If it `goes_on` when
+    /// the handler has returned, it may return the next request.
+    fn answer_one(
+        &self,
+        connection: &Arc<Connection>,
+        request: server::Job,
+        goes_on: impl FnOnce() -> bool,
+    ) -> Option<server::Job> {
+        let key = request.key;
+        let (request, span) = Request::new(Arc::clone(connection), request);
         let _entered = span.enter();
         let params = || connection.take_params(key);
         let end = catch_panic(key.id(), params, || self.handler.call(request));
         let end = end.map_or_else(|panicked| panicked, HandlerEnd::Returned);
-        let returned = Instant::now();
-        connection.finish(key, end);
-        returned
+        connection.finish(key, end, goes_on())
     }
 
     /// How long a shutdown waits for handlers that it has cancelled.

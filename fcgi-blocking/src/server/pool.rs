@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// After this many checks without a request the watcher sleeps.
 const QUIET: u32 = 16;
 /// A handler that takes longer than this is slow.
-const QUICK: Duration = Duration::from_micros(50);
+pub(super) const QUICK: Duration = Duration::from_micros(50);
 /// A handler that works longer than this between two waits is busy: another thread should lead then.
 const BUSY: Duration = Duration::from_micros(250);
 /// This much work in quick requests is worth another thread, if there is another processor.
@@ -201,7 +201,7 @@ pub(super) enum Task<C> {
 /// A request that was answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ran {
-    /// How long its handler took. Sending the answer may wake the web server, which takes longer
+    /// How long its handler took, or the slowest of several. Sending the answer may wake the web server, which takes longer
     /// than a quick handler but makes it no slow one.
     pub(super) handler: Duration,
     /// Its input was complete when it started.

@@ -63,6 +63,30 @@ fn a_slow_handler_holds_up_no_answer_of_its_connection() {
 }
 
 #[test]
+fn a_slow_handler_holds_up_no_other_connection() {
+    // The slow one is on the connection that is read first, in the middle, and last.
+    for (threads, late) in [1, 2, 16].into_iter().flat_map(|n| [0, 10, 19].map(|late| (n, late))) {
+        let gate = Gate::default();
+        let app = serve(Server::new().threads(threads), mixed(&gate));
+        let mut peers: Vec<_> = (0..20).map(|_| app.dial()).collect();
+        be_quick(&mut peers[0]);
+        for (n, peer) in peers.iter_mut().enumerate() {
+            let slow = [("SLOW", "1")];
+            peer.send(request(1, KEEP, if n == late { &slow } else { &[] }, b""));
+        }
+        // A thread by itself runs no other handler meanwhile.
+        if threads == 1 {
+            gate.open();
+        }
+        for (_, peer) in peers.iter_mut().enumerate().filter(|(n, _)| *n != late) {
+            assert_eq!(peer.answer(1), complete("hello"), "{threads} threads");
+        }
+        gate.open();
+        assert_eq!(peers[late].answer(1), complete("hello"), "{threads} threads");
+    }
+}
+
+#[test]
 fn handlers_that_wait_for_input_hold_up_nobody() {
     for threads in [2, 3, 16] {
         let app = serve(Server::new().threads(threads), mixed(&Gate::default()));
