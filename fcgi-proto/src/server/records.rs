@@ -322,6 +322,7 @@ impl ServerConnection {
         }
         let key = self.requests.insert_with(id, || State::new(state, role, keep_conn, stdin));
         self.bodiless = (bodiless && !ends).then_some(key);
+        self.alone = (ends && self.recv.is_drained() && !self.recv.is_full()).then_some(key);
         Some(Whole { key, role, keep_conn, params })
     }
 
