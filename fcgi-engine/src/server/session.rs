@@ -231,9 +231,8 @@ impl<W: Waiters> Session<W> {
         active.waiters.wake_all(&mut self.woken);
         spare::put_back(&mut active.params);
         let &mut Active { stop, rejection, ended, .. } = active;
-        let heard = active.log.is_some() || !self.span.is_silent();
         let outcome = (!ended).then(|| self.end(key, stop, rejection, end));
-        let ended = outcome.filter(|_| heard).and_then(|outcome| self.ended(key, outcome, now));
+        let ended = outcome.and_then(|outcome| self.ended(key, outcome, now));
         self.requests.forget(key);
         if self.requests.is_empty() {
             self.bound = None;
@@ -243,7 +242,7 @@ impl<W: Waiters> Session<W> {
     }
 
     /// What is to be logged of a request that has ended, if anybody wants to know.
-    #[cold]
+    #[inline]
     fn ended(
         &mut self,
         key: RequestKey,
