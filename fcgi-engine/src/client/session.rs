@@ -457,7 +457,10 @@ impl<W> Session<W> {
                 }
                 return stranded;
             }
-            Read::Some { bytes, .. } => self.received += bytes as u64,
+            Read::Some { bytes, .. } => {
+                self.received += bytes as u64;
+                self.writer.handle_read();
+            }
             Read::Eof => self.connection.handle_eof(),
             Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
             Read::Gone(error) => self.fail(Failure::Read(error)),
