@@ -256,6 +256,14 @@ impl runtime::Transport for Transport {
         }
     }
 
+    fn widen(&self) -> bool {
+        match &self.stream {
+            Stream::Unix(stream) => socket::widen(stream),
+            Stream::Tcp(_) => false,
+            Stream::Other(stream) => stream.widen(),
+        }
+    }
+
     fn hang_up(&self) -> HangUp {
         match &self.stream {
             Stream::Unix(stream) => socket::hang_up(stream),

@@ -10,7 +10,11 @@ use std::{
     task::Poll,
 };
 
-use fcgi_engine::{listener::StdListener, pump::Socket, socket::Peer};
+use fcgi_engine::{
+    listener::StdListener,
+    pump::Socket,
+    socket::{self, Peer},
+};
 use rustix::net::{RecvFlags, SendFlags};
 
 /// A socket whose peer is gone is an error, not a signal. Apple's systems have no such flag; there
@@ -113,6 +117,10 @@ impl Socket for &Stream {
             [slice] => self.write(slice),
             slices => Ok(rustix::io::writev(*self, slices)?),
         }
+    }
+
+    fn widen(&mut self) -> bool {
+        matches!(self, Stream::Unix(stream) if socket::widen(stream))
     }
 }
 

@@ -33,6 +33,10 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         or_would_block(self.0.poll_write(self.1, slices))
     }
+
+    fn widen(&mut self) -> bool {
+        self.0.widen()
+    }
 }
 
 impl<T: Transport> Duplex for Io<'_, '_, T> {

@@ -57,6 +57,12 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
+    /// Lets a full socket hold more, if it can; true if it now does. For a unix socket:
+    /// [`socket::widen`](fcgi_engine::socket::widen). Default: it can't.
+    fn widen(&self) -> bool {
+        false
+    }
+
     /// Whether the peer has hung up, as the system knows it now, whatever there still is to read.
     /// For a socket: [`socket::hang_up`](fcgi_engine::socket::hang_up).
     fn hang_up(&self) -> HangUp;

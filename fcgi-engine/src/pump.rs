@@ -3,7 +3,7 @@
 //! ```
 //! use std::io::{self, IoSlice};
 //!
-//! use fcgi_engine::pump::{self, Read, Socket, Wrote};
+//! use fcgi_engine::pump::{self, Read, Socket, Writer, Wrote};
 //! use fcgi_proto::{ClientConfig, ClientConnection};
 //!
 //! /// A peer that says nothing and takes everything.
@@ -23,7 +23,7 @@
 //! let mut socket = Silent(Vec::new());
 //! let mut connection = ClientConnection::new(ClientConfig::default());
 //! connection.query_values()?;
-//! let wrote = pump::write(&mut socket, &mut connection);
+//! let wrote = Writer::default().write(&mut socket, &mut connection);
 //! assert!(matches!(wrote, Wrote::Done { bytes, blocked: false } if bytes == socket.0.len()));
 //! assert!(matches!(pump::read(&mut socket, &mut connection), Read::Nothing));
 //! # Ok::<(), fcgi_proto::UsageError>(())
@@ -177,9 +177,14 @@ pub trait Socket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when the socket is full; errors of the socket.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Lets a full socket hold more, if it can; true if it now does.
+    fn widen(&mut self) -> bool {
+        false
+    }
 }
 
-/// What [`write()`] did.
+/// What [`Writer::write`] did.
 #[derive(Debug)]
 pub enum Wrote {
     /// The socket took some bytes, or none.
@@ -202,34 +207,45 @@ pub struct Broken {
     pub error: io::Error,
 }
 
-/// Writes queued bytes until the socket is full.
-pub fn write(socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
-    let mut bytes = 0;
-    while let Some(mut queued) = connection.poll_transmit() {
-        let first = queued.chunk();
-        let written = if first.len() == queued.remaining() {
-            socket.write_vectored(&[IoSlice::new(first)])
-        } else {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let n = queued.chunks_vectored(&mut slices);
-            socket.write_vectored(&slices[..n])
-        };
-        match written {
-            Ok(0) => {
-                return Wrote::Gone(Broken { bytes, error: io::ErrorKind::WriteZero.into() });
+/// Writes to one connection. Its socket gets more room when it is full for the first time, so that
+/// only connections with large bodies take more of the system's memory.
+#[derive(Debug, Default)]
+pub struct Writer {
+    widened: bool,
+}
+
+impl Writer {
+    /// Writes queued bytes until the socket is full.
+    pub fn write(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
+        let mut bytes = 0;
+        while let Some(mut queued) = connection.poll_transmit() {
+            let first = queued.chunk();
+            let written = if first.len() == queued.remaining() {
+                socket.write_vectored(&[IoSlice::new(first)])
+            } else {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let n = queued.chunks_vectored(&mut slices);
+                socket.write_vectored(&slices[..n])
+            };
+            match written {
+                Ok(0) => {
+                    return Wrote::Gone(Broken { bytes, error: io::ErrorKind::WriteZero.into() });
+                }
+                Ok(n) => {
+                    queued.advance(n);
+                    bytes += n;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if std::mem::replace(&mut self.widened, true) || !socket.widen() {
+                        return Wrote::Done { bytes, blocked: true };
+                    }
+                }
+                Err(error) => return Wrote::Gone(Broken { bytes, error }),
             }
-            Ok(n) => {
-                queued.advance(n);
-                bytes += n;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Wrote::Done { bytes, blocked: true };
-            }
-            Err(error) => return Wrote::Gone(Broken { bytes, error }),
         }
+        Wrote::Done { bytes, blocked: false }
     }
-    Wrote::Done { bytes, blocked: false }
 }
 
 /// Drops the queue of a peer that takes no more.

@@ -13,7 +13,8 @@
 //! ```
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
@@ -141,6 +142,33 @@ pub fn is_readable(fd: impl AsFd) -> bool {
     // If poll(2) fails, don't rely on the socket.
     event::poll(&mut fds, Some(&event::Timespec::default())).is_err()
         || !fds[0].revents().is_empty()
+}
+
+/// Writes some of the slices in one call, whatever a runtime knows of the socket.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) when the socket is full; the system's.
+pub fn write(fd: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // Apple's sockets have an option for this, which the standard library sets.
+    #[cfg(target_vendor = "apple")]
+    let flags = net::SendFlags::empty();
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = net::SendFlags::NOSIGNAL;
+    Ok(net::sendmsg(fd, slices, &mut net::SendAncillaryBuffer::default(), flags)?)
+}
+
+/// What a unix socket that was full once may hold. Linux grants as much without a setting of the
+/// system, and takes it twice, to account for its own overhead.
+const WIDE: usize = 208 * 1024;
+
+/// Lets a unix socket hold more than it does by default; true if it now does. It is reported as
+/// writable only when it is nearly empty, so with little room both sides wait in turn.
+///
+/// TCP adapts its room to the network, but only as long as nobody sets it.
+#[must_use]
+pub fn widen(unix: impl AsFd) -> bool {
+    matches!(net::sockopt::socket_send_buffer_size(&unix), Ok(size) if size <= WIDE)
+        && net::sockopt::set_socket_send_buffer_size(unix, WIDE).is_ok()
 }
 
 /// Shuts down the sending side, so that the peer sees the end of file.

@@ -214,3 +214,45 @@ fn no_stream_sees_what_another_connection_has_read() {
         assert_eq!(window.seen.contains(&b'S'), fills);
     }
 }
+
+/// A socket that takes what there is room for, and can be given more.
+struct Narrow {
+    room: usize,
+    asked: usize,
+}
+
+impl Socket for Narrow {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let n = slices.iter().map(|slice| slice.len()).sum::<usize>().min(self.room);
+        self.room -= n;
+        if n > 0 { Ok(n) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn widen(&mut self) -> bool {
+        self.asked += 1;
+        self.room += 1;
+        true
+    }
+}
+
+/// Its peer reads slowly, or the body is large. The memory is the system's, so it is asked once.
+#[test]
+fn a_full_socket_gets_more_room_once() {
+    let start = Instant::now();
+    let mut session = session(Settings::new());
+    session.begin(&begin(), true, start, start).unwrap();
+    let mut socket = Narrow { room: 3, asked: 0 };
+    session.write(&mut socket, || start);
+    assert_eq!((socket.room, socket.asked), (0, 1));
+    assert!(session.is_blocked() && session.wants_write());
+    socket.room = 2;
+    session.write(&mut socket, || start);
+    assert_eq!((socket.room, socket.asked), (0, 1));
+    socket.room = 1 << 20;
+    session.write(&mut socket, || start);
+    assert!(!session.is_blocked() && !session.wants_write());
+}

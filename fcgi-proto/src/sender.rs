@@ -85,6 +85,9 @@ impl SendQueue {
         room: usize,
     ) -> usize {
         let taken = content.len().min(room);
+        if taken == 0 {
+            return 0;
+        }
         if content.len() <= GATHER_MAX {
             self.gather_content(record_type, request_id, &content[..taken], MAX_ALIGNED_CONTENT);
             content.advance(taken);
@@ -94,22 +97,19 @@ impl SendQueue {
         let records = left.div_ceil(MAX_ALIGNED_CONTENT);
         self.segments.reserve(records);
         self.gather.reserve(2 * HEADER_LEN * records);
+        self.seal();
         while left > 0 {
             let n = left.min(MAX_ALIGNED_CONTENT);
-            self.seal();
-            let header = RecordHeader::new(record_type, request_id, n as u16);
-            self.gather(&header.encode());
-            self.len += n;
-            self.appended += n as u64;
+            self.gather(&RecordHeader::new(record_type, request_id, n as u16).encode());
             let gathered = core::mem::take(&mut self.tail);
             self.segments.push_back(Segment { gathered, content: n });
-            self.pad(header.padding_length as usize);
             left -= n;
         }
-        if taken > 0 {
-            // Nobody counts references for each record.
-            self.contents.push_back(content.split_to(taken));
-        }
+        // Only the last record may need padding. Nobody counts references for each record.
+        self.pad(padding_for(taken));
+        self.len += taken;
+        self.appended += taken as u64;
+        self.contents.push_back(content.split_to(taken));
         taken
     }
 
@@ -469,11 +469,13 @@ impl fmt::Debug for Transmit<'_> {
 }
 
 impl Transmit<'_> {
+    /// The unsent slices in order, as long as `put` takes them.
     #[inline]
-    fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let (mut at, mut contents) = (self.queue.gather_pos, self.queue.contents.iter());
+    fn slices<'a>(&'a self, mut put: impl FnMut(&'a [u8]) -> bool) {
+        let queue = &*self.queue;
+        let (mut at, mut contents) = (queue.gather_pos, queue.contents.iter());
         let mut content: &[u8] = &[];
-        let segments = self.queue.segments.iter().flat_map(move |segment| {
+        for segment in &queue.segments {
             let start = at;
             at += segment.gathered;
             if content.is_empty() {
@@ -481,9 +483,15 @@ impl Transmit<'_> {
             }
             let (now, later) = content.split_at(segment.content.min(content.len()));
             content = later;
-            [&self.queue.gather[start..at], now]
-        });
-        segments.chain([self.queue.tail()]).filter(|slice| !slice.is_empty())
+            for slice in [&queue.gather[start..at], now] {
+                if !slice.is_empty() && !put(slice) {
+                    return;
+                }
+            }
+        }
+        if queue.tail > 0 {
+            put(queue.tail());
+        }
     }
 }
 
@@ -497,7 +505,12 @@ impl Buf for Transmit<'_> {
         if self.queue.segments.is_empty() {
             return self.queue.tail();
         }
-        self.slices().next().unwrap_or_default()
+        let mut first: &[u8] = &[];
+        self.slices(|slice| {
+            first = slice;
+            false
+        });
+        first
     }
 
     #[inline]
@@ -509,10 +522,12 @@ impl Buf for Transmit<'_> {
     #[cfg(feature = "std")]
     fn chunks_vectored<'a>(&'a self, dst: &mut [std::io::IoSlice<'a>]) -> usize {
         let mut n = 0;
-        for (slot, slice) in dst.iter_mut().zip(self.slices()) {
+        self.slices(|slice| {
+            let Some(slot) = dst.get_mut(n) else { return false };
             *slot = std::io::IoSlice::new(slice);
             n += 1;
-        }
+            true
+        });
         n
     }
 }

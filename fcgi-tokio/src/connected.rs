@@ -119,4 +119,20 @@ mod tests {
         drop(transport);
         assert_eq!(reader.join().unwrap(), sent);
     }
+
+    /// The runtime hears of room only later, and of a unix socket's only when that is nearly empty.
+    #[test]
+    fn room_is_used_at_once() {
+        let (mut transport, mut peer, _runtime) = connected();
+        let block = [b'x'; 16 * 1024];
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut write = || transport.poll_write(&mut cx, &[IoSlice::new(&block)]);
+        while write().is_ready() {}
+        peer.read_exact(&mut vec![0; 64 * 1024]).unwrap();
+        assert!(matches!(write(), Poll::Ready(Ok(_))));
+        while write().is_ready() {}
+        // Nor is the peer's end found later than it is looked for.
+        drop(peer);
+        assert!(matches!(write(), Poll::Ready(Err(_))));
+    }
 }

@@ -146,6 +146,15 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     runtime::signalled(registered)
 }
 
+/// Writes to a socket that the runtime takes for full. It hears of room only when it next checks for
+/// events, and for a unix socket only once that is nearly empty.
+fn write_at_once(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    match socket::write(socket, slices) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        wrote => Poll::Ready(wrote),
+    }
+}
+
 impl Transport {
     /// The descriptor of a socket; other streams have none.
     #[must_use]
@@ -201,13 +210,26 @@ impl runtime::Transport for Transport {
                 written => return Poll::Ready(written),
             }
         }
-        match (self, slices) {
+        let wrote = match (&mut *self, slices) {
             (Self::Connected(new), _) => Poll::Ready(new.closed()),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
-            (Self::Stream(stream), slices) => stream.poll_write(cx, slices),
+            (Self::Stream(stream), slices) => return stream.poll_write(cx, slices),
+        };
+        if wrote.is_ready() {
+            return wrote;
+        }
+        self.as_socket().map_or(Poll::Pending, |socket| write_at_once(socket, slices))
+    }
+
+    fn widen(&self) -> bool {
+        match self {
+            Self::Connected(new) => new.as_socket().is_some_and(socket::widen),
+            Self::Unix(stream) => socket::widen(stream),
+            Self::Tcp(_) => false,
+            Self::Stream(stream) => stream.widen(),
         }
     }
 

@@ -61,6 +61,12 @@ impl Socket for Ready<'_> {
         }
         (&mut &*self.stream).write_vectored(slices)
     }
+
+    fn widen(&mut self) -> bool {
+        let widened = (&mut &*self.stream).widen();
+        self.writable |= widened;
+        widened
+    }
 }
 
 impl Duplex for Ready<'_> {

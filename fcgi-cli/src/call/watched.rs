@@ -129,6 +129,10 @@ impl Transport for Socket {
         Poll::Ready(Ok(n))
     }
 
+    fn widen(&self) -> bool {
+        self.socket.widen()
+    }
+
     fn hang_up(&self) -> HangUp {
         self.socket.hang_up()
     }

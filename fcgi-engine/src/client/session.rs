@@ -22,7 +22,7 @@ use super::{Chunk, Exchange, Limit, Settings, is_close};
 use crate::{
     Error, Phase,
     observe::{self, OpenConnection, Side},
-    pump::{self, Broken, Read, Reader, Socket},
+    pump::{self, Broken, Read, Reader, Socket, Writer},
 };
 
 /// A connection. It decides what the socket's events mean for each request, and whether the
@@ -36,6 +36,7 @@ use crate::{
 pub struct Session<W> {
     connection: ClientConnection,
     reader: Reader,
+    writer: Writer,
     address: Arc<str>,
     settings: Settings,
     /// Shared, since the copy of a span runs the subscriber's code, and a session may be locked.
@@ -109,6 +110,7 @@ impl<W> Session<W> {
         Self {
             connection: ClientConnection::new(ClientConfig { limits: settings.limits }),
             reader: Reader::default(),
+            writer: Writer::default(),
             span: Arc::new(observe::connection_span(Side::Client, &address)),
             address,
             settings,
@@ -419,7 +421,7 @@ impl<W> Session<W> {
         if self.write_gone.is_some() {
             return Wrote { any: false, blocked: false };
         }
-        let (bytes, blocked) = match pump::write(socket, &mut self.connection) {
+        let (bytes, blocked) = match self.writer.write(socket, &mut self.connection) {
             pump::Wrote::Done { bytes, blocked } => (bytes, blocked),
             pump::Wrote::Gone(Broken { bytes, error }) => {
                 self.write_gone = Some(error);

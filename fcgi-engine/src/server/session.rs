@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Phase,
     observe::{self, OpenConnection, Outcome, RequestLog, Side},
-    pump::{self, Reader},
+    pump::{self, Reader, Writer},
     socket::{HangUp, Peer},
 };
 
@@ -41,6 +41,7 @@ use crate::{
 pub struct Session<W: Waiters> {
     pub(super) connection: ServerConnection,
     pub(super) reader: Reader,
+    pub(super) writer: Writer,
     pub(super) requests: Requests<W>,
     pub(super) tally: Arc<Tally>,
     pub(super) peer: Peer,
@@ -114,6 +115,7 @@ impl<W: Waiters> Session<W> {
         Self {
             connection: ServerConnection::new(tally.config()),
             reader: Reader::default(),
+            writer: Writer::default(),
             requests: Requests::new(tally.count()),
             tally: Arc::clone(tally),
             peer,

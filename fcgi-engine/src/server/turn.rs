@@ -241,7 +241,7 @@ impl<W: Waiters> Session<W> {
     fn send(&mut self, io: &mut impl Socket) -> Option<usize> {
         let wrote = match self.life {
             Life::Unread => pump::discard(&mut self.connection),
-            _ => pump::write(io, &mut self.connection),
+            _ => self.writer.write(io, &mut self.connection),
         };
         match wrote {
             Wrote::Done { bytes, blocked } => {
