@@ -111,7 +111,10 @@ impl<W: Waiters> Session<W> {
                 Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
-                Read::Some { .. } => self.just_read = true,
+                Read::Some { .. } => {
+                    self.just_read = true;
+                    self.writer.handle_read();
+                }
                 Read::Eof => self.handle_eof(io),
                 Read::Gone(_) => self.lose_peer(),
             }
