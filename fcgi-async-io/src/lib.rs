@@ -137,7 +137,7 @@ impl<S: Spawn> runtime::Runtime for AsyncIo<S> {
 
     async fn connect(address: &Address) -> io::Result<Transport> {
         match address.target() {
-            Target::Unix(path) => Transport::connect_unix(path).await,
+            Target::Unix(path) => Transport::connect_unix(path),
             Target::Tcp(host_port) => Transport::connect_tcp(host_port).await,
             _ => Err(io::ErrorKind::Unsupported.into()),
         }

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 
 use async_io::Async;
 use fcgi_driver::{Over, StdListener, runtime};
-use fcgi_engine::socket::{self, HangUp, Peer};
+use fcgi_engine::socket::{self, HangUp, Peer, StdSocket};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::watch::Watch;
@@ -51,6 +51,9 @@ const BUSY: u8 = 3;
 
 #[derive(Debug)]
 enum Stream {
+    /// A socket that was just connected or accepted, which the reactor does not watch yet. `None` if
+    /// it could not watch it: it is closed then.
+    New(Option<StdSocket>),
     Unix(Async<UnixStream>),
     Tcp(Async<TcpStream>),
     /// Any other stream.
@@ -85,6 +88,7 @@ impl Transport {
     #[must_use]
     pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.stream {
+            Stream::New(socket) => socket.as_ref().map(AsFd::as_fd),
             Stream::Unix(stream) => Some(stream.as_fd()),
             Stream::Tcp(stream) => Some(stream.as_fd()),
             Stream::Other(_) => None,
@@ -102,19 +106,27 @@ impl Transport {
         self
     }
 
-    pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
-        match Async::<UnixStream>::connect(path).await {
-            Ok(stream) => Ok(Self::new(Stream::Unix(stream))),
-            // The reactor ignores EAGAIN and then finds that the socket is not connected.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                Err(io::Error::new(io::ErrorKind::WouldBlock, "the socket's backlog is full"))
-            }
-            Err(error) => Err(error),
+    /// A unix socket can be written to at once, so nothing waits for it before the answer.
+    pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
+        let socket = StdSocket::Unix(socket::connect_unix(path)?);
+        Ok(Self::new(Stream::New(Some(socket))))
+    }
+
+    /// Lets the reactor watch a new socket.
+    fn watch(&mut self) -> io::Result<()> {
+        if let Stream::New(socket) = &mut self.stream {
+            self.stream = match socket.take() {
+                Some(StdSocket::Unix(unix)) => Stream::Unix(Async::new_nonblocking(unix)?),
+                Some(StdSocket::Tcp(tcp)) => Stream::Tcp(Async::new_nonblocking(tcp)?),
+                _ => return Err(io::ErrorKind::NotConnected.into()),
+            };
         }
+        Ok(())
     }
 
     /// Waits until something has come; true if that includes the end of input, as far as is known.
     fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.watch()?;
         if matches!(self.watched, Watched::Once(reads) if reads >= BUSY) {
             if let Some(socket) = self.as_socket() {
                 self.watched = Watch::new(socket).map_or(Watched::Full, Watched::Always);
@@ -126,7 +138,7 @@ impl Transport {
         let arrived = match &self.stream {
             Stream::Unix(stream) => stream.poll_readable(cx),
             Stream::Tcp(stream) => stream.poll_readable(cx),
-            Stream::Other(_) => Poll::Ready(Ok(())),
+            Stream::New(_) | Stream::Other(_) => Poll::Ready(Ok(())),
         };
         arrived.map_ok(|()| false)
     }
@@ -211,6 +223,7 @@ impl runtime::Transport for Transport {
         loop {
             ready!(self.poll_read_ready(cx))?;
             let read = match &mut self.stream {
+                Stream::New(socket) => opened(socket)?.read(buf),
                 Stream::Unix(stream) => stream.get_ref().read(buf),
                 Stream::Tcp(stream) => stream.get_ref().read(buf),
                 Stream::Other(stream) => return stream.poll_read(cx, buf),
@@ -239,6 +252,7 @@ impl runtime::Transport for Transport {
         loop {
             let wrote = match (&mut self.stream, slices) {
                 (Stream::Other(stream), slices) => return stream.poll_write(cx, slices),
+                (Stream::New(socket), slices) => opened(socket)?.write(slices),
                 (Stream::Unix(stream), [one]) => stream.get_ref().write(one),
                 (Stream::Tcp(stream), [one]) => stream.get_ref().write(one),
                 (Stream::Unix(stream), many) => stream.get_ref().write_vectored(many),
@@ -248,68 +262,71 @@ impl runtime::Transport for Transport {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 wrote => return Poll::Ready(wrote),
             }
+            self.watch()?;
             ready!(match &self.stream {
                 Stream::Unix(stream) => stream.poll_writable(cx),
                 Stream::Tcp(stream) => stream.poll_writable(cx),
-                Stream::Other(_) => Poll::Ready(Ok(())),
+                Stream::New(_) | Stream::Other(_) => Poll::Ready(Ok(())),
             })?;
         }
     }
 
     fn widen(&self) -> bool {
         match &self.stream {
+            Stream::New(Some(StdSocket::Unix(stream))) => socket::widen(stream),
             Stream::Unix(stream) => socket::widen(stream),
-            Stream::Tcp(_) => false,
+            Stream::New(_) | Stream::Tcp(_) => false,
             Stream::Other(stream) => stream.widen(),
         }
     }
 
     fn hang_up(&self) -> HangUp {
         match &self.stream {
-            Stream::Unix(stream) => socket::hang_up(stream),
-            Stream::Tcp(stream) => socket::hang_up(stream),
             Stream::Other(stream) => stream.hang_up(),
+            _ => self.as_socket().map_or(HangUp::Gone, socket::hang_up),
         }
     }
 
     fn is_readable(&self) -> bool {
         match &self.stream {
-            Stream::Unix(stream) => socket::is_readable(stream),
-            Stream::Tcp(stream) => socket::is_readable(stream),
             Stream::Other(stream) => stream.is_readable(),
+            _ => self.as_socket().is_none_or(socket::is_readable),
         }
     }
 
     fn fills(&self) -> bool {
         match &self.stream {
-            Stream::Unix(_) | Stream::Tcp(_) => true,
             Stream::Other(stream) => stream.fills(),
+            _ => true,
         }
     }
 
     fn peer(&self) -> Peer {
         match &self.stream {
-            Stream::Unix(_) => Peer::Unix,
-            Stream::Tcp(_) => Peer::Stream,
+            Stream::Unix(_) | Stream::New(Some(StdSocket::Unix(_))) => Peer::Unix,
+            Stream::Tcp(_) | Stream::New(_) => Peer::Stream,
             Stream::Other(stream) => stream.peer(),
         }
     }
 
     fn shutdown_write(&self) {
         match &self.stream {
-            Stream::Unix(stream) => socket::shutdown_write(stream),
-            Stream::Tcp(stream) => socket::shutdown_write(stream),
             Stream::Other(stream) => stream.shutdown_write(),
+            _ => self.as_socket().map(socket::shutdown_write).unwrap_or_default(),
         }
     }
 
     fn refuse_input(&self) -> bool {
         match &self.stream {
-            Stream::Unix(stream) => socket::refuse_input(stream),
-            Stream::Tcp(stream) => socket::refuse_input(stream),
             Stream::Other(stream) => stream.refuse_input(),
+            _ => self.as_socket().is_some_and(socket::refuse_input),
         }
     }
+}
+
+/// A new socket, unless the reactor could not watch it.
+fn opened(socket: &mut Option<StdSocket>) -> io::Result<&StdSocket> {
+    socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 impl Drop for Transport {
@@ -368,46 +385,10 @@ impl TransportListener {
     }
 
     fn accept(&self) -> io::Result<(Transport, Peer)> {
-        match self {
-            Self::Unix(unix) => {
-                let (stream, _) = accept(unix.get_ref(), UnixListener::accept)?;
-                Ok((Transport::new(Stream::Unix(stream)).accepted(), Peer::Unix))
-            }
-            Self::Tcp(tcp) => {
-                let (stream, peer) = accept(tcp.get_ref(), TcpListener::accept)?;
-                // The system's call for both may leave the address out.
-                let peer = peer.map_or_else(|| stream.get_ref().peer_addr(), Ok)?;
-                Ok((Transport::tcp(stream).accepted(), Peer::Tcp(peer)))
-            }
-        }
+        let (socket, peer) = match self {
+            Self::Unix(unix) => socket::accept_unix(unix.as_fd()),
+            Self::Tcp(tcp) => socket::accept_tcp(tcp.as_fd()),
+        }?;
+        Ok((Transport::new(Stream::New(Some(socket))).accepted(), peer))
     }
-}
-
-/// Accepts a socket in nonblocking mode, in one call, and its peer's address if it is one of TCP.
-/// The standard library's way needs a second call.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn accept<L: AsFd, S: From<std::os::fd::OwnedFd> + AsFd, A>(
-    listener: &L,
-    _std: impl FnOnce(&L) -> io::Result<(S, A)>,
-) -> io::Result<(Async<S>, Option<SocketAddr>)> {
-    use rustix::net::{SocketFlags, acceptfrom_with};
-
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (socket, peer) = loop {
-        match acceptfrom_with(listener, flags) {
-            Err(rustix::io::Errno::INTR) => {}
-            accepted => break accepted?,
-        }
-    };
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    Ok((Async::new_nonblocking(S::from(socket))?, peer))
-}
-
-/// Accepts a socket and makes it nonblocking.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn accept<L, S: AsFd, A>(
-    listener: &L,
-    std: impl FnOnce(&L) -> io::Result<(S, A)>,
-) -> io::Result<(Async<S>, Option<SocketAddr>)> {
-    Ok((Async::new(std(listener)?.0)?, None))
 }

@@ -489,7 +489,7 @@ fn what_it_can_not_serve() {
         (&["-"], "can be called"),
         (&["nowhere"], "nowhere"),
         (&["tcp:a:1", "--split", "a/b"], "a/b"),
-        (&["tcp:a:1", "--mount", "x"], "prefix"),
+        (&["tcp:a:1", "--mount", "x"], "a path such as /app"),
         (&["tcp:a:1", "--max-body", "1T"], "20M"),
         (&["tcp:a:1", "--timeout", "-1"], "-1"),
         (&["tcp:a:1", "--connections", "0"], "1 or more"),

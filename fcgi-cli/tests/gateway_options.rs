@@ -6,7 +6,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpListener,
-    os::unix::{fs::MetadataExt, net::UnixStream},
+    os::unix::{
+        fs::MetadataExt,
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
     process::{Command, Output},
 };
@@ -294,4 +297,22 @@ fn systemds_sockets_are_listened_at() {
     let gateway = Gateway::spawn(command, &[&app.address, "--root", &root.arg()]);
     assert_ne!(gateway.port, port);
     drop(folder);
+}
+
+/// Somebody else who has the same socket may shut it down. The gateway must not look at it without
+/// end.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_listener_that_somebody_shuts_down_ends_the_gateway() {
+    let (app, root) = (App::start(), Root::new());
+    let listener = UnixListener::bind(root.path().join("../http")).expect("a socket");
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    command.args(["-c", script, "sh"]).arg(common::fcgi().get_program());
+    command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().expect("a socket")));
+    let mut gateway = Gateway::spawn(command, &[&app.address, "--root", &root.arg()]);
+    assert_eq!(text(&gateway.get("/page.txt")), PAGE);
+    rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).expect("a socket");
+    assert_eq!(gateway.wait().code(), Some(5), "{}", gateway.error_log());
+    assert!(gateway.error_log().contains("somebody has shut it down"), "{}", gateway.error_log());
 }

@@ -14,10 +14,10 @@
 
 use std::{
     fmt,
-    io::{self, IoSlice},
-    net::SocketAddr,
+    io::{self, IoSlice, Read, Write},
+    net::{SocketAddr, TcpStream},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
@@ -66,6 +66,10 @@ pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
         match net::connect(&socket, &address) {
             Ok(()) => return Ok(socket.into()),
             Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let full = "the socket's backlog is full";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, full));
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -90,6 +94,103 @@ pub fn stream_socket(family: net::AddressFamily, nonblocking: bool) -> io::Resul
         socket
     };
     Ok(socket)
+}
+
+/// A connected socket that does not block and that no runtime watches: many connections end before
+/// anybody has to wait for them.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StdSocket {
+    /// A unix socket.
+    Unix(UnixStream),
+    /// A TCP socket, without Nagle's delay.
+    Tcp(TcpStream),
+}
+
+impl StdSocket {
+    /// Reads what has come; 0 is the end of file.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing to read; errors of the socket.
+    #[inline]
+    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => (&*stream).read(buf),
+            Self::Tcp(stream) => (&*stream).read(buf),
+        }
+    }
+
+    /// Writes some of the slices in one call.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when it is full; errors of the socket.
+    #[inline]
+    pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, slices) {
+            (Self::Unix(stream), [one]) => (&*stream).write(one),
+            (Self::Unix(stream), many) => (&*stream).write_vectored(many),
+            (Self::Tcp(stream), [one]) => (&*stream).write(one),
+            (Self::Tcp(stream), many) => (&*stream).write_vectored(many),
+        }
+    }
+}
+
+impl AsFd for StdSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Accepts a connection at a unix socket, and its peer.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) when none waits; the system's.
+pub fn accept_unix(listener: BorrowedFd<'_>) -> io::Result<(StdSocket, Peer)> {
+    let (socket, _) = accept(listener)?;
+    Ok((StdSocket::Unix(socket.into()), Peer::Unix))
+}
+
+/// Accepts a connection at a TCP socket, and its peer.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) when none waits; the system's.
+pub fn accept_tcp(listener: BorrowedFd<'_>) -> io::Result<(StdSocket, Peer)> {
+    let (socket, peer) = accept(listener)?;
+    let stream = TcpStream::from(socket);
+    // The system may leave the address out.
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.map_or_else(|| stream.peer_addr(), Ok)?;
+    // Some systems refuse this for a connection that is gone already.
+    let _ = stream.set_nodelay(true);
+    Ok((StdSocket::Tcp(stream), Peer::Tcp(peer)))
+}
+
+/// Accepts a socket that does not block and is closed on exec: in one call, where the system can.
+fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<net::SocketAddrAny>)> {
+    let accept = || {
+        #[cfg(not(target_vendor = "apple"))]
+        return net::acceptfrom_with(
+            listener,
+            net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK,
+        );
+        #[cfg(target_vendor = "apple")]
+        return net::acceptfrom(listener);
+    };
+    let accepted = loop {
+        match accept() {
+            Err(Errno::INTR) => {}
+            accepted => break accepted?,
+        }
+    };
+    #[cfg(target_vendor = "apple")]
+    {
+        rustix::io::fcntl_setfd(&accepted.0, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&accepted.0, true)?;
+    }
+    Ok(accepted)
 }
 
 /// Whether a peer has hung up, whatever there still is to read.

@@ -195,6 +195,15 @@ impl Receiver {
         Ok(())
     }
 
+    /// Whether the last read filled its buffer, so that there may be more.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        match &self.storage {
+            Storage::Writable(buffer) => self.filled >= buffer.len(),
+            _ => true,
+        }
+    }
+
     /// Whether it has a buffer that no lender may be able to reclaim.
     #[inline]
     pub(crate) fn has_own_buffer(&self) -> bool {

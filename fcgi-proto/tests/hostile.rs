@@ -262,6 +262,50 @@ fn fc_5_4_1_an_abort_after_the_last_input_leaves_none_pending() {
     assert!(server.is_input_pending(), "its PARAMS may still come");
 }
 
+/// Whether the peer is done after it has sent these bytes, each slice for one read, and got its answer.
+fn is_done(reads: &[&[u8]], window: usize) -> bool {
+    let mut limits = Limits::server();
+    limits.recv_buffer = window;
+    let mut server = common::server_with(limits);
+    let mut key = None;
+    for bytes in reads {
+        server.recv_buffer()[..bytes.len()].copy_from_slice(bytes);
+        server.handle_recv(bytes.len()).unwrap();
+        key = key.or(server.poll_whole(Params::default).map(|whole| whole.key));
+        while let Some(event) = server.poll_event().unwrap() {
+            if let Event::Request { key: begun, .. } = event {
+                key = key.or(Some(begun));
+            }
+        }
+    }
+    common::reply(&mut server, key.unwrap(), b"done", 0);
+    sent(&mut server);
+    assert!(server.is_input_pending() || reads[0][10] == KEEP);
+    server.is_peer_done()
+}
+
+#[test]
+fn w_16_a_peer_whose_request_came_alone_in_one_read_is_done() {
+    let request = |id, flags, body: &[u8]| {
+        let params = [rec(PARAMS, id, &pair(b"REQUEST_METHOD", b"GET")), rec(PARAMS, id, NOTHING)];
+        let body = if body.is_empty() { Vec::new() } else { rec(STDIN, id, body) };
+        [begin(id, 1, flags), params.concat(), body, rec(STDIN, id, NOTHING)].concat()
+    };
+    let whole = request(1, 0, NOTHING);
+    let (start, end) = whole.split_at(whole.len() - 8);
+    assert!(is_done(&[&whole], 4096));
+    assert!(!is_done(&[&request(1, KEEP, NOTHING)], 4096), "its connection is kept");
+    assert!(!is_done(&[start, end], 4096), "it came in two reads");
+    assert!(!is_done(&[&whole], whole.len()), "the read filled its buffer");
+    let others =
+        [rec(DATA, 1, NOTHING), rec(ABORT, 7, NOTHING), request(2, KEEP, NOTHING), vec![1]];
+    for behind in others {
+        assert!(!is_done(&[&[&whole[..], &behind].concat()], 4096), "something came with it");
+        assert!(!is_done(&[&whole, &behind], 4096), "something came behind it");
+    }
+    assert!(!is_done(&[&request(1, 0, b"body")], 4096), "it has a body");
+}
+
 #[test]
 fn q_21_records_that_are_no_part_of_a_response_have_a_budget() {
     let unknown = rec(11, 0, &[99, 0, 0, 0, 0, 0, 0, 0]);

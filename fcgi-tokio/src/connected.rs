@@ -1,46 +1,73 @@
-//! A unix socket that was just connected.
+//! A socket that was just connected or accepted, and that the runtime does not watch yet.
 //!
-//! It can be written to at once, but the runtime knows that only after it has waited for events. By
-//! then the application has looked for a request, has found none, and sleeps again. So the first
-//! writes go out directly, and the runtime watches the socket when something is waited for.
+//! A unix socket can be written to at once, but the runtime knows that only after it has waited for
+//! events. By then the application has looked for a request, has found none, and sleeps again. And a
+//! socket that was accepted mostly has its request by now: if the connection is not kept, it can be
+//! read, answered and closed without anybody waiting for it. So the first reads and writes go out
+//! directly, and the runtime watches the socket when something is waited for.
 
 use std::{
-    io::{self, IoSlice, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream as StdUnixStream,
-    },
+    io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd},
 };
 
-use tokio::{net::UnixStream, runtime::Handle};
+use fcgi_engine::socket::StdSocket;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    runtime::Handle,
+};
 
-/// A unix socket that was just connected, which the runtime does not watch yet.
+use crate::Transport;
+
+/// A socket that was just connected or accepted, which the runtime does not watch yet.
 #[derive(Debug)]
 pub struct Connected {
     /// `None` if the runtime could not watch it: it is closed then.
-    stream: Option<StdUnixStream>,
+    socket: Option<StdSocket>,
+    /// Whether a read may find something.
+    readable: bool,
     /// Whoever waits for it first may not be inside the runtime.
     runtime: Handle,
 }
 
 impl Connected {
-    pub(crate) fn new(stream: StdUnixStream, runtime: Handle) -> Self {
-        Self { stream: Some(stream), runtime }
+    pub(crate) fn new(socket: StdSocket, runtime: Handle) -> Self {
+        Self { socket: Some(socket), readable: false, runtime }
     }
 
-    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        match slices {
-            [one] => stream.write(one),
-            many => stream.write_vectored(many),
+    pub(crate) fn accepted(socket: StdSocket, runtime: Handle) -> Self {
+        Self { socket: Some(socket), readable: true, runtime }
+    }
+
+    /// Whether a read may find something without waiting.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable && self.socket.is_some()
+    }
+
+    /// Reads if there may be something; `None` if that has to be waited for.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
+        let socket = self.socket.as_ref().filter(|_| self.readable)?;
+        let read = socket.read(buf);
+        self.readable = matches!(read, Ok(n) if n == buf.len());
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            read => Some(read),
         }
     }
 
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.write(slices)
+    }
+
     /// Lets the runtime watch it.
-    pub(crate) fn watch(&mut self) -> io::Result<UnixStream> {
-        let stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
+    pub(crate) fn watch(&mut self) -> io::Result<Transport> {
+        let socket = self.socket.take().ok_or(io::ErrorKind::NotConnected)?;
         let _inside = self.runtime.enter();
-        UnixStream::from_std(stream)
+        match socket {
+            StdSocket::Unix(unix) => UnixStream::from_std(unix).map(Transport::Unix),
+            StdSocket::Tcp(tcp) => TcpStream::from_std(tcp).map(Transport::Tcp),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// The error of a socket that the runtime could not watch.
@@ -49,7 +76,11 @@ impl Connected {
     }
 
     pub(crate) fn as_socket(&self) -> Option<BorrowedFd<'_>> {
-        self.stream.as_ref().map(AsFd::as_fd)
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.socket, Some(StdSocket::Unix(_)))
     }
 }
 

@@ -31,10 +31,12 @@
 #![forbid(unsafe_code)]
 
 mod connected;
+mod listening;
 mod over;
 mod runtime;
 
 pub use connected::Connected;
+pub use listening::Listening;
 pub use runtime::{Timer, Tokio, Transport, TransportListener, shutdown_signal};
 
 fcgi_driver::adapter!(Tokio, "fcgi_tokio");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fcgi_driver::{Address, StdListener, Target, runtime};
-use fcgi_engine::socket::{self, HangUp, Peer};
+use fcgi_engine::socket::{self, HangUp, Peer, StdSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -19,7 +19,7 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::Connected;
+use crate::{Connected, Listening};
 
 /// The tokio runtime. It is always the current one.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,8 @@ pub enum Tokio {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
-    /// A unix socket that was just connected. It becomes [`Unix`](Self::Unix) when something is read.
+    /// A socket that was just connected or accepted. It becomes [`Unix`](Self::Unix) or
+    /// [`Tcp`](Self::Tcp) when something is waited for.
     Connected(Connected),
     /// A unix socket.
     Unix(UnixStream),
@@ -47,6 +48,8 @@ pub enum TransportListener {
     Unix(UnixListener),
     /// A TCP socket.
     Tcp(TcpListener),
+    /// A socket of the standard library.
+    Std(Listening),
 }
 
 /// A timer.
@@ -64,7 +67,7 @@ impl runtime::Runtime for Tokio {
             // tokio's own would first wait until it can be written to, which it can at once.
             Target::Unix(path) => {
                 let stream = socket::connect_unix(path)?;
-                Ok(Transport::Connected(Connected::new(stream, runtime)))
+                Ok(Transport::Connected(Connected::new(StdSocket::Unix(stream), runtime)))
             }
             Target::Tcp(host_port) => {
                 let stream = TcpStream::connect(host_port).await?;
@@ -82,11 +85,7 @@ impl runtime::Runtime for Tokio {
 
     fn listen(listener: StdListener) -> io::Result<TransportListener> {
         current()?;
-        match listener {
-            StdListener::Unix(unix) => UnixListener::from_std(unix).map(TransportListener::Unix),
-            StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(TransportListener::Tcp),
-            _ => Err(io::ErrorKind::Unsupported.into()),
-        }
+        Listening::new(listener).map(TransportListener::Std)
     }
 
     fn poll_accept(
@@ -102,6 +101,11 @@ impl runtime::Runtime for Tokio {
                     let _ = stream.set_nodelay(true);
                     (Transport::Tcp(stream), Peer::Tcp(peer))
                 })
+            }
+            TransportListener::Std(std) => {
+                let (socket, peer) = ready!(std.poll_accept(cx))?;
+                let accepted = Connected::accepted(socket, current()?);
+                Ok((Transport::Connected(accepted), peer))
             }
         })
     }
@@ -170,7 +174,7 @@ impl Transport {
     /// Lets the runtime watch a new socket.
     fn watch(&mut self) -> io::Result<()> {
         if let Self::Connected(new) = self {
-            *self = Self::Unix(new.watch()?);
+            *self = new.watch()?;
         }
         Ok(())
     }
@@ -178,7 +182,10 @@ impl Transport {
 
 impl runtime::Transport for Transport {
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch()?;
+        match self {
+            Self::Connected(new) if new.is_readable() => return Poll::Ready(Ok(())),
+            _ => self.watch()?,
+        }
         match self {
             Self::Connected(new) => Poll::Ready(new.closed()),
             Self::Unix(stream) => stream.poll_read_ready(cx),
@@ -188,7 +195,12 @@ impl runtime::Transport for Transport {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.watch()?;
+        if let Self::Connected(new) = self {
+            match new.read(buf) {
+                Some(read) => return Poll::Ready(read),
+                None => self.watch()?,
+            }
+        }
         let mut buf = ReadBuf::new(buf);
         ready!(match self {
             Self::Connected(new) => Poll::Ready(new.closed()),
@@ -226,9 +238,9 @@ impl runtime::Transport for Transport {
 
     fn widen(&self) -> bool {
         match self {
-            Self::Connected(new) => new.as_socket().is_some_and(socket::widen),
+            Self::Connected(new) if new.is_unix() => new.as_socket().is_some_and(socket::widen),
             Self::Unix(stream) => socket::widen(stream),
-            Self::Tcp(_) => false,
+            Self::Connected(_) | Self::Tcp(_) => false,
             Self::Stream(stream) => stream.widen(),
         }
     }
@@ -260,8 +272,9 @@ impl runtime::Transport for Transport {
 
     fn peer(&self) -> Peer {
         match self {
-            Self::Connected(_) | Self::Unix(_) => Peer::Unix,
-            Self::Tcp(_) => Peer::Stream,
+            Self::Connected(new) if new.is_unix() => Peer::Unix,
+            Self::Unix(_) => Peer::Unix,
+            Self::Connected(_) | Self::Tcp(_) => Peer::Stream,
             Self::Stream(stream) => stream.peer(),
         }
     }
@@ -290,6 +303,7 @@ impl AsFd for TransportListener {
         match self {
             Self::Unix(listener) => listener.as_fd(),
             Self::Tcp(listener) => listener.as_fd(),
+            Self::Std(listener) => listener.as_fd(),
         }
     }
 }

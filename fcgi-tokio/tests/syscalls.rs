@@ -27,11 +27,14 @@ use tokio::sync::{Mutex, MutexGuard};
 struct Calls {
     reads: AtomicUsize,
     writes: AtomicUsize,
+    /// How often the sending side was shut down, for a peer that may still send.
+    shutdowns: AtomicUsize,
 }
 
 impl Calls {
     const fn new() -> Self {
-        Self { reads: AtomicUsize::new(0), writes: AtomicUsize::new(0) }
+        let [reads, writes, shutdowns] = [const { AtomicUsize::new(0) }; 3];
+        Self { reads, writes, shutdowns }
     }
 
     /// Reads and writes since the last time.
@@ -49,6 +52,7 @@ async fn alone() -> MutexGuard<'static, ()> {
     let guard = ALONE.lock().await;
     ACCEPTED.take();
     CONNECTED.take();
+    ACCEPTED.shutdowns.store(0, Ordering::SeqCst);
     guard
 }
 
@@ -104,6 +108,7 @@ impl Transport for Counted {
     }
 
     fn shutdown_write(&self) {
+        self.calls.shutdowns.fetch_add(1, Ordering::SeqCst);
         self.inner.shutdown_write();
     }
 }
@@ -210,6 +215,23 @@ async fn a_connection_that_is_not_kept_costs_no_more() {
     within(response.collect(1000)).await.unwrap();
     assert_eq!(CONNECTED.take(), (1, 1));
     assert_eq!(ACCEPTED.take(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_that_came_alone_ends_its_connection_at_once() {
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/app.sock", folder.path().display());
+    let (_, _server) = connect(&address).await;
+    let lingers = async |request: Request| {
+        let mut client = Client::<Counting>::connect(&*address).await.unwrap();
+        let response = within(client.send(request.keep_conn(false))).await.unwrap();
+        within(response.collect(1000)).await.unwrap();
+        drop(client);
+        ACCEPTED.shutdowns.swap(0, Ordering::SeqCst)
+    };
+    assert_eq!(lingers(Request::responder().param("REQUEST_METHOD", "GET")).await, 0);
+    assert_eq!(lingers(request("body")).await, 1);
 }
 
 #[tokio::test]

@@ -1,13 +1,23 @@
 //! Where clients connect: TCP ports and unix sockets, opened here or by systemd.
 
 use std::{
+    future::poll_fn,
     io,
-    task::{Context, Poll},
+    os::fd::{AsFd, BorrowedFd},
+    task::{Context, Poll, ready},
+    time::Instant,
 };
 
-use fcgi_engine::listener::{ListeningSocket, SocketFile, StdListener};
+use fcgi_engine::{
+    listener::StdListener,
+    server::{Settings, Sockets, Tally},
+    socket::Peer,
+};
 use fcgi_tokio::{self as fcgi, Address, Target};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::sleep_until,
+};
 
 use super::{
     client::{Client, Ends},
@@ -19,12 +29,13 @@ use super::{
 /// Where to listen by default.
 const DEFAULT: &str = "127.0.0.1:8080";
 
-pub(super) struct Listener {
-    socket: Socket,
-    /// Its name for people: a URL, or a unix socket.
-    name: String,
-    /// Removes the file with the listener.
-    _file: Option<SocketFile>,
+/// The listening sockets. Dropping them removes their files.
+pub(super) struct Listeners {
+    sockets: Sockets<Socket>,
+    /// It admits everybody.
+    tally: Tally,
+    /// Their names for people: URLs, and unix sockets.
+    names: Vec<String>,
 }
 
 enum Socket {
@@ -32,24 +43,27 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// All listeners: those that systemd has opened, and those of the options.
-pub(super) fn listen(options: &Options) -> Result<Vec<Listener>, Stopped> {
-    let passed = fcgi::Listener::passed().map_err(|error| failed(&error))?;
-    let mut sockets = passed.map(fcgi::Listener::into_sockets).unwrap_or_default();
+/// All listening sockets: those that systemd has opened, and those of the options.
+pub(super) fn listen(options: &Options) -> Result<Listeners, Stopped> {
+    let mut listener = fcgi::Listener::passed().map_err(|error| failed(&error))?;
     let default;
     let addresses = match &options.listen[..] {
-        [] if sockets.is_empty() => {
+        [] if listener.is_none() => {
             default = [DEFAULT.parse().map_err(Stopped::usage)?];
             &default
         }
         addresses => addresses,
     };
     for address in addresses {
-        let listener = bind(address, options).map_err(|error| failed(&error))?;
-        sockets.extend(listener.into_sockets());
+        let more = bind(address, options).map_err(|error| failed(&error))?;
+        listener = Some(match listener {
+            Some(listener) => listener.and(more),
+            None => more,
+        });
     }
-    let listeners = sockets.into_iter().map(Listener::new).collect::<io::Result<_>>();
-    listeners.map_err(|error| Stopped::io(format!("listen: {error}")))
+    // There is one: that of the default, if no other.
+    let listener = listener.ok_or_else(|| Stopped::usage("there is nowhere to listen"))?;
+    Listeners::new(listener).map_err(|error| Stopped::io(error.report()))
 }
 
 fn bind(address: &Address, options: &Options) -> Result<fcgi::Listener, fcgi::Error> {
@@ -82,39 +96,90 @@ fn failed(error: &fcgi::Error) -> Stopped {
     Stopped::io(format!("listen at {address}: {source}; {advice}"))
 }
 
-impl Listener {
-    fn new(socket: ListeningSocket) -> io::Result<Self> {
-        let ListeningSocket { listener, address, file, .. } = socket;
-        listener.set_nonblocking()?;
-        let socket = match listener {
-            StdListener::Tcp(tcp) => Socket::Tcp(TcpListener::from_std(tcp)?),
-            StdListener::Unix(unix) => Socket::Unix(UnixListener::from_std(unix)?),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        let name = match (&socket, address.target()) {
-            (Socket::Tcp(tcp), _) => format!("http://{}/", tcp.local_addr()?),
-            (Socket::Unix(_), Target::Unix(_)) => address.to_string(),
-            (Socket::Unix(_), _) => "a unix socket".to_owned(),
-        };
-        Ok(Self { socket, name, _file: file })
+impl Listeners {
+    fn new(listener: fcgi::Listener) -> Result<Self, fcgi::Error> {
+        let addresses: Vec<_> = listener.local_addrs().cloned().collect();
+        let sockets = Sockets::adopt(listener, Socket::new)?;
+        let names = sockets.iter().zip(&addresses).map(|(socket, address)| socket.name(address));
+        let names = names.collect();
+        Ok(Self { sockets, tally: Tally::new(Settings::new()), names })
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Client>> {
-        match &self.socket {
-            Socket::Tcp(tcp) => tcp.poll_accept(cx).map_ok(|(stream, remote)| {
-                stream.set_nodelay(true)?;
-                let local = Some(stream.local_addr()?);
-                Ok(Client::new(Stream::Tcp(stream), Ends { remote: Some(remote), local }))
-            }),
-            Socket::Unix(unix) => unix.poll_accept(cx).map_ok(|(stream, _)| {
-                let ends = Ends { remote: None, local: None };
-                Ok(Client::new(Stream::Unix(stream), ends))
-            }),
+    /// The next connection of any of the sockets.
+    ///
+    /// # Errors
+    /// A socket is unusable.
+    pub(super) async fn accept(&mut self) -> Result<Client, fcgi::Error> {
+        loop {
+            if let Some(until) = self.sockets.paused_until(Instant::now) {
+                sleep_until(until.into()).await;
+            }
+            let accepted = poll_fn(|cx| {
+                let accept = |socket: &mut Socket| socket.poll_accept(cx);
+                self.sockets.poll_accept(&self.tally, Instant::now, Socket::fd, accept)
+            });
+            // A client may be gone already.
+            let client = accepted.await?.and_then(|(stream, peer)| client(stream, peer).ok());
+            if let Some(client) = client {
+                return Ok(client);
+            }
         }
-        .map(|accepted| accepted.and_then(|client| client))
+    }
+}
+
+fn client(stream: Stream, peer: Peer) -> io::Result<Client> {
+    let remote = match peer {
+        Peer::Tcp(remote) => Some(remote),
+        _ => None,
+    };
+    let local = match &stream {
+        Stream::Tcp(tcp) => {
+            tcp.set_nodelay(true)?;
+            Some(tcp.local_addr()?)
+        }
+        Stream::Unix(_) => None,
+    };
+    Ok(Client::new(stream, Ends { remote, local }))
+}
+
+impl Socket {
+    fn new(listener: StdListener) -> io::Result<Self> {
+        match listener {
+            StdListener::Tcp(tcp) => TcpListener::from_std(tcp).map(Self::Tcp),
+            StdListener::Unix(unix) => UnixListener::from_std(unix).map(Self::Unix),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn name(&self, address: &Address) -> String {
+        match (self, address.target()) {
+            (Self::Tcp(tcp), _) => match tcp.local_addr() {
+                Ok(local) => format!("http://{local}/"),
+                Err(_) => address.to_string(),
+            },
+            (Self::Unix(_), Target::Unix(_)) => address.to_string(),
+            (Self::Unix(_), _) => "a unix socket".to_owned(),
+        }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        })
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        Poll::Ready(match self {
+            Self::Tcp(tcp) => ready!(tcp.poll_accept(cx))
+                .map(|(stream, remote)| (Stream::Tcp(stream), Peer::Tcp(remote))),
+            Self::Unix(unix) => {
+                ready!(unix.poll_accept(cx)).map(|(stream, _)| (Stream::Unix(stream), Peer::Unix))
+            }
+        })
     }
 }

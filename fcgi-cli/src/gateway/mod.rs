@@ -63,7 +63,7 @@ use files::Files;
 pub(crate) use guard::Guard;
 use handover::Handover;
 use inside::Inside;
-use listener::{Listener, listen};
+use listener::listen;
 use log::{announce, complain};
 pub(crate) use options::Options as Gateway;
 use options::{Options, Switch};
@@ -137,7 +137,7 @@ impl Options {
             max_fields: self.max_fields,
             quiet: self.quiet,
         };
-        let urls: Vec<_> = listeners.iter().map(Listener::name).collect();
+        let urls = listeners.names();
         let verb = if urls.len() == 1 { "serves" } else { "serve" };
         announce(&format!("{} {verb} {what}", urls.join(" and ")));
 
@@ -154,13 +154,13 @@ impl Options {
             client_timeout: self.client_timeout,
             shutdown_timeout: self.shutdown_timeout,
         };
-        server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
+        let served = server::serve(listeners, Arc::new(service), &limits, &mut signals).await;
         // A second signal ends the gateway at once; the guard then ends what was started.
         tokio::select! {
             () = application.stop() => {}
             () = signals.next() => {}
         }
-        Ok(())
+        served.map_err(|error| Stopped::io(error.report()))
     }
 
     fn buffering(&self, descriptors: &Descriptors) -> Option<Buffering> {

@@ -20,8 +20,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::log::{self, Title};
 
-/// The largest part for one marker, in bytes, so that other connections get their turn.
-pub(super) const MOST: u64 = 128 * 1024;
+/// The largest part for one marker, in bytes, so that other connections get their turn. One large
+/// call costs less than several: the kernel sends what the client's window holds, and the rest when
+/// the client has read.
+pub(super) const MOST: u64 = 1024 * 1024;
+/// How much is brought into memory at once, in bytes.
+const BLOCK: u64 = 128 * 1024;
 /// How far apart the bytes are that must be in memory before a part is sent. The kernel usually
 /// reads and drops more than this at once.
 const STEP: u64 = 32 * 1024;
@@ -52,6 +56,8 @@ struct Part {
     file: Arc<OpenFile>,
     at: u64,
     left: u64,
+    /// How much to look at before it is sent; less for a socket that does not take all of it.
+    step: u64,
     /// The answers that end with it. The part belongs to the first one.
     answers: Vec<Box<dyn Answer>>,
 }
@@ -99,7 +105,7 @@ impl Sending {
     /// Creates the marker for the next part: `length` bytes, at most [`MOST`].
     pub(super) fn push(&self, file: &Arc<OpenFile>, at: u64, length: u64) -> Bytes {
         let left = length.min(MOST);
-        let part = Part { file: Arc::clone(file), at, left, answers: Vec::new() };
+        let part = Part { file: Arc::clone(file), at, left, step: left, answers: Vec::new() };
         self.lock().parts.push_back(part);
         MARKER.slice(..left as usize)
     }
@@ -147,15 +153,23 @@ impl Sending {
         let Some(part) = queue.parts.front_mut() else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let length = usize::try_from(part.left).unwrap_or(usize::MAX).min(most);
-        if !is_read && !part.file.is_cached(part.at, length as u64) {
+        let length = part.left.min(most as u64);
+        let block = length.min(BLOCK);
+        let length = match is_read {
+            true => block,
+            false => part.file.cached(part.at, length.min(part.step)),
+        };
+        if length == 0 {
             let file = Arc::clone(&part.file);
-            return Ok(Progress::Cold(ColdPart { file, at: part.at, length }));
+            return Ok(Progress::Cold(ColdPart { file, at: part.at, length: block as usize }));
         }
-        let sent = send_file(socket, &part.file.file, part.at, length)?;
+        let sent = send_file(socket, &part.file.file, part.at, length as usize)?;
         if sent == 0 {
             log::error(&part.file.title, "read the file: it has become shorter");
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if (sent as u64) < length {
+            part.step = (2 * sent as u64).max(BLOCK);
         }
         part.at += sent as u64;
         part.left -= sent as u64;
@@ -172,10 +186,18 @@ impl OpenFile {
         is_cached(&self.file, at)
     }
 
-    /// Whether the bytes are in memory, as far as a look at each [`STEP`] and the last byte shows.
-    fn is_cached(&self, at: u64, length: u64) -> bool {
-        let mut steps = (at..at + length).step_by(STEP as usize).chain([at + length - 1]);
-        steps.all(|at| self.is_cached_at(at))
+    /// How many of these bytes are in memory, as far as a look at each [`STEP`] and the last byte
+    /// shows.
+    fn cached(&self, at: u64, length: u64) -> u64 {
+        let end = at + length;
+        let mut warm = at;
+        for look in (at..end).step_by(STEP as usize).chain([end - 1]) {
+            if !self.is_cached_at(look) {
+                return warm - at;
+            }
+            warm = look;
+        }
+        length
     }
 }
 

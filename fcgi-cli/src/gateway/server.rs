@@ -1,15 +1,8 @@
 //! The clients' connections: HTTP/1.1, and HTTP/2 by prior knowledge.
 
-use std::{
-    convert::Infallible,
-    future::{pending, poll_fn},
-    io,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, future::pending, io, pin::pin, sync::Arc, time::Duration};
 
+use fcgi_engine::Error;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,13 +11,13 @@ use hyper_util::{
 use tokio::{
     signal::unix::{Signal, SignalKind},
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
     client::Client,
     head_timer::HeadTimer,
-    listener::Listener,
+    listener::Listeners,
     log::complain,
     metrics::METER,
     refusal,
@@ -39,8 +32,6 @@ const MAX_STREAMS: u32 = 100;
 const HYPER_FIELDS: usize = 100;
 /// How long a closing connection without an active request waits for one that may be on its way.
 const GRACE: Duration = Duration::from_secs(1);
-/// The pause after an accept that failed for lack of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Limits {
     pub(super) clients: usize,
@@ -111,20 +102,23 @@ fn ignores_hangup() -> bool {
 }
 
 /// Serves until a signal comes, and then lets active requests finish.
+///
+/// # Errors
+/// A listening socket has become unusable. Active requests have finished then, too.
 pub(super) async fn serve(
-    listeners: Vec<Listener>,
+    mut listeners: Listeners,
     service: Arc<Service>,
     limits: &Limits,
     signals: &mut Signals,
-) {
+) -> Result<(), Error> {
     let slots = Arc::new(Semaphore::new(limits.clients.min(Semaphore::MAX_PERMITS)));
     let builder = builder(limits);
     let (stop, stopped) = watch::channel(());
     let accepting = async {
         loop {
             // Nobody closes the semaphore.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let client = Arc::new(accept(&listeners).await);
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
+            let client = Arc::new(listeners.accept().await?);
             METER.connected();
             let (mut builder, service) = (builder.clone(), Arc::clone(&service));
             builder.http1().timer(HeadTimer::default());
@@ -136,10 +130,10 @@ pub(super) async fn serve(
             });
         }
     };
-    tokio::select! {
-        () = accepting => {}
-        () = signals.next() => {}
-    }
+    let served = tokio::select! {
+        served = accepting => served,
+        () = signals.next() => Ok(()),
+    };
     // Nobody can connect any more.
     drop((listeners, stopped));
     // The connections hold the other ends.
@@ -156,6 +150,7 @@ pub(super) async fn serve(
             }
         }
     }
+    served
 }
 
 /// Serves one client until it leaves, has sent no request for `limit`, or the gateway stops.
@@ -221,33 +216,4 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
     builder
-}
-
-/// The next connection of any listener.
-async fn accept(listeners: &[Listener]) -> Client {
-    loop {
-        let accepted = poll_fn(|cx| {
-            for listener in listeners {
-                if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                    return Poll::Ready(accepted);
-                }
-            }
-            Poll::Pending
-        })
-        .await;
-        match accepted {
-            Ok(client) => return client,
-            // The client is gone already.
-            Err(error) if is_of_one(&error) => {}
-            Err(error) => {
-                complain(&format!("accept a connection: {error}"));
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn is_of_one(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }

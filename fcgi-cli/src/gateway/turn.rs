@@ -3,15 +3,14 @@
 //! A write wakes the process at the other end. If that sleeps on another processor, the kernel has
 //! to call that processor, which can take longer than all else that a small request needs. So where
 //! one thread has all connections, those that have come to a write first let the others read what
-//! has come. Then they write one after the other: clients first, since their processes are then at
-//! work while the applications' are woken. One call serves several writes.
+//! has come, as long as more of them come to a write. Then they write one after the other: clients
+//! first, since their processes are then at work while the applications' are woken. One call serves
+//! several writes.
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    future::poll_fn,
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -20,9 +19,13 @@ use tokio::{
 };
 
 /// A turn of fewer tasks saves less than the wait for it costs.
-const FEW: usize = 4;
+const FEW: usize = 5;
 /// How many writes go out at once after such a turn.
 const AT_ONCE: u32 = 16;
+/// A turn of so many tasks does not wait for more.
+const MANY: usize = 64;
+/// How often the tasks of a turn wait for more, at most.
+const LOOKS: u32 = 4;
 
 /// To whom something is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,12 +46,7 @@ struct Queue {
     applications: Vec<Waker>,
     /// How many of the next writes do not wait, since few would share a turn.
     at_once: u32,
-    /// Wakes all that wait.
-    caller: Waker,
 }
-
-/// Is woken when the other tasks of its thread have had their turns.
-struct Caller;
 
 impl Queue {
     fn new() -> Self {
@@ -58,7 +56,6 @@ impl Queue {
             clients: Vec::new(),
             applications: Vec::new(),
             at_once: 0,
-            caller: Arc::new(Caller).into(),
         }
     }
 
@@ -69,45 +66,59 @@ impl Queue {
         !at_once
     }
 
-    /// Takes the task in. Returns the caller's waker if nobody has called for it yet.
-    fn push(&mut self, peer: Peer, cx: &Context<'_>) -> Option<Waker> {
-        let is_first = self.clients.is_empty() && self.applications.is_empty();
+    fn len(&self) -> usize {
+        self.clients.len() + self.applications.len()
+    }
+
+    /// Takes the task in. Returns whether it is the first one of a turn.
+    fn push(&mut self, peer: Peer, cx: &Context<'_>) -> bool {
         match peer {
             Peer::Client => self.clients.push(cx.waker().clone()),
             Peer::Application => self.applications.push(cx.waker().clone()),
         }
-        is_first.then(|| self.caller.clone())
+        self.len() == 1
     }
 }
 
-impl Wake for Caller {
-    fn wake(self: Arc<Self>) {
-        // No borrow is held while tasks are woken.
-        let (mut clients, mut applications) = QUEUE.with_borrow_mut(|queue| {
-            if queue.clients.len() + queue.applications.len() < FEW {
-                queue.at_once = AT_ONCE;
-            }
-            (std::mem::take(&mut queue.clients), std::mem::take(&mut queue.applications))
-        });
-        clients.drain(..).chain(applications.drain(..)).for_each(Waker::wake);
-        QUEUE.with_borrow_mut(|queue| {
-            if queue.clients.is_empty() && queue.applications.is_empty() {
-                (queue.clients, queue.applications) = (clients, applications);
-            }
-        });
+/// Lets the tasks of a turn write when no more of them come.
+async fn call() {
+    let len = || QUEUE.with_borrow(Queue::len);
+    for _ in 0..LOOKS {
+        let before = len();
+        // The runtime looks for what has come, and the others read it.
+        yield_now().await;
+        if before == len() || len() >= MANY {
+            break;
+        }
     }
+    // No borrow is held while tasks are woken.
+    let (mut clients, mut applications) = QUEUE.with_borrow_mut(|queue| {
+        if queue.len() < FEW {
+            queue.at_once = AT_ONCE;
+        }
+        (std::mem::take(&mut queue.clients), std::mem::take(&mut queue.applications))
+    });
+    clients.drain(..).chain(applications.drain(..)).for_each(Waker::wake);
+    QUEUE.with_borrow_mut(|queue| {
+        if queue.len() == 0 {
+            (queue.clients, queue.applications) = (clients, applications);
+        }
+    });
 }
 
 /// Ready if the task may write at once; otherwise it is woken soon, and then writes without asking
 /// again.
 pub(super) fn poll(peer: Peer, cx: &mut Context<'_>) -> Poll<()> {
     let waits = QUEUE.with_borrow_mut(|queue| queue.waits().then(|| queue.push(peer, cx)));
-    let Some(caller) = waits else { return Poll::Ready(()) };
-    if let Some(caller) = caller {
-        // The runtime wakes it once it has looked for what has come.
-        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&caller));
+    match waits {
+        None => Poll::Ready(()),
+        Some(is_first) => {
+            if is_first {
+                tokio::spawn(call());
+            }
+            Poll::Pending
+        }
     }
-    Poll::Pending
 }
 
 /// Waits for the turn to write.

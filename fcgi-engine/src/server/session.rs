@@ -71,6 +71,8 @@ pub struct Session<W: Waiters> {
     pub(super) write_blocked: bool,
     /// The peer sends no more, but may still read.
     pub(super) half_closed: bool,
+    /// Nobody has waited since bytes came, so that mostly no others have come.
+    pub(super) just_read: bool,
     /// Nobody read from the peer for a while.
     pub(super) was_paused: bool,
     /// The peer has hung up in a way that changes nothing.
@@ -135,6 +137,7 @@ impl<W: Waiters> Session<W> {
             flushing: false,
             write_blocked: false,
             half_closed: false,
+            just_read: false,
             was_paused: false,
             hung_up: HangUp::No,
             look_at: None,

@@ -104,14 +104,17 @@ impl<W: Waiters> Session<W> {
                 }
             }
             if self.connection.is_closed() {
-                self.end_sending(io, now());
+                self.end_sending(io, now);
                 continue;
             }
             match self.reader.read(io, &mut self.connection) {
                 Read::Nothing if self.may_leave(io, now) => {}
                 Read::Nothing if self.drains() => return self.drain::<D>(io, now),
                 Read::Nothing => return self.rest::<D>(now),
-                Read::Some { .. } => self.forget_end(),
+                Read::Some { .. } => {
+                    self.just_read = true;
+                    self.forget_end();
+                }
                 Read::Eof => self.handle_eof(io),
                 Read::Gone(_) => self.lose_peer(),
             }
@@ -355,12 +358,15 @@ impl<W: Waiters> Session<W> {
     }
 
     /// Only closing the socket is left. If it were closed while the peer still sends, that would
-    /// become a reset, which destroys the response.
-    fn end_sending(&mut self, io: &impl Duplex, now: Instant) {
-        let lingers = self.life == Life::Open && self.connection.is_input_pending();
+    /// become a reset, which destroys the response. A request that came alone and was answered at
+    /// once leaves nothing to wait for.
+    fn end_sending(&mut self, io: &impl Duplex, now: impl Fn() -> Instant) {
+        let done = self.just_read && io.fills() && self.connection.is_peer_done();
+        let lingers = self.life == Life::Open && self.connection.is_input_pending() && !done;
         (self.leaving, self.place, self.look_at) = (None, None, None);
         (self.life, self.until) = (Life::Closed, None);
         if lingers {
+            let now = now();
             match now.checked_add(CUT_PAUSE).filter(|_| self.connection.is_cut()) {
                 Some(at) => self.shutdown_at = Some(at),
                 None => io.shutdown_write(),
@@ -416,6 +422,7 @@ impl<W: Waiters> Session<W> {
     }
 
     fn rest<D: Duplex>(&mut self, now: impl Fn() -> Instant + Copy) -> Turn {
+        self.just_read = false;
         let phase = self.current_phase();
         if phase != self.phase {
             let limit = match phase {

@@ -140,6 +140,7 @@ impl ServerConnection {
         if let (Ending::Complete(app_status), false) = (ending, self.gone) {
             // The fast path.
             self.closing |= !keep_conn;
+            self.peer_done = self.closing && self.alone == Some(key) && !self.input_pending;
             self.input_pending |= self.closing;
             let body = EndRequestBody { app_status, protocol_status: 0 };
             self.send.end_request(key.id, true, stderr_used, body);

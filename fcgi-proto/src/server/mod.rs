@@ -70,7 +70,7 @@ use records::{Found, Record};
 /// The application's end of a connection, without IO. See the [module](self).
 ///
 /// Beside the methods of [`Connection`]: **commands** `request`, `take_end`, `shutdown`, `fail_all`;
-/// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`,
+/// **`handle_*`** `handle_disconnect`; **getters** `queued`, `is_cut`, `is_input_pending`, `is_peer_done`,
 /// `is_between_records`.
 pub struct ServerConnection {
     config: Arc<ServerConfig>,
@@ -85,10 +85,14 @@ pub struct ServerConnection {
     params_bytes: usize,
     /// A request that came in one piece up to the end of its STDIN, which is the next record.
     bodiless: Option<RequestKey>,
+    /// A request that came whole in the last read, with nothing behind it.
+    alone: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
     input_pending: bool,
+    /// The last request of a connection that closes was [`alone`](Self::alone).
+    peer_done: bool,
     cut: bool,
     /// The peer's end of file was reported and handled.
     eof: bool,
@@ -193,9 +197,11 @@ impl ServerConnection {
             unread: 0,
             params_bytes: 0,
             bodiless: None,
+            alone: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
+            peer_done: false,
             cut: false,
             eof: false,
             eof_seen: false,
@@ -286,6 +292,15 @@ impl ServerConnection {
     #[must_use]
     pub fn is_input_pending(&self) -> bool {
         self.input_pending && !self.eof
+    }
+
+    /// Whether nothing more is expected from the peer, although it could send something: the
+    /// connection closes, and its last request came whole in the last read, which ended with it and
+    /// did not fill its buffer. If the system did that read, the socket is empty, so that it can be
+    /// closed at once in spite of [`is_input_pending`](Self::is_input_pending).
+    #[must_use]
+    pub fn is_peer_done(&self) -> bool {
+        self.peer_done
     }
 
     /// Whether there is certainly no event: nothing to report and nothing to parse.
@@ -483,6 +498,7 @@ impl Connection for ServerConnection {
 
     #[inline]
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
+        (self.alone, self.peer_done) = (None, false);
         self.recv.filled(n)
     }
 

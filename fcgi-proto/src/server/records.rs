@@ -327,6 +327,7 @@ impl ServerConnection {
             ..State::new(state, role, keep_conn, ParamsDecoder::default())
         });
         self.bodiless = (bodiless && !ends).then_some(key);
+        self.alone = (ends && self.recv.is_drained() && !self.recv.is_full()).then_some(key);
         Some(Whole { key, role, keep_conn, params })
     }
 

@@ -14,6 +14,7 @@ use crate::suite::{
 pub(super) const CASES: &[(&str, Case)] = cases![
     "server":
     a_client_that_still_writes_loses_nothing_w_16,
+    a_client_whose_request_has_something_behind_it_may_still_write_w_16,
     a_client_that_reads_last_gets_its_answer_w_16,
     a_lost_peer_is_noticed_though_its_input_is_not_read_w_8,
     the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17,
@@ -43,6 +44,17 @@ fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
                 peer.send(close(Type::Data, 1));
             }
         }
+    }
+}
+
+fn a_client_whose_request_has_something_behind_it_may_still_write_w_16(suite: &Suite) {
+    let app = suite.app(settings(), hello());
+    let whole = request(1, CLOSE, &[], b"");
+    for behind in [close(Type::Data, 1), abort(7)] {
+        let mut peer = Peer::dial(app.serving.address());
+        peer.send([&whole[..], &behind].concat());
+        assert_eq!(peer.answer(1), complete("hello"));
+        peer.send(close(Type::Data, 1));
     }
 }
 
