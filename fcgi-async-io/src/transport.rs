@@ -271,6 +271,16 @@ impl runtime::Transport for Transport {
         }
     }
 
+    fn write_at_once(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Other(stream) => stream.write_at_once(slices),
+            // A write asks the system anyway.
+            Stream::New(_) | Stream::Unix(_) | Stream::Tcp(_) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+
     fn widen(&self) -> bool {
         match &self.stream {
             Stream::New(Some(StdSocket::Unix(stream))) => socket::widen(stream),

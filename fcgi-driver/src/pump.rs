@@ -34,6 +34,10 @@ impl<T: Transport> Socket for Io<'_, '_, T> {
         or_would_block(self.0.poll_write(self.1, slices))
     }
 
+    fn write_at_once(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_at_once(slices)
+    }
+
     fn widen(&mut self) -> bool {
         self.0.widen()
     }

@@ -57,6 +57,18 @@ pub trait Transport: std::fmt::Debug + Send + Unpin + 'static {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>;
 
+    /// Like [`poll_write`](Self::poll_write), which was just pending, but asks the system, whatever
+    /// the runtime knows. For a unix socket, which is reported as writable only once it is nearly
+    /// empty: [`socket::write`](fcgi_engine::socket::write). Default, and where `poll_write` asks the
+    /// system itself: it is full.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it is full; errors of the socket.
+    fn write_at_once(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _ = slices;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Lets a full socket hold more, if it can; true if it now does. For a unix socket:
     /// [`socket::widen`](fcgi_engine::socket::widen). Default: it can't.
     fn widen(&self) -> bool {

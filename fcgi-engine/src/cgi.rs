@@ -174,7 +174,7 @@ fn body_length(params: &Params) -> u64 {
 struct Carried {
     socket: UnixStream,
     session: Session<()>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     /// Bytes of the body still to be read from standard input.
     unread: u64,
     stdin: File,

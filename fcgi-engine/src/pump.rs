@@ -178,6 +178,16 @@ pub trait Socket {
     /// [`io::ErrorKind::WouldBlock`] when the socket is full; errors of the socket.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Like [`write_vectored`](Self::write_vectored), which has just failed because the runtime takes
+    /// the socket for full. By default that is the truth.
+    ///
+    /// # Errors
+    /// As for `write_vectored`.
+    fn write_at_once(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _ = slices;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Lets a full socket hold more, if it can; true if it now does.
     fn widen(&mut self) -> bool {
         false
@@ -212,20 +222,29 @@ pub struct Broken {
 #[derive(Debug, Default)]
 pub struct Writer {
     widened: bool,
+    /// There may be room that was not reported.
+    retry: bool,
 }
 
 impl Writer {
+    /// Something was read, so the peer is at work and may have read too: the next write is tried
+    /// even if the runtime takes the socket for full.
+    #[inline]
+    pub fn handle_read(&mut self) {
+        self.retry = true;
+    }
+
     /// Writes queued bytes until the socket is full.
     pub fn write(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
         let mut bytes = 0;
         while let Some(mut queued) = connection.poll_transmit() {
             let first = queued.chunk();
             let written = if first.len() == queued.remaining() {
-                socket.write_vectored(&[IoSlice::new(first)])
+                self.write_slices(socket, &[IoSlice::new(first)])
             } else {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let n = queued.chunks_vectored(&mut slices);
-                socket.write_vectored(&slices[..n])
+                self.write_slices(socket, &slices[..n])
             };
             match written {
                 Ok(0) => {
@@ -240,11 +259,29 @@ impl Writer {
                     if std::mem::replace(&mut self.widened, true) || !socket.widen() {
                         return Wrote::Done { bytes, blocked: true };
                     }
+                    self.retry = true;
                 }
                 Err(error) => return Wrote::Gone(Broken { bytes, error }),
             }
         }
         Wrote::Done { bytes, blocked: false }
+    }
+
+    fn write_slices(
+        &mut self,
+        socket: &mut impl Socket,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        match socket.write_vectored(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if std::mem::take(&mut self.retry) {
+                    socket.write_at_once(slices)
+                } else {
+                    Err(error)
+                }
+            }
+            written => written,
+        }
     }
 }
 

@@ -268,8 +268,12 @@ const WIDE: usize = 208 * 1024;
 /// TCP adapts its room to the network, but only as long as nobody sets it.
 #[must_use]
 pub fn widen(unix: impl AsFd) -> bool {
-    matches!(net::sockopt::socket_send_buffer_size(&unix), Ok(size) if size <= WIDE)
-        && net::sockopt::set_socket_send_buffer_size(unix, WIDE).is_ok()
+    let room = || net::sockopt::socket_send_buffer_size(&unix);
+    room().is_ok_and(|before| {
+        before <= WIDE
+            && net::sockopt::set_socket_send_buffer_size(&unix, WIDE).is_ok()
+            && room().is_ok_and(|now| now > before)
+    })
 }
 
 /// Shuts down the sending side, so that the peer sees the end of file.

@@ -36,7 +36,7 @@ impl Socket for Answers {
     }
 }
 
-fn begin() -> (Session<()>, Exchange) {
+fn begin() -> (Session<()>, Box<Exchange>) {
     let now = Instant::now();
     let mut session = Session::new("unix:/app".into(), Settings::new());
     let begin = BeginRequest { role: Role::Responder, keep_conn: true, params: Params::new() };

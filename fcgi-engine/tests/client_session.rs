@@ -256,3 +256,37 @@ fn a_full_socket_gets_more_room_once() {
     session.write(&mut socket, || start);
     assert!(!session.is_blocked() && !session.wants_write());
 }
+
+/// A socket with room that its runtime does not know of.
+struct Unreported(usize);
+
+impl Socket for Unreported {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        buf[0] = 1;
+        Ok(1)
+    }
+
+    fn write_vectored(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write_at_once(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let n = slices.iter().map(|slice| slice.len()).sum();
+        self.0 += n;
+        Ok(n)
+    }
+}
+
+/// The time limits count from the last byte that could be sent: nothing else may send one.
+#[test]
+fn room_that_is_not_reported_is_looked_for_after_a_read() {
+    let start = Instant::now();
+    let mut session = session(Settings::new());
+    session.begin(&begin(), true, start, start).unwrap();
+    let mut socket = Unreported(0);
+    session.write(&mut socket, || start);
+    assert!(session.is_blocked() && socket.0 == 0);
+    session.read(&mut socket);
+    session.write(&mut socket, || start);
+    assert!(!session.is_blocked() && socket.0 > 0);
+}

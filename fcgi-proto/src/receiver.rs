@@ -231,6 +231,28 @@ impl Receiver {
         self.pos += bytes;
     }
 
+    /// Takes the whole record that [`records`](Self::records) starts with, and counts it. If it is
+    /// of a stream, it ends that or brings at least 8 bytes. Returns its content.
+    #[inline]
+    pub(crate) fn take(&mut self, header: &RecordHeader, worth: Worth) -> Span {
+        let len = usize::from(header.content_length);
+        self.record_start = self.base + self.pos as u64;
+        self.note(header);
+        let start = self.pos + HEADER_LEN;
+        self.pos = start + len + usize::from(header.padding_length);
+        self.stray_bytes = match worth {
+            Worth::Stream => self.stray_bytes.saturating_sub(len),
+            _ => 0,
+        };
+        self.progress();
+        Span { start, len }
+    }
+
+    #[inline]
+    fn note(&mut self, header: &RecordHeader) {
+        self.large = usize::from(header.content_length) > self.max_window / 4 * 3;
+    }
+
     /// Whether a record's header has come but not all of its content.
     #[inline]
     pub(crate) fn is_in_record(&self) -> bool {
@@ -256,7 +278,7 @@ impl Receiver {
         let (used, header) = self.framer.header(&input[padding..])?;
         self.pos += used;
         if let Some(header) = &header {
-            self.large = usize::from(header.content_length) > self.max_window / 4 * 3;
+            self.note(header);
         }
         Ok(header)
     }

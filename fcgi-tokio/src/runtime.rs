@@ -150,15 +150,6 @@ pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     runtime::signalled(registered)
 }
 
-/// Writes to a socket that the runtime takes for full. It hears of room only when it next checks for
-/// events, and for a unix socket only once that is nearly empty.
-fn write_at_once(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    match socket::write(socket, slices) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        wrote => Poll::Ready(wrote),
-    }
-}
-
 impl Transport {
     /// The descriptor of a socket; other streams have none.
     #[must_use]
@@ -222,18 +213,22 @@ impl runtime::Transport for Transport {
                 written => return Poll::Ready(written),
             }
         }
-        let wrote = match (&mut *self, slices) {
+        match (self, slices) {
             (Self::Connected(new), _) => Poll::Ready(new.closed()),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
-            (Self::Stream(stream), slices) => return stream.poll_write(cx, slices),
-        };
-        if wrote.is_ready() {
-            return wrote;
+            (Self::Stream(stream), slices) => stream.poll_write(cx, slices),
         }
-        self.as_socket().map_or(Poll::Pending, |socket| write_at_once(socket, slices))
+    }
+
+    fn write_at_once(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => socket::write(stream, slices),
+            Self::Stream(stream) => stream.write_at_once(slices),
+            Self::Connected(_) | Self::Tcp(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     fn widen(&self) -> bool {

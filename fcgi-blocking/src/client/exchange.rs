@@ -12,7 +12,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) core: Box<client::Exchange>,
-    bodies: [Body; 2],
+    bodies: Option<Box<[Body; 2]>>,
     pub(crate) cancel: OnceLock<CancelHandle>,
 }
 
@@ -30,20 +30,27 @@ pub(crate) enum Step {
 impl Exchange {
     pub(crate) fn new(
         core: Box<client::Exchange>,
-        bodies: [Body; 2],
+        bodies: Option<Box<[Body; 2]>>,
         cancel: Option<CancelHandle>,
     ) -> Self {
         let cancel = cancel.map_or_else(OnceLock::new, OnceLock::from);
         Self { core, bodies, cancel }
     }
 
-    /// The next bytes or the end, on a connection that nobody else uses.
+    /// The next bytes or the end, on a connection that nobody else uses. It has left the connection
+    /// then.
     pub(crate) fn chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
-        let chunk = self.hand_out(|exchange| exchange.next(link));
+        let chunk = self.next_chunk(link);
         if self.core.is_over() {
             link.leave(&mut self.core);
         }
         chunk
+    }
+
+    /// The next bytes or the end. The request must [leave](Carrier::leave) the connection once it is
+    /// over.
+    pub(crate) fn next_chunk(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
+        self.hand_out(|exchange| exchange.next(link))
     }
 
     /// Hands out what is at hand, or what `next` waits for.
@@ -60,7 +67,8 @@ impl Exchange {
 
     fn next(&mut self, link: &mut Link) -> Result<Option<Chunk>, Error> {
         loop {
-            match self.step(link)? {
+            let mut now = self.core.just_begun();
+            match self.step(link, &mut now)? {
                 Step::Done(chunk) => return Ok(chunk),
                 // Read what has arrived, before the body's reader may block.
                 Step::Reader => {
@@ -69,7 +77,8 @@ impl Exchange {
                     }
                 }
                 Step::Wait => {
-                    let limit = link.session.limit(&mut self.core, Instant::now());
+                    let now = now.unwrap_or_else(Instant::now);
+                    let limit = link.session.limit(&mut self.core, now);
                     match link.wait(limit.map(|limit| limit.at), self.cancel.get())? {
                         Waited::Ready(ready) => {
                             link.turn(ready != PollFlags::OUT);
@@ -82,14 +91,23 @@ impl Exchange {
         }
     }
 
-    /// Does what can be done without waiting.
-    pub(crate) fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
+    /// Does what can be done without waiting. `now` is the time, if it is known; it is read once,
+    /// unless something is done in between.
+    pub(crate) fn step(
+        &mut self,
+        link: &mut Link,
+        now: &mut Option<Instant>,
+    ) -> Result<Step, Error> {
         loop {
             CancelHandle::check(self.cancel.get(), self.core.address())?;
+            if let Some(end) = self.core.come_end() {
+                return end.map(Step::Done);
+            }
             if let Poll::Ready(polled) = link.session.poll(&mut self.core, Instant::now) {
                 return polled.map(Step::Done);
             }
-            if self.fill()? || link.turn(false) {
+            if self.fill()? || link.turn_at(false, || *now.get_or_insert_with(Instant::now)) {
+                *now = None;
                 continue;
             }
             let sent = link.session.is_writable() && !link.session.is_blocked();
@@ -104,17 +122,21 @@ impl Exchange {
 
     /// Hands over what is in memory of the body that is being sent; true if there was anything.
     fn fill(&mut self) -> Result<bool, Error> {
-        let body = self.core.wants_body().map(|input| &mut self.bodies[input as usize]);
-        let Some(piece) = body.and_then(Body::at_hand) else { return Ok(false) };
+        let Some(piece) = self.body().and_then(Body::at_hand) else { return Ok(false) };
         self.core.handle_body(Ok(piece))?;
         Ok(true)
     }
 
     /// Reads from the reader that [`Step::Reader`] reported. It may block.
     pub(crate) fn read_body(&mut self) -> Result<(), Error> {
-        let Some(input) = self.core.wants_body() else { return Ok(()) };
-        let piece = self.bodies[input as usize].read();
+        let Some(piece) = self.body().map(Body::read) else { return Ok(()) };
         self.core.handle_body(piece)
+    }
+
+    /// The body whose next piece can be sent.
+    fn body(&mut self) -> Option<&mut Body> {
+        let input = self.core.wants_body()?;
+        Some(&mut self.bodies.as_mut()?[input as usize])
     }
 
     pub(crate) fn check_limit(&self, limit: Option<Limit>) -> Result<(), Error> {

@@ -36,7 +36,12 @@ impl Link {
     /// Sends what can be sent, reads if `reads`, and passes on what has happened. See
     /// [`turn`](client::Session::turn).
     pub(crate) fn turn(&mut self, reads: bool) -> bool {
-        self.session.turn(&mut self.stream.as_ref(), reads, Instant::now, |who| who.wake())
+        self.turn_at(reads, Instant::now)
+    }
+
+    /// [`turn`](Self::turn), with the time.
+    pub(crate) fn turn_at(&mut self, reads: bool, now: impl FnOnce() -> Instant) -> bool {
+        self.session.turn(&mut self.stream.as_ref(), reads, now, |who| who.wake())
     }
 
     /// What to poll the socket for: readable if there is room for bytes, writable if it was full.

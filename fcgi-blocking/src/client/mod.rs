@@ -38,7 +38,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Carrier, Settings},
+    client::{Carrier, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -220,8 +220,7 @@ impl Client {
         if !link.session.is_fresh() {
             link.settle(started, cancel.as_ref())?;
         }
-        let (begin, bodies) = request.into_parts();
-        let mut bodies = Bodies::once(bodies);
+        let (begin, mut bodies) = request.into_bodies();
         let core = link.begin(&begin, &bodies, [started, Instant::now()], Instant::now)?;
         let exchange = Exchange::new(core, bodies.take(), cancel);
         let mut response = Response::new(&mut self.place, exchange);

@@ -67,7 +67,7 @@ impl Mux {
         loop {
             let looked = std::mem::take(&mut led);
             let state = turn.state();
-            match exchange.step(&mut state.link)? {
+            match exchange.step(&mut state.link, &mut None)? {
                 Step::Done(chunk) => return Ok(chunk),
                 Step::Reader => {
                     if state.leading.is_some() || !state.link.turn(true) {

@@ -104,14 +104,14 @@ impl Lease {
         started: Instant,
         cancel: Option<&CancelHandle>,
     ) -> Result<Exchange, Error> {
-        let core = self.inner.begin(sending, [started, Instant::now()], Instant::now)?;
+        let core = self.inner.begin(sending, started, Instant::now)?;
         Ok(Exchange::new(core, sending.bodies(), cancel.cloned()))
     }
 
     /// Drives the request.
     pub(super) fn chunk(&mut self, exchange: &mut Exchange) -> Result<Option<Chunk>, Error> {
         match self.inner.place() {
-            Some(Place::Own(link)) => exchange.chunk(link),
+            Some(Place::Own(link)) => exchange.next_chunk(link),
             Some(Place::Shared(mux)) => mux.chunk(exchange),
             None => Ok(None),
         }

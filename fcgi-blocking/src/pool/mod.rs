@@ -118,10 +118,13 @@ impl Pool {
     }
 
     fn try_send(&self, request: Request, cancel: Option<&CancelHandle>) -> Result<Response, Error> {
-        let started = Instant::now();
+        let mut lease = Lease::acquire(&self.desk, &self.drains)?;
+        if cancel.is_some() {
+            CancelHandle::check(cancel, &self.desk.name())?;
+        }
+        let started = lease.inner.since();
         let patience = Patience::new(started, self.desk.adapter().connector.settings.total, cancel);
         let mut sending = Sending::new(request, self.desk.settings());
-        let mut lease = Lease::acquire(&self.desk, &self.drains)?;
         fcgi_engine::pool_send!(
             [], lease, sending,
             ready: lease.ready(&patience),

@@ -45,17 +45,26 @@ impl<R: Runtime> Connection<R> {
         Place::new(self, |connection| &connection.session)
     }
 
-    /// Drives a request; returns the next chunk, or its end.
-    pub(crate) fn poll_exchange(
+    /// Drives a request; returns the next chunk, or its end. It has left the connection then.
+    pub(super) fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
-        let polled = ready!(exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange)));
+        let polled = ready!(self.poll_chunk(cx, exchange));
         if exchange.core.is_over() {
             self.leave(&mut exchange.core);
         }
         Poll::Ready(polled)
+    }
+
+    /// Drives a request, which must [leave](Carrier::leave) the connection once it is over.
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<R>,
+    ) -> Poll<Result<Option<Chunk>, Error>> {
+        exchange.poll_chunk(cx, |exchange, cx| self.poll_io(cx, exchange))
     }
 
     fn poll_io(
@@ -64,7 +73,7 @@ impl<R: Runtime> Connection<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         // The time is read once, unless something is done in between.
-        let mut now = None;
+        let mut now = exchange.core.just_begun();
         for _ in 0..MAX_ROUNDS {
             loop {
                 if let ready @ Poll::Ready(_) = self.session.poll(&mut exchange.core, R::now) {
@@ -74,7 +83,7 @@ impl<R: Runtime> Connection<R> {
                     break;
                 }
             }
-            if !self.turn(cx, || *now.insert(R::now())) {
+            if !self.turn(cx, || *now.get_or_insert_with(R::now)) {
                 let now = now.unwrap_or_else(R::now);
                 let Some(limit) = self.session.limit(&mut exchange.core, now) else {
                     return Poll::Pending;

@@ -17,15 +17,16 @@ pub(crate) struct Exchange<R: Runtime> {
     /// In a box, since a response is moved often.
     pub(crate) core: Box<client::Exchange>,
     /// Until they were sent.
-    bodies: Option<[Body; 2]>,
+    bodies: Option<Box<[Body; 2]>>,
     /// How many chunks of STDERR were handed out in a row, without waiting for any.
     errors: usize,
     runtime: PhantomData<fn() -> R>,
 }
 
 impl<R: Runtime> Exchange<R> {
-    pub(crate) fn new(core: Box<client::Exchange>, bodies: [Body; 2]) -> Self {
-        Self { core, bodies: Some(bodies), errors: 0, runtime: PhantomData }
+    /// A request that was begun, and its bodies, if there are any.
+    pub(crate) fn new(core: Box<client::Exchange>, bodies: Option<Box<[Body; 2]>>) -> Self {
+        Self { core, bodies, errors: 0, runtime: PhantomData }
     }
 
     /// Gets the next piece of the body that is being sent; true if there is one. It runs the
@@ -60,7 +61,10 @@ impl<R: Runtime> Exchange<R> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let polled = poll(self, cx);
+        let polled = match self.core.come_end() {
+            Some(end) => Poll::Ready(end),
+            None => poll(self, cx),
+        };
         match &polled {
             Poll::Ready(Ok(Some(Chunk::Stderr(_)))) => self.errors += 1,
             _ => self.errors = 0,

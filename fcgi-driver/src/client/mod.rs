@@ -34,7 +34,7 @@ use std::{
 };
 
 use fcgi_engine::{
-    client::{Bodies, Carrier, Pauses, Session, Settings},
+    client::{Carrier, Pauses, Session, Settings},
     observe,
 };
 use fcgi_proto::Values;
@@ -171,8 +171,7 @@ impl<R: Runtime> Client<R> {
         [async; .await], Response<'_, R>,
         send(client, request) {
             let started = R::now();
-            let (begin, bodies) = request.into_parts();
-            let mut bodies = Bodies::once(bodies);
+            let (begin, mut bodies) = request.into_bodies();
             let connection = client.ready(started).await?;
             let core = connection.begin(&begin, &bodies, [started, R::now()], R::now)?;
             let exchange = Exchange::new(core, bodies.take());

@@ -24,21 +24,18 @@ pub(super) struct Lease<R: Runtime> {
     pub(super) inner: pool::Lease<Tasks<R>>,
     /// For a request on a shared connection, which has no timers for its requests.
     deadline: Deadline<R>,
-    /// No time has passed since the lease joined the queue.
-    at_once: bool,
 }
 
 impl<R: Runtime> Lease<R> {
     /// Joins the queue.
     pub(super) fn acquire(desk: &Arc<Desk<R>>) -> Result<Self, Error> {
         let inner = pool::Lease::acquire(desk)?;
-        Ok(Self { inner, deadline: Deadline::new(), at_once: true })
+        Ok(Self { inner, deadline: Deadline::new() })
     }
 
     /// Waits for a connection, and opens it if it must be opened.
     pub(super) async fn ready(&mut self) -> Result<(), Error> {
         if self.granted(false).await? {
-            self.at_once = false;
             // In a box, so that the future stays small: most callers share or reuse a connection.
             Box::pin(self.open()).await?;
         }
@@ -48,9 +45,7 @@ impl<R: Runtime> Lease<R> {
     async fn granted(&mut self, only_fresh: bool) -> Result<bool, Error> {
         poll_fn(|cx| {
             let mut _before = None;
-            let polled = self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx));
-            self.at_once &= polled.is_ready();
-            polled
+            self.inner.poll_ready(only_fresh, |who| _before = wait(who, cx))
         })
         .await
     }
@@ -101,9 +96,7 @@ impl<R: Runtime> Lease<R> {
         sending: &mut Sending<Body>,
         started: Instant,
     ) -> Result<Exchange<R>, Error> {
-        let at_once = std::mem::take(&mut self.at_once);
-        let now = if at_once { self.inner.since() } else { R::now() };
-        let core = self.inner.begin(sending, [started, now], R::now)?;
+        let core = self.inner.begin(sending, started, R::now)?;
         Ok(Exchange::new(core, sending.bodies()))
     }
 
@@ -114,7 +107,7 @@ impl<R: Runtime> Lease<R> {
         exchange: &mut Exchange<R>,
     ) -> Poll<Result<Option<Chunk>, Error>> {
         match self.inner.place() {
-            Some(Place::Own(client)) => client.poll_exchange(cx, exchange),
+            Some(Place::Own(client)) => client.poll_chunk(cx, exchange),
             Some(Place::Shared(mux)) => mux.poll_exchange(cx, exchange, &mut self.deadline),
             None => Poll::Ready(Ok(None)),
         }

@@ -63,45 +63,46 @@ pub trait Replay: Default {
     fn is_empty(&self) -> bool;
 }
 
-/// STDIN and DATA of a request, and a copy of each if they may be sent again.
+/// STDIN and DATA of a request, which may be sent more than once.
 #[derive(Debug)]
 pub struct Bodies<B> {
-    next: Option<[B; 2]>,
-    again: Option<[B; 2]>,
+    bodies: Option<Box<[B; 2]>>,
+    /// An attempt gets a copy, if possible.
+    again: bool,
+    /// An attempt has got the bodies themselves.
+    taken: bool,
 }
 
 impl<B: Replay> Bodies<B> {
-    /// To be sent once.
-    pub const fn once(bodies: [B; 2]) -> Self {
-        Self { next: Some(bodies), again: None }
+    pub(super) const fn once(bodies: Option<Box<[B; 2]>>) -> Self {
+        Self { bodies, again: false, taken: false }
     }
 
     /// To be sent again, if possible.
-    pub(crate) fn again(bodies: [B; 2]) -> Self {
-        Self { again: replay(&bodies), next: Some(bodies) }
+    pub(crate) fn again(self) -> Self {
+        Self { again: true, ..self }
     }
 
-    /// The bodies; they can be taken once per attempt.
-    pub fn take(&mut self) -> [B; 2] {
-        self.next.take().unwrap_or_default()
+    /// The bodies for one attempt, if there are any.
+    pub fn take(&mut self) -> Option<Box<[B; 2]>> {
+        let bodies = self.bodies.as_deref()?;
+        let copy = if self.again { replay(bodies) } else { None };
+        self.taken = copy.is_none();
+        copy.map(Box::new).or_else(|| self.bodies.take())
     }
 
     /// Whether they certainly have no bytes.
     #[must_use]
     pub fn are_empty(&self) -> bool {
-        self.next.iter().flatten().all(Replay::is_empty)
+        self.bodies.iter().flat_map(|bodies| bodies.iter()).all(Replay::is_empty)
     }
 
-    /// Makes the bodies ready to be taken again; false if that is not possible.
-    pub(crate) fn restore(&mut self) -> bool {
-        if self.next.is_none() {
-            self.next = self.again.as_ref().and_then(replay);
-        }
-        self.next.is_some()
+    /// Whether the bodies can be taken, perhaps again.
+    pub(crate) const fn can_be_taken(&self) -> bool {
+        !self.taken
     }
 }
 
-#[inline]
 fn replay<B: Replay>([stdin, data]: &[B; 2]) -> Option<[B; 2]> {
     stdin.replay().zip(data.replay()).map(|(stdin, data)| [stdin, data])
 }

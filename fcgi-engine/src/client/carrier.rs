@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use fcgi_proto::{BeginRequest, RequestKey};
+use tracing::Span;
 
 use super::{Bodies, Exchange, Replay, Session};
 use crate::{Error, observe};
@@ -18,7 +19,7 @@ pub trait Carrier {
     fn with<T>(&mut self, f: impl FnOnce(&mut Session<Self::Who>, &dyn Fn() -> bool) -> T) -> T;
 
     /// Begins a request, as [`Session::begin`] does, and logs it. Take the bodies once it has
-    /// begun. The exchange is in a box, since it is large and moved often.
+    /// begun.
     ///
     /// # Errors
     /// Those of [`Session::begin`].
@@ -31,11 +32,12 @@ pub trait Carrier {
     ) -> Result<Box<Exchange>, Error> {
         let has_body = !bodies.are_empty();
         let begun = self.with(|session, _| {
-            let exchange = Box::new(session.begin(begin, has_body, started, now)?);
-            Ok((exchange, Arc::clone(session.span())))
+            let exchange = session.begin(begin, has_body, started, now)?;
+            let span = session.span();
+            Ok((exchange, (!span.is_disabled()).then(|| Arc::clone(span))))
         });
         let (mut exchange, span) = begun.map_err(observe::logged)?;
-        exchange.begin_log(begin, &span, clock);
+        exchange.begin_log(begin, span.as_deref().unwrap_or(&Span::none()), clock);
         Ok(exchange)
     }
 

@@ -48,11 +48,15 @@ pub struct Exchange {
     /// Handed out before anything else.
     held: Option<Chunk>,
     pub(super) outcome: Option<Outcome>,
+    /// How it ended, if the connection has no more chunks of it.
+    pub(super) last: Option<Outcome>,
     over: bool,
     /// A byte of the response was handed out.
     answered: bool,
     /// Since when the caller has waited for the next byte.
     waiting: bool,
+    /// Nothing was done since it began, at `since`.
+    just_begun: bool,
     since: Instant,
     started: Instant,
     /// How many bytes the connection will have sent before the first byte of this request.
@@ -148,9 +152,11 @@ impl Exchange {
             mismatch: !has_body && has_stdin && content_length.is_some_and(|length| length != 0),
             held: None,
             outcome: None,
+            last: None,
             over: false,
             answered: false,
             waiting: false,
+            just_begun: !has_body,
             since: now,
             started,
             begun_at: 0,
@@ -222,6 +228,12 @@ impl Exchange {
             Some(Outcome::Complete { app_status }) if self.over => Some(app_status),
             _ => None,
         }
+    }
+
+    /// The time when it began, once: for an adapter that now sends it, so that the clock need not be
+    /// read again. `None` if it has a body, which may take its time.
+    pub fn just_begun(&mut self) -> Option<Instant> {
+        std::mem::take(&mut self.just_begun).then_some(self.since)
     }
 
     /// Its caller does not wait for it any more. If it has no limit for the whole of it, it gets
@@ -332,6 +344,14 @@ impl Exchange {
             None => self.over.then_some(None),
             held => Some(held),
         }
+    }
+
+    /// The end, without a look at the connection: if it had come with the last chunk. Like what
+    /// [`Session::poll`](super::Session::poll) returns, it must be [handed out](Self::hand_out).
+    pub fn come_end(&mut self) -> Option<Result<Option<Chunk>, Error>> {
+        let outcome = self.last?;
+        self.outcome = Some(outcome);
+        Some(self.end(outcome))
     }
 
     /// Holds a chunk that was handed out, to hand it out next.

@@ -38,16 +38,16 @@ pub use session::{Session, Settling, Wrote};
 #[derive(Debug)]
 pub struct Request<B> {
     begin: BeginRequest,
-    /// STDIN and DATA.
-    bodies: [B; 2],
+    /// STDIN and DATA. In a box, since a request is moved often and most have none.
+    bodies: Option<Box<[B; 2]>>,
 }
 
-impl<B: Default> Request<B> {
+impl<B> Request<B> {
     /// A request with this role, without parameters, with empty bodies, and with a kept connection.
     #[must_use]
     pub fn new(role: Role) -> Self {
         let begin = BeginRequest { role, keep_conn: true, params: Params::new() };
-        Self { begin, bodies: Default::default() }
+        Self { begin, bodies: None }
     }
 
     /// A Responder request.
@@ -67,9 +67,7 @@ impl<B: Default> Request<B> {
     pub fn filter() -> Self {
         Self::new(Role::Filter)
     }
-}
 
-impl<B> Request<B> {
     /// Adds a parameter. If CONTENT_LENGTH turns out not to be the length of STDIN, the connection
     /// is not reused.
     #[must_use]
@@ -114,20 +112,6 @@ impl<B> Request<B> {
         self
     }
 
-    /// STDIN: the body of the HTTP request. An Authorizer has none.
-    #[must_use]
-    pub fn stdin(mut self, body: impl Into<B>) -> Self {
-        self.bodies[Input::Stdin as usize] = body.into();
-        self
-    }
-
-    /// DATA: a Filter's file.
-    #[must_use]
-    pub fn data(mut self, body: impl Into<B>) -> Self {
-        self.bodies[Input::Data as usize] = body.into();
-        self
-    }
-
     /// Whether to ask the application to keep the connection open (FC-3.5-1). Default true.
     ///
     /// A pool asks only if it also keeps connections. On a connection that several requests share
@@ -138,23 +122,51 @@ impl<B> Request<B> {
         self
     }
 
-    /// The request's head, and STDIN and DATA.
-    #[must_use]
-    pub fn into_parts(self) -> (BeginRequest, [B; 2]) {
-        (self.begin, self.bodies)
-    }
-
-    /// A request from its parts.
-    #[must_use]
-    pub const fn from_parts(begin: BeginRequest, bodies: [B; 2]) -> Self {
-        Self { begin, bodies }
-    }
-
     /// The request's head: its role, its parameters in the order in which they are sent, and
     /// whether to keep the connection.
     #[must_use]
     pub const fn begin(&self) -> &BeginRequest {
         &self.begin
+    }
+}
+
+impl<B: Default> Request<B> {
+    /// STDIN: the body of the HTTP request. An Authorizer has none.
+    #[must_use]
+    pub fn stdin(self, body: impl Into<B>) -> Self {
+        self.body(Input::Stdin, body.into())
+    }
+
+    /// DATA: a Filter's file.
+    #[must_use]
+    pub fn data(self, body: impl Into<B>) -> Self {
+        self.body(Input::Data, body.into())
+    }
+
+    fn body(mut self, input: Input, body: B) -> Self {
+        self.bodies.get_or_insert_with(Default::default)[input as usize] = body;
+        self
+    }
+
+    /// The request's head, and STDIN and DATA.
+    #[must_use]
+    pub fn into_parts(self) -> (BeginRequest, [B; 2]) {
+        (self.begin, self.bodies.map(|bodies| *bodies).unwrap_or_default())
+    }
+}
+
+impl<B: Replay> Request<B> {
+    /// A request from its parts.
+    #[must_use]
+    pub fn from_parts(begin: BeginRequest, bodies: [B; 2]) -> Self {
+        let has_body = !bodies.iter().all(Replay::is_empty);
+        Self { begin, bodies: has_body.then(|| Box::new(bodies)) }
+    }
+
+    /// The request's head, and its bodies, to be sent once.
+    #[must_use]
+    pub fn into_bodies(self) -> (BeginRequest, Bodies<B>) {
+        (self.begin, Bodies::once(self.bodies))
     }
 }
 

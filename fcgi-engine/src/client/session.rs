@@ -178,7 +178,7 @@ impl<W> Session<W> {
         has_body: bool,
         started: Instant,
         now: Instant,
-    ) -> Result<Exchange, Error> {
+    ) -> Result<Box<Exchange>, Error> {
         // Other requests may have taken the room.
         if self.is_closing() || !self.is_unused() && !self.connection.can_begin() {
             return Err(self.closed());
@@ -203,7 +203,8 @@ impl<W> Session<W> {
         }
         let address = Arc::clone(&self.address);
         let (settings, times) = (&self.settings, [started, now]);
-        let mut exchange = Exchange::new(key, begin, has_body, address, settings, times);
+        // In a box, since it is large and moved often.
+        let mut exchange = Box::new(Exchange::new(key, begin, has_body, address, settings, times));
         self.closing |= exchange.is_mismatched();
         (exchange.begun_at, exchange.received_before) = (begun_at, self.received);
         // Nothing of it can have come.
@@ -245,6 +246,10 @@ impl<W> Session<W> {
         if let Some(chunk) = exchange.take_chunk(&mut self.connection) {
             // This made room for more.
             self.unhandled = true;
+            let outcome = self.slot(exchange.key()).and_then(|slot| slot.outcome);
+            let is_last =
+                self.write_gone.is_none() && self.connection.request(exchange.key()).is_none();
+            exchange.last = outcome.filter(|_| is_last);
             return Poll::Ready(Ok(Some(chunk)));
         }
         if let (Some(error), None) = (&self.write_gone, &exchange.unsent) {
@@ -452,7 +457,10 @@ impl<W> Session<W> {
                 }
                 return stranded;
             }
-            Read::Some { bytes, .. } => self.received += bytes as u64,
+            Read::Some { bytes, .. } => {
+                self.received += bytes as u64;
+                self.writer.handle_read();
+            }
             Read::Eof => self.connection.handle_eof(),
             Read::Gone(error) if is_close(&error) => self.connection.handle_eof(),
             Read::Gone(error) => self.fail(Failure::Read(error)),

@@ -268,7 +268,7 @@ impl Call {
     ///
     /// # Errors
     /// The request can't be expressed as parameters; its fields contradict each other.
-    pub fn request<B: Default>(
+    pub fn request<B: client::Replay>(
         &mut self,
         settings: &CallSettings,
         body: Option<(RequestBody, B)>,

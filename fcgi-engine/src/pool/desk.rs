@@ -255,6 +255,10 @@ impl<K: Pooled> Desk<K> {
                 self.end(place);
                 None
             }
+            (Some(Place::Own(own)), Release::Reusable) => match self.rest(ticket, own) {
+                None => return,
+                own => own,
+            },
             (Some(Place::Own(own)), _) => Some(own),
             _ => None,
         };
@@ -268,6 +272,17 @@ impl<K: Pooled> Desk<K> {
             // Can't fail: it was granted to this ticket.
             let _ = state.policy.release(ticket, how, now);
         });
+    }
+
+    /// The caller gives its connection back, and it becomes idle, if nothing else is to be done;
+    /// otherwise it is returned.
+    fn rest(self: &Arc<Self>, ticket: Ticket, own: K::Own) -> Option<K::Own> {
+        let now = self.elapsed();
+        let mut state = self.lock();
+        let Some(connection) = state.policy.release_open(ticket, now) else { return Some(own) };
+        state.idle.insert(connection, own);
+        self.end_update(state);
+        None
     }
 
     /// The caller's connection failed before the first byte of an answer. Returns the time.
@@ -393,12 +408,17 @@ impl<K: Pooled> Desk<K> {
         let mut state = self.lock();
         let told = tell(&mut state, now);
         state.carry_out(now);
+        self.end_update(state);
+        told
+    }
+
+    /// Makes sure that the reaper looks in time, and [finishes](Self::finish).
+    fn end_update(self: &Arc<Self>, mut state: MutexGuard<'_, State<K>>) {
         let reap = state.schedule();
         self.finish(state);
         if reap {
             K::spawn_reaper(self);
         }
-        told
     }
 
     /// Releases the lock, then does what was noted under it. Connections are closed before the

@@ -26,6 +26,8 @@ pub struct Lease<K: Pooled> {
     place: Option<Place<K>>,
     /// There was an open connection at once. It was not asked yet whether it can carry a request.
     at_hand: bool,
+    /// No time has passed since it joined the queue.
+    at_once: bool,
     /// This caller had to open the connection.
     fresh: bool,
     stage: Stage,
@@ -49,10 +51,21 @@ impl<K: Pooled> Lease<K> {
     pub fn acquire(desk: &Arc<Desk<K>>) -> Result<Self, Error> {
         let (ticket, queued, turn) = desk.acquire()?;
         let (desk, stage) = (Arc::clone(desk), Stage::Unused);
-        let mut lease =
-            Self { desk, ticket, queued, place: None, at_hand: false, fresh: false, stage };
+        let mut lease = Self {
+            desk,
+            ticket,
+            queued,
+            place: None,
+            at_hand: false,
+            at_once: false,
+            fresh: false,
+            stage,
+        };
         match turn {
-            Some(Turn::Open(place)) => (lease.place, lease.at_hand) = (Some(place), true),
+            Some(Turn::Open(place)) => {
+                lease.place = Some(place);
+                (lease.at_hand, lease.at_once) = (true, true);
+            }
             Some(Turn::Gone) => lease.retry(),
             Some(Turn::Fresh) | None => {}
         }
@@ -67,6 +80,12 @@ impl<K: Pooled> Lease<K> {
     /// When it joined the queue.
     pub fn since(&self) -> Instant {
         self.queued
+    }
+
+    /// Whether the caller has a connection that was open when it joined the queue, and that can
+    /// carry a request. Otherwise it [waits](Self::poll_ready).
+    pub fn is_ready(&mut self) -> bool {
+        std::mem::take(&mut self.at_hand) && self.is_quiet()
     }
 
     /// Ready once the caller has a connection: with true if it must open it, which is always so if
@@ -90,16 +109,25 @@ impl<K: Pooled> Lease<K> {
                 }
             }
             self.fresh = false;
-            let quiet = match &mut self.place {
-                Some(Place::Own(own)) => own.is_quiet(),
-                Some(Place::Shared(shared)) => shared.is_quiet(),
-                None => false,
-            };
-            if quiet && !only_fresh {
+            if only_fresh {
+                self.retry();
+            } else if self.is_quiet() {
                 return Poll::Ready(Ok(false));
             }
+        }
+    }
+
+    /// Whether the connection can carry a request. If not, the caller is back in the queue.
+    fn is_quiet(&mut self) -> bool {
+        let quiet = match &mut self.place {
+            Some(Place::Own(own)) => own.is_quiet(),
+            Some(Place::Shared(shared)) => shared.is_quiet(),
+            None => false,
+        };
+        if !quiet {
             self.retry();
         }
+        quiet
     }
 
     /// Ready once the caller may open its connection, or must first ask for the application's
@@ -138,17 +166,19 @@ impl<K: Pooled> Lease<K> {
         sending.start(self.fresh, self.is_shared())
     }
 
-    /// Begins the request's next attempt on the connection. Then take its
-    /// [bodies](Sending::bodies).
+    /// Begins the request's next attempt on the connection; its time counts from `started`. Then
+    /// take its [bodies](Sending::bodies).
     ///
     /// # Errors
     /// As for [`Carrier::begin`].
     pub fn begin<B: Replay>(
         &mut self,
         sending: &mut Sending<B>,
-        times: [Instant; 2],
-        clock: impl FnOnce() -> Instant,
+        started: Instant,
+        clock: impl Fn() -> Instant,
     ) -> Result<Box<Exchange>, Error> {
+        let now = if std::mem::take(&mut self.at_once) { self.queued } else { clock() };
+        let times = [started, now];
         let (begin, bodies) = self.start(sending);
         let exchange = match &mut self.place {
             Some(Place::Own(own)) => own.begin(begin, bodies, times, clock),
@@ -210,6 +240,7 @@ impl<K: Pooled> Lease<K> {
     }
 
     fn retry(&mut self) {
+        self.at_once = false;
         self.forget();
         self.queued = self.desk.retry(self.ticket, self.place.take());
     }

@@ -297,13 +297,16 @@ macro_rules! pool_response {
 }
 
 /// Sends a request: again and again waits until a lease has a connection, as `ready` does, and
-/// `begin`s the request there, until there is a response.
+/// `begin`s the request there, until there is a response. It does not wait for a connection that was
+/// open at once.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! pool_send {
     ([$($wait:tt)*], $lease:ident, $sending:ident, ready: $ready:expr, begin: $begin:expr) => {
         loop {
-            $ready?;
+            if !$lease.inner.is_ready() {
+                $ready?;
+            }
             match $begin {
                 Ok(exchange) => {
                     let mut response = Response::new($lease, exchange);

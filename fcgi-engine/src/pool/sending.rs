@@ -57,11 +57,11 @@ impl<B: Replay> Sending<B> {
     /// A request to send.
     #[must_use]
     pub fn new(request: Request<B>, settings: &Settings) -> Self {
-        let (begin, bodies) = request.into_parts();
+        let (begin, bodies) = request.into_bodies();
         Self {
             keep_conn: begin.keep_conn && settings.keep_conn,
             begin,
-            bodies: Bodies::again(bodies),
+            bodies: bodies.again(),
             tries: 0,
         }
     }
@@ -75,8 +75,8 @@ impl<B: Replay> Sending<B> {
         (&self.begin, &mut self.bodies)
     }
 
-    /// The bodies of an attempt that was begun.
-    pub fn bodies(&mut self) -> [B; 2] {
+    /// The bodies of an attempt that was begun, if there are any.
+    pub fn bodies(&mut self) -> Option<Box<[B; 2]>> {
         self.bodies.take()
     }
 
@@ -102,7 +102,7 @@ impl<B: Replay> Sending<B> {
             }
             _ => return Verdict::Fail(error),
         };
-        if self.tries >= TRIES || !self.bodies.restore() {
+        if self.tries >= TRIES || !self.bodies.can_be_taken() {
             return Verdict::Fail(error);
         }
         if reached != Reached::Nothing {

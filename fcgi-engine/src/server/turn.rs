@@ -114,6 +114,7 @@ impl<W: Waiters> Session<W> {
                 Read::Some { .. } => {
                     self.just_read = true;
                     self.forget_end();
+                    self.writer.handle_read();
                 }
                 Read::Eof => self.handle_eof(io),
                 Read::Gone(_) => self.lose_peer(),

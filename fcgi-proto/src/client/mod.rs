@@ -308,6 +308,12 @@ impl ClientConnection {
                 self.rest();
                 return Ok(None);
             }
+            if let Some(event) = self.whole_record() {
+                if event.is_some() {
+                    return Ok(event);
+                }
+                continue;
+            }
             // The record's state is stored only if the record is not complete.
             let mut record = if self.recv.is_in_record() {
                 self.record
@@ -398,15 +404,16 @@ impl ClientConnection {
     fn room(&self, record: &Record) -> usize {
         let Some(key) = record.stream() else { return usize::MAX };
         match self.requests.get(key) {
-            Some(request) if request.state != ClientState::Aborting => {
-                let limits = &self.config.limits;
-                limits
-                    .unread_request
-                    .saturating_sub(request.unread())
-                    .min(limits.unread_connection.saturating_sub(self.unread))
-            }
+            Some(request) if request.state != ClientState::Aborting => self.room_for(request),
             _ => usize::MAX,
         }
+    }
+
+    #[inline]
+    fn room_for(&self, request: &State) -> usize {
+        let limits = &self.config.limits;
+        let room = limits.unread_request.saturating_sub(request.unread());
+        room.min(limits.unread_connection.saturating_sub(self.unread))
     }
 
     /// The next request that waits for room and can still use it.

@@ -185,6 +185,25 @@ impl Connections {
         self.index(id);
     }
 
+    /// Its only caller gives it back, and it becomes idle. False, and nothing has changed, if it may
+    /// be shared or must be closed.
+    pub(super) fn rest(&mut self, id: ConnectionId, now: Duration) -> bool {
+        let Some(connection) = self.all.get(id.0) else { return false };
+        let rests = !self.shares
+            && connection.leases == 1
+            && connection.fate == Fate::Kept
+            && connection.requests < self.requests
+            && !self.idle_timeout.is_zero()
+            && !self.is_aged(connection, now);
+        let (true, Some(opened)) = (rests, connection.opened) else { return false };
+        let used = self.next_use(now);
+        if let Some(connection) = self.all.get_mut(id.0) {
+            (connection.leases, connection.used, connection.alone) = (0, used, false);
+        }
+        self.rested(id, used, opened);
+        true
+    }
+
     /// False if there is no such open connection.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) -> bool {
         if self.closing.remove(&id) {
@@ -277,16 +296,21 @@ impl Connections {
         let Some(connection) = self.all.get(id.0) else { return };
         let Some(opened) = connection.opened else { return };
         if connection.leases == 0 {
-            self.idle.insert((connection.used, id));
-            if self.age.is_some() {
-                self.aging.insert((opened, id));
-            }
+            self.rested(id, connection.used, opened);
         } else if self.shares
             && connection.fate == Fate::Kept
             && !connection.alone
             && connection.requests < self.requests
         {
             self.shared.insert((connection.leases, id));
+        }
+    }
+
+    #[inline]
+    fn rested(&mut self, id: ConnectionId, used: Used, opened: Duration) {
+        self.idle.insert((used, id));
+        if self.age.is_some() {
+            self.aging.insert((opened, id));
         }
     }
 }

@@ -80,8 +80,9 @@ use slots::Slots;
 /// The decisions of a pool; see the [module](self).
 ///
 /// - Commands: [`acquire`](Self::acquire), [`acquire_open`](Self::acquire_open),
-///   [`connected`](Self::connected), [`release`](Self::release), [`cancel`](Self::cancel),
-///   [`retry`](Self::retry), [`retry_shared`](Self::retry_shared), [`close`](Self::close).
+///   [`connected`](Self::connected), [`release`](Self::release),
+///   [`release_open`](Self::release_open), [`cancel`](Self::cancel), [`retry`](Self::retry),
+///   [`retry_shared`](Self::retry_shared), [`close`](Self::close).
 /// - Reports: [`handle_closed`](Self::handle_closed),
 ///   [`set_multiplexing`](Self::set_multiplexing),
 ///   [`set_max_connections`](Self::set_max_connections).
@@ -212,6 +213,24 @@ impl PoolPolicy {
         self.end_lease(ticket, how, now)?;
         self.callers.remove(ticket.0);
         Ok(())
+    }
+
+    /// The caller gives its connection back as [`Release::Reusable`], and it becomes idle, if nobody
+    /// waits and nothing is to be done then: [`release`](Self::release) and
+    /// [`poll_action`](Self::poll_action) in one step. Returns `None`, and changes nothing, in every
+    /// other case; call `release` then.
+    pub fn release_open(&mut self, ticket: Ticket, now: Duration) -> Option<ConnectionId> {
+        let now = self.tick(now);
+        let connection = self.lease(ticket).ok()?;
+        let is_free = !self.closed
+            && self.waiting.is_empty()
+            && self.connections.len() <= self.connections_max
+            && self.connections.idle() < self.limits.idle;
+        if !is_free || self.connections.is_due(now) || !self.connections.rest(connection, now) {
+            return None;
+        }
+        self.callers.remove(ticket.0);
+        Some(connection)
     }
 
     /// The caller gives its connection back, but stays a caller.

@@ -22,6 +22,7 @@ enum Call {
     AcquireOpen,
     Connected(Pick),
     Release(Pick, Release),
+    ReleaseOpen(Pick),
     Cancel(Pick),
     Retry(Pick),
     RetryShared(Pick),
@@ -62,7 +63,8 @@ fn call() -> impl Strategy<Value = Call> {
         25 => Just(Call::Acquire),
         15 => Just(Call::AcquireOpen),
         25 => pick().prop_map(Call::Connected),
-        20 => pick().prop_map(|pick| Call::Release(pick, Release::Reusable)),
+        10 => pick().prop_map(|pick| Call::Release(pick, Release::Reusable)),
+        15 => pick().prop_map(Call::ReleaseOpen),
         8 => (pick(), how()).prop_map(|(pick, how)| Call::Release(pick, how)),
         6 => pick().prop_map(Call::Cancel),
         5 => pick().prop_map(Call::Retry),
@@ -111,6 +113,7 @@ struct Both {
 struct Seen {
     shared: usize,
     at_once: usize,
+    rested: usize,
     reused: usize,
     timed_out: usize,
     closed: usize,
@@ -193,6 +196,24 @@ impl Both {
                 let result = self.pool.release(ticket, how, at);
                 assert_eq!(result, self.model.release(ticket, how));
                 result
+            }
+            Call::ReleaseOpen(pick) => {
+                let ticket = self.pick(pick);
+                let held = self.pool.connection(ticket);
+                match self.pool.release_open(ticket, at) {
+                    Some(connection) => {
+                        assert_eq!(held, Some(connection));
+                        assert_eq!(self.model.release(ticket, Release::Reusable), Ok(()));
+                        assert_eq!(self.pool.poll_action(at), None);
+                        self.model.at_rest(&self.pool);
+                        self.seen.rested += 1;
+                    }
+                    None => {
+                        self.compare();
+                        self.call(Call::Release(pick, Release::Reusable), at);
+                    }
+                }
+                Ok(())
             }
             Call::Cancel(pick) => {
                 let ticket = self.pick(pick);
@@ -350,18 +371,20 @@ fn the_steps_reach_every_kind_of_action() {
     let mut runner = TestRunner::deterministic();
     let strategy = (limits(), vec(step(), 100..150));
     let mut all = Seen::default();
-    for _ in 0..100 {
+    for _ in 0..250 {
         let (limits, steps) = strategy.new_tree(&mut runner).unwrap().current();
         let seen = run(limits, &steps);
         all.shared += seen.shared;
         all.reused += seen.reused;
         all.at_once += seen.at_once;
+        all.rested += seen.rested;
         all.timed_out += seen.timed_out;
         all.closed += seen.closed;
         all.misused += seen.misused;
         all.retried += seen.retried;
     }
-    let Seen { shared, at_once, reused, timed_out, closed, misused, retried } = all;
-    let fewest = [shared, at_once, reused, timed_out, closed, misused, retried].into_iter().min();
+    let Seen { shared, at_once, rested, reused, timed_out, closed, misused, retried } = all;
+    let counts = [shared, at_once, rested, reused, timed_out, closed, misused, retried];
+    let fewest = counts.into_iter().min();
     assert!(fewest.is_some_and(|fewest| fewest >= 100), "{all:?}");
 }

@@ -128,7 +128,7 @@ enum Stage {
 
 /// A request, for its caller and for the second calculation.
 struct Req {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     role: Role,
     stage: Stage,
     woken: bool,

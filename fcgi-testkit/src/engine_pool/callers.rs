@@ -191,7 +191,7 @@ impl Model {
             // It has just ended.
             return self.judge(at, |address| Error::Closed { address }, Reached::Nothing);
         }
-        assert_eq!(bodies.take()[0].once, caller.once, "a body that was read before");
+        assert_eq!(bodies.take().unwrap()[0].once, caller.once, "a body that was read before");
         caller.lease.begun(self.key);
         caller.stage = Stage::Sent(number);
         self.fake.world().connections[number].requests += 1;
