@@ -210,9 +210,10 @@ impl ServerConnection {
         };
         match (role, rejection) {
             (Some(role), None) => {
-                self.requests.insert_with(id, || {
+                let key = self.requests.insert_with(id, || {
                     State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default())
                 });
+                self.fresh = Some(key);
             }
             (_, rejection) => {
                 self.input_pending = true;
@@ -327,7 +328,7 @@ impl ServerConnection {
             ..State::new(state, role, keep_conn, ParamsDecoder::default())
         });
         self.bodiless = (bodiless && !ends).then_some(key);
-        self.alone = (ends && self.recv.is_drained() && !self.recv.is_full()).then_some(key);
+        self.fresh = (!ends || self.recv.is_drained()).then_some(key);
         Some(Whole { key, role, keep_conn, params })
     }
 
@@ -360,6 +361,8 @@ impl ServerConnection {
         let announce = request.inbound(input).end();
         if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
+            // A peer that has sent something behind it may send more.
+            self.fresh = self.fresh.filter(|_| self.recv.is_drained());
         }
         if announce { self.readable(key, input) } else { Found::Nothing }
     }
