@@ -165,6 +165,13 @@ pub trait Runtime: Copy + std::fmt::Debug + Send + Sync + 'static {
     /// The time of the clock that the timers use (a test may have paused it).
     fn now() -> Instant;
 
+    /// Whether this thread runs all tasks of its runtime. Then those of several connections that
+    /// have something to write do it one after the other, so that a web server that sleeps is woken
+    /// once for all of it.
+    fn is_alone() -> bool {
+        false
+    }
+
     /// Runs a future in its own task.
     ///
     /// # Errors

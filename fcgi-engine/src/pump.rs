@@ -65,6 +65,7 @@ thread_local! {
 }
 
 /// Lends the connection a buffer, unless it has one or wants a larger one. Returns true if it did.
+#[inline]
 fn lend(socket: &impl Socket, connection: &mut impl Connection) -> bool {
     let sizes = if socket.fills() { &LENT[..] } else { &LENT[..CLEARED] };
     // The slices of the last one may have been read by now.
@@ -235,6 +236,7 @@ impl Writer {
     }
 
     /// Writes queued bytes until the socket is full.
+    #[inline]
     pub fn write(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Wrote {
         let mut bytes = 0;
         while let Some(mut queued) = connection.poll_transmit() {
@@ -325,6 +327,7 @@ pub struct Reader {
 
 impl Reader {
     /// Reads once into the connection's window. Call [`reclaim`] when the events are drained.
+    #[inline]
     pub fn read(&mut self, socket: &mut impl Socket, connection: &mut impl Connection) -> Read {
         if socket.is_dry() {
             self.emptied = false;
@@ -366,6 +369,7 @@ fn read_into(
     Ok((socket.read(window)?, room))
 }
 
+#[inline]
 fn take_in(connection: &mut impl Connection, read: Read) -> Read {
     match read {
         Read::Some { bytes, .. } => match connection.handle_recv(bytes) {

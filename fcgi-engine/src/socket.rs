@@ -255,7 +255,11 @@ pub fn write(fd: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = net::SendFlags::empty();
     #[cfg(not(target_vendor = "apple"))]
     let flags = net::SendFlags::NOSIGNAL;
-    Ok(net::sendmsg(fd, slices, &mut net::SendAncillaryBuffer::default(), flags)?)
+    let written = match slices {
+        [one] => net::send(fd, one, flags),
+        many => net::sendmsg(fd, many, &mut net::SendAncillaryBuffer::default(), flags),
+    };
+    Ok(written?)
 }
 
 /// What a unix socket that was full once may hold. Linux grants as much without a setting of the

@@ -168,6 +168,37 @@ fn take<'a>(input: &'a [u8], left: &mut u32) -> &'a [u8] {
     &input[..n]
 }
 
+/// How many pairs a record holds, if each is whole and has its lengths in the shortest form.
+#[inline]
+pub(crate) fn count_whole(content: &[u8]) -> Option<usize> {
+    // An index of 32 bits can't overflow here, so it takes one check of a bound per pair.
+    let (mut at, mut count) = (0_u32, 0);
+    loop {
+        // The fast path: lengths of one byte each, as nearly all have.
+        while let (Some(&value), Some(&name)) =
+            (content.get(at as usize + 1), content.get(at as usize))
+        {
+            if (name | value) >= 0x80 {
+                break;
+            }
+            at += 2 + u32::from(name) + u32::from(value);
+            count += 1;
+        }
+        // A pair that is cut off ends behind the record.
+        let rest = content.get(at as usize..)?;
+        if rest.is_empty() {
+            return Some(count);
+        }
+        let (name, value, head) = read_lengths(rest)?;
+        let pair = encoded_len(name as usize, value as usize);
+        if head != lengths_len(name as usize, value as usize) || pair > rest.len() {
+            return None;
+        }
+        at += pair as u32;
+        count += 1;
+    }
+}
+
 /// The two lengths at the start of a pair, and how many bytes they take; `None` if there are too
 /// few bytes.
 #[inline]

@@ -147,11 +147,26 @@ impl Params {
         self
     }
 
-    /// Removes all parameters, and keeps the memory unless clones share it.
-    pub fn clear(&mut self) {
-        let mut own = self.take_own();
+    /// Copies `len` whole pairs that were received, into the memory of other parameters.
+    #[inline]
+    pub(crate) fn copied(pairs: &[u8], len: usize, memory: Self) -> Self {
+        let mut own = match memory.block {
+            Block::Own(own) => own,
+            Block::Shared(_) => Vec::new(),
+        };
         own.clear();
-        *self = Self::of(own);
+        own.extend_from_slice(pairs);
+        Self::received(own, len)
+    }
+
+    /// Removes all parameters, and keeps the memory unless clones share it.
+    #[inline]
+    pub fn clear(&mut self) {
+        match &mut self.block {
+            Block::Own(own) => own.clear(),
+            Block::Shared(_) => self.block = Block::Own(Vec::new()),
+        }
+        (self.len, self.content_length, self.too_long) = (0, Place::NOWHERE, None);
     }
 
     /// How many encoded bytes they have memory for that no clone shares.
@@ -161,14 +176,6 @@ impl Params {
         match &self.block {
             Block::Own(own) => own.capacity(),
             Block::Shared(_) => 0,
-        }
-    }
-
-    #[inline]
-    fn take_own(&mut self) -> Vec<u8> {
-        match &mut self.block {
-            Block::Own(own) => core::mem::take(own),
-            Block::Shared(_) => Vec::new(),
         }
     }
 
@@ -392,14 +399,6 @@ pub(crate) struct ParamsDecoder {
 }
 
 impl ParamsDecoder {
-    /// A decoder that uses the memory of other parameters.
-    #[inline]
-    pub(crate) fn new(mut memory: Params) -> Self {
-        let mut block = memory.take_own();
-        block.clear();
-        Self { block, ..Self::default() }
-    }
-
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(), TooLarge> {
         let Self { block, len, .. } = self;
         if block.len() + input.len() > limits.params_bytes {

@@ -86,6 +86,8 @@ pub(crate) struct Receiver {
     pos: usize,
     /// Bytes filled so far.
     filled: usize,
+    /// There was room for no more.
+    full: bool,
     framer: Framer,
     /// The current record nearly fills a window.
     large: bool,
@@ -110,6 +112,7 @@ impl Receiver {
             lent: false,
             pos: 0,
             filled: 0,
+            full: false,
             framer: Framer::new(),
             large: false,
             window: max_window.min(FIRST_WINDOW),
@@ -186,7 +189,7 @@ impl Receiver {
         if n > room {
             return Err(UsageError::RecvOverrun { given: n, room });
         }
-        self.filled = n;
+        (self.filled, self.full) = (n, n == room);
         if n == self.window {
             self.window = self.window.saturating_mul(4).min(self.max_window);
         } else if n < self.window / 16 {
@@ -198,10 +201,7 @@ impl Receiver {
     /// Whether the last read filled its buffer, so that there may be more.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        match &self.storage {
-            Storage::Writable(buffer) => self.filled >= buffer.len(),
-            _ => true,
-        }
+        self.full
     }
 
     /// Whether it has a buffer that no lender may be able to reclaim.

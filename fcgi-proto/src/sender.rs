@@ -77,6 +77,7 @@ impl SendQueue {
 
     /// Queues up to `room` bytes of a stream and returns how many it took. Streams are cut into
     /// records only here (H-4). Consecutive small writes share a record.
+    #[inline]
     pub(crate) fn stream(
         &mut self,
         record_type: RecordType,
@@ -93,6 +94,17 @@ impl SendQueue {
             content.advance(taken);
             return taken;
         }
+        self.large(record_type, request_id, content, taken)
+    }
+
+    /// Queues `taken` bytes of a large content without copying them.
+    fn large(
+        &mut self,
+        record_type: RecordType,
+        request_id: u16,
+        content: &mut Bytes,
+        taken: usize,
+    ) -> usize {
         let mut left = taken;
         let records = left.div_ceil(MAX_ALIGNED_CONTENT);
         self.segments.reserve(records);
@@ -316,11 +328,12 @@ impl SendQueue {
     }
 
     /// Appends to the open record of this stream, or opens one.
+    #[inline]
     fn gather_content(
         &mut self,
         record_type: RecordType,
         request_id: u16,
-        mut content: &[u8],
+        content: &[u8],
         most: usize,
     ) {
         if self.open.is_none() && !content.is_empty() && content.len() <= most {
@@ -333,12 +346,24 @@ impl SendQueue {
             if self.gather.capacity() - header_at < room {
                 self.gather.reserve(room.max(more));
             }
-            self.gather(&header);
-            self.gather(content);
+            self.gather.extend_from_slice(&header);
+            self.gather.extend_from_slice(content);
             let content = content.len();
+            self.gathered(HEADER_LEN + content);
             self.open = Some(OpenRecord { record_type, request_id, header_at, content });
-            return;
+        } else {
+            self.gather_more(record_type, request_id, content, most);
         }
+    }
+
+    /// Appends to the open record, and to others behind it if that is full.
+    fn gather_more(
+        &mut self,
+        record_type: RecordType,
+        request_id: u16,
+        mut content: &[u8],
+        most: usize,
+    ) {
         while !content.is_empty() {
             let grows = self.open.as_ref().is_some_and(|open| {
                 open.record_type == record_type
@@ -389,9 +414,14 @@ impl SendQueue {
     #[inline]
     fn gather(&mut self, bytes: &[u8]) {
         self.gather.extend_from_slice(bytes);
-        self.len += bytes.len();
-        self.appended += bytes.len() as u64;
-        self.tail += bytes.len();
+        self.gathered(bytes.len());
+    }
+
+    #[inline]
+    fn gathered(&mut self, bytes: usize) {
+        self.len += bytes;
+        self.appended += bytes as u64;
+        self.tail += bytes;
     }
 
     /// The end of the gather buffer, after every segment.

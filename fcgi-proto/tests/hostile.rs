@@ -303,7 +303,10 @@ fn w_16_a_peer_whose_request_came_alone_in_one_read_is_done() {
         assert!(!is_done(&[&[&whole[..], &behind].concat()], 4096), "something came with it");
         assert!(!is_done(&[&whole, &behind], 4096), "something came behind it");
     }
-    assert!(!is_done(&[&request(1, 0, b"body")], 4096), "it has a body");
+    let body = request(1, 0, b"body");
+    assert!(is_done(&[&body], 4096), "with its body");
+    assert!(!is_done(&[&body[..body.len() - 12], &body[body.len() - 12..]], 4096));
+    assert!(!is_done(&[&head(1, 2, 0)], 4096), "an Authorizer's STDIN may end, too");
 }
 
 #[test]

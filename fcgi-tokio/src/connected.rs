@@ -12,12 +12,9 @@ use std::{
 };
 
 use fcgi_engine::socket::StdSocket;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    runtime::Handle,
-};
+use tokio::{net::TcpStream, runtime::Handle};
 
-use crate::Transport;
+use crate::{Reading, Transport};
 
 /// A socket that was just connected or accepted, which the runtime does not watch yet.
 #[derive(Debug)]
@@ -62,10 +59,14 @@ impl Connected {
     /// Lets the runtime watch it.
     pub(crate) fn watch(&mut self) -> io::Result<Transport> {
         let socket = self.socket.take().ok_or(io::ErrorKind::NotConnected)?;
-        let _inside = self.runtime.enter();
         match socket {
-            StdSocket::Unix(unix) => UnixStream::from_std(unix).map(Transport::Unix),
-            StdSocket::Tcp(tcp) => TcpStream::from_std(tcp).map(Transport::Tcp),
+            StdSocket::Unix(unix) => {
+                Reading::new(unix, self.runtime.clone()).map(Transport::Reading)
+            }
+            StdSocket::Tcp(tcp) => {
+                let _inside = self.runtime.enter();
+                TcpStream::from_std(tcp).map(Transport::Tcp)
+            }
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -124,7 +125,7 @@ mod tests {
 
         // Outside of the runtime, too.
         assert!(transport.poll_read(&mut cx, &mut came).is_pending());
-        assert!(matches!(transport, Transport::Unix(_)));
+        assert!(matches!(transport, Transport::Reading(_)));
         peer.write_all(b"world").unwrap();
         let read = runtime.block_on(poll_fn(|cx| transport.poll_read(cx, &mut came)));
         assert_eq!((read.unwrap(), &came), (5, b"world"));

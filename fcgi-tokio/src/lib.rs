@@ -33,10 +33,12 @@
 mod connected;
 mod listening;
 mod over;
+mod reading;
 mod runtime;
 
 pub use connected::Connected;
 pub use listening::Listening;
+pub use reading::Reading;
 pub use runtime::{Timer, Tokio, Transport, TransportListener, shutdown_signal};
 
 fcgi_driver::adapter!(Tokio, "fcgi_tokio");

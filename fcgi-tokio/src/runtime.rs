@@ -14,12 +14,12 @@ use fcgi_engine::socket::{self, HangUp, Peer, StdSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     signal::unix::{SignalKind, signal},
     time::Sleep,
 };
 
-use crate::{Connected, Listening};
+use crate::{Connected, Listening, Reading};
 
 /// The tokio runtime. It is always the current one.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +29,11 @@ pub enum Tokio {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
-    /// A socket that was just connected or accepted. It becomes [`Unix`](Self::Unix) or
+    /// A socket that was just connected or accepted. It becomes [`Reading`](Self::Reading) or
     /// [`Tcp`](Self::Tcp) when something is waited for.
     Connected(Connected),
+    /// A unix socket that is watched for reading. It becomes [`Unix`](Self::Unix) when it is full.
+    Reading(Reading),
     /// A unix socket.
     Unix(UnixStream),
     /// A TCP socket, without Nagle's delay.
@@ -122,6 +124,11 @@ impl runtime::Runtime for Tokio {
         tokio::time::Instant::now().into_std()
     }
 
+    fn is_alone() -> bool {
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
+    }
+
     fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         current()?.spawn(future);
         Ok(())
@@ -156,6 +163,7 @@ impl Transport {
     pub fn as_socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Connected(stream) => stream.as_socket(),
+            Self::Reading(socket) => socket.as_socket(),
             Self::Unix(stream) => Some(stream.as_fd()),
             Self::Tcp(stream) => Some(stream.as_fd()),
             Self::Stream(_) => None,
@@ -179,6 +187,7 @@ impl runtime::Transport for Transport {
         }
         match self {
             Self::Connected(new) => Poll::Ready(new.closed()),
+            Self::Reading(socket) => socket.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Stream(stream) => stream.poll_read_ready(cx),
@@ -195,6 +204,7 @@ impl runtime::Transport for Transport {
         let mut buf = ReadBuf::new(buf);
         ready!(match self {
             Self::Connected(new) => Poll::Ready(new.closed()),
+            Self::Reading(socket) => return socket.poll_read(cx, buf.initialize_unfilled()),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Stream(stream) => return stream.poll_read(cx, buf.initialize_unfilled()),
@@ -213,8 +223,17 @@ impl runtime::Transport for Transport {
                 written => return Poll::Ready(written),
             }
         }
+        if let Self::Reading(socket) = self {
+            match socket.write(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    *self = Self::Unix(socket.watch_writes()?);
+                }
+                written => return Poll::Ready(written),
+            }
+        }
         match (self, slices) {
             (Self::Connected(new), _) => Poll::Ready(new.closed()),
+            (Self::Reading(socket), _) => Poll::Ready(socket.write(slices)),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(cx, many),
@@ -227,13 +246,16 @@ impl runtime::Transport for Transport {
         match self {
             Self::Unix(stream) => socket::write(stream, slices),
             Self::Stream(stream) => stream.write_at_once(slices),
-            Self::Connected(_) | Self::Tcp(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Connected(_) | Self::Reading(_) | Self::Tcp(_) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
         }
     }
 
     fn widen(&self) -> bool {
         match self {
             Self::Connected(new) if new.is_unix() => new.as_socket().is_some_and(socket::widen),
+            Self::Reading(socket) => socket.as_socket().is_some_and(socket::widen),
             Self::Unix(stream) => socket::widen(stream),
             Self::Connected(_) | Self::Tcp(_) => false,
             Self::Stream(stream) => stream.widen(),
@@ -243,6 +265,7 @@ impl runtime::Transport for Transport {
     fn hang_up(&self) -> HangUp {
         match self {
             Self::Connected(new) => new.as_socket().map_or(HangUp::Gone, socket::hang_up),
+            Self::Reading(reading) => reading.as_socket().map_or(HangUp::Gone, socket::hang_up),
             Self::Unix(stream) => socket::hang_up(stream),
             Self::Tcp(stream) => socket::hang_up(stream),
             Self::Stream(stream) => stream.hang_up(),
@@ -252,6 +275,7 @@ impl runtime::Transport for Transport {
     fn is_readable(&self) -> bool {
         match self {
             Self::Connected(new) => new.as_socket().is_none_or(socket::is_readable),
+            Self::Reading(reading) => reading.as_socket().is_none_or(socket::is_readable),
             Self::Unix(stream) => socket::is_readable(stream),
             Self::Tcp(stream) => socket::is_readable(stream),
             Self::Stream(stream) => stream.is_readable(),
@@ -260,7 +284,7 @@ impl runtime::Transport for Transport {
 
     fn fills(&self) -> bool {
         match self {
-            Self::Connected(_) | Self::Unix(_) | Self::Tcp(_) => true,
+            Self::Connected(_) | Self::Reading(_) | Self::Unix(_) | Self::Tcp(_) => true,
             Self::Stream(stream) => stream.fills(),
         }
     }
@@ -268,7 +292,7 @@ impl runtime::Transport for Transport {
     fn peer(&self) -> Peer {
         match self {
             Self::Connected(new) if new.is_unix() => Peer::Unix,
-            Self::Unix(_) => Peer::Unix,
+            Self::Reading(_) | Self::Unix(_) => Peer::Unix,
             Self::Connected(_) | Self::Tcp(_) => Peer::Stream,
             Self::Stream(stream) => stream.peer(),
         }
@@ -277,6 +301,9 @@ impl runtime::Transport for Transport {
     fn shutdown_write(&self) {
         match self {
             Self::Connected(new) => new.as_socket().map(socket::shutdown_write).unwrap_or_default(),
+            Self::Reading(reading) => {
+                reading.as_socket().map(socket::shutdown_write).unwrap_or_default();
+            }
             Self::Unix(stream) => socket::shutdown_write(stream),
             Self::Tcp(stream) => socket::shutdown_write(stream),
             Self::Stream(stream) => stream.shutdown_write(),
@@ -286,6 +313,7 @@ impl runtime::Transport for Transport {
     fn refuse_input(&self) -> bool {
         match self {
             Self::Connected(new) => new.as_socket().is_some_and(socket::refuse_input),
+            Self::Reading(reading) => reading.as_socket().is_some_and(socket::refuse_input),
             Self::Unix(stream) => socket::refuse_input(stream),
             Self::Tcp(stream) => socket::refuse_input(stream),
             Self::Stream(stream) => stream.refuse_input(),

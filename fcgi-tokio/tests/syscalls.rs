@@ -226,12 +226,13 @@ async fn a_request_that_came_alone_ends_its_connection_at_once() {
     let lingers = async |request: Request| {
         let mut client = Client::<Counting>::connect(&*address).await.unwrap();
         let response = within(client.send(request.keep_conn(false))).await.unwrap();
-        within(response.collect(1000)).await.unwrap();
+        within(response.collect(100_000)).await.unwrap();
         drop(client);
         ACCEPTED.shutdowns.swap(0, Ordering::SeqCst)
     };
     assert_eq!(lingers(Request::responder().param("REQUEST_METHOD", "GET")).await, 0);
-    assert_eq!(lingers(request("body")).await, 1);
+    assert_eq!(lingers(request("body")).await, 0);
+    assert_eq!(lingers(request(&"long body".repeat(1000))).await, 1);
 }
 
 #[tokio::test]

@@ -46,8 +46,8 @@ pub(super) struct Leader {
     dirty: Vec<Arc<Connection>>,
     /// Of the slots before this, those that are [ready](Slot::ready) are still to be served.
     rest: usize,
-    /// The last poll has found a connection to be accepted.
-    accepts: bool,
+    /// How many connections may still be accepted before the next poll.
+    accepts: usize,
     /// Each request is run before the next connection is served.
     at_once: bool,
     /// Kept for their memory.
@@ -119,7 +119,7 @@ impl Lead<Connection> for Leader {
             if !waits() || until.is_some_and(|until| until <= Instant::now()) {
                 return Some(self);
             }
-            if self.rest == 0 && !self.accepts {
+            if self.rest == 0 && self.accepts == 0 {
                 self.poll(until);
             }
             self.go_on();
@@ -170,7 +170,7 @@ impl Leader {
             stage: Stage::Serving,
             dirty: Vec::new(),
             rest: 0,
-            accepts: false,
+            accepts: 0,
             at_once: false,
             ready: Vec::new(),
             fds: Vec::new(),
@@ -202,7 +202,7 @@ impl Leader {
                 if let Some(sockets) = &mut self.listening {
                     sockets.hide();
                 }
-                self.accept(usize::MAX);
+                while self.accept() {}
                 self.listening = None;
                 self.engine.pool.drain();
                 self.stage = Stage::Draining { until: until(limit) };
@@ -266,9 +266,11 @@ impl Leader {
                 return;
             }
         }
-        if std::mem::take(&mut self.accepts) {
-            // The open ones get their turn even when many connections come at once.
-            self.accept(pump::MAX_ROUNDS);
+        while self.accepts > 0 {
+            self.accepts = if self.accept() { self.accepts - 1 } else { 0 };
+            if self.has_turn() {
+                return;
+            }
         }
     }
 
@@ -389,14 +391,15 @@ impl Leader {
                 slot.ready.get_or_insert(PollFlags::empty());
             }
         }
-        let found = found + ready.len();
+        let found = found + ready.len() + usize::from(accept);
         for (number, events) in ready.drain(..) {
             if let Some(index) = self.find(number) {
                 self.slots[index].ready = Some(events);
             }
         }
         self.ready = ready;
-        self.accepts = accept;
+        // The open ones get their turn even when many connections come at once.
+        self.accepts = if accept { pump::MAX_ROUNDS } else { 0 };
         // In reverse order, since the last connection takes a slot that is freed.
         self.rest = self.slots.len();
         found
@@ -461,26 +464,29 @@ impl Leader {
         self.push(Slot { connection, stream, watch, ready: None, silent: 0 })
     }
 
-    /// Accepts at most this many of the waiting connections.
-    fn accept(&mut self, most: usize) {
+    /// Accepts a connection that waits, and reads what it has sent; mostly that is a request. Returns
+    /// false if none waits.
+    fn accept(&mut self) -> bool {
         let _apart = apart();
-        for _ in 0..most {
-            let Some(sockets) = &mut self.listening else { return };
-            let accepted = sockets.poll_accept(
-                &self.engine.tally,
-                Instant::now,
-                |listener| Some(listener.as_fd()),
-                |listener| Stream::accept(listener),
-            );
-            match accepted {
-                Poll::Ready(Ok(Some((stream, peer)))) => {
-                    let index = self.add(stream, peer);
-                    self.serve(index, PollFlags::empty());
-                }
-                Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Err(error)) => return self.engine.fail(error),
-                Poll::Pending => return,
+        let Some(sockets) = &mut self.listening else { return false };
+        let accepted = sockets.poll_accept(
+            &self.engine.tally,
+            Instant::now,
+            |listener| Some(listener.as_fd()),
+            |listener| Stream::accept(listener),
+        );
+        match accepted {
+            Poll::Ready(Ok(Some((stream, peer)))) => {
+                let index = self.add(stream, peer);
+                self.serve(index, PollFlags::IN);
             }
+            Poll::Ready(Ok(None)) => {}
+            Poll::Ready(Err(error)) => {
+                self.engine.fail(error);
+                return false;
+            }
+            Poll::Pending => return false,
         }
+        true
     }
 }

@@ -15,6 +15,7 @@ use super::{
     handler::{self, Handler},
     shared::Shared,
     state::State,
+    turns,
 };
 use crate::{
     deadline::Deadline,
@@ -35,6 +36,8 @@ pub(super) fn serve<R: Runtime, H: Handler>(
         shared: Arc::clone(&shared),
         deadline: Deadline::new(),
         ended: None,
+        answers: 0,
+        waited: None,
     };
     async move {
         while let Some(job) = poll_fn(|cx| task.poll_job(cx)).await {
@@ -59,6 +62,10 @@ struct Task<R: Runtime, H> {
     deadline: Deadline<R>,
     /// How the inline handler has ended. The next turn ends its request, under the same lock.
     ended: Option<(RequestKey, HandlerEnd)>,
+    /// How many handlers have ended inline since the others last had their turn.
+    answers: usize,
+    /// The round of [`turns`] that it has waited for.
+    waited: Option<u32>,
 }
 
 /// A request that has ended, logged when this is dropped.
@@ -192,6 +199,16 @@ impl<R: Runtime, H: Handler> Task<R, H> {
         let mut inner = self.shared.lock();
         if let Some((key, end)) = self.ended.take() {
             _log = Log(inner.session.finish(key, end, R::now));
+            self.answers += 1;
+            // A web server that sends several requests at once on one connection does so on others too.
+            if self.answers == 2 && R::is_alone() {
+                self.waited = turns::wait();
+                if self.waited.is_some() {
+                    inner.session.let_others_first();
+                }
+            }
+        } else if let Some(round) = self.waited.take() {
+            turns::go_on(round);
         }
         let Some(io) = &mut self.io else { return Next::Closed };
         inner.attend();
@@ -205,7 +222,10 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                     _io = self.io.take();
                     return Next::Closed;
                 }
-                Turn::Again => return Next::Again,
+                Turn::Again => {
+                    self.answers = 0;
+                    return Next::Again;
+                }
                 Turn::Wait => {}
             }
             let Some(at) = inner.session.deadline() else {
@@ -216,6 +236,7 @@ impl<R: Runtime, H: Handler> Task<R, H> {
                 break;
             }
         }
+        self.answers = 0;
         _before = inner.leave(cx);
         Next::Wait
     }

@@ -58,6 +58,7 @@ impl<F: Future<Output: IntoAppStatus>> Future for Answer<F> {
 }
 
 /// Starts a handler. It may panic before it returns its future; then this returns `None`.
+#[inline]
 pub(super) fn start<'a, H: Handler>(
     handler: &'a H,
     shared: &Shared,

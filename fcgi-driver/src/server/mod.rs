@@ -19,6 +19,7 @@ mod request;
 mod serve;
 mod shared;
 mod state;
+mod turns;
 
 use std::marker::PhantomData;
 

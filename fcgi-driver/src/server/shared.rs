@@ -133,11 +133,13 @@ impl Shared {
         Self { inner: Mutex::new(inner), span, now }
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> Locked<'_, Inner> {
         wakers::lock(&self.inner)
     }
 
     /// Polls something for a handler, which waits in the slot that `slot` returns.
+    #[inline]
     fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -184,6 +186,7 @@ impl Shared {
     }
 
     /// Queues some of `bytes`, or all of them in one record; `Pending` if there was no room.
+    #[inline]
     pub(super) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -240,6 +243,7 @@ impl Shared {
         self.lock().session.reject(key, rejection);
     }
 
+    #[inline]
     pub(super) fn keep_params(&self, key: RequestKey, params: Params) {
         // This wakes nobody.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,11 +266,13 @@ impl Shared {
     }
 
     /// The connection's span.
+    #[inline]
     pub(super) fn span(&self) -> &ConnectionSpan {
         &self.span
     }
 
     /// Opens the span of a request that has begun.
+    #[inline]
     pub(super) fn open(&self, job: &mut Job) {
         if let Some(log) = job.open(&self.span) {
             let _ended = self.lock().session.attach(job.key, log);
@@ -311,10 +317,12 @@ impl Inner {
     }
 
     /// The connection's task is running, and will check everything before it waits.
+    #[inline]
     pub(super) fn attend(&mut self) {
         self.attends = true;
     }
 
+    #[inline]
     fn notify(&mut self) {
         if self.session.take_attention() && !std::mem::replace(&mut self.attends, true) {
             self.woken.extend(self.task.clone());

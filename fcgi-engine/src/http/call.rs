@@ -37,13 +37,20 @@ const DRAINED: usize = 64 * 1024;
 /// use bytes::Bytes;
 /// use fcgi_engine::{client::Chunk, http::{Answered, Call, CallSettings, Received}};
 /// use fcgi_http::Mount;
+/// # use fcgi_engine::client::Replay;
 ///
+/// # #[derive(Default)]
+/// # struct NoBody;
+/// # impl Replay for NoBody {
+/// #     fn replay(&self) -> Option<Self> { Some(Self) }
+/// #     fn is_empty(&self) -> bool { true }
+/// # }
 /// let settings = CallSettings::new(Mount::new("/app")?);
 /// let (parts, ()) = http::Request::get("/app/users").body(())?.into_parts();
 /// let mut call = Call::responder(parts);
 /// let authorizer = None::<&()>;
 /// assert!(call.start(&settings, authorizer)?.is_none());
-/// let request = call.request(&settings, None, &mut Vec::<u8>::new())?;
+/// let request = call.request(&settings, None, &mut NoBody)?;
 /// assert_eq!(request.begin().params.get_str("PATH_INFO"), Some("/users"));
 /// let chunk = Chunk::Stdout(Bytes::from_static(b"Status: 404 Not Found\n\nnothing"));
 /// let received = call.handle_chunk(&settings, Ok(Some(chunk)), None, "unix:/app".into())?;

@@ -28,7 +28,7 @@ use crate::{
 /// time limits. An adapter keeps it behind a lock, moves its bytes with [`turn`](Self::turn), and
 /// runs the handlers, never under the lock.
 ///
-/// - **The connection's task or thread** uses `turn`, `deadline`, `handle_hang_up`,
+/// - **The connection's task or thread** uses `turn`, `let_others_first`, `deadline`, `handle_hang_up`,
 ///   `handle_limits`, `start`, `poll_unstarted`, and to wait `wants_read`, `wants_write`,
 ///   `wants_hang_up`.
 /// - **Handlers** use `read`, `write`, `flush`, `cancelled`, `reject`, register in `waiters` if
@@ -65,6 +65,8 @@ pub struct Session<W: Waiters> {
     pub(super) heard: bool,
     /// The first request's handler waited for input that has come.
     pub(super) fed: bool,
+    /// Others have their turn before the next write.
+    pub(super) others_first: bool,
     /// Somebody waits for a flush.
     pub(super) flushing: bool,
     /// The socket is full.
@@ -134,6 +136,7 @@ impl<W: Waiters> Session<W> {
             bound: None,
             heard: false,
             fed: false,
+            others_first: false,
             flushing: false,
             write_blocked: false,
             half_closed: false,
@@ -216,6 +219,7 @@ impl<W: Waiters> Session<W> {
 
     /// A handler has ended. This ends its request, unless that has ended before. Returns what is to
     /// be logged, if anybody wants to know.
+    #[inline]
     pub fn finish(
         &mut self,
         key: RequestKey,
@@ -225,13 +229,10 @@ impl<W: Waiters> Session<W> {
         let active = self.requests.get_mut(key)?;
         // The handler may have passed its handles to others, who may wait.
         active.waiters.wake_all(&mut self.woken);
-        let ended = !active.ended;
-        let (stop, rejection) = (active.stop, active.rejection);
-        let ended = ended.then(|| self.end(key, stop, rejection, end));
-        let ended = ended.and_then(|outcome| self.ended(key, outcome, now));
-        if let Some(active) = self.requests.get_mut(key) {
-            spare::put_back(&mut active.params);
-        }
+        spare::put_back(&mut active.params);
+        let &mut Active { stop, rejection, ended, .. } = active;
+        let outcome = (!ended).then(|| self.end(key, stop, rejection, end));
+        let ended = outcome.and_then(|outcome| self.ended(key, outcome, now));
         self.requests.forget(key);
         if self.requests.is_empty() {
             self.bound = None;

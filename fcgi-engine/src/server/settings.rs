@@ -19,8 +19,8 @@ use crate::{Phase, socket::Peer};
 pub enum EndOfFile {
     /// The web server is gone: handlers are cancelled if
     /// [`cancel_on_disconnect`](Settings::cancel_on_disconnect) says so. nginx, Apache, lighttpd,
-    /// HAProxy, Caddy and h2o never half-close. A request with complete input has half a second for
-    /// its answer, for clients that do (FC-3.5-2).
+    /// HAProxy, Caddy and h2o never half-close. A request has half a second for its answer, and again
+    /// after each part of it that was taken, for clients that do (FC-3.5-2).
     #[default]
     Gone,
     /// The web server may still read: a request with complete input is answered. If the web server
@@ -238,7 +238,7 @@ macro_rules! server_setters {
             /// distinguish a web server that is gone from one that only sends no more. A unix
             /// socket does, so the setting does not apply to it. Default
             /// [`EndOfFile::Gone`](fcgi_engine::server::EndOfFile::Gone), since no known web server
-            /// half-closes: a request that is not answered within half a second is cancelled. Set
+            /// half-closes: a request is cancelled after half a second without a part of its answer. Set
             /// [`EndOfFile::HalfClosed`](fcgi_engine::server::EndOfFile::HalfClosed) for clients
             /// that do (W-17).
             end_of_file(means: ::fcgi_engine::server::EndOfFile) {

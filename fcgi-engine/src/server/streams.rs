@@ -77,6 +77,7 @@ impl<W: Waiters> Session<W> {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
+    #[inline]
     pub fn write(
         &mut self,
         key: RequestKey,

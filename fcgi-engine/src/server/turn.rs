@@ -21,9 +21,9 @@ use crate::{
 /// How often to look at a peer that has closed its sending side. No read shows when it closes the
 /// other side too (W-8).
 const LOOK_AFTER_HALF_CLOSE: Duration = Duration::from_secs(1);
-/// How long a request with complete input may go on after an end of file over TCP that means that the
-/// peer is gone. A peer that has only shut down its sending side gets the answer if it comes soon
-/// (FC-3.5-2).
+/// How long a request may go on after an end of file over TCP that means that the peer is gone, while
+/// nothing shows that it is not. A peer that has only shut down its sending side gets the answer if that
+/// comes soon, and all of it, however slowly it reads (FC-3.5-2).
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// How often to look at a peer that nobody reads from, because the request's input is not read.
 const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
@@ -66,12 +66,14 @@ pub enum Turn {
 impl<W: Waiters> Session<W> {
     /// Does everything that can be done now: time limits, events, writes, reads. The time is read
     /// only where there is a limit.
+    #[inline]
     pub fn turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         let turn = self.take_turn(io, now);
         self.attention = false;
         turn
     }
 
+    #[inline]
     fn take_turn<D: Duplex>(&mut self, io: &mut D, now: impl Fn() -> Instant + Copy) -> Turn {
         if self.has_deadline() {
             self.handle_time(io, now());
@@ -91,6 +93,10 @@ impl<W: Waiters> Session<W> {
             }
             // Sending replies may let the parser go on with what has come already (H-9).
             let paused = !self.connection.wants_read();
+            if self.others_first && self.connection.queued() > 0 {
+                self.others_first = false;
+                return Turn::Again;
+            }
             match self.send(io) {
                 None => continue,
                 Some(0) => {}
@@ -113,6 +119,7 @@ impl<W: Waiters> Session<W> {
                 Read::Nothing => return self.rest::<D>(now),
                 Read::Some { .. } => {
                     self.just_read = true;
+                    self.forget_end();
                     self.writer.handle_read();
                 }
                 Read::Eof => self.handle_eof(io),
@@ -120,6 +127,13 @@ impl<W: Waiters> Session<W> {
             }
         }
         Turn::Again
+    }
+
+    /// Makes the [`turn`](Self::turn) that comes to a write end before it, so that others have theirs.
+    /// The turn after it writes.
+    #[inline]
+    pub fn let_others_first(&mut self) {
+        self.others_first = true;
     }
 
     /// When the next [`turn`](Self::turn) is due if nothing else happens.
@@ -152,16 +166,26 @@ impl<W: Waiters> Session<W> {
         if self.life != Life::Open || self.connection.wants_read() {
             return;
         }
-        let gone = match seen {
-            HangUp::No => return,
-            HangUp::EndOfFile => !self.refuses && self.is_gone_at_end_of_file(),
-            HangUp::Gone => true,
-        };
-        // If handlers run on, they first read what has come.
-        if gone && (self.half_closed || self.settings().cancel_on_disconnect) {
-            self.lose_peer();
-        } else {
-            self.hung_up = seen;
+        match seen {
+            HangUp::No => {}
+            // If handlers run on, they first read what has come.
+            HangUp::Gone if self.half_closed || self.settings().cancel_on_disconnect => {
+                self.lose_peer();
+            }
+            seen => {
+                if self.hung_up != seen {
+                    // The peer may be in doubt now, which has a limit of its own.
+                    self.look_at = None;
+                }
+                self.hung_up = seen;
+            }
+        }
+    }
+
+    /// What comes before the peer's end of file is read again, so that is no longer overdue.
+    fn forget_end(&mut self) {
+        if self.hung_up == HangUp::EndOfFile {
+            (self.hung_up, self.look_at) = (HangUp::No, None);
         }
     }
 
@@ -249,6 +273,10 @@ impl<W: Waiters> Session<W> {
         match wrote {
             Wrote::Done { bytes, blocked } => {
                 self.write_blocked = blocked;
+                // The peer reads, or its system will say that it is gone.
+                if bytes > 0 && self.look_at.is_some() && self.is_in_doubt() {
+                    self.look_at = None;
+                }
                 // Only a stalled write's time restarts: the connection's own replies prolong nothing.
                 if bytes > 0 && self.phase == Phase::Write {
                     self.renew();
@@ -276,9 +304,13 @@ impl<W: Waiters> Session<W> {
         self.peer != Peer::Unix && self.settings().end_of_file == EndOfFile::Gone
     }
 
-    /// Whether the peer has sent its end of file, and is taken as gone if it gets no answer soon.
+    /// Whether the peer has sent its end of file, and is taken as gone if it gets no answer soon. One
+    /// that has not read all of the answer yet is not: if it were gone, its system would have said so.
     fn is_in_doubt(&self) -> bool {
-        self.half_closed
+        let ended = self.half_closed
+            || self.hung_up == HangUp::EndOfFile && self.settings().cancel_on_disconnect;
+        ended
+            && !self.write_blocked
             && !self.refuses
             && self.life == Life::Open
             && self.is_gone_at_end_of_file()
@@ -424,7 +456,7 @@ impl<W: Waiters> Session<W> {
             self.look_at = None;
         } else if self.look_at.is_none() {
             let pause = match self.half_closed {
-                true if in_doubt => HALF_CLOSE_GRACE,
+                _ if in_doubt => HALF_CLOSE_GRACE,
                 true => LOOK_AFTER_HALF_CLOSE,
                 false => LOOK_WHILE_PAUSED,
             };

@@ -140,7 +140,13 @@ impl ServerConnection {
         if let (Ending::Complete(app_status), false) = (ending, self.gone) {
             // The fast path.
             self.closing |= !keep_conn;
-            self.peer_done = self.closing && self.alone == Some(key) && !self.input_pending;
+            // An Authorizer's input is over before the end of STDIN that some peers send.
+            self.peer_done = self.closing
+                && self.fresh == Some(key)
+                && role != Role::Authorizer
+                && !self.input_pending
+                && self.recv.is_at_boundary()
+                && !self.recv.is_full();
             self.input_pending |= self.closing;
             let body = EndRequestBody { app_status, protocol_status: 0 };
             self.send.end_request(key.id, true, stderr_used, body);

@@ -85,13 +85,13 @@ pub struct ServerConnection {
     params_bytes: usize,
     /// A request that came in one piece up to the end of its STDIN, which is the next record.
     bodiless: Option<RequestKey>,
-    /// A request that came whole in the last read, with nothing behind it.
-    alone: Option<RequestKey>,
+    /// The last request that began in the last read, unless something came behind its end.
+    fresh: Option<RequestKey>,
     /// Aborts to report.
     aborts: VecDeque<(RequestKey, AbortReason)>,
     closing: bool,
     input_pending: bool,
-    /// The last request of a connection that closes was [`alone`](Self::alone).
+    /// The last request of a connection that closes came whole in the last read, and nothing behind it.
     peer_done: bool,
     cut: bool,
     /// The peer's end of file was reported and handled.
@@ -132,13 +132,13 @@ struct State {
 
 impl State {
     #[inline]
-    fn new(state: ServerState, role: Role, keep_conn: bool, params: ParamsDecoder) -> Self {
+    fn new(state: ServerState, role: Role, keep_conn: bool, stdin: Inbound) -> Self {
         Self {
             state,
             role,
             keep_conn,
-            params,
-            stdin: Inbound::default(),
+            params: ParamsDecoder::default(),
+            stdin,
             data: None,
             stdout_used: false,
             stderr_used: false,
@@ -197,7 +197,7 @@ impl ServerConnection {
             unread: 0,
             params_bytes: 0,
             bodiless: None,
-            alone: None,
+            fresh: None,
             aborts: VecDeque::new(),
             closing: false,
             input_pending: false,
@@ -498,7 +498,7 @@ impl Connection for ServerConnection {
 
     #[inline]
     fn handle_recv(&mut self, n: usize) -> Result<(), UsageError> {
-        (self.alone, self.peer_done) = (None, false);
+        (self.fresh, self.peer_done) = (None, false);
         self.recv.filled(n)
     }
 

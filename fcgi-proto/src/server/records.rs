@@ -6,7 +6,7 @@ use super::{AbortReason, Ending, Event, ServerConnection, State, Whole};
 use crate::{
     Input, Params, ProtocolErrorKind, Rejection, RequestKey, Role, Values,
     inbound::Inbound,
-    params::ParamsDecoder,
+    pairs,
     receiver::{Span, Worth},
     record::{
         BODY_LEN, BeginRequestBody, FixedBody, HEADER_LEN, RecordHeader, RecordType, VERSION,
@@ -210,9 +210,10 @@ impl ServerConnection {
         };
         match (role, rejection) {
             (Some(role), None) => {
-                self.requests.insert_with(id, || {
-                    State::new(ServerState::Params, role, body.keep_conn, ParamsDecoder::default())
+                let key = self.requests.insert_with(id, || {
+                    State::new(ServerState::Params, role, body.keep_conn, Inbound::default())
                 });
+                self.fresh = Some(key);
             }
             (_, rejection) => {
                 self.input_pending = true;
@@ -287,7 +288,7 @@ impl ServerConnection {
             && [k, l] == [i, j]
             && [o, p] == [i, j]
             && len >= 8
-            && len <= limits.params_bytes_connection
+            && len <= limits.params_bytes.min(limits.params_bytes_connection)
             && self.config.roles.contains(role)
             && !self.closing
             && limits.requests > 0;
@@ -310,24 +311,19 @@ impl ServerConnection {
         if whole && state != ServerState::Complete {
             return None;
         }
-        let mut params = ParamsDecoder::new(memory());
-        if params.push(content, limits).is_err() || !params.is_whole() {
-            return None;
-        }
+        let count = pairs::count_whole(content).filter(|count| *count <= limits.params_pairs)?;
+        let params = Params::copied(content, count, memory());
         self.recv.skip(3 * HEADER_LEN + BODY_LEN + len + usize::from(padding));
         self.recv.request_started();
-        let (keep_conn, params) = (flags & 1 != 0, params.finish());
+        let keep_conn = flags & 1 != 0;
         let mut stdin = Inbound::default();
         if ends {
             self.recv.skip(HEADER_LEN);
             stdin.end();
         }
-        let key = self.requests.insert_with(id, || State {
-            stdin,
-            ..State::new(state, role, keep_conn, ParamsDecoder::default())
-        });
+        let key = self.requests.insert_with(id, || State::new(state, role, keep_conn, stdin));
         self.bodiless = (bodiless && !ends).then_some(key);
-        self.alone = (ends && self.recv.is_drained() && !self.recv.is_full()).then_some(key);
+        self.fresh = (!ends || self.recv.is_drained()).then_some(key);
         Some(Whole { key, role, keep_conn, params })
     }
 
@@ -360,6 +356,8 @@ impl ServerConnection {
         let announce = request.inbound(input).end();
         if request.is_whole() {
             request.on(ServerTrigger::InputEnd);
+            // A peer that has sent something behind it may send more.
+            self.fresh = self.fresh.filter(|_| self.recv.is_drained());
         }
         if announce { self.readable(key, input) } else { Found::Nothing }
     }

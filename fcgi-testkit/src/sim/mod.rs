@@ -76,6 +76,10 @@ impl runtime::Runtime for Sim {
         world::now()
     }
 
+    fn is_alone() -> bool {
+        true
+    }
+
     fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         world::spawn(Box::pin(future));
         Ok(())

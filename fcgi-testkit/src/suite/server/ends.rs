@@ -1,10 +1,12 @@
 //! Connections that one end closes: nothing is lost, and the other end notices.
 
-use std::io::Write;
+use std::{io::Write, thread::sleep, time::Duration};
+
+use bytes::Bytes;
 
 use super::{echo, hello, settings};
 use crate::suite::{
-    Case, Script, Step, Suite,
+    Case, Gate, Script, Step, Suite,
     signal::{background, pattern, until},
     wire::*,
 };
@@ -16,6 +18,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_client_that_reads_last_gets_its_answer_w_16,
     a_lost_peer_is_noticed_though_its_input_is_not_read_w_8,
     the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17,
+    the_end_of_file_over_tcp_leaves_time_for_an_answer_fc_3_5_2,
+    who_reads_slowly_after_its_end_of_file_over_tcp_gets_the_answer_fc_3_5_2,
 ];
 
 fn a_client_that_still_writes_loses_nothing_w_16(suite: &Suite) {
@@ -121,4 +125,46 @@ fn the_end_of_file_over_tcp_means_that_the_peer_is_gone_w_17(suite: &Suite) {
         peer.shutdown_write();
         until("the handler ends", || probe.ended() > n);
     }
+}
+
+/// Sends a request whose input fits into the socket and is not read before `pause` has passed. Returns
+/// whether it was answered.
+fn is_answered_after(suite: &Suite, pause: Duration) -> bool {
+    let gate = Gate::default();
+    let script =
+        Script::new([Step::say("started"), Step::Flush, Step::Pass(gate.clone()), Step::Stdin]);
+    let tcp = suite.tcp_app(settings(), script);
+    let mut peer = Peer::dial(tcp.address());
+    // More than a request may leave unread, so that nobody reads the connection.
+    peer.send(request(1, CLOSE, &[], &[b'x'; 280_000]));
+    peer.expect_stdout(1, "started");
+    peer.shutdown_write();
+    sleep(pause);
+    gate.open();
+    loop {
+        match peer.try_record() {
+            Ok(Some(record)) if record.kind == Type::EndRequest => return true,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
+fn the_end_of_file_over_tcp_leaves_time_for_an_answer_fc_3_5_2(suite: &Suite) {
+    // The time is short, and a busy machine may take all of it.
+    let in_time = (0..10).any(|_| is_answered_after(suite, Duration::from_millis(120)));
+    assert!(in_time, "never answered");
+}
+
+fn who_reads_slowly_after_its_end_of_file_over_tcp_gets_the_answer_fc_3_5_2(suite: &Suite) {
+    // More than the sockets hold.
+    let (block, many) = (Bytes::from_static(&[b'x'; 65_536]), 1_000);
+    let script = Script::new([Step::Flood(block.clone(), many, Default::default())]);
+    let tcp = suite.tcp_app(settings(), script);
+    let mut peer = Peer::dial(tcp.address());
+    peer.send(request(1, CLOSE, &[], b""));
+    peer.shutdown_write();
+    sleep(Duration::from_millis(800));
+    assert_eq!(peer.answer(1).stdout.len(), block.len() * many);
+    peer.expect_close();
 }
