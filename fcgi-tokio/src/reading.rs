@@ -24,8 +24,9 @@ use tokio::{
 /// A unix socket that the runtime watches for reading only.
 #[derive(Debug)]
 pub struct Reading {
-    /// To tokio it is the reading end of a pipe: it watches no other descriptor for reading alone.
-    /// `None` if tokio could not watch it for writing too: it is closed then.
+    /// To tokio it is the reading end of a pipe. That is the only type that tokio watches for reading
+    /// alone without an unsafe or deprecated call; it takes any descriptor that can be read. `None` if
+    /// tokio could not watch it for writing too: it is closed then.
     socket: Option<Receiver>,
     /// Whoever finds it full may not be inside the runtime.
     runtime: Handle,

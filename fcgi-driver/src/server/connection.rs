@@ -202,13 +202,13 @@ impl<R: Runtime, H: Handler> Task<R, H> {
             self.answers += 1;
             // A web server that sends several requests at once on one connection does so on others too.
             if self.answers == 2 && R::is_alone() {
-                self.waited = turns::wait();
+                self.waited = turns::wait(R::now);
                 if self.waited.is_some() {
                     inner.session.let_others_first();
                 }
             }
         } else if let Some(round) = self.waited.take() {
-            turns::go_on(round);
+            turns::go_on(round, R::now);
         }
         let Some(io) = &mut self.io else { return Next::Closed };
         inner.attend();

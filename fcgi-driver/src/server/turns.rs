@@ -5,30 +5,44 @@
 //! have several answers to write first let the others read what has come. Then they write one after
 //! the other, and one call serves several writes.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 /// A round of fewer tasks saves less than the wait for it costs.
 const FEW: u32 = 4;
 /// How many tasks write at once after such a round.
 const AT_ONCE: u32 = 16;
+/// If a round takes longer than this for each of its tasks, handlers are slow: then answers that wait
+/// for them come late, and calls of a processor do not matter.
+const QUICK: Duration = Duration::from_micros(100);
+/// How many tasks write at once after such a round.
+const AFTER_SLOW: u32 = 1024;
 
 thread_local! {
-    static ROUND: Cell<Round> = const { Cell::new(Round { number: 0, waiting: 0, at_once: 0 }) };
+    static ROUND: Cell<Round> =
+        const { Cell::new(Round { number: 0, waiting: 0, began: None, at_once: 0 }) };
 }
 
 #[derive(Clone, Copy)]
 struct Round {
     number: u32,
     waiting: u32,
-    /// How many of the next tasks do not wait, since few would share a round.
+    /// When its first task came.
+    began: Option<Instant>,
+    /// How many of the next tasks do not wait.
     at_once: u32,
 }
 
 /// Whether a task that has come to a write waits: for the end of which round.
-pub(super) fn wait() -> Option<u32> {
+pub(super) fn wait(now: impl FnOnce() -> Instant) -> Option<u32> {
     let mut round = ROUND.get();
     let waits = round.at_once == 0;
     if waits {
+        if round.waiting == 0 {
+            round.began = Some(now());
+        }
         round.waiting += 1;
     } else {
         round.at_once -= 1;
@@ -38,20 +52,29 @@ pub(super) fn wait() -> Option<u32> {
 }
 
 /// A task that has waited goes on. The first one ends the round.
-pub(super) fn go_on(number: u32) {
+pub(super) fn go_on(number: u32, now: impl FnOnce() -> Instant) {
     let round = ROUND.get();
     if round.number == number {
-        let at_once = if round.waiting < FEW { AT_ONCE } else { 0 };
-        ROUND.set(Round { number: number.wrapping_add(1), waiting: 0, at_once });
+        let took = round.began.map(|began| now().saturating_duration_since(began));
+        let at_once = match took {
+            Some(took) if took > QUICK * round.waiting => AFTER_SLOW,
+            _ if round.waiting < FEW => AT_ONCE,
+            _ => 0,
+        };
+        ROUND.set(Round { number: number.wrapping_add(1), waiting: 0, began: None, at_once });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE, go_on, wait};
+    use std::time::Instant;
+
+    use super::{AFTER_SLOW, AT_ONCE, QUICK, go_on, wait};
 
     #[test]
     fn many_wait_in_each_round() {
+        let now = Instant::now();
+        let (wait, go_on) = (|| wait(|| now), |round| go_on(round, || now));
         for _ in 0..3 {
             let rounds: Vec<_> = (0..16).map(|_| wait().unwrap()).collect();
             let next = rounds[0].wrapping_add(1);
@@ -66,8 +89,21 @@ mod tests {
 
     #[test]
     fn few_rarely_wait() {
-        go_on(wait().unwrap());
-        (0..AT_ONCE).for_each(|_| assert_eq!(wait(), None));
-        assert!(wait().is_some());
+        let now = Instant::now();
+        go_on(wait(|| now).unwrap(), || now);
+        (0..AT_ONCE).for_each(|_| assert_eq!(wait(|| now), None));
+        assert!(wait(|| now).is_some());
+    }
+
+    #[test]
+    fn hardly_any_wait_for_slow_handlers() {
+        let now = Instant::now();
+        let rounds: Vec<_> = (0..16).map(|_| wait(|| now).unwrap()).collect();
+        // Just quick enough.
+        go_on(rounds[0], || now + QUICK * 16);
+        let rounds: Vec<_> = (0..16).map(|_| wait(|| now).unwrap()).collect();
+        go_on(rounds[0], || now + QUICK * 17);
+        (0..AFTER_SLOW).for_each(|_| assert_eq!(wait(|| now), None));
+        assert!(wait(|| now).is_some());
     }
 }
