@@ -13,7 +13,7 @@ use std::{
 use fcgi_engine::{
     listener::StdListener,
     pump::Socket,
-    socket::{self, Peer},
+    socket::{self, Peer, StdSocket},
 };
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -38,17 +38,16 @@ impl Stream {
     /// A connection that waits at a listening socket, with its peer.
     pub(crate) fn accept(listener: &StdListener) -> Poll<io::Result<(Self, Peer)>> {
         let accepted = match listener {
-            StdListener::Unix(listener) => {
-                listener.accept().and_then(|(stream, _)| Ok((Self::unix(stream)?, Peer::Unix)))
-            }
-            StdListener::Tcp(listener) => listener
-                .accept()
-                .and_then(|(stream, peer)| Ok((Self::tcp(stream)?, Peer::Tcp(peer)))),
+            StdListener::Unix(listener) => socket::accept_unix(listener.as_fd()),
+            StdListener::Tcp(listener) => socket::accept_tcp(listener.as_fd()),
             _ => Err(io::ErrorKind::Unsupported.into()),
         };
         match accepted {
+            Ok((StdSocket::Unix(stream), peer)) => Poll::Ready(Ok((Self::Unix(stream), peer))),
+            Ok((StdSocket::Tcp(stream), peer)) => Poll::Ready(Ok((Self::Tcp(stream), peer))),
+            Ok(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            accepted => Poll::Ready(accepted),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
