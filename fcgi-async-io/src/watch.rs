@@ -5,9 +5,6 @@
 //! which reports each arrival once (edge-triggered) and goes on watching. The reactor watches
 //! this instance, like one socket more. When that is readable, the reactor wakes [`Turn`], and this
 //! wakes the tasks of all sockets with input.
-//!
-//! A turn of the reactor is seven system calls. So if it woke several tasks, the last of them to
-//! wait again looks at the instance itself: meanwhile more has mostly come.
 
 use std::{
     io,
@@ -15,7 +12,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -31,8 +28,6 @@ use crate::wake_all;
 
 /// At most this many events are taken at once.
 const EVENTS: usize = 256;
-/// If at least this many tasks are woken at once, the last of them to wait looks for more input.
-const MANY: usize = 2;
 
 /// A socket that is watched. Call [`remove`](Self::remove) before the socket is closed.
 #[derive(Debug)]
@@ -67,7 +62,6 @@ impl Watch {
     /// The reactor's error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let _before;
-        let woken;
         {
             let mut state = lock(&self.source.0);
             if std::mem::take(&mut state.readable) {
@@ -77,14 +71,10 @@ impl Watch {
                 return Poll::Pending;
             }
             _before = state.waker.replace(cx.waker().clone());
-            woken = std::mem::take(&mut state.woken);
         }
-        let Some(sockets) = SOCKETS.get() else { return Poll::Pending };
-        if woken && sockets.woken.fetch_sub(1, Ordering::AcqRel) == 1 && sockets.many() {
-            wake_all(sockets.arrived());
-        }
-        if sockets.stopped.load(Ordering::Acquire) {
-            sockets.turn()?;
+        match SOCKETS.get() {
+            Some(sockets) if sockets.stopped.load(Ordering::Acquire) => sockets.turn()?,
+            _ => {}
         }
         Poll::Pending
     }
@@ -95,9 +85,6 @@ impl Watch {
             // Can't fail: it is in the set.
             let _ = epoll::delete(&sockets.set, socket);
             let _source = lock(&sockets.sources).try_remove(self.key);
-            if std::mem::take(&mut lock(&self.source.0).woken) {
-                sockets.woken.fetch_sub(1, Ordering::AcqRel);
-            }
         }
     }
 }
@@ -113,8 +100,6 @@ struct State {
     /// And it includes the end of input, or an error.
     ended: bool,
     waker: Option<Waker>,
-    /// Its task was woken for input, and has not waited since.
-    woken: bool,
 }
 
 /// All sockets that are watched.
@@ -123,10 +108,6 @@ struct Sockets {
     sources: Mutex<Slab<Arc<Source>>>,
     /// The reactor failed to watch the set. Whoever waits next tries again.
     stopped: AtomicBool,
-    /// How many tasks were woken and have not waited since.
-    woken: AtomicUsize,
-    /// How many were woken at once, the last time.
-    latest: AtomicUsize,
 }
 
 static SOCKETS: OnceLock<Sockets> = OnceLock::new();
@@ -141,13 +122,7 @@ impl Sockets {
         }
         let set = Async::new_nonblocking(epoll::create(CreateFlags::CLOEXEC)?)?;
         let sources = Mutex::default();
-        let sockets = SOCKETS.get_or_init(|| Self {
-            set,
-            sources,
-            stopped: AtomicBool::new(true),
-            woken: AtomicUsize::new(0),
-            latest: AtomicUsize::new(0),
-        });
+        let sockets = SOCKETS.get_or_init(|| Self { set, sources, stopped: AtomicBool::new(true) });
         sockets.turn()?;
         Ok(sockets)
     }
@@ -186,20 +161,9 @@ impl Sockets {
             let mut state = lock(&source.0);
             state.readable = true;
             state.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-            if let Some(waker) = state.waker.take() {
-                wakers.push(waker);
-                if !std::mem::replace(&mut state.woken, true) {
-                    self.woken.fetch_add(1, Ordering::AcqRel);
-                }
-            }
+            wakers.extend(state.waker.take());
         }
-        self.latest.store(wakers.len(), Ordering::Relaxed);
         wakers
-    }
-
-    /// Whether more has mostly come by the time that the last task waits again.
-    fn many(&self) -> bool {
-        self.latest.load(Ordering::Relaxed) >= MANY
     }
 
     /// Everybody looks at its socket, and learns that the reactor failed.
