@@ -201,8 +201,8 @@ pub(super) enum Task<C> {
 /// A request that was answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ran {
-    /// How long its handler took, or the slowest of several. Sending the answer may wake the web server, which takes longer
-    /// than a quick handler but makes it no slow one.
+    /// How long its handler took, or the slowest of several. Sending the answer may wake the web
+    /// server, which takes longer than a quick handler but makes it no slow one.
     pub(super) handler: Duration,
     /// Its input was complete when it started.
     pub(super) whole: bool,
