@@ -15,14 +15,7 @@ use fcgi_engine::{
     pump::Socket,
     socket::{self, Peer, StdSocket},
 };
-use rustix::net::{RecvFlags, SendFlags};
-
-/// A socket whose peer is gone is an error, not a signal. Apple's systems have no such flag; there
-/// the process ignores the signal, as std's do.
-#[cfg(not(target_vendor = "apple"))]
-const SEND: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const SEND: SendFlags = SendFlags::empty();
+use rustix::net::RecvFlags;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -91,15 +84,6 @@ impl Stream {
             socket => Ok(rustix::net::recv(socket, buf, RecvFlags::empty())?.0),
         }
     }
-
-    /// Writes some of the bytes; `WouldBlock` if the socket is full. A call for one slice costs the
-    /// system less than one for a list of them.
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Other(fd) => Ok(rustix::io::write(fd, bytes)?),
-            socket => Ok(rustix::net::send(socket, bytes, SEND)?),
-        }
-    }
 }
 
 impl Socket for &Stream {
@@ -112,9 +96,9 @@ impl Socket for &Stream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [slice] => self.write(slice),
-            slices => Ok(rustix::io::writev(*self, slices)?),
+        match self {
+            Stream::Other(fd) => Ok(rustix::io::writev(fd, slices)?),
+            stream => socket::write(stream, slices),
         }
     }
 
